@@ -1,0 +1,65 @@
+"""The schema registry, as K2 uses it: register once, hold BACKWARD, look ids up. Any Confluent-compatible one."""
+
+from typing import Any, Final
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+COMPATIBILITY: Final = "BACKWARD"
+_ABSENT: Final = 404
+_INCOMPATIBLE: Final = 409
+_FAILURES: Final = (OSError, SchemaRegistryError)
+
+
+class RegistryUnavailable(ConnectionError):
+    """The registry did not answer, or answered with an error that is not about our schema."""
+
+
+class IncompatibleSchema(ValueError):
+    """The registry refuses a schema, because records written before could not be read with it."""
+
+
+class Registry:
+    """A client of one registry. Every call may raise `RegistryUnavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 2})
+
+    def register(self, subject: str, text: str) -> int:
+        """The id of `text` under `subject`, registered if it was not. Raises `IncompatibleSchema`.
+
+        A new subject takes its first schema as it is; from then on it accepts only what can read all before.
+        """
+        try:
+            schema_id: int = self._client.register_schema(subject, Schema(text, "AVRO"))
+            if self._compatibility(subject) != COMPATIBILITY:
+                self._client.set_compatibility(subject, COMPATIBILITY)
+        except _FAILURES as error:
+            if getattr(error, "http_status_code", 0) == _INCOMPATIBLE:
+                raise IncompatibleSchema(f"{subject}: {error}") from error
+            raise self._unavailable(error) from error
+        return schema_id
+
+    def schemas(self, subject: str) -> dict[int, str]:
+        """Every schema of `subject` by id; empty if the subject does not exist."""
+        try:
+            versions: list[int] = self._client.get_versions(subject)
+            found: list[Any] = [self._client.get_version(subject, version) for version in versions]
+        except _FAILURES as error:
+            if getattr(error, "http_status_code", 0) == _ABSENT:
+                return {}
+            raise self._unavailable(error) from error
+        return {entry.schema_id: entry.schema.schema_str for entry in found}
+
+    def _compatibility(self, subject: str) -> str:
+        try:
+            level: str = self._client.get_compatibility(subject)
+        except SchemaRegistryError as error:
+            if error.http_status_code != _ABSENT:
+                raise
+            return "NONE"
+        return level
+
+    def _unavailable(self, error: Exception) -> RegistryUnavailable:
+        return RegistryUnavailable(f"schema registry at {self._url}: {error}")

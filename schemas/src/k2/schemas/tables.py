@@ -1,0 +1,219 @@
+"""Iceberg tables as values. Spark and PyIceberg both create them from here and from nowhere else.
+
+Types are written in Spark's DDL; `timestamp` is Iceberg's timestamptz. No engine is imported here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+NAMESPACE: Final = "market_data"
+CATALOG: Final = "lake"  # a key column of JDBC catalogs: every engine must call it the same
+
+GOLD: Final = "gold_crypto_trades"
+DEAD_LETTERS: Final = "silver_dlq_trades"
+GAPS: Final = "audit_gaps"
+COMPLETENESS: Final = "audit_completeness"
+BATCHES: Final = "audit_batches"
+
+_PROPERTIES: Final = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+    "write.distribution-mode": "none",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+    # Writers, the compactor and the auditor meet on the same table; each retry rebases on the winner.
+    "commit.retry.num-retries": "20",
+    "commit.retry.min-wait-ms": "50",
+    "commit.retry.max-wait-ms": "5000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, Spark DDL type, and what it means."""
+
+    name: str
+    type: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition field: an Iceberg transform (identity, day, month) of a column."""
+
+    column: str
+    transform: str = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: what Spark's DDL and PyIceberg's objects are both made from."""
+
+    name: str
+    columns: tuple[Column, ...]
+    partitions: tuple[Partition, ...]
+    sort: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_properties(self) -> Mapping[str, str]:
+        """The table's own properties over those that all tables share."""
+        return MappingProxyType({**_PROPERTIES, **self.properties})
+
+    @property
+    def identifier(self) -> str:
+        """`lake.market_data.<name>`, as Spark addresses it."""
+        return f"{CATALOG}.{NAMESPACE}.{self.name}"
+
+
+_TRADE: Final = (
+    Column("message_id", "string", "UUIDv5 over exchange|symbol|trade_id"),
+    Column("trade_id", "string", "the exchange's own id"),
+    Column("symbol", "string", "normalised: BTCUSDT"),
+    Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+    Column("base_asset", "string", "BTC"),
+    Column("quote_currency", "string", "USDT"),
+    Column("timestamp", "timestamp", "exchange time of the trade"),
+    Column("price", "decimal(18,8)", "in quote currency"),
+    Column("quantity", "decimal(18,8)", "in base asset"),
+    Column("side", "string", "BUY or SELL: the aggressor's side"),
+    Column("ingestion_timestamp", "timestamp", "when the frame left the socket"),
+)
+_KAFKA: Final = (
+    Column("topic", "string", "Kafka topic"),
+    Column("partition", "int", "Kafka partition"),
+    Column("offset", "bigint", "Kafka offset"),
+)
+TRADE_COLUMNS: Final = (*(column.name for column in _TRADE), "vendor_data")
+
+
+def bronze(exchange: str) -> Table:
+    """Kafka records of one exchange, undecoded."""
+    return Table(
+        f"bronze_{exchange}_trades",
+        (
+            Column("value", "binary", "the complete Kafka value, header included"),
+            Column("key", "binary", "the Kafka key"),
+            *_KAFKA,
+            Column("kafka_timestamp", "timestamp", "the record's own timestamp"),
+            Column("bronze_timestamp", "timestamp", "when the batch that stored it began"),
+        ),
+        (Partition("kafka_timestamp", "day"),),
+        properties={"write.metadata.metrics.column.value": "none"},
+    )
+
+
+def silver(exchange: str) -> Table:
+    """Valid trades of one exchange, typed; a trade that arrived twice is here twice."""
+    return Table(
+        f"silver_{exchange}_trades",
+        (
+            *_TRADE,
+            Column("vendor_data", "map<string,string>", "what else the exchange sent"),
+            Column("schema_id", "int", "the writer schema that the header named"),
+            *_KAFKA,
+            Column("bronze_timestamp", "timestamp", "when Bronze stored it"),
+            Column("validation_timestamp", "timestamp", "when Silver judged it"),
+        ),
+        (Partition("timestamp", "day"),),
+    )
+
+
+DEAD_LETTERS_TABLE: Final = Table(
+    DEAD_LETTERS,
+    (
+        Column("value", "binary", "the complete Kafka value"),
+        Column("exchange", "string", "whose topic it came from"),
+        *_KAFKA,
+        Column("schema_id", "int", "from the header, where there is one"),
+        Column("error_category", "string", "MALFORMED_HEADER, UNKNOWN_SCHEMA, ..."),
+        Column("error_message", "string", "what was found, for a person"),
+        Column("dlq_timestamp", "timestamp", "when Silver judged it"),
+    ),
+    (Partition("dlq_timestamp", "day"),),
+)
+
+GOLD_TABLE: Final = Table(
+    GOLD,
+    (
+        *_TRADE,
+        Column("vendor_data", "string", "what else the exchange sent, as JSON"),
+        Column("gold_ingestion_timestamp", "timestamp", "when the batch that stored it began"),
+        Column("exchange_date", "date", "UTC day of timestamp"),
+        Column("exchange_hour", "int", "UTC hour of timestamp, 0 to 23"),
+    ),
+    (Partition("exchange_date"), Partition("exchange_hour")),
+    sort=("symbol", "timestamp"),
+    # Small row groups, so that a query for one symbol of an hour skips the others within the file.
+    properties={"write.parquet.row-group-size-bytes": str(16 << 20)},
+)
+
+GAPS_TABLE: Final = Table(
+    GAPS,
+    (
+        Column("gap_id", "string", "the same for the same missing ids of the same symbol"),
+        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("feed", "string", "the ExchangeFeed that noticed"),
+        Column("symbol", "string", "normalised: BTCUSDT"),
+        Column("first_id", "string", "first missing trade id"),
+        Column("last_id", "string", "last missing trade id"),
+        Column("detected_at", "timestamp", "when the ingest noticed"),
+        Column("repaired_at", "timestamp", "when the last missing trade was in Kafka"),
+        Column("method", "string", "rest, snapshot, late; or why it could not be repaired"),
+        Column("state", "string", "open, repaired, unrepairable"),
+    ),
+    (Partition("detected_at", "day"),),
+)
+
+COMPLETENESS_TABLE: Final = Table(
+    COMPLETENESS,
+    (
+        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("symbol", "string", "normalised: BTCUSDT"),
+        Column("hour", "timestamp", "UTC hour"),
+        Column("first_id", "string", "first trade id of the hour"),
+        Column("last_id", "string", "last trade id of the hour"),
+        Column("expected", "bigint", "ids that the hour should hold; null where ids prove nothing"),
+        Column("present", "bigint", "ids that Gold holds"),
+        Column("missing", "array<struct<first_id:string,last_id:string>>", "ranges of ids that Gold lacks"),
+        Column("by_source", "map<string,bigint>", "trades by live, snapshot, backfill, replay"),
+        Column("state", "string", "open, complete, incomplete, unprovable"),
+        Column("gold_snapshot_id", "bigint", "the Gold snapshot that was judged"),
+        Column("checked_at", "timestamp", "when"),
+    ),
+    (Partition("hour", "month"),),
+)
+
+BATCHES_TABLE: Final = Table(
+    BATCHES,
+    (
+        Column("layer", "string", "bronze, silver, gold"),
+        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("query_id", "string", "the streaming query; it lives as long as its checkpoint"),
+        Column("epoch", "bigint", "the micro-batch"),
+        Column(
+            "offset_ranges",
+            "array<struct<topic:string,partition:int,first:bigint,last:bigint>>",
+            "Kafka offsets that went in, both ends included",
+        ),
+        Column("rows_in", "bigint", "rows that went in"),
+        Column("rows_out", "bigint", "rows that the commit added"),
+        Column("dead_letters", "bigint", "rows judged invalid"),
+        Column("duplicates_dropped", "bigint", "rows that the layer held already"),
+        Column("snapshot_id", "bigint", "the commit"),
+        Column("started_at", "timestamp", "when the batch began"),
+        Column("committed_at", "timestamp", "when the commit was made"),
+    ),
+    (Partition("committed_at", "day"),),
+)
+
+SHARED: Final = (DEAD_LETTERS_TABLE, GOLD_TABLE, GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
+
+
+def of_exchange(exchange: str) -> tuple[Table, ...]:
+    """Every table that a feed of `exchange` writes or is judged by."""
+    return bronze(exchange), silver(exchange), *SHARED

@@ -1,0 +1,68 @@
+"""The trade, schema v3, as Python holds it between the socket and Kafka. Pure values."""
+
+import hashlib
+from enum import StrEnum
+from typing import Final
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+import msgspec
+
+# Public and fixed: anybody can compute the id of a trade. See docs/adr/0002.
+MESSAGE_NAMESPACE: Final = uuid5(NAMESPACE_DNS, "k2.marketdata.io")
+
+VendorData = tuple[tuple[str, str], ...]
+
+
+class Side(StrEnum):
+    """The aggressor's side."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class Source(StrEnum):
+    """How a trade reached us; stored as `vendor_data["source"]`."""
+
+    LIVE = "live"
+    SNAPSHOT = "snapshot"  # the exchange repeated recent trades after a subscription
+    BACKFILL = "backfill"  # asked for over REST to repair a gap
+    REPLAY = "replay"
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    """One trade of one exchange.
+
+    `timestamp` and `ingestion_timestamp` are UTC microseconds; `price` and `quantity` are in units of 10**-8.
+    """
+
+    trade_id: str
+    symbol: str
+    exchange: str
+    base_asset: str
+    quote_currency: str
+    timestamp: int
+    price: int
+    quantity: int
+    side: Side
+    ingestion_timestamp: int
+    vendor_data: VendorData = ()
+
+    @property
+    def message_id(self) -> UUID:
+        """The same for the same trade, whichever connection, replica, backfill or replay brought it."""
+        return message_id(self.exchange, self.symbol, self.trade_id)
+
+
+def message_id(exchange: str, symbol: str, trade_id: str) -> UUID:
+    """UUIDv5 over `exchange|symbol|trade_id`."""
+    return uuid5(MESSAGE_NAMESPACE, f"{exchange}|{symbol}|{trade_id}")
+
+
+def derived_trade_id(prefix: str, timestamp: int, facts: tuple[str, ...], ordinal: int) -> str:
+    """An id for a trade that its exchange sends without one: `KRAKEN-{timestamp_us}-{hash}`.
+
+    `ordinal` counts the trades of one message that are equal in `timestamp` and `facts`, from 0: ten equal fills
+    in one microsecond are ten trades.
+    """
+    text = "|".join((str(timestamp), *facts, str(ordinal)))
+    return f"{prefix}-{timestamp}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
