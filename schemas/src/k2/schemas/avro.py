@@ -7,7 +7,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastavro import parse_schema, schemaless_reader
 
@@ -33,14 +33,12 @@ def text(name: str = TRADE) -> str:
 @cache
 def load(name: str = TRADE) -> dict[str, Any]:
     """The schema, parsed for fastavro."""
-    parsed: dict[str, Any] = parse_schema(json.loads(text(name)))
-    return parsed
+    return cast("dict[str, Any]", parse_schema(json.loads(text(name))))
 
 
 def decode(body: bytes, writer: dict[str, Any] | None = None) -> dict[str, Any]:
     """An Avro body (no header) as a record in the newest schema: Decimal prices, aware datetimes."""
-    record: dict[str, Any] = schemaless_reader(BytesIO(body), writer or load(), load())
-    return record
+    return cast("dict[str, Any]", schemaless_reader(BytesIO(body), writer or load(), load()))
 
 
 def _long(number: int) -> bytes:
@@ -78,9 +76,7 @@ class TradeEncoder:
 
     def __init__(self, schema_id: int) -> None:
         self._head = wire.header(schema_id) + _UUID_LENGTH
-        self._exchanges = {
-            symbol: _long(index) for index, symbol in enumerate(_enum_symbols(load(), "exchange"))
-        }
+        self._exchanges = {symbol: _long(index) for index, symbol in enumerate(_enum_symbols(load(), "exchange"))}
         self._instruments: dict[tuple[str, str], tuple[Any, bytes]] = {}
         self._vendors: dict[VendorData, bytes] = {}
         self._high_bits: dict[int, bytes] = {}
@@ -101,21 +97,23 @@ class TradeEncoder:
         price, quantity = trade.price, trade.quantity
         price_size, quantity_size = (price.bit_length() >> 3) + 1, (quantity.bit_length() >> 3) + 1
         size = len(trade_id)
-        return b"".join((
-            self._head,
-            f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}".encode(),
-            _SMALL[size] if size < 128 else _long(size),
-            trade_id,
-            constant,
-            self._time(trade.timestamp),
-            _SMALL[price_size],
-            price.to_bytes(price_size, "big", signed=True),
-            _SMALL[quantity_size],
-            quantity.to_bytes(quantity_size, "big", signed=True),
-            _SIDES[trade.side],
-            self._time(trade.ingestion_timestamp),
-            vendor,
-        ))
+        return b"".join(
+            (
+                self._head,
+                f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}".encode(),
+                _SMALL[size] if size < 128 else _long(size),
+                trade_id,
+                constant,
+                self._time(trade.timestamp),
+                _SMALL[price_size],
+                price.to_bytes(price_size, "big", signed=True),
+                _SMALL[quantity_size],
+                quantity.to_bytes(quantity_size, "big", signed=True),
+                _SIDES[trade.side],
+                self._time(trade.ingestion_timestamp),
+                vendor,
+            )
+        )
 
     def _time(self, micros: int) -> bytes:
         """A timestamp's varint. The bits above the lowest 28 change every 134 seconds."""
@@ -133,12 +131,14 @@ class TradeEncoder:
     def _remember_instrument(self, trade: Trade) -> tuple[Any, bytes]:
         seed = hashlib.sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
         seed.update(f"{trade.exchange}|{trade.symbol}|".encode())
-        constant = b"".join((
-            _string(trade.symbol),
-            self._exchanges[trade.exchange],
-            _string(trade.base_asset),
-            _string(trade.quote_currency),
-        ))
+        constant = b"".join(
+            (
+                _string(trade.symbol),
+                self._exchanges[trade.exchange],
+                _string(trade.base_asset),
+                _string(trade.quote_currency),
+            )
+        )
         self._instruments[trade.exchange, trade.symbol] = seed, constant
         return seed, constant
 

@@ -259,7 +259,7 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
     problems: list[Problem] = []
     owners: dict[tuple[str, ...], str] = {}
     for feed in feeds:
-        claims = [("name", feed.name), ("topic", feed.topic)]
+        claims: list[tuple[str, ...]] = [("name", feed.name), ("topic", feed.topic)]
         claims += [("symbol", feed.spec.exchange, pair.symbol) for pair in feed.pairs]
         for claim in claims:
             if claim in owners:

@@ -16,7 +16,9 @@ class Platform(BaseSettings):
 
     kafka_bootstrap: str = Field(BOOTSTRAP, description="host:port, comma separated")
     registry_url: str = Field(REGISTRY, description="a Confluent-compatible schema registry")
-    catalog_uri: str = Field("sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://...")
+    catalog_uri: str = Field(
+        "sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://..."
+    )
     catalog_user: str = ""
     catalog_password: SecretStr = SecretStr("")
     warehouse: str = Field("warehouse", description="file:/DIR or s3://BUCKET/PREFIX")

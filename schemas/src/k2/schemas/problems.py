@@ -49,9 +49,7 @@ def shown(value: Any) -> str:
 def from_pydantic(error: ValidationError) -> list[Problem]:
     """A validation error's findings, each with a path as `kubectl explain` writes it."""
     return [
-        Problem(
-            _path(found["loc"]), ABSENT if found["type"] == "missing" else found["input"], _allowed(found)
-        )
+        Problem(_path(found["loc"]), ABSENT if found["type"] == "missing" else found["input"], _allowed(found))
         for found in error.errors(include_url=False)
     ]
 
