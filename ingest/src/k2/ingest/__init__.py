@@ -1,1 +1,1 @@
-"""From an exchange's websocket to acknowledged records in Kafka, with every gap found and, where it can be, repaired."""
+"""From an exchange's websocket to acknowledged records in Kafka: every gap found and, where it can be, repaired."""

@@ -100,16 +100,35 @@ class _Track:
 class Tracker(Protocol):
     """What ingest asks about continuity, whether or not the exchange numbers its trades."""
 
-    def resume(self, pair: Pair, position: Position) -> None: ...
-    def observe(self, pair: Pair, observed: Observed) -> Finding | None: ...
-    def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None: ...
-    def head(self, symbol: str, newest_id: int, received: int) -> Missing | None: ...
-    def last_id(self, symbol: str) -> int: ...
-    def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]: ...
-    def repaired(self, gap: Gap, observed: Observed) -> bool: ...
-    def settle(self, gap: Gap) -> tuple[tuple[int, int], ...]: ...
-    def reopen(self, gap: Gap) -> None: ...
-    def disconnected(self) -> None: ...
+    def resume(self, pair: Pair, position: Position) -> None:
+        """Goes on after the last trade that an earlier process delivered."""
+
+    def disconnected(self) -> None:
+        """A connection ended."""
+
+    def observe(self, pair: Pair, observed: Observed) -> Finding | None:
+        """What the next trade says about continuity; None for the usual case."""
+
+    def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
+        """Accounts for a trade that was dead-lettered; ids before it may be a gap."""
+
+    def head(self, symbol: str, newest_id: int, received: int) -> Missing | None:
+        """The exchange's word that `newest_id` exists; what we lack up to it is a gap, it included."""
+
+    def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]:
+        """The ranges of a gap that have not come yet; none once it is complete."""
+        ...
+
+    def repaired(self, gap: Gap, observed: Observed) -> bool:
+        """Takes a trade out of a gap; False if it had come meanwhile."""
+        ...
+
+    def settle(self, gap: Gap) -> tuple[tuple[int, int], ...]:
+        """Forgets a gap; returns the ranges that never came."""
+        ...
+
+    def reopen(self, gap: Gap) -> None:
+        """Follows a gap that an earlier process found and did not settle."""
 
 
 class Continuity:
@@ -122,11 +141,6 @@ class Continuity:
     def resume(self, pair: Pair, position: Position) -> None:
         """Goes on after the last trade that an earlier process delivered."""
         self._tracks[pair.symbol] = _Track(pair, int(position.trade_id), position.timestamp)
-
-    def last_id(self, symbol: str) -> int:
-        """The highest id seen of a symbol; 0 if none was."""
-        track = self._tracks.get(symbol)
-        return track.last_id if track else 0
 
     def observe(self, pair: Pair, observed: Observed) -> Finding | None:
         """What the next trade says about continuity; None for the usual case, the one that follows the last."""
@@ -151,10 +165,7 @@ class Continuity:
         return self._missing(track, Gap(pair, expected, first - 1, since, trade.timestamp))
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Accounts for ids up to `last_id` without a trade: it was dead-lettered, or a heartbeat named it.
-
-        With `last_id` dead-lettered only ids before it are a gap; use `head` for a heartbeat.
-        """
+        """Accounts for a trade that was dead-lettered; ids before it may be a gap."""
         track = self._tracks.get(pair.symbol)
         if track is None or last_id <= track.last_id:
             return None
@@ -178,7 +189,8 @@ class Continuity:
         track = self._tracks.get(gap.pair.symbol)
         if track is None:
             return True
-        return any([entry.fill(observed.first_id, observed.last_id) for entry in track.gaps])
+        hits = [entry.fill(observed.first_id, observed.last_id) for entry in track.gaps]
+        return any(hits)
 
     def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]:
         """The ranges of a gap that have not come yet; none once late trades completed it."""

@@ -1,7 +1,9 @@
-"""How fast we may ask, and whether Kafka can take more. Pure: fed with a monotonic clock."""
+"""How fast we may ask, whether Kafka can take more, how much memory there is. Pure: fed with a monotonic clock."""
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from k2.ingest.exchanges.base import RestBudget
 
@@ -66,3 +68,16 @@ class Circuit:
         elif self.state is not State.CLOSED:
             self.state = State.HALF_OPEN if in_flight > self.capacity * 2 // 5 else State.CLOSED
         return self.state
+
+
+def memory_limit(
+    files: tuple[str, ...] = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+) -> float:
+    """How many bytes this container may use; infinite where nothing limits it."""
+    for name in files:
+        try:
+            text = Path(name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        return float(text) if text.isdigit() else math.inf
+    return math.inf

@@ -5,6 +5,7 @@ it cannot take makes the session stop reading, and what is left when the process
 """
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,8 @@ Record = tuple[Any, ...]  # topic, value, key, milliseconds, and headers if it h
 Report = Callable[[KafkaError | None, Any], None]
 
 CAPACITY: Final = 100_000  # records in flight, the bound of the buffer before Kafka
-MAX_RECORD: Final = 2 << 20  # a dead letter holds a whole frame, and frames are at most 1 MiB
+MAX_FRAME: Final = 1 << 20  # bytes; what sockets accept, and what a dead letter holds whole
+MAX_RECORD: Final = 2 * MAX_FRAME
 _PATIENCE: Final = 10.0
 _POLL_EVERY: Final = 128  # trades between two looks at the delivery reports
 _BUSY_POLL: Final = 0.002
@@ -67,6 +69,7 @@ class Publisher:
         self._fatal = ""
         self._now = 0
         self._since_poll = 0
+        self.pressed = False  # memory is short: set by whoever watches it
         self.sent = 0
         self.acknowledged = 0
 
@@ -89,7 +92,7 @@ class Publisher:
     @property
     def blocked(self) -> bool:
         """Whether the socket must not be read now."""
-        return self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
+        return self.pressed or self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
 
     async def unblocked(self) -> None:
         """Returns when the socket may be read again."""
@@ -115,7 +118,10 @@ class Publisher:
         return self._acknowledged(self._names.gaps, event.encode(), event.symbol)
 
     def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Sends a frame that could not be trusted, as it was received."""
+        """Sends a frame that could not be trusted, as it was received; of one too large for Kafka, its beginning."""
+        if len(frame) > MAX_FRAME:
+            reason = f"{len(frame)} bytes, sha256 {hashlib.sha256(frame).hexdigest()}, cut after 4 KiB: {reason}"
+            frame = frame[:4096]
         headers = [
             (topics.DEAD_LETTER_ERROR, error.encode()),
             (topics.DEAD_LETTER_REASON, reason[:500].encode()),

@@ -66,10 +66,6 @@ class Windows:
         """Nothing: there are no ids to compare with."""
         return None
 
-    def last_id(self, symbol: str) -> int:
-        """0: there are no ids."""
-        return 0
-
     def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]:
         """One empty range while the window is open."""
         return ((0, 0),) if gap in self._open else ()

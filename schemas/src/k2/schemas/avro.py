@@ -1,5 +1,6 @@
-"""The Avro contract. `trade_v3.avsc` is the source; nothing here restates a field but the encoder's order,
-which a test holds against the file.
+"""The Avro contract: `trade_v3.avsc` is the source.
+
+Nothing here restates a field but the encoder's order, which a test holds against the file.
 """
 
 import hashlib

@@ -143,6 +143,7 @@ class Exchange(Protocol):
     """One exchange's protocol. `pairs` are the symbols that this connection is for."""
 
     facts: ExchangeFacts
+    numbered: bool  # whether this protocol's trades carry consecutive ids
     url: str
     path: str
     rest: str

@@ -77,6 +77,7 @@ class Binance:
     """Binance spot trades."""
 
     facts = EXCHANGES["binance"]
+    numbered = True
     url = "wss://stream.binance.com:9443"
     path = "/stream"
     rest = "https://api.binance.com"

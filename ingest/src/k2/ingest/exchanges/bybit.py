@@ -70,7 +70,7 @@ class _Row(msgspec.Struct):
 
 
 class _Rows(msgspec.Struct):
-    list: list[_Row] = []  # noqa: RUF012 - msgspec copies it
+    list: list[_Row] = []
 
 
 class _Answer(msgspec.Struct):
@@ -87,6 +87,7 @@ class Bybit:
     """Bybit spot trades."""
 
     facts = EXCHANGES["bybit"]
+    numbered = False
     url = "wss://stream.bybit.com"
     path = "/v5/public/spot"
     rest = "https://api.bybit.com"

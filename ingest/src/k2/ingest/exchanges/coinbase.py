@@ -70,6 +70,7 @@ class Coinbase:
     """Coinbase Exchange trades."""
 
     facts = EXCHANGES["coinbase"]
+    numbered = True
     url = "wss://ws-feed.exchange.coinbase.com"
     path = ""
     rest = "https://api.exchange.coinbase.com"

@@ -28,8 +28,8 @@ from k2.ingest.exchanges.base import (
     Untrusted,
     chunks,
     fill,
-    json_object,
     fraction,
+    json_object,
     positive_id,
     sorted_out,
 )
@@ -79,6 +79,7 @@ class Kraken:
     """Kraken spot trades."""
 
     facts = EXCHANGES["kraken"]
+    numbered = True
     url = "wss://ws.kraken.com"
     path = "/v2"
     rest = "https://api.kraken.com"

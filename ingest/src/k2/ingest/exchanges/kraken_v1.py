@@ -46,6 +46,7 @@ class KrakenV1:
     """Kraken spot trades over the older protocol; chosen by the endpoint `wss://ws.kraken.com#v1`."""
 
     facts = EXCHANGES["kraken"]
+    numbered = False
     url = Kraken.url
     path = ""
     rest = Kraken.rest

@@ -5,7 +5,7 @@ last of `count` ids, so that continuity asks whether the one before was `tradeId
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -76,6 +76,7 @@ class Okx:
     """OKX spot trades."""
 
     facts = EXCHANGES["okx"]
+    numbered = True
     url = "wss://ws.okx.com:8443"
     path = "/ws/v5/public"
     rest = "https://www.okx.com"

@@ -1,0 +1,91 @@
+"""`python -m k2.ingest --feed FILE`: the container's entry point.
+
+Exit codes: 0 stopped, 1 records were not delivered, 2 bad input, 3 a needed service could not be reached.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from k2.ingest import app
+from k2.ingest.publisher import PublisherDead
+from k2.ingest.resume import KafkaUnreadable
+from k2.ingest.session import EverySymbolRefused, GaveUp, Tuning
+from k2.schemas import logs
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+from k2.schemas.problems import InvalidSpec
+
+
+def main() -> int:
+    """Runs one shard until SIGTERM or SIGINT."""
+    arguments = _arguments()
+    try:
+        feed = ExchangeFeed.from_yaml(arguments.feed.read_bytes())
+    except (OSError, InvalidSpec) as error:
+        print(f"{arguments.feed}: {error}", file=sys.stderr)
+        return 2
+    platform = Platform()
+    shard = f"{arguments.shard}-{arguments.replica}"
+    logs.configure(platform.log_format, platform.log_level, feed=feed.name, shard=shard)
+    if not feed.shard(arguments.shard):
+        print(
+            f"--shard {arguments.shard} has no symbols; spec.ingest.shards is {feed.spec.ingest.shards}",
+            file=sys.stderr,
+        )
+        return 2
+    tuning = Tuning(
+        arguments.max_attempts,
+        arguments.backoff_first,
+        arguments.backoff_limit,
+        arguments.stale_after,
+        arguments.max_age,
+    )
+    options = app.Options(arguments.shard, arguments.replica, arguments.host, arguments.port, arguments.grace, tuning)
+    return _run(feed, platform, options)
+
+
+def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
+    try:
+        return 1 if asyncio.run(_until_signalled(feed, platform, options)) else 0
+    except (app.MixedProtocols, EverySymbolRefused, ValueError) as error:
+        code = 2
+        words = str(error)
+    except (app.ServiceUnreachable, GaveUp, KafkaUnreadable) as error:
+        code, words = 3, str(error)
+    except PublisherDead as error:
+        code, words = 1, str(error)
+    except OSError as error:
+        code, words = 2, f"--port {options.port}: {error.strerror}; choose another"
+    print(f"{feed.name}: {words}", file=sys.stderr)
+    return code
+
+
+async def _until_signalled(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await app.run(feed, platform, options, stop)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="k2.ingest", description="One shard of one feed, from socket to Kafka.")
+    parser.add_argument("--feed", type=Path, required=True, help="an ExchangeFeed in YAML")
+    parser.add_argument("--shard", type=int, default=0, help="which of spec.ingest.shards")
+    parser.add_argument("--replica", type=int, default=0, help="which of spec.ingest.redundancy")
+    parser.add_argument("--host", default="127.0.0.1", help="where /metrics, /status and /readyz listen")
+    parser.add_argument("--port", type=int, default=9101)
+    parser.add_argument("--grace", type=float, default=20.0, help="seconds to flush when told to stop")
+    parser.add_argument("--max-attempts", type=int, default=0, help="0: try for ever")
+    parser.add_argument("--backoff-first", type=float, default=5.0, help="seconds")
+    parser.add_argument("--backoff-limit", type=float, default=60.0, help="seconds")
+    parser.add_argument("--stale-after", type=float, help="seconds without a frame; default: the exchange's own")
+    parser.add_argument("--max-age", type=float, help="seconds until a connection is rotated")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

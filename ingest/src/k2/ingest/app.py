@@ -1,0 +1,231 @@
+"""One shard of one feed, wired together: socket, continuity, repair, Kafka. Runs until it is told to stop."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urldefrag
+
+import aiohttp
+import psutil
+
+from k2.ingest import metrics, resume, status
+from k2.ingest.continuity import Continuity, Tracker
+from k2.ingest.exchanges import adapter
+from k2.ingest.exchanges.base import Exchange
+from k2.ingest.gaps import gap_of
+from k2.ingest.ledger import GapLedger
+from k2.ingest.limits import memory_limit
+from k2.ingest.pipeline import Pipeline
+from k2.ingest.publisher import KafkaUnreachable, Publisher, Topics
+from k2.ingest.repair import Policy, Repairer
+from k2.ingest.rest import RestClient
+from k2.ingest.session import Session, Tuning
+from k2.ingest.stats import Stats
+from k2.ingest.windows import Windows
+from k2.schemas import avro, logs, topics
+from k2.schemas.exchanges import Pair
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+from k2.schemas.registry import Registry, RegistryUnavailable
+from k2.schemas.values import seconds
+
+log = logs.get("ingest")
+
+_AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
+_TICK: Final = 1.0
+_SMOOTHING: Final = 0.2
+_HORIZON_MARGIN: Final = 600.0
+_PRESSED: Final = 0.9  # of the memory limit
+_RELAXED: Final = 0.8
+_SERVICE_PAUSE: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which shard this process is, and how it may be reached."""
+
+    shard: int = 0
+    replica: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0
+    grace: float = 20.0  # seconds for the flush at the end
+    tuning: Tuning = field(default_factory=Tuning)
+
+
+class ServiceUnreachable(ConnectionError):
+    """Kafka or the schema registry did not answer in the attempts that were allowed."""
+
+
+class MixedProtocols(ValueError):
+    """The endpoints of one feed must speak the same protocol."""
+
+
+async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: asyncio.Event) -> int:
+    """Runs until `stop` is set; returns how many records were not delivered.
+
+    Raises `ServiceUnreachable`, `GaveUp`, `EverySymbolRefused`, `PublisherDead`, OSError for a port in use.
+    """
+    pairs = feed.shard(options.shard)
+    stats = Stats(started_at=time.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
+    endpoints = feed.spec.ingest.endpoints or (adapter(feed.spec.exchange, pairs).url,)
+    protocol = _one_protocol(feed, endpoints, pairs)
+    name = f"{options.shard}-{options.replica}"
+    labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": name}
+    server = await status.serve(
+        stats, metrics.registry(stats, **labels), host=options.host, port=options.port, **labels
+    )
+    try:
+        publisher, schemas = await _publisher(feed, platform, stats, options.tuning.max_attempts)
+        tracker: Tracker = Continuity() if protocol.numbered else Windows()
+        ledger = GapLedger(feed.name, feed.facts.label, publisher, stats)
+        await _resume(feed, platform, pairs, schemas, tracker, ledger)
+        pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
+        async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
+            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest, protocol.budget)
+            policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
+            repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
+            probes = _Probes(repairer, pairs)
+            session = Session(
+                lambda endpoint: adapter(feed.spec.exchange, pairs, endpoint),
+                endpoints,
+                [pair.native for pair in pairs],
+                http,
+                pipeline,
+                tracker,
+                publisher,
+                stats,
+                options.tuning,
+                probes.restart,
+            )
+            log.info("started", symbols=len(pairs), endpoints=list(endpoints))
+            await _until(stop, session.run(), repairer.run(), publisher.run(), _tick(stats, publisher))
+            probes.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(options.grace / 2):
+                    publishing = asyncio.create_task(publisher.run())
+                    await pipeline.settle()
+                    publishing.cancel()
+        left = await publisher.close(options.grace)
+        log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=left)
+        return left
+    finally:
+        await server.cleanup()
+
+
+async def _until(stop: asyncio.Event, *parts: object) -> None:
+    """Runs the parts until `stop` is set or one of them fails; its error is raised."""
+    tasks = [asyncio.ensure_future(part) for part in (*parts, stop.wait())]  # type: ignore[call-overload]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Probes:
+    """Asks for the newest trades after each connection; a newer connection's question replaces an older one's."""
+
+    def __init__(self, repairer: Repairer, pairs: Sequence[Pair]) -> None:
+        self._repairer = repairer
+        self._pairs = pairs
+        self._task: asyncio.Task[None] | None = None
+
+    def restart(self) -> None:
+        """A connection was just subscribed."""
+        self.cancel()
+        self._task = asyncio.create_task(self._repairer.probe(self._pairs))
+
+    def cancel(self) -> None:
+        """Asks no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _one_protocol(feed: ExchangeFeed, endpoints: Sequence[str], pairs: Sequence[Pair]) -> Exchange:
+    fragments = {urldefrag(endpoint).fragment for endpoint in endpoints}
+    if len(fragments) > 1:
+        raise MixedProtocols(
+            f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}); their trades have different ids"
+        )
+    return adapter(feed.spec.exchange, pairs, endpoints[0])
+
+
+async def _publisher(
+    feed: ExchangeFeed, platform: Platform, stats: Stats, max_attempts: int
+) -> tuple[Publisher, dict[int, str]]:
+    """A publisher whose broker, topics and schema are there. Waits for them; for ever if attempts are not limited."""
+    names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.deadletter(feed.spec.exchange))
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _connect_publisher(feed, platform, stats, names)
+        except (KafkaUnreachable, RegistryUnavailable) as error:
+            stats.message = str(error)
+            if max_attempts and attempt >= max_attempts:
+                raise ServiceUnreachable(str(error)) from error
+            log.warning("waiting for a service", error=str(error), attempt=attempt)
+            await asyncio.sleep(_SERVICE_PAUSE)
+
+
+async def _connect_publisher(
+    feed: ExchangeFeed, platform: Platform, stats: Stats, names: Topics
+) -> tuple[Publisher, dict[int, str]]:
+    registry = Registry(platform.registry_url)
+    subject = topics.subject(names.trades)
+    schema_id = await asyncio.to_thread(registry.register, subject, avro.text())
+    schemas = await asyncio.to_thread(registry.schemas, subject)
+    publisher = Publisher(platform.kafka_bootstrap, names, feed.name, schema_id, stats)
+    await publisher.check()
+    return publisher, schemas
+
+
+async def _resume(
+    feed: ExchangeFeed,
+    platform: Platform,
+    pairs: Sequence[Pair],
+    schemas: dict[int, str],
+    tracker: Tracker,
+    ledger: GapLedger,
+) -> None:
+    horizon = 2 * seconds(feed.spec.ingest.backfill.max_gap) + _HORIZON_MARGIN
+    found = await asyncio.to_thread(
+        resume.read,
+        platform.kafka_bootstrap,
+        trades=feed.topic,
+        gaps=topics.gaps(feed.spec.exchange),
+        feed=feed.name,
+        pairs=pairs,
+        schemas=schemas,
+        horizon=horizon,
+    )
+    by_symbol = {pair.symbol: pair for pair in pairs}
+    for symbol, position in found.positions.items():
+        tracker.resume(by_symbol[symbol], position)
+    for event in found.gaps:
+        gap = gap_of(event, by_symbol[event.symbol])
+        tracker.reopen(gap)
+        ledger.reopen(gap, event)
+    log.info("resumed", symbols=len(found.positions), open_gaps=len(found.gaps))
+
+
+async def _tick(stats: Stats, publisher: Publisher) -> None:
+    """Once a second: the rate, and whether memory is short, in which case the socket waits."""
+    process, before, limit = psutil.Process(), sum(stats.received.values()), memory_limit()
+    while True:
+        await asyncio.sleep(_TICK)
+        now = sum(stats.received.values())
+        stats.rate += _SMOOTHING * ((now - before) / _TICK - stats.rate)
+        before = now
+        stats.resident_bytes = process.memory_info().rss
+        pressed = stats.resident_bytes > limit * (_RELAXED if publisher.pressed else _PRESSED)
+        if pressed and not publisher.pressed:
+            stats.errors["memory"] += 1
+            log.error("memory is short; the socket waits", resident=stats.resident_bytes, limit=limit)
+        publisher.pressed = pressed
