@@ -158,8 +158,7 @@ class Kraken:
         rows, cursor = rows_of(body)
         observed, untrusted = sorted_out(_backfilled(rows, gap, received))
         newest = rows[-1][6] if rows else gap.last_id
-        more = newest < gap.last_id and cursor > int(request.params["since"])
-        return Page(observed, untrusted, since(gap.pair, cursor) if more else None)
+        return Page(observed, untrusted, after(request, gap.pair, cursor) if newest < gap.last_id else None)
 
 
 def _backfilled(rows: list[Row], gap: Gap, received: int) -> Iterator[Observed | Untrusted]:
@@ -178,6 +177,11 @@ def _backfilled(rows: list[Row], gap: Gap, received: int) -> Iterator[Observed |
 def since(pair: Pair, nanoseconds: int) -> Request:
     """Asks for trades after a time."""
     return Request("/0/public/Trades", {"pair": rest_name(pair), "since": str(nanoseconds), "count": str(_ROWS)})
+
+
+def after(request: Request, pair: Pair, cursor: int) -> Request | None:
+    """The page after one whose cursor is given, overlapping by the trades of its last moment; None at the end."""
+    return since(pair, cursor - 1) if cursor - 1 > int(request.params["since"]) else None
 
 
 def rest_name(pair: Pair) -> str:

@@ -29,7 +29,7 @@ from k2.ingest.exchanges.base import (
     json_object,
     sorted_out,
 )
-from k2.ingest.exchanges.kraken import ORDER_TYPES, SIDES, Kraken, rest_name, rows_of, since
+from k2.ingest.exchanges.kraken import ORDER_TYPES, SIDES, Kraken, after, rest_name, rows_of, since
 from k2.schemas.exchanges import EXCHANGES, Pair
 from k2.schemas.trade import Source, derived_trade_id
 from k2.schemas.values import InexactValue, plain, scaled
@@ -124,8 +124,8 @@ class KrakenV1:
         ]
         observed, untrusted = sorted_out(_identified(gap.pair, fills, Source.BACKFILL, received))
         newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
-        more = newest <= gap.until and bool(rows) and cursor > int(request.params["since"])
-        return Page(observed, untrusted, since(gap.pair, cursor) if more else None)
+        more = bool(rows) and newest <= gap.until
+        return Page(observed, untrusted, after(request, gap.pair, cursor) if more else None)
 
 
 def _identified(pair: Pair, fills: Iterable[_Fill], source: Source, received: int) -> Iterator[Observed | Untrusted]:

@@ -1,0 +1,54 @@
+"""How the simulated exchange can be told to misbehave: `KIND[=ARGUMENT][@TIME]`, such as `drop=20@10s`. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from k2.schemas.values import seconds
+
+# kind: (unit of the argument, its default, what it does)
+KINDS: Final = {
+    "drop": ("count", "20", "trades happen, but the next ones are not sent"),
+    "repeat": ("count", "50", "the newest trades are sent once more"),
+    "malformed": ("count", "1", "frames that no parser can trust"),
+    "oversized": ("count", "1", "a frame of more than 1 MiB"),
+    "conflict": ("count", "1", "a trade id is sent again with another price"),
+    "unknown": ("count", "1", "a message of a kind that is not documented"),
+    "ratelimit": ("count", "3", "the next REST requests are answered with 429"),
+    "unavailable": ("count", "3", "the next REST requests are answered with 503"),
+    "refuse": ("count", "2", "the next connections are refused"),
+    "close": ("count", "1", "every connection is cut without a close frame (1006)"),
+    "shutdown": ("count", "1", "connections are announced to end, and end 5 s later"),
+    "reset": ("count", "1", "trade ids begin at 1 again"),
+    "silent": ("time", "40s", "nothing at all is sent, but connections stay open"),
+    "quiet": ("time", "40s", "no trades are sent, but heartbeats and pings are"),
+    "cut": ("time", "30s", "connections older than this are closed, as some exchanges do after 24 h"),
+    "late": ("time", "2h", "a trade whose time lies this far back"),
+    "wrong-pong": ("time", "40s", "pings are answered with a wrong pong, or not at all"),
+}
+
+
+class UnknownFault(ValueError):
+    """A fault that is not written as `KIND[=ARGUMENT][@TIME]`, or is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One misbehaviour: `amount` is a count, or seconds; `at` is seconds after the exchange opened."""
+
+    kind: str
+    amount: float
+    at: float = 0.0
+
+
+def parse(text: str) -> Fault:
+    """The fault in `text`; raises `UnknownFault` with what is known."""
+    head, _, at = text.partition("@")
+    kind, _, argument = head.partition("=")
+    if kind not in KINDS:
+        raise UnknownFault(f"{kind!r} is no fault; known are {', '.join(KINDS)}")
+    unit, default, _ = KINDS[kind]
+    try:
+        amount = float(int(argument or default)) if unit == "count" else seconds(argument or default)
+        return Fault(kind, amount, seconds(at) if at and at != "0s" else 0.0)
+    except ValueError as error:
+        raise UnknownFault(f"{text!r}: write {kind}={default}@10s; {error}") from None

@@ -1,0 +1,94 @@
+"""A market as a seed: the same seed trades the same prices, quantities and ids, whenever it is run.
+
+Pure: it is asked for what happened up to a moment of its own clock, microseconds since it opened. Trades come in
+sweeps (one order, several fills in one millisecond), a sweep in a few hundred being hundreds long, and now and then
+the market pauses.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from k2.schemas.exchanges import Pair
+from k2.schemas.values import UNIT
+
+FIRST_ID: Final = 1_000_001
+_BURST_CHANCE: Final = 0.002
+_BURST_FILLS: Final = (100, 700)
+_EXTRA_FILL: Final = 0.35  # chance that a sweep goes on to another fill
+_QUIET_RATE: Final = 0.05  # of the usual
+_BUSY_SECONDS: Final = 20.0
+_QUIET_SECONDS: Final = 4.0
+_TYPICAL: Final = {"BTC": 60_000, "ETH": 2_500, "SOL": 150, "XRP": 2, "DOGE": 1}
+# Fills in a mean sweep, and the mean of the two moods' rates: what turns trades a second into sweeps a second.
+_MEAN_FILLS: Final = (1 - _BURST_CHANCE) / (1 - _EXTRA_FILL) + _BURST_CHANCE * sum(_BURST_FILLS) / 2
+_MEAN_MOOD: Final = (_BUSY_SECONDS + _QUIET_RATE * _QUIET_SECONDS) / (_BUSY_SECONDS + _QUIET_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """One trade of the simulated exchange. Price and quantity in units of 10**-8, time in UTC microseconds."""
+
+    pair: Pair
+    id: int
+    time: int
+    price: int
+    quantity: int
+    buy: bool  # the aggressor bought
+
+
+@dataclass(slots=True)
+class Market:
+    """One symbol. `rate` is in trades a second; `opened` is UTC microseconds."""
+
+    pair: Pair
+    seed: str
+    rate: float
+    opened: int
+    next_id: int = FIRST_ID
+    _rng: random.Random = field(init=False)
+    _price: int = field(init=False)
+    _tick: int = field(init=False)
+    _next: float = field(init=False)  # seconds since the opening
+    _mood_ends: float = 0.0
+    _quiet: bool = True
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(f"{self.seed}/{self.pair.native}")
+        typical = _TYPICAL.get(self.pair.base, 10)
+        self._tick = max(UNIT // 10_000, typical * UNIT // 1_000_000)
+        self._price = typical * UNIT // self._tick * self._tick
+        self._next = self._pause(0.0)
+
+    def until(self, now: int) -> Iterator[Deal]:
+        """The trades up to `now`, UTC microseconds, that were not given before."""
+        elapsed = (now - self.opened) / 1e6
+        while self._next <= elapsed:
+            yield from self._sweep(self.opened + int(self._next * 1e3) * 1000)
+            self._next += self._pause(self._next)
+
+    def _sweep(self, time: int) -> Iterator[Deal]:
+        rng, buy = self._rng, self._rng.random() < 0.5
+        direction = 1 if buy else -1
+        for _ in range(self._fills()):
+            if rng.random() < 0.5:
+                self._price = max(self._tick, self._price + direction * self._tick)
+            quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * 10  # 0.005 and up, with a long tail
+            yield Deal(self.pair, self.next_id, time, self._price, min(quantity, 10_000 * UNIT), buy)
+            self.next_id += 1
+
+    def _fills(self) -> int:
+        if self._rng.random() < _BURST_CHANCE:
+            return self._rng.randint(*_BURST_FILLS)
+        fills = 1
+        while self._rng.random() < _EXTRA_FILL:
+            fills += 1
+        return fills
+
+    def _pause(self, at: float) -> float:
+        while at >= self._mood_ends:
+            self._quiet = not self._quiet
+            self._mood_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))
+        sweeps = self.rate / (_MEAN_FILLS * _MEAN_MOOD) * (_QUIET_RATE if self._quiet else 1.0)
+        return self._rng.expovariate(sweeps)

@@ -1,0 +1,89 @@
+"""Which faults are at work now. Pure: asked with seconds since the exchange opened."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from k2.ingest.simulator.faults import Fault
+
+_COUNTED: Final = frozenset({"drop", "ratelimit", "unavailable", "refuse"})
+_LASTING: Final = frozenset({"silent", "quiet", "wrong-pong"})
+_BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '{"e":"trade"}', "\u0000")
+
+
+class Mischief:
+    """The schedule of faults, and what is left of those that began."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._scheduled = list(faults)
+        self._left: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+        self._age = 0.0
+
+    def add(self, fault: Fault) -> None:
+        """Schedules one more."""
+        self._scheduled.append(fault)
+
+    def begin(self, elapsed: float) -> list[Fault]:
+        """The faults that begin now and are done at once; those that last are noted here."""
+        due = [fault for fault in self._scheduled if fault.at <= elapsed]
+        self._scheduled = [fault for fault in self._scheduled if fault.at > elapsed]
+        now: list[Fault] = []
+        for fault in due:
+            if fault.kind in _COUNTED:
+                self._left[fault.kind] = self._left.get(fault.kind, 0) + int(fault.amount)
+            elif fault.kind in _LASTING:
+                self._until[fault.kind] = elapsed + fault.amount
+            elif fault.kind == "cut":
+                self._age = fault.amount
+            else:
+                now.append(fault)
+        return now
+
+    def drops(self, deals: int) -> bool:
+        """Whether the next deals are not told."""
+        return self._take("drop", deals)
+
+    def refuses(self) -> bool:
+        """Whether the next connection is refused."""
+        return self._take("refuse", 1)
+
+    def rest_status(self) -> int:
+        """The status that the next REST request gets instead of its answer; 0 for none."""
+        return 429 if self._take("ratelimit", 1) else 503 if self._take("unavailable", 1) else 0
+
+    def silent(self, elapsed: float) -> bool:
+        """Whether nothing at all is sent."""
+        return elapsed < self._until.get("silent", 0.0)
+
+    def withholds_trades(self, elapsed: float) -> bool:
+        """Whether no trades are sent."""
+        return self.silent(elapsed) or elapsed < self._until.get("quiet", 0.0)
+
+    def wrong_pong(self, elapsed: float) -> bool:
+        """Whether pings are answered wrongly."""
+        return elapsed < self._until.get("wrong-pong", 0.0)
+
+    def too_old(self, age: float) -> bool:
+        """Whether a connection of this age, in seconds, is closed."""
+        return bool(self._age) and age > self._age
+
+    @staticmethod
+    def nonsense(kind: str, count: int, sample: str) -> Iterator[str]:
+        """Frames that nobody should trust, some made from a real one."""
+        if kind == "oversized":
+            yield from ('{"padding":"' + "x" * (1 << 20) + '"}' for _ in range(count))
+        elif kind == "unknown":
+            yield from (
+                '{"e":"somethingNew","type":"somethingNew","event":"somethingNew","channel":"somethingNew",'
+                '"op":"somethingNew"}'
+                for _ in range(count)
+            )
+        elif kind == "malformed":
+            broken = (sample[: len(sample) // 2], sample.replace(":", ";", 3), *_BROKEN)
+            yield from (broken[index % len(broken)] for index in range(count))
+
+    def _take(self, kind: str, count: int) -> bool:
+        left = self._left.get(kind, 0)
+        if left > 0:
+            self._left[kind] = max(0, left - count)
+        return left > 0

@@ -1,0 +1,102 @@
+"""A simulated exchange as a process: what `k2 simulate` and `python -m k2.ingest.simulator.run` start."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from k2.ingest.simulator.capture import UnreadableCapture
+from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
+from k2.ingest.simulator.server import Simulator
+from k2.ingest.simulator.sources import CaptureTape, MarketTape, Tape
+from k2.ingest.simulator.venues import VENUES
+from k2.schemas import logs
+from k2.schemas.exchanges import EXCHANGES, UnknownPair
+
+DEFAULT_SYMBOLS = {
+    "binance": ("BTCUSDT", "ETHUSDT"),
+    "kraken": ("BTC/USD", "ETH/USD"),
+    "coinbase": ("BTC-USD", "ETH-USD"),
+    "bybit": ("BTCUSDT", "ETHUSDT"),
+    "okx": ("BTC-USDT", "ETH-USDT"),
+}
+
+
+def build(
+    exchange: str,
+    *,
+    symbols: Sequence[str] = (),
+    seed: str = "1",
+    rate: float = 30.0,
+    count: int = 0,
+    captures: Sequence[Path] = (),
+    speed: float = 1.0,
+    faults: Sequence[str] = (),
+) -> Simulator:
+    """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
+    pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
+    tape: Tape = (
+        CaptureTape(exchange, captures, pairs, speed)
+        if captures
+        else MarketTape(pairs, seed=seed, rate=rate, count=count)
+    )
+    return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults])
+
+
+async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
+    """Runs until SIGTERM or SIGINT. Raises OSError if the port is taken."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    opened = await simulator.start(host, port)
+    print(f"{exchange} is simulated at ws://{host}:{opened} and http://{host}:{opened}", flush=True)
+    await stop.wait()
+    await simulator.stop()
+
+
+def main() -> int:
+    """Exit 0 when stopped, 2 for bad input."""
+    arguments = arguments_of(sys.argv[1:])
+    logs.configure("json", "info", exchange=arguments.exchange)
+    try:
+        simulator = build(
+            arguments.exchange,
+            symbols=arguments.symbols,
+            seed=arguments.seed,
+            rate=arguments.rate,
+            count=arguments.count,
+            captures=arguments.capture,
+            speed=arguments.speed,
+            faults=arguments.fault,
+        )
+        asyncio.run(serve(simulator, arguments.host, arguments.port, arguments.exchange))
+    except (UnknownPair, UnknownFault, UnreadableCapture) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"--port {arguments.port}: {error.strerror}; choose another", file=sys.stderr)
+        return 2
+    return 0
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    kinds = ", ".join(f"{kind}={default}" for kind, (_, default, _) in KINDS.items())
+    parser = argparse.ArgumentParser(prog="k2 simulate", description="An exchange on this machine.")
+    parser.add_argument("exchange", choices=sorted(VENUES))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port, printed")
+    parser.add_argument("--symbols", nargs="*", default=[], help="in the exchange's spelling")
+    parser.add_argument("--seed", default="1", help="the same seed trades the same")
+    parser.add_argument("--rate", type=float, default=30.0, help="trades a second, all symbols together")
+    parser.add_argument("--count", type=int, default=0, help="end after so many trades; 0: never")
+    parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""The simulated exchange as a server: one port for websockets, REST and its own controls under /_sim."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from k2.ingest.exchanges.base import RestBudget
+from k2.ingest.limits import TokenBucket
+from k2.ingest.simulator.faults import Fault, UnknownFault, parse
+from k2.ingest.simulator.history import History
+from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.mischief import Mischief
+from k2.ingest.simulator.sources import Tape
+from k2.ingest.simulator.venues.base import PROTOCOL_ERROR, Answer, Client, Venue
+from k2.schemas import logs
+
+log = logs.get("simulator")
+
+_TICK: Final = 0.005
+_QUEUE: Final = 50_000  # frames; a client that falls further behind is cut, as exchanges do
+_RECENT: Final = 1000
+_PONG_WITHIN: Final = 60.0
+
+
+class Connection:
+    """One websocket, with a queue so that a slow reader delays nobody else."""
+
+    def __init__(self, socket: web.WebSocketResponse, client: Client) -> None:
+        self.socket = socket
+        self.client = client
+        self.queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
+        self.pinged = b""
+        self.pinged_at = 0.0
+
+    def put(self, frame: str) -> None:
+        """Queues a frame; cuts the connection if its queue is full."""
+        try:
+            self.queue.put_nowait(frame)
+        except asyncio.QueueFull:
+            self.cut("slow consumer")
+
+    def cut(self, reason: str) -> None:
+        """Ends the TCP connection without a close frame."""
+        log.info("cut", reason=reason)
+        transport = self.socket._req.transport if self.socket._req else None  # noqa: SLF001 - there is no public way
+        if transport is not None:
+            transport.abort()
+
+    async def write(self) -> None:
+        """Sends what is queued, for ever."""
+        while True:
+            await self.socket.send_str(await self.queue.get())
+
+
+class Simulator:
+    """One exchange. `start` opens the port, `stop` closes it; `history` keeps everything that was traded."""
+
+    def __init__(self, venue: Venue, tape: Tape, faults: Sequence[Fault] = ()) -> None:
+        self.venue = venue
+        self.history = History()
+        self.port = 0
+        self._tape = tape
+        self._connections: set[Connection] = set()
+        self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # native symbol and frame, of trades
+        self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
+        self._opened = time.monotonic()
+        self._mischief = Mischief(faults)
+        self._subscribed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self.counts: dict[str, int] = {"frames": 0, "dropped": 0, "rest": 0, "limited": 0, "violations": 0, "pongs": 0}
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Opens the port (0: any free one) and returns it. Raises OSError if it is taken."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/_sim/emitted", self._emitted),
+                web.get("/_sim/stats", self._stats),
+                web.post("/_sim/faults", self._fault),
+                web.get("/{path:.*}", self._get),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self._tasks = [asyncio.create_task(self._trade()), asyncio.create_task(self._beat())]
+        return self.port
+
+    async def stop(self) -> None:
+        """Closes the port and every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._cut_all("stop")
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def misbehave(self, fault: Fault) -> None:
+        """Schedules a fault, `fault.at` seconds from now."""
+        self._mischief.add(replace(fault, at=fault.at + self._elapsed))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the tape has come to its end."""
+        return self._tape.finished
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._opened
+
+    async def _trade(self) -> None:
+        if self._tape.waits:
+            await self._subscribed.wait()
+            await asyncio.sleep(0.5)
+        self._tape.open(time.time_ns() // 1000)
+        while True:
+            self._begin_faults()
+            for deals, frames in self._tape.until(time.time_ns() // 1000):
+                self._happened(deals, frames)
+            await asyncio.sleep(_TICK)
+
+    def _happened(self, deals: Sequence[Deal], frames: Sequence[str]) -> None:
+        """A sweep took place: it is history, whether or not anybody is told."""
+        for deal in deals:
+            self.history.add(deal)
+        if not deals:
+            return
+        native = deals[0].pair.native
+        if self._mischief.withholds_trades(self._elapsed) or self._mischief.drops(len(deals)):
+            self.counts["dropped"] += len(deals)
+            return
+        if frames:
+            self._tell(native, frames, frames)
+            return
+        modern = list(self.venue.frames(deals))
+        older = list(self.venue.frames(deals, "/")) if len(self.venue.paths) > 1 else modern
+        self._tell(native, modern, older)
+
+    def _tell(self, native: str, modern: Sequence[str], older: Sequence[str]) -> None:
+        self._recent.extend((native, frame) for frame in modern)
+        for connection in self._connections:
+            if native in connection.client.subscribed:
+                for frame in older if connection.client.protocol == "/" else modern:
+                    connection.put(frame)
+                    self.counts["frames"] += 1
+
+    def _begin_faults(self) -> None:
+        for fault in self._mischief.begin(self._elapsed):
+            log.warning("fault", kind=fault.kind, amount=fault.amount)
+            match fault.kind:
+                case "repeat":
+                    for native, frame in list(self._recent)[-int(fault.amount) :]:
+                        self._tell(native, [frame], [frame])
+                case "late":
+                    for deal in self._tape.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
+                        self._happened([deal], ())
+                case "reset":
+                    self._tape.renumber()
+                case "conflict":
+                    self._conflict()
+                case "close":
+                    self._cut_all("fault")
+                case "shutdown":
+                    self._announce_shutdown()
+                case kind:
+                    self._confuse(kind, int(fault.amount))
+
+    def _cut_all(self, reason: str) -> None:
+        for connection in list(self._connections):
+            connection.cut(reason)
+
+    def _confuse(self, kind: str, count: int) -> None:
+        sample = self._recent[-1][1] if self._recent else "{}"
+        for frame in self._mischief.nonsense(kind, count, sample):
+            for connection in self._connections:
+                connection.put(frame)
+
+    def _conflict(self) -> None:
+        for native in self.history.deals:
+            for deal in self.history.newest(native, 1):
+                wrong = replace(deal, price=deal.price + 100_000_000)
+                for frame in self.venue.frames([wrong]):
+                    self._tell(native, [frame], [frame])
+
+    def _announce_shutdown(self) -> None:
+        frame = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":0}}'
+        for connection in list(self._connections):
+            connection.put(frame)
+            asyncio.get_running_loop().call_later(5.0, connection.cut, "announced shutdown")
+
+    async def _beat(self) -> None:
+        """Once a second: heartbeats, pings, and the rules that clients must keep."""
+        while True:
+            await asyncio.sleep(1.0)
+            now, elapsed = time.monotonic(), self._elapsed
+            for connection in list(self._connections):
+                reason = self.venue.violation(connection.client, now) or self._no_pong(connection, now)
+                if reason:
+                    self.counts["violations"] += 1
+                    log.warning("violation", reason=reason)
+                    await connection.socket.close(code=PROTOCOL_ERROR, message=reason.encode())
+                elif self._mischief.too_old(now - connection.client.opened_at):
+                    await connection.socket.close(code=1001, message=b"connection age")
+                elif not self._mischief.silent(elapsed):
+                    for frame in self.venue.heartbeats(connection.client, self.history, time.time_ns() // 1000):
+                        connection.put(frame)
+                    await self._ping(connection, now)
+
+    async def _ping(self, connection: Connection, now: float) -> None:
+        every = self.venue.ping_every
+        if every and not connection.pinged and now - max(connection.pinged_at, connection.client.opened_at) >= every:
+            connection.pinged, connection.pinged_at = str(int(now * 1000)).encode(), now
+            with contextlib.suppress(ConnectionError):
+                await connection.socket.ping(connection.pinged)
+
+    @staticmethod
+    def _no_pong(connection: Connection, now: float) -> str:
+        return "no pong" if connection.pinged and now - connection.pinged_at > _PONG_WITHIN else ""
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._websocket(request)
+        self.counts["rest"] += 1
+        if status := self._mischief.rest_status():
+            return web.Response(status=status, headers={"Retry-After": "1"}, text="{}")
+        if self._bucket.take(self.venue.weight(request.path), time.monotonic()) > 0:
+            self._bucket.punish(0.0, time.monotonic())
+            self.counts["limited"] += 1
+            return _response(self.venue.limited())
+        return _response(self.venue.rest(request.path, request.query, self.history))
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.rstrip("/") or "/"
+        if path not in self.venue.paths:
+            return web.Response(status=404, text=f"websockets are at {', '.join(self.venue.paths)}\n")
+        if self._mischief.refuses():
+            return web.Response(status=503)
+        socket = web.WebSocketResponse(autoping=False, compress=False, timeout=1.0)
+        await socket.prepare(request)
+        now = time.monotonic()
+        connection = Connection(socket, Client(protocol=path, opened_at=now, last_message_at=now))
+        writer = asyncio.create_task(connection.write())
+        self._connections.add(connection)
+        try:
+            for frame in self.venue.greet(connection.client):
+                connection.put(frame)
+            await self._listen(connection)
+        finally:
+            self._connections.discard(connection)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        return socket
+
+    async def _listen(self, connection: Connection) -> None:
+        async for message in connection.socket:
+            now = time.monotonic()
+            if message.type is WSMsgType.PONG:
+                if connection.pinged and bytes(message.data) != connection.pinged:
+                    self.counts["violations"] += 1
+                    await connection.socket.close(code=PROTOCOL_ERROR, message=b"wrong pong")
+                self.counts["pongs"] += 1
+                connection.pinged = b""
+            elif message.type is WSMsgType.PING:
+                wrong = self._mischief.wrong_pong(self._elapsed)
+                await connection.socket.pong(b"wrong" if wrong else message.data)
+            elif message.type is WSMsgType.TEXT:
+                self._message(connection, message.data, now)
+
+    def _message(self, connection: Connection, text: str, now: float) -> None:
+        client = connection.client
+        client.last_message_at = now
+        client.message_times.append(now)
+        replies = self.venue.receive(text, client, self.history)
+        if client.subscribed:
+            self._subscribed.set()
+        if self._mischief.silent(self._elapsed) or ("ping" in text and self._mischief.wrong_pong(self._elapsed)):
+            return
+        for reply in replies:
+            connection.put(reply)
+
+    async def _emitted(self, _: web.Request) -> web.Response:
+        ids = {native: [self.venue.trade_id(deal) for deal in deals] for native, deals in self.history.deals.items()}
+        return web.json_response(ids)
+
+    async def _stats(self, _: web.Request) -> web.Response:
+        emitted = {native: len(deals) for native, deals in self.history.deals.items()}
+        document: dict[str, Any] = {**self.counts, "clients": len(self._connections), "emitted": emitted}
+        return web.json_response({**document, "finished": self.finished})
+
+    async def _fault(self, request: web.Request) -> web.Response:
+        try:
+            self.misbehave(parse((await request.text()).strip()))
+        except UnknownFault as error:
+            return web.Response(status=400, text=f"{error}\n")
+        return web.Response(text="ok\n")
+
+
+def _response(found: Answer) -> web.Response:
+    return web.Response(
+        body=found.body, status=found.status, headers=dict(found.headers), content_type="application/json"
+    )
