@@ -70,7 +70,7 @@ class _Row(msgspec.Struct):
 
 
 class _Rows(msgspec.Struct):
-    list: list[_Row] = []
+    rows: list[_Row] = msgspec.field(name="list", default_factory=list)
 
 
 class _Answer(msgspec.Struct):
@@ -219,4 +219,4 @@ def _rows(body: bytes) -> list[_Row]:
         wait = 5.0 if answer.retCode == _RATE_LIMITED else None
         text = f"{answer.retCode}: {answer.retMsg}"[:200]
         raise RestRefused(text, retry_after=wait, unknown_symbol=answer.retCode == _BAD_SYMBOL)
-    return answer.result.list
+    return answer.result.rows
