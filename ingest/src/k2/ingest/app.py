@@ -29,7 +29,7 @@ from k2.schemas import avro, logs, topics
 from k2.schemas.exchanges import Pair
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
-from k2.schemas.registry import Registry, RegistryUnavailable
+from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
@@ -180,7 +180,7 @@ async def _connect_publisher(
     registry = Registry(platform.registry_url)
     subject = topics.subject(names.trades)
     schema_id = await asyncio.to_thread(registry.register, subject, avro.text())
-    schemas = await asyncio.to_thread(registry.schemas, subject)
+    schemas = await asyncio.to_thread(SchemaBook(registry, subject).schemas)
     publisher = Publisher(platform.kafka_bootstrap, names, feed.name, schema_id, stats)
     await publisher.check()
     return publisher, schemas

@@ -41,16 +41,23 @@ class Registry:
             raise self._unavailable(error) from error
         return schema_id
 
-    def schemas(self, subject: str) -> dict[int, str]:
-        """Every schema of `subject` by id; empty if the subject does not exist."""
+    def versions(self, subject: str) -> list[int]:
+        """The versions of `subject`; none if it does not exist."""
         try:
-            versions: list[int] = self._client.get_versions(subject)
-            found: list[Any] = [self._client.get_version(subject, version) for version in versions]
+            found: list[int] = self._client.get_versions(subject)
         except _FAILURES as error:
             if getattr(error, "http_status_code", 0) == _ABSENT:
-                return {}
+                return []
             raise self._unavailable(error) from error
-        return {entry.schema_id: entry.schema.schema_str for entry in found}
+        return found
+
+    def version(self, subject: str, version: int) -> tuple[int, str]:
+        """Id and text of one version of `subject`."""
+        try:
+            found = self._client.get_version(subject, version)
+        except _FAILURES as error:
+            raise self._unavailable(error) from error
+        return int(found.schema_id or 0), str(found.schema.schema_str)
 
     def _compatibility(self, subject: str) -> str:
         try:
@@ -63,3 +70,19 @@ class Registry:
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(f"schema registry at {self._url}: {error}")
+
+
+class SchemaBook:
+    """Every schema of one subject by id. A version never changes, so each is fetched once."""
+
+    def __init__(self, registry: Registry, subject: str) -> None:
+        self._registry = registry
+        self._subject = subject
+        self._known: dict[int, tuple[int, str]] = {}
+
+    def schemas(self) -> dict[int, str]:
+        """The schemas registered by now. Raises `RegistryUnavailable`."""
+        for version in self._registry.versions(self._subject):
+            if version not in self._known:
+                self._known[version] = self._registry.version(self._subject, version)
+        return dict(self._known.values())

@@ -1,0 +1,1 @@
+"""Kafka to Iceberg: Bronze, Silver and Gold as Structured Streaming, their audit and their maintenance."""

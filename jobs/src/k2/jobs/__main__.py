@@ -1,0 +1,92 @@
+"""`python -m k2.jobs --feed FILE --layer LAYER`: the jobs image's entry point.
+
+Exit codes: 0 drained and stopped, 1 a layer failed, 2 bad input, 3 a needed service could not be reached.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from k2.jobs.app import App, LayerFailed
+from k2.jobs.checkpoints import BrokenCheckpoint
+from k2.jobs.jvm import gateway, jars
+from k2.jobs.jvm.java import NoJava, find
+from k2.jobs.session import session, settings
+from k2.jobs.streams import BRONZE, GOLD, SILVER, CheckpointInUse
+from k2.jobs.tables import TableDrifted
+from k2.schemas import logs
+from k2.schemas.feed import ExchangeFeed, conflicts
+from k2.schemas.platform import Platform
+from k2.schemas.problems import InvalidSpec
+
+LAYERS = {"all": (BRONZE, SILVER, GOLD), BRONZE: (BRONZE,), SILVER: (SILVER,), GOLD: (GOLD,)}
+
+
+def main() -> int:
+    """Runs layers until SIGTERM or SIGINT."""
+    arguments = _arguments()
+    platform = Platform()
+    logs.configure(platform.log_format, platform.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        _run(_feeds(arguments.feed), platform, arguments, stop)
+    except (InvalidSpec, OSError, NoJava, TableDrifted) as error:
+        code, words = 2, str(error)
+    except jars.JarsUnavailable as error:
+        code, words = 3, str(error)
+    except (LayerFailed, BrokenCheckpoint, CheckpointInUse, gateway.JvmFailed) as error:
+        code, words = 1, str(error)
+    else:
+        return 0
+    print(words, file=sys.stderr)
+    return code
+
+
+def _feeds(paths: Sequence[Path]) -> list[ExchangeFeed]:
+    feeds = [ExchangeFeed.from_yaml(path.read_bytes()) for path in paths]
+    if problems := conflicts(feeds):
+        raise InvalidSpec(problems)
+    return feeds
+
+
+def _run(
+    feeds: Sequence[ExchangeFeed], platform: Platform, arguments: argparse.Namespace, stop: threading.Event
+) -> None:
+    master = None if gateway.provided() else arguments.master
+    conf = settings(platform, master=master)
+    if master is not None:
+        java = find()
+        jars.ensure(java)
+        options = [f"-Xmx{arguments.memory}", "-XX:+UseSerialGC", *java.trust_options]
+        gateway.start(java, conf, options=options)
+    spark = session(conf)
+    app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart)
+    app.serve(arguments.host, arguments.port)
+    try:
+        app.run(stop)
+    finally:
+        spark.stop()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="k2.jobs", description="Medallion layers of feeds, from Kafka to Iceberg.")
+    parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
+    parser.add_argument("--layer", choices=sorted(LAYERS), default="all")
+    parser.add_argument("--host", default="127.0.0.1", help="where /metrics and /status listen")
+    parser.add_argument("--port", type=int, default=9102)
+    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
+    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    parser.add_argument("--restart", action="store_true", help="start a failed query again while the others go on")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # py4j's callback threads would keep a failed process alive

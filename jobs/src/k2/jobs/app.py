@@ -1,0 +1,130 @@
+"""The layers of one or more feeds in one Spark application: started, watched, restarted, drained."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyspark.sql import SparkSession
+
+from k2.jobs import metrics, server, tables
+from k2.jobs.checkpoints import BrokenCheckpoint
+from k2.jobs.ledger import Ledger
+from k2.jobs.listener import ProgressListener
+from k2.jobs.streams import GAPS, GOLD, ORDER, Stream, ended, state_of
+from k2.schemas import logs
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+from k2.schemas.tables import of_exchange
+
+log = logs.get("jobs")
+
+_WATCH_EVERY: Final = 0.5
+_LEDGER_EVERY: Final = 60.0
+_RESTART_FIRST: Final = 2.0
+_RESTART_LIMIT: Final = 60.0
+_SETTLE: Final = 60.0
+_DRAIN: Final = 300.0
+
+
+class LayerFailed(RuntimeError):
+    """A query ended that should not have."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    stream: Stream
+    failures: int = 0
+    retry_at: float = field(default=0.0)
+
+
+class App:
+    """Runs layers until it is told to stop.
+
+    With `restart` a query that fails is started again while the others go on; without, its failure ends the app, and
+    whoever runs the app starts it again.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        platform: Platform,
+        feeds: Sequence[ExchangeFeed],
+        layers: Sequence[str],
+        *,
+        restart: bool,
+    ) -> None:
+        self._spark = spark
+        self._restart = restart
+        wanted = [layer for layer in ORDER if layer in layers or (layer == GAPS and GOLD in layers)]
+        active = [feed for feed in feeds if not feed.spec.suspend]
+        self._tables = {table.name: table for feed in active for table in of_exchange(feed.spec.exchange)}
+        self.streams = [
+            Stream(spark, feed, platform, layer, state_of(feed, layer)) for layer in wanted for feed in active
+        ]
+        self._watched = [_Watched(stream) for stream in self.streams]
+        self._ledger = Ledger(spark, active, self.streams)
+
+    def serve(self, host: str, port: int) -> None:
+        """Opens /metrics and /status. Raises OSError if the port is taken."""
+        states = [stream.state for stream in self.streams]
+        server.serve(states, metrics.registry(states), host, port)
+
+    def run(self, stop: threading.Event) -> None:
+        """Runs until `stop` is set, then drains. Raises `LayerFailed`, `TableDrifted`, `BrokenCheckpoint`."""
+        tables.ensure(self._spark, self._tables.values())
+        self._spark.streams.addListener(ProgressListener(self.streams))
+        for watched in self._watched:
+            self._start(watched)
+        log.info("started", queries=[stream.name for stream in self.streams])
+        recorded = time.monotonic()
+        while not stop.wait(_WATCH_EVERY):
+            self._watch()
+            if time.monotonic() - recorded > _LEDGER_EVERY:
+                self._ledger.record()
+                recorded = time.monotonic()
+        self.drain()
+
+    def drain(self) -> None:
+        """Stops every query between two batches, then takes what is left, layer after layer."""
+        log.info("draining")
+        for stream in self.streams:
+            stream.settle(_SETTLE)
+        for layer in ORDER:
+            found = [stream for stream in self.streams if stream.layer == layer]
+            for stream in found:
+                stream.drain()
+            for stream in found:
+                assert stream.query is not None
+                stream.query.awaitTermination(int(_DRAIN))
+                stream.state.state = "DRAINED"
+        self._ledger.record()
+        log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})
+
+    def _start(self, watched: _Watched) -> None:
+        try:
+            watched.stream.start()
+        except BrokenCheckpoint as error:
+            if not self._restart:
+                raise
+            self._failed(watched, str(error))
+
+    def _watch(self) -> None:
+        for watched in self._watched:
+            query, state = watched.stream.query, watched.stream.state
+            if state.state == "RUNNING" and query is not None and not query.isActive:
+                self._failed(watched, ended(query))
+            elif state.state == "FAILED" and time.monotonic() >= watched.retry_at:
+                self._start(watched)
+            elif state.state == "RUNNING" and state.batches > 0 and watched.failures:
+                watched.failures, state.message = 0, ""
+
+    def _failed(self, watched: _Watched, why: str) -> None:
+        state = watched.stream.state
+        state.state, state.message = "FAILED", why
+        log.error("query failed", query=watched.stream.name, error=why, failures=watched.failures)
+        if not self._restart:
+            raise LayerFailed(f"{watched.stream.name}: {why}")
+        watched.retry_at = time.monotonic() + min(_RESTART_LIMIT, _RESTART_FIRST * 2.0**watched.failures)
+        watched.failures += 1

@@ -1,0 +1,108 @@
+"""What snapshots say of themselves: which batch of which query each one is, so that none is written twice.
+
+A commit and its summary are one atomic write. The summary therefore is the ledger: a batch whose epoch stands in a
+snapshot of the table is there, whole; one that does not is not, at all.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyspark.sql import DataFrame, SparkSession
+
+from k2.schemas.tables import Table
+
+PREFIX: Final = "k2."
+QUERY: Final = "k2.query-id"
+EPOCH: Final = "k2.epoch"
+OFFSETS: Final = "k2.offsets"
+# What Iceberg's own streaming sink writes.
+_SINK_QUERY: Final = "spark.sql.streaming.queryId"
+_SINK_EPOCH: Final = "spark.sql.streaming.epochId"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One commit: its id and its parent's, when it was made (seconds since 1970), what it did, and its summary."""
+
+    id: int
+    parent: int | None
+    committed_at: float
+    operation: str
+    summary: Mapping[str, str]
+
+    @property
+    def query_id(self) -> str:
+        """The streaming query that made it; empty for maintenance."""
+        return self.summary.get(QUERY) or self.summary.get(_SINK_QUERY, "")
+
+    @property
+    def epoch(self) -> int:
+        """Its micro-batch; -1 for maintenance."""
+        return int(self.summary.get(EPOCH) or self.summary.get(_SINK_EPOCH) or -1)
+
+    @property
+    def rows(self) -> int:
+        """Rows that it added."""
+        return int(self.summary.get("added-records", 0))
+
+
+class TableLog:
+    """A table's snapshots, newest first."""
+
+    def __init__(self, spark: SparkSession, table: Table) -> None:
+        self._jvm: Any = spark._jvm  # noqa: SLF001 - pyspark has no public way to Iceberg's API
+        self._session: Any = spark._jsparkSession  # noqa: SLF001
+        self._table = table
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """The current snapshot and its ancestors."""
+        table = self.java_table()
+        told = self._jvm.org.apache.iceberg.SnapshotParser.toJson  # one call a snapshot, not one a property
+        snapshot = table.currentSnapshot()
+        while snapshot is not None:
+            found = json.loads(told(snapshot))
+            summary: dict[str, str] = found["summary"]
+            parent: int | None = found.get("parent-snapshot-id")
+            at = found["timestamp-ms"] / 1000
+            yield Snapshot(found["snapshot-id"], parent, at, summary.pop("operation", ""), summary)
+            snapshot = table.snapshot(parent) if parent is not None else None
+
+    def newest_of(self, query_id: str) -> Snapshot | None:
+        """The newest commit of a query."""
+        return next((snapshot for snapshot in self.snapshots() if snapshot.query_id == query_id), None)
+
+    def java_table(self) -> Any:
+        """Iceberg's own table, as it is now."""
+        load = self._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable
+        table = load(self._session, self._table.identifier)
+        table.refresh()
+        return table
+
+
+class Appender:
+    """Appends a query's batches to one table, each once."""
+
+    def __init__(self, spark: SparkSession, table: Table, query_id: str) -> None:
+        self._table = table
+        self._query_id = query_id
+        self._log = TableLog(spark, table)
+        self._newest = self._log.newest_of(query_id)
+
+    def committed(self, epoch: int) -> Snapshot | None:
+        """The snapshot of a batch that an earlier run wrote; None if it must be written."""
+        newest = self._newest
+        return newest if newest is not None and newest.epoch >= epoch else None
+
+    @property
+    def before(self) -> Snapshot | None:
+        """The newest commit of this query before this process began."""
+        return self._newest
+
+    def append(self, rows: DataFrame, epoch: int, properties: Mapping[str, str]) -> None:
+        """Commits a batch and its summary, in one."""
+        writer = rows.writeTo(self._table.identifier).option("fanout-enabled", "true")
+        for key, value in {**properties, QUERY: self._query_id, EPOCH: str(epoch)}.items():
+            writer = writer.option(f"snapshot-property.{key}", value)
+        writer.append()

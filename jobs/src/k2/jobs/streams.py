@@ -1,0 +1,207 @@
+"""One streaming query of one feed: its source, its checkpoint, what it writes, and how it is started and drained."""
+
+import fcntl
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+from k2.jobs import bronze
+from k2.jobs.batches import GapsBatch, GoldBatch, SilverBatch
+from k2.jobs.checkpoints import Checkpoint, path
+from k2.jobs.commits import TableLog
+from k2.jobs.hadoop import Files
+from k2.jobs.metrics import LayerState
+from k2.schemas import tables, topics
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+from k2.schemas.registry import Registry, SchemaBook
+from k2.schemas.values import seconds
+
+BRONZE: Final = "bronze"
+SILVER: Final = "silver"
+GOLD: Final = "gold"
+GAPS: Final = "gaps"
+ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
+NEWEST: Final = "newest"  # the observed metric of Bronze: the newest record's time, in seconds
+
+_CAUSE: Final = re.compile(r"^(?:Caused by: )?(?:[\w.$]+\.)?(\w+(?:Exception|Error|Unavailable): .*)$", re.MULTILINE)
+_MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes without falling behind its memory
+
+
+class CheckpointInUse(RuntimeError):
+    """Another process runs this query from the same checkpoint."""
+
+
+class Batch(Protocol):
+    """What a query does with a micro-batch."""
+
+    def begin(self, query_id: str) -> None:
+        """A query with this id starts."""
+
+    def __call__(self, batch: DataFrame, epoch: int) -> None:
+        """Commits one micro-batch, once."""
+
+
+class Stream:
+    """One query. `start` follows the feed's trigger, `drain` takes what is there and ends."""
+
+    def __init__(
+        self, spark: SparkSession, feed: ExchangeFeed, platform: Platform, layer: str, state: LayerState
+    ) -> None:
+        self.feed = feed
+        self.layer = layer
+        self.state = state
+        self.query: StreamingQuery | None = None
+        self._spark = spark
+        self._platform = platform
+        self._folder = path(platform.checkpoints, feed.name, layer)
+        self._files = Files(spark)
+        self._lock: Any = None
+        self._batch = self._build_batch()
+
+    @property
+    def name(self) -> str:
+        """`<feed>-<layer>`, which is also the SparkApplication's name."""
+        return f"{self.feed.name}-{self.layer}"
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where it keeps its place."""
+        return Checkpoint(self._files, self._folder)
+
+    def start(self) -> None:
+        """Starts the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
+        self._start({"processingTime": f"{int(seconds(self._trigger) * 1000)} milliseconds"})
+
+    def drain(self) -> None:
+        """Takes everything that is there, then ends."""
+        self._start({"availableNow": True})
+
+    def settle(self, timeout: float) -> None:
+        """Stops a running query between two batches, or within one after `timeout` seconds."""
+        if self.query is None:
+            return
+        deadline = time.monotonic() + timeout
+        while self.query.isActive and self.query.status["isTriggerActive"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.query.stop()
+
+    def _start(self, trigger: dict[str, Any]) -> None:
+        self._claim()
+        self.checkpoint.check()
+        self._count_rows()
+        writer = self._writer().trigger(**trigger)
+        writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
+        self.query = writer.toTable(self._target.identifier) if self._batch is None else writer.start()
+        self.state.state = "RUNNING"
+
+    def _writer(self) -> DataStreamWriter:
+        if self._batch is None:
+            return self._source().writeStream.format("iceberg").option("fanout-enabled", "true").outputMode("append")
+        return self._source().writeStream.foreachBatch(self._guarded(self._batch))
+
+    def _guarded(self, batch: Batch) -> Callable[[DataFrame, int], None]:
+        begun = self.checkpoint.place() is not None
+        if begun:
+            batch.begin(self.checkpoint.query_id())
+
+        def run(rows: DataFrame, epoch: int) -> None:
+            nonlocal begun
+            if not begun:
+                batch.begin(self.checkpoint.query_id())
+                begun = True
+            batch(rows, epoch)
+
+        return run
+
+    def _build_batch(self) -> Batch | None:
+        facts = self.feed.facts
+        if self.layer == SILVER:
+            book = SchemaBook(Registry(self._platform.registry_url), topics.subject(self.feed.topic))
+            return SilverBatch(self._spark, facts.name, facts.label, book.schemas, self.state)
+        if self.layer == GOLD:
+            return GoldBatch(self._spark, facts.label, self.state)
+        if self.layer == GAPS:
+            return GapsBatch(self.feed.name, facts.label)
+        return None
+
+    def _source(self) -> DataFrame:
+        if self.layer == BRONZE:
+            records = self._kafka(self.feed.topic)
+            return bronze.stored(records.observe(NEWEST, F.max("timestamp").cast("double").alias(NEWEST)))
+        if self.layer == GAPS:
+            return self._kafka(topics.gaps(self.feed.spec.exchange))
+        upstream = tables.bronze if self.layer == SILVER else tables.silver
+        rows = (
+            self._spark.readStream.format("iceberg")
+            # Compaction and retention rewrite and delete; neither brings a row that was not there.
+            .option("streaming-skip-delete-snapshots", "true")
+            .option("streaming-skip-overwrite-snapshots", "true")
+            .load(upstream(self.feed.spec.exchange).identifier)
+        )
+        return rows.where(F.col("topic") == self.feed.topic)
+
+    def _kafka(self, topic: str) -> DataFrame:
+        return (
+            self._spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self._platform.kafka_bootstrap)
+            .option("subscribe", topic)
+            .option("startingOffsets", "earliest")
+            .option("failOnDataLoss", "true")
+            .option("maxOffsetsPerTrigger", str(_MOST_OFFSETS))
+            .load()
+        )
+
+    def _count_rows(self) -> None:
+        """What the layer holds before this process adds to it. Gold is shared, so its own batches count it."""
+        held = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
+        if held is not None:
+            newest = next(TableLog(self._spark, held(self.feed.spec.exchange)).snapshots(), None)
+            self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
+
+    @property
+    def _target(self) -> tables.Table:
+        return tables.bronze(self.feed.spec.exchange)
+
+    @property
+    def _trigger(self) -> str:
+        layers = self.feed.spec.layers
+        return {BRONZE: layers.bronze, SILVER: layers.silver}.get(self.layer, layers.gold).trigger
+
+    def _claim(self) -> None:
+        """Takes the checkpoint for this process. In a bucket the Spark operator runs one driver an application."""
+        if self._lock is not None or urlsplit(self._folder).scheme not in {"", "file"}:
+            return
+        lock = Path(urlsplit(self._folder).path) / ".lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            self._lock = None
+            raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
+
+
+def state_of(feed: ExchangeFeed, layer: str) -> LayerState:
+    """A layer's state before its first batch."""
+    layers = feed.spec.layers
+    trigger = {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
+    return LayerState(layer, feed.spec.exchange, feed.name, seconds(trigger))
+
+
+def ended(query: StreamingQuery) -> str:
+    """Why a query ended, in one line; empty if it did what it was asked."""
+    error = query.exception()
+    if error is None:
+        return ""
+    causes = _CAUSE.findall(str(error))
+    return str(causes[-1] if causes else error).strip()[:500]
