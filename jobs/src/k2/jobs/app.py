@@ -64,7 +64,7 @@ class App:
             Stream(spark, feed, platform, layer, state_of(feed, layer)) for layer in wanted for feed in active
         ]
         self._watched = [_Watched(stream) for stream in self.streams]
-        self._ledger = Ledger(spark, active, self.streams)
+        self._ledger = Ledger(spark, active)
 
     def serve(self, host: str, port: int) -> None:
         """Opens /metrics and /status. Raises OSError if the port is taken."""

@@ -1,40 +1,89 @@
-"""What happens to a micro-batch of Silver, Gold and the gap events: transformed and committed, once."""
+"""What happens to a micro-batch of each layer: transformed and committed, once, with what it holds in its summary."""
 
 import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs import gold, silver
+from k2.jobs import bronze, gold, lineage, silver
+from k2.jobs.checkpoints import Checkpoint
 from k2.jobs.commits import OFFSETS, Appender, Snapshot
+from k2.jobs.lineage import Contents, Upstream
 from k2.jobs.metrics import LayerState
 from k2.schemas import tables
 
 ROWS_IN: Final = "k2.rows-in"
 ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before this commit
-STARTED: Final = "k2.started-at"
+STARTED: Final = "k2.started-at"  # UTC microseconds
 SCHEMAS: Final = "k2.schemas"
 FRONTIER: Final = "k2.frontier"  # topic, partition: the first offset that Gold does not hold
 EXCHANGE: Final = "k2.exchange"
 
-Offsets = dict[str, dict[str, list[int]]]
+_FEW_ROWS: Final = 200_000  # up to here one task is faster than a shuffle, and one file better than several
 _TIMES: Final = frozenset({"detected_at", "repaired_at"})
 _MERGES = threading.Lock()  # copy-on-write merges into one table would only conflict
+
+
+class Batch(Protocol):
+    """What a query does with a micro-batch."""
+
+    def begin(self, query_id: str) -> None:
+        """A query with this id starts: find out what it has written already."""
+
+    def __call__(self, batch: DataFrame, epoch: int) -> None:
+        """Commits one micro-batch, once."""
+
+
+class BronzeBatch:
+    """Kafka records of one feed, as they are."""
+
+    def __init__(
+        self, spark: SparkSession, exchange: str, label: str, checkpoint: Checkpoint, state: LayerState
+    ) -> None:
+        self._spark = spark
+        self._table = tables.bronze(exchange)
+        self._label = label
+        self._checkpoint = checkpoint
+        self._state = state
+        self._bronze: Appender | None = None
+
+    def begin(self, query_id: str) -> None:
+        """A query with this id starts: find out what it has written already."""
+        self._bronze = Appender(self._spark, self._table, query_id)
+
+    def __call__(self, batch: DataFrame, epoch: int) -> None:
+        """Commits one micro-batch, once."""
+        assert self._bronze is not None
+        started, contents = time.time(), lineage.of_kafka(self._checkpoint, epoch)
+        if not contents.rows or self._bronze.committed(epoch) is not None:
+            return
+        seen = Observation()
+        records = _few(bronze.stored(batch), contents.rows)
+        observed = records.observe(seen, F.count("*").alias("rows"), _newest("kafka_timestamp"))
+        self._bronze.append(observed, epoch, _properties(self._label, started, contents))
+        _note(self._state, epoch, seen.get["rows"], seen.get["newest"], started)
 
 
 class SilverBatch:
     """Bronze rows of one feed to trades and dead letters."""
 
     def __init__(
-        self, spark: SparkSession, exchange: str, label: str, schemas: Callable[[], dict[int, str]], state: LayerState
+        self,
+        spark: SparkSession,
+        exchange: str,
+        label: str,
+        upstream: Upstream,
+        schemas: Callable[[], dict[int, str]],
+        state: LayerState,
     ) -> None:
         self._spark = spark
+        self._table = tables.silver(exchange)
         self._label = label
-        self._exchange = exchange
+        self._upstream = upstream
         self._schemas = schemas
         self._state = state
         self._trades: Appender | None = None
@@ -42,48 +91,48 @@ class SilverBatch:
 
     def begin(self, query_id: str) -> None:
         """A query with this id starts: find out what it has written already."""
-        self._trades = Appender(self._spark, tables.silver(self._exchange), query_id)
+        self._trades = Appender(self._spark, self._table, query_id)
         self._dead = Appender(self._spark, tables.DEAD_LETTERS_TABLE, query_id)
 
     def __call__(self, batch: DataFrame, epoch: int) -> None:
         """Commits one micro-batch: the trades, then the dead letters, each once."""
         assert self._trades is not None
         assert self._dead is not None
-        started, known = time.time(), self._schemas()
-        offsets, rows_in, _ = _offsets(batch)
-        if not rows_in:
+        started = time.time()
+        contents = self._upstream.contents(batch.sparkSession, epoch)
+        if not contents.rows:
             return
-        before = self._trades.committed(epoch)
+        before, known = self._trades.committed(epoch), self._schemas()
         if before is not None:  # judge by the schemas that the trades of this batch were judged by
             known = {schema_id: known[schema_id] for schema_id in json.loads(before.summary[SCHEMAS])}
-        rows = silver.judged(batch, known, self._label)
-        properties = _properties(self._label, started, offsets, rows_in) | {SCHEMAS: json.dumps(sorted(known))}
-        counts: list[Row] = []
+        rows = silver.judged(self._upstream.rows(batch.sparkSession, epoch), known, self._label)
+        properties = _properties(self._label, started, contents) | {SCHEMAS: json.dumps(sorted(known))}
         if before is None:
             seen = Observation()
-            broken = F.col("error_category").isNotNull()
-            observed = rows.observe(
-                seen, F.count_if(broken).alias("dead"), F.max("ingestion_timestamp").cast("double").alias("newest")
-            )
+            dead = F.count_if(F.col("error_category").isNotNull()).alias("dead")
+            observed = rows.observe(seen, dead, _newest("ingestion_timestamp"))
             self._trades.append(silver.trades(observed), epoch, properties)
-            dead = seen.get["dead"]
-            _note(self._state, epoch, rows_in, seen.get["newest"], started)
-        else:
-            dead = silver.dead_letters(rows, self._label).count()
-        if dead and self._dead.committed(epoch) is None:
-            letters = silver.dead_letters(rows, self._label)
-            self._dead.append(letters, epoch, properties)
-            counts = letters.groupBy("error_category").count().collect()
-        for category, count in counts:
+            _note(self._state, epoch, contents.rows - seen.get["dead"], seen.get["newest"], started)
+            if not seen.get["dead"]:
+                return
+        self._bury(silver.dead_letters(rows, self._label), epoch, properties)
+
+    def _bury(self, letters: DataFrame, epoch: int, properties: dict[str, str]) -> None:
+        assert self._dead is not None
+        if self._dead.committed(epoch) is not None or letters.isEmpty():
+            return
+        self._dead.append(letters, epoch, properties)
+        for category, count in letters.groupBy("error_category").count().collect():
             self._state.dead_letters[category] = self._state.dead_letters.get(category, 0) + count
 
 
 class GoldBatch:
     """Silver trades of one feed to Gold, each message id once."""
 
-    def __init__(self, spark: SparkSession, label: str, state: LayerState) -> None:
+    def __init__(self, spark: SparkSession, label: str, upstream: Upstream, state: LayerState) -> None:
         self._spark = spark
         self._label = label
+        self._upstream = upstream
         self._state = state
         self._gold: Appender | None = None
         self._frontier: dict[str, dict[str, int]] = {}
@@ -92,6 +141,7 @@ class GoldBatch:
     def begin(self, query_id: str) -> None:
         """A query with this id starts: find out what it has written already."""
         self._gold = Appender(self._spark, tables.GOLD_TABLE, query_id)
+        self._frontier, self._rows = {}, 0
         if (before := self._gold.before) is not None:
             self._frontier = json.loads(before.summary[FRONTIER])
             self._rows = total(before)
@@ -103,30 +153,35 @@ class GoldBatch:
         if self._gold.committed(epoch) is not None:
             return
         started = time.time()
-        offsets, rows_in, minutes = _offsets(batch, by_minute=True)
-        if not rows_in:
+        contents = self._upstream.contents(batch.sparkSession, epoch)
+        if not contents.rows:
             return
-        near = gold.within(gold.spans(minutes)) & (F.col("exchange") == self._label)
-        known = batch.sparkSession.table(tables.GOLD_TABLE.identifier).where(near).select("message_id")
-        repeats = gold.repeated(batch, known).persist()
-        try:
-            kept = gold.once(batch, repeats) if repeats.count() else batch
-            seen = Observation()
-            observed = kept.observe(
-                seen, F.count("*").alias("rows"), F.max("ingestion_timestamp").cast("double").alias("newest")
-            )
-            self._advance(offsets)
-            properties = _properties(self._label, started, offsets, rows_in)
-            properties |= {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
-            self._gold.append(gold.unified(observed), epoch, properties)
-        finally:
-            repeats.unpersist()
+        seen = Observation()
+        kept = self._once(_few(self._upstream.rows(batch.sparkSession, epoch), contents.rows), contents.rows)
+        observed = kept.observe(seen, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
+        self._advance(contents)
+        properties = _properties(self._label, started, contents)
+        properties |= {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
+        self._gold.append(gold.unified(observed), epoch, properties)
         self._rows += seen.get["rows"]
-        self._state.duplicates += rows_in - seen.get["rows"]
+        self._state.duplicates += contents.rows - seen.get["rows"]
         _note(self._state, epoch, seen.get["rows"], seen.get["newest"], started)
 
-    def _advance(self, offsets: Offsets) -> None:
-        for topic, partitions in offsets.items():
+    def _once(self, batch: DataFrame, rows: int) -> DataFrame:
+        minutes = [row[0] for row in batch.select(gold.minute().alias("minute")).distinct().collect()]
+        near = gold.within(gold.spans(minutes)) & (F.col("exchange") == self._label)
+        known = batch.sparkSession.table(tables.GOLD_TABLE.identifier).where(near).select("message_id")
+        ids = _few(gold.arrivals(batch, known), rows)
+        suspects = [row[0] for row in gold.suspects(ids).take(_FEW_ROWS)]
+        if not suspects:
+            return batch
+        if len(suspects) == _FEW_ROWS:  # a replay of everything: too many to carry to and fro
+            return gold.once(batch, gold.repeated(ids))
+        few = batch.sparkSession.createDataFrame([(number,) for number in suspects], "hash bigint")
+        return gold.once(batch, gold.repeated(ids.join(F.broadcast(few), "hash", "left_semi")))
+
+    def _advance(self, contents: Contents) -> None:
+        for topic, partitions in contents.offsets.items():
             frontier = self._frontier.setdefault(topic, {})
             for partition, (_, last) in partitions.items():
                 frontier[partition] = max(frontier.get(partition, 0), last + 1)
@@ -166,30 +221,20 @@ def total(snapshot: Snapshot) -> int:
     return int(snapshot.summary.get(ROWS_BEFORE, 0)) + snapshot.rows
 
 
-def _offsets(batch: DataFrame, *, by_minute: bool = False) -> tuple[Offsets, int, set[int]]:
-    """First and last offset by topic and partition, how many rows, and (for Gold) which minutes they are of."""
-    extra = [gold.minute().alias("minute")] if by_minute else []
-    grouped = batch.select("topic", "partition", "offset", *extra).groupBy(
-        "topic", "partition", *(["minute"] if by_minute else [])
-    )
-    rows = grouped.agg(F.min("offset").alias("first"), F.max("offset").alias("last"), F.count("*").alias("rows"))
-    found: Offsets = {}
-    count, minutes = 0, set[int]()
-    for row in rows.collect():
-        known = found.setdefault(row["topic"], {}).setdefault(str(row["partition"]), [row["first"], row["last"]])
-        known[0], known[1] = min(known[0], row["first"]), max(known[1], row["last"])
-        count += row["rows"]
-        if by_minute:
-            minutes.add(row["minute"])
-    return found, count, minutes
+def _few(rows: DataFrame, count: int) -> DataFrame:
+    return rows.coalesce(1) if count <= _FEW_ROWS else rows
 
 
-def _properties(label: str, started: float, offsets: Offsets, rows_in: int) -> dict[str, str]:
+def _newest(column: str) -> Column:
+    return F.max(column).cast("double").alias("newest")
+
+
+def _properties(label: str, started: float, contents: Contents) -> dict[str, str]:
     return {
         EXCHANGE: label,
         STARTED: str(int(started * 1e6)),
-        OFFSETS: json.dumps(offsets, separators=(",", ":")),
-        ROWS_IN: str(rows_in),
+        OFFSETS: json.dumps(contents.offsets, separators=(",", ":")),
+        ROWS_IN: str(contents.rows),
     }
 
 

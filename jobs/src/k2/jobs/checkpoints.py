@@ -73,9 +73,9 @@ class Checkpoint:
         file = f"{self.folder}/offsets/{newest}"
         return Place(newest, self.end(newest), newest in self._epochs("commits"), self._files.modified(file))
 
-    def remembers(self, epoch: int) -> bool:
-        """Whether a batch's end is still on file; Spark keeps the newest hundred."""
-        return epoch >= 0 and self._files.exists(f"{self.folder}/offsets/{epoch}")
+    def initial(self) -> Any:
+        """Where the first batch began, for a Kafka source."""
+        return json.loads(self._files.read(f"{self.folder}/sources/0/0").partition("\n")[2])
 
     def end(self, epoch: int) -> Any:
         """Where a batch ends, as its source tells it. Raises ValueError if it cannot be read."""

@@ -13,13 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from k2.schemas.tables import Table
 
-PREFIX: Final = "k2."
 QUERY: Final = "k2.query-id"
 EPOCH: Final = "k2.epoch"
 OFFSETS: Final = "k2.offsets"
-# What Iceberg's own streaming sink writes.
-_SINK_QUERY: Final = "spark.sql.streaming.queryId"
-_SINK_EPOCH: Final = "spark.sql.streaming.epochId"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +31,12 @@ class Snapshot:
     @property
     def query_id(self) -> str:
         """The streaming query that made it; empty for maintenance."""
-        return self.summary.get(QUERY) or self.summary.get(_SINK_QUERY, "")
+        return self.summary.get(QUERY, "")
 
     @property
     def epoch(self) -> int:
         """Its micro-batch; -1 for maintenance."""
-        return int(self.summary.get(EPOCH) or self.summary.get(_SINK_EPOCH) or -1)
+        return int(self.summary.get(EPOCH, -1))
 
     @property
     def rows(self) -> int:

@@ -77,22 +77,30 @@ def place() -> Column:
     return F.shiftleft(F.col("partition").cast("bigint"), _OFFSET_BITS) + F.col("offset")
 
 
-def repeated(batch: DataFrame, known: DataFrame) -> DataFrame:
-    """Message ids that came more than once, and the place of the row that stays; -1 if Gold holds it already.
+def arrivals(batch: DataFrame, known: DataFrame) -> DataFrame:
+    """Every message id of the batch and every one that Gold holds where its trades lie, with its place and a hash.
 
-    `known` has the message ids that Gold holds where the batch's trades lie.
+    A trade that Gold holds stands before all others.
     """
     arrived = batch.select("message_id", place().alias("stays"))
     held = known.select("message_id", F.lit(_HELD).cast("bigint").alias("stays"))
-    counted = (
-        arrived.unionByName(held).groupBy("message_id").agg(F.count("*").alias("times"), F.min("stays").alias("stays"))
-    )
+    return arrived.unionByName(held).select(F.xxhash64("message_id").alias("hash"), "*")
+
+
+def suspects(ids: DataFrame) -> DataFrame:
+    """Hashes that more than one row has. Nearly always there are none, and numbers are cheap to count."""
+    return ids.groupBy("hash").count().where("count > 1").select("hash")
+
+
+def repeated(ids: DataFrame) -> DataFrame:
+    """Message ids that came more than once, and the place of the row that stays; -1 if Gold holds it already."""
+    counted = ids.groupBy("message_id").agg(F.count("*").alias("times"), F.min("stays").alias("stays"))
     return counted.where("times > 1").select("message_id", "stays")
 
 
 def once(batch: DataFrame, repeats: DataFrame) -> DataFrame:
     """The batch without the rows that `repeats` says must not stay."""
-    joined = batch.join(F.broadcast(repeats), "message_id", "left")
+    joined = batch.join(repeats, "message_id", "left")
     return joined.where(F.col("stays").isNull() | (F.col("stays") == place())).drop("stays")
 
 

@@ -11,7 +11,7 @@ from pyspark.sql.streaming.listener import (
     StreamingQueryListener,
 )
 
-from k2.jobs.streams import BRONZE, NEWEST, Stream
+from k2.jobs.streams import Stream
 from k2.schemas import logs
 
 log = logs.get("stream")
@@ -34,15 +34,7 @@ class ProgressListener(StreamingQueryListener):
         stream = self._streams.get(progress.name or "")
         if stream is None:
             return
-        state = stream.state
-        state.looked_at = max(state.looked_at, time.time())
-        if stream.layer == BRONZE and progress.numInputRows:
-            state.rows += progress.numInputRows
-            state.epoch = progress.batchId
-            newest = progress.observedMetrics.get(NEWEST)
-            if newest is not None and newest[0] is not None:
-                state.newest = max(state.newest, int(newest[0] * 1e6))
-            state.batch(progress.batchDuration / 1000)
+        stream.state.looked_at = time.time()
         log.debug("progress", query=progress.name, epoch=progress.batchId, seconds=progress.batchDuration / 1000)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802

@@ -49,6 +49,8 @@ def _catalog(platform: Platform) -> dict[str, str]:
         f"{_CATALOG_KEY}.jdbc.schema-version": "V1",
         f"{_CATALOG_KEY}.jdbc.initialize": "true",
         f"{_CATALOG_KEY}.warehouse": platform.warehouse,
+        # A cached table may lack the newest commit, and a batch that looks for duplicates must see it.
+        f"{_CATALOG_KEY}.cache-enabled": "false",
     }
     if platform.catalog_uri.startswith("sqlite:"):
         # Writers of one file wait for each other instead of failing.

@@ -39,7 +39,8 @@ def judged(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> Data
     `schemas` are the registered writer schemas by id; `exchange` is the label that trades of these topics carry.
     """
     headed = bronze.select("*", _schema_id(schemas).alias("schema_id"))
-    decoded = headed.select("*", _decoded(schemas).alias("trade"))
+    # A generator of one: the optimiser must not copy the decoding into each of the rules that look at its result.
+    decoded = headed.select("*", F.explode(F.array(_decoded(schemas))).alias("trade"))
     return decoded.select(
         *(F.col(f"trade.{name}").alias(name) for name in TRADE_COLUMNS),
         "schema_id",

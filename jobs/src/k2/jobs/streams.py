@@ -5,19 +5,18 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from k2.jobs import bronze
-from k2.jobs.batches import GapsBatch, GoldBatch, SilverBatch
+from k2.jobs.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
 from k2.jobs.checkpoints import Checkpoint, path
 from k2.jobs.commits import TableLog
 from k2.jobs.hadoop import Files
+from k2.jobs.lineage import Upstream
 from k2.jobs.metrics import LayerState
 from k2.schemas import tables, topics
 from k2.schemas.feed import ExchangeFeed
@@ -30,7 +29,6 @@ SILVER: Final = "silver"
 GOLD: Final = "gold"
 GAPS: Final = "gaps"
 ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
-NEWEST: Final = "newest"  # the observed metric of Bronze: the newest record's time, in seconds
 
 _CAUSE: Final = re.compile(r"^(?:Caused by: )?(?:[\w.$]+\.)?(\w+(?:Exception|Error|Unavailable): .*)$", re.MULTILINE)
 _MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes without falling behind its memory
@@ -38,16 +36,6 @@ _MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes wi
 
 class CheckpointInUse(RuntimeError):
     """Another process runs this query from the same checkpoint."""
-
-
-class Batch(Protocol):
-    """What a query does with a micro-batch."""
-
-    def begin(self, query_id: str) -> None:
-        """A query with this id starts."""
-
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
-        """Commits one micro-batch, once."""
 
 
 class Stream:
@@ -100,12 +88,10 @@ class Stream:
         self._count_rows()
         writer = self._writer().trigger(**trigger)
         writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
-        self.query = writer.toTable(self._target.identifier) if self._batch is None else writer.start()
+        self.query = writer.start()
         self.state.state = "RUNNING"
 
     def _writer(self) -> DataStreamWriter:
-        if self._batch is None:
-            return self._source().writeStream.format("iceberg").option("fanout-enabled", "true").outputMode("append")
         return self._source().writeStream.foreachBatch(self._guarded(self._batch))
 
     def _guarded(self, batch: Batch) -> Callable[[DataFrame, int], None]:
@@ -122,32 +108,32 @@ class Stream:
 
         return run
 
-    def _build_batch(self) -> Batch | None:
-        facts = self.feed.facts
+    def _build_batch(self) -> Batch:
+        spark, exchange, label = self._spark, self.feed.spec.exchange, self.feed.facts.label
+        topic, checkpoint, state = self.feed.topic, self.checkpoint, self.state
+        if self.layer == BRONZE:
+            return BronzeBatch(spark, exchange, label, checkpoint, state)
         if self.layer == SILVER:
-            book = SchemaBook(Registry(self._platform.registry_url), topics.subject(self.feed.topic))
-            return SilverBatch(self._spark, facts.name, facts.label, book.schemas, self.state)
+            book = SchemaBook(Registry(self._platform.registry_url), topics.subject(topic))
+            upstream = Upstream(spark, tables.bronze(exchange), topic, checkpoint)
+            return SilverBatch(spark, exchange, label, upstream, book.schemas, state)
         if self.layer == GOLD:
-            return GoldBatch(self._spark, facts.label, self.state)
-        if self.layer == GAPS:
-            return GapsBatch(self.feed.name, facts.label)
-        return None
+            return GoldBatch(spark, label, Upstream(spark, tables.silver(exchange), topic, checkpoint), state)
+        return GapsBatch(self.feed.name, label)
 
     def _source(self) -> DataFrame:
         if self.layer == BRONZE:
-            records = self._kafka(self.feed.topic)
-            return bronze.stored(records.observe(NEWEST, F.max("timestamp").cast("double").alias(NEWEST)))
+            return self._kafka(self.feed.topic)
         if self.layer == GAPS:
             return self._kafka(topics.gaps(self.feed.spec.exchange))
         upstream = tables.bronze if self.layer == SILVER else tables.silver
-        rows = (
+        return (
             self._spark.readStream.format("iceberg")
             # Compaction and retention rewrite and delete; neither brings a row that was not there.
             .option("streaming-skip-delete-snapshots", "true")
             .option("streaming-skip-overwrite-snapshots", "true")
             .load(upstream(self.feed.spec.exchange).identifier)
         )
-        return rows.where(F.col("topic") == self.feed.topic)
 
     def _kafka(self, topic: str) -> DataFrame:
         return (
@@ -166,10 +152,6 @@ class Stream:
         if held is not None:
             newest = next(TableLog(self._spark, held(self.feed.spec.exchange)).snapshots(), None)
             self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
-
-    @property
-    def _target(self) -> tables.Table:
-        return tables.bronze(self.feed.spec.exchange)
 
     @property
     def _trigger(self) -> str:

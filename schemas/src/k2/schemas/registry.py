@@ -1,6 +1,6 @@
 """The schema registry, as K2 uses it: register once, hold BACKWARD, look ids up. Any Confluent-compatible one."""
 
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError

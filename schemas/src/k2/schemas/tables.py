@@ -88,6 +88,16 @@ _KAFKA: Final = (
     Column("partition", "int", "Kafka partition"),
     Column("offset", "bigint", "Kafka offset"),
 )
+
+
+_DISTINCT: Final = ("message_id", "trade_id", "timestamp", "ingestion_timestamp")
+
+
+def _undictionaried(*columns: str) -> dict[str, str]:
+    """Columns in which hardly a value comes twice: a dictionary would be built only to be thrown away."""
+    return {f"write.parquet.dict-encoding-enabled.column.{column}": "false" for column in columns}
+
+
 TRADE_COLUMNS: Final = (*(column.name for column in _TRADE), "vendor_data")
 
 
@@ -103,7 +113,10 @@ def bronze(exchange: str) -> Table:
             Column("bronze_timestamp", "timestamp", "when the batch that stored it began"),
         ),
         (Partition("kafka_timestamp", "day"),),
-        properties={"write.metadata.metrics.column.value": "none"},
+        properties={
+            "write.metadata.metrics.column.value": "none",
+            **_undictionaried("value", "offset", "kafka_timestamp"),
+        },
     )
 
 
@@ -120,6 +133,7 @@ def silver(exchange: str) -> Table:
             Column("validation_timestamp", "timestamp", "when Silver judged it"),
         ),
         (Partition("timestamp", "day"),),
+        properties=_undictionaried(*_DISTINCT, "offset"),
     )
 
 
@@ -149,7 +163,7 @@ GOLD_TABLE: Final = Table(
     (Partition("exchange_date"), Partition("exchange_hour")),
     sort=("symbol", "timestamp"),
     # Small row groups, so that a query for one symbol of an hour skips the others within the file.
-    properties={"write.parquet.row-group-size-bytes": str(16 << 20)},
+    properties={"write.parquet.row-group-size-bytes": str(16 << 20), **_undictionaried(*_DISTINCT)},
 )
 
 GAPS_TABLE: Final = Table(
