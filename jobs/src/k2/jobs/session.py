@@ -25,6 +25,9 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.streaming.metricsEnabled": "false",
+        # Call sites of DataFrame operations cost several calls into the JVM for each column that is built.
+        "spark.sql.dataFrameQueryContext.enabled": "false",
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "100",
         "spark.sql.streaming.stopTimeout": "30s",
         "spark.cleaner.periodicGC.interval": "10min",
