@@ -34,6 +34,7 @@ def build(
     captures: Sequence[Path] = (),
     speed: float = 1.0,
     faults: Sequence[str] = (),
+    since: float = 0.0,
 ) -> Simulator:
     """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
     pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
@@ -42,7 +43,7 @@ def build(
         if captures
         else MarketTape(pairs, seed=seed, rate=rate, count=count)
     )
-    return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults])
+    return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults], int(since * 1e6))
 
 
 async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
@@ -56,9 +57,9 @@ async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> No
     await simulator.stop()
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Exit 0 when stopped, 2 for bad input."""
-    arguments = arguments_of(sys.argv[1:])
+    arguments = arguments_of(sys.argv[1:] if words is None else words)
     logs.configure("json", "info", exchange=arguments.exchange)
     try:
         simulator = build(
@@ -70,6 +71,7 @@ def main() -> int:
             captures=arguments.capture,
             speed=arguments.speed,
             faults=arguments.fault,
+            since=arguments.since,
         )
         asyncio.run(serve(simulator, arguments.host, arguments.port, arguments.exchange))
     except (UnknownPair, UnknownFault, UnreadableCapture) as error:
@@ -94,6 +96,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=0, help="end after so many trades; 0: never")
     parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
     parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument("--since", type=float, default=0.0, help="trading began at this time (seconds since 1970)")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
     return parser.parse_args(words)
 

@@ -61,11 +61,13 @@ class Connection:
 class Simulator:
     """One exchange. `start` opens the port, `stop` closes it; `history` keeps everything that was traded."""
 
-    def __init__(self, venue: Venue, tape: Tape, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, venue: Venue, tape: Tape, faults: Sequence[Fault] = (), since: int = 0) -> None:
+        """`since` (UTC microseconds) lets trading have begun before the port opens: that much is history already."""
         self.venue = venue
         self.history = History()
         self.port = 0
         self._tape = tape
+        self._since = since
         self._connections: set[Connection] = set()
         self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # native symbol and frame, of trades
         self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
@@ -121,7 +123,7 @@ class Simulator:
         if self._tape.waits:
             await self._subscribed.wait()
             await asyncio.sleep(0.5)
-        self._tape.open(time.time_ns() // 1000)
+        self._tape.open(self._since or time.time_ns() // 1000)
         while True:
             self._begin_faults()
             for deals, frames in self._tape.until(time.time_ns() // 1000):

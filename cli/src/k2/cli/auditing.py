@@ -1,0 +1,48 @@
+"""`k2 audit`: the jobs' own audit, on an embedded platform's folder."""
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from k2.cli.embedded import plan, state
+from k2.cli.embedded.layout import DEFAULT, Layout
+from k2.cli.exits import UNREACHABLE, refuse
+from k2.cli.running import Data
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(audit)
+
+
+def command(layout: Layout, *words: str) -> tuple[list[str], dict[str, str]]:
+    """The audit's process: its command line, and its environment."""
+    ports = state.load(layout.state).ports
+    services = {"kafka_port": ports.get(plan.KAFKA, 9092), "registry_port": ports.get(plan.REGISTRY, 8081)}
+    environment = {**os.environ, **plan.environment(layout.platform(**services)), "K2_LOG_LEVEL": "error"}
+    return [sys.executable, "-m", "k2.jobs.audit", *words], environment
+
+
+def audit(
+    data: Data = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="the whole report")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="also build Silver and Gold anew and compare")] = False,
+    since: Annotated[str, typer.Option("--since", help="judge hours from this time on", metavar="TIME")] = "",
+) -> None:
+    """Prove that nothing is missing and nothing is there twice. Exit 0 if so, 1 with the findings."""
+    from k2.cli.machine import java_and_jars
+
+    layout = Layout.at(data)
+    if not layout.catalog.exists():
+        refuse(f"there are no tables in {layout.root}; start with k2 up, or choose another --data", code=UNREACHABLE)
+    java_and_jars()
+    flags = [
+        *(["--json"] if as_json else []),
+        *(["--rebuild"] if rebuild else []),
+        *(["--since", since] if since else []),
+    ]
+    words, environment = command(layout, *flags)
+    raise typer.Exit(subprocess.run(words, env=environment, check=False).returncode)

@@ -1,0 +1,135 @@
+"""The embedded Kafka broker: one KRaft process made of Maven's archives, and the feeds' topics in it."""
+
+import asyncio
+import base64
+import subprocess
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from k2.cli.embedded.child import Child
+from k2.cli.embedded.ports import HOST
+from k2.jobs.jvm.jars import BROKER, classpath
+from k2.jobs.jvm.java import Java
+from k2.schemas import topics
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.values import seconds
+
+_HEAP: Final = "-Xmx384m"
+# Small, quick to start, and quiet: one machine's worth of trades does not need more.
+_OPTIONS: Final = ("-Xms64m", _HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_READY_WITHIN: Final = 90.0
+_MOST_BYTES: Final = 2_200_000  # a frame of 1 MiB, twice, as a dead letter with its headers
+_LOGGING: Final = """\
+rootLogger.level=WARN
+rootLogger.appenderRef.stdout.ref=stdout
+appender.stdout.type=Console
+appender.stdout.name=stdout
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d{ISO8601} %p %m (%c)%n
+"""
+
+
+class BrokerFailed(RuntimeError):
+    """A broker that did not come up, and why."""
+
+
+def properties(folder: Path, port: int, controller_port: int) -> str:
+    """The broker's configuration."""
+    values = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.bootstrap.servers": f"{HOST}:{controller_port}",
+        "log.dirs": folder / "data",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 1,
+        "num.network.threads": 2,
+        "num.io.threads": 2,
+        "message.max.bytes": _MOST_BYTES,
+        "replica.fetch.max.bytes": _MOST_BYTES,
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": 0,
+    }
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def prepare(java: Java, folder: Path, port: int, controller_port: int) -> None:
+    """Writes the configuration, and formats the storage if it is new. Raises `BrokerFailed`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "server.properties"
+    configuration.write_text(properties(folder, port, controller_port), "utf-8")
+    (folder / "log4j2.properties").write_text(_LOGGING, "utf-8")
+    if (folder / "data" / "meta.properties").exists():
+        return
+    if any((folder / "data").glob("*-[0-9]*")):
+        raise BrokerFailed(f"{folder}/data/meta.properties is missing; restore it, or move {folder} away to start anew")
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*_java(java, folder), "kafka.tools.StorageTool", "format", "--standalone"]
+    done = subprocess.run([*command, "-t", cluster, "-c", configuration], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BrokerFailed(f"{folder} cannot be formatted: {_reason(done.stderr or done.stdout)}")
+
+
+def child(java: Java, folder: Path, log: Path) -> Child:
+    """The broker as a process."""
+    return Child("broker", [*_java(java, folder), "kafka.Kafka", str(folder / "server.properties")], {}, log)
+
+
+async def ready(broker: Child, port: int) -> AdminClient:
+    """A client once the broker answers. Raises `BrokerFailed` with the broker's own words."""
+    admin = AdminClient({"bootstrap.servers": f"{HOST}:{port}", "log_level": 0, "reconnect.backoff.max.ms": 500})
+    deadline = asyncio.get_running_loop().time() + _READY_WITHIN
+    while broker.alive and asyncio.get_running_loop().time() < deadline:
+        try:
+            await asyncio.to_thread(admin.list_topics, timeout=1.0)
+        except KafkaException:
+            await asyncio.sleep(0.1)
+        else:
+            return admin
+    raise BrokerFailed(f"the broker did not start: {broker.last_words() or 'it said nothing'}")
+
+
+async def create_topics(admin: AdminClient, feeds: Iterable[ExchangeFeed]) -> None:
+    """Creates the feeds' topics that are missing. Raises `BrokerFailed`."""
+    wanted = {topic.topic: topic for feed in feeds for topic in _topics(feed)}
+    for name, future in admin.create_topics(list(wanted.values())).items():
+        try:
+            await asyncio.to_thread(future.result, 30.0)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise BrokerFailed(f"topic {name} cannot be created: {error.args[0].str()}") from error
+
+
+def _topics(feed: ExchangeFeed) -> list[NewTopic]:
+    settings = {
+        "retention.ms": str(int(seconds(feed.spec.kafka.retention) * 1000)),
+        "max.message.bytes": str(_MOST_BYTES),
+        "compression.type": "producer",
+    }
+    exchange = feed.spec.exchange
+    return [
+        NewTopic(feed.topic, feed.partitions, 1, config=settings),
+        # Gap events are the ledger's source and few: they stay.
+        NewTopic(topics.gaps(exchange), 1, 1, config={**settings, "retention.ms": "-1"}),
+        NewTopic(topics.deadletter(exchange), 1, 1, config=settings),
+    ]
+
+
+def _java(java: Java, folder: Path) -> list[str]:
+    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
+    return [str(java.path), *_OPTIONS, logging, "-cp", ":".join(map(str, classpath(BROKER)))]
+
+
+def _reason(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("Picked up", "\tat "))]
+    return lines[-1][:300] if lines else "it said nothing"
