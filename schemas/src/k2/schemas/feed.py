@@ -41,7 +41,7 @@ def _url(*schemes: str, optional: bool = False) -> AfterValidator:
         if optional and not value:
             return value
         parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname:
+        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
             raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if parts.username or parts.password:
             raise ValueError("must not hold a user name or password; these exchanges' public data needs none")

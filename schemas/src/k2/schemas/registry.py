@@ -4,11 +4,12 @@ from typing import Final
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+from httpx2 import HTTPError
 
 COMPATIBILITY: Final = "BACKWARD"
 _ABSENT: Final = 404
 _INCOMPATIBLE: Final = 409
-_FAILURES: Final = (OSError, SchemaRegistryError)
+_FAILURES: Final = (OSError, HTTPError, SchemaRegistryError)  # HTTPError: confluent-kafka's client lets it through
 
 
 class RegistryUnavailable(ConnectionError):

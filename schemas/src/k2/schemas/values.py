@@ -6,7 +6,7 @@ rounded: a number that this scale cannot hold exactly raises `InexactValue`, and
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, DecimalException
 
 SCALE = 8
 UNIT = 10**SCALE
@@ -48,7 +48,7 @@ def scaled_decimal(number: Decimal) -> int:
     try:
         shifted = number.scaleb(SCALE, _EXACT)
         exact = shifted == shifted.to_integral_value()
-    except InvalidOperation as error:
+    except DecimalException as error:  # invalid, or beyond what even 100 digits hold
         raise InexactValue(f"{str(number)[:60]} is out of range for decimal(18,8)") from error
     if not number.is_finite() or not exact:
         raise InexactValue(f"{str(number)[:60]} does not fit decimal(18,8) without rounding")

@@ -39,7 +39,8 @@ def load_document(text: str | bytes) -> Any:
         documents = [document for document in yaml.load_all(raw.decode("utf-8"), _Loader) if document is not None]
     except UnicodeDecodeError as error:
         raise InvalidSpec([Problem(f"byte {error.start}", ABSENT, "the file must be UTF-8 text")]) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # PyYAML lets its own parts' errors through where a value is not what its tag says: 2024-13-45.
         raise InvalidSpec([Problem(_where(error), ABSENT, f"the file must be YAML: {_what(error)}")]) from None
     if len(documents) != 1:
         raise InvalidSpec([Problem("", f"{len(documents)} documents", "a file holds exactly one object")])
@@ -52,4 +53,4 @@ def _where(error: Exception) -> str:
 
 
 def _what(error: Exception) -> str:
-    return str(getattr(error, "problem", None) or "it is nested too deeply or holds characters YAML forbids")
+    return str(getattr(error, "problem", None) or "it is nested too deeply, or holds a value that YAML forbids")

@@ -1,0 +1,114 @@
+"""Tables and topics under the names that users' queries and consumers rely on."""
+
+import pytest
+
+from k2.schemas import tables, topics
+from k2.schemas.exchanges import EXCHANGES
+
+TRADE = [
+    "message_id", "trade_id", "symbol", "exchange", "base_asset", "quote_currency", "timestamp", "price", "quantity",
+    "side", "ingestion_timestamp", "vendor_data",
+]  # fmt: skip
+EXPECTED = {
+    "bronze_kraken_trades": (
+        ["value", "key", "topic", "partition", "offset", "kafka_timestamp", "bronze_timestamp"],
+        [("kafka_timestamp", "day")],
+    ),
+    "silver_kraken_trades": (
+        [*TRADE, "schema_id", "topic", "partition", "offset", "bronze_timestamp", "validation_timestamp"],
+        [("timestamp", "day")],
+    ),
+    "silver_dlq_trades": (
+        [
+            "value", "exchange", "topic", "partition", "offset", "schema_id", "error_category", "error_message",
+            "dlq_timestamp",
+        ],
+        [("dlq_timestamp", "day")],
+    ),
+    "gold_crypto_trades": (
+        [*TRADE, "gold_ingestion_timestamp", "exchange_date", "exchange_hour"],
+        [("exchange_date", "identity"), ("exchange_hour", "identity")],
+    ),
+    "audit_gaps": (
+        [
+            "gap_id", "exchange", "feed", "symbol", "first_id", "last_id", "detected_at", "repaired_at", "method",
+            "state",
+        ],
+        [("detected_at", "day")],
+    ),
+    "audit_completeness": (
+        [
+            "exchange", "symbol", "hour", "first_id", "last_id", "expected", "present", "missing", "by_source",
+            "state", "gold_snapshot_id", "checked_at",
+        ],
+        [("hour", "month")],
+    ),
+    "audit_batches": (
+        [
+            "layer", "exchange", "query_id", "epoch", "offset_ranges", "rows_in", "rows_out", "dead_letters",
+            "duplicates_dropped", "snapshot_id", "started_at", "committed_at",
+        ],
+        [("committed_at", "day")],
+    ),
+}  # fmt: skip
+OF_KRAKEN = {table.name: table for table in tables.of_exchange("kraken")}
+
+
+def test_an_exchange_has_exactly_the_published_tables():
+    assert set(OF_KRAKEN) == set(EXPECTED)
+    assert tables.NAMESPACE == "market_data"
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_table_has_exactly_the_published_columns_and_partitions(name):
+    columns, partitions = EXPECTED[name]
+    table = OF_KRAKEN[name]
+    assert [column.name for column in table.columns] == columns
+    assert [(part.column, part.transform) for part in table.partitions] == partitions
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_table_is_format_2_zstd_parquet_and_explains_its_columns(name):
+    table = OF_KRAKEN[name]
+    assert table.all_properties["format-version"] == "2"
+    assert table.all_properties["write.format.default"] == "parquet"
+    assert table.all_properties["write.parquet.compression-codec"] == "zstd"
+    assert all(column.doc for column in table.columns)
+    assert {part.column for part in table.partitions} <= {column.name for column in table.columns}
+
+
+def test_prices_are_decimals_of_eighteen_digits_wherever_they_are_stored():
+    for name in ("silver_kraken_trades", "gold_crypto_trades"):
+        types = {column.name: column.type for column in OF_KRAKEN[name].columns}
+        assert types["price"] == types["quantity"] == "decimal(18,8)"
+        assert types["timestamp"] == "timestamp"
+
+
+def test_vendor_data_is_a_map_in_silver_and_json_in_gold():
+    types = {name: {c.name: c.type for c in table.columns} for name, table in OF_KRAKEN.items()}
+    assert types["silver_kraken_trades"]["vendor_data"] == "map<string,string>"
+    assert types["gold_crypto_trades"]["vendor_data"] == "string"
+
+
+def test_gold_files_are_ordered_by_symbol_and_time():
+    assert OF_KRAKEN["gold_crypto_trades"].sort == ("symbol", "timestamp")
+
+
+def test_a_table_is_addressed_in_the_one_catalog():
+    assert tables.bronze("okx").identifier == "lake.market_data.bronze_okx_trades"
+
+
+def test_topics_have_the_published_names():
+    assert topics.trades("binance") == "market.crypto.trades.binance"
+    assert topics.gaps("binance") == "market.crypto.gaps.binance"
+    assert topics.deadletter("binance") == "market.crypto.deadletter.binance"
+    assert topics.subject(topics.trades("binance")) == "market.crypto.trades.binance-value"
+    assert (topics.DEAD_LETTER_ERROR, topics.DEAD_LETTER_REASON, topics.DEAD_LETTER_FEED) == (
+        "k2-error", "k2-reason", "k2-feed",
+    )  # fmt: skip
+
+
+def test_topics_have_the_published_numbers_of_partitions():
+    assert {name: facts.partitions for name, facts in EXCHANGES.items()} == {
+        "binance": 40, "kraken": 20, "coinbase": 20, "bybit": 20, "okx": 20,
+    }  # fmt: skip

@@ -1,0 +1,132 @@
+"""Schema v3 as others rely on it: golden bytes, and what a later version may change."""
+
+import copy
+import json
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+
+import pytest
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
+
+from k2.cli.embedded.schema_store import Incompatible, SchemaStore
+from k2.schemas import avro, wire
+from k2.schemas.avro import TradeEncoder
+from k2.schemas.trade import Side, Trade
+from k2.schemas.values import moment
+
+TRADE = Trade(
+    "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000, 6_183_763_000_000, 2_000_000,
+    Side.SELL, 1_723_161_255_343_123, (("pair", "BTCUSDT"), ("buyer_maker", "true"), ("source", "live")),
+)  # fmt: skip
+GOLDEN = (
+    "00000000014839663332303338662d623662632d356463642d623036642d3132613232323965633565311433373335363833"
+    "3235390e4254435553445402064254430855534454e0be9fe897cd8f060c059fc4ff3ac0061e848002a6d09fe897cd8f0606"
+    "08706169720e425443555344541662757965725f6d616b657208747275650c736f75726365086c69766500"
+)
+
+
+def schema(change: Any = None) -> dict[str, Any]:
+    """The registered schema as a plain object, changed."""
+    found = copy.deepcopy(json.loads(avro.text()))
+    if change:
+        change(found)
+    return found
+
+
+def read(body: bytes, writer: dict[str, Any], reader: dict[str, Any]) -> dict[str, Any]:
+    return schemaless_reader(BytesIO(body), parse_schema(writer), parse_schema(reader))
+
+
+def add_nullable(found: dict[str, Any]) -> None:
+    found["fields"].append({"name": "venue_fee", "type": ["null", "string"], "default": None})
+
+
+def add_required(found: dict[str, Any]) -> None:
+    found["fields"].append({"name": "venue_fee", "type": "string"})
+
+
+def add_exchange(found: dict[str, Any]) -> None:
+    next(field for field in found["fields"] if field["name"] == "exchange")["type"]["symbols"].append("GEMINI")
+
+
+def retype_price(found: dict[str, Any]) -> None:
+    next(field for field in found["fields"] if field["name"] == "price")["type"] = "long"
+
+
+def test_the_bytes_of_a_trade_never_change():
+    assert TradeEncoder(1).encode(TRADE).hex() == GOLDEN
+
+
+def test_the_golden_bytes_read_back_as_the_trade():
+    schema_id, body = wire.split(bytes.fromhex(GOLDEN))
+    record = avro.decode(body)
+    assert schema_id == 1
+    assert record["price"] == Decimal("61837.63000000")
+    assert record["quantity"] == Decimal("0.02000000")
+    assert record["timestamp"] == moment(TRADE.timestamp)
+    assert record["ingestion_timestamp"] == moment(TRADE.ingestion_timestamp)
+    assert record["side"] == "SELL"
+    assert record["vendor_data"] == {"pair": "BTCUSDT", "buyer_maker": "true", "source": "live"}
+
+
+def test_the_schema_is_the_contracts_twelve_fields():
+    found = schema()
+    assert (found["name"], found["namespace"]) == ("Trade", "k2.marketdata.v3")
+    types = {field["name"]: field["type"] for field in found["fields"]}
+    assert list(types) == [
+        "message_id", "trade_id", "symbol", "exchange", "base_asset", "quote_currency", "timestamp", "price",
+        "quantity", "side", "ingestion_timestamp", "vendor_data",
+    ]  # fmt: skip
+    money = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 8}
+    assert types["price"] == types["quantity"] == money
+    assert types["timestamp"] == types["ingestion_timestamp"] == {"type": "long", "logicalType": "timestamp-micros"}
+    assert types["message_id"] == {"type": "string", "logicalType": "uuid"}
+    assert types["side"]["symbols"] == ["BUY", "SELL"]
+    assert types["vendor_data"] == {"type": "map", "values": "string"}
+
+
+def test_a_nullable_field_can_be_added_while_old_bytes_still_read():
+    newer = schema(add_nullable)
+    record = read(wire.split(bytes.fromhex(GOLDEN))[1], schema(), newer)
+    assert record["venue_fee"] is None
+    assert record["trade_id"] == TRADE.trade_id
+
+
+def test_todays_reader_reads_what_a_newer_writer_wrote():
+    newer = parse_schema(schema(add_nullable))
+    out = BytesIO()
+    record = avro.decode(wire.split(bytes.fromhex(GOLDEN))[1])
+    schemaless_writer(out, newer, record | {"venue_fee": "0.1"})
+    assert avro.decode(out.getvalue(), newer) == record
+
+
+def test_an_exchange_that_the_reader_does_not_know_reads_as_unknown():
+    newer = schema(add_exchange)
+    record = avro.decode(wire.split(bytes.fromhex(GOLDEN))[1])
+    out = BytesIO()
+    schemaless_writer(out, parse_schema(newer), record | {"exchange": "GEMINI"})
+    assert read(out.getvalue(), newer, schema())["exchange"] == "UNKNOWN"
+
+
+def test_a_required_field_without_default_would_not_read_old_bytes():
+    with pytest.raises(SchemaResolutionError):
+        read(wire.split(bytes.fromhex(GOLDEN))[1], schema(), schema(add_required))
+
+
+@pytest.mark.parametrize("change", [add_nullable, add_exchange])
+def test_the_registry_lets_a_compatible_version_in(tmp_path, change):
+    store = SchemaStore(tmp_path / "registry.db")
+    first = store.register("t-value", avro.text())
+    store.set_level("t-value", "BACKWARD")
+    assert store.register("t-value", json.dumps(schema(change))) != first
+
+
+@pytest.mark.parametrize("change", [add_required, retype_price])
+def test_the_registry_refuses_a_version_that_cannot_read_old_trades(tmp_path, change):
+    store = SchemaStore(tmp_path / "registry.db")
+    store.register("t-value", avro.text())
+    store.set_level("t-value", "BACKWARD")
+    with pytest.raises(Incompatible, match="BACKWARD"):
+        store.register("t-value", json.dumps(schema(change)))

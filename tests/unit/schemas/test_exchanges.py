@@ -1,0 +1,60 @@
+"""How exchanges spell symbols, and how K2 does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.schemas import avro
+from k2.schemas.exchanges import EXCHANGES, Ids, UnknownPair
+
+
+@pytest.mark.parametrize(
+    ("exchange", "native", "symbol", "base", "quote"),
+    [
+        ("binance", "BTCUSDT", "BTCUSDT", "BTC", "USDT"),
+        ("binance", "BTCFDUSD", "BTCFDUSD", "BTC", "FDUSD"),
+        ("binance", "1000SATSUSDT", "1000SATSUSDT", "1000SATS", "USDT"),
+        ("binance", "ETHBTC", "ETHBTC", "ETH", "BTC"),
+        ("kraken", "BTC/USD", "BTCUSD", "BTC", "USD"),
+        ("kraken", "XBT/USD", "BTCUSD", "BTC", "USD"),
+        ("kraken", "XDG/XBT", "DOGEBTC", "DOGE", "BTC"),
+        ("coinbase", "BTC-USD", "BTCUSD", "BTC", "USD"),
+        ("bybit", "SOLUSDC", "SOLUSDC", "SOL", "USDC"),
+        ("okx", "BTC-USDT", "BTCUSDT", "BTC", "USDT"),
+    ],
+)
+def test_a_symbol_is_split_and_normalised(exchange, native, symbol, base, quote):
+    pair = EXCHANGES[exchange].pair(native)
+    assert (pair.native, pair.symbol, pair.base, pair.quote) == (native, symbol, base, quote)
+
+
+@pytest.mark.parametrize("exchange", sorted(EXCHANGES))
+def test_another_exchanges_spelling_is_refused_with_an_example(exchange):
+    facts = EXCHANGES[exchange]
+    for native in ("btcusdt", "BTC_USDT", "", "BTC/", "-USD", f"{facts.symbol_example}\n", "BTC USD"):
+        with pytest.raises(UnknownPair, match=facts.symbol_example):
+            facts.pair(native)
+
+
+def test_a_quote_that_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(UnknownPair, match="USDT"):
+        EXCHANGES["binance"].pair("BTCXYZ")
+
+
+@given(st.sampled_from(sorted(EXCHANGES)), st.text(max_size=30))
+def test_any_text_is_a_pair_or_an_unknown_pair(exchange, text):
+    try:
+        pair = EXCHANGES[exchange].pair(text)
+    except UnknownPair:
+        return
+    assert pair.symbol == pair.base + pair.quote
+    assert pair.symbol.isascii()
+
+
+def test_every_exchange_has_its_symbol_in_the_schema():
+    symbols = next(field for field in avro.load()["fields"] if field["name"] == "exchange")["type"]["symbols"]
+    assert {facts.label for facts in EXCHANGES.values()} == set(symbols) - {"UNKNOWN"}
+
+
+def test_only_bybit_numbers_nothing():
+    assert {name for name, facts in EXCHANGES.items() if facts.ids is Ids.NONE} == {"bybit"}
