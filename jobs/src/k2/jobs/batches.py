@@ -12,6 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs import bronze, gold, lineage, silver
 from k2.jobs.checkpoints import Checkpoint
 from k2.jobs.commits import OFFSETS, Appender, Snapshot
+from k2.jobs.frames import frame
 from k2.jobs.lineage import Contents, Upstream
 from k2.jobs.metrics import LayerState
 from k2.schemas import tables
@@ -177,7 +178,7 @@ class GoldBatch:
             return batch
         if len(suspects) == _FEW_ROWS:  # a replay of everything: too many to carry to and fro
             return gold.once(batch, gold.repeated(ids))
-        few = batch.sparkSession.createDataFrame([(number,) for number in suspects], "hash bigint")
+        few = frame(batch.sparkSession, ({"hash": number} for number in suspects), "hash bigint")
         return gold.once(batch, gold.repeated(ids.join(F.broadcast(few), "hash", "left_semi")))
 
     def _advance(self, contents: Contents) -> None:

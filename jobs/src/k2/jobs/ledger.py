@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from k2.jobs.batches import EXCHANGE, ROWS_IN, STARTED
 from k2.jobs.commits import OFFSETS, Snapshot, TableLog
+from k2.jobs.frames import frame
 from k2.jobs.streams import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.feed import ExchangeFeed
@@ -37,9 +38,8 @@ class Ledger:
             self._known = {row[0] for row in ids}
         rows = list(self._rows(self._known))
         if rows:
-            schema = ", ".join(f"{column.name} {column.type}" for column in tables.BATCHES_TABLE.columns)
-            frame = self._spark.createDataFrame(rows, schema)
-            frame.coalesce(1).writeTo(tables.BATCHES_TABLE.identifier).append()
+            schema = ", ".join(f"`{column.name}` {column.type}" for column in tables.BATCHES_TABLE.columns)
+            frame(self._spark, rows, schema).writeTo(tables.BATCHES_TABLE.identifier).append()
             self._known |= {row["snapshot_id"] for row in rows}
         return len(rows)
 

@@ -1,0 +1,182 @@
+"""Trades, Bronze rows and queries for the Spark tests: a lake of a few rows, filled as the jobs fill it."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from fastavro import schemaless_writer
+from pyspark.sql import DataFrame, SparkSession
+
+from k2.jobs import tables as spark_tables
+from k2.jobs.batches import EXCHANGE, ROWS_IN, STARTED
+from k2.jobs.commits import OFFSETS, Appender, Snapshot, TableLog
+from k2.jobs.frames import frame
+from k2.jobs.streams import Stream, state_of
+from k2.schemas import avro, tables, wire
+from k2.schemas.exchanges import EXCHANGES
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+from k2.schemas.tables import Table
+from k2.schemas.trade import Side, Trade, message_id
+from k2.schemas.values import decimal, micros, moment
+
+HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)  # every trade's hour unless a test says otherwise
+NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "bybit": "BTCUSDT", "okx": "BTC-USDT"}
+
+
+def trade(number: int | str, at: datetime | None = None, *, exchange: str = "binance", **changes: Any) -> Trade:
+    """A trade; by default one a second from `HOUR` on, by its number."""
+    pair = EXCHANGES[exchange].pair(NATIVE[exchange])
+    when = at or HOUR + timedelta(seconds=int(number) if str(number).isdigit() else 0)
+    facts = {
+        "trade_id": str(number), "symbol": pair.symbol, "exchange": exchange.upper(), "base_asset": pair.base,
+        "quote_currency": pair.quote, "timestamp": micros(when), "price": 6_183_763_000_000, "quantity": 2_000_000,
+        "side": Side.BUY, "ingestion_timestamp": micros(when) + 5_000, "vendor_data": (("source", "live"),),
+    }  # fmt: skip
+    return Trade(**(facts | changes))
+
+
+def as_record(found: Trade) -> dict[str, Any]:
+    """The trade as fastavro takes it."""
+    return {
+        "message_id": str(message_id(found.exchange, found.symbol, found.trade_id)),
+        "trade_id": found.trade_id, "symbol": found.symbol, "exchange": found.exchange,
+        "base_asset": found.base_asset, "quote_currency": found.quote_currency, "timestamp": moment(found.timestamp),
+        "price": decimal(found.price), "quantity": decimal(found.quantity), "side": found.side.value,
+        "ingestion_timestamp": moment(found.ingestion_timestamp), "vendor_data": dict(found.vendor_data),
+    }  # fmt: skip
+
+
+def written(record: dict[str, Any], schema_id: int, schema: dict[str, Any] | None = None) -> bytes:
+    """A Kafka value, written by the general encoder with any schema."""
+    body = BytesIO()
+    schemaless_writer(body, schema or avro.load(), record)
+    return wire.header(schema_id) + body.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record."""
+
+    value: bytes | None
+    key: str | None = "BTCUSDT"
+    at: datetime = HOUR + timedelta(minutes=59)
+
+
+@dataclass
+class Lake:
+    """One test's tables, checkpoints and schemas."""
+
+    spark: SparkSession
+    platform: Platform
+    schema_id: int
+    stored_at: datetime | None = None  # what Bronze says of when it stored a row; None: when the trade came
+    _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    _epochs: Iterator[int] = field(default_factory=itertools.count)
+
+    def feed(self, exchange: str = "binance", name: str = "", **layers: Any) -> ExchangeFeed:
+        """A feed of one symbol, and its tables."""
+        body = {
+            "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": name or exchange},
+            "spec": {"exchange": exchange, "symbols": [NATIVE[exchange]], "layers": layers},
+        }  # fmt: skip
+        spark_tables.ensure(self.spark, tables.of_exchange(exchange))
+        return ExchangeFeed.from_body(body)
+
+    def record(self, found: Trade) -> Record:
+        """The Kafka record of a trade, as the ingest writes it."""
+        value = avro.TradeEncoder(self.schema_id).encode(found)
+        return Record(value, found.symbol, moment(found.ingestion_timestamp))
+
+    def arrive(self, feed: ExchangeFeed, found: Iterable[Trade | Record], partition: int = 0) -> None:
+        """Commits one Bronze batch."""
+        records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in found]
+        first = self._offsets.get((feed.topic, partition), 0)
+        self._offsets[feed.topic, partition] = first + len(records)
+        table = tables.bronze(feed.spec.exchange)
+        rows = [
+            {
+                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": feed.topic,
+                "partition": partition, "offset": first + index, "kafka_timestamp": entry.at,
+                "bronze_timestamp": self.stored_at or entry.at,
+            }
+            for index, entry in enumerate(records)
+        ]  # fmt: skip
+        summary = {
+            EXCHANGE: feed.facts.label,
+            STARTED: "0",
+            ROWS_IN: str(len(rows)),
+            OFFSETS: json.dumps({feed.topic: {str(partition): [first, first + len(rows) - 1]}}),
+        }
+        found = frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
+        Appender(self.spark, table, f"{feed.name}-bronze-query").append(found, next(self._epochs), summary)
+
+    def run(self, feed: ExchangeFeed, *layers: str) -> None:
+        """Starts each query as a new process would, lets it take what is there, and ends it."""
+        for layer in layers:
+            with self.stream(feed, layer) as stream:
+                stream.drain()
+                assert stream.query is not None
+                stream.query.awaitTermination(60)
+
+    @contextmanager
+    def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
+        """A query of a new process; when it is left, the checkpoint is free again."""
+        stream = Stream(self.spark, feed, self.platform, layer, state_of(feed, layer))
+        try:
+            yield stream
+        finally:
+            if stream.query is not None:
+                stream.query.stop()
+            if stream._lock is not None:
+                stream._lock.close()
+
+    def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
+        """The folder of a query's checkpoint."""
+        return Path(self.platform.checkpoints) / feed.name / layer / "v1"
+
+    def table(self, table: Table) -> DataFrame:
+        """A table as it is now."""
+        return self.spark.table(table.identifier)
+
+    def bronze(self, exchange: str = "binance") -> DataFrame:
+        """Bronze of an exchange."""
+        return self.table(tables.bronze(exchange))
+
+    def silver(self, exchange: str = "binance") -> DataFrame:
+        """Silver of an exchange."""
+        return self.table(tables.silver(exchange))
+
+    @property
+    def dead(self) -> DataFrame:
+        """The dead letters."""
+        return self.table(tables.DEAD_LETTERS_TABLE)
+
+    @property
+    def gold(self) -> DataFrame:
+        """Gold."""
+        return self.table(tables.GOLD_TABLE)
+
+    def snapshots(self, table: Table) -> list[Snapshot]:
+        """A table's commits, newest first."""
+        return list(TableLog(self.spark, table).snapshots())
+
+    def sql(self, statement: str, table: Table) -> None:
+        """Runs a statement in which `{}` is the table."""
+        self.spark.sql(statement.format(table.identifier))
+
+
+def numbers(rows: DataFrame) -> list[int]:
+    """The trade ids in some rows, as numbers, in order; one that is there twice stands there twice."""
+    return sorted(int(row[0]) for row in rows.select("trade_id").collect())
+
+
+def consecutive(first: int, last: int, **changes: Any) -> Sequence[Trade]:
+    """Trades `first` to `last`, a second apart."""
+    return [trade(number, **changes) for number in range(first, last + 1)]

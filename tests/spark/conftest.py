@@ -1,0 +1,91 @@
+"""One JVM for all Spark tests; a fresh lake, in the same catalog, for each."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from pyspark.sql import SparkSession
+from tests.spark.builders import Lake
+
+from k2.cli.embedded.registry import application
+from k2.cli.embedded.schema_store import SchemaStore
+from k2.jobs.jvm import gateway, jars
+from k2.jobs.jvm.java import find
+from k2.jobs.session import session, settings
+from k2.schemas import avro, topics
+from k2.schemas.exchanges import EXCHANGES
+from k2.schemas.platform import Platform
+from k2.schemas.registry import Registry
+from k2.schemas.tables import CATALOG, NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    loop, ports = asyncio.new_event_loop(), []
+    runner = web.AppRunner(application(SchemaStore(tmp_path_factory.mktemp("registry") / "registry.db")))
+    started = threading.Event()
+
+    async def serve() -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        ports.append(runner.addresses[0][1])
+        started.set()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(serve())
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(10)
+    yield f"http://127.0.0.1:{ports[0]}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> Platform:
+    root = tmp_path_factory.mktemp("lake")
+    return Platform(
+        registry_url=registry_url,
+        catalog_uri=f"sqlite:///{root}/catalog.db",
+        warehouse=f"file:{root}/warehouse",
+        checkpoints=f"{root}/checkpoints",
+    )
+
+
+@pytest.fixture(scope="session")
+def spark(services: Platform) -> Iterator[SparkSession]:
+    java = find()
+    jars.ensure(java)
+    conf = settings(services, master="local[2]")
+    gateway.start(java, conf, options=["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options], log=_log(services))
+    found = session(conf)
+    yield found
+    found.stop()
+
+
+def _log(services: Platform) -> Path:
+    return Path(services.checkpoints).parent / "jvm.log"
+
+
+@pytest.fixture(scope="session")
+def schema_id(registry_url: str) -> int:
+    registry = Registry(registry_url)
+    (found,) = {registry.register(topics.subject(topics.trades(name)), avro.text()) for name in EXCHANGES}
+    return found
+
+
+@pytest.fixture
+def lake(spark: SparkSession, services: Platform, schema_id: int, tmp_path: Path) -> Lake:
+    namespace = f"{CATALOG}.{NAMESPACE}"
+    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
+    for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
+        spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
+    return Lake(spark, services.model_copy(update={"checkpoints": str(tmp_path / "checkpoints")}), schema_id)
