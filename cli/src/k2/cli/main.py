@@ -32,7 +32,7 @@ def validate(
     add_help_option=False,
 )
 def simulate(context: typer.Context) -> None:
-    """Be an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] [--capture FILE] [--fault F]."""
+    """Be an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] [--capture FILE] ..."""
     from k2.ingest.simulator.run import main as serve
 
     raise typer.Exit(serve(context.args))

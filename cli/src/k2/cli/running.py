@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ Data = Annotated[Path, typer.Option("--data", help="the platform's folder", file
 _SHOW_EVERY: Final = 10.0
 _DOWN_WITHIN: Final = 660.0
 _TAIL: Final = 40
+_WIDE: Final = 200
 
 
 def read(path: Path) -> ExchangeFeed:
@@ -108,10 +109,10 @@ async def _up(layout: Layout, feeds: Sequence[ExchangeFeed], options: Options, l
 async def _show(layout: Layout, found: state.State) -> None:
     """The table, now and then."""
     feeds = status.feeds(layout, found)
-    console = Console(stderr=True)
+    shown = console(sys.stderr)
     while True:
         await asyncio.sleep(_SHOW_EVERY)
-        console.print(table(await asyncio.to_thread(status.look, feeds, found)))
+        shown.print(table(await asyncio.to_thread(status.look, feeds, found)))
 
 
 def show(
@@ -132,7 +133,7 @@ def show(
         sys.stdout.write(msgspec.json.encode({"running": found.running, "ports": found.ports, "feeds": rows}).decode())
         sys.stdout.write("\n")
     else:
-        Console().print(table(rows, wide=wide))
+        console(sys.stdout).print(table(rows, wide=wide))
 
 
 def down(data: Data = DEFAULT) -> None:
@@ -191,6 +192,11 @@ def table(rows: Sequence[FeedStatus], *, wide: bool = False) -> Table:
         cells = [row.name, row.exchange, str(row.symbols), row.phase, f"{row.rate:.1f}/s", fresh, gaps, _age(row.age)]
         found.add_row(*cells, *([row.topology, str(row.dead_letters), row.message] if wide else []))
     return found
+
+
+def console(file: TextIO) -> Console:
+    """A console that folds nothing where nobody watches."""
+    return Console(file=file, width=None if file.isatty() else _WIDE)
 
 
 def say(words: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ _MODULES: Final = (
     "java.base/jdk.internal.ref java.base/sun.nio.ch java.base/sun.nio.cs java.base/sun.security.action "
     "java.base/sun.util.calendar java.security.jgss/sun.security.krb5"
 ).split()
+_ENVIRONMENT: Final = {"SPARK_CONNECT_MODE": "0", "SPARK_LOCAL_IP": "127.0.0.1"}
+_LOGGING: Final = files("k2.jobs.jvm").joinpath("log4j2.properties")
 _OPTIONS: Final = (
     "-XX:+IgnoreUnrecognizedVMOptions",
     "-Djdk.reflect.useDirectMethodHandle=false",
@@ -56,7 +59,7 @@ def start(java: Java, conf: Mapping[str, str], *, options: Sequence[str] = (), l
             stdin=subprocess.PIPE,  # the JVM exits when this closes, however this process ends
             stdout=output,
             stderr=output,
-            env={**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told), "SPARK_CONNECT_MODE": "0"},
+            env={**os.environ, **_ENVIRONMENT, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)},
             start_new_session=True,  # ctrl-c is for us; Spark is stopped in order
         )
         port, secret = _connection(process, told)
@@ -77,7 +80,7 @@ def _command(java: Java, conf: Mapping[str, str], options: Sequence[str]) -> lis
     opens = [f"--add-opens={module}=ALL-UNNAMED" for module in _MODULES]
     settings = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     return [
-        str(java.path), *_OPTIONS, *opens, *options, "-cp", ":".join(jars),
+        str(java.path), *_OPTIONS, *opens, *options, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", ":".join(jars),
         "org.apache.spark.deploy.SparkSubmit", *settings, "pyspark-shell",
     ]  # fmt: skip
 
