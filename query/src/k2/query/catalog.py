@@ -1,0 +1,66 @@
+"""The Iceberg catalog as Python reads it. Opening it for reading creates nothing."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from k2.query.errors import Unavailable
+from k2.schemas.platform import Platform
+from k2.schemas.tables import CATALOG
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+_FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
+_SQLITE: Final = "sqlite:///"
+
+
+def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
+    """The platform's catalog. With `create`, its tables are made if they are missing.
+
+    Raises `Unavailable` if there is none, or if its database cannot be reached.
+    """
+    uri = platform.catalog_uri
+    if not create and uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+        raise Unavailable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; start the platform with `k2 up` first")
+
+    from pyiceberg.catalog.sql import SqlCatalog
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        catalog = SqlCatalog(
+            CATALOG,
+            **{
+                "uri": _with_credentials(platform),
+                "warehouse": platform.warehouse,
+                "py-io-impl": _FILE_IO,
+                "init_catalog_tables": str(create).lower(),
+            },
+        )
+        catalog.list_namespaces()
+    except (SQLAlchemyError, ImportError) as error:
+        raise Unavailable(f"the catalog {_shown(uri)} cannot be read: {_line(error)}") from error
+    return catalog
+
+
+def _with_credentials(platform: Platform) -> str:
+    if not platform.catalog_user:
+        return platform.catalog_uri
+    from sqlalchemy import make_url
+
+    url = make_url(platform.catalog_uri)
+    url = url.set(username=platform.catalog_user, password=platform.catalog_password.get_secret_value())
+    return url.render_as_string(hide_password=False)
+
+
+def _shown(uri: str) -> str:
+    from sqlalchemy import make_url
+
+    with suppress(Exception):
+        return make_url(uri).render_as_string()
+    return "of the platform"
+
+
+def _line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return " ".join(str(cause).split())[:300]

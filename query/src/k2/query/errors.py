@@ -1,0 +1,9 @@
+"""The two ways in which a question cannot be answered."""
+
+
+class BadQuery(ValueError):
+    """The question is wrong; the message is one line that says what to change."""
+
+
+class Unavailable(RuntimeError):
+    """The catalog or the files cannot be reached; the message is one line that says which."""

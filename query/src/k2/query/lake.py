@@ -1,0 +1,111 @@
+"""Which files hold the rows that a question is about, at one snapshot of a table. Metadata only: no row is read here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from k2.query import times
+from k2.query.catalog import connect
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.tables import identifier
+from k2.schemas.platform import Platform
+from k2.schemas.problems import shown
+from k2.schemas.tables import GOLD, NAMESPACE
+from k2.schemas.values import micros
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import DataScan, Table
+    from pyiceberg.table.snapshots import Snapshot
+
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One table at one snapshot, narrowed to the files that may hold rows of interest."""
+
+    table: "Table"
+    schema: "Schema"
+    snapshot_id: int | None  # None: nothing was ever committed
+    files: tuple[str, ...]  # as Iceberg's metadata spells them
+    scan: "DataScan | None" = None  # set where rows were deleted apart from the files: Iceberg itself must read them
+
+
+class Lake:
+    """The tables of one platform."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.catalog: SqlCatalog = connect(platform)
+
+    def names(self) -> tuple[str, ...]:
+        """The tables that there are."""
+        with reaching("the catalog"):
+            return tuple(sorted(name for _, name in self.catalog.list_tables(NAMESPACE)))
+
+    def table(self, name: str) -> "Table":
+        """A table as it is now. Raises `BadQuery` for one that there is not, `Unavailable` if Gold is not there yet."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        try:
+            with reaching(name):
+                return self.catalog.load_table(identifier(name))
+        except NoSuchTableError:
+            if name == GOLD:
+                raise Unavailable(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
+            raise BadQuery(f"there is no table {shown(name)}; there are {', '.join(self.names())}") from None
+
+    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: "times.AsOf | None" = None) -> Plan:
+        """The files of a table that may hold rows `where`, now or as of a time or a snapshot."""
+        from pyiceberg.expressions import AlwaysTrue
+
+        table = self.table(name)
+        snapshot = snapshot_of(table, as_of)
+        if snapshot is None:
+            return Plan(table, table.schema(), None, ())
+        scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot.snapshot_id)
+        with reaching(name):
+            tasks = list(scan.plan_files())
+        files = tuple(task.file.file_path for task in tasks)
+        deleted = any(task.delete_files for task in tasks)
+        return Plan(table, _schema(table, snapshot), snapshot.snapshot_id, files, scan if deleted else None)
+
+    def close(self) -> None:
+        """Lets go of the catalog's database."""
+        self.catalog.close()
+
+
+def snapshot_of(table: "Table", as_of: "times.AsOf | None") -> "Snapshot | None":
+    """The snapshot that was current at a time, or that has an id, or the newest; None for a table without any.
+
+    Raises `BadQuery` if the table has no such snapshot, or has none that old.
+    """
+    name = table.name()[-1]
+    if as_of is None:
+        return table.current_snapshot()
+    if isinstance(as_of, datetime):
+        found = table.snapshot_as_of_timestamp(micros(times.aware(as_of, "as-of")) // 1000)
+        asked = times.text(as_of)
+    else:
+        found, asked = table.snapshot_by_id(as_of), f"the snapshot {as_of}"
+    if found is None:
+        raise BadQuery(f"{name} has nothing as of {asked}; `k2 snapshots --table {name}` lists what it has")
+    return found
+
+
+def _schema(table: "Table", snapshot: "Snapshot") -> "Schema":
+    return table.schemas()[snapshot.schema_id] if snapshot.schema_id is not None else table.schema()
+
+
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Tells a catalog or a file that cannot be read as `Unavailable`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        raise Unavailable(f"{what} cannot be read: {' '.join(str(error).split())[:300]}") from error

@@ -1,0 +1,154 @@
+"""PyIceberg's side of the table specs: the same tables that Spark creates, from the same values.
+
+Field ids are given in Iceberg's own order (top level first, then what is nested), and partition fields are named as
+Spark's DDL names them, so that it does not matter which engine came first.
+"""
+
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from k2.schemas.tables import NAMESPACE, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.partitioning import PartitionSpec
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table as IcebergTable
+    from pyiceberg.table.sorting import SortOrder
+    from pyiceberg.types import IcebergType
+
+_DECIMAL: Final = re.compile(r"decimal\((\d+),\s*(\d+)\)")
+_FIRST_PARTITION_ID: Final = 1000
+
+
+def identifier(table: Table | str) -> tuple[str, str]:
+    """The namespace and name under which the catalog knows a table."""
+    return NAMESPACE, table if isinstance(table, str) else table.name
+
+
+def ensure(catalog: "Catalog", tables: "Iterable[Table]") -> "list[IcebergTable]":
+    """The tables, in order; those that are missing are created."""
+    catalog.create_namespace_if_not_exists(NAMESPACE)
+    return [create(catalog, table) for table in tables]
+
+
+def create(catalog: "Catalog", table: Table) -> "IcebergTable":
+    """One table of a namespace that exists, created if it is missing."""
+    columns = schema(table)
+    return catalog.create_table_if_not_exists(
+        identifier(table),
+        columns,
+        partition_spec=partition_spec(table, columns),
+        sort_order=sort_order(table, columns),
+        properties=dict(table.all_properties),
+    )
+
+
+def schema(table: Table) -> "Schema":
+    """The columns, all optional as in Spark's DDL, with their docs."""
+    from pyiceberg.schema import Schema
+    from pyiceberg.types import NestedField
+
+    nested = count(len(table.columns) + 1)
+    return Schema(
+        *(
+            NestedField(number, column.name, iceberg_type(column.type, nested), required=False, doc=column.doc)
+            for number, column in enumerate(table.columns, 1)
+        )
+    )
+
+
+def partition_spec(table: Table, columns: "Schema") -> "PartitionSpec":
+    """The partition fields: `timestamp_day` for a day of `timestamp`, the column's own name for its value."""
+    from pyiceberg.partitioning import PartitionField, PartitionSpec
+    from pyiceberg.transforms import parse_transform
+
+    return PartitionSpec(
+        *(
+            PartitionField(
+                source_id=columns.find_field(part.column).field_id,
+                field_id=_FIRST_PARTITION_ID + number,
+                transform=parse_transform(part.transform),
+                name=part.column if part.transform == "identity" else f"{part.column}_{part.transform}",
+            )
+            for number, part in enumerate(table.partitions)
+        )
+    )
+
+
+def sort_order(table: Table, columns: "Schema") -> "SortOrder":
+    """Ascending, nulls first, as Spark's `ORDERED BY` means it; unsorted if the spec names no columns."""
+    from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
+    from pyiceberg.transforms import IdentityTransform
+
+    if not table.sort:
+        return UNSORTED_SORT_ORDER
+    identity = IdentityTransform()  # type: ignore[var-annotated]
+    return SortOrder(
+        *(SortField(source_id=columns.find_field(name).field_id, transform=identity) for name in table.sort)
+    )
+
+
+def iceberg_type(ddl: str, ids: "Iterator[int]") -> "IcebergType":
+    """The Iceberg type of a Spark DDL type; nested fields take their ids from `ids`.
+
+    Raises ValueError for a type that no table uses.
+    """
+    from pyiceberg import types
+
+    ddl = ddl.strip()
+    outer, _, rest = ddl.partition("<")
+    inner = rest.removesuffix(">")
+    match outer:
+        case "array":
+            number = next(ids)
+            return types.ListType(number, iceberg_type(inner, ids), element_required=False)
+        case "map":
+            key, value = _split(inner)
+            key_id, value_id = next(ids), next(ids)
+            return types.MapType(
+                key_id, iceberg_type(key, ids), value_id, iceberg_type(value, ids), value_required=False
+            )
+        case "struct":
+            parts = [(next(ids), *part.split(":", 1)) for part in _split(inner)]
+            return types.StructType(
+                *(
+                    types.NestedField(number, name.strip(), iceberg_type(kind, ids), required=False)
+                    for number, name, kind in parts
+                )
+            )
+    if match := _DECIMAL.fullmatch(ddl):
+        return types.DecimalType(int(match[1]), int(match[2]))
+    return _primitive(ddl)
+
+
+def _primitive(ddl: str) -> "IcebergType":
+    from pyiceberg import types
+
+    primitives: dict[str, IcebergType] = {
+        "string": types.StringType(),
+        "binary": types.BinaryType(),
+        "boolean": types.BooleanType(),
+        "int": types.IntegerType(),
+        "bigint": types.LongType(),
+        "double": types.DoubleType(),
+        "date": types.DateType(),
+        "timestamp": types.TimestamptzType(),
+    }
+    if ddl not in primitives:
+        raise ValueError(f"{ddl!r} is not a column type of K2's tables: {', '.join(primitives)}, decimal, array, map, struct")
+    return primitives[ddl]
+
+
+def _split(inner: str) -> list[str]:
+    """`string,struct<a:int,b:int>` at its outer commas."""
+    parts, depth, begin = [], 0, 0
+    for place, char in enumerate(inner):
+        depth += (char in "<(") - (char in ">)")
+        if char == "," and depth == 0:
+            parts.append(inner[begin:place])
+            begin = place + 1
+    return [*parts, inner[begin:]]

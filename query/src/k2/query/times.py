@@ -1,0 +1,54 @@
+"""Times as users write them. RFC 3339 with an offset, always: a time without one is refused, never guessed."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from k2.query.errors import BadQuery
+from k2.schemas.problems import shown
+
+AsOf = datetime | int  # a moment, or the id of a snapshot
+
+_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
+_SNAPSHOT: Final = re.compile(r"[0-9]{1,19}")
+_INTERVALS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+_INTERVAL: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
+_DAY: Final = timedelta(days=1)
+
+
+def parse(text: str) -> datetime:
+    """The UTC moment of an RFC 3339 time; raises `BadQuery` for anything else."""
+    try:
+        if not _RFC3339.fullmatch(text):
+            raise ValueError(text)
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadQuery(f"{shown(text)} is not a time; write it with its offset, such as 2026-01-31T14:00:00Z") from error
+
+
+def parse_as_of(text: str) -> AsOf:
+    """A snapshot id or a time; raises `BadQuery` for anything else."""
+    return int(text) if _SNAPSHOT.fullmatch(text) else parse(text)
+
+
+def aware(moment: datetime, name: str) -> datetime:
+    """`moment` in UTC; raises `BadQuery` if it has no time zone."""
+    if moment.tzinfo is None:
+        raise BadQuery(f"{name} {moment.isoformat()} has no time zone; write it with its offset, such as ...Z")
+    return moment.astimezone(UTC)
+
+
+def text(moment: datetime) -> str:
+    """A UTC moment in RFC 3339, with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def bar(interval: str) -> timedelta:
+    """The length of a bar, 1s to 1d; raises `BadQuery` unless whole bars fill a UTC day."""
+    match = _INTERVAL.fullmatch(interval)
+    length = timedelta(**{f"{_INTERVALS[match[2]]}s": int(match[1])}) if match else timedelta()
+    if not length or length > _DAY or _DAY % length:
+        raise BadQuery(
+            f"{shown(interval)} is not an interval; write 1s to 1d so that whole bars fill a day, such as 1m, 5m or 1h"
+        )
+    return length
