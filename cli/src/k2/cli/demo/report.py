@@ -1,0 +1,124 @@
+"""What the demo says at its end: counts, freshness, query times, and the audit's verdict."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median, quantiles
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from k2.cli import auditing
+from k2.cli.demo.script import Emitted
+from k2.cli.embedded.layout import Layout
+from k2.cli.embedded.status import FeedStatus
+from k2.cli.running import console
+from k2.query.engine import Engine
+from k2.query.freshness import freshness
+
+_QUERIES: Final = 100
+
+
+def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> int:
+    """Prints the report; 0 if the audit found everything balanced and nothing that was traded is missing."""
+    out = console(sys.stdout)
+    words, environment = auditing.command(layout, "--json")
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=False)
+    if done.returncode not in {0, 1}:
+        out.print("the audit could not be made; its words are above")
+        return done.returncode
+    audit: dict[str, Any] = msgspec.json.decode(done.stdout)
+    out.print()
+    out.print(_counts(audit, feeds))
+    _dead_letters(out, audit)
+    engine = Engine(layout.platform())
+    try:
+        _speed(out, engine, feeds)
+        missing = _missing(engine, emitted)
+    finally:
+        engine.close()
+    if emitted:
+        total = sum(map(len, emitted.values()))
+        out.print(f"the exchanges traded {total:,} times; missing in Gold: {missing:,}")
+    for finding in audit["findings"]:
+        out.print(f"finding: {finding}", style="red", markup=False)
+    good = done.returncode == 0 and not missing
+    out.print(f"audit: {audit['verdict']}", style="bold green" if good else "bold red")
+    out.print(f"look around: .venv/bin/k2 ohlcv --symbol {next(iter(feeds[0].prices))} --data {_near(layout)}")
+    return 0 if good else 1
+
+
+def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:
+    table = Table(title="rows", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    names = (
+        "exchange",
+        "bronze",
+        "silver",
+        "dead letters",
+        "gold",
+        "duplicates",
+        "gaps found",
+        "repaired",
+        "backfilled",
+    )
+    for name in names:
+        table.add_column(name, justify="left" if name == "exchange" else "right")
+    told = {feed.exchange.upper(): feed for feed in feeds}
+    for label, about in audit["exchanges"].items():
+        rows, feed = about["rows"], told[label]
+        gaps = about["gaps"]
+        table.add_row(
+            label,
+            *(f"{rows[layer]:,}" for layer in ("bronze", "silver", "dead_letters", "gold")),
+            str(feed.duplicates + rows["silver"] - rows["gold"]),
+            str(sum(gaps.values())),
+            str(gaps.get("repaired", 0)),
+            str(feed.backfilled),
+        )
+    return table
+
+
+def _dead_letters(out: Console, audit: dict[str, Any]) -> None:
+    found = {
+        f"{label} {category}": count
+        for label, about in audit["exchanges"].items()
+        for category, count in about["dead_letters"].items()
+    }
+    out.print("dead letters: " + (", ".join(f"{name} {count}" for name, count in found.items()) or "none"))
+
+
+def _speed(out: Console, engine: Engine, feeds: Sequence[FeedStatus]) -> None:
+    fresh = freshness(engine.catalog, datetime.now(UTC) - timedelta(hours=1))
+    if fresh.rows:
+        out.print(f"freshness, socket to Gold: p50 {fresh.p50:.2f} s, p99 {fresh.p99:.2f} s ({fresh.rows:,} trades)")
+    symbol = next(iter(feeds[0].prices))
+    times, rows = [], 0
+    for _ in range(_QUERIES):
+        began = time.perf_counter()
+        rows = engine.trades(symbol=symbol, start=datetime.now(UTC) - timedelta(hours=1)).num_rows
+        times.append((time.perf_counter() - began) * 1000)
+    p99 = quantiles(times, n=100)[98]
+    out.print(
+        f"one hour of {symbol} ({rows:,} trades): p50 {median(times):.0f} ms, p99 {p99:.0f} ms ({_QUERIES} queries)"
+    )
+
+
+def _missing(engine: Engine, emitted: Emitted) -> int:
+    """How many trades of the exchanges Gold lacks."""
+    missing = 0
+    for (label, symbol), ids in emitted.items():
+        held = engine.sql(
+            f"SELECT trade_id FROM gold_crypto_trades WHERE exchange = '{label}' AND symbol = '{symbol}'"  # noqa: S608
+        )
+        missing += len(ids - set(held.column("trade_id").to_pylist()))
+    return missing
+
+
+def _near(layout: Layout) -> str:
+    from pathlib import Path
+
+    return str(layout.root.relative_to(Path.cwd()) if layout.root.is_relative_to(Path.cwd()) else layout.root)

@@ -1,0 +1,121 @@
+"""What happens in the demo, and when."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from k2.cli.demo.show import Screen
+from k2.cli.embedded import status
+from k2.cli.embedded.layout import Layout
+from k2.cli.embedded.plan import simulator
+from k2.cli.embedded.ports import HOST
+from k2.cli.embedded.supervisor import Supervisor
+from k2.schemas.feed import ExchangeFeed
+
+_LOOK_EVERY: Final = 1.0
+_WARM_WITHIN: Final = 90.0
+
+Emitted = dict[tuple[str, str], set[str]]  # label and symbol: trade ids
+
+
+@dataclass(frozen=True, slots=True)
+class Accident:
+    """Something that goes wrong, at a fraction of the demo's time."""
+
+    at: float
+    says: str
+    happen: Callable[[], Awaitable[None]]
+
+
+class Demo:
+    """One run. `last` is how the feeds looked just before the end."""
+
+    def __init__(self, supervisor: Supervisor, layout: Layout, screen: Screen, duration: float, *, live: bool) -> None:
+        self.last: list[status.FeedStatus] = []
+        self._supervisor = supervisor
+        self._layout = layout
+        self._screen = screen
+        self._duration = duration
+        self._live = live
+        self._feeds: list[ExchangeFeed] = []
+
+    async def run(self) -> Emitted:
+        """Starts, breaks, stops; returns what the simulated exchanges had traded before they were left."""
+        with self._screen:
+            self._screen.tell("starting a Kafka broker, a schema registry, Spark and three feeds")
+            await self._supervisor.start()
+            stop = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+            self._feeds = status.feeds(self._layout, self._supervisor.state)
+            watching = asyncio.create_task(self._supervisor.watch(stop))
+            try:
+                acting = asyncio.create_task(self._act(stop))
+                await asyncio.wait([watching, acting], return_when=asyncio.FIRST_COMPLETED)
+                stop.set()
+                await acting
+                emitted = {} if self._live else await self._emitted()
+                await watching
+            finally:
+                self._screen.tell("stopping: sockets close, buffers flush, the layers catch up")
+                await self._supervisor.stop()
+            return emitted
+
+    async def _act(self, stop: asyncio.Event) -> None:
+        await self._until(stop, _WARM_WITHIN, lambda: all(row.rows.get("gold") for row in self.last))
+        self._screen.tell("every feed has reached Gold")
+        began, left = time.monotonic(), self._accidents()
+        while not stop.is_set() and (elapsed := time.monotonic() - began) < self._duration:
+            for accident in [one for one in left if elapsed >= one.at * self._duration]:
+                self._screen.tell(accident.says)
+                await accident.happen()
+                left.remove(accident)
+            await self._until(stop, _LOOK_EVERY, lambda: False)
+        await self._until(stop, 20.0, lambda: not any(row.open_gaps for row in self.last))
+
+    def _accidents(self) -> list[Accident]:
+        first, second = self._feeds[0], self._feeds[1]
+        if self._live:
+            return [Accident(0.4, f"kill -9 of the ingest of {first.name}", lambda: self._kill(first))]
+        return [
+            Accident(0.2, f"{first.name} cuts every connection (1006)", lambda: self._fault(first, "close")),
+            Accident(0.5, f"{second.name} drops the next 40 trades", lambda: self._fault(second, "drop=40")),
+        ]
+
+    async def _until(self, stop: asyncio.Event, timeout: float, enough: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + timeout
+        while not stop.is_set() and time.monotonic() < deadline:
+            self.last = await asyncio.to_thread(status.look, self._feeds, self._supervisor.state)
+            self._screen.update(self.last)
+            if enough():
+                return
+            await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+
+    async def _fault(self, feed: ExchangeFeed, fault: str) -> None:
+        await self._exchange(feed, "POST", "/_sim/faults", fault)
+
+    async def _kill(self, feed: ExchangeFeed) -> None:
+        process = self._supervisor.state.children[f"ingest-{feed.name}-0-0"].find()
+        if process is not None:
+            os.kill(process.pid, signal.SIGKILL)
+
+    async def _emitted(self) -> Emitted:
+        found: Emitted = {}
+        for feed in self._feeds:
+            traded = await self._exchange(feed, "GET", "/_sim/emitted")
+            for pair in feed.pairs:
+                found[feed.facts.label, pair.symbol] = set(map(str, traded.get(pair.native, [])))
+        return found
+
+    async def _exchange(self, feed: ExchangeFeed, method: str, path: str, body: str = "") -> Any:
+        port = self._supervisor.state.ports[simulator(feed)]
+        async with (
+            aiohttp.ClientSession(raise_for_status=True) as http,
+            http.request(method, f"http://{HOST}:{port}{path}", data=body or None) as answer,
+        ):
+            return await answer.json() if method == "GET" else None
