@@ -78,3 +78,7 @@ def doctor(data: Annotated[Path, typer.Option("--data", help="the platform's fol
         sys.stdout.write(f"{'ok' if finding.good else 'NOT OK':<7} {finding.name:<9} {finding.found}\n")
     if not all(finding.good for finding in found):
         raise typer.Exit(FAILED)
+
+
+if __name__ == "__main__":
+    typer.run(java_and_jars)
