@@ -1,0 +1,250 @@
+"""The query engine as a library: one object that keeps the catalog and DuckDB open and answers in Arrow.
+
+    with closing(Engine(platform)) as engine:
+        table = engine.trades(symbol="BTCUSDT", start=start, end=end).read_all()
+
+Every answer is a `pyarrow.RecordBatchReader`, so that a large one never lies in memory whole. Times are UTC, ranges are
+[start, end), decimals are exact. An engine may be used by several threads at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from k2.query import files, questions, times
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.guard import tables_of
+from k2.query.lake import Lake, Plan, snapshot_of
+from k2.query.questions import Wanted
+from k2.query.times import AsOf
+from k2.schemas.platform import Platform
+from k2.schemas.problems import shown
+from k2.schemas.tables import GOLD
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from pyarrow import RecordBatch, RecordBatchReader, Schema
+    from pyarrow import Table as ArrowTable
+
+MEMORY: Final = "1GB"
+_NAMED: Final = 20  # symbols that a message lists
+
+
+class Engine:
+    """Answers questions about the tables of one platform.
+
+    Every method raises `BadQuery` for a question that must be changed and `Unavailable` where catalog or files are not
+    to be had. `as_of` is a time or a snapshot id; without it the newest snapshot answers.
+    """
+
+    def __init__(self, platform: Platform, *, memory: str = MEMORY) -> None:
+        import duckdb
+
+        self._lake = Lake(platform)
+        self._memory = memory
+        self._duckdb = duckdb.connect(config={"memory_limit": memory})
+
+    def close(self) -> None:
+        """Lets go of the catalog and of DuckDB."""
+        self._duckdb.close()
+        self._lake.close()
+
+    def trades(
+        self,
+        *,
+        symbol: str | None = None,
+        exchange: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        window: timedelta | None = None,
+        limit: int | None = None,
+        as_of: AsOf | None = None,
+    ) -> "RecordBatchReader":
+        """Gold's trades in order of time, at most `limit`: the first from `start` on, or without a start the newest.
+
+        `window` stands for a start that long before `end`, or before now.
+        """
+        if limit is not None and limit < 1:
+            raise BadQuery(f"the limit {limit} is too small; give 1 or more")
+        if window is not None:
+            start, end = _window(window, start, end, as_of)
+        wanted = Wanted.of(symbol, exchange, start, end)
+        return self._ask(wanted, questions.trades(wanted, limit), as_of)
+
+    def ohlcv(
+        self,
+        *,
+        symbol: str,
+        interval: str = "1m",
+        exchange: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: AsOf | None = None,
+    ) -> "RecordBatchReader":
+        """Bars of a symbol, one row an exchange and interval (1s to 1d, aligned to UTC); none where nothing traded."""
+        bar = times.bar(interval)
+        wanted = Wanted.of(symbol, exchange, start, end)
+        return self._ask(wanted, questions.ohlcv(wanted, bar), as_of)
+
+    def sql(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
+        """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
+
+        A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
+        """
+        import duckdb
+
+        names = tables_of(statement, self._lake.names())
+        if isinstance(as_of, int) and len(names) != 1:
+            raise BadQuery(f"the snapshot {as_of} is one table's and the statement reads {len(names)}; give a time")
+        plans = {name: self._lake.plan(name, as_of=as_of) for name in names}
+        connection = duckdb.connect(config={"memory_limit": self._memory, "temp_directory": ""})
+        with _told("the statement"):
+            _fence(connection, plans)
+            relation = connection.sql(statement)
+            if relation is None:
+                raise BadQuery("the statement gives no rows; give one SELECT")
+            return _reader(connection, relation, "the statement")
+
+    def snapshots(self, table: str = GOLD) -> "ArrowTable":
+        """A table's snapshots, oldest first: id, parent, committed_at, operation, added_rows, total_rows, current."""
+        import pyarrow as pa
+
+        found = self._lake.table(table)
+        current = found.metadata.current_snapshot_id
+        rows = [
+            {
+                "snapshot_id": snapshot.snapshot_id,
+                "parent_id": snapshot.parent_snapshot_id,
+                "committed_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                "operation": snapshot.summary.operation.value if snapshot.summary else None,
+                "added_rows": _counted(snapshot.summary, "added-records"),
+                "total_rows": _counted(snapshot.summary, "total-records"),
+                "current": snapshot.snapshot_id == current,
+            }
+            for snapshot in sorted(found.snapshots(), key=lambda snapshot: snapshot.timestamp_ms)
+        ]
+        number, moment = pa.int64(), pa.timestamp("us", "UTC")
+        columns = [("snapshot_id", number), ("parent_id", number), ("committed_at", moment), ("operation", pa.string())]
+        columns += [("added_rows", number), ("total_rows", number), ("current", pa.bool_())]
+        return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+
+    def snapshot_id(self, as_of: AsOf | None = None, table: str = GOLD) -> int | None:
+        """The snapshot that `as_of` stands for: give it back as `as_of` and the answer never changes."""
+        found = snapshot_of(self._lake.table(table), as_of)
+        return found.snapshot_id if found else None
+
+    def _ask(self, wanted: Wanted, statement: str, as_of: AsOf | None) -> "RecordBatchReader":
+        plan = self._lake.plan(GOLD, wanted.expression, as_of)
+        with _told(GOLD):
+            cursor = self._duckdb.cursor()
+            cursor.execute("SET TimeZone = 'UTC'")
+            files.attach(cursor, questions.VIEW, plan)
+            relation = cursor.sql(statement, params=wanted.parameters)
+            reader = _reader(cursor, relation, GOLD)
+        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan.snapshot_id))
+
+    def _refuse_unknown_symbol(self, wanted: Wanted, snapshot_id: int | None) -> None:
+        """An empty answer is an answer, unless the symbol was never traded at all."""
+        if wanted.symbol is None or snapshot_id is None:
+            return
+        ever = replace(wanted, exchange=None, start=None, end=None)
+        found = self._symbols(Wanted(), snapshot_id) if not self._symbols(ever, snapshot_id) else []
+        if found:
+            more = ", ..." if len(found) > _NAMED else ""
+            raise BadQuery(f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}")
+
+    def _symbols(self, wanted: Wanted, snapshot_id: int) -> list[str]:
+        plan = self._lake.plan(GOLD, wanted.expression, snapshot_id)
+        statement = f"SELECT DISTINCT symbol FROM {questions.VIEW} WHERE {wanted.condition} ORDER BY symbol"  # noqa: S608
+        with _told(GOLD), self._duckdb.cursor() as cursor:
+            files.attach(cursor, questions.VIEW, plan)
+            return [str(symbol) for (symbol,) in cursor.execute(statement, wanted.parameters).fetchall()]
+
+
+def _window(
+    window: timedelta, start: datetime | None, end: datetime | None, as_of: AsOf | None
+) -> tuple[datetime, datetime]:
+    if start is not None:
+        raise BadQuery("a window and a start say the same twice; leave one out")
+    if window <= timedelta():
+        raise BadQuery("the window is not longer than nothing; give 1 minute or more")
+    end = end or (as_of if isinstance(as_of, datetime) else datetime.now(UTC))
+    try:
+        return end - window, end
+    except OverflowError:
+        raise BadQuery("the window reaches back before the year 1; make it shorter") from None
+
+
+def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
+    """Leaves a connection with nothing but the tables' own files, and no way to change that."""
+    readable = [path for plan in plans.values() if files.local(plan) for path in files.paths(plan)]
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(files.literal, readable))}]")
+    connection.execute("SET enable_external_access = false")
+    for name, plan in plans.items():
+        files.attach(connection, name, plan)
+    connection.execute("SET lock_configuration = true")
+
+
+def _reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", what: str) -> "RecordBatchReader":
+    import pyarrow as pa
+
+    source = relation.to_arrow_reader()
+    schema = _utc(source.schema)
+
+    def batches() -> "Iterator[RecordBatch]":
+        with _told(what), connection:
+            for batch in source:
+                yield batch if batch.schema == schema else batch.cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _utc(schema: "Schema") -> "Schema":
+    """The same with the time zone called UTC, as Iceberg calls it, where DuckDB says Etc/UTC."""
+    import pyarrow as pa
+
+    utc = pa.timestamp("us", "UTC")
+    fields = [field.with_type(utc) if field.type == pa.timestamp("us", "Etc/UTC") else field for field in schema]
+    return pa.schema(fields)
+
+
+def _or_unknown(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
+    """The same rows; if there are none, after `check` has had its say."""
+    import pyarrow as pa
+
+    batches = (batch for batch in reader if batch.num_rows)
+    first = next(batches, None)
+    if first is None:
+        check()
+        return pa.RecordBatchReader.from_batches(reader.schema, iter(()))
+
+    def rows() -> "Iterator[RecordBatch]":
+        yield first
+        yield from batches
+
+    return pa.RecordBatchReader.from_batches(reader.schema, rows())
+
+
+def _counted(summary: Any, name: str) -> int | None:
+    value = summary.get(name) if summary else None
+    return int(value) if value is not None else None
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """DuckDB's errors in one line, as what they are."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
+        raise Unavailable(f"the files of {what} cannot be read: {_line(error)}") from error
+    except duckdb.Error as error:
+        raise BadQuery(f"{what} cannot be answered: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).partition("\n\nLINE ")[0].split())[:300]
