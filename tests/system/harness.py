@@ -1,0 +1,192 @@
+"""The embedded platform as a user runs it: `k2` processes, a simulated exchange beside them, and what Gold holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from k2.cli.embedded import state
+from k2.cli.embedded.layout import Layout
+from k2.query.engine import Engine
+
+
+def k2(*words: str, timeout: float = 120.0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """One `k2` command, to its end."""
+    command = [sys.executable, "-m", "k2.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+def eventually(what: str, check: Callable[[], Any], within: float = 120.0, every: float = 0.25) -> Any:
+    """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if found := check():
+            return found
+        time.sleep(every)
+    raise AssertionError(f"{what}: not within {within:.0f} s")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A simulated exchange in a process of its own."""
+
+    port: int
+
+    def ask(self, path: str) -> Any:
+        """What it tells of itself under /_sim."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/_sim/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def misbehave(self, fault: str) -> None:
+        """Makes it misbehave now."""
+        url = f"http://127.0.0.1:{self.port}/_sim/faults"
+        with urllib.request.urlopen(urllib.request.Request(url, fault.encode(), method="POST"), timeout=10) as answer:
+            assert answer.status == 200
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has no more trades to make."""
+        return bool(self.ask("stats")["finished"])
+
+    def emitted(self) -> dict[str, set[str]]:
+        """Every trade id that was ever traded, by the exchange's symbol."""
+        return {native: set(map(str, ids)) for native, ids in self.ask("emitted").items()}
+
+
+@contextmanager
+def exchange(name: str, *words: str, log: Path) -> Iterator[Exchange]:
+    """A simulated exchange; `words` are those of `k2 simulate`."""
+    command = [sys.executable, "-m", "k2.cli.main", "simulate", name, *words]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            yield Exchange(int(process.stdout.readline().rpartition(":")[2]))
+        finally:
+            process.terminate()
+
+
+def feed(name: str, symbols: list[str], port: int = 0, **changes: Any) -> dict[str, Any]:
+    """An ExchangeFeed that takes its trades from a port of this machine, with short triggers."""
+    ingest = {"endpoints": [f"ws://127.0.0.1:{port}"], "restEndpoint": f"http://127.0.0.1:{port}"} if port else {}
+    layers = {layer: {"trigger": "1s"} for layer in ("bronze", "silver", "gold")}
+    spec = {"exchange": name, "symbols": symbols, "ingest": ingest, "kafka": {"partitions": 2}, "layers": layers}
+    return {
+        "apiVersion": "k2.marketdata.io/v1alpha1",
+        "kind": "ExchangeFeed",
+        "metadata": {"name": changes.pop("name", name)},
+        "spec": spec | changes,
+    }
+
+
+@dataclass(slots=True)
+class Running:
+    """A platform in a folder, whether or not it runs right now."""
+
+    root: Path
+    feeds: list[Path]
+    words: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Its files."""
+        return Layout.at(self.root)
+
+    @property
+    def state(self) -> state.State:
+        """What runs."""
+        return state.load(self.layout.state)
+
+    def up(self) -> None:
+        """Starts it, and waits until it has said that it runs."""
+        files = [word for path in self.feeds for word in ("-f", str(path))]
+        command = [sys.executable, "-m", "k2.cli.main", "up", *files, "--data", str(self.root), *self.words]
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "up.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
+        eventually("k2 up runs", lambda: self._status().get("running") or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said()
+
+    def down(self) -> int:
+        """Stops it; returns the exit code of `k2 up`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(300)
+
+    def said(self) -> str:
+        """Everything that `k2 up` told its user."""
+        return (self.root / "up.log").read_text()
+
+    def _status(self) -> dict[str, Any]:
+        done = k2("status", "--json", "--data", str(self.root))
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
+    def status(self, name: str = "") -> dict[str, Any]:
+        """One feed's row, with everything in it."""
+        rows = self._status().get("feeds", [])
+        return next((row for row in rows if not name or row["name"] == name), {})
+
+    def kill(self, part: str) -> None:
+        """SIGKILL to one part; the driver's JVM goes with it."""
+        found = self.state.children.get(part)
+        if found is not None and (process := found.find()) is not None:
+            os.kill(process.pid, signal.SIGKILL)
+
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """What a query over its tables gives."""
+        with closing(Engine(self.layout.platform())) as engine:
+            return engine.sql(statement).read_all().to_pylist()
+
+    def gold(self, symbol: str) -> list[str]:
+        """Every trade id of a symbol in Gold, as often as it stands there."""
+        query = f"SELECT trade_id FROM gold_crypto_trades WHERE symbol = '{symbol}'"
+        return [row["trade_id"] for row in self.sql(query)]
+
+    def audit(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """`k2 audit --json`: its exit code and report."""
+        done = k2("audit", "--json", "--data", str(self.root), *words, timeout=300)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+
+@contextmanager
+def platform(folder: Path, *feeds: dict[str, Any], words: tuple[str, ...] = ()) -> Iterator[Running]:
+    """A platform that runs these feeds; whatever of it still runs at the end is ended."""
+    files = []
+    for body in feeds:
+        file = folder / f"{body['metadata']['name']}.yaml"
+        file.write_text(yaml.safe_dump(body))
+        files.append(file)
+    running = Running(folder / "data", files, list(words))
+    try:
+        running.up()
+        yield running
+    finally:
+        _end(running)
+
+
+def _end(running: Running) -> None:
+    if running.process is not None and running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+    for child in running.state.children.values():
+        if (process := child.find()) is not None:
+            for one in [*process.children(recursive=True), process]:
+                try:
+                    one.kill()
+                except psutil.NoSuchProcess:
+                    continue

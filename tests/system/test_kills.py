@@ -1,0 +1,78 @@
+"""kill -9, at random moments, of every part: what the exchange emitted and what Gold holds stay the same set."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import eventually, exchange, feed, platform
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+SEED = 20_240_611  # the moments and the order; the test prints it, change it to look for more
+SYMBOLS = ["BTC/USD", "ETH/USD"]
+PARTS = ["ingest-kraken-0-0", "broker", "jobs"]
+TRADES = 15_000
+
+
+def test_gold_holds_what_was_emitted_after_six_kills(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    print(f"seed {SEED}")
+    victims = [*chance.sample(PARTS, 3), *chance.sample(PARTS, 3)]
+    words = ["--symbols", *SYMBOLS, "--rate", "150", "--seed", str(SEED), "--count", str(TRADES)]
+    with (
+        exchange("kraken", *words, log=tmp_path / "exchange.log") as kraken,
+        platform(tmp_path, feed("kraken", SYMBOLS, kraken.port)) as running,
+    ):
+        eventually("trades are in Gold", lambda: running.status().get("rows", {}).get("gold"))
+        for victim in victims:
+            time.sleep(chance.uniform(2.0, 8.0))
+            running.kill(victim)
+            eventually(f"{victim} is started again", lambda victim=victim: alive(running, victim))
+        eventually("the exchange has made its trades", lambda: kraken.finished, within=300)
+        eventually("no gap is open", lambda: settled(running), within=180)
+        emitted = kraken.emitted()
+        assert sum(map(len, emitted.values())) == TRADES
+        assert running.down() == 0
+        for native, ids in emitted.items():
+            held = running.gold(native.replace("/", ""))
+            assert len(held) == len(set(held))
+            assert set(held) == ids
+        code, report = running.audit()
+        assert (code, report["findings"]) == (0, [])
+
+
+def test_a_killed_platform_goes_on_where_it_was(tmp_path: Path) -> None:
+    words = ("--simulate", "--rate", "60")
+    with platform(tmp_path, feed("coinbase", ["BTC-USD"]), words=words) as running:
+        eventually("trades are in Gold", lambda: running.status().get("rows", {}).get("gold"))
+        before = set(running.gold("BTCUSD"))
+        orphans = running.state.children
+        assert running.process is not None
+        running.process.kill()
+        running.process.wait()
+        assert any(child.find() for child in orphans.values())
+
+        running.up()
+        assert not any(child.find() for child in orphans.values())
+        assert running.state.ports["kafka"] > 0
+        eventually("new trades are in Gold", lambda: len(running.gold("BTCUSD")) > len(before) + 200)
+        eventually("no gap is open", lambda: settled(running))
+        assert running.down() == 0
+        held = running.gold("BTCUSD")
+        assert len(held) == len(set(held))
+        assert before <= set(held)
+        numbers = sorted(map(int, held))
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        assert running.audit()[0] == 0
+
+
+def alive(running, part: str) -> bool:
+    child = running.state.children.get(part)
+    return child is not None and child.find() is not None
+
+
+def settled(running) -> bool:
+    row = running.status()
+    return row.get("phase") == "Running" and row["open_gaps"] == 0 and row["connected"] == row["desired"]

@@ -1,0 +1,38 @@
+"""Recorded frames, through a real broker and real Spark, into Gold: the same ids, no more and no fewer."""
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import eventually, exchange, feed, platform
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+RECORDED = {"BTCUSDT": 9_757, "ETHUSDT": 6_106}
+
+
+def recorded_ids(captures: Path, symbol: str) -> list[str]:
+    """The trade ids of a recording, read without any of K2's code."""
+    with gzip.open(captures / f"binance_spot_{symbol.lower()}.gz", "rt") as lines:
+        return [match[1] for line in lines if (match := re.search(r'"e":"trade".*?"t":(\d+)', line))]
+
+
+def test_every_recorded_trade_is_in_gold_once(captures: Path, tmp_path: Path) -> None:
+    wanted = {symbol: recorded_ids(captures, symbol) for symbol in RECORDED}
+    assert {symbol: len(set(ids)) for symbol, ids in wanted.items()} == RECORDED
+    files = [word for symbol in RECORDED for word in ("--capture", str(captures / f"binance_spot_{symbol.lower()}.gz"))]
+    symbols = ["--symbols", *RECORDED]
+    with (
+        exchange("binance", *symbols, *files, "--speed", "0", log=tmp_path / "exchange.log") as binance,
+        platform(tmp_path, feed("binance", list(RECORDED), binance.port)) as running,
+    ):
+        eventually(
+            "every recorded trade is delivered", lambda: running.status().get("delivered") == sum(RECORDED.values())
+        )
+        assert running.down() == 0
+        for symbol, ids in wanted.items():
+            assert sorted(running.gold(symbol)) == sorted(ids)
+        code, report = running.audit()
+        assert (code, report["verdict"], report["findings"]) == (0, "balanced", [])
