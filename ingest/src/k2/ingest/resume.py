@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema
 
 from k2.ingest.continuity import Position
+from k2.ingest.exchanges.base import UNREADABLE
 from k2.ingest.gaps import GapEvent, GapState, decode
 from k2.schemas import avro, logs, wire
 from k2.schemas.exchanges import Pair
@@ -139,7 +140,7 @@ def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> 
     for message in _read(consumer, topic, 0, low, high):
         try:
             event = decode(message.value() or b"")
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.warning("a gap event cannot be read", offset=message.offset(), error=str(error))
             continue
         if event.feed == feed and event.symbol in symbols:

@@ -14,6 +14,9 @@ from k2.schemas.exchanges import ExchangeFacts, Pair
 from k2.schemas.trade import Side, Trade, VendorData
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
 
+# What msgspec raises for bytes it cannot read: not JSON or not of the type, not UTF-8, nested too deeply.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class MalformedFrame(ValueError):
     """A frame that cannot be trusted as a whole; it is kept in the dead letters."""
@@ -211,7 +214,7 @@ def json_object(frame: bytes) -> dict[str, Any]:
     """The JSON object in a frame that is not a trade; raises `MalformedFrame`."""
     try:
         return msgspec.json.decode(frame, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MalformedFrame(str(error)) from error
 
 

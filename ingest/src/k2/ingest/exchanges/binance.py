@@ -11,6 +11,7 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     INEXACT,
+    UNREADABLE,
     UNSUBSCRIBED,
     Closing,
     Event,
@@ -114,7 +115,7 @@ class Binance:
         """What one frame says; raises `MalformedFrame`."""
         try:
             data = _FRAME.decode(frame).data
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return self._other(frame)
         known = self._known.get(data.s)
         if known is None:
@@ -143,6 +144,9 @@ class Binance:
             return [Closing("serverShutdown")]
         if isinstance(kind, str) and kind != "trade":
             return [Unknown(kind[:40])]
+        stream = message.get("stream")
+        if kind is None and isinstance(stream, str) and not stream.endswith("@trade"):
+            return [Unknown(stream.partition("@")[2][:40])]  # bookTicker names itself nowhere else
         if "result" in message:
             return [self._acknowledged(message.get("id"))]
         error = message.get("error", message)
@@ -202,14 +206,14 @@ def _vendor(pair: Pair, *, sold: bool, source: Source) -> VendorData:
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _refusal(body) or MalformedFrame(str(error)) from error
 
 
 def _refusal(body: bytes) -> RestRefused | None:
     try:
         answer = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     if "code" not in answer:
         return None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
+    UNREADABLE,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -115,7 +116,7 @@ class Bybit:
         """What one frame says; raises `MalformedFrame`."""
         try:
             message = _FRAME.decode(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._other(frame, error)
         if not message.topic.startswith(_TOPIC):
             return [Unknown(message.topic[:40])]
@@ -213,7 +214,7 @@ def _trade_id(text: str) -> str:
 def _rows(body: bytes) -> list[_Row]:
     try:
         answer = _ANSWER.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedFrame(str(error)) from error
     if answer.retCode != 0:
         wait = 5.0 if answer.retCode == _RATE_LIMITED else None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
+    UNREADABLE,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -98,7 +99,7 @@ class Coinbase:
         """What one frame says; raises `MalformedFrame`."""
         try:
             found = _MATCH.decode(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._other(frame, error)
         pair = self._known.get(found.product_id)
         if pair is None:
@@ -179,7 +180,7 @@ class Coinbase:
 def _rows(body: bytes) -> list[_Row]:
     try:
         return _ROWS_DECODER.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedFrame(str(error)) from error
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
+    UNREADABLE,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -111,7 +112,7 @@ class Kraken:
         """What one frame says; raises `MalformedFrame`."""
         try:
             message = _FRAME.decode(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._other(frame, error)
         source = Source.SNAPSHOT if message.type == "snapshot" else Source.LIVE
         return [self._fill(found, source, received) for found in message.data]
@@ -133,7 +134,7 @@ class Kraken:
         kind = message.get("channel", message.get("method"))
         if kind == "trade":
             raise MalformedFrame(str(cause))
-        if kind in _SILENT_KINDS:
+        if isinstance(kind, str) and kind in _SILENT_KINDS:
             return ()
         if kind == "subscribe" or "success" in message:
             return [_subscription(message)]
@@ -197,7 +198,7 @@ def rows_of(body: bytes) -> tuple[list[Row], int]:
             raise _refusal(answer.error)
         rows = [_ROWS_DECODER.decode(raw) for key, raw in answer.result.items() if key != "last"]
         cursor = positive_id(msgspec.json.decode(answer.result.get("last", msgspec.Raw(b"0")), strict=False))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedFrame(str(error)) from error
     return (rows[0] if rows else []), cursor
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
+    UNREADABLE,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -74,7 +75,7 @@ class KrakenV1:
         """What one frame says; raises `MalformedFrame`."""
         try:
             _, fills, _, name = _FRAME.decode(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._other(frame, error)
         pair = self._known.get(name)
         if pair is None:
@@ -86,7 +87,7 @@ class KrakenV1:
             raise MalformedFrame(str(cause))
         message = json_object(frame)
         kind = message.get("event")
-        if kind in _SILENT_EVENTS:
+        if isinstance(kind, str) and kind in _SILENT_EVENTS:
             return ()
         if kind == "subscriptionStatus":
             return [self._subscription(message)]

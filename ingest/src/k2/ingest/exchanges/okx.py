@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
+    UNREADABLE,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -107,7 +108,7 @@ class Okx:
             return ()
         try:
             trades = _FRAME.decode(frame).data
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self._other(frame, error)
         return [self._observed(found, Source.LIVE, received) for found in trades]
 
@@ -177,7 +178,7 @@ class Okx:
 def _rows(body: bytes) -> list[_Trade]:
     try:
         answer = _ANSWER.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedFrame(str(error)) from error
     if answer.code != "0":
         text = f"{answer.code}: {answer.msg}"[:200]
