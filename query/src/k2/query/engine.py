@@ -1,17 +1,17 @@
 """The query engine as a library: one object that keeps the catalog and DuckDB open and answers in Arrow.
 
     with closing(Engine(platform)) as engine:
-        table = engine.trades(symbol="BTCUSDT", start=start, end=end).read_all()
+        table = engine.trades(symbol="BTCUSDT", start=start, end=end)
 
-Every answer is a `pyarrow.RecordBatchReader`, so that a large one never lies in memory whole. Times are UTC, ranges are
-[start, end), decimals are exact. An engine may be used by several threads at once.
+Answers are `pyarrow.Table`s; the `..._reader` methods give the same as a `pyarrow.RecordBatchReader`, for what is too
+large to be held whole. Times are UTC, ranges are [start, end), decimals are exact. Several threads may use one engine.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
 from k2.query import files, questions, times
 from k2.query.errors import BadQuery, Unavailable
@@ -27,9 +27,33 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
     from pyarrow import RecordBatch, RecordBatchReader, Schema
     from pyarrow import Table as ArrowTable
+    from pyiceberg.catalog.sql import SqlCatalog
 
 MEMORY: Final = "1GB"
 _NAMED: Final = 20  # symbols that a message lists
+
+
+class TradesQuery(TypedDict, total=False):
+    """What `Engine.trades` can be asked."""
+
+    symbol: str | None
+    exchange: str | None
+    start: datetime | None
+    end: datetime | None
+    window: timedelta | None
+    limit: int | None
+    as_of: AsOf | None
+
+
+class OhlcvQuery(TypedDict, total=False):
+    """What `Engine.ohlcv` can be asked."""
+
+    symbol: Required[str]
+    interval: str
+    exchange: str | None
+    start: datetime | None
+    end: datetime | None
+    as_of: AsOf | None
 
 
 class Engine:
@@ -51,7 +75,24 @@ class Engine:
         self._duckdb.close()
         self._lake.close()
 
-    def trades(
+    @property
+    def catalog(self) -> "SqlCatalog":
+        """The Iceberg catalog that it reads."""
+        return self._lake.catalog
+
+    def trades(self, **query: Unpack["TradesQuery"]) -> "ArrowTable":
+        """What `trades_reader` gives, whole."""
+        return self.trades_reader(**query).read_all()
+
+    def ohlcv(self, **query: Unpack["OhlcvQuery"]) -> "ArrowTable":
+        """What `ohlcv_reader` gives, whole."""
+        return self.ohlcv_reader(**query).read_all()
+
+    def sql(self, statement: str, *, as_of: AsOf | None = None) -> "ArrowTable":
+        """What `sql_reader` gives, whole."""
+        return self.sql_reader(statement, as_of=as_of).read_all()
+
+    def trades_reader(
         self,
         *,
         symbol: str | None = None,
@@ -73,7 +114,7 @@ class Engine:
         wanted = Wanted.of(symbol, exchange, start, end)
         return self._ask(wanted, questions.trades(wanted, limit), as_of)
 
-    def ohlcv(
+    def ohlcv_reader(
         self,
         *,
         symbol: str,
@@ -88,7 +129,7 @@ class Engine:
         wanted = Wanted.of(symbol, exchange, start, end)
         return self._ask(wanted, questions.ohlcv(wanted, bar), as_of)
 
-    def sql(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
+    def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
         """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
 
         A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
@@ -153,7 +194,9 @@ class Engine:
         found = self._symbols(Wanted(), snapshot_id) if not self._symbols(ever, snapshot_id) else []
         if found:
             more = ", ..." if len(found) > _NAMED else ""
-            raise BadQuery(f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}")
+            raise BadQuery(
+                f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}"
+            )
 
     def _symbols(self, wanted: Wanted, snapshot_id: int) -> list[str]:
         plan = self._lake.plan(GOLD, wanted.expression, snapshot_id)

@@ -70,7 +70,7 @@ def select(plan: Plan) -> str:
         nulls = ", ".join(
             f"NULL::{duckdb_type(field.field_type)} AS {identifier(field.name)}" for field in plan.schema.fields
         )
-        return f"SELECT {nulls} WHERE false"  # noqa: S608 - names and types are those of our own tables
+        return f"SELECT {nulls} WHERE false"
     columns = ", ".join(
         f"{field.field_id}: {{name: {literal(field.name)}, type: {literal(duckdb_type(field.field_type))}, "
         "default_value: NULL}"

@@ -6,7 +6,8 @@ Both are in the table; no clock is read here. Backfilled trades are left out: th
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from math import nan
+from typing import TYPE_CHECKING
 
 from k2.query import files
 from k2.query.errors import Unavailable
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-_SHARES: Final = (0.5, 0.95, 0.99)
-
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Seconds from socket to Gold that 50, 95 and 99 of 100 trades took at most; None where there were no rows."""
+    """Seconds from socket to Gold that 50, 95 and 99 of 100 trades took at most; nan where there were no rows."""
 
-    p50: float | None
-    p95: float | None
-    p99: float | None
+    p50: float
+    p95: float
+    p99: float
     rows: int
 
 
@@ -60,10 +59,10 @@ def freshness(catalog: "Catalog", since: datetime) -> Freshness:
                 "WHERE json_extract_string(vendor_data, '$.source') IS DISTINCT FROM $2",
                 [snapshot.timestamp_ms, Source.BACKFILL.value],
             )
-        row = connection.execute(f"SELECT quantile_cont(seconds, {list(_SHARES)}), count(*) FROM taken").fetchone()
+        row = connection.execute("SELECT quantile_cont(seconds, [0.5, 0.95, 0.99]), count(*) FROM taken").fetchone()
     assert row is not None
     shares, rows = row
-    p50, p95, p99 = shares or (None, None, None)
+    p50, p95, p99 = shares or (nan, nan, nan)
     return Freshness(p50, p95, p99, rows)
 
 

@@ -71,7 +71,11 @@ def _table(node: dict[str, Any], defined: Collection[str], known: Collection[str
         case "TABLE_FUNCTION":
             function = str(node["function"]["function_name"]).lower()
             if function not in _FUNCTIONS:
-                raise BadQuery(f"{function}() cannot be read from; there are the tables, {', '.join(sorted(_FUNCTIONS))}")
+                raise BadQuery(
+                    f"{function}() cannot be read from; there are the tables, {', '.join(sorted(_FUNCTIONS))}"
+                )
         case "SHOW_REF":
-            raise BadQuery("DESCRIBE, SHOW and SUMMARIZE are not SELECT; `SELECT * FROM <table> LIMIT 0` has the columns")
+            raise BadQuery(
+                "DESCRIBE, SHOW and SUMMARIZE are not SELECT; `SELECT * FROM <table> LIMIT 0` has the columns"
+            )
     return None

@@ -1,4 +1,4 @@
-"""Which files hold the rows that a question is about, at one snapshot of a table. Metadata only: no row is read here."""
+"""Which files hold the rows that a question is about, at one snapshot of a table. No row is read here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table import DataScan, Table
     from pyiceberg.table.snapshots import Snapshot
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,14 +52,17 @@ class Wanted:
         parts: list[BooleanExpression] = []
         last = self.end - _INSTANT if self.end else None
         if self.start:
-            parts += [GreaterThanOrEqual("exchange_date", self.start.date().isoformat())]
-            parts += [GreaterThanOrEqual("timestamp", self.start.isoformat())]
+            parts += [GreaterThanOrEqual(term="exchange_date", value=self.start.date().isoformat())]
+            parts += [GreaterThanOrEqual(term="timestamp", value=self.start.isoformat())]
         if last and self.end:
-            parts += [LessThanOrEqual("exchange_date", last.date().isoformat())]
-            parts += [LessThan("timestamp", self.end.isoformat())]
+            parts += [LessThanOrEqual(term="exchange_date", value=last.date().isoformat())]
+            parts += [LessThan(term="timestamp", value=self.end.isoformat())]
         if self.start and last and self.start.date() == last.date():
-            parts += [GreaterThanOrEqual("exchange_hour", self.start.hour), LessThanOrEqual("exchange_hour", last.hour)]
-        parts += [EqualTo(name, value) for name, value in self._equal().items()]
+            parts += [
+                GreaterThanOrEqual(term="exchange_hour", value=self.start.hour),
+                LessThanOrEqual(term="exchange_hour", value=last.hour),
+            ]
+        parts += [EqualTo(term=name, value=value) for name, value in self._equal().items()]
         return And(*parts) if len(parts) > 1 else parts[0] if parts else AlwaysTrue()
 
     @property

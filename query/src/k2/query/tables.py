@@ -113,11 +113,12 @@ def iceberg_type(ddl: str, ids: "Iterator[int]") -> "IcebergType":
                 key_id, iceberg_type(key, ids), value_id, iceberg_type(value, ids), value_required=False
             )
         case "struct":
-            parts = [(next(ids), *part.split(":", 1)) for part in _split(inner)]
+            fields = [part.partition(":") for part in _split(inner)]
+            numbers = [next(ids) for _ in fields]
             return types.StructType(
                 *(
                     types.NestedField(number, name.strip(), iceberg_type(kind, ids), required=False)
-                    for number, name, kind in parts
+                    for number, (name, _, kind) in zip(numbers, fields, strict=True)
                 )
             )
     if match := _DECIMAL.fullmatch(ddl):
@@ -139,7 +140,9 @@ def _primitive(ddl: str) -> "IcebergType":
         "timestamp": types.TimestamptzType(),
     }
     if ddl not in primitives:
-        raise ValueError(f"{ddl!r} is not a column type of K2's tables: {', '.join(primitives)}, decimal, array, map, struct")
+        raise ValueError(
+            f"{ddl!r} is not a column type of K2's tables: {', '.join(primitives)}, decimal, array, map, struct"
+        )
     return primitives[ddl]
 
 

@@ -18,12 +18,13 @@ _DAY: Final = timedelta(days=1)
 
 def parse(text: str) -> datetime:
     """The UTC moment of an RFC 3339 time; raises `BadQuery` for anything else."""
+    wrong = f"{shown(text)} is not a time; write it with its offset, such as 2026-01-31T14:00:00Z"
+    if not _RFC3339.fullmatch(text):
+        raise BadQuery(wrong)
     try:
-        if not _RFC3339.fullmatch(text):
-            raise ValueError(text)
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise BadQuery(f"{shown(text)} is not a time; write it with its offset, such as 2026-01-31T14:00:00Z") from error
+        raise BadQuery(wrong) from error
 
 
 def parse_as_of(text: str) -> AsOf:

@@ -1,0 +1,208 @@
+"""Answers as text or bytes, batch by batch: a large answer never lies in memory whole.
+
+Decimals are exact in every format: strings in JSON, plain digits in CSV and tables. Times are RFC 3339 in UTC. `json`
+is JSON lines, one object a row. What is not text (`parquet`, `arrow`) is never written to a terminal.
+"""
+
+import base64
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from k2.query.errors import BadQuery
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatchReader
+
+_GAP: Final = "  "
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+_BINARY: Final = frozenset({Format.PARQUET, Format.ARROW})
+
+
+def write(reader: "RecordBatchReader", form: Format, output: Path | None) -> int:
+    """Writes all rows to a file, or to standard output, and returns how many there were.
+
+    A file is there whole or not at all. Raises `BadQuery` if it cannot be written, or for bytes to a terminal.
+    """
+    with _sink(form, output) as sink:
+        return _WRITERS[form](reader, sink)
+
+
+def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
+    """A value as JSON can say it without losing any of it."""
+    match value:
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float() if not math.isfinite(value):
+            return None
+        case None | str() | bool() | int() | float():
+            return value
+        case dict():
+            return {str(plain(key)): plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [plain(inner) for inner in value]
+    return str(value)
+
+
+@contextmanager
+def _sink(form: Format, output: Path | None) -> Iterator[IO[bytes]]:
+    if output is None:
+        if form in _BINARY and sys.stdout.isatty():
+            raise BadQuery(f"{form} is not text; give --output FILE or send it to a pipe")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as sink:
+            yield sink
+        unfinished.replace(output)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise BadQuery(f"{output} cannot be written: {error.strerror}; give --output another file") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
+    """Each batch as rows of values. Columns may share a name, so rows are not mappings."""
+    for batch in reader:
+        columns = [[plain(value) for value in _values(column)] for column in batch.columns]
+        yield [list(row) for row in zip(*columns, strict=True)]
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    found: list[Any] = column.to_pylist()
+    if pa.types.is_map(column.type):
+        return [dict(value) if value is not None else None for value in found]
+    return found
+
+
+def _json(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    names, count = reader.schema.names, 0
+    if len(set(names)) < len(names):
+        raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
+    for rows in _rows(reader):
+        lines = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows]
+        sink.write("".join(f"{line}\n" for line in lines).encode())
+        count += len(rows)
+    return count
+
+
+def _csv(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    count = 0
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(reader.schema.names)
+    sink.write(text.getvalue().encode())
+    for rows in _rows(reader):
+        text.seek(0)
+        text.truncate()
+        writer.writerows([[_cell(value) for value in row] for row in rows])
+        sink.write(text.getvalue().encode())
+        count += len(rows)
+    return count
+
+
+def _table(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    """Columns as wide as the first batch needs."""
+    import pyarrow as pa
+
+    right = [
+        pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_decimal(f.type)
+        for f in reader.schema
+    ]
+    header, count = [str(name).upper() for name in reader.schema.names], 0
+    widths: list[int] = []
+    for rows in _rows(reader):
+        lines = [[_line(_cell(value)) for value in row] for row in rows]
+        if not widths:
+            widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+            sink.write(_aligned(header, widths, right))
+        sink.write(b"".join(_aligned(line, widths, right) for line in lines))
+        count += len(rows)
+    if not widths:
+        sink.write(_aligned(header, [len(name) for name in header], right))
+    return count
+
+
+def _aligned(cells: list[str], widths: list[int], right: list[bool]) -> bytes:
+    placed = (
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    )
+    return f"{_GAP.join(placed).rstrip()}\n".encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _line(cell: str) -> str:
+    """Without what would move a terminal's cursor."""
+    return cell if cell.isprintable() else "".join(char if char.isprintable() else "?" for char in cell)
+
+
+def _parquet(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    import pyarrow.parquet as pq
+
+    count = 0
+    with pq.ParquetWriter(sink, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+def _arrow(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    import pyarrow as pa
+
+    count = 0
+    with pa.ipc.new_stream(sink, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+_WRITERS: Final[dict[Format, Callable[["RecordBatchReader", IO[bytes]], int]]] = {
+    Format.TABLE: _table,
+    Format.JSON: _json,
+    Format.CSV: _csv,
+    Format.PARQUET: _parquet,
+    Format.ARROW: _arrow,
+}
