@@ -56,8 +56,8 @@ class Checkpoint:
         except (ValueError, KeyError, IndexError) as error:
             raise BrokenCheckpoint(
                 f"{self.folder}/offsets/{epochs[-1]} or metadata cannot be read ({error}); restore the file from a "
-                f"backup, or delete offsets/{epochs[-1]} if commits/{epochs[-1]} does not exist: the batch is then "
-                f"planned again, and what it had written is recognised"
+                f"backup; or, if no snapshot of the layer's table has this query's k2.epoch {epochs[-1]}, delete "
+                f"offsets/{epochs[-1]}: the batch is then planned again; otherwise rebuild the layer"
             ) from error
 
     def query_id(self) -> str:
