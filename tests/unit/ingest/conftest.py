@@ -1,17 +1,33 @@
 """Real frames, and a Kafka broker inside this process."""
 
 import asyncio
-import gzip
-from collections.abc import Callable, Iterator
+import gc
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import aiohttp
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from k2.ingest.exchanges.base import Observed
+from k2.ingest.continuity import Continuity
+from k2.ingest.exchanges import adapter
+from k2.ingest.exchanges.base import Exchange, Observed, RestBudget
+from k2.ingest.gaps import GapEvent, decode
+from k2.ingest.ledger import GapLedger
+from k2.ingest.pipeline import Pipeline
+from k2.ingest.publisher import Publisher, Topics
+from k2.ingest.repair import Policy, Repairer
+from k2.ingest.rest import RestClient
+from k2.ingest.session import Session, Tuning
 from k2.ingest.simulator.capture import frames
-from k2.schemas import topics
+from k2.ingest.simulator.run import build
+from k2.ingest.simulator.server import Simulator
+from k2.ingest.stats import Stats
+from k2.ingest.windows import Windows
+from k2.schemas import avro
 from k2.schemas.exchanges import EXCHANGES, Pair
 from k2.schemas.trade import Side, Trade
 
@@ -31,10 +47,6 @@ class Broker:
         for name in names:
             self._holder.list_topics(name, timeout=10)
 
-    def create_for(self, exchange: str) -> None:
-        """Creates the three topics of an exchange."""
-        self.create(topics.trades(exchange), topics.gaps(exchange), topics.deadletter(exchange))
-
     def put(self, topic: str, key: str, value: bytes) -> None:
         """Stores one record, in the partition that the publisher's partitioner chooses."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "partitioner": "consistent", "log_level": 0})
@@ -43,16 +55,23 @@ class Broker:
 
     def read(self, topic: str) -> list[Any]:
         """Every record of a topic, partition by partition."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "t", "log_level": 0})
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "t",
+                "fetch.wait.max.ms": 5,
+                "fetch.error.backoff.ms": 5,
+                "log_level": 0,
+            }
+        )
         try:
+            places = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
+            expected = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+            consumer.assign(places)
             found: list[Any] = []
-            for partition in range(PARTITIONS):
-                place = TopicPartition(topic, partition, 0)
-                _, high = consumer.get_watermark_offsets(place, timeout=10)
-                consumer.assign([place])
-                while high and (not found or found[-1].partition() != partition or found[-1].offset() < high - 1):
-                    found += consumer.consume(1000, timeout=0.2)
-            return found
+            while len(found) < expected:
+                found += consumer.consume(expected - len(found), timeout=0.1)
+            return sorted(found, key=lambda message: (message.partition(), message.offset()))
         finally:
             consumer.close()
 
@@ -61,13 +80,20 @@ class Broker:
         del self._holder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """A broker that holds nothing."""
-    found = Broker()
-    yield found
-    if hasattr(found, "_holder"):
-        found.stop()
+    """The broker that all tests share, each with topics of its own."""
+    yield (found := Broker())
+    gc.collect()  # producers in cycles would go on looking for it
+    found.stop()
+
+
+@pytest.fixture
+def names(broker: Broker) -> Topics:
+    """Three topics that no other test uses."""
+    found = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
+    broker.create(found.trades, found.gaps, found.deadletter)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -80,12 +106,6 @@ def recorded(captures: Path) -> Callable[[str], list[bytes]]:
         return [frame for _, frame in frames(captures / name)]
 
     return read
-
-
-@pytest.fixture(scope="session")
-def recorded_lines(captures: Path) -> Callable[[str], list[bytes]]:
-    """The raw lines of a recording."""
-    return lambda name: gzip.decompress((captures / name).read_bytes()).splitlines()
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +128,108 @@ def observed() -> Callable[..., Observed]:
 def pair() -> Pair:
     """BTCUSDT of Binance."""
     return EXCHANGES["binance"].pair("BTCUSDT")
+
+
+class Shard:
+    """Everything between a websocket and the broker, wired as `k2.ingest.app` does it, without a registry."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        names: Topics,
+        http: aiohttp.ClientSession,
+        exchange: str,
+        natives: Sequence[str],
+        rest: str,
+    ) -> None:
+        self.pairs = [EXCHANGES[exchange].pair(native) for native in natives]
+        self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
+        self.stats = Stats(started_at=time.monotonic())
+        self.publisher = Publisher(broker.bootstrap, self.names, "spot", 1, self.stats)
+        self.adapter = adapter(exchange, self.pairs)
+        self.tracker = Continuity() if self.adapter.numbered else Windows()
+        self.ledger = GapLedger("spot", exchange.upper(), self.publisher, self.stats)
+        self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
+        client = RestClient(http, rest, RestBudget(1000, 1000))
+        self.repairer = Repairer(
+            self.adapter, client, Policy(enabled=True, max_gap=3600), self.tracker, self.ledger, self.pipeline,
+            self.publisher, self.stats,
+        )  # fmt: skip
+        self.connects = 0
+        self.limits = self.adapter.limits
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def start(self, *endpoints: str, tuning: Tuning, repair: bool = True) -> asyncio.Task[None]:
+        """Runs; returns the session's task."""
+
+        def connected() -> None:
+            self.connects += 1
+
+        def made(endpoint: str) -> Exchange:
+            found = adapter(self.exchange, self.pairs, endpoint)
+            found.limits = self.limits
+            return found
+
+        session = Session(
+            made, endpoints, [pair.native for pair in self.pairs], self.http, self.pipeline, self.tracker,
+            self.publisher, self.stats, tuning, connected,
+        )  # fmt: skip
+        parts = [session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]
+        self._tasks = [asyncio.create_task(part) for part in parts]
+        return self._tasks[0]
+
+    async def stop(self) -> int:
+        """Ends everything; returns how many records were not delivered."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return await self.publisher.close(5)
+
+    def stored(self) -> list[dict[str, Any]]:
+        """The trades that the broker holds."""
+        return [avro.decode(message.value()[5:]) for message in self.broker.read(self.names.trades)]
+
+    def gap_events(self) -> list[GapEvent]:
+        """The gap events that the broker holds."""
+        return [decode(message.value()) for message in self.broker.read(self.names.gaps)]
+
+    def dead_letters(self) -> list[tuple[bytes, str]]:
+        """Frames and errors that the broker holds."""
+        found = self.broker.read(self.names.deadletter)
+        return [(message.value(), dict(message.headers())["k2-error"].decode()) for message in found]
+
+
+@pytest.fixture
+async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Shard]]:
+    """Makes shards that look at their connections often; ends them with the test."""
+    monkeypatch.setattr("k2.ingest.session._WATCH_EVERY", 0.05)
+    monkeypatch.setattr("k2.ingest.session._OVERLAP", 0.3)
+    made: list[Shard] = []
+    async with aiohttp.ClientSession() as http:
+
+        def build(exchange: str, natives: Sequence[str], rest: str = "http://127.0.0.1:1") -> Shard:
+            made.append(Shard(broker, names, http, exchange, natives, rest))
+            return made[-1]
+
+        yield build
+        for found in made:
+            await found.stop()
+
+
+@pytest.fixture
+async def simulate() -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
+    """Starts simulated exchanges; stops them with the test."""
+    started: list[Simulator] = []
+
+    async def start(exchange: str, **options: Any) -> Simulator:
+        simulator = build(exchange, **options)
+        await simulator.start()
+        started.append(simulator)
+        return simulator
+
+    yield start
+    for simulator in started:
+        await simulator.stop()
 
 
 @pytest.fixture

@@ -296,6 +296,7 @@ class Session:
                 self._stats.frames += connection.frames - frames
                 frames = connection.frames
                 connection.liveness.frame(now)
+            self._stats.refused.update(connection.refusals)
             if now - second >= 1.0:
                 counts, second = self._note_trades(connection, counts, now), now
             if self._publisher.blocked:

@@ -1,0 +1,65 @@
+"""One shard as a whole process wires it: registry, broker, exchange; stopped and started again."""
+
+import asyncio
+
+import pytest
+
+from k2.ingest import app
+from k2.ingest.session import Tuning
+from k2.ingest.simulator.faults import parse
+from k2.schemas import avro
+from k2.schemas.feed import API_VERSION, ExchangeFeed
+from k2.schemas.platform import Platform
+
+TUNING = Tuning(max_attempts=3, backoff_first=0.1, backoff_limit=0.2)
+
+
+def feed(
+    names, endpoints: list[str], rest: str = "", exchange: str = "binance", symbol: str = "BTCUSDT"
+) -> ExchangeFeed:
+    spec = {
+        "exchange": exchange, "symbols": [symbol], "kafka": {"topic": names.trades},
+        "ingest": {"endpoints": endpoints, "restEndpoint": rest},
+    }  # fmt: skip
+    return ExchangeFeed.from_body(
+        {"apiVersion": API_VERSION, "kind": "ExchangeFeed", "metadata": {"name": "spot"}, "spec": spec}
+    )
+
+
+async def test_a_second_process_goes_on_where_the_first_stopped(
+    simulate, broker, names, registry_url, eventually, monkeypatch
+):
+    monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
+    monkeypatch.setattr("k2.schemas.topics.deadletter", lambda _: names.deadletter)
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200)
+    found = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
+    platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
+
+    async def live(frames: int) -> None:
+        stop, before = asyncio.Event(), simulator.counts["frames"]
+        running = asyncio.create_task(app.run(found, platform, app.Options(tuning=TUNING), stop))
+        await eventually(lambda: running.done() or simulator.counts["frames"] > before + frames)
+        stop.set()
+        assert await running == 0
+
+    await live(100)
+    simulator.misbehave(parse("drop=10"))
+    await asyncio.sleep(0.3)
+    await live(400)
+    ids = [int(avro.decode(message.value()[5:])["trade_id"]) for message in broker.read(names.trades)]
+    assert len(set(ids)) == max(ids) - min(ids) + 1
+    assert broker.read(names.gaps)
+
+
+async def test_a_registry_that_does_not_answer_ends_the_attempts(broker, names, monkeypatch):
+    monkeypatch.setattr("k2.ingest.app._SERVICE_PAUSE", 0.01)
+    platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url="http://127.0.0.1:1")
+    options = app.Options(tuning=Tuning(max_attempts=1))
+    with pytest.raises(app.ServiceUnreachable, match=r"schema registry at http://127\.0\.0\.1:1"):
+        await app.run(feed(names, []), platform, options, asyncio.Event())
+
+
+async def test_endpoints_of_two_protocols_are_refused(names):
+    mixed = feed(names, ["wss://a", "wss://b#v1"], exchange="kraken", symbol="BTC/USD")
+    with pytest.raises(app.MixedProtocols, match="their trades have different ids"):
+        await app.run(mixed, Platform(), app.Options(), asyncio.Event())
