@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from pyspark.sql import SparkSession
-from tests.spark.builders import Lake
 
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
@@ -20,6 +19,7 @@ from k2.schemas.exchanges import EXCHANGES
 from k2.schemas.platform import Platform
 from k2.schemas.registry import Registry
 from k2.schemas.tables import CATALOG, NAMESPACE
+from tests.spark.builders import Lake
 
 
 @pytest.fixture(scope="session")

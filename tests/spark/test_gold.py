@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+
 from tests.spark.builders import HOUR, Lake, consecutive, numbers, trade
 
 pytestmark = pytest.mark.spark

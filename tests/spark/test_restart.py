@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from tests.spark.builders import Lake, Record, consecutive, numbers
 
 from k2.jobs import tables as spark_tables
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.streams import CheckpointInUse
 from k2.schemas import tables
+from tests.spark.builders import Lake, Record, consecutive, numbers
 
 pytestmark = pytest.mark.spark
 

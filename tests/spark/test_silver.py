@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from tests.spark.builders import HOUR, Lake, Record, as_record, numbers, trade, written
 
 from k2.schemas import avro, tables, topics, wire
 from k2.schemas.registry import Registry
+from tests.spark.builders import HOUR, Lake, Record, as_record, numbers, trade, written
 
 pytestmark = pytest.mark.spark
 

@@ -11,15 +11,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from k2.jobs import startup
 from k2.jobs.app import App, LayerFailed
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.jvm import gateway, jars
-from k2.jobs.jvm.java import NoJava, find
-from k2.jobs.session import session, settings
+from k2.jobs.jvm.java import NoJava
 from k2.jobs.streams import BRONZE, GOLD, SILVER, CheckpointInUse
 from k2.jobs.tables import TableDrifted
 from k2.schemas import logs
-from k2.schemas.feed import ExchangeFeed, conflicts
+from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 from k2.schemas.problems import InvalidSpec
 
@@ -35,7 +35,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        _run(_feeds(arguments.feed), platform, arguments, stop)
+        _run(startup.feeds_of(arguments.feed), platform, arguments, stop)
     except (InvalidSpec, OSError, NoJava, TableDrifted) as error:
         code, words = 2, str(error)
     except jars.JarsUnavailable as error:
@@ -48,24 +48,10 @@ def main() -> int:
     return code
 
 
-def _feeds(paths: Sequence[Path]) -> list[ExchangeFeed]:
-    feeds = [ExchangeFeed.from_yaml(path.read_bytes()) for path in paths]
-    if problems := conflicts(feeds):
-        raise InvalidSpec(problems)
-    return feeds
-
-
 def _run(
     feeds: Sequence[ExchangeFeed], platform: Platform, arguments: argparse.Namespace, stop: threading.Event
 ) -> None:
-    master = None if gateway.provided() else arguments.master
-    conf = settings(platform, master=master)
-    if master is not None:
-        java = find()
-        jars.ensure(java)
-        options = [f"-Xmx{arguments.memory}", "-XX:+UseSerialGC", *java.trust_options]
-        gateway.start(java, conf, options=options)
-    spark = session(conf)
+    spark = startup.connect(platform, arguments.master, arguments.memory)
     app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart)
     app.serve(arguments.host, arguments.port)
     try:

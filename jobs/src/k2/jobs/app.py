@@ -12,6 +12,7 @@ from k2.jobs import metrics, server, tables
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.ledger import Ledger
 from k2.jobs.listener import ProgressListener
+from k2.jobs.maintenance import Maintenance
 from k2.jobs.streams import GAPS, GOLD, ORDER, Stream, ended, state_of
 from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
@@ -65,6 +66,8 @@ class App:
         ]
         self._watched = [_Watched(stream) for stream in self.streams]
         self._ledger = Ledger(spark, active)
+        # Each table needs one that maintains it: of the drivers of a feed, the one that runs Gold.
+        self._maintenance = Maintenance(spark, platform, active) if GOLD in layers else None
 
     def serve(self, host: str, port: int) -> None:
         """Opens /metrics and /status. Raises OSError if the port is taken."""
@@ -77,6 +80,8 @@ class App:
         self._spark.streams.addListener(ProgressListener(self.streams))
         for watched in self._watched:
             self._start(watched)
+        if self._maintenance is not None:
+            threading.Thread(target=self._maintenance.hourly, args=(stop,), name="maintenance", daemon=True).start()
         log.info("started", queries=[stream.name for stream in self.streams])
         recorded = time.monotonic()
         while not stop.wait(_WATCH_EVERY):

@@ -53,7 +53,7 @@ class TableLog:
         self._table = table
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """The current snapshot and its ancestors."""
+        """The current snapshot and its ancestors; where some of them were expired, it goes on with what is left."""
         table = self.java_table()
         told = self._jvm.org.apache.iceberg.SnapshotParser.toJson  # one call a snapshot, not one a property
         snapshot = table.currentSnapshot()
@@ -63,7 +63,11 @@ class TableLog:
             parent: int | None = found.get("parent-snapshot-id")
             at = found["timestamp-ms"] / 1000
             yield Snapshot(found["snapshot-id"], parent, at, summary.pop("operation", ""), summary)
-            snapshot = table.snapshot(parent) if parent is not None else None
+            if parent is None:
+                return
+            snapshot = table.snapshot(parent)
+            if snapshot is None:
+                snapshot = _newest_before(table, found["sequence-number"])
 
     def newest_of(self, query_id: str) -> Snapshot | None:
         """The newest commit of a query."""
@@ -75,6 +79,12 @@ class TableLog:
         table = load(self._session, self._table.identifier)
         table.refresh()
         return table
+
+
+def _newest_before(table: Any, sequence_number: int) -> Any:
+    """The newest snapshot that is older than a sequence number; None if all were expired."""
+    older = [snapshot for snapshot in table.snapshots() if snapshot.sequenceNumber() < sequence_number]
+    return max(older, key=lambda snapshot: int(snapshot.sequenceNumber()), default=None)
 
 
 class Appender:

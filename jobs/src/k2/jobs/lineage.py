@@ -120,6 +120,8 @@ def _covered(newest_first: Iterable[Snapshot], start: int, end: int) -> Iterator
     """Snapshots after `start` up to `end`; None if one of them is no longer there."""
     inside, oldest = False, None
     for snapshot in newest_first:
+        if oldest is not None and oldest.parent != snapshot.id:
+            break
         if snapshot.id == start:
             return
         inside = inside or snapshot.id == end

@@ -71,7 +71,14 @@ class Stream:
 
     def drain(self) -> None:
         """Takes everything that is there, then ends."""
-        self._start({"availableNow": True})
+        if self.layer in {BRONZE, GAPS}:
+            self._start({"availableNow": True})
+            return
+        # With that trigger Iceberg's stream looks for the snapshot that the query once began with, which may be gone.
+        self._start({"processingTime": "0 seconds"})
+        assert self.query is not None
+        self.query.processAllAvailable()
+        self.query.stop()
 
     def settle(self, timeout: float) -> None:
         """Stops a running query between two batches, or within one after `timeout` seconds."""

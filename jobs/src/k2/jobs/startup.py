@@ -1,0 +1,35 @@
+"""What every command of the jobs does first: reads its feeds, and gets a Spark session."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from k2.jobs.jvm import gateway, jars
+from k2.jobs.jvm.java import find
+from k2.jobs.session import session, settings
+from k2.schemas.feed import ExchangeFeed, conflicts
+from k2.schemas.platform import Platform
+from k2.schemas.problems import InvalidSpec
+
+
+def feeds_of(paths: Sequence[Path]) -> list[ExchangeFeed]:
+    """The feeds in some files. Raises `InvalidSpec`, OSError."""
+    feeds = [ExchangeFeed.from_yaml(path.read_bytes()) for path in paths]
+    if problems := conflicts(feeds):
+        raise InvalidSpec(problems)
+    return feeds
+
+
+def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Spark on these services: in the JVM that a cluster started, or in one with a heap of `memory` started here.
+
+    Raises `NoJava`, `JarsUnavailable`, `JvmFailed`.
+    """
+    provided = gateway.provided()
+    wanted = settings(platform, master=None if provided else master) | dict(conf or {})
+    if not provided:
+        java = find()
+        jars.ensure(java)
+        gateway.start(java, wanted, options=[f"-Xmx{memory}", "-XX:+UseSerialGC", *java.trust_options])
+    return session(wanted)
