@@ -8,7 +8,7 @@ large to be held whole. Times are UTC, ranges are [start, end), decimals are exa
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
@@ -140,13 +140,13 @@ class Engine:
         if isinstance(as_of, int) and len(names) != 1:
             raise BadQuery(f"the snapshot {as_of} is one table's and the statement reads {len(names)}; give a time")
         plans = {name: self._lake.plan(name, as_of=as_of) for name in names}
-        connection = duckdb.connect(config={"memory_limit": self._memory, "temp_directory": ""})
-        with _told("the statement"):
+        with ExitStack() as held, _told("the statement"):
+            connection = duckdb.connect(config={"memory_limit": self._memory, "temp_directory": ""})
+            held.enter_context(connection)
             _fence(connection, plans)
-            relation = connection.sql(statement)
-            if relation is None:
-                raise BadQuery("the statement gives no rows; give one SELECT")
-            return _reader(connection, relation, "the statement")
+            reader = _reader(connection, connection.sql(statement), "the statement")
+            held.pop_all()  # from here on the reader closes it
+            return reader
 
     def snapshots(self, table: str = GOLD) -> "ArrowTable":
         """A table's snapshots, oldest first: id, parent, committed_at, operation, added_rows, total_rows, current."""
@@ -178,12 +178,13 @@ class Engine:
 
     def _ask(self, wanted: Wanted, statement: str, as_of: AsOf | None) -> "RecordBatchReader":
         plan = self._lake.plan(GOLD, wanted.expression, as_of)
-        with _told(GOLD):
+        with ExitStack() as held, _told(GOLD):
             cursor = self._duckdb.cursor()
+            held.enter_context(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             files.attach(cursor, questions.VIEW, plan)
-            relation = cursor.sql(statement, params=wanted.parameters)
-            reader = _reader(cursor, relation, GOLD)
+            reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters), GOLD)
+            held.pop_all()
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan.snapshot_id))
 
     def _refuse_unknown_symbol(self, wanted: Wanted, snapshot_id: int | None) -> None:

@@ -70,7 +70,8 @@ class Lake:
             tasks = list(scan.plan_files())
         files = tuple(task.file.file_path for task in tasks)
         deleted = any(task.delete_files for task in tasks)
-        return Plan(table, _schema(table, snapshot), snapshot.snapshot_id, files, scan if deleted else None)
+        schema = table.schema() if as_of is None else _schema(table, snapshot)
+        return Plan(table, schema, snapshot.snapshot_id, files, scan if deleted else None)
 
     def close(self) -> None:
         """Lets go of the catalog's database."""
