@@ -69,7 +69,7 @@ def test_the_other_commands_answer(k2: K2, append: Append) -> None:
     counted = k2("sql", "SELECT count(*) AS n FROM gold_crypto_trades", "--format", "csv", "--as-of", str(snapshot))
     assert counted.stdout == "n\n1\n"
     listed = [json.loads(line) for line in k2("snapshots", "--format", "json").stdout.splitlines()]
-    assert [row["snapshot_id"] for row in listed][0] == snapshot
+    assert next(row["snapshot_id"] for row in listed) == snapshot
 
 
 BAD = [

@@ -1,12 +1,15 @@
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
-from pyiceberg.schema import Schema
 from pyiceberg.types import DecimalType, LongType, StringType, TimestamptzType
 
 from k2.cli.embedded.layout import Layout
 from k2.query import catalog, tables
 from k2.schemas.tables import COMPLETENESS_TABLE, GOLD_TABLE, SHARED, bronze, silver
+
+if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
 
 
 @pytest.mark.parametrize("spec", [bronze("kraken"), silver("kraken"), *SHARED], ids=lambda spec: spec.name)
@@ -22,9 +25,10 @@ def test_a_table_reads_back_as_its_spec_says(layout: Layout, spec) -> None:
     assert not any(field.required for field in fields)
     assert len({*table.schema()._lazy_id_to_name}) == len(table.schema().field_ids)
     assert [str(field.transform) for field in table.spec().fields] == [part.transform for part in spec.partitions]
-    assert table.properties.items() >= {
-        key: value for key, value in spec.all_properties.items() if key != "format-version"
-    }.items()
+    assert (
+        table.properties.items()
+        >= {key: value for key, value in spec.all_properties.items() if key != "format-version"}.items()
+    )
     assert table.format_version == 2
 
 
