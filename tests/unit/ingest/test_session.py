@@ -88,6 +88,8 @@ async def test_a_gap_is_in_kafka_before_the_trade_that_showed_it(simulate, shard
     await eventually(lambda: sum(found.stats.received.values()) > 20)
     simulator.misbehave(parse("drop=20"))
     await eventually(lambda: found.stats.gaps_detected["BTCUSDT"] == 1)
+    before = found.stats.received["BTCUSDT"]
+    await eventually(lambda: found.stats.received["BTCUSDT"] > before + 20)
     assert await found.stop() == 0
     (event,) = found.gap_events()
     (gap,) = found.broker.read(found.names.gaps)
@@ -109,7 +111,7 @@ async def test_a_silent_connection_is_stale_and_left(simulate, shard, eventually
     await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
     before = found.stats.received["BTCUSD"]
     await eventually(lambda: found.stats.received["BTCUSD"] > before)
-    await eventually(lambda: not found.stats.gaps_open)
+    await eventually(lambda: not found.stats.gaps_open, 30)
     await complete(found, simulator, "BTC/USD")
 
 
