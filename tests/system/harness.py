@@ -149,7 +149,7 @@ class Running:
     def sql(self, statement: str) -> list[dict[str, Any]]:
         """What a query over its tables gives."""
         with closing(Engine(self.layout.platform())) as engine:
-            return engine.sql(statement).read_all().to_pylist()
+            return engine.sql(statement).to_pylist()
 
     def gold(self, symbol: str) -> list[str]:
         """Every trade id of a symbol in Gold, as often as it stands there."""

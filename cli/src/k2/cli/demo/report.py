@@ -45,7 +45,7 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
         total = sum(map(len, emitted.values()))
         out.print(f"the exchanges traded {total:,} times; missing in Gold: {missing:,}")
     for finding in audit["findings"]:
-        out.print(f"finding: {finding}", style="red", markup=False)
+        out.print(f"finding: {finding['check']}: {finding['text']}", style="red", markup=False)
     good = done.returncode == 0 and not missing
     out.print(f"audit: {audit['verdict']}", style="bold green" if good else "bold red")
     out.print(f"look around: .venv/bin/k2 ohlcv --symbol {next(iter(feeds[0].prices))} --data {_near(layout)}")
