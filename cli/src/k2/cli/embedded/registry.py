@@ -140,7 +140,7 @@ class _Api:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         return msgspec.json.decode(await request.read(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _Fault(422, _INVALID_SCHEMA, f"the body is not a JSON object: {error}") from error
 
 

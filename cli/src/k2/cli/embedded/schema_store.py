@@ -31,13 +31,23 @@ class Incompatible(ValueError):
     """A schema that the subject's compatibility level refuses."""
 
 
+class UnreadableStore(OSError):
+    """A file that is not a schema registry's, or cannot be opened."""
+
+
 class SchemaStore:
-    """Subjects, versions, schemas and compatibility levels. Safe to open again after a crash."""
+    """Subjects, versions, schemas and compatibility levels. Safe to open again after a crash.
+
+    Making one raises `UnreadableStore`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._open() as database:
-            database.executescript(_TABLES)
+        try:
+            with self._open() as database:
+                database.executescript(_TABLES)
+        except sqlite3.DatabaseError as error:
+            raise UnreadableStore(f"{path} is not a schema registry's file: {error}; restore or remove it") from error
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -128,7 +138,7 @@ def canonical(text: str) -> str:
 def _parse(text: str) -> Schema:
     try:
         return parse_avro(text)
-    except (AvroException, ValueError, TypeError, AttributeError) as error:
+    except (AvroException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidSchema(str(error)) from error
 
 
