@@ -111,7 +111,7 @@ async def test_a_silent_connection_is_stale_and_left(simulate, shard, eventually
     await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
     before = found.stats.received["BTCUSD"]
     await eventually(lambda: found.stats.received["BTCUSD"] > before)
-    await eventually(lambda: not found.stats.gaps_open, 30)
+    await eventually(lambda: not found.stats.gaps_open, 20)
     await complete(found, simulator, "BTC/USD")
 
 

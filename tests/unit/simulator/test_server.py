@@ -90,6 +90,18 @@ async def test_its_history_over_rest_pages_by_id(simulate, http, eventually):
     )  # fmt: skip
 
 
+async def test_krakens_history_pages_by_time_and_loses_no_trade_of_a_burst(simulate, eventually):
+    simulator = await simulate("kraken", symbols=["BTC/USD"], rate=5000, count=3000)
+    await eventually(lambda: simulator.finished)
+    found, since = [], "1"
+    for _ in range(40):
+        answer = simulator.venue.rest("/0/public/Trades", {"pair": "XBTUSD", "since": since}, simulator.history)
+        result = json.loads(answer.body)["result"]
+        found += [row[6] for row in result["XXBTZUSD"]]
+        since = str(int(result["last"]) - 1)
+    assert sorted(set(found)) == list(range(1_000_001, 1_003_001))
+
+
 @pytest.mark.parametrize(("fault", "status"), [("ratelimit=2", 429), ("unavailable=2", 503)])
 async def test_rest_fails_as_often_as_it_is_told_to(fault, status, simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=10)

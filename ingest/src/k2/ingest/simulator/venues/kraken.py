@@ -120,8 +120,8 @@ class KrakenVenue:
 
 
 def _nanos(deal: Deal) -> int:
-    """REST's times have a digit that the websocket's lack."""
-    return deal.time * 1000 + deal.id % 10 * 100
+    """REST's times have a digit that the websocket's lack. They never go back, or a cursor would skip trades."""
+    return deal.time * 1000 + deal.time // 1000 % 10 * 100
 
 
 def _rest_row(deal: Deal) -> str:
