@@ -128,7 +128,7 @@ def main(words: Sequence[str]) -> int:
 def _run(platform: Platform, arguments: argparse.Namespace, since: datetime | None) -> Report:
     _check_catalog(platform.catalog_uri)
     # Unlike micro-batches, the scans of an audit may be large.
-    conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "16"}
+    conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "4"}
     spark = startup.connect(platform, arguments.master, arguments.memory, conf)
     try:
         return audit(spark, platform, since=since, rebuild=arguments.rebuild)
