@@ -18,7 +18,7 @@ TOPIC = "market.crypto.trades.binance"
 @pytest.fixture(scope="module")
 def binance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
     log = tmp_path_factory.mktemp("exchange") / "exchange.log"
-    with exchange("binance", "--symbols", SYMBOL, "--rate", "50", "--seed", "faults", log=log) as found:
+    with exchange("binance", "--symbols", SYMBOL, "--rate", "50", "--seed", "faults", "--wait", log=log) as found:
         yield found
 
 

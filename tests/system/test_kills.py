@@ -20,7 +20,7 @@ def test_gold_holds_what_was_emitted_after_six_kills(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     print(f"seed {SEED}")
     victims = [*chance.sample(PARTS, 3), *chance.sample(PARTS, 3)]
-    words = ["--symbols", *SYMBOLS, "--rate", "150", "--seed", str(SEED), "--count", str(TRADES)]
+    words = ["--symbols", *SYMBOLS, "--rate", "150", "--seed", str(SEED), "--count", str(TRADES), "--wait"]
     with (
         exchange("kraken", *words, log=tmp_path / "exchange.log") as kraken,
         platform(tmp_path, feed("kraken", SYMBOLS, kraken.port)) as running,

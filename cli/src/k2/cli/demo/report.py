@@ -38,12 +38,11 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
     engine = Engine(layout.platform())
     try:
         _speed(out, engine, feeds)
-        missing = _missing(engine, emitted)
+        total, missing = _compared(engine, emitted)
     finally:
         engine.close()
     if emitted:
-        total = sum(map(len, emitted.values()))
-        out.print(f"the exchanges traded {total:,} times; missing in Gold: {missing:,}")
+        out.print(f"trades of the simulated exchanges since K2 first saw them: {total:,}; missing in Gold: {missing:,}")
     for finding in audit["findings"]:
         out.print(f"finding: {finding['check']}: {finding['text']}", style="red", markup=False)
     good = done.returncode == 0 and not missing
@@ -107,15 +106,15 @@ def _speed(out: Console, engine: Engine, feeds: Sequence[FeedStatus]) -> None:
     )
 
 
-def _missing(engine: Engine, emitted: Emitted) -> int:
-    """How many trades of the exchanges Gold lacks."""
-    missing = 0
+def _compared(engine: Engine, emitted: Emitted) -> tuple[int, int]:
+    """How many trades the exchanges made since the first that Gold holds, and how many of them Gold lacks."""
+    total = missing = 0
     for (label, symbol), ids in emitted.items():
-        held = engine.sql(
-            f"SELECT trade_id FROM gold_crypto_trades WHERE exchange = '{label}' AND symbol = '{symbol}'"  # noqa: S608
-        )
-        missing += len(ids - set(held.column("trade_id").to_pylist()))
-    return missing
+        column = engine.trades(symbol=symbol, exchange=label).column("trade_id")
+        held = set(map(int, column.to_pylist()))
+        wanted = {number for number in map(int, ids) if number >= min(held)}
+        total, missing = total + len(wanted), missing + len(wanted - held)
+    return total, missing
 
 
 def _near(layout: Layout) -> str:

@@ -35,13 +35,14 @@ def build(
     speed: float = 1.0,
     faults: Sequence[str] = (),
     since: float = 0.0,
+    waits: bool = False,
 ) -> Simulator:
     """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
     pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
     tape: Tape = (
         CaptureTape(exchange, captures, pairs, speed)
         if captures
-        else MarketTape(pairs, seed=seed, rate=rate, count=count)
+        else MarketTape(pairs, seed=seed, rate=rate, count=count, waits=waits)
     )
     return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults], int(since * 1e6))
 
@@ -72,6 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
             speed=arguments.speed,
             faults=arguments.fault,
             since=arguments.since,
+            waits=arguments.wait,
         )
         asyncio.run(serve(simulator, arguments.host, arguments.port, arguments.exchange))
     except (UnknownPair, UnknownFault, UnreadableCapture) as error:
@@ -97,6 +99,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
     parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as possible")
     parser.add_argument("--since", type=float, default=0.0, help="trading began at this time (seconds since 1970)")
+    parser.add_argument("--wait", action="store_true", help="trade only when somebody has subscribed")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
     return parser.parse_args(words)
 

@@ -42,9 +42,8 @@ class Tape(Protocol):
 class MarketTape:
     """Markets of several symbols. `count` ends them after so many trades; 0 never does."""
 
-    waits = False
-
-    def __init__(self, pairs: Sequence[Pair], *, seed: str, rate: float, count: int = 0) -> None:
+    def __init__(self, pairs: Sequence[Pair], *, seed: str, rate: float, count: int = 0, waits: bool = False) -> None:
+        self.waits = waits
         self._pairs, self._seed, self._rate, self._left = pairs, seed, rate, count or -1
         self._markets: list[Market] = []
 
