@@ -70,6 +70,17 @@ async def test_an_awaited_trade_is_in_kafka_when_the_wait_ends(broker, names, pu
     assert stats.delivered == {b"BTCUSDT": 1}
 
 
+async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publisher, monkeypatch):
+    monkeypatch.setattr("k2.ingest.publisher._IDLE_POLL", 30.0)
+    polling = asyncio.create_task(publisher.run())
+    await asyncio.sleep(0.1)
+    publisher.trade(trade(1))
+    async with asyncio.timeout(10):
+        while publisher.in_flight:
+            await asyncio.sleep(0.01)
+    polling.cancel()
+
+
 async def test_a_dead_letter_holds_the_frame_and_says_why(broker, names, publisher, stats):
     publisher.dead_letter(b"\xffnot json", "MALFORMED_FRAME", "because", "BTCUSDT")
     publisher.dead_letter(b"x", "INEXACT_VALUE", "r" * 5000)

@@ -5,6 +5,7 @@ it cannot take makes the session stop reading, and what is left when the process
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import deque
@@ -66,6 +67,7 @@ class Publisher:
         self._circuit = Circuit(CAPACITY, _PATIENCE, time.monotonic())
         self._closed = asyncio.Event()
         self._closed.set()
+        self._sending = asyncio.Event()
         self._fatal = ""
         self._now = 0
         self._since_poll = 0
@@ -103,6 +105,7 @@ class Publisher:
     def trade(self, trade: Trade) -> None:
         """Sends one trade, keyed by its symbol and stamped with its arrival."""
         self.sent += 1
+        self._sending.set()
         record = (self._names.trades, self._encoder.encode(trade), trade.symbol, trade.ingestion_timestamp // 1000)
         self._produce(record, self._on_trade)
         self._since_poll += 1
@@ -149,7 +152,12 @@ class Publisher:
         """Polls for ever. Raises `PublisherDead`."""
         while True:
             self.poll()
-            await asyncio.sleep(_BUSY_POLL if self.in_flight else _IDLE_POLL)
+            if self.in_flight:
+                await asyncio.sleep(_BUSY_POLL)
+                continue
+            self._sending.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sending.wait(), _IDLE_POLL)
 
     async def close(self, timeout: float) -> int:
         """Flushes for at most `timeout` seconds; returns how many records were never acknowledged."""
@@ -177,6 +185,7 @@ class Publisher:
                 future.set_result(None)
 
         self.sent += 1
+        self._sending.set()
         self._produce(record, report)
         return future
 
