@@ -74,10 +74,7 @@ async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publish
     monkeypatch.setattr("k2.ingest.publisher._IDLE_POLL", 30.0)
     polling = asyncio.create_task(publisher.run())
     await asyncio.sleep(0.1)
-    publisher.trade(trade(1))
-    async with asyncio.timeout(10):
-        while publisher.in_flight:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(publisher.tracked(trade(1)), 10)
     polling.cancel()
 
 
