@@ -11,7 +11,6 @@ from pathlib import Path
 
 from k2.ingest import app
 from k2.ingest.publisher import PublisherDead
-from k2.ingest.resume import KafkaUnreadable
 from k2.ingest.session import EverySymbolRefused, GaveUp, Tuning
 from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
@@ -53,7 +52,7 @@ def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     except (app.MixedProtocols, EverySymbolRefused, ValueError) as error:
         code = 2
         words = str(error)
-    except (app.ServiceUnreachable, GaveUp, KafkaUnreadable) as error:
+    except (app.ServiceUnreachable, GaveUp) as error:
         code, words = 3, str(error)
     except PublisherDead as error:
         code, words = 1, str(error)

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from urllib.parse import urldefrag
 
 import aiohttp
@@ -22,6 +23,7 @@ from k2.ingest.pipeline import Pipeline
 from k2.ingest.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.repair import Policy, Repairer
 from k2.ingest.rest import RestClient
+from k2.ingest.resume import KafkaUnreadable
 from k2.ingest.session import Session, Tuning
 from k2.ingest.stats import Stats
 from k2.ingest.windows import Windows
@@ -33,6 +35,7 @@ from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
+_Answer = TypeVar("_Answer")
 
 _AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
 _TICK: Final = 1.0
@@ -81,7 +84,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
         publisher, schemas = await _publisher(feed, platform, stats, options.tuning.max_attempts)
         tracker: Tracker = Continuity() if protocol.numbered else Windows()
         ledger = GapLedger(feed.name, feed.facts.label, publisher, stats)
-        await _resume(feed, platform, pairs, schemas, tracker, ledger)
+        await _resume(feed, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
         async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest, protocol.budget)
@@ -159,14 +162,19 @@ def _one_protocol(feed: ExchangeFeed, endpoints: Sequence[str], pairs: Sequence[
 async def _publisher(
     feed: ExchangeFeed, platform: Platform, stats: Stats, max_attempts: int
 ) -> tuple[Publisher, dict[int, str]]:
-    """A publisher whose broker, topics and schema are there. Waits for them; for ever if attempts are not limited."""
+    """A publisher whose broker, topics and schema are there, and the schemas of its topic by id."""
     names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.deadletter(feed.spec.exchange))
+    return await _patiently(partial(_connect_publisher, feed, platform, stats, names), stats, max_attempts)
+
+
+async def _patiently(ask: Callable[[], Awaitable[_Answer]], stats: Stats, max_attempts: int) -> _Answer:
+    """What a service answers. Waits for it; for ever if attempts are not limited, else raises `ServiceUnreachable`."""
     attempt = 0
     while True:
         attempt += 1
         try:
-            return await _connect_publisher(feed, platform, stats, names)
-        except (KafkaUnreachable, RegistryUnavailable) as error:
+            return await ask()
+        except (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable) as error:
             stats.message = str(error)
             if max_attempts and attempt >= max_attempts:
                 raise ServiceUnreachable(str(error)) from error
@@ -193,9 +201,11 @@ async def _resume(
     schemas: dict[int, str],
     tracker: Tracker,
     ledger: GapLedger,
+    stats: Stats,
+    max_attempts: int,
 ) -> None:
     horizon = 2 * seconds(feed.spec.ingest.backfill.max_gap) + _HORIZON_MARGIN
-    found = await asyncio.to_thread(
+    read = partial(
         resume.read,
         platform.kafka_bootstrap,
         trades=feed.topic,
@@ -205,6 +215,7 @@ async def _resume(
         schemas=schemas,
         horizon=horizon,
     )
+    found = await _patiently(partial(asyncio.to_thread, read), stats, max_attempts)
     by_symbol = {pair.symbol: pair for pair in pairs}
     for symbol, position in found.positions.items():
         tracker.resume(by_symbol[symbol], position)

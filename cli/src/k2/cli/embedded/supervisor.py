@@ -99,6 +99,7 @@ class Supervisor:
         ]
         if (jobs := self._children.get(JOBS)) is not None:
             self._tell("the layers catch up")
+            await self._revive_broker()
             if await jobs.stop(_DRAIN_GRACE):
                 bad.append(JOBS)
         simulators = [child for name, child in self._children.items() if name.startswith("simulator-")]
@@ -118,6 +119,14 @@ class Supervisor:
         """Replaces one part by another command, as the demo does to an exchange."""
         await self._children[part].stop(5.0)
         await self._start(part, command)
+
+    async def _revive_broker(self) -> None:
+        """The layers cannot catch up without the broker, should it have died just now."""
+        kafka = self._children[BROKER]
+        if not kafka.alive:
+            await kafka.start()
+            with contextlib.suppress(broker.BrokerFailed):  # the layers then say that they could not
+                await broker.ready(kafka, self.state.ports[KAFKA])
 
     def _opening(self, before: State) -> float:
         """When the simulated exchanges began to trade: a second start goes on with the same market."""
