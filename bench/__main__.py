@@ -1,0 +1,77 @@
+"""`python -m bench [a b c d e] [--rounds N] [--quick]`: measures, prints, and writes docs/benchmarks.md.
+
+Exit 0 if every part could be measured, whether or not its goals were reached; 1 if one could not.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from bench import report
+from bench.figures import Section
+from bench.processes import ROOT
+
+PARTS: Final = {
+    "a": ("ingest", "Socket to Kafka, one core"),
+    "b": ("layers", "Kafka to Gold"),
+    "c": ("freshness", "Socket to Gold, with triggers of one second"),
+    "d": ("queries", "One hour of one symbol"),
+    "e": ("footprint", "The whole platform at rest and at work"),
+}
+
+
+def main() -> int:
+    """Runs the parts that were asked for; each failure is told and the others go on."""
+    words = _arguments()
+    signal.signal(signal.SIGTERM, _ended)
+    sections = []
+    with tempfile.TemporaryDirectory(prefix="k2-bench-") as scratch:
+        for letter in words.parts or PARTS:
+            section = _measure(letter, Path(scratch) / letter, words)
+            sections.append(section)
+            print("\n".join(report.table(section)), flush=True)
+    report.write(words.output, sections, quick=words.quick)
+    print(f"written to {words.output}")
+    return 1 if any(section.failed for section in sections) else 0
+
+
+def _measure(letter: str, folder: Path, words: argparse.Namespace) -> Section:
+    module, title = PARTS[letter]
+    print(f"{letter}  {title} ...", flush=True)
+    began = time.monotonic()
+    try:
+        section: Section = importlib.import_module(f"bench.{module}").run(
+            folder, quick=words.quick, rounds=words.rounds
+        )
+    except Exception as error:  # noqa: BLE001 - one part that cannot be measured must not hide the others
+        section = Section(letter, title, failed=f"{type(error).__name__}: {error}")
+    section.took = time.monotonic() - began
+    return section
+
+
+def _ended(number: int, _: Any) -> None:
+    """SIGTERM ends the processes of a measurement as ctrl-c does."""
+    raise SystemExit(128 + number)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="Measures K2 beside its rivals.")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=", ".join(f"{key}: {what}" for key, (_, what) in PARTS.items())
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of the parts that compare contestants")
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    words = parser.parse_args()
+    if unknown := set(words.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return words
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The table on the screen, and the page in the docs."""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from bench.figures import Section, number
+
+_PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
+
+
+def machine() -> list[tuple[str, str]]:
+    """What was measured on."""
+    from k2.jobs.jvm.jars import locked
+    from k2.jobs.jvm.java import find
+
+    jars = {jar.artifact: jar.version for jar in locked()}
+    shown = [
+        name for name in jars if name in {"kafka_2.13", "kafka-server"} or name.startswith("iceberg-spark-runtime")
+    ]
+    return [
+        ("processor", f"{_processor()}, {os.cpu_count()} cores"),
+        ("memory", f"{psutil.virtual_memory().total / 1e9:.1f} GB"),
+        ("system", f"{platform.system()} {platform.release()}"),
+        ("Python", platform.python_version()),
+        ("Java", str(find().version)),
+        *((name, version(name)) for name in _PACKAGES),
+        *((name, jars[name]) for name in shown),
+    ]
+
+
+def table(section: Section) -> Iterator[str]:
+    """A section as lines for a terminal."""
+    yield f"{section.letter}  {section.title} ({section.took:.0f} s)"
+    if section.failed:
+        yield f"   FAILED: {section.failed}"
+    width = max((len(figure.what) for figure in section.figures), default=0)
+    for figure in section.figures:
+        yield f"   {figure.who:<12} {figure.what:<{width}}  {figure.shown:>10} {figure.unit:<14} {figure.spread}"
+    for what, ratio in section.ratios:
+        yield f"   {what}: {number(ratio)}"
+    for goal in section.goals:
+        yield f"   {'reached' if goal.reached else 'MISSED':<8} {goal.wanted}: {goal.found}"
+        if not goal.reached:
+            yield f"            {goal.why}"
+
+
+def write(path: Path, sections: Sequence[Section], *, quick: bool) -> None:
+    """The page."""
+    path.write_text("\n".join(_page(sections, quick=quick)) + "\n", "utf-8")
+
+
+def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
+    yield from (
+        "# Benchmarks",
+        "",
+        "`make bench` measures K2 and, beside it, its rivals on one machine in one run, and writes this page. "
+        "Contestants",
+        "take turns and change their order from round to round; a figure is the median of its rounds, with the lowest",
+        "and the highest beside it. Figures of another machine differ; their ratios should not differ much.",
+        "",
+    )
+    if quick:
+        yield from ('!!! warning "A short run"', "", "    Made with `--quick`: sizes are small and figures rough.", "")
+    yield from _goals(sections)
+    for section in sections:
+        yield from _section(section)
+    yield from ("## The machine", "", "| | |", "|---|---|", *(f"| {name} | {found} |" for name, found in machine()))
+
+
+def _goals(sections: Sequence[Section]) -> Iterator[str]:
+    yield from ("## Goals", "", "| | goal | found | reached |", "|---|---|---|---|")
+    for section in sections:
+        if section.failed:
+            yield f"| {section.letter} | {section.title} | not measured | no |"
+        for goal in section.goals:
+            yield f"| {section.letter} | {goal.wanted} | {goal.found} | {'yes' if goal.reached else '**no**'} |"
+    missed = [(section, goal) for section in sections for goal in section.goals if not goal.reached]
+    if missed:
+        yield from ("", "What falls short, and why:", "")
+        yield from (
+            f"- **{goal.wanted}** ({section.letter}): {goal.found}. {_sentence(goal.why)}" for section, goal in missed
+        )
+    yield ""
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield from (f"## {section.letter}. {section.title}", "")
+    if section.failed:
+        yield from (f"Could not be measured: {section.failed}", "")
+    for paragraph in section.method:
+        yield from (paragraph, "")
+    if section.figures:
+        yield from ("| | | median | unit | rounds |", "|---|---|--:|---|---|")
+        for figure in section.figures:
+            yield f"| {figure.who} | {figure.what} | {figure.shown} | {figure.unit} | {figure.spread} |"
+        yield ""
+    if section.ratios:
+        yield from (
+            "| ratio | |",
+            "|---|--:|",
+            *(f"| {what} | {number(ratio)} |" for what, ratio in section.ratios),
+            "",
+        )
+    for note in section.notes:
+        yield from (note, "")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
