@@ -110,8 +110,9 @@ def until(
     every: float = 0.1,
     by: tuple[subprocess.Popen[Any], Path] | None = None,
 ) -> Found:
-    """The first result of `check` that is true. Raises `BenchFailed`, at once if the process `by` which it comes "
-    "ends.
+    """The first result of `check` that is true.
+
+    Raises `BenchFailed` when it does not come in time, or as soon as the process `by` which it comes has ended.
     """
     deadline = time.monotonic() + within
     while not (found := check()):
