@@ -1,8 +1,10 @@
 """Restarts: nothing is written twice, nothing is lost, and what cannot be trusted is refused."""
 
 import re
+import shutil
 
 import pytest
+from pyspark.errors import StreamingQueryException
 
 from k2.jobs import tables as spark_tables
 from k2.jobs.checkpoints import BrokenCheckpoint
@@ -50,6 +52,23 @@ def test_a_driver_killed_between_trades_and_dead_letters_writes_only_the_dead_le
     lake.run(feed, "silver")
     assert numbers(lake.silver()) == [1, 2, 3]
     assert [row["offset"] for row in lake.dead.collect()] == [3]
+
+
+@pytest.mark.parametrize("layer", ["silver", "gold"])
+def test_a_checkpoint_older_than_its_table_is_refused(lake: Lake, layer: str):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 3))
+    lake.run(feed, "silver", "gold")
+    checkpoint = lake.checkpoint(feed, layer)
+    older = shutil.copytree(checkpoint, checkpoint.with_name("older"))
+    lake.arrive(feed, consecutive(4, 6))
+    lake.run(feed, "silver", "gold")
+    lake.arrive(feed, consecutive(7, 9))
+    lake.run(feed, *(["silver"] if layer == "gold" else []))
+    shutil.rmtree(checkpoint)
+    older.rename(checkpoint)
+    with pytest.raises(StreamingQueryException, match="restored from an older copy"):
+        lake.run(feed, layer)
 
 
 def test_a_lost_metadata_file_is_refused_by_name(lake: Lake):

@@ -60,7 +60,7 @@ class BronzeBatch:
         """Commits one micro-batch, once."""
         assert self._bronze is not None
         started, contents = time.time(), lineage.of_kafka(self._checkpoint, epoch)
-        if not contents.rows or self._bronze.committed(epoch) is not None:
+        if not contents.rows or self._bronze.committed(epoch, contents.offsets) is not None:
             return
         seen = Observation()
         records = _few(bronze.stored(batch), contents.rows)
@@ -103,7 +103,7 @@ class SilverBatch:
         contents = self._upstream.contents(batch.sparkSession, epoch)
         if not contents.rows:
             return
-        before, known = self._trades.committed(epoch), self._schemas()
+        before, known = self._trades.committed(epoch, contents.offsets), self._schemas()
         if before is not None:  # judge by the schemas that the trades of this batch were judged by
             known = {schema_id: known[schema_id] for schema_id in json.loads(before.summary[SCHEMAS])}
         rows = silver.judged(self._upstream.rows(batch.sparkSession, epoch), known, self._label)
@@ -116,11 +116,11 @@ class SilverBatch:
             _note(self._state, epoch, contents.rows - seen.get["dead"], seen.get["newest"], started)
             if not seen.get["dead"]:
                 return
-        self._bury(silver.dead_letters(rows, self._label), epoch, properties)
+        self._bury(silver.dead_letters(rows, self._label), epoch, contents, properties)
 
-    def _bury(self, letters: DataFrame, epoch: int, properties: dict[str, str]) -> None:
+    def _bury(self, letters: DataFrame, epoch: int, contents: Contents, properties: dict[str, str]) -> None:
         assert self._dead is not None
-        if self._dead.committed(epoch) is not None or letters.isEmpty():
+        if self._dead.committed(epoch, contents.offsets) is not None or letters.isEmpty():
             return
         self._dead.append(letters, epoch, properties)
         for category, count in letters.groupBy("error_category").count().collect():
@@ -151,11 +151,9 @@ class GoldBatch:
     def __call__(self, batch: DataFrame, epoch: int) -> None:
         """Commits one micro-batch, once."""
         assert self._gold is not None
-        if self._gold.committed(epoch) is not None:
-            return
         started = time.time()
         contents = self._upstream.contents(batch.sparkSession, epoch)
-        if not contents.rows:
+        if not contents.rows or self._gold.committed(epoch, contents.offsets) is not None:
             return
         seen = Observation()
         kept = self._once(_few(self._upstream.rows(batch.sparkSession, epoch), contents.rows), contents.rows)

@@ -11,11 +11,14 @@ from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
 
+from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.schemas.tables import Table
 
 QUERY: Final = "k2.query-id"
 EPOCH: Final = "k2.epoch"
 OFFSETS: Final = "k2.offsets"
+
+Offsets = dict[str, dict[str, list[int]]]  # topic, partition: first and last, both included
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,22 @@ class Appender:
         self._log = TableLog(spark, table)
         self._newest = self._log.newest_of(query_id)
 
-    def committed(self, epoch: int) -> Snapshot | None:
-        """The snapshot of a batch that an earlier run wrote; None if it must be written."""
+    def committed(self, epoch: int, offsets: Offsets) -> Snapshot | None:
+        """The snapshot of a batch that an earlier run wrote; None if it must be written.
+
+        Spark plans a batch that was not finished again with the same offsets. Raises `BrokenCheckpoint` if it did not:
+        the checkpoint is then older than the table, and to skip the batch would lose what it holds beyond the old one.
+        """
         newest = self._newest
-        return newest if newest is not None and newest.epoch >= epoch else None
+        if newest is None or newest.epoch < epoch:
+            return None
+        if newest.epoch > epoch or json.loads(newest.summary[OFFSETS]) != offsets:
+            raise BrokenCheckpoint(
+                f"batch {epoch} of query {self._query_id} is not the one that {self._table.name} holds (its newest is "
+                f"{newest.epoch}): the checkpoint was restored from an older copy; restore the newer one, or rebuild: "
+                f"rename the checkpoint and the layer's table, and start again"
+            )
+        return newest
 
     @property
     def before(self) -> Snapshot | None:

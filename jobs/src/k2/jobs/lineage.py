@@ -13,12 +13,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.checkpoints import Checkpoint
-from k2.jobs.commits import OFFSETS, Snapshot, TableLog
+from k2.jobs.commits import OFFSETS, Offsets, Snapshot, TableLog
 from k2.schemas.tables import Table
 
 NOTHING: Final = -1  # how Iceberg's stream names the place before a table's first snapshot
-
-Offsets = dict[str, dict[str, list[int]]]  # topic, partition: first and last, both included
 
 
 @dataclass(frozen=True, slots=True)
