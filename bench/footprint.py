@@ -37,11 +37,11 @@ class Weight:
 
 def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     """One run a rate."""
-    warm, measured = (20.0, 20.0) if quick else (90.0, 60.0)
+    warm, measured = (70.0, 20.0) if quick else (90.0, 60.0)
     weights = {}
     for rate in _RATES:
         with platform(folder / str(rate), rate) as running:
-            running.watch(warm)
+            running.warm_up(warm)
             weights[rate] = _weigh(running, measured)
         found = weights[rate]
         print(f"  {rate} trades/s: {number(found.highest / 1e9)} GB, {number(found.total_cores)} cores", flush=True)
@@ -71,7 +71,7 @@ def _section(weights: dict[int, Weight], warm: float, measured: float) -> Sectio
     section.method = (
         f"`k2 up --simulate` with one feed of {len(SYMBOLS)} symbols, four partitions and the default triggers "
         "(10, 30 and "
-        f"60 s), weighed for {measured:.0f} s after {warm:.0f} s of warm-up. Counted are `k2 up` with its "
+        f"60 s), weighed for {measured:.0f} s from {warm:.0f} s after the start on. Counted are `k2 up` with its "
         "registry, the "
         "broker, ingest, and the jobs with their JVM; the simulated exchange is not.",
         f"Memory is the sum of the proportional set sizes (PSS) of all these processes, looked at every "

@@ -27,6 +27,7 @@ class Platform:
 
     layout: Layout
     process: subprocess.Popen[Any]
+    began: float
 
     def look(self) -> status.FeedStatus:
         """The feed as it is now."""
@@ -41,6 +42,10 @@ class Platform:
             if not name.startswith("simulator-"):
                 found["ingest" if name.startswith("ingest-") else name] = tree([child.pid])
         return found
+
+    def warm_up(self, seconds: float) -> None:
+        """Waits until it has run for so long, start-up and Gold's first rows included."""
+        self.watch(self.began + seconds - time.monotonic())
 
     def watch(self, seconds: float) -> None:
         """Waits, and raises `BenchFailed` should it end."""
@@ -58,7 +63,7 @@ def platform(folder: Path, rate: float, trigger: str = "") -> Iterator[Platform]
     words = ["up", "-f", str(file), "--simulate", "--rate", str(rate), "--data", str(layout.root)]
     try:
         with started(python("-m", "k2.cli.main", *words), log) as process:
-            found = Platform(layout, process)
+            found = Platform(layout, process, time.monotonic())
             until("rows in Gold", lambda: _reached_gold(found), _UP_WITHIN, 1.0, (process, log))
             yield found
             process.send_signal(signal.SIGINT)
