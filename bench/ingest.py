@@ -31,7 +31,7 @@ class Sizes:
     rounds: int
     k2: int = 300_000
     cryptofeed: int = 20_000
-    stretch: float = 20.0
+    stretch: float = 15.0
     lead: float = 4.0
 
 
