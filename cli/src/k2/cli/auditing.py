@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def command(layout: Layout, *words: str) -> tuple[list[str], dict[str, str]]:
-    """The audit's process: its command line, and its environment."""
+    """The audit's process: its command line, and its environment. Raises `UnreadableState`."""
     ports = state.load(layout.state).ports
     services = {"kafka_port": ports.get(plan.KAFKA, 9092), "registry_port": ports.get(plan.REGISTRY, 8081)}
     environment = {**os.environ, **plan.environment(layout.platform(**services)), "K2_LOG_LEVEL": "error"}
@@ -38,11 +38,14 @@ def audit(
     layout = Layout.at(data)
     if not layout.catalog.exists():
         refuse(f"there are no tables in {layout.root}; start with k2 up, or choose another --data", code=UNREACHABLE)
-    java_and_jars()
     flags = [
         *(["--json"] if as_json else []),
         *(["--rebuild"] if rebuild else []),
         *(["--since", since] if since else []),
     ]
-    words, environment = command(layout, *flags)
+    try:
+        words, environment = command(layout, *flags)
+    except state.UnreadableState as error:
+        refuse(str(error))
+    java_and_jars()
     raise typer.Exit(subprocess.run(words, env=environment, check=False).returncode)

@@ -1,5 +1,7 @@
 """How a command ends: 0 done, 1 the check failed, 2 bad input, 3 a needed service could not be reached."""
 
+import contextlib
+import signal
 import sys
 from typing import Final, NoReturn
 
@@ -15,3 +17,16 @@ def refuse(*lines: str, code: int = BAD_INPUT) -> NoReturn:
     for line in lines:
         sys.stderr.write(f"{line}\n")
     raise typer.Exit(code)
+
+
+def say(words: str) -> None:
+    """One line for people, on standard error. Nobody need listen any more."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
+
+
+def outlive_pipes() -> None:
+    """For commands that serve: a client that hangs up, or a reader of their words, must not end them."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)

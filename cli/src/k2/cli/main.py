@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from k2.cli import auditing, machine, queries, running
+from k2.cli.exits import outlive_pipes
 
 app = typer.Typer(
     name="k2",
@@ -35,6 +36,7 @@ def simulate(context: typer.Context) -> None:
     """Be an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] [--capture FILE] ..."""
     from k2.ingest.simulator.run import main as serve
 
+    outlive_pipes()
     raise typer.Exit(serve(context.args))
 
 

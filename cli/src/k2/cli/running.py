@@ -1,6 +1,7 @@
 """`k2 up`, `status`, `down` and `logs`: one platform in one folder on this machine."""
 
 import asyncio
+import re
 import signal
 import sys
 import time
@@ -17,17 +18,19 @@ from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.status import FeedStatus
-from k2.cli.exits import BAD_INPUT, UNREACHABLE, refuse
+from k2.cli.exits import BAD_INPUT, UNREACHABLE, outlive_pipes, refuse, say
 from k2.schemas.feed import ExchangeFeed, conflicts
 from k2.schemas.problems import InvalidSpec
 from k2.schemas.values import seconds
 
 Data = Annotated[Path, typer.Option("--data", help="the platform's folder", file_okay=False)]
+Port = Annotated[int, typer.Option(help="0: any free port", min=0, max=65535)]
 
 _SHOW_EVERY: Final = 10.0
 _DOWN_WITHIN: Final = 660.0
 _TAIL: Final = 40
 _WIDE: Final = 200
+_SIZE: Final = re.compile(r"[1-9][0-9]{0,8}[mg]")
 
 
 def read(path: Path) -> ExchangeFeed:
@@ -56,21 +59,35 @@ def up(
     rate: Annotated[float, typer.Option(help="trades a second of each simulated exchange", min=0.1)] = 30.0,
     fault: Annotated[list[str], typer.Option(help="KIND[=ARG][@TIME]; see k2 simulate")] = [],  # noqa: B006
     memory: Annotated[str, typer.Option(help="of Spark's heap", metavar="SIZE")] = "1g",
-    kafka_port: Annotated[int, typer.Option(help="0: any free port")] = 0,
-    registry_port: Annotated[int, typer.Option(help="0: any free port")] = 0,
+    kafka_port: Port = 0,
+    registry_port: Port = 0,
     attempts: Annotated[int, typer.Option(help="connects in a row that may fail; 0: no limit", min=0)] = 10,
 ) -> None:
     """Run feeds on this machine: broker, schema registry, ingest, Spark. Ctrl-C stops it so that nothing is lost."""
     feeds = [read(path) for path in files]
     if problems := conflicts(feeds):
         refuse(*(str(problem) for problem in problems))
+    _check_words(fault, memory)
     wanted = {plan.KAFKA: kafka_port, plan.REGISTRY: registry_port}
     options = Options(simulate, seed, rate, tuple(fault), wanted, memory, attempts)
     try:
         run_for = seconds(limit) if limit else 0.0
     except ValueError as error:
         refuse(f"--for: {error}")
+    outlive_pipes()
     raise typer.Exit(asyncio.run(_up(Layout.at(data), feeds, options, run_for)))
+
+
+def _check_words(faults: Sequence[str], memory: str) -> None:
+    from k2.ingest.simulator.faults import UnknownFault, parse
+
+    if not _SIZE.fullmatch(memory):
+        refuse(f"--memory: {memory!r} is not a size; write a whole number and m or g, such as 1g")
+    try:
+        for fault in faults:
+            parse(fault)
+    except UnknownFault as error:
+        refuse(f"--fault: {error}")
 
 
 async def _up(layout: Layout, feeds: Sequence[ExchangeFeed], options: Options, limit: float) -> int:
@@ -109,10 +126,13 @@ async def _up(layout: Layout, feeds: Sequence[ExchangeFeed], options: Options, l
 async def _show(layout: Layout, found: state.State) -> None:
     """The table, now and then."""
     feeds = status.feeds(layout, found)
-    shown = console(sys.stderr)
     while True:
         await asyncio.sleep(_SHOW_EVERY)
-        shown.print(table(await asyncio.to_thread(status.look, feeds, found)))
+        rows = await asyncio.to_thread(status.look, feeds, found)
+        drawn = console(sys.stderr)
+        with drawn.capture() as text:  # rich itself would end the process when its pipe is closed
+            drawn.print(table(rows))
+        say(text.get().rstrip())
 
 
 def show(
@@ -197,12 +217,6 @@ def table(rows: Sequence[FeedStatus], *, wide: bool = False) -> Table:
 def console(file: TextIO) -> Console:
     """A console that folds nothing where nobody watches."""
     return Console(file=file, width=None if file.isatty() else _WIDE)
-
-
-def say(words: str) -> None:
-    """One line for people, on standard error."""
-    sys.stderr.write(f"{words}\n")
-    sys.stderr.flush()
 
 
 def _found(layout: Layout) -> state.State:

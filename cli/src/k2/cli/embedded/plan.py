@@ -43,12 +43,15 @@ class Shard:
 
 def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
     """Every connection that the feeds want; a shard that no symbol falls into needs none."""
-    for feed in feeds:
-        if feed.spec.suspend:
-            continue
+    for feed in active(feeds):
         for index in range(feed.spec.ingest.shards):
             if feed.shard(index):
                 yield from (Shard(feed, index, replica) for replica in range(feed.spec.ingest.redundancy))
+
+
+def active(feeds: Sequence[ExchangeFeed]) -> list[ExchangeFeed]:
+    """The feeds that are not suspended."""
+    return [feed for feed in feeds if not feed.spec.suspend]
 
 
 def simulator(feed: ExchangeFeed) -> str:
@@ -57,9 +60,10 @@ def simulator(feed: ExchangeFeed) -> str:
 
 
 def parts(feeds: Sequence[ExchangeFeed], options: Options) -> list[str]:
-    """Every part that listens on a port."""
-    simulators = [simulator(feed) for feed in feeds] if options.simulate else []
-    return [KAFKA, CONTROLLER, REGISTRY, JOBS, *simulators, *(shard.part for shard in shards(feeds))]
+    """Every part that listens on a port. Nothing runs for a suspended feed."""
+    simulators = [simulator(feed) for feed in active(feeds)] if options.simulate else []
+    jobs = [JOBS] if active(feeds) else []
+    return [KAFKA, CONTROLLER, REGISTRY, *jobs, *simulators, *(shard.part for shard in shards(feeds))]
 
 
 def pointed(feed: ExchangeFeed, port: int) -> ExchangeFeed:

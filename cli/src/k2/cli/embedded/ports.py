@@ -35,13 +35,16 @@ def choose(parts: list[str], *, wanted: Mapping[str, int], before: Mapping[str, 
     Raises `PortInUse` for a wanted one that is taken; one from before that is taken is replaced.
     """
     found: dict[str, int] = {}
+    kept = set(wanted.values())
     for part in parts:
         if port := wanted.get(part):
+            if port in found.values():
+                raise PortInUse(f"--{part}-port {port} is wanted twice; choose another")
             if not available(port):
                 raise PortInUse(f"--{part}-port {port} is in use by another process; choose another")
         else:
-            port = before.get(part, 0)
-            if not port or port in found.values() or not available(port):
+            port, taken = before.get(part, 0), kept.union(found.values())
+            while not port or port in taken or not available(port):
                 port = free()
         found[part] = port
     return found

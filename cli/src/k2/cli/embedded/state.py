@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import psutil
 
 
@@ -56,13 +56,10 @@ class State:
 def load(path: Path) -> State:
     """The state in a file; a new one if there is none. Raises `UnreadableState`."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        supervisor = Process(**found.pop("supervisor")) if found.get("supervisor") else found.pop("supervisor", None)
-        children = {name: Process(**child) for name, child in found.pop("children", {}).items()}
-        return State(supervisor=supervisor, children=children, **found)
+        return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return State()
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise UnreadableState(f"{path} cannot be read ({error}); delete it: tables and topics are elsewhere") from error
 
 

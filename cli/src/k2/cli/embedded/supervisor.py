@@ -156,14 +156,15 @@ class Supervisor:
         ports, files = self.state.ports, []
         self._layout.feeds.mkdir(exist_ok=True)
         for index, feed in enumerate(self._feeds):
-            if self._options.simulate:
+            if self._options.simulate and not feed.spec.suspend:
                 port = ports[plan.simulator(feed)]
                 since = self.state.simulated_since
                 await self._start(plan.simulator(feed), plan.simulator_command(feed, port, since, self._options))
                 self._feeds[index] = plan.pointed(feed, port)
             files.append(self._written(self._feeds[index]))
         by_name = dict(zip((feed.name for feed in self._feeds), files, strict=True))
-        await self._start(JOBS, plan.jobs_command(files, ports[JOBS], self._options))
+        if plan.active(self._feeds):
+            await self._start(JOBS, plan.jobs_command(files, ports[JOBS], self._options))
         for shard in plan.shards(self._feeds):
             file = by_name[shard.feed.name]
             await self._start(shard.part, plan.ingest_command(shard, file, ports[shard.part], self._options))

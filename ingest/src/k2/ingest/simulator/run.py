@@ -2,9 +2,10 @@
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from k2.ingest.simulator.capture import UnreadableCapture
@@ -91,17 +92,38 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2 simulate", description="An exchange on this machine.")
     parser.add_argument("exchange", choices=sorted(VENUES))
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port, printed")
+    parser.add_argument("--port", type=_port, default=0, help="0: any free port, printed")
     parser.add_argument("--symbols", nargs="*", default=[], help="in the exchange's spelling")
     parser.add_argument("--seed", default="1", help="the same seed trades the same")
-    parser.add_argument("--rate", type=float, default=30.0, help="trades a second, all symbols together")
-    parser.add_argument("--count", type=int, default=0, help="end after so many trades; 0: never")
+    parser.add_argument("--rate", type=_number(float, 0.1), default=30.0, help="trades a second, all symbols together")
+    parser.add_argument("--count", type=_number(int, 0), default=0, help="end after so many trades; 0: never")
     parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
-    parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as possible")
-    parser.add_argument("--since", type=float, default=0.0, help="trading began at this time (seconds since 1970)")
+    parser.add_argument("--speed", type=_number(float, 0), default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument(
+        "--since", type=_number(float, 0), default=0.0, help="trading began at this time (seconds since 1970)"
+    )
     parser.add_argument("--wait", action="store_true", help="trade only when somebody has subscribed")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
     return parser.parse_args(words)
+
+
+def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = math.nan
+        if not least <= found < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a number from {least} on")
+        return found
+
+    return read
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: 0 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":
