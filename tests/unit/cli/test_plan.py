@@ -1,0 +1,132 @@
+"""What an embedded platform runs: parts, command lines, environment, ports, the broker's configuration."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from k2.cli.embedded import broker, plan, ports
+from k2.cli.embedded.layout import Layout
+from k2.cli.embedded.plan import Options
+from k2.cli.embedded.ports import PortInUse, choose
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.platform import Platform
+
+SERVICES = ["kafka", "controller", "registry"]
+
+
+def test_each_shard_and_replica_is_a_part(feed):
+    one = feed(symbols=[f"COIN{index}USDT" for index in range(20)], ingest={"shards": 2, "redundancy": 2})
+    ingests = [f"ingest-one-{shard}-{replica}" for shard in (0, 1) for replica in (0, 1)]
+    assert plan.parts([one], Options()) == [*SERVICES, "jobs", *ingests]
+    assert plan.parts([one], Options(simulate=True)) == [*SERVICES, "jobs", "simulator-one", *ingests]
+
+
+def test_a_shard_that_no_symbol_falls_into_is_no_part(feed):
+    found = list(plan.shards([feed(ingest={"shards": 64})]))
+    assert len(found) == 1
+    assert found[0].feed.shard(found[0].index)
+
+
+def test_nothing_runs_for_a_suspended_feed(feed):
+    asleep = feed("two", suspend=True)
+    assert plan.parts([asleep], Options(simulate=True)) == SERVICES
+    both = plan.parts([feed(), asleep], Options(simulate=True))
+    assert both == [*SERVICES, "jobs", "simulator-one", "ingest-one-0-0"]
+
+
+@pytest.mark.parametrize("fragment", ["", "#v1"])
+def test_a_pointed_feed_keeps_its_protocol(feed, fragment: str):
+    given = feed(ingest={"endpoints": [f"wss://far.example{fragment}", "wss://other.example"], "shards": 3})
+    found = plan.pointed(given, 9443).spec.ingest
+    assert found.endpoints == (f"ws://127.0.0.1:9443{fragment}",)
+    assert found.rest_endpoint == "http://127.0.0.1:9443"
+    assert found.shards == 3
+    assert given.spec.ingest.endpoints[0] == f"wss://far.example{fragment}"
+
+
+def test_a_written_feed_reads_back_the_same(feed):
+    given = plan.pointed(feed(layers={"gold": {"trigger": "1s"}}, ingest={"backfill": {"maxGap": "5m"}}), 9443)
+    assert ExchangeFeed.from_yaml(plan.written(given)) == given
+
+
+def test_commands_say_which_feed_shard_and_port(feed):
+    options = Options(seed="s", rate=5.0, faults=("close@3s", "drop=9"), memory="2g", attempts=3)
+    shard = next(plan.shards([feed()]))
+    ingest = plan.ingest_command(shard, Path("f.yaml"), 9101, options)
+    assert ingest[1:] == ("-m k2.ingest --feed f.yaml --shard 0 --replica 0 --port 9101 --max-attempts 3".split())
+    jobs = plan.jobs_command([Path("f.yaml"), Path("g.yaml")], 9102, options)
+    assert jobs[1:] == "-m k2.jobs --feed f.yaml --feed g.yaml --port 9102 --memory 2g --restart".split()
+    simulator = plan.simulator_command(feed(symbols=["BTCUSDT", "ETHUSDT"]), 9443, 12.5, options)
+    assert (
+        simulator[1:]
+        == (
+            "-m k2.ingest.simulator.run binance --port 9443 --seed s/one --rate 5.0 --since 12.5"
+            " --fault close@3s --fault drop=9 --symbols BTCUSDT ETHUSDT"
+        ).split()
+    )
+
+
+def test_processes_read_the_same_platform_that_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told = Layout.at(tmp_path).platform(kafka_port=1234, registry_port=4321)
+    for name, value in plan.environment(told).items():
+        monkeypatch.setenv(name, value)
+    assert Platform() == told
+    assert told.catalog_uri == f"sqlite:///{tmp_path}/catalog.db"
+
+
+def test_ports_from_before_are_kept_and_taken_ones_replaced():
+    kept = ports.free()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        lost = taken.getsockname()[1]
+        found = choose(["kafka", "jobs", "new"], wanted={}, before={"kafka": kept, "jobs": lost})
+    assert found["kafka"] == kept
+    assert found["jobs"] not in {lost, kept}
+    assert len(set(found.values())) == 3
+
+
+def test_two_parts_never_share_a_port_from_before():
+    port = ports.free()
+    found = choose(["a", "b"], wanted={}, before={"a": port, "b": port})
+    assert found["a"] == port != found["b"]
+
+
+def test_a_wanted_port_never_goes_to_another_part_first():
+    wanted = ports.free()
+    found = choose(["controller", "kafka"], wanted={"kafka": wanted}, before={"controller": wanted})
+    assert found["kafka"] == wanted != found["controller"]
+
+
+def test_two_parts_cannot_want_one_port():
+    port = ports.free()
+    with pytest.raises(PortInUse, match=f"--registry-port {port} is wanted twice; choose another"):
+        choose(["kafka", "registry"], wanted={"kafka": port, "registry": port}, before={})
+
+
+def test_a_wanted_port_in_use_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"--kafka-port {port} is in use by another process; choose another"):
+            choose(["kafka"], wanted={"kafka": port}, before={"kafka": port})
+
+
+def test_the_broker_listens_on_this_machine_only_and_takes_the_largest_dead_letter(tmp_path: Path):
+    lines = broker.properties(tmp_path, 9092, 9093).splitlines()
+    values = dict(line.split("=", 1) for line in lines)
+    assert len(values) == len(lines)
+    addresses = [word for key in ("listeners", "advertised.listeners") for word in values[key].split(",")]
+    assert {word.rpartition(":")[0].partition("://")[2] for word in addresses} == {"127.0.0.1"}
+    assert values["log.dirs"] == str(tmp_path / "data")
+    assert values["auto.create.topics.enable"] == "false"
+    frame = 1 << 20
+    assert int(values["message.max.bytes"]) > 2 * frame
+    assert int(values["replica.fetch.max.bytes"]) >= int(values["message.max.bytes"])
+
+
+def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_stay(feed):
+    found = {topic.topic: topic for topic in broker._topics(feed(kafka={"partitions": 3, "retention": "2h"}))}
+    trades = found["market.crypto.trades.binance"]
+    assert (trades.num_partitions, trades.config["retention.ms"]) == (3, "7200000")
+    assert found["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
+    assert found["market.crypto.gaps.binance"].num_partitions == 1
+    assert set(found) == {trades.topic, "market.crypto.gaps.binance", "market.crypto.deadletter.binance"}
