@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(".demo"), help="emptied first, kept afterwards")
     parser.add_argument("--for", dest="duration", default="80s", help="how long trades are taken")
     parser.add_argument("--rate", type=float, default=60.0, help="trades a second of each simulated exchange")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="write the screen before the end to a file")
     arguments = parser.parse_args()
     try:
         return asyncio.run(_run(arguments))
@@ -58,6 +59,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     supervisor = Supervisor(layout, feeds, options, java_and_jars(), screen.tell)
     demo = Demo(supervisor, layout, screen, duration, live=arguments.live)
     emitted = await demo.run()
+    if arguments.picture:
+        screen.picture(arguments.picture)
     return report.conclude(layout, demo.last, emitted)
 
 

@@ -1,9 +1,11 @@
 """The demo's screen: one row a feed, the last events below. Plain lines where nobody watches."""
 
+import io
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -17,6 +19,7 @@ from k2.cli.running import console
 
 _EVENTS: Final = 8
 _PLAIN_EVERY: Final = 10.0
+_PICTURE_WIDTH: Final = 150
 
 
 class Screen:
@@ -59,9 +62,19 @@ class Screen:
             self._shown_at = time.monotonic()
             self._console.print(table(rows))
 
+    def picture(self, path: Path) -> None:
+        """Writes the screen as it is now as an SVG."""
+        drawn = Console(file=io.StringIO(), record=True, width=_PICTURE_WIDTH, force_terminal=True)
+        drawn.print(self._content())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save_svg(str(path), title="make demo")
+
     def _draw(self) -> None:
         assert self._live is not None
-        self._live.update(Group(table(self._rows), Text(), *self._events), refresh=True)
+        self._live.update(self._content(), refresh=True)
+
+    def _content(self) -> Group:
+        return Group(table(self._rows), Text(), *self._events)
 
 
 def table(rows: Sequence[FeedStatus]) -> Table:
