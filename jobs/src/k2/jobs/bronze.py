@@ -3,6 +3,8 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs import clock
+
 
 def stored(records: DataFrame) -> DataFrame:
     """Kafka's columns under Bronze's names, with the time at which the batch began."""
@@ -13,5 +15,5 @@ def stored(records: DataFrame) -> DataFrame:
         "partition",
         "offset",
         F.col("timestamp").alias("kafka_timestamp"),
-        F.current_timestamp().alias("bronze_timestamp"),
+        clock.now().alias("bronze_timestamp"),
     )

@@ -16,6 +16,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs import clock
 from k2.schemas.tables import TRADE_COLUMNS
 
 # REST and websocket may tell one trade's time with different precision; a second is far more than they differ by.
@@ -110,7 +111,7 @@ def unified(trades: DataFrame) -> DataFrame:
     return trades.select(
         *columns,
         F.to_json("vendor_data").alias("vendor_data"),
-        F.current_timestamp().alias("gold_ingestion_timestamp"),
+        clock.now().alias("gold_ingestion_timestamp"),
         F.to_date("timestamp").alias("exchange_date"),
         F.hour("timestamp").alias("exchange_hour"),
     )

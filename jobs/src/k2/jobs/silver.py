@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.avro.functions import from_avro
 
+from k2.jobs import clock
 from k2.schemas import avro, wire
 from k2.schemas.tables import TRADE_COLUMNS
 
@@ -59,7 +60,7 @@ def trades(rows: DataFrame) -> DataFrame:
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
-        F.current_timestamp().alias("validation_timestamp"),
+        clock.now().alias("validation_timestamp"),
     )
 
 
@@ -72,7 +73,7 @@ def dead_letters(rows: DataFrame, exchange: str) -> DataFrame:
         "schema_id",
         "error_category",
         "error_message",
-        F.current_timestamp().alias("dlq_timestamp"),
+        clock.now().alias("dlq_timestamp"),
     )
 
 
