@@ -1,10 +1,12 @@
 """Restarts: nothing is written twice, nothing is lost, and what cannot be trusted is refused."""
 
+import os
 import re
 import shutil
 
 import pytest
 from pyspark.errors import StreamingQueryException
+from pyspark.sql import SparkSession
 
 from k2.jobs import tables as spark_tables
 from k2.jobs.checkpoints import BrokenCheckpoint
@@ -111,3 +113,8 @@ def test_a_table_altered_by_hand_is_refused_with_the_difference(lake: Lake):
     told = str(refused.value)
     for part in ("side string is missing", "note string is not in the spec", "schema_id is bigint, not int"):
         assert part in told
+
+
+def test_processes_started_from_a_driver_do_not_inherit_its_jvm(spark: SparkSession):
+    assert spark.version
+    assert not [name for name in os.environ if name.startswith("PYSPARK_GATEWAY")]

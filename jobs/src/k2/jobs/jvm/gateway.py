@@ -14,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from pyspark import SparkContext
+
 from k2.jobs.jvm.jars import SPARK, classpath, spark_home
 from k2.jobs.jvm.java import Java
 
@@ -63,8 +65,17 @@ def start(java: Java, conf: Mapping[str, str], *, options: Sequence[str] = (), l
             start_new_session=True,  # ctrl-c is for us; Spark is stopped in order
         )
         port, secret = _connection(process, told)
-    os.environ[_PORT], os.environ[_SECRET] = str(port), secret
     _PROCESSES.append(process)
+    _connect(port, secret)
+
+
+def _connect(port: int, secret: str) -> None:
+    """Has pyspark connect, and leaves nothing of it in the environment: a process started from here has its own JVM."""
+    os.environ[_PORT], os.environ[_SECRET] = str(port), secret
+    try:
+        SparkContext._ensure_initialized()  # noqa: SLF001 - the public way makes a context, too early for its settings
+    finally:
+        del os.environ[_PORT], os.environ[_SECRET]
 
 
 _PROCESSES: list[subprocess.Popen[bytes]] = []  # kept, so that their pipes stay open

@@ -1,0 +1,43 @@
+"""Logs go to standard error as it is at the moment, and never end the process that writes them."""
+
+import errno
+import io
+import json
+import sys
+
+import pytest
+import structlog
+
+from k2.schemas import logs
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def log():
+    logs.configure("json", "info")
+    yield logs.get("part")
+    structlog.reset_defaults()
+
+
+def test_a_replaced_standard_error_is_followed(log, monkeypatch: pytest.MonkeyPatch):
+    for number in range(2):
+        found = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", found)
+        log.info("said", number=number)
+        told = json.loads(found.getvalue())
+        assert (told["component"], told["event"], told["number"]) == ("part", "said", number)
+
+
+def test_a_full_disk_ends_the_line_and_not_the_process(log, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", Full())
+    log.error("lost")
+    found = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", found)
+    log.error("kept")
+    assert [json.loads(line)["event"] for line in found.getvalue().splitlines()] == ["kept"]
