@@ -157,7 +157,8 @@ class Publisher:
                 continue
             self._sending.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sending.wait(), _IDLE_POLL)
+                async with asyncio.timeout(_IDLE_POLL):  # Python 3.11's `wait_for` can swallow a cancellation
+                    await self._sending.wait()
 
     async def close(self, timeout: float) -> int:
         """Flushes for at most `timeout` seconds; returns how many records were never acknowledged."""

@@ -85,7 +85,8 @@ class Supervisor:
             if changed:
                 self._save()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), min(_WATCH_EVERY, max(0.0, deadline - time.monotonic())))
+                async with asyncio.timeout(min(_WATCH_EVERY, max(0.0, deadline - time.monotonic()))):
+                    await stop.wait()
 
     async def stop(self) -> int:
         """Sockets close, buffers flush, layers catch up, the broker goes last. Returns 1 if a part did not end well."""
