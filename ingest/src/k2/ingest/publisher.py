@@ -246,5 +246,5 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 2000,
         "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.resume` finds a symbol's partition by it
         "error_cb": on_error,
-        "log_level": 3,
+        "log_level": 2,  # `error_cb` tells the rest, as JSON
     }
