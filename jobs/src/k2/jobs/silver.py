@@ -4,9 +4,9 @@ DataFrames in, DataFrames out, native functions only. What a row becomes depends
 registered schemas: neither the clock nor the batch has a say, so a rebuild gives the same rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Final
 
@@ -34,22 +34,47 @@ class Rule:
     message: Column
 
 
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """The columns that judge a row, built once: each is hundreds of calls into the JVM."""
+
+    schema_id: Column
+    trade: Column
+    broken: Column
+    category: Column
+    message: Column
+
+
 def judged(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> DataFrame:
     """Bronze rows with their trade's columns, `schema_id`, and `error_category` (null for a valid trade).
 
     `schemas` are the registered writer schemas by id; `exchange` is the label that trades of these topics carry.
     """
-    headed = bronze.select("*", _schema_id(schemas).alias("schema_id"))
+    judge = _judge(tuple(schemas.items()), exchange)
+    headed = bronze.select("*", judge.schema_id.alias("schema_id"))
     # A generator of one: the optimiser must not copy the decoding into each of the rules that look at its result.
-    decoded = headed.select("*", F.explode(F.array(_decoded(schemas))).alias("trade"))
-    return decoded.select(
-        *(F.col(f"trade.{name}").alias(name) for name in TRADE_COLUMNS),
+    decoded = headed.select("*", F.explode(F.array(judge.trade)).alias("trade"))
+    return decoded.select("*", judge.broken.alias("broken")).select(
+        *(f"trade.{name}" for name in TRADE_COLUMNS),
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
         "value",
-        _first(rules(schemas, exchange), lambda rule: F.lit(rule.category)).alias("error_category"),
-        _first(rules(schemas, exchange), lambda rule: rule.message).alias("error_message"),
+        judge.category.alias("error_category"),
+        judge.message.alias("error_message"),
+    )
+
+
+@lru_cache(maxsize=16)
+def _judge(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Judge:
+    known = dict(schemas)
+    found = rules(known, exchange)
+    return _Judge(
+        _schema_id(known),
+        _decoded(known),
+        broken=_first((rule.broken, F.lit(number)) for number, rule in enumerate(found)),
+        category=_first((F.col("broken") == number, F.lit(rule.category)) for number, rule in enumerate(found)),
+        message=_first((F.col("broken") == number, rule.message) for number, rule in enumerate(found)),
     )
 
 
@@ -130,11 +155,12 @@ def rules(schemas: Mapping[int, str], exchange: str) -> tuple[Rule, ...]:
     )
 
 
-def _first(found: tuple[Rule, ...], told: Callable[[Rule], Column]) -> Column:
-    """What is told of the first broken rule; null if none is. A rule that cannot be judged is not broken."""
-    chain = F.when(found[0].broken, told(found[0]))
-    for rule in found[1:]:
-        chain = chain.when(rule.broken, told(rule))
+def _first(cases: Iterable[tuple[Column, Column]]) -> Column:
+    """The value of the first case that holds; null if none does. A case that cannot be judged does not hold."""
+    (condition, value), *others = cases
+    chain = F.when(condition, value)
+    for condition, value in others:
+        chain = chain.when(condition, value)
     return chain
 
 

@@ -25,6 +25,8 @@ _PROPERTIES: Final = {
     "write.distribution-mode": "none",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
+    # A plan reads every manifest; each small commit adds one, and Iceberg would let a hundred of them gather.
+    "commit.manifest.min-count-to-merge": "20",
     # Writers, the compactor and the auditor meet on the same table; each retry rebases on the winner.
     "commit.retry.num-retries": "20",
     "commit.retry.min-wait-ms": "50",
