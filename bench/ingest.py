@@ -264,7 +264,7 @@ def _judge(section: Section) -> None:
             f"{number(p99)} ms",
             p99 < 10,
             f"half of the trades took {number(p50)} ms or less; the slowest hundredth is {p99 / p50:.1f} times that, "
-            f"and up to 5 ms are the time that the producer collects records for one request",
+            f"and up to 1 ms is the time that the producer collects records for one request",
         ),
     ]
     if rivals_busy < 90:

@@ -238,7 +238,7 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "compression.type": "zstd",
         # Records wait for Kafka as long as it takes: the circuit stops the socket, no clock drops a trade.
         "message.timeout.ms": 0,
-        "linger.ms": 5,
+        "linger.ms": 1,
         "batch.num.messages": 10_000,
         "queue.buffering.max.messages": CAPACITY + CAPACITY // 2,
         "queue.buffering.max.kbytes": 256 << 10,
