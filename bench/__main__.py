@@ -1,4 +1,4 @@
-"""`python -m bench [a b c d e] [--rounds N] [--quick] [--output FILE]`: measures, prints, writes docs/benchmarks.md.
+"""`python -m bench [a b c d e] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
 
 Exit 0 if every part could be measured, whether or not its goals were reached; 1 if one could not.
 """
@@ -39,6 +39,8 @@ def main() -> int:
     if output is not None:
         report.write(output, sections, quick=words.quick)
         print(f"written to {output}")
+        if not (words.output or words.parts or words.quick):
+            report.write_readme(ROOT / "README.md", sections)
     return 1 if any(section.failed for section in sections) else 0
 
 

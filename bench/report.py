@@ -11,6 +11,8 @@ import psutil
 
 from bench.figures import Section, number
 
+_BEGIN: Final = "<!-- figures: make bench writes them -->"
+_END: Final = "<!-- end of figures -->"
 _PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
 
 
@@ -55,6 +57,16 @@ def write(path: Path, sections: Sequence[Section], *, quick: bool) -> None:
     path.write_text("\n".join(_page(sections, quick=quick)) + "\n", "utf-8")
 
 
+def write_readme(path: Path, sections: Sequence[Section]) -> None:
+    """The goals and what was found, between the two marks of the README."""
+    before, _, rest = path.read_text("utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    facts = dict(machine())
+    where = f"Measured on {facts['processor']}, {facts['memory']}, Python {facts['Python']}, Java {facts['Java']}."
+    lines = [_BEGIN, *_goal_table(sections), "", where, _END]
+    path.write_text(before + "\n".join(lines) + after, "utf-8")
+
+
 def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
     yield from (
         "# Benchmarks",
@@ -74,12 +86,7 @@ def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
 
 
 def _goals(sections: Sequence[Section]) -> Iterator[str]:
-    yield from ("## Goals", "", "| | goal | found | reached |", "|---|---|---|---|")
-    for section in sections:
-        if section.failed:
-            yield f"| {section.letter} | {section.title} | not measured | no |"
-        for goal in section.goals:
-            yield f"| {section.letter} | {goal.wanted} | {goal.found} | {'yes' if goal.reached else '**no**'} |"
+    yield from ("## Goals", "", *_goal_table(sections))
     missed = [(section, goal) for section in sections for goal in section.goals if not goal.reached]
     if missed:
         yield from ("", "What falls short, and why:", "")
@@ -87,6 +94,17 @@ def _goals(sections: Sequence[Section]) -> Iterator[str]:
             f"- **{goal.wanted}** ({section.letter}): {goal.found}. {_sentence(goal.why)}" for section, goal in missed
         )
     yield ""
+
+
+def _goal_table(sections: Sequence[Section]) -> Iterator[str]:
+    yield from ("| | goal | found | reached |", "|---|---|---|---|")
+    for section in sections:
+        name = section.title
+        if section.failed:
+            yield f"| {name} | | not measured | no |"
+        for goal in section.goals:
+            yield f"| {name} | {goal.wanted} | {goal.found} | {'yes' if goal.reached else '**no**'} |"
+            name = ""
 
 
 def _section(section: Section) -> Iterator[str]:
