@@ -7,11 +7,12 @@ entry here, its symbol in the Avro enum, and its adapter.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 _CONCATENATED = r"[A-Z0-9]{5,20}"
-_RENAMED = {"XBT": "BTC", "XDG": "DOGE"}  # Kraken's own names for what everybody else calls BTC and DOGE
+RENAMED: Final = {"XBT": "BTC", "XDG": "DOGE"}  # Kraken's own names for what everybody else calls BTC and DOGE
 # Longest first, so that BTCFDUSD is FDUSD's, not USD's.
-_QUOTES = (
+QUOTES: Final = (
     "FDUSD USD1 USDT USDC TUSD BUSD USDP USDE USDR BIDR IDRT BVND DOGE EURI "
     "BTC ETH BNB SOL XRP TRX DOT DAI VAI PAX EUR GBP USD TRY BRL AUD RUB UAH NGN ZAR PLN RON ARS MXN CZK COP JPY IDR"
 ).split()
@@ -62,15 +63,15 @@ class ExchangeFacts:
             base, quote = native.split(self.separator)
         else:
             base, quote = _split_by_quote(native)
-        base, quote = _RENAMED.get(base, base), _RENAMED.get(quote, quote)
+        base, quote = RENAMED.get(base, base), RENAMED.get(quote, quote)
         return Pair(native, base + quote, base, quote)
 
 
 def _split_by_quote(native: str) -> tuple[str, str]:
-    for quote in _QUOTES:
+    for quote in QUOTES:
         if native.endswith(quote) and native != quote:
             return native.removesuffix(quote), quote
-    raise UnknownPair(f"a symbol ends in a quote currency K2 knows: {', '.join(_QUOTES)}")
+    raise UnknownPair(f"a symbol ends in a quote currency K2 knows: {', '.join(QUOTES)}")
 
 
 EXCHANGES: dict[str, ExchangeFacts] = {

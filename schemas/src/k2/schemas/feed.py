@@ -6,10 +6,19 @@ found and what is allowed.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from k2.schemas import topics
@@ -27,16 +36,26 @@ _QUANTITY = r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 
-def _duration(low: str, high: str) -> AfterValidator:
+@dataclass(frozen=True)
+class _Check(AfterValidator):
+    """A check in Python, and the note in the model's JSON schema from which the CRD makes its own."""
+
+    note: tuple[str, ...] = ()
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {self.note[0]: self.note[1:]}
+
+
+def _duration(low: str, high: str) -> _Check:
     def check(value: str) -> str:
         if not seconds(low) <= seconds(value) <= seconds(high):
             raise ValueError(f"must be between {low} and {high}")
         return value
 
-    return AfterValidator(check)
+    return _Check(check, ("x-k2-duration", low, high))
 
 
-def _url(*schemes: str, optional: bool = False) -> AfterValidator:
+def _url(*schemes: str, optional: bool = False) -> _Check:
     def check(value: str) -> str:
         if optional and not value:
             return value
@@ -47,7 +66,7 @@ def _url(*schemes: str, optional: bool = False) -> AfterValidator:
             raise ValueError("must not hold a user name or password; these exchanges' public data needs none")
         return value.rstrip("/")
 
-    return AfterValidator(check)
+    return _Check(check, ("x-k2-url", *schemes))
 
 
 Trigger = Annotated[str, _duration("100ms", "1h")]
