@@ -116,7 +116,7 @@ class Running:
         files = [word for path in self.feeds for word in ("-f", str(path))]
         command = [sys.executable, "-m", "k2.cli.main", "up", *files, "--data", str(self.root), *self.words]
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "up.log").open("a") as log:
+        with self.root.with_suffix(".log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
         eventually("k2 up runs", lambda: self._status().get("running") or self.process.poll() is not None)
         assert self.process.poll() is None, self.said()
@@ -129,7 +129,7 @@ class Running:
 
     def said(self) -> str:
         """Everything that `k2 up` told its user."""
-        return (self.root / "up.log").read_text()
+        return self.root.with_suffix(".log").read_text()
 
     def _status(self) -> dict[str, Any]:
         done = k2("status", "--json", "--data", str(self.root))

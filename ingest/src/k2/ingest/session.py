@@ -178,7 +178,7 @@ class Session:
             except _FAILURES as error:
                 endpoint = self._endpoints[(self._turn - 1) % len(self._endpoints)]
                 self._stats.errors["connect"] += 1
-                await self._pause(f"{endpoint}: {error!r}")
+                await self._pause(f"{endpoint}: {str(error) or type(error).__name__}")
 
     async def _pause(self, why: str) -> None:
         """Waits before the next attempt; raises `GaveUp` after the last."""
