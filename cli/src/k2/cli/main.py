@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2.cli import auditing, machine, queries, running
+from k2.cli import auditing, crds, machine, queries, running
 from k2.cli.exits import outlive_pipes
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ def simulate(context: typer.Context) -> None:
 running.register(app)
 queries.register(app)
 auditing.register(app)
+crds.register(app)
 app.command("doctor")(machine.doctor)
 
 

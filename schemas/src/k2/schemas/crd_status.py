@@ -1,0 +1,111 @@
+"""The status of an ExchangeFeed as the API server stores it, and the columns that `kubectl get` shows."""
+
+from typing import Any, Final
+
+PHASES: Final = ("Pending", "Progressing", "Running", "Degraded", "Suspended", "Failed", "Deleting")
+CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
+
+
+def _text(description: str, limit: int = 63, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, "maxLength": limit, **more}
+
+
+def _count(description: str) -> dict[str, Any]:
+    return {"type": "integer", "format": "int64", "minimum": 0, "description": description}
+
+
+def _time(description: str) -> dict[str, Any]:
+    return {"type": "string", "format": "date-time", "description": description}
+
+
+def _object(description: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "description": description, "properties": properties}
+
+
+def _condition() -> dict[str, Any]:
+    """metav1.Condition, with its own limits."""
+    word = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+    return {
+        **_object(
+            "One aspect of the feed.",
+            type=_text(
+                f"{', '.join(CONDITIONS)}.",
+                316,
+                pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+                r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+            ),
+            status={"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            observedGeneration=_count("The generation of the object from which this was judged."),
+            lastTransitionTime=_time("When the status last changed."),
+            reason=_text("Why, in one word for programs.", 1024, minLength=1, pattern=word),
+            message=_text("Why, in a sentence for people.", 32768),
+        ),
+        "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+    }
+
+
+def _layer(name: str) -> dict[str, Any]:
+    return _object(
+        f"The {name} layer.",
+        application=_text("The SparkApplication that runs it.", 253),
+        state=_text("The application's state, as Spark's operator tells it."),
+        lastCommitTime=_time("When it last committed to its table."),
+        freshness=_text("The age of the newest row, such as 9s."),
+        rows=_count("Rows written."),
+    )
+
+
+def status() -> dict[str, Any]:
+    """The schema of `status`."""
+    return _object(
+        "What the operator observes.",
+        observedGeneration=_count("The generation of the object that all of this is about."),
+        phase={"type": "string", "enum": list(PHASES), "description": "All of it in one word."},
+        message=_text("What is wrong or awaited, in a sentence.", 32768),
+        symbols=_count("How many symbols the feed has."),
+        conditions={
+            "type": "array",
+            "description": "The feed's aspects, each once.",
+            "maxItems": 32,
+            "items": _condition(),
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+        ingest=_object(
+            "The connections to the exchange.",
+            connected=_count("Connections that are up."),
+            desired=_count("Connections that should be up."),
+            messagesPerSecond=_count("Trades that arrive a second."),
+            lastMessageTime=_time("When the last trade arrived."),
+            reconnects=_count("Connections that were made anew."),
+            openGaps=_count("Gaps that are not repaired."),
+            repairedGaps=_count("Gaps that were repaired."),
+        ),
+        layers=_object(
+            "The tables' writers.",
+            bronze=_layer("Bronze"),
+            silver=_layer("Silver"),
+            gold=_layer("Gold"),
+            deadLetters=_count("Records that cannot be trusted, kept with their reason."),
+        ),
+    )
+
+
+def _column(name: str, path: str, kind: str = "string", *, wide: bool = False) -> dict[str, Any]:
+    return {"name": name, "type": kind, "jsonPath": path, **({"priority": 1} if wide else {})}
+
+
+def columns() -> list[dict[str, Any]]:
+    """EXCHANGE SYMBOLS PHASE RATE FRESHNESS GAPS AGE, and with `-o wide` TOPOLOGY, DEAD LETTERS and MESSAGE."""
+    return [
+        _column("Exchange", ".spec.exchange"),
+        _column("Symbols", ".status.symbols", "integer"),
+        _column("Phase", ".status.phase"),
+        _column("Rate", ".status.ingest.messagesPerSecond", "integer"),
+        _column("Freshness", ".status.layers.gold.freshness"),
+        _column("Gaps", ".status.ingest.openGaps", "integer"),
+        _column("Age", ".metadata.creationTimestamp", "date"),
+        _column("Topology", ".spec.layers.topology", wide=True),
+        _column("Dead Letters", ".status.layers.deadLetters", "integer", wide=True),
+        _column("Message", ".status.message", wide=True),
+    ]

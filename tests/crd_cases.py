@@ -1,0 +1,227 @@
+"""ExchangeFeeds that the API server takes or refuses, each with a part of the sentence it refuses with."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+_DURATION = "write a whole number and ms, s, m, h or d, such as 10s"
+_QUANTITY = "must be a quantity such as 500m, 2 or 2Gi"
+_WEBSOCKET = "must be a URL that begins with ws:// or wss:// and holds no user name or password"
+_HTTP = "must be a URL that begins with http:// or https:// and holds no user name or password"
+_NAME = "metadata.name must be lower-case letters, digits and '-'"
+_TEN = "retention must be at least 10 times the trigger; lengthen retention or shorten trigger"
+_TWICE = "XBT is BTC and XDG is DOGE; remove one of the two names from spec.symbols"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One object. `refused`: None where it is accepted. `by_model`: whether the model says the same."""
+
+    name: str
+    object: dict[str, Any]
+    refused: str | None = None
+    by_model: bool = True
+
+
+@dataclass(frozen=True)
+class Update:
+    """One object in place of another."""
+
+    name: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    refused: str | None = None
+
+
+def feed(name: str = "one", **spec: Any) -> dict[str, Any]:
+    """A valid feed with parts of its spec replaced; None leaves a part out."""
+    whole = {"exchange": "binance", "symbols": ["BTCUSDT"]} | spec
+    return {
+        "apiVersion": "k2.marketdata.io/v1alpha1",
+        "kind": "ExchangeFeed",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {part: deepcopy(value) for part, value in whole.items() if value is not None},
+    }
+
+
+def _named() -> list[Case]:
+    good = ["a", "0", "a" * 40, "binance-spot-2"]
+    bad = {"a.b": _NAME}
+    return [
+        *(Case(f"name {name}", feed(name)) for name in good),
+        *(Case(f"name {name}", feed(name), why) for name, why in bad.items()),
+        Case("name of 41", feed("a" * 41), "metadata.name must have at most 40 characters"),
+    ]
+
+
+def _symbols() -> list[Case]:
+    def bad(name: str, why: str, exchange: str, *symbols: str, by_model: bool = True) -> Case:
+        return Case(f"symbols {name}", feed(exchange=exchange, symbols=list(symbols)), why, by_model)
+
+    good = {
+        "binance": ["BTCUSDT", "1000SATSUSDT", "BTCFDUSD", "USDCUSDT"],
+        "kraken": ["BTC/USD", "XBT/EUR", "XDG/XBT", "ETH/BTC"],
+        "coinbase": ["BTC-USD", "00-USD"],
+        "bybit": ["BTCUSDT", "ETHBTC"],
+        "okx": ["BTC-USDT", "ETH-BTC"],
+    }
+    return [
+        *(Case(f"symbols of {name}", feed(exchange=name, symbols=symbols)) for name, symbols in good.items()),
+        Case("symbols, a thousand", feed(symbols=[f"A{number:05}USDT" for number in range(1000)])),
+        Case(
+            "symbols of kraken, a thousand",
+            feed(exchange="kraken", symbols=["XBT/USD", *(f"A{number:014}/USD" for number in range(999))]),
+        ),
+        bad("of kraken at binance", "binance spells symbols like BTCUSDT", "binance", "BTC/USD"),
+        bad("in lower case", "correct btcusdt", "binance", "ETHUSDT", "btcusdt"),
+        bad("with a newline", "binance spells symbols like BTCUSDT", "binance", "BTCUSDT\n"),
+        bad("in full width", "binance spells symbols like BTCUSDT", "binance", "ＢＴＣＵＳＤＴ"),  # noqa: RUF001
+        bad("empty", "binance spells symbols like BTCUSDT", "binance", ""),
+        bad("of a path", "kraken spells symbols like BTC/USD", "kraken", "../.."),
+        bad("of binance at kraken", "correct BTCUSD", "kraken", "BTCUSD"),
+        bad("with two separators", "okx spells symbols like BTC-USDT", "okx", "BTC-USD-SWAP"),
+        bad("of kraken at coinbase", "coinbase spells symbols like BTC-USD", "coinbase", "BTC/USD"),
+        bad("of okx at bybit", "bybit spells symbols like BTCUSDT", "bybit", "BTC-USDT"),
+        bad("without a known quote", "a symbol ends in a quote currency K2 knows", "binance", "BTCXYZ"),
+        bad("that are a quote", "correct FDUSDX", "bybit", "FDUSDX"),
+        bad("too long", "may not be more than 31 bytes", "binance", "A" * 32),
+        bad("twice", 'Duplicate value: "BTCUSDT"', "binance", "BTCUSDT", "ETHUSDT", "BTCUSDT"),
+        bad("by two names", _TWICE, "kraken", "BTC/USD", "XBT/USD"),
+        bad("by two names of a quote", _TWICE, "kraken", "ETH/XBT", "ETH/BTC"),
+        bad("by two names of both", _TWICE, "kraken", "XDG/XBT", "DOGE/BTC"),
+        bad("by two names, crosswise", _TWICE, "kraken", "XDG/BTC", "DOGE/XBT"),
+        Case("symbols, none", feed(symbols=[]), "should have at least 1 items"),
+        Case("symbols, left out", feed(symbols=None), "spec.symbols: Required value"),
+        Case("symbols, too many", feed(symbols=[f"A{number:05}USDT" for number in range(1001)]), "1000 items"),
+    ]
+
+
+def _durations() -> list[Case]:
+    """Each kind of duration, within, at and beyond its bounds."""
+    places = {
+        "trigger": ("100ms", "1h", lambda value: {"layers": {"gold": {"trigger": value}}}),
+        "retention": ("1m", "3650d", lambda value: {"kafka": {"retention": value}}),
+        "maxGap": ("1m", "3650d", lambda value: {"ingest": {"backfill": {"maxGap": value}}}),
+    }
+    good = {
+        "trigger": ["100ms", "999ms", "1s", "60m", "3600s", "3600000ms", "1h"],
+        "retention": ["60s", "1m", "7d", "168h", "87600h", "3650d", "60000ms"],
+        "maxGap": ["1m", "3650d"],
+    }
+    out = {
+        "trigger": ["99ms", "2h", "61m", "3601s", "1d", "999999999d"],
+        "retention": ["59s", "59999ms", "3651d", "87601h", "999999999d"],
+        "maxGap": ["59s", "3651d"],
+    }
+    malformed = ["", "0s", "-1s", "1", "1.5s", "1w", "1 s", "s", "1s\n", "01s", "1S", "ten", "1h30m", "1000000000s"]
+    found = []
+    for place, (low, high, spec) in places.items():
+        found += [Case(f"{place} {value}", feed(**spec(value))) for value in good[place]]
+        why = f"must be between {low} and {high}; {_DURATION}"
+        found += [Case(f"{place} {value}", feed(**spec(value)), why) for value in out[place]]
+        found += [Case(f"{place} {value!r}", feed(**spec(value)), _DURATION) for value in malformed]
+        found.append(Case(f"{place} too long", feed(**spec("1" * 12)), "may not be more than 11 bytes"))
+    return found
+
+
+def _retention() -> list[Case]:
+    def layer(name: str, trigger: str, retention: str) -> dict[str, Any]:
+        return feed(layers={name: {"trigger": trigger, "retention": retention}})
+
+    return [
+        Case("bronze kept ten triggers", layer("bronze", "1h", "10h")),
+        Case("silver kept ten triggers, in other units", layer("silver", "60000ms", "10m")),
+        Case("bronze kept nine triggers", layer("bronze", "1h", "9h"), _TEN),
+        Case("silver kept just too short", layer("silver", "6001ms", "1m"), _TEN),
+        Case("silver's trigger alone", feed(layers={"silver": {"trigger": "1h"}})),
+        Case("bronze's retention alone", feed(layers={"bronze": {"retention": "1m"}}), _TEN),
+        Case(
+            "gold keeps for ever",
+            feed(layers={"gold": {"retention": "7d"}}),
+            'unknown field "spec.layers.gold.retention"',
+        ),
+    ]
+
+
+def _quantities() -> list[Case]:
+    def amount(value: str) -> dict[str, Any]:
+        return feed(layers={"bronze": {"resources": {"limits": {"memory": value}, "requests": {"cpu": value}}}})
+
+    good = ["1", "0", "500m", "0.5", "2Gi", "128Mi", "1" * 12]
+    bad = ["", "-1", "1Tib", "one", "1e3", "1 Gi", "Gi", "1Gi\n", ".5", "1" * 13]
+    return [
+        *(Case(f"quantity {value!r}", amount(value)) for value in good),
+        *(Case(f"quantity {value!r}", amount(value), _QUANTITY) for value in bad),
+    ]
+
+
+def _urls() -> list[Case]:
+    def websocket(value: str) -> dict[str, Any]:
+        return feed(ingest={"endpoints": ["wss://first.example", value]})
+
+    def rest(value: str) -> dict[str, Any]:
+        return feed(ingest={"restEndpoint": value})
+
+    rests = ["", "http://127.0.0.1:1", "https://api.example/v3?x=1"]
+    sockets = ["ws://h", "wss://stream.example:9443", "wss://h:65535/a/b?c=d#v1", "ws://[::1]:80/", "wss://h/@x"]
+    hosts = ["", "h", "//h", "wss://", "ftp://h", "wss://bob:secret@h", "wss://bob@h", "wss://h:0", "wss://h:65536"]
+    return [
+        *(Case(f"endpoint {value}", websocket(value)) for value in sockets),
+        *(Case(f"rest {value!r}", rest(value)) for value in rests),
+        *(Case(f"endpoint {value!r}", websocket(value), _WEBSOCKET) for value in [*hosts, "https://h", "wss://[::1"]),
+        *(Case(f"rest {value!r}", rest(value), _HTTP) for value in ["h", "http://", "wss://h", "http://bob:x@h"]),
+        Case("endpoint with a space", websocket("wss://h/a b"), _WEBSOCKET, by_model=False),
+        Case("endpoints, too many", feed(ingest={"endpoints": ["wss://h"] * 9}), "must have at most 8 items"),
+        Case("endpoint too long", websocket("wss://" + "h" * 2043), "may not be more than 2048 bytes", by_model=False),
+    ]
+
+
+def _others() -> list[Case]:
+    def refused(name: str, why: str, **spec: Any) -> Case:
+        return Case(name, feed(**spec), why)
+
+    return [
+        Case("the smallest", feed()),
+        Case("all defaults asked for", feed(ingest={}, kafka={}, layers={"bronze": {}, "silver": {}, "gold": {}})),
+        Case(
+            "scheduling",
+            feed(
+                ingest={
+                    "nodeSelector": {"disk": "ssd"},
+                    "tolerations": [{"key": "k2", "operator": "Exists", "tolerationSeconds": 9}],
+                    "affinity": {"nodeAffinity": {"x": [{"y": 1}]}},
+                    "priorityClassName": "high",
+                }
+            ),
+        ),
+        Case("topic", feed(kafka={"topic": "My.topic_1-x"})),
+        Case("one Spark application", feed(layers={"topology": "Combined", "gold": {"executors": 0}})),
+        refused("exchange ftx", 'Unsupported value: "ftx"', exchange="ftx", symbols=["BTCUSDT"]),
+        refused("exchange left out", "spec.exchange: Required value", exchange=None),
+        refused("topology", 'Unsupported value: "One"', layers={"topology": "One"}),
+        refused("deletionPolicy", 'Unsupported value: "Drop"', deletionPolicy="Drop"),
+        refused("a misspelt field", 'unknown field "spec.symbls"', symbls=[]),
+        refused("a misspelt inner field", 'unknown field "spec.ingest.shard"', ingest={"shard": 2}),
+        refused("a topic with a space", "must be letters, digits, '.', '_' and '-'", kafka={"topic": "a b"}),
+        refused("a topic of 201", "may not be more than 200 bytes", kafka={"topic": "a" * 201}),
+        refused("no shards", "greater than or equal to 1", ingest={"shards": 0}),
+        refused("65 shards", "less than or equal to 64", ingest={"shards": 65}),
+        refused("redundancy 3", "less than or equal to 2", ingest={"redundancy": 3}),
+        refused("partitions -1", "greater than or equal to 0", kafka={"partitions": -1}),
+        refused("partitions 1001", "less than or equal to 1000", kafka={"partitions": 1001}),
+        refused("executors 33", "less than or equal to 32", layers={"silver": {"executors": 33}}),
+        refused("suspend in words", 'must be of type boolean: "string"', suspend="maybe"),
+        refused("ingest as a list", 'must be of type object: "array"', ingest=[]),
+    ]
+
+
+CASES = [*_named(), *_symbols(), *_durations(), *_retention(), *_quantities(), *_urls(), *_others()]
+
+_IMMUTABLE = "exchange is immutable; create another ExchangeFeed"
+UPDATES = [
+    Update("nothing", feed(), feed()),
+    Update("symbols", feed(), feed(symbols=["ETHUSDT"])),
+    Update("suspend", feed(), feed(suspend=True)),
+    Update("exchange", feed(), feed(exchange="bybit"), _IMMUTABLE),
+    Update("a worse trigger", feed(), feed(layers={"gold": {"trigger": "1ms"}}), _DURATION),
+]
