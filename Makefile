@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-PACKAGES := schemas/src ingest/src jobs/src query/src cli/src
+PACKAGES := schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
 
 ##@ Run
@@ -27,13 +27,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m k2.cli.machine
 	touch $@
 
-check: setup ## Format, lint, types, import directions, YAML, docs links
+check: setup ## Format, lint, types, import directions, YAML, docs links, the CRD
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/yamllint --strict manifests mkdocs.yml
 	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/k2 crd | diff manifests/crds/exchangefeeds.yaml -  # differs: k2 crd > manifests/crds/exchangefeeds.yaml
 	for feed in manifests/samples/*.yaml; do $(BIN)/k2 validate $$feed || exit; done
 
 format: setup ## Format and mend what can be mended

@@ -1,0 +1,49 @@
+"""The feed as its pods read it, and hashes of the parts of it that each pod depends on."""
+
+from typing import Any, Final
+
+import yaml
+from pydantic.main import IncEx
+
+from k2.operator.digest import digest
+from k2.operator.manifests import COMBINED, LAYERS, Manifest, config_name, metadata
+from k2.schemas.feed import ExchangeFeed
+
+# What is said to Kubernetes and not to the pods. `suspend` is in it: whoever runs is not suspended.
+_NOT_FOR_PODS: Final[IncEx] = {
+    "suspend": True,
+    "deletion_policy": True,
+    "ingest": {"resources", "node_selector", "tolerations", "affinity", "priority_class_name"},
+    "layers": {layer: {"resources", "executors"} for layer in LAYERS},
+}
+
+
+def config_map(feed: ExchangeFeed) -> Manifest:
+    """The ConfigMap with the feed's file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(feed, config_name(feed), "config"),
+        "data": {"feed.yaml": yaml.safe_dump(_document(feed), sort_keys=True, width=120)},
+    }
+
+
+def shard_hash(feed: ExchangeFeed, shard: int) -> str:
+    """A hash of what one shard does: its own symbols, and how they are read and published."""
+    spec = _document(feed)["spec"]
+    ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "redundancy"}}
+    symbols = sorted(pair.native for pair in feed.shard(shard))
+    return digest([feed.name, spec["exchange"], feed.topic, ingest, symbols])
+
+
+def layer_hash(feed: ExchangeFeed, layer: str) -> str:
+    """A hash of what one layer does. Gold's driver also deletes what Bronze and Silver need keep no longer."""
+    layers = feed.spec.layers
+    triggers = {name: getattr(layers, name).trigger for name in LAYERS if layer in {name, COMBINED}}
+    kept = () if layer in {"bronze", "silver"} else (layers.bronze.retention, layers.silver.retention)
+    return digest([feed.name, feed.spec.exchange, feed.topic, triggers, kept])
+
+
+def _document(feed: ExchangeFeed) -> dict[str, Any]:
+    found = feed.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"spec": _NOT_FOR_PODS})
+    return dict(found)

@@ -1,0 +1,142 @@
+"""One Deployment for each shard and replica of a feed. Each holds one connection to the exchange."""
+
+from typing import Any, Final
+
+from k2.operator.desired.config import shard_hash
+from k2.operator.desired.pods import FEED_FILE, container_security, feed_volume, plain, pod_security, writable
+from k2.operator.manifests import (
+    CONFIG_HASH,
+    INGEST,
+    METRICS,
+    REPLICA,
+    SHARD,
+    STATUS_PORT,
+    Manifest,
+    config_name,
+    ingest_name,
+    labels,
+    selector,
+)
+from k2.operator.settings import Settings
+from k2.schemas.feed import ExchangeFeed, Resources
+
+_GRACE: Final = 20  # seconds for the flush; half of it again to settle what was read
+_TERMINATION: Final = 45  # more than both
+
+
+def ingest_deployments(feed: ExchangeFeed, settings: Settings) -> tuple[Manifest, ...]:
+    """The Deployments of a feed; a shard that no symbol falls into has none."""
+    spec = feed.spec.ingest
+    return tuple(
+        ingest_deployment(feed, settings, shard, replica)
+        for shard in range(spec.shards)
+        if feed.shard(shard)
+        for replica in range(spec.redundancy)
+    )
+
+
+def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
+    """One connection's Deployment. One pod, never two at once: both would publish every trade."""
+    mine = {SHARD: str(shard), REPLICA: str(replica)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": ingest_name(feed, shard, replica),
+            "namespace": feed.metadata.namespace,
+            "labels": labels(feed, INGEST) | mine,
+        },
+        "spec": {
+            "replicas": 0 if feed.spec.suspend else 1,
+            "revisionHistoryLimit": 2,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": selector(feed, INGEST) | mine},
+            "template": {
+                "metadata": {
+                    "labels": labels(feed, INGEST) | mine,
+                    "annotations": {CONFIG_HASH: shard_hash(feed, shard)},
+                },
+                "spec": _pod(feed, settings, shard, replica),
+            },
+        },
+    }
+
+
+def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
+    volume, mount = feed_volume(config_name(feed))
+    scratch, scratch_mount = writable("tmp", "/tmp")  # noqa: S108 - the pod's own
+    pod: dict[str, Any] = {
+        "serviceAccountName": settings.ingest_service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service named k2-registry would set K2_REGISTRY_...
+        "securityContext": pod_security(settings.ingest_user),
+        "terminationGracePeriodSeconds": _TERMINATION,
+        "topologySpreadConstraints": [_apart(feed, shard)],
+        "volumes": [volume, scratch],
+        "containers": [_container(feed, settings, shard, replica, [mount, scratch_mount])],
+    }
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return pod | _placement(feed)
+
+
+def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int, mounts: list[Manifest]) -> Manifest:
+    words = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica)]
+    return {
+        "name": INGEST,
+        "image": settings.ingest_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["python", "-m", "k2.ingest"],
+        "args": [*words, "--host", "0.0.0.0", "--port", str(STATUS_PORT), "--grace", str(_GRACE)],  # noqa: S104
+        "env": [
+            plain("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
+            plain("K2_REGISTRY_URL", settings.registry_url),
+            plain("K2_LOG_FORMAT", "json"),
+            plain("K2_LOG_LEVEL", settings.log_level),
+        ],
+        "ports": [{"name": METRICS, "containerPort": STATUS_PORT, "protocol": "TCP"}],
+        # The status server answers before Kafka or the exchange do: waiting for them is no reason to be killed.
+        "startupProbe": _probe("/healthz", period=2, failures=30),
+        "livenessProbe": _probe("/healthz", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=5, failures=3),
+        "resources": _resources(feed.spec.ingest.resources, settings),
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    get = {"path": path, "port": METRICS}
+    return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures}
+
+
+def _resources(given: Resources, settings: Settings) -> Manifest:
+    """The user's amounts, over the platform's. A user's own request is never above the platform's limit."""
+    requests = {"cpu": settings.ingest_cpu, "memory": settings.ingest_memory}
+    asked = given.requests.model_dump(exclude_none=True)
+    limits = {} if "memory" in asked else {"memory": settings.ingest_memory_limit}
+    limits |= given.limits.model_dump(exclude_none=True)
+    # Kubernetes takes a limit for the request where none is given; the platform's might be above that limit.
+    kept = {name: amount for name, amount in requests.items() if name not in given.limits.model_dump(exclude_none=True)}
+    return {"requests": kept | asked, "limits": limits}
+
+
+def _apart(feed: ExchangeFeed, shard: int) -> Manifest:
+    """Replicas of one shard on different nodes, where there are several."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(feed, INGEST) | {SHARD: str(shard)}},
+    }
+
+
+def _placement(feed: ExchangeFeed) -> Manifest:
+    spec = feed.spec.ingest
+    found = {
+        "nodeSelector": dict(spec.node_selector),
+        "tolerations": [dict(toleration) for toleration in spec.tolerations],
+        "affinity": dict(spec.affinity),
+        "priorityClassName": spec.priority_class_name,
+    }
+    return {name: value for name, value in found.items() if value}

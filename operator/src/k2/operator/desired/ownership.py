@@ -1,0 +1,43 @@
+"""Which objects a feed owns, so that they are deleted with it, and which of those that exist it wants no more."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from k2.operator.manifests import FEED, Manifest
+
+_DATA = "KafkaTopic"
+
+
+def owned(manifest: Manifest, feed_body: Mapping[str, Any]) -> Manifest:
+    """The manifest, owned by the feed.
+
+    A topic is data: it is owned only if the feed asks for its data to be deleted, and if no other feed shares it.
+    Nothing can own an object of another namespace; such a topic is the caller's to delete.
+    """
+    about = feed_body["metadata"]
+    if manifest["metadata"]["namespace"] != about.get("namespace", "default"):
+        return manifest
+    keeps = feed_body["spec"].get("deletionPolicy", "Retain") != "Delete"
+    if manifest["kind"] == _DATA and (keeps or FEED not in manifest["metadata"].get("labels", {})):
+        return manifest
+    owner = {
+        "apiVersion": feed_body["apiVersion"],
+        "kind": feed_body["kind"],
+        "name": about["name"],
+        "uid": about["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return manifest | {"metadata": manifest["metadata"] | {"ownerReferences": [owner]}}
+
+
+def unwanted(wanted: Iterable[Manifest], live: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The live objects of a feed that nothing asks for any more: a shard fewer, another topology. Never a topic."""
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted}
+    return [
+        found
+        for found in live
+        if found["kind"] != _DATA
+        and FEED in found["metadata"].get("labels", {})
+        and (found["kind"], found["metadata"]["name"]) not in names
+    ]

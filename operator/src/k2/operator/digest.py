@@ -1,0 +1,13 @@
+"""Hashes of configuration: equal content, equal hash, in any order and any process."""
+
+import hashlib
+import json
+from typing import Any, Final
+
+_LENGTH: Final = 16
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]

@@ -1,0 +1,189 @@
+"""What the operator is told of its platform: by a YAML file that the chart mounts, and by `K2_OPERATOR_...`.
+
+A variable wins over the file. Files and environment are read by the caller; here they are text and a mapping.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from k2.operator import quantities
+from k2.schemas.problems import InvalidSpec, Problem, from_pydantic
+from k2.schemas.values import seconds
+from k2.schemas.yamls import load_document
+
+PREFIX: Final = "K2_OPERATOR_"
+
+_NAME: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
+_SECRET: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"  # noqa: S105 - what a Secret's name looks like
+_KEY: Final = r"^[-._a-zA-Z0-9]+$"
+
+
+class InvalidSettings(ValueError):
+    """Settings that cannot be used, each with what to set."""
+
+
+def _no_credentials(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user name or password; name a Secret instead")
+    return value
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if urlsplit(value).scheme not in schemes:
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}:' for scheme in schemes)}")
+        return _no_credentials(value).rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _bootstrap(value: str) -> str:
+    for server in value.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+            raise ValueError("must be host:port, or several of them with commas between")
+    return value
+
+
+def _memory(value: str) -> str:
+    quantities.mebibytes(value)
+    return value
+
+
+def _cpu(value: str) -> str:
+    quantities.cores(value)
+    return value
+
+
+def _duration(value: str) -> str:
+    seconds(value)
+    return value
+
+
+Image = Annotated[str, Field(pattern=r"^[^\s]+[:@][^\s/]+$", description="with a tag or a digest")]
+Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
+SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
+Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
+Memory = Annotated[str, AfterValidator(_memory)]
+Cpu = Annotated[str, AfterValidator(_cpu)]
+Port = Annotated[int, Field(ge=0, lt=2**16)]
+
+
+class Settings(BaseModel):
+    """The platform that feeds run on. In the file `ingestImage`, in the environment `K2_OPERATOR_INGEST_IMAGE`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    ingest_image: Image
+    jobs_image: Image
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[SecretName, ...] = ()
+
+    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)]
+    kafka_cluster: Name = Field("", description="Strimzi's Kafka object; empty: topics are made by somebody else")
+    kafka_namespace: Name = Field("", description="where Strimzi looks for KafkaTopics; empty: the feed's own")
+    kafka_topic_version: str = Field("v1", pattern=r"^v[0-9]+((alpha|beta)[0-9]+)?$")
+    kafka_replicas: int = Field(0, ge=0, le=32767, description="0: the brokers' default")
+
+    registry_url: Annotated[str, _url("http", "https")]
+    registry_pod_port: Port = Field(0, description="where the registry's container listens; 0: the URL's port")
+
+    catalog_uri: Annotated[str, _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg")]
+    catalog_secret: SecretName = ""
+    catalog_user_key: Key = "username"
+    catalog_password_key: Key = "password"  # noqa: S105 - the name of a key
+
+    warehouse: Annotated[str, _url("s3", "file")]
+    checkpoints: Annotated[str, _url("s3a", "file")]
+    s3_endpoint: Annotated[str, AfterValidator(_no_credentials)] = Field("", description="empty: Amazon's")
+    s3_region: str = "us-east-1"
+    s3_path_style: bool = True
+    s3_secret: SecretName = Field("", description="empty: the pods' own identity")
+    s3_access_key: Key = "access-key"
+    s3_secret_key: Key = "secret-key"  # noqa: S105 - the name of a key
+
+    ingest_service_account: Name = "default"
+    ingest_user: int = Field(10001, gt=0)
+    ingest_cpu: Cpu = "100m"
+    ingest_memory: Memory = "128Mi"
+    ingest_memory_limit: Memory = "512Mi"
+
+    spark_service_account: Name = "k2-spark"
+    spark_user: int = Field(185, gt=0)
+    spark_version: str = Field("4.1.3", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
+    spark_conf: dict[str, str] = Field({}, description="more of Spark's settings, for every layer")
+    jobs_main: str = Field("local:///opt/k2/jobs.py", pattern=r"^local:///[^\s]+\.py$")
+    driver_memory: Memory = Field("768Mi", description="heap and overhead")
+    executor_memory: Memory = "640Mi"
+    combined_memory: Memory = Field("1536Mi", description="of a driver that runs three layers")
+    spark_cpu: Cpu = "100m"
+    restart_interval: int = Field(30, ge=1, le=3600, description="seconds, times the attempts")
+
+    monitor: Literal["PodMonitor", "ServiceMonitor", "None"] = "PodMonitor"
+    monitor_interval: Annotated[str, AfterValidator(_duration)] = "15s"
+    monitor_labels: dict[str, str] = {}
+    network_policy: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(text: str | bytes | None, environment: Mapping[str, str]) -> Settings:
+    """The settings in a file's text and in the environment. Raises `InvalidSettings` with all that is wrong."""
+    try:
+        given = _document(text) | _variables(environment)
+        return Settings.model_validate(given)
+    except InvalidSpec as error:
+        raise InvalidSettings(_sentences(error.problems)) from None
+    except ValidationError as error:
+        raise InvalidSettings(_sentences(from_pydantic(error))) from None
+
+
+def _document(text: str | bytes | None) -> dict[str, Any]:
+    if not text or not text.strip():
+        return {}
+    found = load_document(text)
+    if not isinstance(found, dict):
+        raise InvalidSpec([Problem("", found, "the settings file must hold one mapping")])
+    return found
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The variables that are settings. Others are let be: Kubernetes adds K2_OPERATOR_SERVICE_HOST by itself."""
+    found: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        text = environment.get(variable(name))
+        if text is None:
+            continue
+        alias = to_camel(name)
+        if field.annotation in {int, bool} or isinstance(field.get_default(), dict | tuple):
+            found[alias] = _parsed(name, text)
+        else:
+            found[alias] = text
+    return found
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InvalidSpec([Problem(to_camel(name), text, "write it as YAML, such as {key: value}")]) from None
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _sentences(problems: Iterable[Problem]) -> str:
+    told = []
+    for problem in problems:
+        field = problem.path.partition("[")[0].partition(".")[0]
+        names = {to_camel(name): variable(name) for name in Settings.model_fields}
+        hint = f"; set {field} in the settings file or {names[field]}" if field in names else ""
+        told.append(f"{problem}{hint}")
+    return "\n".join(told)
