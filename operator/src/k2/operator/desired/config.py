@@ -3,14 +3,13 @@
 from typing import Any, Final
 
 import yaml
-from pydantic.main import IncEx
 
 from k2.operator.digest import digest
 from k2.operator.manifests import COMBINED, LAYERS, Manifest, config_name, metadata
 from k2.schemas.feed import ExchangeFeed
 
 # What is said to Kubernetes and not to the pods. `suspend` is in it: whoever runs is not suspended.
-_NOT_FOR_PODS: Final[IncEx] = {
+_NOT_FOR_PODS: Final[dict[str, Any]] = {
     "suspend": True,
     "deletion_policy": True,
     "ingest": {"resources", "node_selector", "tolerations", "affinity", "priority_class_name"},

@@ -1,0 +1,103 @@
+import pytest
+
+from k2.operator.settings import InvalidSettings, Settings, load, variable
+from tests.unit.operator.conftest import GIVEN
+
+FILE = """
+ingestImage: registry.example/k2-ingest:0.1.0
+jobsImage: registry.example/k2-jobs@sha256:00
+kafkaBootstrap: kafka:9092
+registryUrl: http://registry:8080/
+catalogUri: postgresql://postgres/catalog
+warehouse: s3://lake/warehouse/
+checkpoints: s3a://lake/checkpoints
+monitorLabels: {release: prometheus}
+"""
+
+
+def environment(**changes):
+    return {variable(name): value for name, value in (GIVEN | changes).items()}
+
+
+def test_a_file_is_enough():
+    found = load(FILE, {})
+    assert found.jobs_image == "registry.example/k2-jobs@sha256:00"
+    assert found.monitor_labels == {"release": "prometheus"}
+    assert found.kafka_topic_version == "v1"
+    assert (found.registry_url, found.warehouse) == ("http://registry:8080", "s3://lake/warehouse")
+
+
+def test_the_environment_is_enough():
+    assert load(None, environment()) == Settings.model_validate(GIVEN)
+
+
+def test_a_variable_wins_over_the_file_whatever_its_kind():
+    told = {
+        "K2_OPERATOR_INGEST_IMAGE": "other:2",
+        "K2_OPERATOR_KAFKA_REPLICAS": "3",
+        "K2_OPERATOR_NETWORK_POLICY": "false",
+        "K2_OPERATOR_SPARK_CONF": "{spark.a: '1'}",
+        "K2_OPERATOR_IMAGE_PULL_SECRETS": "[one, two]",
+        "K2_OPERATOR_MONITOR_LABELS": "{}",
+    }
+    found = load(FILE, told)
+    assert found.ingest_image == "other:2"
+    assert found.kafka_replicas == 3
+    assert found.network_policy is False
+    assert found.spark_conf == {"spark.a": "1"}
+    assert found.image_pull_secrets == ("one", "two")
+    assert found.monitor_labels == {}
+
+
+def test_what_kubernetes_adds_to_the_environment_is_let_be():
+    assert load(FILE, {"K2_OPERATOR_SERVICE_HOST": "10.0.0.1", "K2_OPERATOR_PORT": "tcp://10.0.0.1:80"}) == load(
+        FILE, {}
+    )
+
+
+def test_all_that_is_missing_is_told_with_what_to_set():
+    with pytest.raises(InvalidSettings) as raised:
+        load(None, {})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 7
+    assert lines[0] == (
+        "ingestImage: this field is required; set ingestImage in the settings file or K2_OPERATOR_INGEST_IMAGE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ingest_image", "k2-ingest", "must match"),
+        ("kafka_bootstrap", "kafka", "must be host:port"),
+        ("kafka_bootstrap", "kafka:0", "must be host:port"),
+        ("registry_url", "registry:8080", "must begin with http: or https:"),
+        ("registry_url", "http://user:word@registry", "name a Secret instead"),
+        ("catalog_uri", "sqlite:///catalog.db", "must begin with postgresql:"),
+        ("catalog_uri", "postgresql://user:word@postgres/catalog", "name a Secret instead"),
+        ("checkpoints", "s3://lake/checkpoints", "must begin with s3a: or file:"),
+        ("kafka_topic_version", "1", "must match"),
+        ("driver_memory", "768", "write 768Mi or 2Gi"),
+        ("spark_cpu", "much", "write 500m or 2"),
+        ("monitor", "Both", "must be 'PodMonitor', 'ServiceMonitor' or 'None'"),
+        ("kafka_replicas", "many", "must be a valid integer"),
+        ("spark_conf", "{", "write it as YAML"),
+        ("jobs_main", "s3://code/jobs.py", "must match"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_to_set(name, value, words):
+    with pytest.raises(InvalidSettings) as raised:
+        load(None, environment(**{name: value}))
+    (line,) = str(raised.value).splitlines()
+    assert words in line
+    assert line.endswith(variable(name))
+    assert "word@" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("- a", "must hold one mapping"), ("ingestImag: a:1", "no such field"), ("a: [", "must be YAML")],
+)
+def test_a_file_that_is_no_settings_is_refused(text, words):
+    with pytest.raises(InvalidSettings, match=words):
+        load(text, environment())

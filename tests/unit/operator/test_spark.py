@@ -1,0 +1,133 @@
+import pytest
+
+from k2.operator.desired.spark import spec_hash
+from k2.operator.manifests import RESTART_NONCE, SPEC_HASH
+
+LAYERS = ("bronze", "silver", "gold")
+
+
+def all_layers(**about):
+    return {layer: dict(about) for layer in LAYERS}
+
+
+def test_each_layer_is_an_application_or_one_runs_all(made):
+    apart = made("SparkApplication")
+    assert [manifest["metadata"]["name"] for manifest in apart] == [f"binance-{layer}" for layer in LAYERS]
+    assert [manifest["spec"]["arguments"][3] for manifest in apart] == list(LAYERS)
+    assert not any("--restart" in manifest["spec"]["arguments"] for manifest in apart)
+    (together,) = made("SparkApplication", layers={"topology": "Combined"})
+    assert together["metadata"]["name"] == "binance-layers"
+    assert together["spec"]["arguments"][3] == "all"
+    assert "--restart" in together["spec"]["arguments"]
+
+
+def test_the_arguments_are_the_jobs_own(made, monkeypatch):
+    from k2.jobs.__main__ import _arguments
+
+    for topology in ("PerLayer", "Combined"):
+        for manifest in made("SparkApplication", layers={"topology": topology}):
+            monkeypatch.setattr("sys.argv", ["k2.jobs", *manifest["spec"]["arguments"]])
+            read = _arguments()
+            port = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]
+            assert (read.host, read.port) == ("0.0.0.0", port)
+            mount = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["volumeMounts"][0]
+            assert str(read.feed[0]) == f"{mount['mountPath']}/feed.yaml"
+
+
+def test_the_driver_is_told_the_whole_platform(made, monkeypatch):
+    from k2.schemas.platform import Platform
+
+    manifest = made("SparkApplication")[0]
+    for entry in manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", "from-a-secret"))
+    told = Platform()
+    assert told.kafka_bootstrap == "k2-kafka-bootstrap.kafka.svc:9092"
+    assert told.registry_url == "http://registry.platform.svc:8080/apis/ccompat/v8"
+    assert told.catalog_uri == "postgresql+psycopg2://postgres.platform.svc/catalog"
+    assert told.catalog_user == told.catalog_password.get_secret_value() == "from-a-secret"
+    assert (told.warehouse, told.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
+
+
+def test_an_application_starts_again_for_ever(made):
+    for manifest in made("SparkApplication", platform={"restart_interval": 7}):
+        assert manifest["spec"]["restartPolicy"] == {
+            "type": "Always",
+            "onFailureRetryInterval": 7,
+            "onSubmissionFailureRetryInterval": 7,
+        }
+
+
+def test_suspending_changes_one_word_and_not_the_specs_hash(made):
+    before, after = made("SparkApplication")[0], made("SparkApplication", suspend=True)[0]
+    assert (before["spec"].pop("suspend"), after["spec"].pop("suspend")) == (False, True)
+    assert before == after
+    assert before["metadata"]["annotations"][SPEC_HASH] == spec_hash(before["spec"])
+
+
+def test_another_nonce_starts_the_layers_anew_and_none_leaves_no_trace(made):
+    plain, one, two = (made("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
+    assert RESTART_NONCE not in plain["spec"]["driver"]["annotations"]
+    hashes = {manifest["metadata"]["annotations"][SPEC_HASH] for manifest in (plain, one, two)}
+    assert len(hashes) == 3
+
+
+def test_without_executors_the_driver_does_the_work(made):
+    given = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1500m", "memory": "900Mi"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    driver = first["spec"]["driver"]
+    assert first["spec"]["sparkConf"]["spark.kubernetes.driver.master"] == "local[2]"
+    assert "instances" not in first["spec"]["executor"]
+    assert {name: driver[name] for name in ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead")} == {
+        "cores": 2,
+        "coreRequest": "250m",
+        "coreLimit": "1500m",
+        "memory": "600m",
+        "memoryOverhead": "300m",
+    }
+
+
+def test_with_executors_they_get_what_the_layer_asks_for(made):
+    given = {"requests": {"memory": "2Gi", "cpu": "2"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=3, resources=given))
+    spec = first["spec"]
+    assert "spark.kubernetes.driver.master" not in spec["sparkConf"]
+    assert spec["executor"]["instances"] == 3
+    assert (spec["executor"]["cores"], spec["executor"]["memory"]) == (2, "1638m")
+    assert (spec["driver"]["memory"], spec["driver"]["memoryOverhead"]) == ("512m", "256m")
+
+
+def test_a_combined_application_takes_the_largest_of_its_layers(made):
+    layers = {
+        "topology": "Combined",
+        "bronze": {"executors": 0, "resources": {"limits": {"memory": "1Gi"}}},
+        "silver": {"executors": 0, "resources": {"limits": {"memory": "3000Mi"}}},
+        "gold": {"executors": 0},
+    }
+    (found,) = made("SparkApplication", layers=layers)
+    assert found["spec"]["driver"]["memory"] == "2000m"
+    layers["gold"] = {"executors": 2}
+    assert made("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
+
+
+def test_sparks_settings_are_sorted_and_k2s_win(made):
+    given = {"z": "1", "a": "2", "spark.dynamicAllocation.enabled": "true"}
+    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    assert list(conf) == sorted(conf)
+    assert conf["a"] == "2"
+    assert conf["spark.dynamicAllocation.enabled"] == "false"
+
+
+@pytest.mark.parametrize(("endpoint", "tls"), [("http://minio:9000", "false"), ("https://s3.example", "true")])
+def test_tables_and_checkpoints_find_the_bucket(made, endpoint, tls):
+    conf = made("SparkApplication", platform={"s3_endpoint": endpoint})[0]["spec"]["sparkConf"]
+    assert conf["spark.sql.catalog.lake.io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
+    assert conf["spark.sql.catalog.lake.s3.endpoint"] == conf["spark.hadoop.fs.s3a.endpoint"] == endpoint
+    assert conf["spark.hadoop.fs.s3a.connection.ssl.enabled"] == tls
+
+
+def test_files_on_a_disk_need_no_bucket(made):
+    platform = {"warehouse": "file:///data/w", "checkpoints": "file:///data/c", "s3_endpoint": "", "s3_secret": ""}
+    first = made("SparkApplication", platform=platform)[0]
+    assert not any("s3" in name for name in first["spec"]["sparkConf"])
+    names = [entry["name"] for entry in first["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]]
+    assert "AWS_ACCESS_KEY_ID" not in names
