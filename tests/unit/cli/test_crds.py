@@ -1,0 +1,11 @@
+"""`k2 crd`, in a process of its own."""
+
+import yaml
+
+from k2.schemas import crd
+
+
+def test_the_definition_is_printed_as_kubectl_takes_it(k2):
+    done = k2("crd")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert yaml.safe_load(done.stdout) == crd.definition()
