@@ -57,7 +57,7 @@ docs: setup ## Build the site into site/
 	$(BIN)/mkdocs build --strict
 
 lock: ## Pin every package again, with hashes
-	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --extra cli --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --extra cli --extra operator --universal --generate-hashes \
 		--no-annotate --no-header --quiet --output-file requirements.lock --exclude-newer "$(shell date -u -d '7 days ago' +%F)"
 
 clean: ## Remove what was built and measured here; data in .k2 stays
