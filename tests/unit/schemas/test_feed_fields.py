@@ -5,7 +5,7 @@ import json
 import pytest
 
 from k2.schemas.feed import ExchangeFeed
-from k2.schemas.problems import ABSENT, InvalidSpec
+from k2.schemas.problems import ABSENT, InvalidSpec, shown
 
 
 def refusal(body: dict) -> str:
@@ -117,6 +117,9 @@ def test_a_missing_part_is_named(body, part):
         ("wss://host:99999999", "Port out of range 0-65535"),
         ("wss://host:0", "must be a URL that begins with ws:// or wss://"),
         ("wss://[::1", "Invalid IPv6 URL"),
+        ("wss://ho\nst", "must hold no spaces, line breaks or other letters than ASCII's"),
+        ("wss://host/a b", "must hold no spaces, line breaks or other letters than ASCII's"),
+        ("wss://h\u043est", "must hold no spaces, line breaks or other letters than ASCII's"),
     ],
 )
 def test_an_endpoint_that_is_no_websocket_url_is_refused(body, endpoint, allowed):
@@ -143,10 +146,66 @@ def test_credentials_in_an_endpoint_are_refused_and_not_repeated(body):
         ({"deletionPolicy": "Drop"}, 'spec.deletionPolicy: "Drop"', "must be 'Retain' or 'Delete'"),
         ({"ingest": []}, "spec.ingest: []", "must be a mapping"),
         ({"layers": "fast"}, 'spec.layers: "fast"', "must be a mapping"),
+        ({"kafka": {"topic": "."}}, 'spec.kafka.topic: "."', "Kafka has no topics of this name"),
+        ({"kafka": {"topic": ".."}}, 'spec.kafka.topic: ".."', "Kafka has no topics of this name"),
+        ({"kafka": {"topic": "a" * 201}}, f'spec.kafka.topic: "{"a" * 77}..."', "must match"),
+        ({"ingest": {"tolerations": {}}}, "spec.ingest.tolerations: {}", "must be a list"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_with_the_range(body, spec, path, allowed):
     assert refusal(body(**spec)).startswith(f"{path} is not allowed: {allowed}")
+
+
+@pytest.mark.parametrize(
+    "topic", ["__consumer_offsets", "__x", "market.crypto.gaps.binance", "market.crypto.deadletter.kraken"]
+)
+def test_a_topic_that_holds_something_else_is_refused_for_trades(body, topic):
+    text = refusal(body(kafka={"topic": topic}))
+    assert text.startswith(f'spec.kafka.topic: "{topic}" is not allowed: names that begin with __ or ')
+
+
+@pytest.mark.parametrize("topic", ["a", "a.b", "...", "_a", "market.crypto.trades.mine"])
+def test_a_topic_of_ones_own_is_accepted(feed, topic):
+    assert feed(kafka={"topic": topic}).topic == topic
+
+
+@pytest.mark.parametrize("value", ["2", True, False, 2.0, 1.5, None, [], {}])
+@pytest.mark.parametrize(
+    ("path", "spec"),
+    [
+        ("spec.ingest.shards", lambda value: {"ingest": {"shards": value}}),
+        ("spec.ingest.redundancy", lambda value: {"ingest": {"redundancy": value}}),
+        ("spec.kafka.partitions", lambda value: {"kafka": {"partitions": value}}),
+        ("spec.layers.bronze.executors", lambda value: {"layers": {"bronze": {"executors": value}}}),
+        ("spec.layers.gold.executors", lambda value: {"layers": {"gold": {"executors": value}}}),
+    ],
+)
+def test_what_is_no_whole_number_is_not_taken_for_one(body, path, spec, value):
+    assert refusal(body(**spec(value))) == f"{path}: {shown(value)} is not allowed: must be a whole number"
+
+
+@pytest.mark.parametrize("value", ["true", "yes", "off", 1, 0, None])
+@pytest.mark.parametrize(
+    ("path", "spec"),
+    [
+        ("spec.suspend", lambda value: {"suspend": value}),
+        ("spec.ingest.backfill.enabled", lambda value: {"ingest": {"backfill": {"enabled": value}}}),
+    ],
+)
+def test_what_is_neither_true_nor_false_is_not_taken_for_one(body, path, spec, value):
+    assert refusal(body(**spec(value))) == f"{path}: {shown(value)} is not allowed: must be true or false"
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"deletion_policy": "Delete"}, "spec.deletion_policy"),
+        ({"ingest": {"rest_endpoint": "https://api.example"}}, "spec.ingest.rest_endpoint"),
+        ({"ingest": {"backfill": {"max_gap": "2h"}}}, "spec.ingest.backfill.max_gap"),
+    ],
+)
+def test_a_field_has_one_spelling(body, spec, path):
+    assert refusal(body(**spec)).startswith(f"{path}: ")
 
 
 def test_a_layer_that_forgets_before_it_is_read_is_refused(body):

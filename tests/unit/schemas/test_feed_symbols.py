@@ -70,7 +70,7 @@ def test_each_exchange_is_held_to_its_own_spelling(body, exchange, symbol, examp
 
 
 def test_no_symbols_are_refused(body):
-    assert refusal(body(symbols=[])).startswith("spec.symbols: [] is not allowed: tuple should have at least 1 item")
+    assert refusal(body(symbols=[])).startswith("spec.symbols: [] is not allowed: must hold at least 1 item")
 
 
 def test_ten_thousand_symbols_are_refused_in_one_short_line(body):
@@ -102,7 +102,10 @@ def test_every_wrong_symbol_is_told_at_once(body):
 
 @pytest.mark.parametrize("symbols", ["BTCUSDT", None, {"a": 1}, [1], [None], [["BTCUSDT"]]])
 def test_symbols_that_are_no_list_of_texts_are_refused(body, symbols):
-    assert refusal(body(symbols=symbols)).startswith("spec.symbols")
+    text = refusal(body(symbols=symbols))
+    assert text.startswith("spec.symbols")
+    assert text.endswith(("must be a list", "must be text"))
+    assert text.count(" is not allowed: ") == 1
 
 
 @given(st.text(max_size=30))

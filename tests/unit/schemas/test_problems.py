@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.schemas.platform import Platform
-from k2.schemas.problems import ABSENT, Problem, shown
+from k2.schemas.problems import ABSENT, InvalidSpec, Problem, shown
 
 
 @given(
@@ -38,6 +38,18 @@ def test_the_platform_is_read_from_the_environment(monkeypatch):
     assert platform.kafka_bootstrap == "kafka:9092"
     assert platform.registry_url == "http://127.0.0.1:8081"
     assert "hunter2" not in repr(platform)
+
+
+def test_a_wrong_variable_is_told_by_its_name_and_what_is_allowed(monkeypatch):
+    monkeypatch.setenv("K2_LOG_LEVEL", "loud")
+    monkeypatch.setenv("K2_REGISTRY_URL", "registry:8081")
+    with pytest.raises(InvalidSpec) as found:
+        Platform.read()
+    assert [str(problem) for problem in found.value.problems] == [
+        'K2_REGISTRY_URL: "registry:8081" is not allowed: must be a URL that begins with http:// or https://',
+        "K2_LOG_LEVEL: \"loud\" is not allowed: must be 'debug', 'info', 'warning' or 'error'",
+    ]
+    assert Platform.read(registry_url="https://registry", log_level="info").registry_url == "https://registry"
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -71,3 +71,9 @@ def test_a_registry_that_does_not_answer_is_named():
     for call in (lambda: registry.register("a-value", avro.text()), lambda: registry.versions("a-value")):
         with pytest.raises(RegistryUnavailable, match=r"schema registry at http://127\.0\.0\.1:1"):
             call()
+
+
+def test_a_registrys_credentials_are_not_told():
+    with pytest.raises(RegistryUnavailable, match=r"schema registry at http://\*\*\*@127\.0\.0\.1:1: ") as found:
+        Registry("http://bob:hunter2@127.0.0.1:1").versions("a-value")
+    assert "hunter2" not in str(found.value)

@@ -5,6 +5,7 @@ found and what is allowed.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -34,6 +35,8 @@ TRIGGERS_IN_RETENTION: Final = 10  # a layer that falls behind by this many batc
 
 _QUANTITY = r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_PRINTABLE = re.compile(r"[!-~]+")
+_STRICT = Field(strict=True)  # as the API server sees it: "2" is no integer, and 1 no boolean
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def _url(*schemes: str, optional: bool = False) -> _Check:
         if optional and not value:
             return value
         parts = urlsplit(value)
+        if not _PRINTABLE.fullmatch(value):  # urlsplit leaves line breaks out without a word
+            raise ValueError("must hold no spaces, line breaks or other letters than ASCII's")
         if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
             raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if parts.username or parts.password:
@@ -69,15 +74,26 @@ def _url(*schemes: str, optional: bool = False) -> _Check:
     return _Check(check, ("x-k2-url", *schemes))
 
 
+def _topic(value: str) -> str:
+    if value in {".", ".."}:
+        raise ValueError("Kafka has no topics of this name; write letters and digits too")
+    if value.startswith(topics.NOT_FOR_TRADES):
+        raise ValueError(f"names that begin with {' or '.join(topics.NOT_FOR_TRADES)} are not for trades")
+    return value
+
+
 Trigger = Annotated[str, _duration("100ms", "1h")]
 Retention = Annotated[str, _duration("1m", "3650d")]
+Integer = Annotated[int, _STRICT]
+Boolean = Annotated[bool, _STRICT]
+Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,200}$"), AfterValidator(_topic)]
 Quantity = Annotated[str, Field(pattern=_QUANTITY)]
 WebsocketUrl = Annotated[str, _url("ws", "wss")]
 HttpUrl = Annotated[str, _url("http", "https", optional=True)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
 
 class ResourceAmounts(_Part):
@@ -97,15 +113,15 @@ class Resources(_Part):
 class Backfill(_Part):
     """Whether and how far back gaps are repaired over REST."""
 
-    enabled: bool = True
+    enabled: Boolean = True
     max_gap: Retention = Field("1h", description="A gap that spans more than this is recorded and left.")
 
 
 class Ingest(_Part):
     """The connections to the exchange."""
 
-    shards: int = Field(1, ge=1, le=64, description="Symbols are spread over this many connections.")
-    redundancy: int = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
+    shards: Integer = Field(1, ge=1, le=64, description="Symbols are spread over this many connections.")
+    redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
     endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
     rest_endpoint: HttpUrl = Field("", description="Where gap repair asks; empty: the exchange's own.")
     backfill: Backfill = Backfill()
@@ -119,8 +135,8 @@ class Ingest(_Part):
 class Kafka(_Part):
     """The feed's topic."""
 
-    topic: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,200}$", description="Empty: market.crypto.trades.<exchange>.")
-    partitions: int = Field(0, ge=0, le=1000, description="0: the exchange's default.")
+    topic: Topic = Field("", description="Empty: market.crypto.trades.<exchange>.")
+    partitions: Integer = Field(0, ge=0, le=1000, description="0: the exchange's default.")
     retention: Retention = "168h"
 
 
@@ -128,7 +144,7 @@ class Layer(_Part):
     """One medallion layer of the feed."""
 
     trigger: Trigger
-    executors: int = Field(1, ge=0, le=32, description="0 runs the layer inside its driver.")
+    executors: Integer = Field(1, ge=0, le=32, description="0 runs the layer inside its driver.")
     resources: Resources = Resources()
 
 
@@ -179,7 +195,7 @@ class FeedSpec(_Part):
 
     exchange: Literal["binance", "kraken", "coinbase", "bybit", "okx"]
     symbols: tuple[str, ...] = Field(min_length=1, max_length=MAX_SYMBOLS)
-    suspend: bool = False
+    suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     ingest: Ingest = Ingest()
     kafka: Kafka = Kafka()
@@ -198,7 +214,7 @@ class Metadata(BaseModel):
 class ExchangeFeed(BaseModel):
     """One feed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_version: Literal["k2.marketdata.io/v1alpha1"] = Field(alias="apiVersion")
     kind: Literal["ExchangeFeed"]

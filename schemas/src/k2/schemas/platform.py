@@ -1,12 +1,21 @@
 """Where the shared services are: what every K2 process is told by its environment, `K2_...`, and by nothing else."""
 
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2.schemas.problems import InvalidSpec, Problem, from_pydantic
 
 BOOTSTRAP: Final = "127.0.0.1:9092"
 REGISTRY: Final = "http://127.0.0.1:8081"
+
+
+def _http(value: str) -> str:
+    if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return value
 
 
 class Platform(BaseSettings):
@@ -15,7 +24,9 @@ class Platform(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="K2_", frozen=True)
 
     kafka_bootstrap: str = Field(BOOTSTRAP, description="host:port, comma separated")
-    registry_url: str = Field(REGISTRY, description="a Confluent-compatible schema registry")
+    registry_url: Annotated[str, AfterValidator(_http)] = Field(
+        REGISTRY, description="a Confluent-compatible schema registry"
+    )
     catalog_uri: str = Field(
         "sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://..."
     )
@@ -25,3 +36,12 @@ class Platform(BaseSettings):
     checkpoints: str = Field("checkpoints", description="a folder or s3a://BUCKET/PREFIX; one folder a query")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def read(cls, **given: Any) -> "Platform":
+        """What the environment says, and what is given in its place. Raises `InvalidSpec` that names the variables."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            problems = from_pydantic(error)
+        raise InvalidSpec(Problem(f"K2_{problem.path.upper()}", problem.value, problem.allowed) for problem in problems)

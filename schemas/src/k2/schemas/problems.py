@@ -11,6 +11,17 @@ from pydantic import ValidationError
 
 ABSENT: Any = object()  # the value of a problem that is about something not there
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_ALLOWED = {
+    "extra_forbidden": "there is no such field; check its spelling and indentation",
+    "missing": "this field is required",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+}
 _PREFIXES = ("Value error, ", "Input should be ", "String should ", "Assertion failed, ")
 
 
@@ -40,10 +51,10 @@ class InvalidSpec(ValueError):
 def shown(value: Any) -> str:
     """A value as it may stand in a message: short, one line, no control characters, no credentials."""
     if isinstance(value, str):
-        return json.dumps(_CREDENTIALS.sub("***@", value if len(value) <= 80 else value[:77] + "..."))
+        return json.dumps(redacted(value if len(value) <= 80 else value[:77] + "..."))
     short = reprlib.Repr()
     short.maxlevel, short.maxdict, short.maxlist, short.maxstring, short.maxother = 2, 3, 3, 80, 80
-    return _CREDENTIALS.sub("***@", short.repr(value).replace("\n", " "))
+    return redacted(short.repr(value).replace("\n", " "))
 
 
 def from_pydantic(error: ValidationError) -> list[Problem]:
@@ -51,7 +62,14 @@ def from_pydantic(error: ValidationError) -> list[Problem]:
     return [
         Problem(_path(found["loc"]), ABSENT if found["type"] == "missing" else found["input"], _allowed(found))
         for found in error.errors(include_url=False)
+        # Items that are wrong do not count, and are told themselves: the list need not be called too short as well.
+        if found["type"] != "too_short" or len(found["input"]) < found["ctx"]["min_length"]
     ]
+
+
+def redacted(text: str) -> str:
+    """The text without the user names and passwords of the URLs in it."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -61,16 +79,20 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path
 
 
+def _items(number: int) -> str:
+    return f"{number} item{'s' * (number != 1)}"
+
+
 def _allowed(found: Any) -> str:
     match found["type"]:
-        case "extra_forbidden":
-            return "there is no such field; check its spelling and indentation"
-        case "missing":
-            return "this field is required"
         case "string_pattern_mismatch":
             return f"must match {found['ctx']['pattern']}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "must be a mapping"
+        case "too_short":
+            return f"must hold at least {_items(found['ctx']['min_length'])}"
+        case "too_long":
+            return f"must hold at most {_items(found['ctx']['max_length'])}"
+    if known := _ALLOWED.get(found["type"]):
+        return known
     message: str = found["msg"]
     for prefix in _PREFIXES:
         if message.startswith(prefix):

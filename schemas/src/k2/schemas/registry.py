@@ -6,6 +6,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from httpx2 import HTTPError
 
+from k2.schemas.problems import redacted
+
 COMPATIBILITY: Final = "BACKWARD"
 _ABSENT: Final = 404
 _INCOMPATIBLE: Final = 409
@@ -70,7 +72,7 @@ class Registry:
         return level
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
-        return RegistryUnavailable(f"schema registry at {self._url}: {error}")
+        return RegistryUnavailable(redacted(f"schema registry at {self._url}: {error}"))
 
 
 class SchemaBook:

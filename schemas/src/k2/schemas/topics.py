@@ -21,6 +21,8 @@ def subject(topic: str) -> str:
     return f"{topic}-value"
 
 
+NOT_FOR_TRADES = ("__", gaps(""), deadletter(""))  # Kafka's own topics begin with two underscores
+
 DEAD_LETTER_ERROR = "k2-error"
 DEAD_LETTER_REASON = "k2-reason"
 DEAD_LETTER_FEED = "k2-feed"
