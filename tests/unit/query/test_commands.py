@@ -1,8 +1,10 @@
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from k2.cli.embedded.layout import Layout
 from tests.unit.query.conftest import Append, trade
 
 K2 = Callable[..., Result]
+FULL = Path("/dev/full")
 
 
 @pytest.fixture
@@ -55,6 +58,41 @@ def test_an_output_file_holds_the_answer(k2: K2, append: Append, tmp_path: Path)
     assert (refused.exit_code, "cannot be written" in refused.stderr) == (2, True)
 
 
+def test_an_output_that_is_no_file_is_written_to_and_not_replaced(k2: K2, append: Append, tmp_path: Path) -> None:
+    append([trade(1)])
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        assert k2("sql", "SELECT 1 AS one", "--format", "csv", "--output", str(pipe)).exit_code == 0
+        assert read.result(10) == "one\n1\n"
+    assert pipe.is_fifo()
+    assert k2("sql", "SELECT 2 AS two", "--format", "csv", "--output", str(link)).exit_code == 0
+    assert (link.is_symlink(), target.read_text()) == (True, "two\n2\n")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["link.csv", "target.csv"]
+
+
+@pytest.mark.parametrize("output", ["", "."])
+def test_a_folder_is_no_output(k2: K2, append: Append, output: str) -> None:
+    append([trade(1)])
+    refused = k2("trades", "--output", output)
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        ". cannot be written: Is a directory; give --output another file\n",
+    )
+
+
+@pytest.mark.skipif(not FULL.is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", ["table", "json", "csv", "parquet", "arrow"])
+def test_an_answer_that_cannot_be_written_is_no_success(append: Append, layout: Layout, form: str) -> None:
+    append([trade(1)])
+    command = [sys.executable, "-m", "k2.cli.main", "trades", "--data", str(layout.root), "--format", form]
+    with FULL.open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert (done.returncode, done.stderr) == (2, "standard output cannot be written: No space left on device\n")
+
+
 def test_a_table_shows_a_hundred_and_says_so(k2: K2, append: Append) -> None:
     append([trade(n, n) for n in range(101)])
     shown = k2("trades")
@@ -80,7 +118,6 @@ BAD = [
     ["trades", "--start", "2026-01-02T00:00:00"],
     ["trades", "--start", "2026-02-30T00:00:00Z"],
     ["trades", "--end", "yesterday"],
-    ["trades", "--limit", "0"],
     ["trades", "--window-minutes", "0"],
     ["trades", "--window-minutes", "nan"],
     ["trades", "--window-minutes", "5", "--start", "2026-01-02T00:00:00Z"],
@@ -89,6 +126,17 @@ BAD = [
     ["sql", "SELEC 1"],
     ["sql", "SELECT * FROM nothing"],
     ["sql", "SELECT 1 AS a, 2 AS a", "--format", "json"],
+    ["sql", "SELECT INTERVAL 1 DAY AS a", "--format", "parquet"],
+    ["sql", ""],
+    ["sql", "SELECT 1; SELECT 2"],
+    ["sql", "SELECT * FROM read_csv('/etc/passwd')"],
+    ["trades", "--symbol", ""],
+    ["trades", "--symbol", "' OR 1=1--"],
+    ["trades", "--exchange", ""],
+    ["trades", "--as-of", "yesterday"],
+    ["trades", "--as-of", "99999999999999999999"],
+    ["trades", "--window-minutes", "1e300"],
+    ["snapshots", "--table", "../gold"],
     ["snapshots", "--table", "gold"],
 ]
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -30,11 +31,17 @@ def audit(
     data: Data = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="the whole report")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="also build Silver and Gold anew and compare")] = False,
-    since: Annotated[str, typer.Option("--since", help="judge hours from this time on", metavar="TIME")] = "",
+    since: Annotated[
+        str, typer.Option("--since", help="leave out what is older; UTC unless it says otherwise", metavar="TIME")
+    ] = "",
 ) -> None:
     """Prove that nothing is missing and nothing is there twice. Exit 0 if so, 1 with the findings."""
     from k2.cli.machine import java_and_jars
 
+    try:
+        datetime.fromisoformat(since or "2026-01-01")
+    except ValueError:
+        refuse(f"--since {since!r} is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z")
     layout = Layout.at(data)
     if not layout.catalog.exists():
         refuse(f"there are no tables in {layout.root}; start with k2 up, or choose another --data", code=UNREACHABLE)

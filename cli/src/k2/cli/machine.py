@@ -19,6 +19,8 @@ from k2.cli.exits import FAILED, UNREACHABLE, refuse
 from k2.jobs.jvm import jars
 from k2.jobs.jvm.java import Java, NoJava, find
 
+Data = Annotated[Path, typer.Option("--data", help="the platform's folder", file_okay=False)]
+
 _MEMORY: Final = 3 << 30
 _DISK: Final = 2 << 30
 
@@ -30,7 +32,9 @@ def java_and_jars() -> Java:
     except NoJava as error:
         refuse(str(error))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # Where nobody watches, even a bar that is never shown would leave an empty line.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fetching archives", total=None, visible=False)
 
         def progress(done: int, total: int, name: str) -> None:
@@ -71,7 +75,7 @@ def findings(data: Path) -> Iterator[Finding]:
     yield Finding("cores", good=(os.cpu_count() or 1) >= 2, found=f"{os.cpu_count()}")
 
 
-def doctor(data: Annotated[Path, typer.Option("--data", help="the platform's folder")] = DEFAULT) -> None:
+def doctor(data: Data = DEFAULT) -> None:
     """Check this machine. Exit 1 if something is missing."""
     found = list(findings(data))
     for finding in found:

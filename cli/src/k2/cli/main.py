@@ -1,19 +1,25 @@
 """The `k2` command: every verb is registered here, and heavy parts are imported only by the verb that needs them."""
 
+import errno
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from k2.cli import auditing, crds, machine, queries, running
-from k2.cli.exits import outlive_pipes
+from k2.cli.exits import BAD_INPUT, outlive_pipes, say
+from k2.cli.group import OneLineGroup
+
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 app = typer.Typer(
     name="k2",
     help="Every trade of every exchange, once, provably complete.",
-    no_args_is_help=True,
+    cls=OneLineGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -48,15 +54,23 @@ app.command("doctor")(machine.doctor)
 
 
 def run() -> None:
-    """The console script. A closed pipe ends it quietly."""
+    """The console script. A closed pipe ends it quietly; an output that cannot be written is told."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:
-        sys.stdout.flush()
+    except OSError as error:
+        if error.filename or error.errno not in _UNWRITABLE:
+            raise
+        with suppress(OSError):  # Python writes what is left once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"standard output cannot be written: {error.strerror}")
+        sys.exit(BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -73,21 +73,32 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
 
 @contextmanager
 def _sink(form: Format, output: Path | None) -> Iterator[IO[bytes]]:
-    if output is None:
-        if form in _BINARY and sys.stdout.isatty():
-            raise BadQuery(f"{form} is not text; give --output FILE or send it to a pipe")
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        if output is None:
+            if form in _BINARY and sys.stdout.isatty():
+                raise BadQuery(f"{form} is not text; give --output FILE or send it to a pipe")
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif output.exists() and not output.is_file():  # a device or a named pipe is written to, never replaced
+            with output.open("wb") as sink:
+                yield sink
+        else:
+            with _whole(output) as sink:
+                yield sink
+    except OSError as error:
+        if output is None:
+            raise  # `k2.cli.main` tells it
+        raise BadQuery(f"{output} cannot be written: {error.strerror or error}; give --output another file") from error
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[IO[bytes]]:
+    output = output.resolve()  # what a link names is replaced, not the link
+    unfinished = output.parent / f".{output.name}.{os.getpid()}"
     try:
         with unfinished.open("wb") as sink:
             yield sink
         unfinished.replace(output)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise BadQuery(f"{output} cannot be written: {error.strerror}; give --output another file") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -178,10 +189,15 @@ def _line(cell: str) -> str:
 
 
 def _parquet(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    try:
+        writer = pq.ParquetWriter(sink, reader.schema, compression="zstd")
+    except pa.ArrowNotImplementedError as error:
+        raise BadQuery(f"parquet cannot hold a column: {error}; cast it, or give --format arrow") from error
     count = 0
-    with pq.ParquetWriter(sink, reader.schema, compression="zstd") as writer:
+    with writer:
         for batch in reader:
             writer.write_batch(batch)
             count += batch.num_rows

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from k2.query.engine import Engine
 
 SHOWN: Final = 100  # trades that fit a person; other formats are for programs and hold all
-
+_MOST: Final = 10**18
 _TIME = "RFC 3339 with an offset, such as 2026-01-31T14:00:00Z."
-Data = Annotated[Path, typer.Option("--data", help="Folder of the platform.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of the platform.", file_okay=False)]
 Form = Annotated[Format, typer.Option("--format", help="json is JSON lines; parquet and arrow are bytes.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Write to this file, not to standard output.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME|SNAPSHOT", help="The tables as they were then.")]
@@ -50,7 +50,10 @@ def trades(
         float | None, typer.Option(help="Instead of --start: this long before --end, or before now.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help=f"At most so many. A table shows {SHOWN} unless told; other formats hold all.")
+        int | None,
+        typer.Option(
+            help=f"At most so many. A table shows {SHOWN} unless told; other formats hold all.", min=1, max=_MOST
+        ),
     ] = None,
     as_of: AsOf = None,
     form: Form = Format.TABLE,

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, TextIO
@@ -193,7 +194,7 @@ def logs(
     if part not in known:
         refuse(f"there is no part {part!r}; known are {', '.join(known)}")
     with layout.log(part).open(encoding="utf-8", errors="replace") as file:
-        sys.stdout.writelines(file.readlines()[-lines:])
+        sys.stdout.writelines(deque(file, lines))
         while follow:
             sys.stdout.write(file.readline())
             sys.stdout.flush()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from k2.ingest import app
+from k2.ingest.arguments import Parser, number, port
 from k2.ingest.publisher import PublisherDead
 from k2.ingest.session import EverySymbolRefused, GaveUp, Tuning
 from k2.schemas import logs
@@ -24,9 +25,13 @@ def main() -> int:
     try:
         feed = ExchangeFeed.from_yaml(arguments.feed.read_bytes())
     except (OSError, InvalidSpec) as error:
-        print(f"{arguments.feed}: {error}", file=sys.stderr)
+        print(f"{arguments.feed}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2
-    platform = Platform()
+    try:
+        platform = Platform.read()
+    except InvalidSpec as error:
+        print(error, file=sys.stderr)
+        return 2
     shard = f"{arguments.shard}-{arguments.replica}"
     logs.configure(platform.log_format, platform.log_level, feed=feed.name, shard=shard)
     if not feed.shard(arguments.shard):
@@ -57,7 +62,7 @@ def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     except PublisherDead as error:
         code, words = 1, str(error)
     except OSError as error:
-        code, words = 2, f"--port {options.port}: {error.strerror}; choose another"
+        code, words = 2, f"--host {options.host} --port {options.port}: {error.strerror}; choose another"
     print(f"{feed.name}: {words}", file=sys.stderr)
     return code
 
@@ -65,24 +70,25 @@ def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
 async def _until_signalled(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
     return await app.run(feed, platform, options, stop)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="k2.ingest", description="One shard of one feed, from socket to Kafka.")
+    parser = Parser(prog="k2.ingest", description="One shard of one feed, from socket to Kafka.")
+    count, seconds = number(int, 0), number(float, 0.001)
     parser.add_argument("--feed", type=Path, required=True, help="an ExchangeFeed in YAML")
-    parser.add_argument("--shard", type=int, default=0, help="which of spec.ingest.shards")
-    parser.add_argument("--replica", type=int, default=0, help="which of spec.ingest.redundancy")
+    parser.add_argument("--shard", type=count, default=0, help="which of spec.ingest.shards")
+    parser.add_argument("--replica", type=count, default=0, help="which of spec.ingest.redundancy")
     parser.add_argument("--host", default="127.0.0.1", help="where /metrics, /status and /readyz listen")
-    parser.add_argument("--port", type=int, default=9101)
-    parser.add_argument("--grace", type=float, default=20.0, help="seconds to flush when told to stop")
-    parser.add_argument("--max-attempts", type=int, default=0, help="0: try for ever")
-    parser.add_argument("--backoff-first", type=float, default=5.0, help="seconds")
-    parser.add_argument("--backoff-limit", type=float, default=60.0, help="seconds")
-    parser.add_argument("--stale-after", type=float, help="seconds without a frame; default: the exchange's own")
-    parser.add_argument("--max-age", type=float, help="seconds until a connection is rotated")
+    parser.add_argument("--port", type=port, default=9101)
+    parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush when told to stop")
+    parser.add_argument("--max-attempts", type=count, default=0, help="0: try for ever")
+    parser.add_argument("--backoff-first", type=seconds, default=5.0, help="seconds")
+    parser.add_argument("--backoff-limit", type=seconds, default=60.0, help="seconds")
+    parser.add_argument("--stale-after", type=seconds, help="seconds without a frame; default: the exchange's own")
+    parser.add_argument("--max-age", type=seconds, help="seconds until a connection is rotated")
     return parser.parse_args()
 
 

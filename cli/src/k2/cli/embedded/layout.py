@@ -60,8 +60,11 @@ class Layout:
         return self.logs / f"{part}.log"
 
     def platform(self, *, kafka_port: int = 9092, registry_port: int = 8081) -> Platform:
-        """The services as K2's processes are told of them. Tables can be read with the ports unknown."""
-        return Platform(
+        """The services as K2's processes are told of them. Tables can be read with the ports unknown.
+
+        Raises `InvalidSpec` for what the environment says of the rest.
+        """
+        return Platform.read(
             kafka_bootstrap=f"127.0.0.1:{kafka_port}",
             registry_url=f"http://127.0.0.1:{registry_port}",
             catalog_uri=f"sqlite:///{self.catalog}",

@@ -30,6 +30,6 @@ def frames(path: Path) -> Iterator[tuple[float, bytes]]:
                     found = True
                     yield float(match[1]), match[2].rstrip()
     except (OSError, EOFError) as error:
-        raise UnreadableCapture(f"{path}: {error}") from error
+        raise UnreadableCapture(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not found:
         raise UnreadableCapture(f"{path}: no line is `<time> <frame>`")

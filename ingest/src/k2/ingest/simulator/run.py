@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import math
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from k2.ingest.arguments import Parser, number, port
 from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
 from k2.ingest.simulator.server import Simulator
@@ -51,8 +51,8 @@ def build(
 async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
     """Runs until SIGTERM or SIGINT. Raises OSError if the port is taken."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
     opened = await simulator.start(host, port)
     print(f"{exchange} is simulated at ws://{host}:{opened} and http://{host}:{opened}", flush=True)
     await stop.wait()
@@ -81,7 +81,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"--port {arguments.port}: {error.strerror}; choose another", file=sys.stderr)
+        where = f"--host {arguments.host} --port {arguments.port}"
+        print(f"{where}: {error.strerror}; choose another", file=sys.stderr)
         return 2
     return 0
 
@@ -89,41 +90,22 @@ def main(words: Sequence[str] | None = None) -> int:
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     kinds = ", ".join(f"{kind}={default}" for kind, (_, default, _) in KINDS.items())
-    parser = argparse.ArgumentParser(prog="k2 simulate", description="An exchange on this machine.")
+    parser = Parser(prog="k2 simulate", description="An exchange on this machine.")
     parser.add_argument("exchange", choices=sorted(VENUES))
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=0, help="0: any free port, printed")
+    parser.add_argument("--port", type=port, default=0, help="0: any free port, printed")
     parser.add_argument("--symbols", nargs="*", default=[], help="in the exchange's spelling")
     parser.add_argument("--seed", default="1", help="the same seed trades the same")
-    parser.add_argument("--rate", type=_number(float, 0.1), default=30.0, help="trades a second, all symbols together")
-    parser.add_argument("--count", type=_number(int, 0), default=0, help="end after so many trades; 0: never")
+    parser.add_argument("--rate", type=number(float, 0.1), default=30.0, help="trades a second, all symbols together")
+    parser.add_argument("--count", type=number(int, 0), default=0, help="end after so many trades; 0: never")
     parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
-    parser.add_argument("--speed", type=_number(float, 0), default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument("--speed", type=number(float, 0), default=1.0, help="of the replay; 0: as fast as possible")
     parser.add_argument(
-        "--since", type=_number(float, 0), default=0.0, help="trading began at this time (seconds since 1970)"
+        "--since", type=number(float, 0), default=0.0, help="trading began at this time (seconds since 1970)"
     )
     parser.add_argument("--wait", action="store_true", help="trade only when somebody has subscribed")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
     return parser.parse_args(words)
-
-
-def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            found = kind(text)
-        except ValueError:
-            found = math.nan
-        if not least <= found < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a number from {least} on")
-        return found
-
-    return read
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: 0 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

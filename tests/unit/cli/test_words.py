@@ -1,0 +1,100 @@
+"""Command lines that are wrong: one line on standard error, exit code 2, whatever the command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from k2.cli.main import app
+
+FULL = Path("/dev/full")
+WRONG = [
+    ("stats", "k2: no such command 'stats'. Did you mean 'status'?; see k2 --help"),
+    ("--nope", "k2: no such option: --nope; see k2 --help"),
+    ("up", "k2 up: missing option '-f' / '--file'; see k2 up --help"),
+    ("up -f x --rate fast", "k2 up: invalid value for '--rate': must be a valid number, "),
+    ("up -f x --rate 0", "k2 up: invalid value for '--rate': must be greater than or equal to 0.1; "),
+    ("up -f x --rate nan", "k2 up: invalid value for '--rate': must be "),
+    ("up -f x --attempts -1", "k2 up: invalid value for '--attempts': must be greater than or equal to 0; "),
+    ("up -f x --kafka-port 70000", "k2 up: invalid value for '--kafka-port': must be less than or equal to 65535; "),
+    ("status --jsn", "k2 status: no such option: --jsn"),
+    ("down now", "k2 down: got unexpected extra argument(s) (now); see k2 down --help"),
+    ("logs -n 0", "k2 logs: invalid value for '--lines' / '-n': must be greater than or equal to 1; "),
+    ("trades --format xml", "k2 trades: invalid value for '--format': 'xml' is not one of 'table', 'json', 'csv', "),
+    ("trades --limit -1", "k2 trades: invalid value for '--limit': must be greater than or equal to 1; "),
+    ("trades --limit 1.5", "k2 trades: invalid value for '--limit': must be a valid integer, "),
+    ("trades --limit 99999999999999999999", "k2 trades: invalid value for '--limit': must be "),
+    ("trades --window-minutes x", "k2 trades: invalid value for '--window-minutes': must be a valid number, "),
+    ("trades --start", "k2 trades: option '--start' requires an argument; see k2 trades --help"),
+    ("ohlcv", "k2 ohlcv: missing option '--symbol'; see k2 ohlcv --help"),
+    ("sql", "k2 sql: missing argument 'statement'; see k2 sql --help"),
+    ("snapshots gold", "k2 snapshots: got unexpected extra argument(s) (gold); "),
+    ("audit --since yesterday", "--since 'yesterday' is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z"),
+    ("simulate", "k2 simulate: the following arguments are required: exchange; see k2 simulate --help"),
+    ("simulate binance --nope", "k2 simulate: unrecognized arguments: --nope; see k2 simulate --help"),
+    ("simulate binance --port x", "k2 simulate: argument --port: 'x' is not allowed: 0 to 65535; "),
+    ("simulate binance --capture nowhere", "nowhere: No such file or directory"),
+    ("simulate binance --capture .", ".: Is a directory"),
+    ("validate", "k2 validate: missing argument 'path'; see k2 validate --help"),
+    ("validate a b", "k2 validate: got unexpected extra argument(s) (b); see k2 validate --help"),
+]
+READ = ["status", "down", "logs", "trades", "ohlcv --symbol BTCUSDT", "sql 'x'", "snapshots", "audit", "doctor"]
+
+
+def k2(*words: object, **options: dict[str, str]) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], **options)
+
+
+def refused(done: Result, told: str) -> None:
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("\n")
+
+
+@pytest.mark.parametrize(("words", "told"), WRONG, ids=[words for words, _ in WRONG])
+def test_wrong_words_are_one_line_that_says_what_to_change(tmp_path: Path, monkeypatch, words: str, told: str):
+    monkeypatch.chdir(tmp_path)
+    refused(k2(*words.split()), told)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", READ)
+def test_a_file_is_not_taken_for_a_platforms_folder(tmp_path: Path, command: str):
+    file = tmp_path / "data"
+    file.touch()
+    name = command.split(maxsplit=1)[0]
+    refused(k2(*command.split(), "--data", file), f"k2 {name}: invalid value for '--data': dir {str(file)!r} is a file")
+
+
+@pytest.mark.parametrize("command", ["trades", "snapshots", "audit"])
+def test_a_wrong_variable_of_the_environment_is_named(tmp_path: Path, command: str):
+    (tmp_path / "catalog.db").touch()
+    told = "K2_LOG_FORMAT: \"xml\" is not allowed: must be 'json' or 'console'\n"
+    refused(k2(command, "--data", tmp_path, env={"K2_LOG_FORMAT": "xml"}), told)
+
+
+def test_without_a_command_the_commands_are_told():
+    done = k2()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == k2("--help").stdout
+    assert "validate" in done.stdout
+
+
+@pytest.mark.parametrize("command", [*(command.split()[0] for command in READ), "up", "simulate", "validate"])
+def test_every_command_explains_itself(command: str):
+    done = k2(command, "--help")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.lower().startswith(f"usage: k2 {command} ")
+
+
+@pytest.mark.skipif(not FULL.is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["validate", "-"]])
+def test_an_output_that_cannot_be_written_is_no_success(file, words: list[str]):
+    command = [sys.executable, "-m", "k2.cli.main", *words]
+    with FULL.open("wb") as full, file().open("rb") as feed:
+        done = subprocess.run(command, stdin=feed, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"standard output cannot be written: No space left on device\n"
