@@ -1,6 +1,7 @@
 """One shard against the simulated exchange, over real sockets, into a broker that speaks Kafka's protocol."""
 
 import pytest
+import structlog
 
 from k2.ingest.session import EverySymbolRefused, GaveUp, Tuning
 from k2.ingest.simulator.faults import parse
@@ -176,6 +177,27 @@ async def test_frames_that_cannot_be_trusted_are_kept_and_the_connection_lives(e
     letters = found.dead_letters()
     assert len(letters) == sum(found.stats.dead_letters.values())
     assert (b"not json", "MALFORMED_FRAME") in letters
+
+
+async def test_whatever_is_logged_of_a_connection_carries_its_id(simulate, shard, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
+    found = shard("binance", ["BTCUSDT"], rest(simulator))
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        found.start(url(simulator), tuning=Tuning(**FAST))
+        await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
+        simulator.misbehave(parse("malformed=1"))
+        await eventually(lambda: found.stats.dead_letters["MALFORMED_FRAME"])
+        simulator.misbehave(parse("close=1"))
+        await eventually(lambda: found.stats.reconnects == 1)
+        received = found.stats.received["BTCUSDT"]
+        await eventually(lambda: found.stats.received["BTCUSDT"] > received + 20)
+        simulator.misbehave(parse("malformed=1"))
+        await eventually(lambda: len(found.stats.dead_letters) and found.stats.dead_letters["MALFORMED_FRAME"] >= 2)
+        assert await found.stop() == 0
+    connected = [line["connection"] for line in lines if line["event"] == "connected"]
+    letters = [line["connection"] for line in lines if line["event"] == "dead letter"]
+    assert len(set(connected)) == len(connected) == 2
+    assert list(dict.fromkeys(letters)) == connected
 
 
 def _pairs(simulator):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urldefrag
 
 import aiohttp
+import structlog
 from aiohttp import WSMsgType
 
 from k2.ingest.continuity import Tracker
@@ -227,6 +228,7 @@ class Session:
 
     async def _live(self, connection: Connection) -> str:
         """Subscribes, keeps alive and reads until the socket ends; says how it ended."""
+        structlog.contextvars.bind_contextvars(connection=connection.id)  # of this task, and so of all it logs
         helpers: list[Coroutine[Any, Any, None]] = [self._subscribe(connection)]
         if connection.adapter.limits.ping_text:
             helpers.append(self._keep_alive(connection))
