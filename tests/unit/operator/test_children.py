@@ -1,4 +1,4 @@
-"""All of a feed's manifests together: that they are the same each time, that they are valid, and what a change moves."""
+"""All of a feed's manifests together: the same each time, valid, and moved only by what touches them."""
 
 import json
 import random
@@ -19,7 +19,7 @@ def pods(manifests) -> list[dict[str, Any]]:
     """Every pod template, with where it is from."""
     found = []
     for manifest in manifests:
-        spec = manifest["spec"] if "spec" in manifest else {}
+        spec = manifest.get("spec", {})
         if manifest["kind"] == "Deployment":
             found.append(spec["template"])
         elif manifest["kind"] == "SparkApplication":

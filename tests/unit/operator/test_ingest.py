@@ -77,9 +77,10 @@ def test_the_pod_has_no_token_and_its_account(made):
     ("given", "requests", "limits"),
     [
         ({}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "512Mi"}),
-        ({"limits": {"memory": "64Mi"}}, {"cpu": "100m"}, {"memory": "64Mi"}),
-        ({"requests": {"memory": "2Gi"}}, {"cpu": "100m", "memory": "2Gi"}, {}),
-        ({"limits": {"cpu": "50m"}}, {"memory": "128Mi"}, {"memory": "512Mi", "cpu": "50m"}),
+        ({"limits": {"memory": "64Mi"}}, {"cpu": "100m", "memory": "64Mi"}, {"memory": "64Mi"}),
+        ({"requests": {"memory": "2Gi"}}, {"cpu": "100m", "memory": "2Gi"}, {"memory": "2Gi"}),
+        ({"limits": {"cpu": "50m"}}, {"cpu": "50m", "memory": "128Mi"}, {"memory": "512Mi", "cpu": "50m"}),
+        ({"limits": {"cpu": "2"}}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "512Mi", "cpu": "2"}),
         ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "128Mi"}, {"memory": "512Mi"}),
     ],
 )

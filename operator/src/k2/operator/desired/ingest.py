@@ -1,7 +1,9 @@
 """One Deployment for each shard and replica of a feed. Each holds one connection to the exchange."""
 
+from decimal import Decimal
 from typing import Any, Final
 
+from k2.operator import quantities
 from k2.operator.desired.config import shard_hash
 from k2.operator.desired.pods import FEED_FILE, container_security, feed_volume, plain, pod_security, writable
 from k2.operator.manifests import (
@@ -111,14 +113,16 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
 
 
 def _resources(given: Resources, settings: Settings) -> Manifest:
-    """The user's amounts, over the platform's. A user's own request is never above the platform's limit."""
+    """The user's amounts over the platform's, which give way where a request would be above its limit."""
+    asked, limits = given.requests.model_dump(exclude_none=True), given.limits.model_dump(exclude_none=True)
     requests = {"cpu": settings.ingest_cpu, "memory": settings.ingest_memory}
-    asked = given.requests.model_dump(exclude_none=True)
-    limits = {} if "memory" in asked else {"memory": settings.ingest_memory_limit}
-    limits |= given.limits.model_dump(exclude_none=True)
-    # Kubernetes takes a limit for the request where none is given; the platform's might be above that limit.
-    kept = {name: amount for name, amount in requests.items() if name not in given.limits.model_dump(exclude_none=True)}
-    return {"requests": kept | asked, "limits": limits}
+    requests = {name: min(amount, limits.get(name, amount), key=_number) for name, amount in requests.items()} | asked
+    least = {"memory": max(settings.ingest_memory_limit, requests["memory"], key=_number)}
+    return {"requests": requests, "limits": least | limits}
+
+
+def _number(amount: str) -> Decimal:
+    return quantities.parse(amount) or Decimal(0)
 
 
 def _apart(feed: ExchangeFeed, shard: int) -> Manifest:

@@ -1,0 +1,130 @@
+"""Raw API objects as the cluster holds them, some of them half empty."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from k2.operator import observed
+from k2.operator.observed import Application, Audit, Deployment, Layer, Pod, Refusal, Shard, Topic
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+META = {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}
+
+
+def test_a_deployment_tells_its_pods_and_why_there_are_none():
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: q"}
+    raw = {"metadata": META, "spec": {"replicas": 1}, "status": {"observedGeneration": 2, "conditions": [failure]}}
+    assert observed.deployment(raw) == Deployment("a", 1, 0, current=True, trouble="exceeded quota: q")
+    assert observed.deployment({"metadata": META}) == Deployment("a", 1, 0, current=False)
+    healed = {**failure, "status": "False"}
+    raw = {"metadata": META, "status": {"conditions": [healed], "readyReplicas": 1, "observedGeneration": 1}}
+    assert observed.deployment(raw) == Deployment("a", 1, 1, current=False)
+
+
+def pod(**status):
+    return {"metadata": {"name": "p"}, "status": status}
+
+
+def waiting(why, **ended):
+    about = {"state": {"waiting": {"reason": why, "message": "waits"}}, "restartCount": 4}
+    return pod(containerStatuses=[about | ({"lastState": {"terminated": ended}} if ended else {})])
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (waiting("CrashLoopBackOff", exitCode=2, reason="Error", message="bad feed"), "bad feed"),
+        (waiting("CrashLoopBackOff", exitCode=137, reason="OOMKilled"), "OOMKilled, exit code 137"),
+        (waiting("ImagePullBackOff"), "waits"),
+    ],
+)
+def test_a_pod_that_waits_is_told_with_the_last_words_of_its_container(raw, expected):
+    (found,) = observed.troubled([raw])
+    assert (found.message, found.restarts) == (expected, 4)
+
+
+def test_pods_that_start_or_run_are_no_trouble():
+    running = pod(containerStatuses=[{"state": {"running": {}}, "restartCount": 9}])
+    assert observed.troubled([running, waiting("ContainerCreating"), pod(), {"metadata": {"name": "p"}}]) == ()
+
+
+def test_a_pod_that_no_node_takes_is_told():
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    assert observed.troubled([pod(conditions=[condition])]) == (Pod("p", "Unschedulable", "0/1 nodes", 0),)
+
+
+def test_an_application_tells_its_state_and_attempts():
+    status = {
+        "applicationState": {"state": "FAILED", "errorMessage": "driver container failed"},
+        "executionAttempts": 3,
+        "submissionAttempts": 1,
+        "lastSubmissionAttemptTime": "2026-01-01T01:00:00Z",
+    }
+    meta = META | {"annotations": {"k2.marketdata.io/spec-hash": "h"}}
+    submitted = datetime(2026, 1, 1, 1, tzinfo=UTC)
+    expected = Application("a", CREATED, "FAILED", "driver container failed", submitted, 3, "h")
+    assert observed.application({"metadata": meta, "status": status}) == expected
+
+
+@pytest.mark.parametrize("status", [{}, None, {"applicationState": None, "lastSubmissionAttemptTime": None}])
+def test_an_application_that_nobody_touched_has_no_state(status):
+    assert observed.application({"metadata": META, "status": status}) == Application("a", CREATED)
+
+
+@pytest.mark.parametrize(
+    ("generation", "status", "expected"),
+    [
+        (2, "True", Topic("a", CREATED, True, "R", "m")),
+        (2, "False", Topic("a", CREATED, False, "R", "m")),
+        (1, "True", Topic("a", CREATED)),
+    ],
+)
+def test_what_strimzi_said_of_an_older_spec_is_not_said_of_this_one(generation, status, expected):
+    said = [{"type": "Ready", "status": status, "reason": "R", "message": "m"}]
+    raw = {"metadata": META, "status": {"observedGeneration": generation, "conditions": said}}
+    assert observed.topic(raw) == expected
+
+
+def test_a_topic_without_status_is_not_judged():
+    assert observed.topic({"metadata": META}) == Topic("a", CREATED)
+
+
+def test_a_shard_is_read_from_what_the_ingest_itself_says():
+    from k2.ingest.stats import Stats
+    from k2.ingest.status import document
+
+    stats = Stats(started_at=0.0, connections=1, rate=2.5, reconnects=1, last_received=1_767_225_600_000_000)
+    stats.gaps_open = 2
+    stats.gaps_repaired["BTCUSDT"] = 4
+    stats.dead_letters["MalformedFrame"] = 3
+    stats.refused["NOPE"] = "invalid symbol"
+    raw = document(stats, feed="f", exchange="binance", shard="1-0")
+    newest = "2026-01-01T00:00:00+00:00"
+    expected = Shard("1-0", True, "", 2.5, newest, 1, 2, 4, 3, (("NOPE", "invalid symbol"),))
+    assert observed.shard(raw) == expected
+
+
+def test_layers_are_read_from_what_the_driver_itself_says():
+    from k2.jobs.metrics import LayerState
+    from k2.jobs.server import document
+
+    state = LayerState("silver", "binance", "f", 30.0, state="RUNNING", rows=7, dead_letters={"UNDECODABLE": 2})
+    other = LayerState("gold", "binance", "other", 30.0)
+    assert observed.layers(document([state, other]), "f") == {
+        "silver": Layer("RUNNING", "", rows=7, committed="", freshness=None, dead_letters=2)
+    }
+    assert observed.layers(document([state]), "nobody") == {}
+
+
+def test_an_audit_is_read_from_its_own_report():
+    from k2.jobs.audit_report import ExchangeReport, Finding, Report
+
+    report = ExchangeReport(gaps={"open": 2, "repaired": 5}, completeness={"hours": {"complete": 3, "incomplete": 1}})
+    found = Report({"BINANCE": report}, [Finding("BINANCE", "ids", "x"), Finding("KRAKEN", "ids", "y")])
+    assert observed.audit(found.document(), "BINANCE") == Audit(findings=1, open_gaps=2, incomplete_hours=1)
+    assert observed.audit(found.document(), "OKX") == Audit()
+
+
+def test_a_refusal_keeps_the_request_and_the_servers_words():
+    raw = {"kind": "Status", "code": 403, "message": "is forbidden"}
+    assert observed.refusal("patch", "services", "a", raw) == Refusal("patch", "services", "a", 403, "is forbidden")
