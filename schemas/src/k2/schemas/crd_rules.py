@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from k2.schemas.exchanges import EXCHANGES, QUOTES, RENAMED, ExchangeFacts
 from k2.schemas.feed import TRIGGERS_IN_RETENTION
+from k2.schemas.topics import NOT_FOR_TRADES
 from k2.schemas.values import seconds
 
 DURATION: Final = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
@@ -78,7 +79,13 @@ def quantity(pattern: str) -> dict[str, Any]:
 
 def topic(pattern: str) -> dict[str, Any]:
     """The schema of a topic's name."""
-    return patterned(pattern, 200, "must be letters, digits, '.', '_' and '-', at most 200 of them")
+    made = patterned(pattern, 200, "must be letters, digits, '.', '_' and '-', at most 200 of them")
+    taken = " || ".join(f"self.startsWith('{prefix}')" for prefix in NOT_FOR_TRADES)
+    made["x-kubernetes-validations"] += [
+        rule("self != '.' && self != '..'", "Kafka has no topics of this name; write letters and digits too"),
+        rule(f"!({taken})", f"names that begin with {' or '.join(NOT_FOR_TRADES)} are not for trades; choose another"),
+    ]
+    return made
 
 
 IMMUTABLE_EXCHANGE: Final = rule(
