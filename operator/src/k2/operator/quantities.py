@@ -14,7 +14,7 @@ _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 def parse(value: Any) -> Decimal | None:
     """The number that a quantity stands for; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float):
         return None
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
