@@ -49,8 +49,8 @@ ORDER_TYPES = {"l": "limit", "m": "market"}
 class _Fill(msgspec.Struct):
     symbol: str
     side: Literal["buy", "sell"]
-    price: Decimal
-    qty: Decimal
+    price: msgspec.Raw
+    qty: msgspec.Raw
     trade_id: int
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]  # a naive time would be read as local
     ord_type: str = ""
@@ -71,9 +71,18 @@ class _Answer(msgspec.Struct):
     result: dict[str, msgspec.Raw] = {}
 
 
+_FIRST = frozenset((b"-", *(b"%d" % digit for digit in range(10))))
 _FRAME = msgspec.json.Decoder(_Frame)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _ROWS_DECODER = msgspec.json.Decoder(list[Row])
+
+
+def _bare(raw: msgspec.Raw) -> str:
+    """A number as it is written. Read as a Decimal, text would be taken for one too: "1_0" for ten."""
+    text = bytes(raw)
+    if text[:1] not in _FIRST:
+        raise MalformedFrame(f"{text[:40]!r} is not a number")
+    return text.decode()
 
 
 class Kraken:
@@ -124,8 +133,8 @@ class Kraken:
         number = positive_id(found.trade_id)
         vendor = (("pair", pair.native), ("order_type", found.ord_type), ("source", source.value))
         return fill(
-            "KRAKEN", pair, str(number), micros(found.timestamp), found.price, found.qty, SIDES[found.side],
-            received, vendor, ids=(number, number),
+            "KRAKEN", pair, str(number), micros(found.timestamp), _bare(found.price), _bare(found.qty),
+            SIDES[found.side], received, vendor, ids=(number, number),
         )  # fmt: skip
 
     @staticmethod
