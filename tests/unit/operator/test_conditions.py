@@ -145,3 +145,12 @@ def test_a_phase_is_one_word_for_the_conditions(reason, status, others, expected
     parts = [Condition("Ready", status, reason, "", "", 1), Condition("GoldReady", "Unknown", others, "", "", 1)]
     assert phase(parts) == expected
     assert phase(parts, deleting=True) == "Deleting"
+
+
+def test_a_feed_is_pending_only_while_none_of_its_parts_is_there():
+    def found(*reasons):
+        parts = [Condition(f"Part{number}", "Unknown", reason, "", "", 1) for number, reason in enumerate(reasons)]
+        return phase([Condition("Ready", "Unknown", "Creating", "", "", 1), *parts])
+
+    assert found("Creating", "Creating") == "Pending"
+    assert found("Creating", "Starting") == "Progressing"

@@ -121,11 +121,21 @@ def test_what_others_manage_is_theirs(desired, live):
     assert not differs(desired, live)
 
 
-def test_a_port_is_known_by_its_number_and_protocol(desired, live):
+@pytest.mark.parametrize("said", [{}, {"protocol": "TCP"}])
+def test_a_port_is_known_by_its_number_and_the_protocol_that_is_said_or_meant(desired, live, said):
+    container(desired)["ports"] = [{"name": "metrics", "containerPort": 9101} | said]
     ports = {'k:{"containerPort":9101,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}}}
     inner = {'k:{"name":"ingest"}': {"f:ports": ports}}
     live["metadata"]["managedFields"] = owned({"f:spec": {"f:template": {"f:spec": {"f:containers": inner}}}})
     assert not differs(desired, live)
+
+
+def test_a_volume_that_is_mounted_twice_is_known_by_where(desired, live):
+    twice = [{"name": "feed", "mountPath": "/one"}, {"name": "feed", "mountPath": "/two"}]
+    container(desired)["volumeMounts"], container(live)["volumeMounts"] = twice, twice[::-1]
+    assert not differs(desired, live)
+    container(live)["volumeMounts"] = [twice[0], twice[0]]
+    assert differs(desired, live)
 
 
 def test_no_child_differs_from_itself(feed, settings):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from k2.operator import verdicts
-from k2.operator.observed import Application, Deployment, Layer, Observed, Pod, Refusal, Shard, Topic
+from k2.operator.observed import Application, Audit, Deployment, Layer, Observed, Pod, Refusal, Shard, Topic
 from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
@@ -161,6 +161,18 @@ def test_a_layer(feed, seen, status, reason, words):
     found = verdicts.layer(feed(), seen, "bronze", "binance-bronze", NOW)
     assert (found.status, found.reason) == (status, reason)
     assert words in found.message
+
+
+def test_gold_is_not_ready_while_the_audit_has_findings(feed):
+    gold = replace(RUNNING, name="binance-gold")
+    seen = Observed(applications={"binance-gold": gold, "binance-bronze": RUNNING}, audit=Audit(findings=2))
+    seen = replace(seen, layers={"gold": Layer("RUNNING"), "bronze": Layer("RUNNING")})
+    found = verdicts.layer(feed(), seen, "gold", "binance-gold", NOW)
+    assert (found.status, found.reason) == ("False", "AuditFindings")
+    assert "2 findings" in found.message
+    assert verdicts.layer(feed(), seen, "bronze", "binance-bronze", NOW).reason == "Ready"
+    clean = replace(seen, audit=Audit(findings=0, open_gaps=3))
+    assert verdicts.layer(feed(), clean, "gold", "binance-gold", NOW).reason == "Ready"
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,8 @@ def _query(seen: Observed, name: str, application: str) -> Verdict:
         return unready("QueryFailed", f"{name}: {query.message or 'see the log of its driver'}")
     if query.state != "RUNNING":
         return unknown("Starting", f"{name} is {query.state}")
+    if name == "gold" and seen.audit and seen.audit.findings:
+        return unready("AuditFindings", f"the newest audit has {seen.audit.findings} findings; k2 audit tells them")
     return ready(f"{application} runs")
 
 
