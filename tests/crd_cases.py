@@ -1,7 +1,7 @@
 """ExchangeFeeds that the API server takes or refuses, each with a part of the sentence it refuses with.
 
-The sentence is the one for an object that is created or replaced. Server-side apply tells a wrong type, an unknown field
-and a symbol twice in words of its own, before the schema is asked.
+The sentence is the one for an object that is created or replaced. Server-side apply tells a wrong type, an unknown
+field and a symbol twice in words of its own, before the schema is asked.
 """
 
 from copy import deepcopy
