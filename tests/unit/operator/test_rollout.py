@@ -50,6 +50,12 @@ def test_while_nothing_changes_nothing_is_done_and_nothing_forgotten():
     assert step("one", seen("one", healthy=False), STEADY, NOW).memory == STEADY
 
 
+def test_an_application_found_running_is_left_alone_and_stable_only_once_healthy():
+    found = step("one", seen("one", healthy=False), Memory(), NOW)
+    assert (found.action, found.memory.stable) == (Action.KEEP, "")
+    assert step("one", seen("one"), found.memory, NOW).memory.stable == "one"
+
+
 def test_a_healthy_application_is_stopped_before_another_spec_is_applied():
     asked = step("two", seen("one"), STEADY, NOW)
     assert asked.action is Action.STOP

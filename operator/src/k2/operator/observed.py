@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from k2.operator.manifests import SPEC_HASH
@@ -229,4 +229,4 @@ def refusal(verb: str, resource: str, name: str, raw: Raw) -> Refusal:
 
 def moment(text: str) -> datetime:
     """A time as Kubernetes writes it."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    return datetime.fromisoformat(text)
