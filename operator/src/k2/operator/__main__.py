@@ -1,0 +1,25 @@
+"""`python -m k2.operator [--metrics PORT]`: the container's entry point. Other options are those of `kopf run`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kopf.cli import main
+from prometheus_client import start_http_server
+
+_HANDLERS = "k2.operator.handlers"
+
+
+def run(words: Sequence[str]) -> None:
+    """Serves metrics if asked to, and hands over to kopf."""
+    parser = argparse.ArgumentParser(prog="k2.operator", add_help=False)
+    parser.add_argument("--metrics", type=int, metavar="PORT", help="serve /metrics here")
+    own, others = parser.parse_known_args(words)
+    if own.metrics is not None:
+        start_http_server(own.metrics)
+    sys.argv[1:] = ["run", "--standalone", "--module", _HANDLERS, *others]
+    main()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

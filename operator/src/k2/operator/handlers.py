@@ -1,0 +1,189 @@
+"""What kopf calls. Watches fill the indices and wake the daemon of the feed that is meant; the daemon reconciles.
+
+The only module that knows kopf.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import kopf
+
+from k2.operator import metrics
+from k2.operator.cluster import Cluster, Unavailable, connect
+from k2.operator.figures import Figures
+from k2.operator.manifests import FEED, GROUP
+from k2.operator.reconciler import Family, Reconciler
+from k2.operator.settings import Settings, load
+from k2.schemas import logs
+
+log = logs.get("operator")
+
+Key = tuple[str, str]  # namespace, feed
+
+RESYNC: Final = 60.0  # seconds
+SETTINGS: Final = "K2_OPERATOR_SETTINGS"  # the file that the chart mounts
+_FEEDS: Final = (GROUP, "v1alpha1", "exchangefeeds")
+_CHILDREN: Final = (
+    ("apps", "v1", "deployments"),
+    ("", "v1", "services"),
+    ("", "v1", "configmaps"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
+    ("policy", "v1", "poddisruptionbudgets"),
+    ("monitoring.coreos.com", "v1", "podmonitors"),
+    ("monitoring.coreos.com", "v1", "servicemonitors"),
+    ("sparkoperator.k8s.io", "v1beta2", "sparkapplications"),
+    ("kafka.strimzi.io", "v1", "kafkatopics"),
+)
+_OURS: Final = {FEED: kopf.PRESENT}
+_PATIENCE: Final = 3 * RESYNC
+
+
+class State:
+    """What handlers share: the reconciler, whom to wake, and when a round last ended well."""
+
+    def __init__(self, reconciler: Reconciler, figures: Figures) -> None:
+        self.reconciler = reconciler
+        self.figures = figures
+        self.wakes: dict[Key, asyncio.Event] = {}
+        self.ended = time.monotonic()
+
+    def wake(self, key: Key) -> None:
+        """Has a feed reconciled now."""
+        if (event := self.wakes.get(key)) is not None:
+            event.set()
+
+    def wake_all(self) -> None:
+        """Has every feed reconciled: what one claimed another may have now."""
+        for event in self.wakes.values():
+            event.set()
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
+    """Settings, and the way to the cluster."""
+    logs.configure(os.environ.get("K2_LOG_FORMAT", "json"), os.environ.get("K2_LOG_LEVEL", "info"))
+    settings.persistence.finalizer = f"{GROUP}/operator"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.networking.request_timeout = 30
+    settings.posting.enabled = False  # our own Events tell of transitions, in our own words
+    figures = Figures()
+    memo.state = State(Reconciler(Cluster(connect()), _settings(), figures), figures)
+
+
+@kopf.on.cleanup()
+async def stop(memo: Any, **_: Any) -> None:
+    """Closes what was opened."""
+    await memo.state.figures.close()
+
+
+@kopf.on.probe(id="reconciled")
+def alive(memo: Any, **_: Any) -> str:
+    """Fails when feeds are there and none was reconciled for three rounds."""
+    state: State = memo.state
+    if state.wakes and time.monotonic() - state.ended > _PATIENCE:
+        raise kopf.PermanentError(f"no feed was reconciled for {_PATIENCE:.0f} s")
+    return "ok"
+
+
+@kopf.index(*_FEEDS)
+def feeds(body: kopf.Body, **_: Any) -> dict[str, Any]:
+    """Every feed, by its uid."""
+    return {body["metadata"]["uid"]: dict(body)}
+
+
+@kopf.index("", "v1", "pods", labels=_OURS)
+def pods(body: kopf.Body, **_: Any) -> dict[Key, Any]:
+    """Every pod of a feed, by the feed."""
+    return {_owner(body): dict(body)}
+
+
+def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
+    """Every child of a feed, by the feed."""
+    return {_owner(body): dict(body)}
+
+
+def changed(body: kopf.Body, memo: Any, **_: Any) -> None:
+    """A child is not what it was."""
+    memo.state.wake(_owner(body))
+
+
+for _group, _version, _plural in _CHILDREN:
+    kopf.index(_group, _version, _plural, labels=_OURS)(children)
+    kopf.on.event(_group, _version, _plural, labels=_OURS)(changed)
+kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
+
+
+@kopf.on.event(*_FEEDS)
+def asked(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
+    """A feed was written; or it is gone, and what it claimed is free."""
+    if event["type"] == "DELETED":
+        memo.state.wake_all()
+    else:
+        memo.state.wake((body["metadata"]["namespace"], body["metadata"]["name"]))
+
+
+@kopf.daemon(*_FEEDS, cancellation_timeout=5.0)
+async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
+    """Keeps one feed reconciled until it is deleted."""
+    state: State = memo.state
+    key = (body["metadata"]["namespace"], body["metadata"]["name"])
+    wake = state.wakes[key] = asyncio.Event()
+    try:
+        while True:
+            wake.clear()
+            pause = await _round(state, dict(body), _family(key, indices))
+            try:
+                async with asyncio.timeout(pause):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+    finally:
+        del state.wakes[key]
+        metrics.forget(key[1], body["spec"].get("exchange", ""))
+
+
+async def _round(state: State, body: dict[str, Any], family: Family) -> float:
+    """One round; returns in how many seconds the next is due, if nothing happens before."""
+    name = body["metadata"]["name"]
+    with metrics.RECONCILED.labels(feed=name).time():
+        try:
+            await state.reconciler.reconcile(body, family)
+        except Unavailable as error:
+            metrics.FAILED.labels(feed=name).inc()
+            log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
+            return error.after
+        except Exception:
+            # A daemon that raises is not called again for its feed; the next round may do better.
+            metrics.FAILED.labels(feed=name).inc()
+            log.exception("a round failed", feed=name)
+            return RESYNC
+    state.ended = time.monotonic()
+    log.debug("reconciled", feed=name)
+    return RESYNC
+
+
+def _settings() -> Settings:
+    file = os.environ.get(SETTINGS, "")
+    return load(Path(file).read_text("utf-8") if file else None, os.environ)
+
+
+def _family(key: Key, indices: dict[str, Any]) -> Family:
+    return Family(
+        tuple(indices["children"].get(key, ())),
+        tuple(indices["pods"].get(key, ())),
+        tuple(raw for found in _values(indices["feeds"]) for raw in found),
+    )
+
+
+def _values(index: Any) -> Iterable[Any]:
+    return list(index.values())
+
+
+def _owner(body: kopf.Body) -> Key:
+    about = body["metadata"]
+    return about["namespace"], about["labels"][FEED]

@@ -1,0 +1,205 @@
+"""One round of reconciling one feed: what should exist is made so, what was seen is told in the status.
+
+The same round serves creation, change, restart and drift. It may run at any time, any number of times, and writes
+nothing when nothing is to be changed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from k2.operator import claims, metrics, observed, status
+from k2.operator.claims import Claimant
+from k2.operator.cluster import Cluster, Refused
+from k2.operator.desired import children, owned, unwanted
+from k2.operator.drift import differs
+from k2.operator.figures import Figures
+from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names
+from k2.operator.observed import Application, Observed, Raw, Refusal
+from k2.operator.rollout import Action, Memory, Seen, Watch, step, watch
+from k2.operator.settings import Settings
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.problems import InvalidSpec
+
+ROLLOUT: Final = f"{GROUP}/rollout"  # what `rollout` remembers of an application
+SPECS: Final = f"{GROUP}/specs"  # the specs that it may go back to, by their hash
+
+_APPLICATION: Final = "SparkApplication"
+_STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
+_FIGURES_EVERY: Final = 10.0  # seconds between two writes of nothing but new figures
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the watches last saw of a feed: its children, its pods, and the cluster's other feeds."""
+
+    children: tuple[Raw, ...] = ()
+    pods: tuple[Raw, ...] = ()
+    feeds: tuple[Raw, ...] = ()
+
+    def find(self, kind: str, name: str) -> Raw | None:
+        """A child."""
+        return next((raw for raw in self.children if raw["kind"] == kind and raw["metadata"]["name"] == name), None)
+
+    def of_kind(self, kind: str) -> list[Raw]:
+        """The children of a kind."""
+        return [raw for raw in self.children if raw["kind"] == kind]
+
+
+class Reconciler:
+    """Reconciles feeds. `reconcile` raises `Unavailable` when the API server is away: the caller tries again."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, figures: Figures) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._figures = figures
+        # Not kept over a restart: at worst one more application is made anew.
+        self._watches: dict[tuple[str, str], Watch] = {}
+        self._written: dict[str, float] = {}
+
+    async def reconcile(self, body: Raw, family: Family) -> None:
+        """One round for one feed."""
+        now = datetime.now(UTC)
+        try:
+            feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+        except InvalidSpec as error:
+            await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
+            return
+        if conflict := claims.refusal(Claimant.of(feed, body), _claimants(family.feeds)):
+            await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
+            return
+        seen = await self._observe(feed, family)
+        restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
+        wanted = [owned(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
+        refusals: list[Refusal] = []
+        stuck: set[str] = set()
+        back: dict[str, str] = {}
+        for manifest in wanted:
+            try:
+                if manifest["kind"] == _APPLICATION:
+                    await self._roll_out(feed, manifest, family, seen, now, stuck, back)
+                else:
+                    await self._ensure(manifest, family)
+            except Refused as refused:
+                refusals.append(refused.refusal)
+        for raw in unwanted(wanted, family.children):
+            try:
+                await self._cluster.delete(raw)
+            except Refused as refused:
+                refusals.append(refused.refusal)
+        seen = replace(seen, refusals=tuple(refusals), stuck=frozenset(stuck), rolled_back=back)
+        await self._tell(body, status.status(feed, body, seen, now, managed=bool(self._settings.kafka_cluster)))
+
+    async def _ensure(self, manifest: Manifest, family: Family) -> None:
+        live = family.find(manifest["kind"], manifest["metadata"]["name"])
+        if live is None and manifest["kind"] == "KafkaTopic":
+            # Shared topics bear no feed's label, so no watch sees them.
+            about = manifest["metadata"]
+            live = await self._cluster.get(manifest["apiVersion"], "KafkaTopic", about["namespace"], about["name"])
+        if live is None or differs(manifest, live):
+            await self._cluster.apply(manifest)
+
+    async def _roll_out(
+        self,
+        feed: ExchangeFeed,
+        manifest: Manifest,
+        family: Family,
+        seen: Observed,
+        now: datetime,
+        stuck: set[str],
+        back: dict[str, str],
+    ) -> None:
+        about = manifest["metadata"]
+        name, wanted = about["name"], about["annotations"][SPEC_HASH]
+        live = family.find(_APPLICATION, name)
+        notes = live["metadata"].get("annotations", {}) if live else {}
+        specs: dict[str, Any] = json.loads(notes.get(SPECS, "{}")) | {wanted: manifest["spec"]}
+        memory = Memory.parse(json.loads(notes.get(ROLLOUT, "{}")))
+        found = seen.applications.get(name)
+        if live is not None and found is not None and await self._watched(live, found, now, stuck):
+            return
+        taken = step(wanted, _seen(feed, seen, name, found), memory, now)
+        if taken.memory.refused:
+            back[name] = taken.message
+        held = {Action.STOP: found.spec_hash if found else wanted, Action.ROLL_BACK: taken.memory.stable}.get(
+            taken.action, wanted if taken.action is Action.APPLY else taken.memory.trying or wanted
+        )
+        spec: Manifest = specs[held] if held in specs else manifest["spec"]
+        kept = {key: specs[key] for key in sorted({held, taken.memory.stable}) if key in specs}
+        suspend = feed.spec.suspend or taken.action is Action.STOP
+        annotations = {
+            **about["annotations"],
+            SPEC_HASH: held,
+            ROLLOUT: json.dumps(taken.memory.document(), sort_keys=True),
+            SPECS: json.dumps(kept, sort_keys=True, separators=(",", ":")),
+        }
+        rolled = {
+            **manifest,
+            "metadata": {**about, "annotations": annotations},
+            "spec": {**spec, "suspend": suspend},
+        }
+        if live is None or differs(rolled, live):
+            await self._cluster.apply(rolled)
+
+    async def _watched(self, live: Raw, found: Application, now: datetime, stuck: set[str]) -> bool:
+        """Whether the watchdog deleted the application, so that the next round makes it anew."""
+        key = (live["metadata"]["namespace"], found.name)
+        action, self._watches[key], hopeless = watch(found, self._watches.get(key, Watch()), now)
+        if hopeless:
+            stuck.add(found.name)
+        if action is Action.RECREATE:
+            await self._cluster.delete(live)
+            return True
+        return False
+
+    async def _observe(self, feed: ExchangeFeed, family: Family) -> Observed:
+        topics = [observed.topic(raw) for raw in family.of_kind("KafkaTopic")]
+        shards, layers = await self._figures.read(feed, family.pods)
+        return Observed(
+            topic=next(iter(topics), None),
+            deployments=tuple(observed.deployment(raw) for raw in family.of_kind("Deployment")),
+            pods=observed.troubled(family.pods),
+            shards=shards,
+            applications={raw["metadata"]["name"]: observed.application(raw) for raw in family.of_kind(_APPLICATION)},
+            layers=layers,
+        )
+
+    async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
+        """Writes a status that says something new, and its Events; new figures only now and then."""
+        about, old = body["metadata"], body.get("status")
+        metrics.phase(about["name"], body["spec"].get("exchange", ""), new["phase"])
+        if old is not None and all(old.get(name) == value for name, value in new.items()):
+            return
+        written, now = self._written.get(about["uid"], 0.0), datetime.now(UTC).timestamp()
+        if not status.worth_writing(new, old) and now - written < _FIGURES_EVERY:
+            return
+        self._written[about["uid"]] = now
+        before, after = status.before(body), status.before({"status": new})
+        named = {"name": about["name"], "namespace": about["namespace"]}
+        manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": new}
+        await self._cluster.apply(manifest, subresource="status")
+        for kind, reason, message in status.events(before, after):
+            await self._cluster.event(body, kind, reason, message)
+
+
+def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | None) -> Seen:
+    if found is None:
+        return Seen("", healthy=False, stopped=True)
+    own = [layer for layer, application in application_names(feed).items() if application == name]
+    told = [seen.layers[layer].state for layer in own if layer in seen.layers]
+    healthy = found.state == "RUNNING" and bool(told) and all(state == "RUNNING" for state in told)
+    return Seen(found.spec_hash, healthy, found.state in _STOPPED)
+
+
+def _claimants(feeds: Iterable[Mapping[str, Any]]) -> Iterable[Claimant]:
+    """The cluster's feeds that are written well enough to claim anything."""
+    for raw in feeds:
+        try:
+            yield Claimant.of(ExchangeFeed.from_body({name: raw[name] for name in _WRITTEN}), raw)
+        except InvalidSpec:
+            continue
+
+
+_WRITTEN: Final = ("apiVersion", "kind", "metadata", "spec")

@@ -1,0 +1,142 @@
+"""The operator process against a real API server: what it makes, what it leaves alone, what it mends."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.apiserver.conftest import Api, Operator, eventually
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
+
+KINDS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+}
+
+
+def feed(name: str, symbols: list[str], exchange: str = "binance", **spec: Any) -> dict[str, Any]:
+    """An ExchangeFeed."""
+    return {
+        "apiVersion": "k2.marketdata.io/v1alpha1",
+        "kind": "ExchangeFeed",
+        "metadata": {"name": name},
+        "spec": {"exchange": exchange, "symbols": symbols, **spec},
+    }
+
+
+def create(api: Api, namespace: str, body: dict[str, Any]) -> None:
+    """Creates a feed."""
+    path = api.feed(namespace, "").rstrip("/")
+    created = api.ask("POST", path, body)
+    assert created["kind"] == "ExchangeFeed", created
+
+
+def children(api: Api, namespace: str, name: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Everything that bears a feed's label."""
+    found = {}
+    for kind, path in KINDS.items():
+        answer = api.ask("GET", f"{path.format(namespace)}?labelSelector=k2.marketdata.io/feed%3D{name}")
+        found |= {(kind, item["metadata"]["name"]): item for item in answer["items"]}
+    return found
+
+
+def versions(found: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Their resource versions, which change with every write."""
+    return {key: item["metadata"]["resourceVersion"] for key, item in found.items()}
+
+
+def status(api: Api, namespace: str, name: str) -> dict[str, Any]:
+    """A feed's status."""
+    found: dict[str, Any] = api.ask("GET", api.feed(namespace, name)).get("status", {})
+    return found
+
+
+def reconciled(api: Api, namespace: str, name: str) -> bool:
+    """Whether the operator has seen the newest spec and said so."""
+    body = api.ask("GET", api.feed(namespace, name))
+    return body.get("status", {}).get("observedGeneration") == body["metadata"]["generation"]
+
+
+def test_a_feed_becomes_its_children_and_a_status(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT", "ETHUSDT", "SOLUSDT", "ADAUSDT"], ingest={"shards": 2}))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        found = children(api, namespace, "spot")
+    names = {kind: sorted(name for other, name in found if other == kind) for kind in KINDS}
+    assert names["Deployment"] == ["spot-ingest-0-0", "spot-ingest-1-0"]
+    assert names["ConfigMap"] == ["spot-feed"]
+    assert all(names.values())
+    uid = api.ask("GET", api.feed(namespace, "spot"))["metadata"]["uid"]
+    assert {owner["uid"] for item in found.values() for owner in item["metadata"]["ownerReferences"]} == {uid}
+    conditions = {about["type"]: about for about in status(api, namespace, "spot")["conditions"]}
+    assert conditions["BronzeReady"]["reason"] == "SparkOperatorMissing"
+    assert conditions["TopicReady"]["reason"] == "StrimziMissing"
+    assert status(api, namespace, "spot")["phase"] == "Degraded"
+
+
+def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+    before = versions(children(api, namespace, "spot"))
+    with operator.run():
+        eventually(lambda: operator.rounds("spot"))
+        assert versions(children(api, namespace, "spot")) == before
+
+
+def test_what_was_deleted_comes_back_and_what_was_edited_is_mended(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        api.ask("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/spot-feed")
+        eventually(lambda: ("ConfigMap", "spot-feed") in children(api, namespace, "spot"), within=10)
+        edit = {"metadata": {"annotations": {"theirs": "kept"}}, "spec": {"replicas": 3}}
+        api.ask("PATCH", path, edit, "application/merge-patch+json")
+        eventually(lambda: api.ask("GET", path)["spec"]["replicas"] == 1, within=10)
+        assert api.ask("GET", path)["metadata"]["annotations"]["theirs"] == "kept"
+
+
+def test_a_symbol_added_changes_that_feeds_ingest_only(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("one", ["BTCUSDT"]))
+    create(api, namespace, feed("two", ["BTC/USD"], "kraken"))
+    with operator.run():
+        for name in ("one", "two"):
+            eventually(lambda name=name: reconciled(api, namespace, name))
+        before = {name: versions(children(api, namespace, name)) for name in ("one", "two")}
+        edit = {"spec": {"symbols": ["BTCUSDT", "ETHUSDT"]}}
+        api.ask("PATCH", api.feed(namespace, "one"), edit, "application/merge-patch+json")
+        eventually(lambda: reconciled(api, namespace, "one"))
+        after = {name: versions(children(api, namespace, name)) for name in ("one", "two")}
+    assert after["two"] == before["two"]
+    changed = {key for key, version in after["one"].items() if version != before["one"][key]}
+    assert changed == {("Deployment", "one-ingest-0-0"), ("ConfigMap", "one-feed")}
+
+
+def test_of_two_feeds_that_claim_one_topic_the_younger_waits_and_then_runs(
+    api: Api, namespace: str, operator: Operator
+):
+    create(api, namespace, feed("older", ["BTCUSDT"]))
+    time.sleep(1.1)  # creation times are whole seconds
+    create(api, namespace, feed("younger", ["ETHUSDT"]))
+    with operator.run():
+        for name in ("older", "younger"):
+            eventually(lambda name=name: reconciled(api, namespace, name))
+        refused = status(api, namespace, "younger")
+        assert refused["phase"] == "Failed"
+        assert refused["conditions"][0]["reason"] == "TopicConflict"
+        assert not children(api, namespace, "younger")
+        api.ask("DELETE", api.feed(namespace, "older"))
+        eventually(lambda: children(api, namespace, "younger"), within=20)
+
+
+def test_a_deleted_feed_is_let_go(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        api.ask("DELETE", api.feed(namespace, "spot"))
+        eventually(lambda: api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=20)
