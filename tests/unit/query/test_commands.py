@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -63,10 +62,12 @@ def test_an_output_that_is_no_file_is_written_to_and_not_replaced(k2: K2, append
     pipe, target, link = tmp_path / "pipe", tmp_path / "target.csv", tmp_path / "link.csv"
     os.mkfifo(pipe)
     link.symlink_to(target)
-    with ThreadPoolExecutor(1) as pool:
-        read = pool.submit(pipe.read_text)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
         assert k2("sql", "SELECT 1 AS one", "--format", "csv", "--output", str(pipe)).exit_code == 0
-        assert read.result(10) == "one\n1\n"
+        assert os.read(reading, 100) == b"one\n1\n"
+    finally:
+        os.close(reading)
     assert pipe.is_fifo()
     assert k2("sql", "SELECT 2 AS two", "--format", "csv", "--output", str(link)).exit_code == 0
     assert (link.is_symlink(), target.read_text()) == (True, "two\n2\n")
