@@ -39,9 +39,12 @@ def before(body: Mapping[str, Any]) -> tuple[Condition, ...]:
 def _head(body: Mapping[str, Any], said: Mapping[str, Verdict], now: datetime) -> dict[str, Any]:
     about = body["metadata"]
     found = conditions.settled(said, before(body), about["generation"], now)
+    whole = next(condition for condition in found if condition.type == conditions.READY)
     return {
         "observedGeneration": about["generation"],
         "phase": phase(found, deleting="deletionTimestamp" in about),
+        "message": "" if whole.status == "True" else whole.message,
+        "symbols": len(body["spec"].get("symbols", ())),
         "conditions": [condition.document() for condition in found],
     }
 
