@@ -28,7 +28,9 @@ def test_every_kind_can_be_written_without_argument(kind):
     assert parse(kind).kind == kind
 
 
-@pytest.mark.parametrize("text", ["drop=x", "drop=1.5", "silent=5", "silent=0s", "drop@soon", "drop=1@-1s"])
+@pytest.mark.parametrize(
+    "text", ["drop=x", "drop=1.5", "drop=0", "drop=-5", "drop=1_0", "silent=5", "silent=0s", "drop@soon", "drop=1@-1s"]
+)
 def test_a_wrong_argument_is_refused_with_an_example(text):
     with pytest.raises(UnknownFault, match=f"write {text.partition('=')[0].partition('@')[0]}="):
         parse(text)

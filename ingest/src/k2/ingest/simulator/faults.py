@@ -1,5 +1,6 @@
 """How the simulated exchange can be told to misbehave: `KIND[=ARGUMENT][@TIME]`, such as `drop=20@10s`. Pure."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,8 @@ KINDS: Final = {
     "wrong-pong": ("time", "40s", "pings are answered with a wrong pong, or not at all"),
 }
 
+_COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
+
 
 class UnknownFault(ValueError):
     """A fault that is not written as `KIND[=ARGUMENT][@TIME]`, or is not known."""
@@ -48,7 +51,13 @@ def parse(text: str) -> Fault:
         raise UnknownFault(f"{kind!r} is no fault; known are {', '.join(KINDS)}")
     unit, default, _ = KINDS[kind]
     try:
-        amount = float(int(argument or default)) if unit == "count" else seconds(argument or default)
+        amount = _count(argument or default) if unit == "count" else seconds(argument or default)
         return Fault(kind, amount, seconds(at) if at and at != "0s" else 0.0)
     except ValueError as error:
         raise UnknownFault(f"{text!r}: write {kind}={default}@10s; {error}") from None
+
+
+def _count(text: str) -> float:
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a count; write 1 or more")
+    return float(text)
