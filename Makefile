@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check format types test test-unit test-spark test-system demo bench docs lock clean
+.PHONY: help setup check format types test test-unit test-apiserver test-spark test-system demo bench docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,11 +41,14 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## All tests: unit, contract, Spark, system, faults
+test: setup ## All tests: unit, contract, API server, Spark, system, faults
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-unit: setup ## Only what needs no JVM: seconds
-	$(BIN)/python -m pytest -m "not spark and not system and not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not spark and not system and not faults and not apiserver" $(PYTEST_ARGS)
+
+test-apiserver: setup ## The operator against etcd and kube-apiserver of KUBEBUILDER_ASSETS
+	$(BIN)/python -m pytest -m apiserver $(PYTEST_ARGS)
 
 test-spark: setup ## Transforms, commits, audit and maintenance on Spark
 	$(BIN)/python -m pytest -m spark $(PYTEST_ARGS)

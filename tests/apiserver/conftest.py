@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from k2.schemas import crd
+from tests.apiserver import crds
 
 TOKEN = "administrator"
 BINARIES = os.environ.get("KUBEBUILDER_ASSETS", "")
@@ -69,15 +70,46 @@ def _unverified() -> Any:
     return ssl._create_unverified_context()
 
 
-@pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API server with K2's CRD."""
-    folder = tmp_path_factory.mktemp("apiserver")
+@contextmanager
+def server(folder: Path, definitions: Iterable[dict[str, Any]] = ()) -> Iterator[Api]:
+    """An API server with K2's CRD and others."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     with _etcd(folder) as etcd, _apiserver(folder, etcd) as found:
-        created = found.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd.definition())
-        assert created["kind"] == "CustomResourceDefinition", created
+        for definition in (crd.definition(), *definitions):
+            created = found.ask("POST", path, definition)
+            assert created["kind"] == "CustomResourceDefinition", created
+            name = created["metadata"]["name"]
+            eventually(lambda name=name: _established(found.ask("GET", f"{path}/{name}")))
         eventually(lambda: found.ask("GET", "/apis/k2.marketdata.io/v1alpha1/exchangefeeds").get("items") is not None)
         yield found
+
+
+def _established(definition: dict[str, Any]) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(about["type"] == "Established" and about["status"] == "True" for about in conditions)
+
+
+@pytest.fixture(scope="session")
+def bare_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API server of a cluster without Strimzi, Spark's or Prometheus' operator."""
+    with server(tmp_path_factory.mktemp("bare-apiserver")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def whole_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API server of a cluster that knows their CRDs too."""
+    if why := crds.missing():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("whole-apiserver")
+    with server(folder, crds.published(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def api(bare_api: Api) -> Api:
+    """The API server of a test. A module that needs the others' CRDs overrides it."""
+    return bare_api
 
 
 @contextmanager

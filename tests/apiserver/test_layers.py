@@ -1,0 +1,204 @@
+"""Topics, monitors and SparkApplications, on the other operators' real CRDs. Their operators are played by the test."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.apiserver.conftest import Api, Operator, eventually
+from tests.apiserver.test_operator import create, feed, reconciled, status
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
+
+SPARK = "/apis/sparkoperator.k8s.io/v1beta2/namespaces/{}/sparkapplications/{}"
+TOPIC = "/apis/kafka.strimzi.io/v1/namespaces/{}/kafkatopics/{}"
+LAYERS = ("bronze", "silver", "gold")
+MERGE = "application/merge-patch+json"
+
+
+@pytest.fixture
+def api(whole_api: Api) -> Api:
+    return whole_api
+
+
+class Cluster:
+    """Everybody else in the cluster: Strimzi, the Spark operator, kubelets, and the pods' own words."""
+
+    def __init__(self, api: Api, namespace: str, serve: Callable[[web.Application], str]) -> None:
+        self.api, self.namespace = api, namespace
+        self.shard: dict[str, Any] = {"shard": "0-0", "connected": True, "messagesPerSecond": 12.4, "reconnects": 1}
+        self.layers = {layer: {"state": "RUNNING", "rows": 7, "freshnessSeconds": 4.2} for layer in LAYERS}
+        app = web.Application()
+        app.router.add_get("/status", self._status)
+        self._port = int(serve(app).rpartition(":")[2])
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response({**self.shard, "feeds": {"spot": self.layers}})
+
+    def application(self, layer: str) -> dict[str, Any]:
+        """A layer's SparkApplication."""
+        found: dict[str, Any] = self.api.ask("GET", SPARK.format(self.namespace, f"spot-{layer}"))
+        return found
+
+    def spark(self, layer: str, state: str) -> None:
+        """The Spark operator says how an application is."""
+        path = SPARK.format(self.namespace, f"spot-{layer}") + "/status"
+        said = {"applicationState": {"state": state}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
+        answer = self.api.ask("PATCH", path, {"status": said}, MERGE)
+        assert answer["kind"] == "SparkApplication", answer
+
+    def strimzi(self) -> None:
+        """Strimzi says that the topic is there."""
+        path = TOPIC.format(self.namespace, "market.crypto.trades.binance")
+        about = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
+        generation = self.api.ask("GET", path)["metadata"]["generation"]
+        said = {"status": {"observedGeneration": generation, "conditions": [about]}}
+        assert self.api.ask("PATCH", f"{path}/status", said, MERGE)["kind"] == "KafkaTopic"
+
+    def kubelet(self) -> None:
+        """The Deployment's pod runs, and so do the drivers'."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
+        found = self.api.ask("GET", path)
+        said = {"observedGeneration": found["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
+        self.api.ask("PATCH", f"{path}/status", {"status": said}, MERGE)
+        self.pod("ingest", found["spec"]["template"]["metadata"]["labels"])
+        for layer in LAYERS:
+            self.pod(layer, self.application(layer)["spec"]["driver"]["labels"])
+
+    def pod(self, name: str, labels: dict[str, str]) -> None:
+        """A pod that runs."""
+        port = {"name": "metrics", "containerPort": self._port}
+        spec = {"containers": [{"name": "one", "image": "none", "ports": [port]}]}
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        made = self.api.ask("POST", path, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        assert made["kind"] == "Pod", made
+        said = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+        self.api.ask("PATCH", f"{path}/{name}/status", {"status": said}, MERGE)
+
+    def run(self) -> None:
+        """Everything runs as it should."""
+        self.strimzi()
+        for layer in LAYERS:
+            self.spark(layer, "RUNNING")
+        self.kubelet()
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.fixture
+def cluster(api: Api, namespace: str, serve: Callable[[web.Application], str]) -> Cluster:
+    return Cluster(api, namespace, serve)
+
+
+def running(api: Api, namespace: str) -> bool:
+    return status(api, namespace, "spot").get("phase") == "Running"
+
+
+def test_a_feed_whose_parts_run_is_ready_and_tells_their_figures(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        first = status(api, namespace, "spot")
+        assert {about["reason"] for about in first["conditions"]} <= {"Waiting", "Starting", "Creating"}
+        cluster.run()
+        eventually(lambda: running(api, namespace))
+        found = status(api, namespace, "spot")
+    assert found["ingest"] == {
+        "connected": 1, "desired": 1, "messagesPerSecond": 12, "reconnects": 1, "openGaps": 0, "repairedGaps": 0,
+    }  # fmt: skip
+    assert found["layers"]["gold"] == {"application": "spot-gold", "state": "RUNNING", "rows": 7, "freshness": "4s"}
+    assert found["symbols"] == 1
+    assert {about["status"] for about in found["conditions"]} == {"True"}
+    names = {item["metadata"]["name"] for item in api.ask("GET", TOPIC.format(namespace, "").rstrip("/"))["items"]}
+    assert names == {f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "deadletter")}
+
+
+def test_a_changed_layer_is_stopped_started_and_then_stable(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        cluster.run()
+        eventually(lambda: running(api, namespace))
+        before = {layer: cluster.application(layer) for layer in LAYERS}
+        edit = {"spec": {"layers": {"gold": {"trigger": "90s"}}}}
+        api.ask("PATCH", api.feed(namespace, "spot"), edit, MERGE)
+        eventually(lambda: cluster.application("gold")["spec"]["suspend"])
+        stopping = cluster.application("gold")["spec"]
+        assert {**stopping, "suspend": False} == before["gold"]["spec"]
+        cluster.spark("gold", "SUSPENDED")
+        eventually(lambda: not cluster.application("gold")["spec"]["suspend"])
+        after = cluster.application("gold")
+        assert after["spec"]["driver"]["annotations"] != before["gold"]["spec"]["driver"]["annotations"]
+        cluster.spark("gold", "RUNNING")
+        wanted = after["metadata"]["annotations"]["k2.marketdata.io/spec-hash"]
+        eventually(lambda: _remembered(cluster).get("stable") == wanted)
+        for layer in ("bronze", "silver"):
+            assert cluster.application(layer)["metadata"]["generation"] == before[layer]["metadata"]["generation"]
+        eventually(lambda: running(api, namespace))
+
+
+def _remembered(cluster: Cluster) -> dict[str, Any]:
+    notes = cluster.application("gold")["metadata"]["annotations"]
+    found: dict[str, Any] = json.loads(notes["k2.marketdata.io/rollout"])
+    return found
+
+
+def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, operator: Operator, cluster: Cluster):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        cluster.run()
+        eventually(lambda: running(api, namespace))
+        eventually(lambda: _remembered(cluster).get("stable"))
+    before = {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS}
+    with operator.run():
+        eventually(lambda: operator.rounds("spot"))
+        assert {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS} == before
+
+
+def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        cluster.run()
+        eventually(lambda: running(api, namespace))
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"suspend": True}}, MERGE)
+        eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+        assert api.ask("GET", deployment)["spec"]["replicas"] == 0
+        api.ask("PATCH", f"{deployment}/status", {"status": {"replicas": 0, "readyReplicas": 0}}, MERGE)
+        for layer in LAYERS:
+            cluster.spark(layer, "SUSPENDED")
+        eventually(lambda: status(api, namespace, "spot")["phase"] == "Suspended")
+        assert api.ask("GET", TOPIC.format(namespace, "market.crypto.trades.binance"))["kind"] == "KafkaTopic"
+
+
+def test_a_crashing_driver_degrades_its_layer_and_says_why(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        cluster.run()
+        eventually(lambda: running(api, namespace))
+        path = SPARK.format(namespace, "spot-silver") + "/status"
+        said = {"applicationState": {"state": "FAILED", "errorMessage": "out of memory"}, "executionAttempts": 4}
+        api.ask("PATCH", path, {"status": {**said, "driverInfo": {}}}, MERGE)
+        eventually(lambda: status(api, namespace, "spot")["phase"] == "Degraded")
+        conditions = {about["type"]: about for about in status(api, namespace, "spot")["conditions"]}
+        assert conditions["SilverReady"]["reason"] == "CrashLoop"
+        assert "out of memory" in conditions["SilverReady"]["message"]
+        assert conditions["GoldReady"]["status"] == "True"
+        events = api.ask("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+        assert "CrashLoop" in {event["reason"] for event in events}
