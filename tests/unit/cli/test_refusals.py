@@ -84,6 +84,12 @@ def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path: Path, part: st
     assert k2("logs", "broker", "-n", "2", "--data", tmp_path).stdout == "b\nc\n"
 
 
+def test_a_log_that_cannot_be_read_is_named(tmp_path: Path):
+    log = tmp_path / "logs" / "broker.log"
+    log.mkdir(parents=True)
+    refused(k2("logs", "broker", "--data", tmp_path), f"{log}: Is a directory")
+
+
 @pytest.mark.parametrize("command", ["status", "down", "audit"])
 def test_a_corrupt_state_file_is_named_with_the_remedy(tmp_path: Path, command: str):
     (tmp_path / "state.json").write_text('{"ports": ')

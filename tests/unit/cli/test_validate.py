@@ -66,6 +66,13 @@ def test_what_is_no_feed_is_refused_with_path_value_and_what_is_allowed(tmp_path
     assert (done.exit_code, done.stderr, done.stdout) == (2, f"{path}: {told}\n", "")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="needs /dev/zero")
+def test_a_file_without_an_end_is_refused():
+    done = validate("/dev/zero")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == '/dev/zero: "1048577 bytes" is not allowed: at most 1048576 bytes\n'
+
+
 def test_every_problem_has_a_line_of_its_own(file):
     path = file(suspend="maybe", wibble=1, symbols=[])
     done = validate(path)

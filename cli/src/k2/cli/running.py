@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final, TextIO
 
@@ -23,6 +24,7 @@ from k2.cli.exits import BAD_INPUT, UNREACHABLE, outlive_pipes, refuse, say
 from k2.schemas.feed import ExchangeFeed, conflicts
 from k2.schemas.problems import InvalidSpec
 from k2.schemas.values import seconds
+from k2.schemas.yamls import MAX_BYTES
 
 Data = Annotated[Path, typer.Option("--data", help="the platform's folder", file_okay=False)]
 Port = Annotated[int, typer.Option(help="0: any free port", min=0, max=65535)]
@@ -37,8 +39,8 @@ _SIZE: Final = re.compile(r"[1-9][0-9]{0,8}[mg]")
 def read(path: Path) -> ExchangeFeed:
     """The feed in a file. Exits with 2 and every problem if it is none."""
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return ExchangeFeed.from_yaml(raw)
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            return ExchangeFeed.from_yaml(file.read(MAX_BYTES + 1))  # a device may have no end
     except OSError as error:
         refuse(f"{path}: {error.strerror}")
     except InvalidSpec as error:
@@ -193,7 +195,11 @@ def logs(
         return
     if part not in known:
         refuse(f"there is no part {part!r}; known are {', '.join(known)}")
-    with layout.log(part).open(encoding="utf-8", errors="replace") as file:
+    try:
+        file = layout.log(part).open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        refuse(f"{layout.log(part)}: {error.strerror}")
+    with file:
         sys.stdout.writelines(deque(file, lines))
         while follow:
             sys.stdout.write(file.readline())
