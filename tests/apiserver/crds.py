@@ -21,9 +21,8 @@ def missing() -> str:
     """What is not on this machine; empty if all is there."""
     if not os.environ.get("K2_KIT"):
         return "K2_KIT is not set: it names the folder of the cluster kit, whose strimzi-crds writes Strimzi's CRDs"
-    if shutil.which("go") is None:
-        return "go is not installed: the other operators' CRDs come from their Go modules"
-    return ""
+    absent = [program for program in ("go", "mvn") if shutil.which(program) is None]
+    return f"{' and '.join(absent)} not installed: the other operators' CRDs come from their modules" if absent else ""
 
 
 def published(folder: Path) -> Iterator[dict[str, Any]]:
