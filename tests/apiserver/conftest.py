@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from k2.schemas import crd
 from tests.apiserver import crds
 
 TOKEN = "administrator"
+OPERATOR = "the-operator"  # the token of the user k2-operator, who may do nothing but what a test's Roles say
 BINARIES = os.environ.get("KUBEBUILDER_ASSETS", "")
 
 
@@ -41,8 +43,9 @@ def free_port() -> int:
 class Api:
     """The API server, as a test asks it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certificate: Path) -> None:
         self.url = url
+        self.certificate = certificate  # of the server, with the authority that it made for itself
 
     def ask(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
         """The answer; an error answer is returned as the `Status` that it is."""
@@ -53,21 +56,19 @@ class Api:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=_unverified()) as answer:
+            with urllib.request.urlopen(request, timeout=30, context=self.trust()) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raw = error.read()
             return json.loads(raw) if raw.startswith(b"{") else {"kind": "Status", "message": raw.decode()}
 
+    def trust(self) -> ssl.SSLContext:
+        """What a client checks the server with."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
     def feed(self, namespace: str, name: str) -> str:
         """Where a feed is."""
         return f"/apis/k2.marketdata.io/v1alpha1/namespaces/{namespace}/exchangefeeds/{name}"
-
-
-def _unverified() -> Any:
-    import ssl
-
-    return ssl._create_unverified_context()
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def _apiserver(folder: Path, etcd: str) -> Iterator[Api]:
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     tokens = folder / "tokens.csv"
-    tokens.write_text(f'{TOKEN},admin,1,"system:masters"\n')
+    tokens.write_text(f'{TOKEN},admin,1,"system:masters"\n{OPERATOR},k2-operator,2\n')
     words = [
         f"--etcd-servers={etcd}", f"--secure-port={port}", "--bind-address=127.0.0.1", f"--cert-dir={folder}/certs",
         f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
@@ -138,7 +139,7 @@ def _apiserver(folder: Path, etcd: str) -> Iterator[Api]:
         "--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount",
         "--allow-privileged=true",
     ]  # fmt: skip
-    found = Api(f"https://127.0.0.1:{port}")
+    found = Api(f"https://127.0.0.1:{port}", folder / "certs" / "apiserver.crt")
     with _process(folder / "apiserver.log", [f"{BINARIES}/kube-apiserver", *words]):
         eventually(lambda: _ready(found), within=60)
         yield found
@@ -197,21 +198,22 @@ def namespace(api: Api, request: pytest.FixtureRequest) -> str:
 class Operator:
     """The operator process of one test."""
 
-    def __init__(self, folder: Path, url: str, namespace: str) -> None:
+    def __init__(self, folder: Path, api: Api, namespace: str, url: str = "", token: str = TOKEN) -> None:
+        folder.mkdir(exist_ok=True)
         self.log = folder / "operator.log"
         self._namespace = namespace
         kubeconfig, settings = folder / "kubeconfig", folder / "settings.yaml"
-        kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url)))
+        kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url or api.url, api.certificate, token)))
         settings.write_text(yaml.safe_dump(SETTINGS))
         more = {"KUBECONFIG": str(kubeconfig), "K2_OPERATOR_SETTINGS": str(settings), "K2_LOG_LEVEL": "debug"}
         self._environment = {**os.environ, **more}
 
     @contextmanager
-    def run(self) -> Iterator[subprocess.Popen[bytes]]:
+    def run(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
         """Runs it, with a log of its own."""
         self.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace]
-        with _process(self.log, command, env=self._environment) as process:
+        with _process(self.log, command, env=self._environment | environment) as process:
             yield process
 
     def rounds(self, name: str) -> int:
@@ -220,18 +222,18 @@ class Operator:
         return sum(line.get("event") == "reconciled" and line.get("feed") == name for line in lines)
 
 
-def _kubeconfig(url: str) -> dict[str, Any]:
+def _kubeconfig(url: str, certificate: Path, token: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": url, "insecure-skip-tls-verify": True}}],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(certificate)}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
     }
 
 
 @pytest.fixture
 def operator(api: Api, tmp_path: Path, namespace: str) -> Operator:
     """The operator, for the test's namespace."""
-    return Operator(tmp_path, api.url, namespace)
+    return Operator(tmp_path, api, namespace)

@@ -1,6 +1,8 @@
 """`python -m k2.operator [--metrics PORT]`: the container's entry point. Other options are those of `kopf run`."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +19,9 @@ def run(words: Sequence[str]) -> None:
     own, others = parser.parse_known_args(words)
     if own.metrics is not None:
         start_http_server(own.metrics)
-    sys.argv[1:] = ["run", "--standalone", "--module", _HANDLERS, *others]
+    logging.captureWarnings(capture=True)  # a warning is a line of the log like any other
+    log_format = "json" if os.environ.get("K2_LOG_FORMAT", "json") == "json" else "full"
+    sys.argv[1:] = ["run", "--standalone", f"--log-format={log_format}", "--module", _HANDLERS, *others]
     main()
 
 

@@ -15,7 +15,7 @@ import kopf
 from k2.operator import metrics
 from k2.operator.cluster import Cluster, Unavailable, connect
 from k2.operator.figures import Figures
-from k2.operator.manifests import FEED, GROUP
+from k2.operator.manifests import FEED, GROUP, MANAGER
 from k2.operator.reconciler import Family, Reconciler
 from k2.operator.settings import Settings, load
 from k2.schemas import logs
@@ -24,8 +24,9 @@ log = logs.get("operator")
 
 Key = tuple[str, str]  # namespace, feed
 
-RESYNC: Final = 60.0  # seconds
+RESYNC: Final = float(os.environ.get("K2_OPERATOR_RESYNC", "60"))  # seconds
 SETTINGS: Final = "K2_OPERATOR_SETTINGS"  # the file that the chart mounts
+KIND: Final = "ExchangeFeed"
 _FEEDS: Final = (GROUP, "v1alpha1", "exchangefeeds")
 _CHILDREN: Final = (
     ("apps", "v1", "deployments"),
@@ -56,10 +57,11 @@ class State:
         if (event := self.wakes.get(key)) is not None:
             event.set()
 
-    def wake_all(self) -> None:
-        """Has every feed reconciled: what one claimed another may have now."""
-        for event in self.wakes.values():
-            event.set()
+    def wake_all(self, namespace: str = "") -> None:
+        """Has every feed reconciled, or every feed of a namespace: what one claimed another may have now."""
+        for key, event in self.wakes.items():
+            if namespace in {"", key[0]}:
+                event.set()
 
 
 @kopf.on.startup()
@@ -102,6 +104,17 @@ def pods(body: kopf.Body, **_: Any) -> dict[Key, Any]:
     return {_owner(body): dict(body)}
 
 
+def of_a_feed(body: kopf.Body, **_: Any) -> bool:
+    """Whether it is said whose an object is: by its owner reference, or by its label. Anybody may take away either."""
+    return bool(_owner(body)[1])
+
+
+def ours(body: kopf.Body, **_: Any) -> bool:
+    """Whether an object is a feed's, or is one that we wrote once and that says no more whose it is."""
+    fields = body["metadata"].get("managedFields", ())
+    return of_a_feed(body) or any(entry.get("manager") == MANAGER for entry in fields)
+
+
 def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
     """Every child of a feed, by the feed."""
     return {_owner(body): dict(body)}
@@ -109,12 +122,16 @@ def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
 
 def changed(body: kopf.Body, memo: Any, **_: Any) -> None:
     """A child is not what it was."""
-    memo.state.wake(_owner(body))
+    key = _owner(body)
+    if key in memo.state.wakes:
+        memo.state.wake(key)
+    else:
+        memo.state.wake_all(key[0])
 
 
 for _group, _version, _plural in _CHILDREN:
-    kopf.index(_group, _version, _plural, labels=_OURS)(children)
-    kopf.on.event(_group, _version, _plural, labels=_OURS)(changed)
+    kopf.index(_group, _version, _plural, when=of_a_feed)(children)
+    kopf.on.event(_group, _version, _plural, when=ours)(changed)
 kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
 
 
@@ -156,7 +173,9 @@ async def _round(state: State, body: dict[str, Any], family: Family) -> float:
         except Unavailable as error:
             metrics.FAILED.labels(feed=name).inc()
             log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
-            return error.after
+            # Slept here: a child's event must not cut short what the server asked for.
+            await asyncio.sleep(error.after)
+            return 0.0
         except Exception:
             # A daemon that raises is not called again for its feed; the next round may do better.
             metrics.FAILED.labels(feed=name).inc()
@@ -185,5 +204,7 @@ def _values(index: Any) -> Iterable[Any]:
 
 
 def _owner(body: kopf.Body) -> Key:
+    """The feed of an object; its name is empty if nothing tells."""
     about = body["metadata"]
-    return about["namespace"], about["labels"][FEED]
+    owners = [owner["name"] for owner in about.get("ownerReferences", ()) if owner["kind"] == KIND]
+    return about["namespace"], owners[0] if owners else about.get("labels", {}).get(FEED, "")
