@@ -29,12 +29,12 @@ LAYERS = {"all": (BRONZE, SILVER, GOLD), BRONZE: (BRONZE,), SILVER: (SILVER,), G
 def main() -> int:
     """Runs layers until SIGTERM or SIGINT."""
     arguments = _arguments()
-    platform = Platform()
-    logs.configure(platform.log_format, platform.log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        platform = Platform.read()
+        logs.configure(platform.log_format, platform.log_level)
         _run(startup.feeds_of(arguments.feed), platform, arguments, stop)
     except (InvalidSpec, OSError, NoJava, TableDrifted) as error:
         code, words = 2, str(error)

@@ -105,9 +105,9 @@ def _gaps(pins: Pins) -> tuple[dict[str, list[Gap]], dict[str, Counter[str]]]:
 def main(words: Sequence[str]) -> int:
     """Audits what the environment's catalog holds."""
     arguments = _arguments(words)
-    platform = Platform()
-    logs.configure(platform.log_format, platform.log_level)
     try:
+        platform = Platform.read()
+        logs.configure(platform.log_format, platform.log_level)
         since = _moment(arguments.since) if arguments.since else None
         report = _run(platform, arguments, since)
     except (ValueError, NoJava, tables.TableDrifted) as error:

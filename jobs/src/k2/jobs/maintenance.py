@@ -223,9 +223,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
     parser.add_argument("--memory", default="1g", help="of that JVM's heap")
     arguments = parser.parse_args(words)
-    platform = Platform()
-    logs.configure(platform.log_format, platform.log_level)
     try:
+        platform = Platform.read()
+        logs.configure(platform.log_format, platform.log_level)
         feeds = startup.feeds_of(arguments.feed)
         spark = startup.connect(platform, arguments.master, arguments.memory)
         spark_tables.ensure(spark, {table.name: table for feed in feeds for table in _tables(feed)}.values())
