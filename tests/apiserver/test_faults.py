@@ -1,0 +1,378 @@
+"""The operator when the API server, the network or a colleague does what they should not."""
+
+import itertools
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apiserver.conftest import OPERATOR, Api, Operator, eventually
+from tests.apiserver.proxy import Asked, Fault, Proxy, proxied
+from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status, versions
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
+
+MERGE = "application/merge-patch+json"
+DEPLOYMENT = "spot-ingest-0-0"
+LABEL = "k2.marketdata.io/feed"
+EVERYTHING = {("Deployment", DEPLOYMENT), ("ConfigMap", "spot-feed")}
+
+
+@pytest.fixture
+def proxy(api: Api) -> Iterator[tuple[Proxy, str]]:
+    """A proxy before the API server."""
+    with proxied(api) as found:
+        yield found
+
+
+@pytest.fixture
+def behind(api: Api, proxy: tuple[Proxy, str], namespace: str, tmp_path: Path) -> tuple[Operator, Proxy]:
+    """The operator behind a proxy."""
+    return Operator(tmp_path / "behind", api, namespace, proxy[1]), proxy[0]
+
+
+def live(api: Api, namespace: str, kind: str, name: str) -> dict[str, Any]:
+    """An object as it is now; a `Status` if it is not there."""
+    found: dict[str, Any] = api.ask("GET", f"{KINDS[kind].format(namespace)}/{name}")
+    return found
+
+
+def patch(api: Api, namespace: str, kind: str, name: str, change: Any) -> None:
+    """What a colleague does with kubectl."""
+    path = f"{KINDS[kind].format(namespace)}/{name}?fieldManager=kubectl-edit"
+    answer = api.ask("PATCH", path, change, MERGE)
+    assert answer["kind"] == kind, answer
+
+
+def complete(api: Api, namespace: str, name: str = "spot") -> bool:
+    """Whether all of a feed of one shard is there, and said to be."""
+    return reconciled(api, namespace, name) and set(children(api, namespace, name)) >= EVERYTHING
+
+
+def test_an_operator_killed_between_two_applies_completes_and_writes_nothing_twice(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    release = threading.Event()
+    proxy.rule = lambda asked: Fault(held=release) if asked.is_apply and "budgets/" in asked.path else None
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run() as process:
+        eventually(lambda: any(kind == "PodDisruptionBudget" for kind, _ in children(api, namespace, "spot")))
+        process.kill()
+        process.wait(5)
+    release.set()
+    before = versions(children(api, namespace, "spot"))
+    proxy.rule = lambda _: None
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+        after = versions(children(api, namespace, "spot"))
+    assert ("Deployment", DEPLOYMENT) not in before
+    assert len(before) > 2
+    assert {key: after[key] for key in before} == before
+
+
+def test_of_three_edits_while_the_operator_was_down_only_the_last_is_applied_and_once(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+    generation = live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["generation"]
+    proxy.asked.clear()
+    for symbols in (["ETHUSDT"], ["SOLUSDT"], ["BTCUSDT", "ADAUSDT"]):
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": symbols}}, MERGE)
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        eventually(lambda: operator.rounds("spot") >= 2)
+    about = live(api, namespace, "ConfigMap", "spot-feed")
+    assert "ADAUSDT" in json.dumps(about["data"])
+    assert "SOLUSDT" not in json.dumps(about["data"])
+    assert live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["generation"] == generation + 1
+    applied = sorted(asked.path.partition("?")[0].rpartition("/")[2] for asked in proxy.applies())
+    assert [name for name in applied if name in {DEPLOYMENT, "spot-feed"}] == ["spot-feed", DEPLOYMENT]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_child_that_was_deleted_is_back_in_seconds(api: Api, namespace: str, operator: Operator, kind: str):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+        found = {key: item for key, item in children(api, namespace, "spot").items() if key[0] == kind}
+        assert found
+        for (_, name), item in found.items():
+            api.ask("DELETE", f"{KINDS[kind].format(namespace)}/{name}?propagationPolicy=Background")
+            uid = item["metadata"]["uid"]
+            eventually(
+                lambda name=name, uid=uid: (
+                    live(api, namespace, kind, name)["metadata"].get("uid", uid) != uid  # a Status has no uid
+                ),
+                within=5,
+            )
+
+
+def test_a_field_of_ours_is_restored_and_a_field_of_theirs_is_kept(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+        before = live(api, namespace, "ConfigMap", "spot-feed")["data"]
+        theirs = {"metadata": {"annotations": {"theirs": "kept"}, "labels": {"their-label": "kept"}}}
+        patch(api, namespace, "ConfigMap", "spot-feed", theirs | {"data": dict.fromkeys(before, "") | {"more": "1"}})
+        eventually(lambda: live(api, namespace, "ConfigMap", "spot-feed")["data"] == before | {"more": "1"}, within=5)
+        found = live(api, namespace, "ConfigMap", "spot-feed")
+    assert found["metadata"]["annotations"]["theirs"] == "kept"
+    assert found["metadata"]["labels"]["their-label"] == "kept"
+
+
+def test_an_owner_reference_that_was_removed_is_put_back(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+        before = live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]
+        patch(api, namespace, "Deployment", DEPLOYMENT, {"metadata": {"ownerReferences": None}})
+        eventually(
+            lambda: (
+                live(api, namespace, "Deployment", DEPLOYMENT)["metadata"].get("ownerReferences")
+                == before["ownerReferences"]
+            ),
+            within=5,
+        )
+        assert live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["uid"] == before["uid"]
+
+
+@pytest.mark.parametrize(
+    ("stomped", "orphaned"),
+    [(None, False), ("nobody", False), ("other", False), (None, True), ("nobody", True)],
+    ids=["removed", "of-nobody", "of-another-feed", "removed-with-the-owner", "of-nobody-without-owner"],
+)
+def test_labels_are_restored_and_the_object_stays_the_same(
+    api: Api, namespace: str, operator: Operator, stomped: str | None, orphaned: bool
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    create(api, namespace, feed("other", ["BTC/USD"], "kraken"))
+    with operator.run():
+        eventually(lambda: complete(api, namespace) and reconciled(api, namespace, "other"))
+        before = live(api, namespace, "Deployment", DEPLOYMENT)
+        change: dict[str, Any] = {"labels": {LABEL: stomped, "app.kubernetes.io/name": "theirs"}}
+        patch(
+            api, namespace, "Deployment", DEPLOYMENT,
+            {"metadata": change | ({"ownerReferences": None} if orphaned else {})},
+        )  # fmt: skip
+        eventually(
+            lambda: (
+                live(api, namespace, "Deployment", DEPLOYMENT)["metadata"].get("labels") == before["metadata"]["labels"]
+            ),
+            within=5,
+        )
+        after = live(api, namespace, "Deployment", DEPLOYMENT)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
+    assert after["spec"]["selector"] == before["spec"]["selector"]
+
+
+READS: list[dict[str, Any]] = [
+    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["k2.marketdata.io"], "resources": ["exchangefeeds", "exchangefeeds/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]
+WRITES: list[dict[str, Any]] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["create", "patch", "delete"]}]
+
+
+def grant(api: Api, namespace: str, name: str, rules: list[dict[str, Any]]) -> str:
+    """Lets the operator do something in its namespace; returns where the RoleBinding is."""
+    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    api.ask("POST", f"{root}/roles", {"metadata": {"name": name}, "rules": rules})
+    bound = api.ask("POST", f"{root}/rolebindings", {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}],
+    })  # fmt: skip
+    assert bound["kind"] == "RoleBinding", bound
+    return f"{root}/rolebindings/{name}"
+
+
+@pytest.fixture
+def restricted(api: Api, namespace: str, tmp_path: Path) -> Operator:
+    """The operator under a token of its own. Of the whole cluster it sees the CRDs and namespaces only."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    rules = [
+        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
+    ]
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace}
+    api.ask("POST", f"{rbac}/clusterroles", {"metadata": {"name": namespace}, "rules": rules})
+    bound = {"metadata": {"name": namespace}, "roleRef": role, "subjects": [user]}
+    assert api.ask("POST", f"{rbac}/clusterrolebindings", bound)["kind"] == "ClusterRoleBinding"
+    return Operator(tmp_path / "restricted", api, namespace, token=OPERATOR)
+
+
+def condition(api: Api, namespace: str, name: str, kind: str) -> dict[str, Any]:
+    """One condition of a feed; empty if it is not there."""
+    found: list[dict[str, Any]] = status(api, namespace, name).get("conditions", [])
+    return next((about for about in found if about["type"] == kind), {})
+
+
+def test_a_right_that_was_revoked_is_named_and_its_return_heals(api: Api, namespace: str, restricted: Operator):
+    grant(api, namespace, "reads", READS)
+    writes = grant(api, namespace, "writes", WRITES)
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with restricted.run(K2_OPERATOR_RESYNC="5"):
+        eventually(lambda: complete(api, namespace))
+        api.ask("DELETE", writes)
+        time.sleep(0.5)  # the authorizer learns of it by a watch
+        api.ask("DELETE", f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}")
+        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") == "Forbidden", within=15)
+        message = condition(api, namespace, "spot", "IngestReady")["message"]
+        assert "patch deployments" in message or "apply deployments" in message
+        assert status(api, namespace, "spot")["phase"] == "Degraded"
+        assert live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Status"
+        api.ask("DELETE", writes.replace("rolebindings", "roles"))
+        grant(api, namespace, "writes", WRITES)
+        eventually(lambda: live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Deployment", within=15)
+        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "Forbidden", within=15)
+
+
+def test_without_any_right_for_a_while_the_operator_goes_on_when_it_has_them_again(
+    api: Api, namespace: str, restricted: Operator
+):
+    reads = grant(api, namespace, "reads", READS)
+    writes = grant(api, namespace, "writes", WRITES)
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with restricted.run(K2_OPERATOR_RESYNC="2") as process:
+        eventually(lambda: complete(api, namespace))
+        for binding in (reads, writes):
+            api.ask("DELETE", binding)
+        time.sleep(4)
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        for name, binding, rules in (("reads", reads, READS), ("writes", writes, WRITES)):
+            api.ask("DELETE", binding.replace("rolebindings", "roles"))
+            grant(api, namespace, name, rules)
+        eventually(lambda: reconciled(api, namespace, "spot"), within=20)
+        assert "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed")["data"])
+        assert process.poll() is None
+
+
+def test_retry_after_is_obeyed_and_the_feed_converges(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+    operator, proxy = behind
+    proxy.rule = lambda asked: (
+        Fault(code=429, headers=(("Retry-After", "3"),)) if asked.is_apply and len(proxy.applies()) < 2 else None
+    )
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+    at = [asked.at for asked in proxy.applies()]
+    assert [later - earlier >= 3 for earlier, later in itertools.pairwise(at[:3])] == [True, True]
+
+
+def test_a_while_of_503_is_waited_out(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    until = time.monotonic() + 10
+    proxy.rule = lambda _: Fault(code=503) if time.monotonic() < until else None
+    with operator.run() as process:
+        eventually(lambda: complete(api, namespace), within=45)
+        until = time.monotonic() + 6
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        eventually(lambda: reconciled(api, namespace, "spot"), within=30)
+        assert process.poll() is None
+    assert "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed")["data"])
+
+
+def test_slow_answers_and_a_lost_one_make_nothing_twice(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+    operator, proxy = behind
+
+    def rule(asked: Asked) -> Fault | None:
+        if not asked.is_apply:
+            return None
+        return {0: Fault(delay=5), 1: Fault(lost=True)}.get(len(proxy.applies()))
+
+    proxy.rule = rule
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace), within=45)
+        eventually(lambda: operator.rounds("spot"))
+        first = versions(children(api, namespace, "spot"))
+        time.sleep(2)
+        assert versions(children(api, namespace, "spot")) == first
+    generations = [item["metadata"].get("generation", 1) for item in children(api, namespace, "spot").values()]
+    assert set(generations) == {1}
+
+
+def test_a_watch_that_stalls_is_opened_again(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run(K2_OPERATOR_RESYNC="600"):
+        eventually(lambda: complete(api, namespace))
+        time.sleep(1)
+        proxy.stall()
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        time.sleep(3)
+        assert not reconciled(api, namespace, "spot")
+        eventually(lambda: reconciled(api, namespace, "spot"), within=75)
+
+
+def test_after_410_gone_nothing_that_happened_meanwhile_is_missed(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run(K2_OPERATOR_RESYNC="600") as process:
+        eventually(lambda: complete(api, namespace))
+        time.sleep(1)
+        proxy.stall()
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        time.sleep(1)
+        assert not reconciled(api, namespace, "spot")
+        proxy.inject(410)
+        eventually(lambda: reconciled(api, namespace, "spot"), within=15)
+        assert process.poll() is None
+
+
+def test_a_watch_that_ends_in_an_error_ends_the_process_and_a_restart_converges(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run() as process:
+        eventually(lambda: complete(api, namespace))
+        time.sleep(1)
+        proxy.stall()
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        proxy.inject(500)
+        try:
+            code = process.wait(5)
+        except subprocess.TimeoutExpired:
+            code = 0
+        assert code != 0
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+
+
+def test_two_operators_at_once_do_not_write_in_turns(api: Api, namespace: str, tmp_path: Path):
+    one, two = (Operator(tmp_path / name, api, namespace) for name in ("one", "two"))
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with one.run(K2_OPERATOR_RESYNC="1"), two.run(K2_OPERATOR_RESYNC="1"):
+        eventually(lambda: complete(api, namespace) and one.rounds("spot") > 2 and two.rounds("spot") > 2)
+        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        eventually(lambda: reconciled(api, namespace, "spot"))
+        time.sleep(2)
+        body = api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"]
+        before, rounds = versions(children(api, namespace, "spot")), (one.rounds("spot"), two.rounds("spot"))
+        eventually(lambda: one.rounds("spot") >= rounds[0] + 4 and two.rounds("spot") >= rounds[1] + 4)
+        assert versions(children(api, namespace, "spot")) == before
+        assert api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"] == body
+
+
+def test_the_log_is_json_throughout(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: operator.rounds("spot"))
+    lines = operator.log.read_text().splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if not line.startswith("{") or not json.loads(line)] == []
