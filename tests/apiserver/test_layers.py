@@ -1,7 +1,8 @@
 """Topics, monitors and SparkApplications, on the other operators' real CRDs. Their operators are played by the test."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,6 +86,16 @@ class Cluster:
             self.spark(layer, "RUNNING")
         self.kubelet()
 
+    @contextmanager
+    def ready(self, operator: Operator) -> Iterator[None]:
+        """The operator, and a feed of one symbol that runs."""
+        create(self.api, self.namespace, feed("spot", ["BTCUSDT"]))
+        with operator.run():
+            eventually(lambda: reconciled(self.api, self.namespace, "spot"))
+            self.run()
+            eventually(lambda: running(self.api, self.namespace))
+            yield
+
 
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -123,11 +134,7 @@ def test_a_feed_whose_parts_run_is_ready_and_tells_their_figures(
 def test_a_changed_layer_is_stopped_started_and_then_stable(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: reconciled(api, namespace, "spot"))
-        cluster.run()
-        eventually(lambda: running(api, namespace))
+    with cluster.ready(operator):
         before = {layer: cluster.application(layer) for layer in LAYERS}
         edit = {"spec": {"layers": {"gold": {"trigger": "90s"}}}}
         api.ask("PATCH", api.feed(namespace, "spot"), edit, MERGE)
@@ -153,11 +160,7 @@ def _remembered(cluster: Cluster) -> dict[str, Any]:
 
 
 def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, operator: Operator, cluster: Cluster):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: reconciled(api, namespace, "spot"))
-        cluster.run()
-        eventually(lambda: running(api, namespace))
+    with cluster.ready(operator):
         eventually(lambda: _remembered(cluster).get("stable"))
     before = {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS}
     with operator.run():
@@ -168,11 +171,7 @@ def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, 
 def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: reconciled(api, namespace, "spot"))
-        cluster.run()
-        eventually(lambda: running(api, namespace))
+    with cluster.ready(operator):
         api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"suspend": True}}, MERGE)
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
         deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
@@ -187,11 +186,7 @@ def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(
 def test_a_crashing_driver_degrades_its_layer_and_says_why(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: reconciled(api, namespace, "spot"))
-        cluster.run()
-        eventually(lambda: running(api, namespace))
+    with cluster.ready(operator):
         path = SPARK.format(namespace, "spot-silver") + "/status"
         said = {"applicationState": {"state": "FAILED", "errorMessage": "out of memory"}, "executionAttempts": 4}
         api.ask("PATCH", path, {"status": {**said, "driverInfo": {}}}, MERGE)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,8 +23,6 @@ from k2.ingest.repair import Policy, Repairer
 from k2.ingest.rest import RestClient
 from k2.ingest.session import Session, Tuning
 from k2.ingest.simulator.capture import frames
-from k2.ingest.simulator.run import build
-from k2.ingest.simulator.server import Simulator
 from k2.ingest.stats import Stats
 from k2.ingest.windows import Windows
 from k2.schemas import avro
@@ -214,33 +212,3 @@ async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) 
         yield build
         for found in made:
             await found.stop()
-
-
-@pytest.fixture
-async def simulate() -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
-    """Starts simulated exchanges; stops them with the test."""
-    started: list[Simulator] = []
-
-    async def start(exchange: str, **options: Any) -> Simulator:
-        simulator = build(exchange, **options)
-        await simulator.start()
-        started.append(simulator)
-        return simulator
-
-    yield start
-    for simulator in started:
-        await simulator.stop()
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Any]:
-    """Waits until a condition holds; fails after `within` seconds."""
-
-    async def wait(condition: Callable[[], Any], within: float = 10.0) -> Any:
-        deadline = asyncio.get_running_loop().time() + within
-        while not (found := condition()):
-            assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
-            await asyncio.sleep(0.01)
-        return found
-
-    return wait

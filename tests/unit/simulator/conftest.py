@@ -1,14 +1,9 @@
-"""Simulated exchanges that end with their test, and a client for them."""
+"""A client for simulated exchanges."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-
-from k2.ingest.simulator.run import build
-from k2.ingest.simulator.server import Simulator
 
 
 @pytest.fixture
@@ -16,33 +11,3 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client without any knowledge of K2."""
     async with aiohttp.ClientSession() as session:
         yield session
-
-
-@pytest.fixture
-async def simulate() -> AsyncIterator[Callable[..., Awaitable[Simulator]]]:
-    """Starts simulated exchanges; stops them with the test."""
-    started: list[Simulator] = []
-
-    async def start(exchange: str, **options: Any) -> Simulator:
-        simulator = build(exchange, **options)
-        await simulator.start()
-        started.append(simulator)
-        return simulator
-
-    yield start
-    for simulator in started:
-        await simulator.stop()
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Any]:
-    """Waits until a condition holds; fails after `within` seconds."""
-
-    async def wait(condition: Callable[[], Any], within: float = 10.0) -> Any:
-        deadline = asyncio.get_running_loop().time() + within
-        while not (found := condition()):
-            assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
-            await asyncio.sleep(0.01)
-        return found
-
-    return wait
