@@ -201,9 +201,10 @@ def _suspended(running: int, message: str) -> Verdict:
 
 def _refused(refusals: Iterable[Refusal], resources: Iterable[str]) -> Verdict | None:
     wanted = set(resources)
-    found = next((refusal for refusal in refusals if refusal.resource in wanted), None)
-    if found is None:
+    own = [refusal for refusal in refusals if refusal.resource in wanted]
+    if not own:
         return None
+    found = min(own, key=lambda refusal: refusal.resource in _MONITORS)  # a feed runs without those
     if found.code == 404 and found.resource == _SPARK:
         return unready("SparkOperatorMissing", "the cluster knows no SparkApplication; install the Spark operator")
     if found.code == 404 and found.resource == _TOPICS:
