@@ -372,6 +372,53 @@ def test_two_operators_at_once_do_not_write_in_turns(api: Api, namespace: str, t
         assert api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"] == body
 
 
+def test_a_quota_that_is_used_up_is_said_and_unsaid(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    path = f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}/status"
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: pods"}
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+        api.ask("PATCH", path, {"status": {"conditions": [failure]}}, MERGE)
+        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") == "QuotaExceeded", within=5)
+        assert "exceeded quota: pods" in condition(api, namespace, "spot", "IngestReady")["message"]
+        api.ask("PATCH", path, {"status": {"conditions": []}}, MERGE)
+        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "QuotaExceeded", within=5)
+
+
+def test_a_feed_whose_operator_is_gone_is_freed_by_taking_its_finalizer(api: Api, namespace: str, operator: Operator):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: complete(api, namespace))
+    api.ask("DELETE", api.feed(namespace, "spot"))
+    body = api.ask("GET", api.feed(namespace, "spot"))
+    assert body["metadata"]["finalizers"] == ["k2.marketdata.io/operator"]
+    api.ask("PATCH", api.feed(namespace, "spot"), {"metadata": {"finalizers": None}}, MERGE)
+    assert api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status"
+
+
+def test_in_a_namespace_that_ends_feeds_are_let_go_and_nothing_is_tried_again_and_again(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run() as process:
+        eventually(lambda: complete(api, namespace))
+        api.ask("DELETE", f"/api/v1/namespaces/{namespace}")
+        asked = len(proxy.applies())
+        for kind, name in children(api, namespace, "spot"):  # as the namespace controller does, which is not here
+            api.ask("DELETE", f"{KINDS[kind].format(namespace)}/{name}")
+        time.sleep(3)
+        refused = len(proxy.applies()) - asked
+        assert not children(api, namespace, "spot")
+        api.ask("DELETE", api.feed(namespace, "spot"))
+        eventually(lambda: api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=10)
+        after = len(proxy.applies())
+        time.sleep(2)
+        assert len(proxy.applies()) == after
+        assert process.poll() is None
+    assert refused < 60
+
+
 def test_the_log_is_json_throughout(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
