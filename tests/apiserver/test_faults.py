@@ -1,4 +1,4 @@
-"""The operator when the API server, the network or a colleague does what they should not."""
+"""The operator when it is killed, or when the API server or the network does what it should not."""
 
 import itertools
 import json
@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.conftest import OPERATOR, Api, Operator, eventually
+from tests.apiserver.conftest import Api, Operator, eventually
 from tests.apiserver.proxy import Asked, Fault, Proxy, proxied
-from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status, versions
+from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, versions
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
 
 MERGE = "application/merge-patch+json"
 DEPLOYMENT = "spot-ingest-0-0"
-LABEL = "k2.marketdata.io/feed"
 EVERYTHING = {("Deployment", DEPLOYMENT), ("ConfigMap", "spot-feed")}
 
 
@@ -40,13 +39,6 @@ def live(api: Api, namespace: str, kind: str, name: str) -> dict[str, Any]:
     """An object as it is now; a `Status` if it is not there."""
     found: dict[str, Any] = api.ask("GET", f"{KINDS[kind].format(namespace)}/{name}")
     return found
-
-
-def patch(api: Api, namespace: str, kind: str, name: str, change: Any) -> None:
-    """What a colleague does with kubectl."""
-    path = f"{KINDS[kind].format(namespace)}/{name}?fieldManager=kubectl-edit"
-    answer = api.ask("PATCH", path, change, MERGE)
-    assert answer["kind"] == kind, answer
 
 
 def complete(api: Api, namespace: str, name: str = "spot") -> bool:
@@ -96,169 +88,6 @@ def test_of_three_edits_while_the_operator_was_down_only_the_last_is_applied_and
     assert live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["generation"] == generation + 1
     applied = sorted(asked.path.partition("?")[0].rpartition("/")[2] for asked in proxy.applies())
     assert [name for name in applied if name in {DEPLOYMENT, "spot-feed"}] == ["spot-feed", DEPLOYMENT]
-
-
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_a_child_that_was_deleted_is_back_in_seconds(api: Api, namespace: str, operator: Operator, kind: str):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: complete(api, namespace))
-        found = {key: item for key, item in children(api, namespace, "spot").items() if key[0] == kind}
-        assert found
-        for (_, name), item in found.items():
-            api.ask("DELETE", f"{KINDS[kind].format(namespace)}/{name}?propagationPolicy=Background")
-            uid = item["metadata"]["uid"]
-            eventually(
-                lambda name=name, uid=uid: (
-                    live(api, namespace, kind, name)["metadata"].get("uid", uid) != uid  # a Status has no uid
-                ),
-                within=5,
-            )
-
-
-def test_a_field_of_ours_is_restored_and_a_field_of_theirs_is_kept(api: Api, namespace: str, operator: Operator):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: complete(api, namespace))
-        before = live(api, namespace, "ConfigMap", "spot-feed")["data"]
-        theirs = {"metadata": {"annotations": {"theirs": "kept"}, "labels": {"their-label": "kept"}}}
-        patch(api, namespace, "ConfigMap", "spot-feed", theirs | {"data": dict.fromkeys(before, "") | {"more": "1"}})
-        eventually(lambda: live(api, namespace, "ConfigMap", "spot-feed")["data"] == before | {"more": "1"}, within=5)
-        found = live(api, namespace, "ConfigMap", "spot-feed")
-    assert found["metadata"]["annotations"]["theirs"] == "kept"
-    assert found["metadata"]["labels"]["their-label"] == "kept"
-
-
-def test_an_owner_reference_that_was_removed_is_put_back(api: Api, namespace: str, operator: Operator):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with operator.run():
-        eventually(lambda: complete(api, namespace))
-        before = live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]
-        patch(api, namespace, "Deployment", DEPLOYMENT, {"metadata": {"ownerReferences": None}})
-        eventually(
-            lambda: (
-                live(api, namespace, "Deployment", DEPLOYMENT)["metadata"].get("ownerReferences")
-                == before["ownerReferences"]
-            ),
-            within=5,
-        )
-        assert live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["uid"] == before["uid"]
-
-
-@pytest.mark.parametrize(
-    ("stomped", "orphaned"),
-    [(None, False), ("nobody", False), ("other", False), (None, True), ("nobody", True)],
-    ids=["removed", "of-nobody", "of-another-feed", "removed-with-the-owner", "of-nobody-without-owner"],
-)
-def test_labels_are_restored_and_the_object_stays_the_same(
-    api: Api, namespace: str, operator: Operator, stomped: str | None, orphaned: bool
-):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    create(api, namespace, feed("other", ["BTC/USD"], "kraken"))
-    with operator.run():
-        eventually(lambda: complete(api, namespace) and reconciled(api, namespace, "other"))
-        before = live(api, namespace, "Deployment", DEPLOYMENT)
-        change: dict[str, Any] = {"labels": {LABEL: stomped, "app.kubernetes.io/name": "theirs"}}
-        patch(
-            api, namespace, "Deployment", DEPLOYMENT,
-            {"metadata": change | ({"ownerReferences": None} if orphaned else {})},
-        )  # fmt: skip
-        eventually(
-            lambda: (
-                live(api, namespace, "Deployment", DEPLOYMENT)["metadata"].get("labels") == before["metadata"]["labels"]
-            ),
-            within=5,
-        )
-        after = live(api, namespace, "Deployment", DEPLOYMENT)
-    assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
-    assert after["spec"]["selector"] == before["spec"]["selector"]
-
-
-READS: list[dict[str, Any]] = [
-    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["k2.marketdata.io"], "resources": ["exchangefeeds", "exchangefeeds/status"], "verbs": ["patch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-]
-WRITES: list[dict[str, Any]] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["create", "patch", "delete"]}]
-
-
-def grant(api: Api, namespace: str, name: str, rules: list[dict[str, Any]]) -> str:
-    """Lets the operator do something in its namespace; returns where the RoleBinding is."""
-    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    api.ask("POST", f"{root}/roles", {"metadata": {"name": name}, "rules": rules})
-    bound = api.ask("POST", f"{root}/rolebindings", {
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}],
-    })  # fmt: skip
-    assert bound["kind"] == "RoleBinding", bound
-    return f"{root}/rolebindings/{name}"
-
-
-@pytest.fixture
-def restricted(api: Api, namespace: str, tmp_path: Path) -> Operator:
-    """The operator under a token of its own. Of the whole cluster it sees the CRDs and namespaces only."""
-    rbac = "/apis/rbac.authorization.k8s.io/v1"
-    rules = [
-        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
-    ]
-    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace}
-    api.ask("POST", f"{rbac}/clusterroles", {"metadata": {"name": namespace}, "rules": rules})
-    bound = {"metadata": {"name": namespace}, "roleRef": role, "subjects": [user]}
-    assert api.ask("POST", f"{rbac}/clusterrolebindings", bound)["kind"] == "ClusterRoleBinding"
-    return Operator(tmp_path / "restricted", api, namespace, token=OPERATOR)
-
-
-def condition(api: Api, namespace: str, name: str, kind: str) -> dict[str, Any]:
-    """One condition of a feed; empty if it is not there."""
-    found: list[dict[str, Any]] = status(api, namespace, name).get("conditions", [])
-    return next((about for about in found if about["type"] == kind), {})
-
-
-def test_a_right_that_was_revoked_is_named_and_its_return_heals(api: Api, namespace: str, restricted: Operator):
-    grant(api, namespace, "reads", READS)
-    writes = grant(api, namespace, "writes", WRITES)
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with restricted.run(K2_OPERATOR_RESYNC="5"):
-        eventually(lambda: complete(api, namespace))
-        api.ask("DELETE", writes)
-        time.sleep(0.5)  # the authorizer learns of it by a watch
-        api.ask("DELETE", f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}")
-        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") == "Forbidden", within=15)
-        message = condition(api, namespace, "spot", "IngestReady")["message"]
-        assert f"apply deployments {DEPLOYMENT}" in message
-        assert 'cannot patch resource "deployments"' in message
-        assert status(api, namespace, "spot")["phase"] == "Degraded"
-        assert live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Status"
-        api.ask("DELETE", writes.replace("rolebindings", "roles"))
-        grant(api, namespace, "writes", WRITES)
-        eventually(lambda: live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Deployment", within=15)
-        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "Forbidden", within=15)
-
-
-def test_without_any_right_for_a_while_the_operator_goes_on_when_it_has_them_again(
-    api: Api, namespace: str, restricted: Operator
-):
-    reads = grant(api, namespace, "reads", READS)
-    writes = grant(api, namespace, "writes", WRITES)
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    with restricted.run(K2_OPERATOR_RESYNC="2") as process:
-        eventually(lambda: complete(api, namespace))
-        for binding in (reads, writes):
-            api.ask("DELETE", binding)
-        time.sleep(4)
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
-        for name, binding, rules in (("reads", reads, READS), ("writes", writes, WRITES)):
-            api.ask("DELETE", binding.replace("rolebindings", "roles"))
-            grant(api, namespace, name, rules)
-        eventually(
-            lambda: "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed").get("data")), within=20
-        )
-        eventually(lambda: reconciled(api, namespace, "spot"))
-        assert process.poll() is None
 
 
 def test_retry_after_is_obeyed_and_the_feed_converges(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
@@ -370,19 +199,6 @@ def test_two_operators_at_once_do_not_write_in_turns(api: Api, namespace: str, t
         eventually(lambda: one.rounds("spot") >= rounds[0] + 4 and two.rounds("spot") >= rounds[1] + 4)
         assert versions(children(api, namespace, "spot")) == before
         assert api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"] == body
-
-
-def test_a_quota_that_is_used_up_is_said_and_unsaid(api: Api, namespace: str, operator: Operator):
-    create(api, namespace, feed("spot", ["BTCUSDT"]))
-    path = f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}/status"
-    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: pods"}
-    with operator.run():
-        eventually(lambda: complete(api, namespace))
-        api.ask("PATCH", path, {"status": {"conditions": [failure]}}, MERGE)
-        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") == "QuotaExceeded", within=5)
-        assert "exceeded quota: pods" in condition(api, namespace, "spot", "IngestReady")["message"]
-        api.ask("PATCH", path, {"status": {"conditions": []}}, MERGE)
-        eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "QuotaExceeded", within=5)
 
 
 def test_a_feed_whose_operator_is_gone_is_freed_by_taking_its_finalizer(api: Api, namespace: str, operator: Operator):
