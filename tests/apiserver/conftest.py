@@ -218,8 +218,15 @@ class Operator:
 
     def rounds(self, name: str) -> int:
         """How often this process has reconciled a feed."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return sum(line.get("event") == "reconciled" and line.get("feed") == name for line in lines)
+        return sum(line.get("event") == "reconciled" and line.get("feed") == name for line in self._said())
+
+    def writes(self) -> list[str]:
+        """What this process has asked the API server to change, whether or not it did change."""
+        asked = [line for line in self._said() if line.get("event") == "asked" and line["verb"] != "get"]
+        return [f"{line['verb']} {line['path']}" for line in asked]
+
+    def _said(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 def _kubeconfig(url: str, certificate: Path, token: str) -> dict[str, Any]:

@@ -166,6 +166,7 @@ def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, 
     with operator.run():
         eventually(lambda: operator.rounds("spot"))
         assert {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS} == before
+        assert operator.writes() == []
 
 
 def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(

@@ -17,6 +17,9 @@ from urllib3.exceptions import HTTPError
 from k2.operator import observed
 from k2.operator.manifests import MANAGER, Manifest
 from k2.operator.observed import Raw, Refusal
+from k2.schemas import logs
+
+log = logs.get("cluster")
 
 APPLY: Final = "application/apply-patch+yaml"
 _TIMEOUT: Final = 30.0
@@ -69,7 +72,6 @@ class Cluster:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
-        self.calls: dict[str, int] = {}  # by verb
 
     async def apply(self, manifest: Manifest, *, subresource: str = "") -> Raw:
         """Makes the fields of a manifest so, whoever else claims them; returns the object."""
@@ -133,7 +135,7 @@ class Cluster:
         body: Any = None,
         content: str = "application/json",
     ) -> Raw:
-        self.calls[verb] = self.calls.get(verb, 0) + 1
+        log.debug("asked", verb=verb, path=where)
         status, headers, answer = await asyncio.to_thread(self._send, method, where, query or [], body, content)
         if status < HTTPStatus.BAD_REQUEST:
             return answer
