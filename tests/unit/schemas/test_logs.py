@@ -41,3 +41,12 @@ def test_a_full_disk_ends_the_line_and_not_the_process(log, monkeypatch: pytest.
     monkeypatch.setattr(sys, "stderr", found)
     log.error("kept")
     assert [json.loads(line)["event"] for line in found.getvalue().splitlines()] == ["kept"]
+
+
+def test_a_logger_that_was_used_before_can_still_be_captured(log, capsys: pytest.CaptureFixture[str]):
+    log.info("before")
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs() as lines:
+        log.info("after")
+    assert [line["event"] for line in lines] == ["after"]
+    assert "after" not in capsys.readouterr().err

@@ -33,7 +33,8 @@ def configure(log_format: str = "json", level: str = "info", **context: Any) -> 
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
-        cache_logger_on_first_use=True,
+        # a cached logger would keep the set-up of its first line, whatever is configured or captured later
+        cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(**context)
 
