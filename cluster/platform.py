@@ -1,0 +1,87 @@
+"""K2 itself on a cluster: its images, its two charts, simulated exchanges and the feeds that read them."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cluster.programs import ROOT, run
+from cluster.providers import Provider
+
+NAMESPACE: Final = "k2"
+KAFKA_NAMESPACE: Final = "kafka"
+IMAGES: Final = ("operator", "ingest", "jobs")
+_VALUES: Final = ROOT / "manifests" / "kind"
+_PREFIX: Final = "ghcr.io/k2-market-data"
+
+
+def images() -> list[str]:
+    """The images of this version, by their whole names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    prefix = os.environ.get("K2_IMAGE_PREFIX", _PREFIX)
+    return [f"{prefix}/{name}:{project['version']}" for name in IMAGES]
+
+
+def build(provider: Provider) -> None:
+    """Builds the images and brings them into the cluster."""
+    run("make", "images", env=provider.env)
+    provider.load(images())
+
+
+def namespaces(env: Mapping[str, str]) -> None:
+    """The namespaces. That of the feeds takes no pod that is not restricted."""
+    run("kubectl", "apply", "--server-side", "-f", str(_VALUES / "namespaces.yaml"), env=env)
+
+
+def install(provider: Provider) -> None:
+    """What feeds need around them, then their operator."""
+    provider.third_party(["postgres", "minio", "mc", "registry"])
+    _chart(provider.env, "k2-platform")
+    run(
+        "kubectl", "wait", "kafka/k2-kafka", "-n", KAFKA_NAMESPACE, "--for=condition=Ready", "--timeout=300s",
+        env=provider.env,
+    )  # fmt: skip
+    _chart(provider.env, "k2-operator")
+
+
+def feeds(env: Mapping[str, str]) -> None:
+    """Simulated exchanges, and a feed for each."""
+    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "simulators.yaml"), env=env)
+    for name in ("binance", "kraken"):
+        run("kubectl", "rollout", "status", f"deployment/simulated-{name}", "-n", NAMESPACE, "--timeout=120s", env=env)
+    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "feeds.yaml"), env=env)
+
+
+def ready(env: Mapping[str, str]) -> None:
+    """Waits until every feed is Ready."""
+    run(
+        "kubectl", "wait", "feeds", "--all", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=600s", env=env
+    )  # fmt: skip
+
+
+def uninstall(env: Mapping[str, str]) -> None:
+    """Takes K2 off a cluster, feeds first, so that their operator can let them go."""
+    run("kubectl", "delete", "feeds", "--all", "-n", NAMESPACE, "--ignore-not-found", "--timeout=300s", env=env)
+    for chart in ("k2-operator", "k2-platform"):
+        run("helm", "uninstall", chart, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", env=env)
+    run("kubectl", "delete", "namespace", NAMESPACE, KAFKA_NAMESPACE, "--ignore-not-found", env=env)
+
+
+def _chart(env: Mapping[str, str], name: str) -> None:
+    chart, values = ROOT / "charts" / name, _VALUES / f"{name}.yaml"
+    where = ["--namespace", NAMESPACE, "--wait", "--wait-for-jobs", "--timeout", "8m"]
+    run("helm", "upgrade", "--install", name, str(chart), "--values", str(values), *_images(name), *where, env=env)
+
+
+def _images(chart: str) -> list[str]:
+    """Where the images are, if not under their public names."""
+    prefix = os.environ.get("K2_IMAGE_PREFIX")
+    if not prefix or chart != "k2-operator":
+        return []
+    return [word for name in IMAGES for word in ("--set", f"images.{name}.repository={prefix}/{name}")]
+
+
+def folder() -> Path:
+    """Where the values and manifests of a cluster on one machine are."""
+    return _VALUES
