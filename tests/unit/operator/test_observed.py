@@ -53,6 +53,15 @@ def test_a_pod_that_no_node_takes_is_told():
     assert observed.troubled([pod(conditions=[condition])]) == (Pod("p", "Unschedulable", "0/1 nodes", 0),)
 
 
+def test_a_pod_in_trouble_is_told_with_its_part():
+    raw = waiting("ImagePullBackOff")
+    raw["metadata"]["labels"] = {"app.kubernetes.io/component": "silver-executor"}
+    assert [found.part for found in observed.troubled([raw, waiting("ImagePullBackOff")])] == [
+        "silver-executor",
+        "ingest",
+    ]
+
+
 def test_an_application_tells_its_state_and_attempts():
     status = {
         "applicationState": {"state": "FAILED", "errorMessage": "driver container failed"},

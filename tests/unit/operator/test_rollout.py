@@ -187,6 +187,13 @@ def test_the_watchdog_makes_an_application_anew_once_in_a_while(found, memory, e
     assert watch(found, memory, NOW) == expected
 
 
+def test_the_watchdogs_patience_can_be_set():
+    second = timedelta(seconds=1)
+    assert watch(PENDING, Watch(at(-1)), NOW, second, 2 * second)[0] is Action.RECREATE
+    assert watch(PENDING, Watch(at(-1), at(-1)), NOW, second, 2 * second)[2]
+    assert watch(PENDING, Watch(at(-1), at(-2)), NOW, second, 2 * second)[0] is Action.RECREATE
+
+
 def test_an_application_that_is_stuck_for_ever_is_made_anew_twice_an_hour_at_most():
     memory, made = Watch(), 0
     for minute in range(24 * 60):

@@ -47,6 +47,11 @@ def test_a_topic_that_k2_does_not_make_is_nobodys_trouble_unless_two_feeds_claim
     assert verdicts.topic(feed(), Observed(conflict="x"), NOW, managed=False).reason == "TopicConflict"
 
 
+CRASHED = Pod("p", "CrashLoopBackOff", "bad feed", 4)
+NO_SECRET = Pod("p", "CreateContainerConfigError", 'secret "k2-s3" not found', 0)
+NO_KEY = replace(NO_SECRET, message="couldn't find key access-key in Secret feeds/k2-s3")
+
+
 def ingest(**changes):
     return replace(Observed(deployments=(UP,), shards=(CONNECTED,)), **changes)
 
@@ -69,7 +74,7 @@ def ingest(**changes):
         ),
         (ingest(deployments=(replace(UP, trouble="violates PodSecurity"),)), "False", "PodsRefused", "PodSecurity"),
         (
-            ingest(pods=(Pod("p", "CrashLoopBackOff", "bad feed", 4),)),
+            ingest(pods=(CRASHED,)),
             "False",
             "CrashLoop",
             "p ended 4 times; bad feed",
@@ -77,11 +82,15 @@ def ingest(**changes):
         (ingest(pods=(Pod("p", "ImagePullBackOff", "no such", 0),)), "False", "ImagePullFailed", "no such"),
         (ingest(pods=(Pod("p", "Unschedulable", "0/1 nodes", 0),)), "False", "Unschedulable", "0/1 nodes"),
         (
-            ingest(pods=(Pod("p", "CreateContainerConfigError", "secret x", 0),)),
+            ingest(pods=(Pod("p", "CreateContainerConfigError", "configmap x", 0),)),
             "False",
             "PodsRefused",
-            "ConfigError: secret x",
+            "ConfigError: configmap x",
         ),
+        (ingest(pods=(NO_SECRET, CRASHED)), "False", "SecretNotFound", "make the Secret k2-s3, or"),
+        (ingest(pods=(NO_KEY,)), "False", "SecretNotFound", "make the Secret k2-s3, or add the key"),
+        (ingest(pods=(Pod("p", "Evicted", "x", 0), CRASHED)), "False", "CrashLoop", "p ended"),
+        (ingest(pods=(replace(CRASHED, part="bronze"),)), "True", "Ready", "1 of 1 connected"),
         (
             ingest(shards=(replace(CONNECTED, refused=(("NOPE", "invalid"),)),)),
             "False",
@@ -150,6 +159,10 @@ def state(name, **changes):
             "PendingRerunStuck",
             "delete the SparkApplication",
         ),
+        (layer(state("SUBMITTED"), pods=(replace(NO_SECRET, part="bronze"),)), "False", "SecretNotFound", "k2-s3"),
+        (layer(pods=(replace(NO_SECRET, part="bronze-executor"),)), "False", "SecretNotFound", "k2-s3"),
+        (layer(pods=(replace(NO_SECRET, part="silver"), NO_SECRET)), "True", "Ready", "runs"),
+        (layer(state("FAILED"), pods=(replace(NO_SECRET, part="bronze"),)), "False", "CrashLoop", "FAILED"),
         (layer(rolled_back={"binance-bronze": "taken back"}), "False", "RolledBack", "taken back"),
         (layer(rolled_back={"binance-gold": "taken back"}), "True", "Ready", "runs"),
         (refused("sparkapplications", 404), "False", "SparkOperatorMissing", "install the Spark operator"),
@@ -161,6 +174,12 @@ def test_a_layer(feed, seen, status, reason, words):
     found = verdicts.layer(feed(), seen, "bronze", "binance-bronze", NOW)
     assert (found.status, found.reason) == (status, reason)
     assert words in found.message
+
+
+def test_the_driver_of_all_layers_is_the_trouble_of_each(feed):
+    together = replace(RUNNING, name="binance-layers", state="SUBMITTED")
+    seen = Observed(applications={"binance-layers": together}, pods=(replace(NO_SECRET, part="layers"),))
+    assert verdicts.layer(feed(), seen, "silver", "binance-layers", NOW).reason == "SecretNotFound"
 
 
 def test_gold_is_not_ready_while_the_audit_has_findings(feed):

@@ -18,6 +18,7 @@ CONFIG_HASH: Final = f"{GROUP}/config-hash"
 SPEC_HASH: Final = f"{GROUP}/spec-hash"
 RESTART_NONCE: Final = f"{GROUP}/restart-nonce"
 
+COMPONENT: Final = "app.kubernetes.io/component"
 INGEST: Final = "ingest"
 LAYERS: Final = ("bronze", "silver", "gold")
 COMBINED: Final = "layers"
@@ -42,7 +43,7 @@ def labels(feed: ExchangeFeed, component: str) -> dict[str, str]:
 def selector(feed: ExchangeFeed, component: str = "") -> dict[str, str]:
     """The labels that find a feed's pods, or those of one component. They can never change."""
     found = {"app.kubernetes.io/instance": feed.name, FEED: feed.name}
-    return {**found, "app.kubernetes.io/component": component} if component else found
+    return {**found, COMPONENT: component} if component else found
 
 
 def metadata(feed: ExchangeFeed, name: str, component: str, **more: Any) -> Manifest:

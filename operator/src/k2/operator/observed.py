@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from k2.operator.manifests import SPEC_HASH
+from k2.operator.manifests import COMPONENT, INGEST, SPEC_HASH
 
 Raw = Mapping[str, Any]
 
@@ -29,6 +29,7 @@ class Pod:
     reason: str
     message: str
     restarts: int
+    part: str = INGEST  # as its label says: ingest, a layer, layers, or those with -executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,12 @@ def deployment(raw: Raw) -> Deployment:
 
 def troubled(raws: Iterable[Raw]) -> tuple[Pod, ...]:
     """The pods that wait for something or that end again and again."""
-    found = ((raw, *_waiting(raw)) for raw in raws)
-    return tuple(Pod(raw["metadata"]["name"], why, text, count) for raw, why, text, count in found if why)
+    found = ((raw["metadata"], *_waiting(raw)) for raw in raws)
+    return tuple(Pod(about["name"], why, text, count, _part(about)) for about, why, text, count in found if why)
+
+
+def _part(about: Raw) -> str:
+    return str(about.get("labels", {}).get(COMPONENT, INGEST))
 
 
 def _waiting(raw: Raw) -> tuple[str, str, int]:

@@ -18,8 +18,9 @@ from k2.operator.drift import differs
 from k2.operator.figures import Figures
 from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names
 from k2.operator.observed import Application, Observed, Raw, Refusal
-from k2.operator.rollout import Action, Memory, Seen, Watch, step, watch
+from k2.operator.rollout import Action, Memory, Seen, step
 from k2.operator.settings import Settings
+from k2.operator.watchdog import Watchdog
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.problems import InvalidSpec
 
@@ -55,8 +56,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._figures = figures
-        # Not kept over a restart: at worst one more application is made anew.
-        self._watches: dict[tuple[str, str], Watch] = {}
+        self._watchdog = Watchdog(cluster, settings)
         self._written: dict[str, float] = {}
 
     async def reconcile(self, body: Raw, family: Family) -> None:
@@ -79,7 +79,7 @@ class Reconciler:
         for manifest in wanted:
             try:
                 if manifest["kind"] == _APPLICATION:
-                    await self._roll_out(feed, manifest, family, seen, now, stuck, back)
+                    await self._run(feed, body, manifest, family, seen, now, stuck, back)
                 else:
                     await self._ensure(manifest, family)
             except Refused as refused:
@@ -101,9 +101,10 @@ class Reconciler:
         if live is None or differs(manifest, live):
             await self._cluster.apply(manifest)
 
-    async def _roll_out(
+    async def _run(
         self,
         feed: ExchangeFeed,
+        body: Raw,
         manifest: Manifest,
         family: Family,
         seen: Observed,
@@ -111,15 +112,32 @@ class Reconciler:
         stuck: set[str],
         back: dict[str, str],
     ) -> None:
+        name = manifest["metadata"]["name"]
+        live, found = family.find(_APPLICATION, name), seen.applications.get(name)
+        if live is not None and found is not None:
+            deleted, hopeless = await self._watchdog.look(body, live, found, now)
+            if hopeless:
+                stuck.add(name)
+            if deleted:
+                return
+        await self._roll_out(feed, manifest, live, seen, now, back)
+
+    async def _roll_out(
+        self,
+        feed: ExchangeFeed,
+        manifest: Manifest,
+        live: Raw | None,
+        seen: Observed,
+        now: datetime,
+        back: dict[str, str],
+    ) -> None:
         about = manifest["metadata"]
         name, wanted = about["name"], about["annotations"][SPEC_HASH]
-        live = family.find(_APPLICATION, name)
-        notes = live["metadata"].get("annotations", {}) if live else {}
+        last = self._watchdog.last(about["namespace"], name, live)
+        notes = last["metadata"].get("annotations", {}) if last else {}
         specs: dict[str, Any] = json.loads(notes.get(SPECS, "{}")) | {wanted: manifest["spec"]}
         memory = Memory.parse(json.loads(notes.get(ROLLOUT, "{}")))
         found = seen.applications.get(name)
-        if live is not None and found is not None and await self._watched(live, found, now, stuck):
-            return
         taken = step(wanted, _seen(feed, seen, name, found), memory, now)
         if taken.memory.refused:
             back[name] = taken.message
@@ -143,17 +161,6 @@ class Reconciler:
         if live is None or differs(rolled, live):
             await self._cluster.apply(rolled)
 
-    async def _watched(self, live: Raw, found: Application, now: datetime, stuck: set[str]) -> bool:
-        """Whether the watchdog deleted the application, so that the next round makes it anew."""
-        key = (live["metadata"]["namespace"], found.name)
-        action, self._watches[key], hopeless = watch(found, self._watches.get(key, Watch()), now)
-        if hopeless:
-            stuck.add(found.name)
-        if action is Action.RECREATE:
-            await self._cluster.delete(live)
-            return True
-        return False
-
     async def _observe(self, feed: ExchangeFeed, family: Family) -> Observed:
         topics = [observed.topic(raw) for raw in family.of_kind("KafkaTopic")]
         shards, layers = await self._figures.read(feed, family.pods)
@@ -162,9 +169,13 @@ class Reconciler:
             deployments=tuple(observed.deployment(raw) for raw in family.of_kind("Deployment")),
             pods=observed.troubled(family.pods),
             shards=shards,
-            applications={raw["metadata"]["name"]: observed.application(raw) for raw in family.of_kind(_APPLICATION)},
+            applications={found.name: found for found in self._applications(feed, family)},
             layers=layers,
         )
+
+    def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
+        for raw in family.of_kind(_APPLICATION):
+            yield self._watchdog.told(feed.metadata.namespace, observed.application(raw))
 
     async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
         """Writes a status that says something new, and its Events; new figures only now and then."""

@@ -136,7 +136,13 @@ class Watch:
     recreated_at: str = ""
 
 
-def watch(found: Application, memory: Watch, now: datetime) -> tuple[Action, Watch, bool]:
+def watch(
+    found: Application,
+    memory: Watch,
+    now: datetime,
+    stuck_after: timedelta = STUCK_AFTER,
+    cool_down: timedelta = COOL_DOWN,
+) -> tuple[Action, Watch, bool]:
     """What to do with an application in PENDING_RERUN, what to remember, and whether it needs a person.
 
     The Spark operator may leave one there for ever when the old driver's pod is slow to go. It is made anew once;
@@ -146,9 +152,9 @@ def watch(found: Application, memory: Watch, now: datetime) -> tuple[Action, Wat
         return Action.KEEP, replace(memory, stuck_since=""), False
     since = memory.stuck_since or _text(now)
     stuck = replace(memory, stuck_since=since)
-    if now - moment(since) < STUCK_AFTER:
+    if now - moment(since) < stuck_after:
         return Action.KEEP, stuck, False
-    if memory.recreated_at and now - moment(memory.recreated_at) < COOL_DOWN:
+    if memory.recreated_at and now - moment(memory.recreated_at) < cool_down:
         return Action.KEEP, stuck, True
     return Action.RECREATE, Watch("", _text(now)), False
 

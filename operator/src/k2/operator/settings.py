@@ -72,6 +72,7 @@ SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
 Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Cpu = Annotated[str, AfterValidator(_cpu)]
+Duration = Annotated[str, AfterValidator(_duration)]
 Port = Annotated[int, Field(ge=0, lt=2**16)]
 
 
@@ -124,9 +125,11 @@ class Settings(BaseModel):
     combined_memory: Memory = Field("1536Mi", description="of a driver that runs three layers")
     spark_cpu: Cpu = "100m"
     restart_interval: int = Field(30, ge=1, le=3600, description="seconds, times the attempts")
+    rerun_stuck_after: Duration = Field("5m", description="an application in PENDING_RERUN so long is made anew")
+    rerun_cool_down: Duration = Field("30m", description="and again after this while at the earliest")
 
     monitor: Literal["PodMonitor", "ServiceMonitor", "None"] = "PodMonitor"
-    monitor_interval: Annotated[str, AfterValidator(_duration)] = "15s"
+    monitor_interval: Duration = "15s"
     monitor_labels: dict[str, str] = {}
     network_policy: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -3,12 +3,14 @@
 No clock here: the time is an argument.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from k2.operator.observed import Application, Observed, Refusal, Topic
+from k2.operator.manifests import COMBINED, INGEST
+from k2.operator.observed import Application, Observed, Pod, Refusal, Topic
 from k2.schemas.feed import ExchangeFeed
 
 Status = Literal["True", "False", "Unknown"]
@@ -26,6 +28,8 @@ _RUNS: Final = frozenset({"SUBMITTED", "RUNNING", "SUCCEEDING", "FAILING", "INVA
 _FAILED: Final = frozenset({"FAILED", "FAILING", "SUBMISSION_FAILED"})
 _IMAGES: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CRASHED: Final = frozenset({"CrashLoopBackOff", "Error", "OOMKilled"})
+# The kubelet's words for a Secret that is not there, and for one without the key.
+_SECRET: Final = re.compile(r'secret "([^"]+)" not found|in Secret [^/ ]+/(\S+)')
 _MOST_NAMES: Final = 5
 
 
@@ -97,9 +101,7 @@ def ingest(feed: ExchangeFeed, seen: Observed) -> Verdict:
     if trouble := next((found for found in seen.deployments if found.trouble), None):
         reason = "QuotaExceeded" if "exceeded quota" in trouble.trouble else "PodsRefused"
         return unready(reason, f"{trouble.name}: {trouble.trouble}")
-    if seen.pods and (said := _pods(seen)):
-        return said
-    return _connections(seen)
+    return _pods(seen, {INGEST}) or _connections(seen)
 
 
 def _connections(seen: Observed) -> Verdict:
@@ -121,15 +123,22 @@ def _connections(seen: Observed) -> Verdict:
     return ready(f"{wanted} of {wanted} connected")
 
 
-def _pods(seen: Observed) -> Verdict | None:
-    for pod in seen.pods:
-        if pod.reason in _IMAGES:
-            return unready("ImagePullFailed", f"{pod.name}: {pod.message}")
-        if pod.reason in _CRASHED:
-            return unready("CrashLoop", f"{pod.name} ended {pod.restarts} times; {pod.message or pod.reason}")
-        if pod.reason == "Unschedulable":
-            return unready("Unschedulable", f"{pod.name}: {pod.message}")
-    pod = seen.pods[0]
+def _pods(seen: Observed, parts: Iterable[str]) -> Verdict | None:
+    """What is said of the pods of some parts; None if none is in trouble."""
+    own = [_pod(pod) for pod in seen.pods if pod.part in parts]
+    return min(own, key=lambda said: said.reason == "PodsRefused", default=None)
+
+
+def _pod(pod: Pod) -> Verdict:
+    if pod.reason in _IMAGES:
+        return unready("ImagePullFailed", f"{pod.name}: {pod.message}")
+    if pod.reason in _CRASHED:
+        return unready("CrashLoop", f"{pod.name} ended {pod.restarts} times; {pod.message or pod.reason}")
+    if pod.reason == "Unschedulable":
+        return unready("Unschedulable", f"{pod.name}: {pod.message}")
+    if pod.reason == "CreateContainerConfigError" and (found := _SECRET.search(pod.message)):
+        what = f"{pod.name} needs what its namespace lacks; make the Secret {found[1] or found[2]}, or add the key"
+        return unready("SecretNotFound", f"{what}: {pod.message}")
     return unready("PodsRefused", f"{pod.name}: {pod.reason}: {pod.message}")
 
 
@@ -143,11 +152,19 @@ def layer(feed: ExchangeFeed, seen: Observed, name: str, application: str, now: 
         return _suspended(int(running), f"{application} is stopping")
     if found is None:
         return unknown("Creating", f"SparkApplication {application} is being made")
-    if said := _application(found, seen, now):
+    said = _application(found, seen, now)
+    if said is None or said.passing:  # a driver that cannot start leaves its application SUBMITTED for ever
+        said = _pods(seen, _parts(found.name, name)) or said
+    if said is not None:
         return said
     if why := seen.rolled_back.get(application):
         return unready("RolledBack", why)
     return _query(seen, name, application)
+
+
+def _parts(application: str, layer_name: str) -> set[str]:
+    part = COMBINED if application.endswith(f"-{COMBINED}") else layer_name
+    return {part, f"{part}-executor"}
 
 
 def _application(found: Application, seen: Observed, now: datetime) -> Verdict | None:
