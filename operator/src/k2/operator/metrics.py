@@ -6,9 +6,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RECONCILED: Final = Histogram("k2_operator_reconcile_seconds", "how long a round took", ["feed"])
 FAILED: Final = Counter("k2_operator_reconcile_errors", "rounds that did not end well", ["feed"])
+UP: Final = Gauge("k2_operator_up", "1 while the operator runs, with feeds and without")
 PHASE: Final = Gauge("k2_feed_phase", "1 for the phase that a feed is in", ["feed", "exchange", "phase"])
 
 _PHASES: Final = ("Pending", "Progressing", "Running", "Degraded", "Suspended", "Failed", "Deleting")
+
+UP.set(1)
 
 
 def phase(feed: str, exchange: str, current: str) -> None:
