@@ -1,0 +1,85 @@
+{{/* The name of everything in the release's own namespace. */}}
+{{- define "k2-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of what belongs to no namespace; two releases of one name may live in two namespaces. */}}
+{{- define "k2-operator.clusterName" -}}
+{{- printf "%s-%s" (include "k2-operator.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{/* What finds the operator's pod. It never changes. */}}
+{{- define "k2-operator.selector" -}}
+app.kubernetes.io/name: k2-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "k2-operator.labels" -}}
+{{ include "k2-operator.selector" . }}
+app.kubernetes.io/part-of: k2
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- end -}}
+
+{{/* (list . "operator"): an image, by its digest if one is given. */}}
+{{- define "k2-operator.image" -}}
+{{- $root := index . 0 -}}
+{{- with index $root.Values.images (index . 1) -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (.tag | default $root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "k2-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "k2-operator.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "k2-operator.sparkServiceAccount" -}}
+{{- .Values.settings.sparkServiceAccount | default "k2-spark" -}}
+{{- end -}}
+
+{{/* Where feeds live, as YAML; `fromYamlArray` makes it a list again. */}}
+{{- define "k2-operator.feedNamespaces" -}}
+{{- .Values.feedNamespaces | default (list .Release.Namespace) | uniq | toYaml -}}
+{{- end -}}
+
+{{/* The settings file: the settings as they are given, and the images of the feeds' pods. */}}
+{{- define "k2-operator.settings" -}}
+{{- $images := dict "ingestImage" (include "k2-operator.image" (list . "ingest")) -}}
+{{- $images = set $images "jobsImage" (include "k2-operator.image" (list . "jobs")) -}}
+{{- merge (dict) $images .Values.settings | toYaml -}}
+{{- end -}}
+
+{{- define "k2-operator.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "k2-operator.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Makes the users and databases that are missing, and gives the users the passwords of their Secrets. Runs at every start of
+# the server, so a first start that was cut short, a later registry and a changed password are all mended by the next one.
+set -euo pipefail
+
+until pg_isready --quiet --host 127.0.0.1; do sleep 1; done
+
+# database NAME SECRET: a database, and its owner as the Secret's files say
+database() {
+  DATABASE=$1 OWNER=$(< "/etc/k2/$2/username") OWNER_PASSWORD=$(< "/etc/k2/$2/password") \
+    psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --username postgres --dbname postgres <<'SQL'
+\getenv database DATABASE
+\getenv owner OWNER
+\getenv password OWNER_PASSWORD
+SELECT format('CREATE ROLE %I', :'owner') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \gexec
+ALTER ROLE :"owner" LOGIN PASSWORD :'password';
+SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'owner')
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+ALTER DATABASE :"database" OWNER TO :"owner";
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+SQL
+}
+
+SUPERUSER_PASSWORD=$(< /etc/k2/postgres/password) \
+  psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --username postgres --dbname postgres <<'SQL'
+\getenv password SUPERUSER_PASSWORD
+ALTER ROLE postgres PASSWORD :'password';
+SQL
+database iceberg catalog
+if [[ -d /etc/k2/registry ]]; then database registry registry; fi

@@ -1,0 +1,74 @@
+{{/* The pod of one of K2's jobs: (list $ "audit" (list "--json")). It runs the module of that name. */}}
+{{- define "k2.jobs.pod" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+restartPolicy: Never
+serviceAccountName: {{ $root.Values.jobs.serviceAccountName }}
+{{ include "k2.pod" (list $root 185) }}
+containers:
+  - name: {{ $name }}
+    image: {{ include "k2.image" (list $root "jobs") }}
+    imagePullPolicy: {{ $root.Values.images.pullPolicy }}
+    command: [python3, -m, k2.jobs.{{ $name }}]
+    args:
+      {{- range concat (list "--master=local[1]" (printf "--memory=%s" $root.Values.jobs.heap)) (index . 2) }}
+      - {{ . | quote }}
+      {{- end }}
+    env:
+      {{- include "k2.jobs.env" $root | nindent 6 }}
+    resources: {{- toYaml $root.Values.jobs.resources | nindent 6 }}
+    securityContext: {{- include "k2.containerSecurity" $root | nindent 6 }}
+    volumeMounts:
+      - name: tmp
+        mountPath: /tmp
+      - name: work
+        mountPath: /opt/spark/work-dir
+volumes:
+  - name: tmp
+    emptyDir: {}
+  - name: work
+    emptyDir: {}
+{{- with include "k2.placement" $root.Values.jobs }}
+{{- . }}
+{{- end }}
+{{- end }}
+
+{{/* What every process of K2 is told of its services. */}}
+{{- define "k2.jobs.env" -}}
+- name: K2_KAFKA_BOOTSTRAP
+  value: {{ include "k2.kafka.bootstrap" . | quote }}
+- name: K2_REGISTRY_URL
+  value: {{ include "k2.registry.url" . | quote }}
+- name: K2_CATALOG_URI
+  value: {{ include "k2.catalog.uri" . | quote }}
+{{ include "k2.env.secret" (list "K2_CATALOG_USER" (include "k2.catalog.secret" .) .Values.catalog.usernameKey) }}
+{{ include "k2.env.secret" (list "K2_CATALOG_PASSWORD" (include "k2.catalog.secret" .) .Values.catalog.passwordKey) }}
+- name: K2_WAREHOUSE
+  value: {{ include "k2.s3.warehouse" . | quote }}
+- name: K2_CHECKPOINTS
+  value: {{ include "k2.s3.checkpoints" . | quote }}
+- name: K2_S3_ENDPOINT
+  value: {{ include "k2.s3.endpoint" . | quote }}
+- name: K2_S3_REGION
+  value: {{ .Values.s3.region | quote }}
+- name: K2_S3_PATH_STYLE
+  value: {{ .Values.s3.pathStyle | quote }}
+- name: AWS_REGION
+  value: {{ .Values.s3.region | quote }}
+{{- with include "k2.s3.secret" . }}
+{{ include "k2.env.secret" (list "AWS_ACCESS_KEY_ID" . $.Values.s3.accessKeyKey) }}
+{{ include "k2.env.secret" (list "AWS_SECRET_ACCESS_KEY" . $.Values.s3.secretKeyKey) }}
+{{- end }}
+{{- with .Values.jobs.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A variable that is filled from a Secret: (list "NAME" "secret" "key"). */}}
+{{- define "k2.env.secret" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ index . 1 }}
+      key: {{ index . 2 }}
+{{- end }}

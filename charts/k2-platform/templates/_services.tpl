@@ -1,0 +1,47 @@
+{{/* Where the services are: those of this chart, or the existing ones. */}}
+
+{{- define "k2.kafka.bootstrap" -}}
+{{- if .Values.kafka.enabled -}} k2-kafka-kafka-bootstrap:9092 {{- else -}} {{ .Values.kafka.bootstrap }} {{- end }}
+{{- end }}
+
+{{- define "k2.registry.url" -}}
+{{- if .Values.registry.enabled -}} http://k2-registry:8080/apis/ccompat/v7 {{- else -}} {{ .Values.registry.url }} {{- end }}
+{{- end }}
+
+{{- define "k2.registry.databaseUri" -}}
+{{- if .Values.postgres.enabled -}} postgresql://k2-postgres:5432/registry {{- else -}} {{ .Values.registry.databaseUri }} {{- end }}
+{{- end }}
+
+{{- define "k2.registry.secret" -}}
+{{- .Values.registry.existingSecret | default "k2-registry" }}
+{{- end }}
+
+{{- define "k2.catalog.uri" -}}
+{{- if .Values.postgres.enabled -}} postgresql://k2-postgres:5432/iceberg {{- else -}} {{ .Values.catalog.uri }} {{- end }}
+{{- end }}
+
+{{- define "k2.catalog.secret" -}}
+{{- .Values.catalog.existingSecret | default "k2-catalog" }}
+{{- end }}
+
+{{- define "k2.postgres.secret" -}}
+{{- .Values.postgres.existingSecret | default "k2-postgres" }}
+{{- end }}
+
+{{/* Empty: Amazon's. */}}
+{{- define "k2.s3.endpoint" -}}
+{{- if .Values.minio.enabled -}} http://k2-minio:9000 {{- else -}} {{ .Values.s3.endpoint }} {{- end }}
+{{- end }}
+
+{{/* Empty: the pods' own identity. */}}
+{{- define "k2.s3.secret" -}}
+{{- .Values.s3.existingSecret | default (ternary "k2-s3" "" .Values.minio.enabled) }}
+{{- end }}
+
+{{- define "k2.s3.warehouse" -}}
+{{- .Values.s3.warehouse | default (printf "s3://%s/warehouse" .Values.s3.bucket) }}
+{{- end }}
+
+{{- define "k2.s3.checkpoints" -}}
+{{- .Values.s3.checkpoints | default (printf "s3a://%s/checkpoints" .Values.s3.bucket) }}
+{{- end }}
