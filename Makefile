@@ -1,11 +1,19 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check format types test test-unit test-apiserver test-spark test-system demo bench docs lock clean
+.PHONY: help setup check format types test test-unit test-apiserver test-spark test-system demo bench images docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PACKAGES := schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
+# Deletion comes last.
+E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running security monitoring kills changes deletion))
+DOCKER ?= docker
+K2_IMAGE_PREFIX ?= ghcr.io/k2-market-data
+IMAGES := operator ingest jobs
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# What a build is told when it is set here: other base images, another package index, another Maven repository.
+BUILD_ARGS = $(foreach name,PYTHON_IMAGE SPARK_IMAGE PIP_INDEX_URL K2_MAVEN,$(if $($(name)),--build-arg $(name)))
 
 ##@ Run
 
@@ -14,6 +22,23 @@ demo: setup ## Three simulated feeds, two accidents, one audit (LIVE=1: the exch
 
 bench: setup ## Measure K2 beside its rivals and write docs/benchmarks.md
 	$(BIN)/python -m bench
+
+images: ## Container images of the operator, the ingest and the jobs
+	for image in $(IMAGES); do \
+		$(DOCKER) build --file $$image/Dockerfile --tag $(K2_IMAGE_PREFIX)/$$image:$(VERSION) $(BUILD_ARGS) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD || echo unknown) . || exit; \
+	done
+
+##@ Cluster
+
+cluster-up: setup ## A Kubernetes cluster on this machine, with K2, two simulated exchanges and their feeds
+	$(BIN)/python -m cluster up
+
+cluster-down: setup ## Delete it
+	$(BIN)/python -m cluster down
+
+e2e: cluster-up ## The same, and every test of tests/e2e on it
+	$(BIN)/python -m pytest -p no:randomly -m e2e $(E2E) $(PYTEST_ARGS) || { $(BIN)/python -m cluster artefacts; exit 1; }
 
 ##@ Develop
 
@@ -41,11 +66,11 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## All tests: unit, contract, API server, Spark, system, faults
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup ## All tests but those on a cluster: unit, contract, API server, Spark, system, faults
+	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
 
 test-unit: setup ## Only what needs no JVM: seconds
-	$(BIN)/python -m pytest -m "not spark and not system and not faults and not apiserver" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not spark and not system and not faults and not apiserver and not e2e" $(PYTEST_ARGS)
 
 test-apiserver: setup ## The operator against etcd and kube-apiserver of KUBEBUILDER_ASSETS
 	$(BIN)/python -m pytest -m apiserver $(PYTEST_ARGS)
@@ -62,6 +87,13 @@ docs: setup ## Build the site into site/
 lock: ## Pin every package again, with hashes
 	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --extra cli --extra operator --universal --generate-hashes \
 		--no-annotate --no-header --quiet --output-file requirements.lock --exclude-newer "$(shell date -u -d '7 days ago' +%F)"
+	$(MAKE) --no-print-directory lock-images
+
+lock-images: ## What of that each image needs
+	for image in $(IMAGES); do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$image --constraints requirements.lock --universal --generate-hashes \
+			--no-emit-package pyspark --no-annotate --no-header --quiet --output-file $$image/requirements.lock || exit; \
+	done
 
 clean: ## Remove what was built and measured here; data in .k2 stays
 	rm -rf $(VENV) .demo site build dist .pytest_cache .mypy_cache .ruff_cache

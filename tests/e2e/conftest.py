@@ -1,0 +1,16 @@
+"""The cluster that `make cluster-up` or `make e2e` made."""
+
+import os
+
+import pytest
+
+from cluster.providers import provider
+from tests.e2e.harness import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The running cluster; `make e2e` makes it."""
+    found = provider(os.environ)
+    found.up()
+    return Cluster(found.env)

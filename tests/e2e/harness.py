@@ -1,0 +1,195 @@
+"""A cluster with K2 on it, as a user sees it: kubectl, the simulated exchanges' own lists, and what Gold holds."""
+
+import base64
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from cluster.platform import NAMESPACE
+from cluster.programs import Failed, run
+from k2.query.engine import Engine
+from k2.schemas.platform import Platform
+
+
+def eventually(what: str, check: Callable[[], Any], within: float = 240.0, every: float = 1.0) -> Any:
+    """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
+    deadline = time.monotonic() + within
+    while True:
+        if found := check():
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {within:.0f} s"
+        time.sleep(every)
+
+
+@dataclass(slots=True)
+class Cluster:
+    """A cluster that K2 runs on."""
+
+    env: dict[str, str]
+
+    def kubectl(self, *words: str, given: str = "", namespace: str = NAMESPACE) -> str:
+        """What kubectl prints. Raises `Failed`."""
+        return run("kubectl", "-n", namespace, *words, env=self.env, given=given)
+
+    def get(self, kind: str, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
+        """One object; empty if it is not there."""
+        said = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found", namespace=namespace)
+        return json.loads(said) if said.strip() else {}
+
+    def objects(self, kind: str, selector: str = "", namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+        """Objects of a kind, in a namespace."""
+        words = ["-l", selector] if selector else []
+        return list(json.loads(self.kubectl("get", kind, "-o", "json", *words, namespace=namespace))["items"])
+
+    def raw(self, path: str) -> Any:
+        """An answer of the API server."""
+        return json.loads(run("kubectl", "get", "--raw", path, env=self.env))
+
+    def service(self, name: str, port: str, path: str, namespace: str = NAMESPACE) -> Any:
+        """An answer of a Service, through the API server."""
+        return self.raw(f"/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy/{path}")
+
+    def patch(self, name: str, spec: dict[str, Any], kind: str = "feed") -> None:
+        """Merges into an object's spec."""
+        self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def condition(self, feed: str, name: str = "Ready") -> dict[str, Any]:
+        """One condition of a feed."""
+        found = self.get("feed", feed).get("status", {}).get("conditions", [])
+        return next((entry for entry in found if entry["type"] == name), {})
+
+    def ready(self, feed: str, within: float = 300.0) -> None:
+        """Waits until a feed is Ready with its newest spec."""
+
+        def check() -> bool:
+            body = self.get("feed", feed)
+            status = body.get("status", {})
+            current = status.get("observedGeneration") == body["metadata"]["generation"]
+            return current and self.condition(feed).get("status") == "True"
+
+        try:
+            eventually(f"{feed} is Ready", check, within, every=2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(self.get('feed', feed).get('status'))}") from None
+
+    def uids(self, selector: str = "", namespace: str = NAMESPACE) -> dict[str, str]:
+        """The uids of running pods, by their names."""
+        pods = self.objects("pods", selector, namespace)
+        return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Running"}
+
+    def prometheus(self, query: str) -> list[dict[str, Any]]:
+        """A query's vector."""
+        answer = self.service("prometheus-operated", "web", f"api/v1/query?query={quote(query)}", "monitoring")
+        return list(answer["data"]["result"])
+
+    def secret(self, name: str) -> dict[str, str]:
+        """What a Secret holds."""
+        data = self.get("secret", name)["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def emitted(self, exchange: str) -> dict[str, set[str]]:
+        """Every trade id that the simulated exchange ever traded, by its own spelling of the symbol."""
+        found = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
+        return {native: set(map(str, ids)) for native, ids in found.items()}
+
+    def misbehave(self, exchange: str, fault: str) -> None:
+        """Has the simulated exchange misbehave."""
+        with self.forwarded(f"svc/simulated-{exchange}", 8765) as address:
+            subprocess.run(["curl", "-sf", "-d", fault, f"http://{address}/_sim/faults"], check=True, timeout=20)
+
+    @contextmanager
+    def forwarded(self, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[str]:
+        """A port of the cluster as one of this machine: `host:port`."""
+        words = ["kubectl", "-n", namespace, "port-forward", "--address", "127.0.0.1", target, f":{port}"]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(words, env=self.env, **output) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                matched = re.search(r"127\.0\.0\.1:(\d+)", line)
+                assert matched, line
+                yield matched[0]
+            finally:
+                process.terminate()
+
+    def platform(self, postgres: str, minio: str) -> Platform:
+        """The services, as this machine sees them."""
+        catalog = self.secret("k2-catalog")
+        return Platform.read(
+            catalog_uri=f"postgresql://{postgres}/iceberg",
+            catalog_user=catalog["username"],
+            catalog_password=catalog["password"],
+            warehouse="s3://k2/warehouse",
+            s3_endpoint=f"http://{minio}",
+        )
+
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """What a query over the tables gives."""
+        with ExitStack() as stack:
+            postgres = stack.enter_context(self.forwarded("svc/k2-postgres", 5432))
+            minio = stack.enter_context(self.forwarded("svc/k2-minio", 9000))
+            engine = stack.enter_context(closing(Engine(self.platform(postgres, minio))))
+            return list(engine.sql(statement).to_pylist())
+
+    def gold(self, exchange: str) -> dict[str, list[str]]:
+        """Every trade id of an exchange in Gold, by symbol, as often as it stands there."""
+        statement = f"SELECT symbol, trade_id FROM gold_crypto_trades WHERE exchange = '{exchange.upper()}'"
+        found: dict[str, list[str]] = {}
+        for row in self.sql(statement):
+            found.setdefault(row["symbol"], []).append(row["trade_id"])
+        return found
+
+    def audit(self) -> tuple[int, str]:
+        """Runs the audit now: its exit code and what it said."""
+        name = f"audit-{time.time_ns() // 1_000_000}"
+        self.kubectl("create", "job", name, "--from=cronjob/k2-audit")
+        self._until_ended(name)
+        said = self.kubectl("logs", f"job/{name}")
+        pods = self.objects("pods", f"batch.kubernetes.io/job-name={name}")
+        states = [status["state"] for pod in pods for status in pod["status"]["containerStatuses"]]
+        return max(state["terminated"]["exitCode"] for state in states), said
+
+    def _until_ended(self, name: str) -> None:
+        def ended() -> bool:
+            status = self.get("job", name).get("status", {})
+            return bool(status.get("succeeded") or status.get("failed"))
+
+        eventually(f"job {name} has ended", ended, within=300)
+
+
+def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: float = 240.0) -> int:
+    """Waits until Gold holds what was emitted up to now, each once; returns how many trades that are.
+
+    `symbols`: Gold's spelling by the exchange's.
+    """
+    emitted = cluster.emitted(exchange)
+    lacking: dict[str, set[str]] = {}
+
+    def check() -> bool:
+        gold = cluster.gold(exchange)
+        lacking.clear()
+        lacking.update({native: emitted[native] - set(gold.get(symbol, ())) for native, symbol in symbols.items()})
+        return not any(lacking.values())
+
+    try:
+        eventually("Gold holds all", check, within, every=5)
+    except AssertionError:
+        told = {native: (len(ids), sorted(ids)[:5]) for native, ids in lacking.items()}
+        raise AssertionError(f"Gold of {exchange} lacks {told} after {within:.0f} s") from None
+    gold, emitted = cluster.gold(exchange), cluster.emitted(exchange)
+    for native, symbol in symbols.items():
+        assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has trades twice"
+        assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that never were"
+    return sum(len(gold[symbol]) for symbol in symbols.values())
+
+
+BINANCE = {"BTCUSDT": "BTCUSDT", "ETHUSDT": "ETHUSDT"}
+KRAKEN = {"BTC/USD": "BTCUSD", "ETH/USD": "ETHUSD"}
+
+__all__ = ["BINANCE", "KRAKEN", "Cluster", "Failed", "balanced", "eventually"]

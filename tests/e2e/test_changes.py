@@ -1,0 +1,71 @@
+"""What users do to feeds that run."""
+
+import pytest
+
+from cluster import platform
+from cluster.providers import provider
+from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+_FEED = "k2.marketdata.io/feed"
+
+
+def drivers(cluster, feed: str) -> dict[str, str]:
+    return cluster.uids(f"{_FEED}={feed},spark-role=driver")
+
+
+def test_a_symbol_added_rolls_the_ingest_only(cluster):
+    before, ingest = drivers(cluster, "binance"), cluster.uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest")
+    others = cluster.uids(f"{_FEED}=kraken")
+    cluster.patch("binance", {"symbols": ["BTCUSDT", "ETHUSDT", "SOLUSDT"]})
+    eventually(
+        "SOLUSDT in Gold",
+        lambda: cluster.sql("SELECT count(*) AS n FROM gold_crypto_trades WHERE symbol = 'SOLUSDT'")[0]["n"] > 0,
+        within=180,
+        every=5,
+    )
+    assert drivers(cluster, "binance") == before
+    assert not set(cluster.uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest").values()) & set(ingest.values())
+    assert cluster.uids(f"{_FEED}=kraken") == others
+    balanced(cluster, "binance", BINANCE)
+
+
+def test_a_changed_trigger_upgrades_its_layer_only_and_doubles_nothing(cluster):
+    before = drivers(cluster, "binance")
+    silver = {name for name in before if "silver" in name}
+    cluster.patch("binance", {"layers": {"silver": {"trigger": "7s"}}})
+    eventually(
+        "another driver of Silver",
+        lambda: (
+            {uid for name, uid in drivers(cluster, "binance").items() if "silver" in name}
+            and not {uid for name, uid in drivers(cluster, "binance").items() if name in silver} & set(before.values())
+        ),
+        within=240,
+    )
+    cluster.ready("binance")
+    after = drivers(cluster, "binance")
+    assert {uid for name, uid in after.items() if name not in silver} == {
+        uid for name, uid in before.items() if name not in silver
+    }
+    balanced(cluster, "binance", BINANCE)
+
+
+def test_a_suspended_feed_runs_no_pod_and_goes_on_where_it_stopped(cluster):
+    cluster.patch("kraken", {"suspend": True})
+    eventually("no pod of kraken", lambda: not cluster.uids(f"{_FEED}=kraken"), within=180)
+    eventually("Suspended", lambda: cluster.get("feed", "kraken")["status"]["phase"] == "Suspended", within=60)
+    cluster.patch("kraken", {"suspend": False})
+    cluster.ready("kraken")
+    balanced(cluster, "kraken", KRAKEN)
+
+
+def test_a_helm_upgrade_restarts_nothing(cluster, monkeypatch):
+    found = provider({"KUBECONFIG": cluster.env["KUBECONFIG"]})
+    found.env = cluster.env
+    before = cluster.uids()
+    for chart in ("k2-platform", "k2-operator"):
+        platform._chart(cluster.env, chart)
+    after = cluster.uids()
+    lasting = {name: uid for name, uid in before.items() if "audit" not in name}
+    assert {name: after.get(name) for name in lasting} == lasting

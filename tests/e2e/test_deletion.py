@@ -1,0 +1,49 @@
+"""What is left of a feed that is deleted: everything by default, nothing where its policy says Delete."""
+
+import pytest
+
+from cluster.platform import KAFKA_NAMESPACE
+from tests.e2e.harness import BINANCE, balanced, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+_FEED = "k2.marketdata.io/feed"
+
+
+def rows(cluster, table: str, where: str = "true") -> int:
+    return int(cluster.sql(f"SELECT count(*) AS n FROM {table} WHERE {where}")[0]["n"])
+
+
+def tables(cluster) -> set[str]:
+    return {row["name"] for row in cluster.sql("SELECT table_name AS name FROM information_schema.tables")}
+
+
+def test_a_deleted_feed_keeps_its_data(cluster):
+    before = rows(cluster, "bronze_binance_trades")
+    cluster.kubectl("delete", "feed", "binance", "--timeout=180s")
+    eventually("no pod of binance", lambda: not cluster.uids(f"{_FEED}=binance"), within=180)
+    assert rows(cluster, "bronze_binance_trades") >= before
+    assert cluster.get("kafkatopic", "market.crypto.trades.binance", KAFKA_NAMESPACE)
+
+
+def test_a_feed_that_comes_back_goes_on_where_it_stopped(cluster):
+    from cluster import platform
+
+    platform.feeds(cluster.env)
+    cluster.ready("binance")
+    balanced(cluster, "binance", BINANCE)
+
+
+def test_a_feed_deleted_with_its_data_leaves_nothing(cluster):
+    cluster.patch("kraken", {"deletionPolicy": "Delete"})
+    cluster.ready("kraken")
+    cluster.kubectl("delete", "feed", "kraken", "--timeout=600s")
+    eventually("no pod of kraken", lambda: not cluster.uids(f"{_FEED}=kraken"), within=60)
+    assert not cluster.get("kafkatopic", "market.crypto.trades.kraken", KAFKA_NAMESPACE)
+    assert not tables(cluster) & {"bronze_kraken_trades", "silver_kraken_trades"}
+    assert rows(cluster, "gold_crypto_trades", "exchange = 'KRAKEN'") == 0
+    assert rows(cluster, "gold_crypto_trades", "exchange = 'BINANCE'") > 0
+    listed = cluster.kubectl(
+        "exec", "statefulset/k2-minio", "--", "sh", "-c", "ls /data/k2/checkpoints 2>/dev/null || true"
+    )
+    assert "kraken" not in listed

@@ -1,0 +1,145 @@
+"""What nobody may do: pods that may not talk, accounts that may not read, pods that are not restricted."""
+
+import json
+
+import pytest
+import yaml
+
+from cluster.platform import KAFKA_NAMESPACE
+from cluster.programs import run
+from tests.e2e.harness import Failed, eventually
+
+pytestmark = pytest.mark.e2e
+
+_REACH = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, port = target.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=4).close()
+        print(target, "open")
+    except OSError as error:
+        print(target, "closed")
+"""
+TARGETS = (
+    f"k2-kafka-kafka-bootstrap.{KAFKA_NAMESPACE}:9092",
+    "k2-postgres:5432",
+    "k2-minio:9000",
+)
+
+
+def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
+    """Which services a pod with these labels can open a connection to."""
+    image = cluster.objects("pods", "app.kubernetes.io/component=ingest")[0]["spec"]["containers"][0]["image"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": image,
+                    "command": ["python", "-c", f"import time; time.sleep(5)\n{_REACH}", *TARGETS],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+    cluster.kubectl("delete", "pod", name, "--ignore-not-found")
+    cluster.kubectl("apply", "-f", "-", given=json.dumps(pod))
+    try:
+        eventually(
+            f"{name} has ended",
+            lambda: cluster.get("pod", name).get("status", {}).get("phase") in {"Succeeded", "Failed"},
+            within=90,
+        )
+        return dict(line.split() for line in cluster.kubectl("logs", name).splitlines())
+    finally:
+        cluster.kubectl("delete", "pod", name, "--wait=false")
+
+
+def test_a_stranger_reaches_neither_kafka_nor_the_catalog_nor_the_files(cluster):
+    assert probe(cluster, "stranger", {"app": "stranger"}) == dict.fromkeys(TARGETS, "closed")
+
+
+def test_ingest_reaches_kafka_and_nothing_that_it_does_not_need(cluster):
+    labels = cluster.objects("pods", "app.kubernetes.io/component=ingest,k2.marketdata.io/feed=binance")[0]["metadata"][
+        "labels"
+    ]
+    found = probe(
+        cluster,
+        "like-ingest",
+        {key: labels[key] for key in labels if key != "pod-template-hash"} | {"k2.marketdata.io/shard": "99"},
+    )
+    assert found == {TARGETS[0]: "open", TARGETS[1]: "closed", TARGETS[2]: "closed"}
+
+
+def test_a_pod_that_is_not_restricted_is_refused(cluster):
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "privileged"},
+        "spec": {"containers": [{"name": "it", "image": "x:1", "securityContext": {"privileged": True}}]},
+    }
+    with pytest.raises(Failed, match="violates PodSecurity"):
+        cluster.kubectl("apply", "-f", "-", given=json.dumps(pod))
+
+
+def test_every_pod_of_the_namespace_is_restricted_and_none_but_drivers_and_the_operator_has_a_token(cluster):
+    with_token = set()
+    for pod in cluster.objects("pods"):
+        spec = pod["spec"]
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False, pod["metadata"]["name"]
+            assert security["readOnlyRootFilesystem"] is True, pod["metadata"]["name"]
+            assert security["capabilities"]["drop"] == ["ALL"], pod["metadata"]["name"]
+            if any("serviceaccount" in mount["mountPath"] for mount in container.get("volumeMounts", ())):
+                with_token.add(spec["serviceAccountName"])
+    assert with_token <= {"k2-operator", "k2-spark"}, with_token
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource", "allowed"),
+    [
+        ("k2-operator", "patch", "sparkapplications.sparkoperator.k8s.io", True),
+        ("k2-operator", "list", "secrets", False),
+        ("k2-operator", "get", "secrets", False),
+        ("k2-operator", "create", "pods/exec", False),
+        ("k2-operator", "create", "rolebindings.rbac.authorization.k8s.io", False),
+        ("k2-spark", "create", "pods", True),
+        ("k2-spark", "get", "secrets", False),
+        ("k2-spark", "patch", "exchangefeeds.k2.marketdata.io", False),
+        ("default", "get", "pods", False),
+    ],
+)
+def test_accounts_may_do_what_they_need_and_no_more(cluster, account, verb, resource, allowed):
+    words = ["auth", "can-i", verb, resource, "--as", f"system:serviceaccount:k2:{account}"]
+    try:
+        said = cluster.kubectl(*words).strip()
+    except Failed as error:  # `no` is told by the exit code too
+        said = "no" if "ended with 1" in str(error) else str(error)
+    assert said == ("yes" if allowed else "no")
+
+
+def test_no_secret_is_readable_outside_the_secrets(cluster):
+    secrets = [
+        value for name in ("k2-catalog", "k2-s3") for key, value in cluster.secret(name).items() if "user" not in key
+    ]
+    told = run(
+        "kubectl",
+        "get",
+        "sparkapplications,configmaps,deployments,feeds,pods,events",
+        "-A",
+        "-o",
+        "yaml",
+        env=cluster.env,
+    )
+    for value in secrets:
+        assert len(value) >= 8
+        assert value not in told
+    assert yaml.safe_load(told)["items"]
