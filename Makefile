@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check format types test test-unit test-apiserver test-spark test-system demo bench images docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench images charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,15 +52,27 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m k2.cli.machine
 	touch $@
 
-check: setup ## Format, lint, types, import directions, YAML, docs links, the CRD
+check: setup ## Format, lint, types, import directions, YAML, docs links, the CRD, charts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/yamllint --strict manifests mkdocs.yml
+	$(BIN)/yamllint --strict manifests mkdocs.yml charts/*/Chart.yaml charts/*/values.yaml charts/*/ci
 	$(BIN)/mkdocs build --quiet --strict
 	$(BIN)/k2 crd | diff manifests/crds/exchangefeeds.yaml -  # differs: k2 crd > manifests/crds/exchangefeeds.yaml
 	for feed in manifests/samples/*.yaml; do $(BIN)/k2 validate $$feed || exit; done
+	$(BIN)/python charts/readme.py --check
+	$(MAKE) --no-print-directory lint-charts
+
+lint-charts:
+	@PATH="$$PATH:$$KUBEBUILDER_ASSETS"; if ! command -v helm > /dev/null; then \
+		echo "Charts are not linted: helm is neither in PATH nor in KUBEBUILDER_ASSETS"; exit; \
+	fi; for values in charts/*/ci/*.yaml; do \
+		helm lint --strict --quiet --kube-version 1.34.0 $${values%/ci/*} --values $$values || exit; \
+	done
+
+charts: setup ## What of the charts is made from the CRD, the operator's settings and their values
+	$(BIN)/python charts/readme.py
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .

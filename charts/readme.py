@@ -3,6 +3,7 @@
 
 - A chart's README.md is its README.in.md, with every value in place of the line `<values>`: its description and type
   from values.schema.json, its default from values.yaml, or else from the schema.
+- The tables of docs/reference/rbac.md are the rules that k2-operator renders. Without helm they are left as they are.
 - k2-operator's copy of the CRD is manifests/crds/exchangefeeds.yaml.
 - k2-operator's schema of `settings` is the model's, k2.operator.settings. Descriptions for users, and patterns for
   what the model checks in code, are written in the schema and kept.
@@ -10,6 +11,10 @@
 
 import difflib
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +29,16 @@ Schema = dict[str, Any]
 ROOT: Final = Path(__file__).parent
 _VALUES: Final = "<values>"
 _CRD: Final = ROOT.parent / "manifests/crds/exchangefeeds.yaml"
+_RIGHTS: Final = ROOT.parent / "docs/reference/rbac.md"
+_MARKED: Final = re.compile("(?<=<!-- rights -->\n).*(?=<!-- end of rights -->)", re.DOTALL)
+_HOLDERS: Final = {
+    ("Role", "k2-operator"): "The operator, in each namespace of feeds",
+    ("ClusterRole", "k2-operator-k2"): "The operator, in the whole cluster",
+    ("Role", "k2-spark"): "Spark drivers, in their own namespace",
+    ("ClusterRole", "k2-operator-k2-view"): "Who may view, edit or administer a namespace",
+    ("ClusterRole", "k2-operator-k2-edit"): "Who may edit or administer a namespace",
+    ("ClusterRole", "k2-operator-k2-admin"): "Who may administer a namespace",
+}
 _FROM_MODEL: Final = ("type", "enum", "items", "additionalProperties", "pattern", "default")
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength")
 _IMAGES: Final = frozenset({"ingestImage", "jobsImage"})  # the chart's `images`
@@ -46,6 +61,23 @@ def made() -> Iterator[tuple[Path, str]]:
         values = yaml.safe_load((chart / "values.yaml").read_text("utf-8"))
         text = source.read_text("utf-8").replace(f"{_VALUES}\n", "".join(_table(own, values)))
         yield chart / "README.md", text
+    if helm := shutil.which("helm", path=f"{os.environ['PATH']}:{os.environ.get('KUBEBUILDER_ASSETS', '')}"):
+        tables = "".join(_rights(helm))
+        yield _RIGHTS, _MARKED.sub(lambda _: tables, _RIGHTS.read_text("utf-8"))
+
+
+def _rights(helm: str) -> Iterator[str]:
+    words = [helm, "template", "k2-operator", str(ROOT / "k2-operator"), "--namespace=k2", "--kube-version=1.34.0"]
+    rendered = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    roles = {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(rendered) if found}
+    for key, holder in _HOLDERS.items():
+        yield f"\n## {holder}\n\n| API group | Resources | Verbs |\n|---|---|---|\n"
+        for rule in roles.pop(key)["rules"]:
+            cells = [" ".join(f"`{word}`" for word in rule[part] if word) for part in ("resources", "verbs")]
+            yield f"| {rule['apiGroups'][0] or 'core'} | {' | '.join(cells)} |\n"
+    if others := [name for kind, name in roles if kind in {"Role", "ClusterRole"}]:
+        raise Undescribed(f"{others[0]} is a role that docs/reference/rbac.md does not know")
+    yield "\n"
 
 
 def _settings(written: Schema) -> Schema:
