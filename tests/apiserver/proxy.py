@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.apiserver.conftest import Api
+from tests.apiserver.servers import Api
 
 _HOP = frozenset({"transfer-encoding", "connection", "content-length", "keep-alive"})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.conftest import OPERATOR, Api, Operator, eventually
+from tests.apiserver.servers import OPERATOR, Api, Operator, eventually
 from tests.apiserver.test_faults import DEPLOYMENT, MERGE, complete, live
 from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status
 

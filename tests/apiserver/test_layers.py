@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.apiserver.conftest import Api, Operator, eventually
+from tests.apiserver.servers import Api, Operator, eventually
 from tests.apiserver.test_operator import create, feed, reconciled, status
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
@@ -44,10 +44,21 @@ class Cluster:
         found: dict[str, Any] = self.api.ask("GET", SPARK.format(self.namespace, f"spot-{layer}"))
         return found
 
-    def spark(self, layer: str, state: str) -> None:
+    def remembered(self, layer: str) -> dict[str, Any]:
+        """What the operator remembers of a layer's application."""
+        notes = self.application(layer)["metadata"]["annotations"]
+        found: dict[str, Any] = json.loads(notes["k2.marketdata.io/rollout"])
+        return found
+
+    def spark(self, layer: str, state: str, error: str = "", attempts: int = 1) -> None:
         """The Spark operator says how an application is."""
         path = SPARK.format(self.namespace, f"spot-{layer}") + "/status"
-        said = {"applicationState": {"state": state}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
+        said = {
+            "applicationState": {"state": state, "errorMessage": error},
+            "lastSubmissionAttemptTime": now(),
+            "executionAttempts": attempts,
+            "driverInfo": {},
+        }
         answer = self.api.ask("PATCH", path, {"status": said}, MERGE)
         assert answer["kind"] == "SparkApplication", answer
 
@@ -87,10 +98,10 @@ class Cluster:
         self.kubelet()
 
     @contextmanager
-    def ready(self, operator: Operator) -> Iterator[None]:
+    def ready(self, operator: Operator, **environment: str) -> Iterator[None]:
         """The operator, and a feed of one symbol that runs."""
         create(self.api, self.namespace, feed("spot", ["BTCUSDT"]))
-        with operator.run():
+        with operator.run(**environment):
             eventually(lambda: reconciled(self.api, self.namespace, "spot"))
             self.run()
             eventually(lambda: running(self.api, self.namespace))
@@ -147,21 +158,15 @@ def test_a_changed_layer_is_stopped_started_and_then_stable(
         assert after["spec"]["driver"]["annotations"] != before["gold"]["spec"]["driver"]["annotations"]
         cluster.spark("gold", "RUNNING")
         wanted = after["metadata"]["annotations"]["k2.marketdata.io/spec-hash"]
-        eventually(lambda: _remembered(cluster).get("stable") == wanted)
+        eventually(lambda: cluster.remembered("gold").get("stable") == wanted)
         for layer in ("bronze", "silver"):
             assert cluster.application(layer)["metadata"]["generation"] == before[layer]["metadata"]["generation"]
         eventually(lambda: running(api, namespace))
 
 
-def _remembered(cluster: Cluster) -> dict[str, Any]:
-    notes = cluster.application("gold")["metadata"]["annotations"]
-    found: dict[str, Any] = json.loads(notes["k2.marketdata.io/rollout"])
-    return found
-
-
 def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, operator: Operator, cluster: Cluster):
     with cluster.ready(operator):
-        eventually(lambda: _remembered(cluster).get("stable"))
+        eventually(lambda: cluster.remembered("gold").get("stable"))
     before = {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS}
     with operator.run():
         eventually(lambda: operator.rounds("spot"))

@@ -1,0 +1,182 @@
+"""Drivers when the Spark operator is absent, deaf or stuck, when they flap, and when their pods cannot start."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.apiserver import crds
+from tests.apiserver.servers import Api, Operator, eventually, server
+from tests.apiserver.test_colleagues import condition
+from tests.apiserver.test_layers import LAYERS, MERGE, SPARK, Cluster, api, cluster, now
+from tests.apiserver.test_operator import KINDS, create, feed, reconciled, status
+
+__all__ = ["api", "cluster"]
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+@pytest.fixture
+def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, dict[str, Any]]]:
+    """An API server of this test's own that knows no SparkApplication yet, and their definition."""
+    if why := crds.missing():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("growing-apiserver")
+    found = next(known for known in crds.published(folder) if known["spec"]["names"]["kind"] == "SparkApplication")
+    with server(folder) as running:
+        yield running, found
+
+
+def reason(api: Api, namespace: str, name: str, kind: str) -> str:
+    """Why a condition of a feed is as it is."""
+    return str(condition(api, namespace, name, kind).get("reason", ""))
+
+
+def events(api: Api, namespace: str, why: str) -> list[str]:
+    """What the Events of a reason say."""
+    found = api.ask("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    return [event["message"] for event in found if event["reason"] == why]
+
+
+def test_without_the_spark_operator_every_ingest_runs_and_the_layers_come_when_it_does(
+    growing: tuple[Api, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+):
+    api, definition = growing
+    api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "feeds"}})
+    create(api, "feeds", feed("spot", ["BTCUSDT"]))
+    create(api, "feeds", feed("other", ["BTC/USD"], "kraken"))
+    operator = Operator(tmp_path_factory.mktemp("operator"), api, "feeds")
+    with operator.run(K2_OPERATOR_RESYNC="10", K2_OPERATOR_KAFKA_CLUSTER="") as process:
+        for name in ("spot", "other"):
+            eventually(lambda name=name: reason(api, "feeds", name, "GoldReady") == "SparkOperatorMissing")
+            assert "install the Spark operator" in status(api, "feeds", name)["message"]
+            assert status(api, "feeds", name)["phase"] == "Degraded"
+            path = f"{KINDS['Deployment'].format('feeds')}/{name}-ingest-0-0/status"
+            said = {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1}
+            assert api.ask("PATCH", path, {"status": said}, MERGE)["kind"] == "Deployment"
+            eventually(lambda name=name: reason(api, "feeds", name, "IngestReady") == "Ready", within=5)
+        assert api.ask("POST", DEFINITIONS, definition)["kind"] == "CustomResourceDefinition"
+        for name in ("spot", "other"):
+            eventually(lambda name=name: reason(api, "feeds", name, "GoldReady") == "Waiting", within=20)
+            eventually(lambda name=name: status(api, "feeds", name)["phase"] == "Progressing", within=5)
+        # Their changes are seen from now on, and not only when the next round is due.
+        rounds = operator.rounds("spot")
+        eventually(lambda: operator.rounds("spot") > rounds, within=15)
+        path = SPARK.format("feeds", "spot-gold") + "/status"
+        said = {"applicationState": {"state": "SUBMITTED"}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
+        assert api.ask("PATCH", path, {"status": said}, MERGE)["kind"] == "SparkApplication"
+        eventually(lambda: reason(api, "feeds", "spot", "GoldReady") == "Starting", within=4)
+        assert process.poll() is None
+
+
+def test_what_no_other_operator_picks_up_is_said_after_two_minutes_and_unsaid_when_one_does(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    started = time.monotonic()
+    with operator.run(K2_OPERATOR_RESYNC="10"):
+        eventually(lambda: reason(api, namespace, "spot", "GoldReady") == "Waiting")
+        eventually(lambda: reason(api, namespace, "spot", "GoldReady") == "NotPickedUp", within=150)
+        assert time.monotonic() - started > 115  # creation times are whole seconds
+        eventually(lambda: reason(api, namespace, "spot", "TopicReady") == "NotPickedUp", within=12)
+        assert "spark.jobNamespaces" in condition(api, namespace, "spot", "GoldReady")["message"]
+        assert status(api, namespace, "spot")["phase"] == "Degraded"
+        cluster.run()
+        eventually(lambda: status(api, namespace, "spot")["phase"] == "Running")
+
+
+def test_an_application_stuck_in_pending_rerun_is_made_anew_once_and_then_left_to_a_person(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    patience = {"K2_OPERATOR_RERUN_STUCK_AFTER": "3s", "K2_OPERATOR_RERUN_COOL_DOWN": "1h", "K2_OPERATOR_RESYNC": "1"}
+    with cluster.ready(operator, **patience):
+        hash_ = cluster.application("gold")["metadata"]["annotations"]["k2.marketdata.io/spec-hash"]
+        eventually(lambda: cluster.remembered("gold").get("stable") == hash_)
+        before = {layer: cluster.application(layer)["metadata"]["uid"] for layer in LAYERS}
+        cluster.spark("gold", "PENDING_RERUN")
+        time.sleep(2)
+        assert cluster.application("gold")["metadata"]["uid"] == before["gold"]
+        eventually(lambda: cluster.application("gold").get("metadata", {}).get("uid", before["gold"]) != before["gold"])
+        anew = cluster.application("gold")["metadata"]["uid"]
+        assert cluster.remembered("gold")["stable"] == hash_  # so that a later change can still be rolled back
+        eventually(lambda: events(api, namespace, "Recreated"), within=5)
+        cluster.spark("gold", "PENDING_RERUN")
+        eventually(lambda: reason(api, namespace, "spot", "GoldReady") == "PendingRerunStuck", within=15)
+        rounds = operator.rounds("spot")
+        eventually(lambda: operator.rounds("spot") > rounds + 4)
+        assert cluster.application("gold")["metadata"]["uid"] == anew
+        assert {layer: cluster.application(layer)["metadata"]["uid"] for layer in ("bronze", "silver")} == {
+            layer: before[layer] for layer in ("bronze", "silver")
+        }
+    (told,) = events(api, namespace, "Recreated")
+    assert told == "spot-gold was in PENDING_RERUN for 3s; it was deleted and is made anew"
+
+
+def test_a_driver_that_fails_again_and_again_is_told_with_its_last_error_and_makes_no_storm(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    cycles, changes = 8, 0
+    with cluster.ready(operator):
+        eventually(lambda: all(cluster.remembered(layer).get("stable") for layer in LAYERS))
+        writes = len(operator.writes())
+        versions = {layer: cluster.application(layer)["metadata"]["generation"] for layer in LAYERS}
+        for attempt in range(1, cycles + 1):
+            for state in ("FAILING", "PENDING_RERUN", "SUBMITTED", "RUNNING"):
+                # The Spark operator forgets the error when it starts the driver again.
+                cluster.spark("silver", state, f"exit code {attempt}" if state == "FAILING" else "", attempt)
+                changes += 1
+                if attempt > 3 or state == "FAILING":
+                    eventually(lambda: _crashing(api, namespace, attempt, state), within=5)  # noqa: B023
+        assert condition(api, namespace, "spot", "GoldReady")["status"] == "True"
+        asked = operator.writes()[writes:]
+        told = [write for write in asked if "/events" in write]
+        assert len([write for write in asked if write.endswith("/exchangefeeds/spot/status")]) <= changes
+        assert [write for write in asked if write not in told and not write.endswith("/status")] == []
+        assert len(told) <= 6  # as it fails first, and not when it has become a habit
+        assert {layer: cluster.application(layer)["metadata"]["generation"] for layer in LAYERS} == versions
+
+
+def _crashing(api: Api, namespace: str, attempt: int, state: str) -> bool:
+    about = condition(api, namespace, "spot", "SilverReady")
+    words = f"spot-silver is {state} after {attempt} attempts: exit code {attempt}"
+    return about["reason"] == "CrashLoop" and about["message"] == words
+
+
+@pytest.mark.parametrize("part", ["ingest", "silver"])
+@pytest.mark.parametrize(
+    "words",
+    ['secret "k2-s3" not found', "couldn't find key access-key in Secret feeds/k2-s3"],
+    ids=["no-secret", "no-key"],
+)
+def test_a_missing_secret_is_named_by_the_condition_of_the_part_that_waits_for_it(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster, part: str, words: str
+):
+    own, other = ("IngestReady", "SilverReady") if part == "ingest" else ("SilverReady", "IngestReady")
+    path = f"/api/v1/namespaces/{namespace}/pods/{part}/status"
+    waiting = {"reason": "CreateContainerConfigError", "message": words}
+    about = {"name": "one", "image": "none", "imageID": "", "ready": False, "restartCount": 0}
+    with cluster.ready(operator):
+        if part != "ingest":
+            cluster.spark(part, "SUBMITTED")  # as its driver's pod never runs
+        stuck = {"status": {"containerStatuses": [about | {"state": {"waiting": waiting}}]}}
+        assert api.ask("PATCH", path, stuck, MERGE)["kind"] == "Pod"
+        eventually(lambda: reason(api, namespace, "spot", own) == "SecretNotFound", within=10)
+        assert f"make the Secret k2-s3, or add the key: {words}" in condition(api, namespace, "spot", own)["message"]
+        assert condition(api, namespace, "spot", other)["status"] == "True"
+        assert status(api, namespace, "spot")["phase"] == "Degraded"
+        api.ask("PATCH", path, {"status": {"containerStatuses": None}}, MERGE)
+        if part != "ingest":
+            cluster.spark(part, "RUNNING")
+        eventually(lambda: status(api, namespace, "spot")["phase"] == "Running", within=10)
+
+
+def test_a_thousand_refused_symbols_make_a_short_status(api: Api, namespace: str, operator: Operator, cluster: Cluster):
+    with cluster.ready(operator):
+        cluster.shard["refused"] = {f"S{number:04}USDT": "y" * 1500 for number in range(1000)}
+        api.ask("PATCH", api.feed(namespace, "spot"), {"metadata": {"annotations": {"look": "again"}}}, MERGE)
+        eventually(lambda: reason(api, namespace, "spot", "IngestReady") == "SymbolsRefused", within=10)
+        assert reconciled(api, namespace, "spot")
+        assert len(str(status(api, namespace, "spot"))) < 8000
