@@ -1,6 +1,7 @@
 """The lock of Java archives, and the cache that is filled by it. Archives come from a repository in a folder."""
 
 import hashlib
+import importlib.machinery
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ CONTENT = {"one": b"PK one", "two": b"PK two"}
 
 def test_every_archive_of_the_lock_has_a_checksum_and_a_place_of_its_own():
     found = locked()
-    assert {jar.set for jar in found} == {jars.SPARK, jars.BROKER}
+    assert {jar.set for jar in found} == {jars.SPARK, jars.BROKER, jars.S3}
     assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in found)
     assert len({(jar.set, jar.file) for jar in found}) == len(found)
     assert len({(jar.group, jar.artifact, jar.version): jar.sha256 for jar in found}) == len(
@@ -82,6 +83,48 @@ def test_a_full_cache_needs_neither_java_nor_a_repository(repository: Path, tmp_
     fill(tmp_path, WHOLE)
     ensure(NO_JAVA)
     assert jars.classpath(jars.SPARK) == [tmp_path / "cache" / "jars" / "spark" / "one-1.0.jar"]
+
+
+def test_an_archive_that_spark_brings_is_neither_fetched_nor_named_twice(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / "one-1.0.jar").write_bytes(CONTENT["one"])
+    monkeypatch.setattr(jars, "spark_home", lambda: tmp_path)
+    assert [jar.file for jar in jars.missing(*jars.EMBEDDED)] == ["two-1.0.jar"]
+    ensure(NO_JAVA, sets=[jars.SPARK])
+    assert jars.classpath(*jars.EMBEDDED) == [tmp_path / "cache" / "jars" / "broker" / "two-1.0.jar"]
+
+
+def test_only_the_sets_that_are_asked_for_are_looked_for(repository: Path, tmp_path: Path):
+    fill(tmp_path, {"spark/one-1.0.jar": CONTENT["one"]})
+    ensure(NO_JAVA, sets=[jars.SPARK])
+    with pytest.raises(OSError, match="java"):
+        ensure(NO_JAVA, sets=[jars.SPARK, jars.BROKER])
+
+
+def test_sets_are_copied_into_a_folder(repository: Path, tmp_path: Path):
+    fill(tmp_path, WHOLE)
+    target = tmp_path / "image"
+    target.mkdir()
+    assert jars.main(["--copy", "spark", str(target), "--copy", "broker", str(target)]) == 0
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        "one-1.0.jar": CONTENT["one"],
+        "two-1.0.jar": CONTENT["two"],
+    }
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_sparks_archives_are_found_in_a_package_and_in_a_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packaged: bool
+):
+    package = tmp_path / "spark" / "python" / "pyspark"
+    home = package if packaged else tmp_path / "spark"
+    package.mkdir(parents=True)
+    (home / "jars").mkdir()
+    spec = importlib.machinery.ModuleSpec("pyspark", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(jars, "find_spec", lambda _: spec)
+    assert jars.spark_home() == home
 
 
 @pytest.mark.spark

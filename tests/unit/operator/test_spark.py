@@ -117,17 +117,28 @@ def test_sparks_settings_are_sorted_and_k2s_win(made):
     assert conf["spark.dynamicAllocation.enabled"] == "false"
 
 
-@pytest.mark.parametrize(("endpoint", "tls"), [("http://minio:9000", "false"), ("https://s3.example", "true")])
-def test_tables_and_checkpoints_find_the_bucket(made, endpoint, tls):
-    conf = made("SparkApplication", platform={"s3_endpoint": endpoint})[0]["spec"]["sparkConf"]
-    assert conf["spark.sql.catalog.lake.io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
-    assert conf["spark.sql.catalog.lake.s3.endpoint"] == conf["spark.hadoop.fs.s3a.endpoint"] == endpoint
-    assert conf["spark.hadoop.fs.s3a.connection.ssl.enabled"] == tls
+@pytest.mark.parametrize("path_style", [True, False])
+def test_the_driver_is_told_where_the_bucket_is(made, monkeypatch, path_style):
+    from k2.schemas.platform import Platform
+
+    given = {"s3_endpoint": "http://minio:9000", "s3_region": "eu-west-1", "s3_path_style": path_style}
+    for name, value in told(made("SparkApplication", platform=given)[0]).items():
+        monkeypatch.setenv(name, value)
+    found = Platform()
+    assert (found.s3_endpoint, found.s3_region, found.s3_path_style) == ("http://minio:9000", "eu-west-1", path_style)
+
+
+def test_the_jobs_make_sparks_settings_for_s3_themselves(made):
+    spec = made("SparkApplication")[0]["spec"]
+    assert not any("s3" in f"{name}={value}" for name, value in spec["sparkConf"].items())
 
 
 def test_files_on_a_disk_need_no_bucket(made):
     platform = {"warehouse": "file:///data/w", "checkpoints": "file:///data/c", "s3_endpoint": "", "s3_secret": ""}
-    first = made("SparkApplication", platform=platform)[0]
-    assert not any("s3" in name for name in first["spec"]["sparkConf"])
-    names = [entry["name"] for entry in first["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]]
-    assert "AWS_ACCESS_KEY_ID" not in names
+    names = told(made("SparkApplication", platform=platform)[0])
+    assert not any(name.startswith("K2_S3_") or name == "AWS_ACCESS_KEY_ID" for name in names)
+
+
+def told(application):
+    (container,) = application["spec"]["driver"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "from-a-secret") for entry in container["env"]}

@@ -64,7 +64,7 @@ def findings(data: Path) -> Iterator[Finding]:
         yield Finding("java", good=True, found=f"{java.version} ({java.origin}: {java.path})")
     except NoJava as error:
         yield Finding("java", good=False, found=str(error))
-    missing = [jar.file for jar in jars.locked() if not (jars.cache() / jar.set / jar.file).exists()]
+    missing = jars.missing(*jars.EMBEDDED)
     yield Finding("archives", good=True, found=f"{len(missing)} to fetch at the first start" if missing else "complete")
     memory = psutil.virtual_memory().available
     yield Finding("memory", memory >= _MEMORY, f"{memory / 2**30:.1f} GB available, {_MEMORY >> 30} wanted")

@@ -10,6 +10,7 @@ from k2.schemas.platform import Platform
 from k2.schemas.tables import CATALOG
 
 _CATALOG_KEY: Final = f"spark.sql.catalog.{CATALOG}"
+_S3A: Final = "spark.hadoop.fs.s3a"
 
 
 def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]:
@@ -39,6 +40,8 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         # The default manager forks a shell for each file on a local disk.
         manager = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         conf["spark.sql.streaming.checkpointFileManagerClass"] = manager
+    if files_in_s3(platform):
+        conf |= _s3a(platform)
     if master is not None:
         conf |= {"spark.master": master, "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return conf
@@ -58,12 +61,50 @@ def _catalog(platform: Platform) -> dict[str, str]:
     if platform.catalog_uri.startswith("sqlite:"):
         # Writers of one file wait for each other instead of failing.
         conf |= {f"{_CATALOG_KEY}.jdbc.busy_timeout": "30000", f"{_CATALOG_KEY}.jdbc.journal_mode": "WAL"}
+    if tables_in_s3(platform):
+        conf |= _s3(platform)
     if platform.catalog_user:
         conf |= {
             f"{_CATALOG_KEY}.jdbc.user": platform.catalog_user,
             f"{_CATALOG_KEY}.jdbc.password": platform.catalog_password.get_secret_value(),
         }
     return conf
+
+
+def tables_in_s3(platform: Platform) -> bool:
+    """Whether tables are in a bucket."""
+    return urlsplit(platform.warehouse).scheme == "s3"
+
+
+def files_in_s3(platform: Platform) -> bool:
+    """Whether checkpoints are in a bucket."""
+    return urlsplit(platform.checkpoints).scheme == "s3a"
+
+
+def _s3(platform: Platform) -> dict[str, str]:
+    """Iceberg's own client. It and Hadoop's find the credentials in AWS's variables, or in the pod's identity."""
+    conf = {
+        f"{_CATALOG_KEY}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        f"{_CATALOG_KEY}.client.region": platform.s3_region,
+        f"{_CATALOG_KEY}.s3.path-style-access": _text(platform.s3_path_style),
+    }
+    return conf | ({f"{_CATALOG_KEY}.s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
+
+
+def _s3a(platform: Platform) -> dict[str, str]:
+    """Hadoop's client, with which Spark writes checkpoints."""
+    conf = {
+        f"{_S3A}.endpoint.region": platform.s3_region,
+        f"{_S3A}.path.style.access": _text(platform.s3_path_style),
+    }
+    if platform.s3_endpoint:
+        tls = _text(urlsplit(platform.s3_endpoint).scheme == "https")
+        conf |= {f"{_S3A}.endpoint": platform.s3_endpoint, f"{_S3A}.connection.ssl.enabled": tls}
+    return conf
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def jdbc(uri: str) -> str:

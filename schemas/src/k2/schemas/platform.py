@@ -18,6 +18,22 @@ def _http(value: str) -> str:
     return value
 
 
+def _endpoint(value: str) -> str:
+    return _http(value) if value else value
+
+
+def _tables(value: str) -> str:
+    if urlsplit(value).scheme in {"s3a", "s3n"}:
+        raise ValueError("must begin with s3:// for a bucket: tables are written by Iceberg itself")
+    return value
+
+
+def _files(value: str) -> str:
+    if urlsplit(value).scheme in {"s3", "s3n"}:
+        raise ValueError("must begin with s3a:// for a bucket: checkpoints are written by Hadoop")
+    return value
+
+
 class Platform(BaseSettings):
     """The services that ingest, jobs and queries share."""
 
@@ -32,8 +48,15 @@ class Platform(BaseSettings):
     )
     catalog_user: str = ""
     catalog_password: SecretStr = SecretStr("")
-    warehouse: str = Field("warehouse", description="file:/DIR or s3://BUCKET/PREFIX")
-    checkpoints: str = Field("checkpoints", description="a folder or s3a://BUCKET/PREFIX; one folder a query")
+    warehouse: Annotated[str, AfterValidator(_tables)] = Field(
+        "warehouse", description="file:/DIR or s3://BUCKET/PREFIX"
+    )
+    checkpoints: Annotated[str, AfterValidator(_files)] = Field(
+        "checkpoints", description="a folder or s3a://BUCKET/PREFIX; one folder a query"
+    )
+    s3_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field("", description="a URL; empty: Amazon's")
+    s3_region: str = "us-east-1"
+    s3_path_style: bool = Field(True, description="the bucket in the path of URLs, not in their host name")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -51,13 +51,20 @@ def provided() -> bool:
     return _PORT in os.environ
 
 
-def start(java: Java, conf: Mapping[str, str], *, options: Sequence[str] = (), log: Path | None = None) -> None:
-    """Starts a JVM that dies with this process. Raises `JvmFailed`."""
+def start(
+    java: Java,
+    conf: Mapping[str, str],
+    *,
+    options: Sequence[str] = (),
+    sets: Sequence[str] = (SPARK,),
+    log: Path | None = None,
+) -> None:
+    """Starts a JVM with some sets of archives, which dies with this process. Raises `JvmFailed`."""
     with tempfile.TemporaryDirectory(prefix="k2-jvm-") as folder:
         told = Path(folder) / "connection"
         output = log.open("ab") if log else None
         process = subprocess.Popen(
-            _command(java, conf, options),
+            _command(java, conf, options, sets),
             stdin=subprocess.PIPE,  # the JVM exits when this closes, however this process ends
             stdout=output,
             stderr=output,
@@ -86,8 +93,8 @@ def pid() -> int | None:
     return _PROCESSES[-1].pid if _PROCESSES else None
 
 
-def _command(java: Java, conf: Mapping[str, str], options: Sequence[str]) -> list[str]:
-    jars = [str(spark_home() / "jars" / "*"), *map(str, classpath(SPARK))]
+def _command(java: Java, conf: Mapping[str, str], options: Sequence[str], sets: Sequence[str]) -> list[str]:
+    jars = [str(spark_home() / "jars" / "*"), *map(str, classpath(*sets))]
     opens = [f"--add-opens={module}=ALL-UNNAMED" for module in _MODULES]
     settings = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     return [

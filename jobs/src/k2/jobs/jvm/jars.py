@@ -1,12 +1,13 @@
 """The Java archives of `jars.lock`: resolved once through the Ivy that ships with pyspark, verified, kept in a cache.
 
 A second start finds them there and needs no network. `K2_CACHE` names another cache; `K2_MAVEN` another repository
-than Ivy's own choice, which is Maven Central.
+than Ivy's own choice, which is Maven Central. In a container image they are beside Spark's own archives instead.
 """
 
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from k2.jobs.jvm.java import Java, find
 
 SPARK: Final = "spark"
 BROKER: Final = "broker"
+S3: Final = "s3"
+EMBEDDED: Final = (SPARK, BROKER)
 _LOCK: Final = "jars.lock"
 _SUCCESS: Final = "[SUCCESSFUL ]"
 
@@ -70,26 +73,37 @@ def cache() -> Path:
     return Path(base) / "jars"
 
 
-def classpath(set_name: str) -> list[Path]:
-    """The archives of a set, where `ensure` put them."""
-    return [cache() / set_name / jar.file for jar in locked() if jar.set == set_name]
+def classpath(*sets: str) -> list[Path]:
+    """The archives of some sets, where `ensure` put them; those that Spark brings itself are left out."""
+    return [cache() / jar.set / jar.file for jar in locked() if jar.set in sets and not _brought(jar)]
 
 
-def ensure(java: Java, progress: Progress = lambda *_: None) -> None:
-    """Makes sure that every archive is in the cache, whole. Raises `JarsUnavailable`, `WrongChecksum`."""
-    missing = [jar for jar in locked() if not _whole(cache() / jar.set / jar.file, jar)]
-    if not missing:
+def missing(*sets: str) -> list[Jar]:
+    """The archives of some sets that would have to be fetched."""
+    wanted = [jar for jar in locked() if jar.set in sets and not _brought(jar)]
+    return [jar for jar in wanted if not _whole(cache() / jar.set / jar.file, jar)]
+
+
+def ensure(java: Java, progress: Progress = lambda *_: None, *, sets: Sequence[str] = EMBEDDED) -> None:
+    """Makes sure that every archive of some sets is there, whole. Raises `JarsUnavailable`, `WrongChecksum`."""
+    absent = missing(*sets)
+    if not absent:
         return
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache()) as folder:
-        _resolve(java, missing, Path(folder), progress)
-        for jar in missing:
+        _resolve(java, absent, Path(folder), progress)
+        for jar in absent:
             fetched = Path(folder) / jar.set / jar.file
             if (found := sha256(fetched)) != jar.sha256:
                 raise WrongChecksum(f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {found}, not {jar.sha256}")
             target = cache() / jar.set / jar.file
             target.parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(target)
+
+
+def _brought(jar: Jar) -> bool:
+    """Whether an archive is among Spark's own, where images put it."""
+    return jar.set != BROKER and (spark_home() / "jars" / jar.file).exists()
 
 
 def _whole(path: Path, jar: Jar) -> bool:
@@ -171,11 +185,12 @@ def _settings(folder: Path) -> list[str]:
 
 
 def spark_home() -> Path:
-    """Where pip put Spark."""
+    """Where Spark's archives are: where pip put them, or in the distribution that pyspark is a part of."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise JarsUnavailable("pyspark is not installed; run: pip install 'k2-market-data[jobs]'")
-    return Path(spec.origin).parent
+    package = Path(spec.origin).parent
+    return package if (package / "jars").is_dir() else package.parents[1]
 
 
 def _ivy() -> Path:
@@ -186,16 +201,19 @@ def main(words: Sequence[str]) -> int:
     """Fills the cache, copies sets into a folder (for images), or writes new checksums after a version was changed."""
     parser = argparse.ArgumentParser(prog="k2.jobs.jvm.jars", description=main.__doc__)
     parser.add_argument("--update", action="store_true", help="resolve what the lock names and write its checksums")
-    parser.add_argument("--copy", nargs=2, metavar=("SET", "FOLDER"), help="copy a set's archives into a folder")
+    parser.add_argument(
+        "--copy", nargs=2, action="append", metavar=("SET", "FOLDER"), help="copy a set's archives into a folder"
+    )
     arguments = parser.parse_args(words)
     if arguments.update:
         _update()
         return 0
-    ensure(find(), lambda done, total, name: print(f"{done}/{total} {name}"))
-    if arguments.copy:
-        set_name, folder = arguments.copy
-        for path in classpath(set_name):
-            (Path(folder) / path.name).write_bytes(path.read_bytes())
+    copies: list[tuple[str, str]] = arguments.copy or []
+    sets = [name for name, _ in copies] or EMBEDDED
+    ensure(find(), lambda done, total, name: print(f"{done}/{total} {name}"), sets=sets)
+    for name, folder in copies:
+        for path in classpath(name):
+            shutil.copyfile(path, Path(folder) / path.name)
     return 0
 
 

@@ -7,6 +7,7 @@ of the application that say the same are silently dropped.
 
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from k2.operator.desired import sizes
 from k2.operator.desired.config import layer_hash
@@ -159,8 +160,19 @@ def _addresses(settings: Settings) -> list[Manifest]:
         plain("K2_CATALOG_URI", settings.catalog_uri),
         plain("K2_WAREHOUSE", settings.warehouse),
         plain("K2_CHECKPOINTS", settings.checkpoints),
+        *_bucket(settings),
         plain("K2_LOG_FORMAT", "json"),
         plain("K2_LOG_LEVEL", settings.log_level),
+    ]
+
+
+def _bucket(settings: Settings) -> list[Manifest]:
+    if not {urlsplit(place).scheme for place in (settings.warehouse, settings.checkpoints)} & {"s3", "s3a"}:
+        return []
+    return [
+        plain("K2_S3_ENDPOINT", settings.s3_endpoint),
+        plain("K2_S3_REGION", settings.s3_region),
+        plain("K2_S3_PATH_STYLE", "true" if settings.s3_path_style else "false"),
     ]
 
 

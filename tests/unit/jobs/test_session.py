@@ -1,0 +1,50 @@
+"""Spark's settings on a disk and in a bucket."""
+
+import pytest
+
+from k2.jobs.session import settings
+from k2.schemas.platform import Platform
+
+BUCKET = {"warehouse": "s3://k2/warehouse", "checkpoints": "s3a://k2/checkpoints"}
+
+
+def s3(**given: object) -> dict[str, str]:
+    conf = settings(Platform.read(**given))
+    return {name: value for name, value in conf.items() if "s3" in f"{name}={value}" or "region" in name}
+
+
+@pytest.mark.parametrize(("endpoint", "tls"), [("http://minio:9000", "false"), ("https://s3.example", "true")])
+def test_tables_and_checkpoints_find_the_bucket(endpoint: str, tls: str):
+    assert s3(**BUCKET, s3_endpoint=endpoint, s3_region="eu-west-1") == {
+        "spark.sql.catalog.lake.warehouse": "s3://k2/warehouse",
+        "spark.sql.catalog.lake.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        "spark.sql.catalog.lake.client.region": "eu-west-1",
+        "spark.sql.catalog.lake.s3.path-style-access": "true",
+        "spark.sql.catalog.lake.s3.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.endpoint.region": "eu-west-1",
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": tls,
+    }
+
+
+def test_amazon_needs_no_endpoint():
+    found = s3(**BUCKET, s3_path_style=False)
+    assert not any(name.endswith(".endpoint") or "ssl" in name for name in found)
+    assert found["spark.sql.catalog.lake.s3.path-style-access"] == "false"
+    assert found["spark.hadoop.fs.s3a.path.style.access"] == "false"
+
+
+def test_what_is_on_a_disk_is_told_of_no_bucket():
+    endpoint = "http://minio:9000"
+    assert s3(warehouse="file:/data/w", checkpoints="/data/c", s3_endpoint=endpoint) == {}
+    tables = s3(warehouse="s3://k2/w", checkpoints="/data/c", s3_endpoint=endpoint)
+    files = s3(warehouse="file:/data/w", checkpoints="s3a://k2/c", s3_endpoint=endpoint)
+    assert all(name.startswith("spark.sql.catalog.lake.") for name in tables)
+    assert all(name.startswith("spark.hadoop.fs.s3a.") for name in files)
+
+
+def test_a_bucket_keeps_the_checkpoint_manager_that_knows_it():
+    key = "spark.sql.streaming.checkpointFileManagerClass"
+    assert key in settings(Platform.read(checkpoints="/data/c"))
+    assert key not in settings(Platform.read(**BUCKET))
