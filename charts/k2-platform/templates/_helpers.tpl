@@ -11,6 +11,15 @@ app.kubernetes.io/part-of: k2
 {{- end }}
 {{- end }}
 
+{{/* Labels of a component's pods. No version: an upgrade must not restart what did not change. */}}
+{{- define "k2.podLabels" -}}
+app.kubernetes.io/part-of: k2
+{{ include "k2.selector" . }}
+{{- with (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* The labels that find a component's pods. They can never change. */}}
 {{- define "k2.selector" -}}
 app.kubernetes.io/name: k2-platform
@@ -35,7 +44,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 automountServiceAccountToken: false
 # A Service named k2-registry would set K2_REGISTRY_... in every pod.
 enableServiceLinks: false
-{{- with $root.Values.images.pullSecrets }}
+{{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}

@@ -1,0 +1,39 @@
+{{/* NetworkPolicyPeers: the pods of feeds, and some components of this chart. */}}
+
+{{/* Pods of feeds: (list $ true) is all of them, (list $ false) all but the ingest. */}}
+{{- define "k2.peers.feeds" -}}
+{{- $root := index . 0 -}}
+- podSelector: {{- include "k2.feedPods" (index . 1) | nindent 4 }}
+  {{- with $root.Values.feedNamespaces }}
+  namespaceSelector:
+    matchExpressions:
+      - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+  {{- end }}
+{{- end }}
+
+{{- define "k2.feedPods" -}}
+matchExpressions:
+  - {key: k2.marketdata.io/feed, operator: Exists}
+  {{- if not . }}
+  - {key: app.kubernetes.io/component, operator: NotIn, values: [ingest]}
+  {{- end }}
+{{- end }}
+
+{{/* Pods of this release: (list $ "audit" "test"). */}}
+{{- define "k2.peers.own" -}}
+- podSelector:
+    matchLabels:
+      app.kubernetes.io/name: k2-platform
+      app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: {{ rest . | toJson }}}
+{{- end }}
+
+{{/* Who may talk to Kafka. Strimzi's own policy lets in who is named in the listener, so both say the same. */}}
+{{- define "k2.peers.kafka" -}}
+{{ include "k2.peers.feeds" (list . true) }}
+{{ include "k2.peers.own" (list . "test") }}
+{{- with .Values.networkPolicy.clients }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
