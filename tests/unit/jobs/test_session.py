@@ -38,10 +38,14 @@ def test_amazon_needs_no_endpoint():
 def test_what_is_on_a_disk_is_told_of_no_bucket():
     endpoint = "http://minio:9000"
     assert s3(warehouse="file:/data/w", checkpoints="/data/c", s3_endpoint=endpoint) == {}
-    tables = s3(warehouse="s3://k2/w", checkpoints="/data/c", s3_endpoint=endpoint)
     files = s3(warehouse="file:/data/w", checkpoints="s3a://k2/c", s3_endpoint=endpoint)
-    assert all(name.startswith("spark.sql.catalog.lake.") for name in tables)
+    assert files
     assert all(name.startswith("spark.hadoop.fs.s3a.") for name in files)
+
+
+def test_hadoop_reaches_the_tables_bucket_too():
+    found = s3(warehouse="s3://k2/w", checkpoints="/data/c", s3_endpoint="http://minio:9000")
+    assert found["spark.hadoop.fs.s3a.endpoint"] == found["spark.sql.catalog.lake.s3.endpoint"] == "http://minio:9000"
 
 
 def test_a_bucket_keeps_the_checkpoint_manager_that_knows_it():

@@ -40,7 +40,7 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         # The default manager forks a shell for each file on a local disk.
         manager = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         conf["spark.sql.streaming.checkpointFileManagerClass"] = manager
-    if files_in_s3(platform):
+    if uses_s3(platform):
         conf |= _s3a(platform)
     if master is not None:
         conf |= {"spark.master": master, "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
@@ -76,9 +76,9 @@ def tables_in_s3(platform: Platform) -> bool:
     return urlsplit(platform.warehouse).scheme == "s3"
 
 
-def files_in_s3(platform: Platform) -> bool:
-    """Whether checkpoints are in a bucket."""
-    return urlsplit(platform.checkpoints).scheme == "s3a"
+def uses_s3(platform: Platform) -> bool:
+    """Whether tables or checkpoints are in a bucket."""
+    return tables_in_s3(platform) or urlsplit(platform.checkpoints).scheme == "s3a"
 
 
 def _s3(platform: Platform) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _s3(platform: Platform) -> dict[str, str]:
 
 
 def _s3a(platform: Platform) -> dict[str, str]:
-    """Hadoop's client, with which Spark writes checkpoints."""
+    """Hadoop's client: Spark writes checkpoints with it, and K2 removes with it what tables have left."""
     conf = {
         f"{_S3A}.endpoint.region": platform.s3_region,
         f"{_S3A}.path.style.access": _text(platform.s3_path_style),

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 
 from k2.jobs.jvm import gateway, jars
 from k2.jobs.jvm.java import find
-from k2.jobs.session import files_in_s3, session, settings, tables_in_s3
+from k2.jobs.session import session, settings, uses_s3
 from k2.schemas.feed import ExchangeFeed, conflicts
 from k2.schemas.platform import Platform
 from k2.schemas.problems import InvalidSpec
@@ -30,7 +30,7 @@ def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str
     wanted = settings(platform, master=None if provided else master) | dict(conf or {})
     if not provided:
         java = find()
-        sets = (jars.SPARK, jars.S3) if tables_in_s3(platform) or files_in_s3(platform) else (jars.SPARK,)
+        sets = (jars.SPARK, jars.S3) if uses_s3(platform) else (jars.SPARK,)
         jars.ensure(java, sets=sets)
         options = [f"-Xmx{memory}", "-XX:+UseSerialGC", *java.trust_options]
         gateway.start(java, wanted, options=options, sets=sets)
