@@ -1,0 +1,34 @@
+"""The chart's files, and the program that Prometheus itself reads rules with."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring import promql
+
+CHART = Path(__file__).parents[2] / "charts/k2-operator"
+
+
+@pytest.fixture(scope="session")
+def known() -> dict[str, frozenset[str]]:
+    """Every metric that a process of K2 shows, with its labels."""
+    return promql.declared()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Callable[..., None]:
+    """Runs promtool; what it says is in the error if it refuses."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), os.environ.get("KUBEBUILDER_ASSETS", "")))
+    program = shutil.which("promtool", path=path)
+    if program is None:
+        pytest.skip("promtool is neither in PATH nor in KUBEBUILDER_ASSETS")
+
+    def run(*words: str | Path) -> None:
+        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run

@@ -1,0 +1,89 @@
+"""What a query names: metrics with their labels. Enough of PromQL for the queries of the chart, which promtool parses."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import Metric
+
+from k2.ingest.metrics import IngestCollector
+from k2.ingest.stats import Stats
+from k2.jobs.metrics import JobsCollector, LayerState
+from k2.operator import metrics as of_operator
+
+_SELECTOR = re.compile(r"\b(k2_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
+_GROUPING = re.compile(r"\b(by|on)\s*\(([\w\s,]*)\)")
+_MADE = re.compile(r"\"(\w+)\",\s*\"[^\"]*\",\s*\"\w*\",\s*\"[^\"]*\"\s*\)")  # label_replace's destination
+
+
+def declared() -> dict[str, frozenset[str]]:
+    """The labels of every sample that a process of K2 can show, by the sample's name."""
+    found: dict[str, frozenset[str]] = {}
+    for family in _families():
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
+    return {name: labels for name, labels in found.items() if not name.endswith("_created")}
+
+
+def _families() -> Iterator[Metric]:
+    stats = Stats(started_at=0.0)
+    for field in dataclasses.fields(stats):
+        if isinstance(counts := getattr(stats, field.name), Counter):
+            counts[b"BTCUSDT" if field.name == "delivered" else "one"] += 1  # Kafka's keys are bytes
+    yield from IngestCollector(stats, exchange="binance", feed="btc", shard="0-0").collect()
+
+    layers = [LayerState(layer, "binance", "btc", 1.0, newest=1) for layer in ("bronze", "silver", "gold")]
+    layers[1].dead_letters["UNDECODABLE"] = 1
+    layers[2].incomplete_hours = 0
+    yield from JobsCollector(layers).collect()
+
+    of_operator.phase("btc", "binance", "Running")
+    of_operator.RECONCILED.labels(feed="btc").observe(0.1)
+    of_operator.FAILED.labels(feed="btc").inc()
+    for metric in (of_operator.UP, of_operator.PHASE, of_operator.RECONCILED, of_operator.FAILED):
+        yield from metric.collect()
+    of_operator.forget("btc", "binance")
+
+
+def names(query: str) -> set[str]:
+    """The metrics of a query."""
+    return {name for name, _ in _SELECTOR.findall(query)}
+
+
+def result_labels(query: str) -> set[str]:
+    """The labels that a query's result may have: what it groups by, and what it makes."""
+    grouped = {label for kind, labels in _GROUPING.findall(query) if kind == "by" for label in _words(labels)}
+    return grouped | set(_MADE.findall(query))
+
+
+def undeclared(query: str, known: dict[str, frozenset[str]]) -> Iterable[str]:
+    """What a query names that no process shows."""
+    if not names(query):
+        yield "no metric at all"
+    for name, matchers in _SELECTOR.findall(query):
+        if name not in known:
+            yield name
+        else:
+            yield from (f"{name}{{{label}}}" for label in _MATCHER.findall(matchers) if label not in known[name])
+    for found in _GROUPING.finditer(query):
+        kind, labels = found.groups()
+        inner = query if kind == "on" else _argument(query, found.end())
+        for name in names(inner) & known.keys():
+            yield from (f"{kind} {label} of {name}" for label in _words(labels) if label not in known[name])
+
+
+def _words(labels: str) -> list[str]:
+    return [word.strip() for word in labels.split(",") if word.strip()]
+
+
+def _argument(query: str, start: int) -> str:
+    """What stands in the parentheses that open next."""
+    opened = query.index("(", start)
+    depth = 0
+    for at in range(opened, len(query)):
+        depth += {"(": 1, ")": -1}.get(query[at], 0)
+        if depth == 0:
+            return query[opened + 1 : at]
+    raise ValueError(f"not closed: {query}")
