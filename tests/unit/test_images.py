@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,8 @@ def test_the_jobs_stand_on_the_spark_that_is_tested():
 @images
 def test_the_context_holds_all_that_is_copied(image: str):
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    copied = [rest.split()[0] for word, rest in instructions(image) if word == "COPY" and "--from" not in rest]
-    assert copied
-    for path in copied:
+    copies = [rest.split()[:-1] for word, rest in instructions(image) if word == "COPY" and "--from" not in rest]
+    assert copies
+    for path in chain.from_iterable(copies):
         assert any(path.rstrip("/") == entry or path.startswith(f"{entry}/") for entry in let_in)
         assert (ROOT / path).exists()

@@ -117,6 +117,14 @@ def test_sparks_settings_are_sorted_and_k2s_win(made):
     assert conf["spark.dynamicAllocation.enabled"] == "false"
 
 
+def test_sparks_log_is_the_images_unless_the_platform_says_otherwise(made):
+    given = {"spark.driver.extraJavaOptions": "-Xss2m"}
+    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    assert conf["spark.driver.extraJavaOptions"] == "-Xss2m"
+    logging = conf["spark.executor.extraJavaOptions"].removeprefix("-Dlog4j2.configurationFile=file://")
+    assert logging == "/opt/k2/log4j2.properties"
+
+
 @pytest.mark.parametrize("path_style", [True, False])
 def test_the_driver_is_told_where_the_bucket_is(made, monkeypatch, path_style):
     from k2.schemas.platform import Platform
