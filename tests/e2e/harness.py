@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import time
@@ -120,7 +121,8 @@ class Cluster:
 
     def platform(self, postgres: str, minio: str) -> Platform:
         """The services, as this machine sees them."""
-        catalog = self.secret("k2-catalog")
+        catalog, bucket = self.secret("k2-catalog"), self.secret("k2-s3")
+        os.environ |= {"AWS_ACCESS_KEY_ID": bucket["access-key"], "AWS_SECRET_ACCESS_KEY": bucket["secret-key"]}
         return Platform.read(
             catalog_uri=f"postgresql://{postgres}/iceberg",
             catalog_user=catalog["username"],

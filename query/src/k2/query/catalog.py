@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from k2.query.errors import Unavailable
 from k2.schemas.platform import Platform
@@ -35,12 +36,24 @@ def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
                 "warehouse": platform.warehouse,
                 "py-io-impl": _FILE_IO,
                 "init_catalog_tables": str(create).lower(),
+                **_bucket(platform),
             },
         )
         catalog.list_namespaces()
     except (SQLAlchemyError, ImportError) as error:
         raise Unavailable(f"the catalog {_shown(uri)} cannot be read: {_line(error)}") from error
     return catalog
+
+
+def _bucket(platform: Platform) -> dict[str, str]:
+    """How to reach the bucket of a warehouse in S3; who asks is said by the environment, as for every client of S3."""
+    if urlsplit(platform.warehouse).scheme != "s3":
+        return {}
+    found = {
+        "s3.region": platform.s3_region,
+        "s3.force-virtual-addressing": str(not platform.s3_path_style).lower(),
+    }
+    return found | ({"s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
 
 
 def _with_credentials(platform: Platform) -> str:
