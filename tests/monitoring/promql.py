@@ -1,4 +1,4 @@
-"""What a query names: metrics with their labels. Enough of PromQL for the queries of the chart, which promtool parses."""
+"""What a query names: metrics with their labels. Knows as much of PromQL as the chart uses; promtool parses it."""
 
 import dataclasses
 import re

@@ -28,7 +28,8 @@ def test_the_rules_come_as_they_are_written_with_the_labels_that_prometheus_look
 
 def test_each_dashboard_comes_as_it_is_written_where_grafana_looks_for_it():
     values = {"dashboards": {"enabled": True, "namespace": "grafana", "labels": {"team": "data"}}}
-    found = [each for each in of_kind(render(CHART_NAME, values=values), "ConfigMap") if each["metadata"]["namespace"] == "grafana"]  # fmt: skip
+    every = of_kind(render(CHART_NAME, values=values), "ConfigMap")
+    found = [each for each in every if each["metadata"]["namespace"] == "grafana"]
     held = {}
     for each in found:
         assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -41,5 +42,6 @@ def test_each_dashboard_comes_as_it_is_written_where_grafana_looks_for_it():
 
 def test_another_label_for_dashboards_wins():
     values = {"dashboards": {"enabled": True, "labels": {"grafana_dashboard": "k2"}}}
-    found = [each["metadata"]["labels"].get("grafana_dashboard") for each in of_kind(render(CHART_NAME, values=values), "ConfigMap")]  # fmt: skip
-    assert sorted(filter(None, found)) == ["k2"] * 3
+    found = of_kind(render(CHART_NAME, values=values), "ConfigMap")
+    labels = [each["metadata"]["labels"].get("grafana_dashboard") for each in found]
+    assert sorted(filter(None, labels)) == ["k2"] * 3
