@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench images charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator images charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,9 @@ demo: setup ## Three simulated feeds, two accidents, one audit (LIVE=1: the exch
 
 bench: setup ## Measure K2 beside its rivals and write docs/benchmarks.md
 	$(BIN)/python -m bench
+
+bench-operator: setup ## Measure the operator with 500 feeds on an API server of KUBEBUILDER_ASSETS
+	$(BIN)/python -m bench f
 
 images: ## Container images of the operator, the ingest and the jobs
 	for image in $(IMAGES); do \

@@ -1,4 +1,6 @@
-"""`python -m bench [a b c d e] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
+"""`python -m bench [a b c d e f] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
+
+A whole run is a to e; f, which needs an API server, is measured and written into docs alone.
 
 Exit 0 if every part could be measured, whether or not its goals were reached; 1 if one could not.
 """
@@ -23,6 +25,7 @@ PARTS: Final = {
     "d": ("queries", "One hour of one symbol"),
     "e": ("footprint", "The whole platform at rest and at work"),
 }
+OPERATOR: Final = {"f": ("feeds", "Many feeds on one operator")}  # needs an API server: only when it is asked for
 
 
 def main() -> int:
@@ -35,7 +38,11 @@ def main() -> int:
             section = _measure(letter, Path(scratch) / letter, words)
             sections.append(section)
             print("\n".join(report.table(section)), flush=True)
-    output = words.output or (None if words.parts or words.quick else ROOT / "docs" / "benchmarks.md")
+    page = ROOT / "docs" / "benchmarks.md"
+    if words.parts == list(OPERATOR) and not (words.quick or words.output or sections[0].failed):
+        report.write_operator(page, sections[0])
+        print(f"written to {page}")
+    output = words.output or (None if words.parts or words.quick else page)
     if output is not None:
         report.write(output, sections, quick=words.quick)
         print(f"written to {output}")
@@ -45,7 +52,7 @@ def main() -> int:
 
 
 def _measure(letter: str, folder: Path, words: argparse.Namespace) -> Section:
-    module, title = PARTS[letter]
+    module, title = (PARTS | OPERATOR)[letter]
     print(f"{letter}  {title} ...", flush=True)
     began = time.monotonic()
     try:
@@ -65,15 +72,16 @@ def _ended(number: int, _: Any) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measures K2 beside its rivals.")
+    known = PARTS | OPERATOR
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=", ".join(f"{key}: {what}" for key, (_, what) in PARTS.items())
+        "parts", nargs="*", metavar="PART", help=", ".join(f"{key}: {what}" for key, (_, what) in known.items())
     )
     parser.add_argument("--rounds", type=int, default=3, help="of the parts that compare contestants")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works")
     parser.add_argument("--output", type=Path, help="of the page; only a whole run writes docs/benchmarks.md")
     words = parser.parse_args()
-    if unknown := set(words.parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if unknown := set(words.parts) - set(known):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return words
 
 

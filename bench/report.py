@@ -13,6 +13,8 @@ from bench.figures import Section, number
 
 _BEGIN: Final = "<!-- figures: make bench writes them -->"
 _END: Final = "<!-- end of figures -->"
+_OPERATOR_BEGIN: Final = "<!-- operator: make bench-operator writes this -->"
+_OPERATOR_END: Final = "<!-- end of operator -->"
 _PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
 
 
@@ -53,18 +55,30 @@ def table(section: Section) -> Iterator[str]:
 
 
 def write(path: Path, sections: Sequence[Section], *, quick: bool) -> None:
-    """The page."""
-    path.write_text("\n".join(_page(sections, quick=quick)) + "\n", "utf-8")
+    """The page; what it says of the operator stays."""
+    _, known, kept = path.read_text("utf-8").partition(_OPERATOR_BEGIN) if path.exists() else ("", "", "")
+    page = "\n".join(_page(sections, quick=quick)) + "\n"
+    path.write_text(page + (f"\n{known}{kept}" if known else ""), "utf-8")
+
+
+def write_operator(path: Path, section: Section) -> None:
+    """The operator's section, at the end of the page."""
+    before, _, _ = path.read_text("utf-8").partition(_OPERATOR_BEGIN)
+    lines = [_OPERATOR_BEGIN, "", *_section(section), *_judged([section]), _measured_on(), "", _OPERATOR_END]
+    path.write_text(before.rstrip() + "\n\n" + "\n".join(lines) + "\n", "utf-8")
 
 
 def write_readme(path: Path, sections: Sequence[Section]) -> None:
     """The goals and what was found, between the two marks of the README."""
     before, _, rest = path.read_text("utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    facts = dict(machine())
-    where = f"Measured on {facts['processor']}, {facts['memory']}, Python {facts['Python']}, Java {facts['Java']}."
-    lines = [_BEGIN, *_goal_table(sections), "", where, _END]
+    lines = [_BEGIN, *_goal_table(sections), "", _measured_on(), _END]
     path.write_text(before + "\n".join(lines) + after, "utf-8")
+
+
+def _measured_on() -> str:
+    facts = dict(machine())
+    return f"Measured on {facts['processor']}, {facts['memory']}, Python {facts['Python']}, Java {facts['Java']}."
 
 
 def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
@@ -86,7 +100,11 @@ def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
 
 
 def _goals(sections: Sequence[Section]) -> Iterator[str]:
-    yield from ("## Goals", "", *_goal_table(sections))
+    yield from ("## Goals", "", *_judged(sections))
+
+
+def _judged(sections: Sequence[Section]) -> Iterator[str]:
+    yield from _goal_table(sections)
     missed = [(section, goal) for section in sections for goal in section.goals if not goal.reached]
     if missed:
         yield from ("", "What falls short, and why:", "")

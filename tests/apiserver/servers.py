@@ -62,10 +62,10 @@ class Api:
 
 
 @contextmanager
-def server(folder: Path, definitions: Iterable[dict[str, Any]] = ()) -> Iterator[Api]:
-    """An API server with K2's CRD and others."""
+def server(folder: Path, definitions: Iterable[dict[str, Any]] = (), words: Iterable[str] = ()) -> Iterator[Api]:
+    """An API server with K2's CRD and others, and more options if there are any."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    with _etcd(folder) as etcd, _apiserver(folder, etcd) as found:
+    with _etcd(folder) as etcd, _apiserver(folder, etcd, words) as found:
         for definition in (crd.definition(), *definitions):
             created = found.ask("POST", path, definition)
             assert created["kind"] == "CustomResourceDefinition", created
@@ -88,12 +88,12 @@ def _etcd(folder: Path) -> Iterator[str]:
         f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",
     ]  # fmt: skip
-    with _process(folder / "etcd.log", [f"{BINARIES}/etcd", *words]):
+    with running(folder / "etcd.log", [f"{BINARIES}/etcd", *words]):
         yield client
 
 
 @contextmanager
-def _apiserver(folder: Path, etcd: str) -> Iterator[Api]:
+def _apiserver(folder: Path, etcd: str, more: Iterable[str]) -> Iterator[Api]:
     port = free_port()
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
@@ -104,10 +104,10 @@ def _apiserver(folder: Path, etcd: str) -> Iterator[Api]:
         f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
         "--service-account-issuer=https://k2.test", f"--token-auth-file={tokens}", "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount",
-        "--allow-privileged=true",
+        "--allow-privileged=true", *more,
     ]  # fmt: skip
     found = Api(f"https://127.0.0.1:{port}", folder / "certs" / "apiserver.crt")
-    with _process(folder / "apiserver.log", [f"{BINARIES}/kube-apiserver", *words]):
+    with running(folder / "apiserver.log", [f"{BINARIES}/kube-apiserver", *words]):
         eventually(lambda: _ready(found), within=60)
         yield found
 
@@ -120,7 +120,8 @@ def _ready(found: Api) -> bool:
 
 
 @contextmanager
-def _process(log: Path, command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(log: Path, command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a program, with its output in a file, and ends it."""
     with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=file, **options) as process:
         try:
             yield process
@@ -162,7 +163,7 @@ class Operator:
         self.log = folder / "operator.log"
         self._namespace = namespace
         kubeconfig, settings = folder / "kubeconfig", folder / "settings.yaml"
-        kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url or api.url, api.certificate, token)))
+        kubeconfig.write_text(yaml.safe_dump(kubeconfig_of(url or api.url, api.certificate, token)))
         settings.write_text(yaml.safe_dump(SETTINGS))
         more = {"KUBECONFIG": str(kubeconfig), "K2_OPERATOR_SETTINGS": str(settings), "K2_LOG_LEVEL": "debug"}
         self._environment = {**os.environ, **more}
@@ -172,7 +173,7 @@ class Operator:
         """Runs it, with a log of its own."""
         self.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace]
-        with _process(self.log, command, env=self._environment | environment) as process:
+        with running(self.log, command, env=self._environment | environment) as process:
             yield process
 
     def rounds(self, name: str) -> int:
@@ -188,7 +189,8 @@ class Operator:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
-def _kubeconfig(url: str, certificate: Path, token: str) -> dict[str, Any]:
+def kubeconfig_of(url: str, certificate: Path, token: str) -> dict[str, Any]:
+    """How a client finds a server and says who it is."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
