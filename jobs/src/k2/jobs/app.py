@@ -8,12 +8,13 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from k2.jobs import metrics, server, tables
+from k2.jobs import conflicts, metrics, server, tables
+from k2.jobs.audit_watch import AuditWatch
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.ledger import Ledger
 from k2.jobs.listener import ProgressListener
 from k2.jobs.maintenance import Maintenance
-from k2.jobs.streams import GAPS, GOLD, ORDER, Stream, ended, state_of
+from k2.jobs.streams import GAPS, GOLD, ORDER, SILVER, Stream, ended, state_of
 from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
@@ -22,7 +23,7 @@ from k2.schemas.tables import of_exchange
 log = logs.get("jobs")
 
 _WATCH_EVERY: Final = 0.5
-_LEDGER_EVERY: Final = 60.0
+_NOTES_EVERY: Final = 60.0
 _RESTART_FIRST: Final = 2.0
 _RESTART_LIMIT: Final = 60.0
 _SETTLE: Final = 60.0
@@ -65,8 +66,12 @@ class App:
             Stream(spark, feed, platform, layer, state_of(feed, layer)) for layer in wanted for feed in active
         ]
         self._watched = [_Watched(stream) for stream in self.streams]
-        self._ledger = Ledger(spark, active)
-        # Each table needs one that maintains it: of the drivers of a feed, the one that runs Gold.
+        # Each table needs one that maintains it, and one that writes the ledger: of the drivers of a feed, the one
+        # that runs Gold.
+        self._ledger = Ledger(spark, active) if GOLD in layers else None
+        self._audits = AuditWatch(
+            spark, [(stream.feed, stream.state) for stream in self.streams if stream.layer == GOLD]
+        )
         self._maintenance = Maintenance(spark, platform, active) if GOLD in layers else None
 
     def serve(self, host: str, port: int) -> None:
@@ -77,6 +82,7 @@ class App:
     def run(self, stop: threading.Event) -> None:
         """Runs until `stop` is set, then drains. Raises `LayerFailed`, `TableDrifted`, `BrokenCheckpoint`."""
         tables.ensure(self._spark, self._tables.values())
+        self._audits.look()
         self._spark.streams.addListener(ProgressListener(self.streams))
         for watched in self._watched:
             self._start(watched)
@@ -86,8 +92,8 @@ class App:
         recorded = time.monotonic()
         while not stop.wait(_WATCH_EVERY):
             self._watch()
-            if time.monotonic() - recorded > _LEDGER_EVERY:
-                self._ledger.record()
+            if time.monotonic() - recorded > _NOTES_EVERY:
+                self._note(settled=False)
                 recorded = time.monotonic()
         self.drain()
 
@@ -104,8 +110,20 @@ class App:
                 assert stream.query is not None
                 stream.query.awaitTermination(int(_DRAIN))
                 stream.state.state = "DRAINED"
-        self._ledger.record()
+        # Another driver's Silver may be between a batch's trades and its dead letters.
+        self._note(settled=SILVER in {stream.layer for stream in self.streams})
         log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})
+
+    def _note(self, *, settled: bool) -> None:
+        """Copies commits into the ledger, and looks at what the audit found."""
+        try:
+            if self._ledger is not None:
+                self._ledger.record(settled=settled)
+            self._audits.look()
+        except conflicts.ERRORS as error:
+            if not conflicts.lost(error):
+                raise
+            log.info("the ledger is written in the next minute", error=str(error)[:200])
 
     def _start(self, watched: _Watched) -> None:
         try:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from k2.schemas.exchanges import EXCHANGES
 from k2.schemas.platform import Platform
 from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
 from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
+from k2.schemas.values import seconds
 
 _BRONZE: Final = re.compile(r"bronze_([a-z0-9]+)_trades")
 _SQLITE: Final = "sqlite:///"
@@ -81,7 +82,7 @@ def _exchanges(spark: SparkSession) -> list[str]:
     except AnalysisException:
         rows = []
     except (Py4JError, PySparkException) as error:
-        raise CatalogUnreachable(f"the catalog cannot be read: {_reason(error)}") from error
+        raise CatalogUnreachable(f"the catalog cannot be read: {reason(error)}") from error
     matches = (_BRONZE.fullmatch(row["tableName"]) for row in rows)
     found = sorted(match[1] for match in matches if match and match[1] in EXCHANGES)
     if not found:
@@ -108,7 +109,7 @@ def main(words: Sequence[str]) -> int:
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
-        since = _moment(arguments.since) if arguments.since else None
+        since = moment(arguments.since, datetime.now(UTC)) if arguments.since else None
         report = _run(platform, arguments, since)
     except (ValueError, NoJava, tables.TableDrifted) as error:
         code, told = 2, str(error)
@@ -117,7 +118,7 @@ def main(words: Sequence[str]) -> int:
     except RegistryUnavailable as error:
         code, told = 3, f"--rebuild needs the schemas: {error}; start the platform, or audit without --rebuild"
     except (Py4JError, PySparkException, gateway.JvmFailed) as error:
-        code, told = 1, f"the audit could not be finished: {_reason(error)}"
+        code, told = 1, f"the audit could not be finished: {reason(error)}"
     else:
         print(report.json() if arguments.json else report.text())
         return 1 if report.findings else 0
@@ -142,15 +143,21 @@ def _check_catalog(uri: str) -> None:
         raise CatalogUnreachable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; K2_CATALOG_URI names another")
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str, now: datetime) -> datetime:
+    """A time, or how long ago it was. Raises ValueError."""
     try:
+        if not text[-1:].isdigit() and text[-1:] not in {"Z", "z"}:
+            return now - timedelta(seconds=seconds(text))
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"--since {text!r} is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z") from error
+        raise ValueError(
+            f"--since {text!r} is not a time or a duration; write 2026-03-01, 2026-03-01T10:00:00Z or 26h"
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What an error of Spark's says, without its stack."""
     lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
     told = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
     return (told[0].lstrip(": ") if told else type(error).__name__)[:300]
@@ -160,7 +167,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.audit", description="Proves that the layers balance.")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--rebuild", action="store_true", help="build Silver and Gold anew from Bronze and compare")
-    parser.add_argument("--since", metavar="TIME", help="leave out what is older (UTC unless it says otherwise)")
+    parser.add_argument("--since", metavar="TIME", help="leave out what is older: a time, or a duration as 26h")
     parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
     parser.add_argument("--memory", default="1g", help="of that JVM's heap")
     return parser.parse_args(words)

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs import bronze, gold, lineage, silver
 from k2.jobs.checkpoints import Checkpoint
 from k2.jobs.commits import OFFSETS, Appender, Snapshot
+from k2.jobs.conflicts import until_won
 from k2.jobs.frames import frame
 from k2.jobs.lineage import Contents, Upstream
 from k2.jobs.metrics import LayerState
@@ -26,7 +27,7 @@ EXCHANGE: Final = "k2.exchange"
 
 _FEW_ROWS: Final = 200_000  # up to here one task is faster than a shuffle, and one file better than several
 _TIMES: Final = frozenset({"detected_at", "repaired_at"})
-_MERGES = threading.Lock()  # copy-on-write merges into one table would only conflict
+_MERGES = threading.Lock()  # copy-on-write merges of one process would only conflict
 
 
 class Batch(Protocol):
@@ -205,9 +206,13 @@ class GapsBatch:
         if newest.isEmpty():
             return
         events = newest.select(*(self._column(column.name) for column in table.columns)).alias("event")
+
+        def merge() -> None:
+            into = events.mergeInto(table.identifier, F.expr(f"{table.name}.gap_id = event.gap_id"))
+            into.whenMatched().updateAll().whenNotMatched().insertAll().merge()
+
         with _MERGES:
-            merge = events.mergeInto(table.identifier, F.expr(f"{table.name}.gap_id = event.gap_id"))
-            merge.whenMatched().updateAll().whenNotMatched().insertAll().merge()
+            until_won(merge)
 
     def _column(self, name: str) -> Column:
         if name == "exchange":

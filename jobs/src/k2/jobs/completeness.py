@@ -12,6 +12,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.conflicts import until_won
 from k2.jobs.frames import frame
 from k2.jobs.offsets import Range
 from k2.schemas.exchanges import EXCHANGES, Ids
@@ -157,5 +158,9 @@ def write(spark: SparkSession, found: Iterable[Hour], gold_snapshot: int | None,
     table = COMPLETENESS_TABLE
     verdicts = frame(spark, rows, ", ".join(f"`{column.name}` {column.type}" for column in table.columns))
     same = " AND ".join(f"{table.name}.{name} = verdict.{name}" for name in ("exchange", "symbol", "hour"))
-    merge = verdicts.alias("verdict").mergeInto(table.identifier, F.expr(same))
-    merge.whenMatched().updateAll().whenNotMatched().insertAll().merge()
+
+    def merge() -> None:
+        into = verdicts.alias("verdict").mergeInto(table.identifier, F.expr(same))
+        into.whenMatched().updateAll().whenNotMatched().insertAll().merge()
+
+    until_won(merge)

@@ -38,6 +38,13 @@ class Files:
         finally:
             stream.close()
 
+    def remove(self, path: str) -> bool:
+        """Deletes a file, or a folder and all that is in it; whether there was one."""
+        fs, target = self._open(path)
+        return bool(fs.exists(target)) and bool(fs.delete(target, True))
+
     def _open(self, path: str) -> tuple[Any, Any]:
+        if path.startswith("s3://"):  # as Iceberg writes it; to Hadoop the same place is s3a
+            path = f"s3a://{path.removeprefix('s3://')}"
         target = self._jvm.org.apache.hadoop.fs.Path(path)
         return target.getFileSystem(self._conf), target

@@ -79,6 +79,8 @@ class Upstream:
         for snapshot in _covered(self._log.snapshots(), start, end):
             if snapshot is None or (snapshot.operation == "append" and OFFSETS not in snapshot.summary):
                 return of_rows(self.rows(spark, epoch))
+            if snapshot.operation in {"delete", "overwrite"} and start == NOTHING:
+                return of_rows(self.rows(spark, epoch))  # what older snapshots brought may be gone
             if snapshot.operation != "append":
                 continue
             if partitions := json.loads(snapshot.summary[OFFSETS]).get(self._topic):

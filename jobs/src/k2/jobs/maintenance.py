@@ -20,13 +20,14 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from k2.jobs import readers, startup
+from k2.jobs import conflicts, readers, startup
 from k2.jobs import tables as spark_tables
 from k2.jobs.commits import Snapshot, TableLog
 from k2.jobs.jvm import gateway, jars
 from k2.jobs.jvm.java import NoJava
 from k2.jobs.pins import PRUNED
 from k2.jobs.readers import Reader
+from k2.jobs.session import tables_in_s3
 from k2.schemas import logs, tables
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
@@ -57,11 +58,18 @@ _OPTIONS: Final = {
 
 
 class Maintenance:
-    """Maintains the tables of some feeds. Feeds of the same exchange keep rows as long as the longest of them says."""
+    """Maintains the tables of some feeds. Feeds of the same exchange keep rows as long as the longest of them says.
+
+    Shared tables have as many maintainers as there are drivers of Gold. Where two meet, one of them loses a step and
+    does it in the next round. A maintainer knows its own feeds only: of two that keep rows of one exchange in Bronze
+    or Silver for different times, in applications of their own, the shorter time holds for both.
+    """
 
     def __init__(self, spark: SparkSession, platform: Platform, feeds: Sequence[ExchangeFeed]) -> None:
         self._spark = spark
         self._checkpoints = platform.checkpoints
+        # Hadoop, which lists files otherwise, does not know the bucket.
+        self._listing = {"prefix_listing": "true"} if tables_in_s3(platform) else {}
         self._feeds = feeds
         self._exchanges = sorted({feed.spec.exchange for feed in feeds})
         self._report: dict[str, dict[str, Any]] = {}
@@ -147,7 +155,7 @@ class Maintenance:
         return len(expired)
 
     def _remove_orphans(self, table: Table) -> int:
-        return len(self._spark.sql(_statement("remove_orphan_files", table)).collect())
+        return len(self._spark.sql(_statement("remove_orphan_files", table, **self._listing)).collect())
 
     def _call(self, procedure: str, table: Table, **arguments: str) -> Any:
         return self._spark.sql(_statement(procedure, table, **arguments)).collect()[0]
@@ -156,7 +164,13 @@ class Maintenance:
         try:
             done = act()
         except _FAILURES as error:
-            self._failed(f"{table.name}: {name}", error)
+            if conflicts.lost(
+                error
+            ):  # another feed's driver, or a stream, changed the same files: the next round does it
+                log.info("another writer came first; the next round tries again", table=table.name, step=name)
+                self._report.setdefault(table.name, {})[name] = "conflict"
+            else:
+                self._failed(f"{table.name}: {name}", error)
         else:
             if done:
                 self._report.setdefault(table.name, {})[name] = done

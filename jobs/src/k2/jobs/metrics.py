@@ -34,6 +34,8 @@ class LayerState:
     seconds: float = 0.0
     dead_letters: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
+    incomplete_hours: int | None = None  # of the feed's symbols, as the newest audit found them
+    audited_at: float = 0.0
 
     def batch(self, duration: float) -> None:
         """A micro-batch was committed after `duration` seconds."""
@@ -53,7 +55,7 @@ class LayerState:
     def document(self) -> dict[str, Any]:
         """What /status tells of it."""
         fresh = self.freshness(time.time())
-        return {
+        found = {
             "state": self.state,
             "message": self.message,
             "rows": self.rows,
@@ -64,6 +66,10 @@ class LayerState:
             "deadLetters": self.dead_letters,
             "duplicatesDropped": self.duplicates,
         }
+        if self.incomplete_hours is not None:
+            checked = moment(int(self.audited_at * 1e6)).isoformat() if self.audited_at else None
+            found["audit"] = {"incompleteHours": self.incomplete_hours, "checkedAt": checked}
+        return found
 
 
 class JobsCollector(Collector):
@@ -95,6 +101,7 @@ class JobsCollector(Collector):
             yield from (rows, behind, fresh, busy, up)
         yield self._dead_letters()
         yield self._duplicates()
+        yield self._incomplete()
 
     def _dead_letters(self) -> Metric:
         family = CounterMetricFamily("k2_silver_dead_letters", "rows judged invalid", labels=(*_LABELS, "category"))
@@ -108,6 +115,14 @@ class JobsCollector(Collector):
         for state in self._layers:
             if state.layer == "gold":
                 family.add_metric((state.exchange, state.feed), state.duplicates)
+        return family
+
+    def _incomplete(self) -> Metric:
+        told = "hours of the last 7 days that lack trades, as the newest audit found"
+        family = GaugeMetricFamily("k2_gold_incomplete_hours", told, labels=_LABELS)
+        for state in self._layers:
+            if state.incomplete_hours is not None:
+                family.add_metric((state.exchange, state.feed), state.incomplete_hours)
         return family
 
 

@@ -18,6 +18,8 @@ from k2.schemas.tables import Table
 
 PRUNED: Final = "k2.pruned-before"  # a table property: rows older than this may be gone
 
+_PURGED: Final = "k2.purged-at."  # a table property: what older snapshots say of this topic is void
+
 Frontier = dict[Place, int]  # the first offset that is not due
 
 
@@ -73,8 +75,11 @@ class Pins:
         for place, partition in held.items():
             if (last := partition.last(("silver", "dead"))) is not None:
                 found[place] = last + 1
+        purged = self._purged(tables.silver(exchange))
         for snapshot in silver:
             for place, (_, last) in _ranges(snapshot).items():
+                if snapshot.committed_at <= purged.get(place[0], 0.0):
+                    continue
                 found[place] = max(found.get(place, 0), last + 1)
         for place, first in _unsettled(silver, letters).items():
             found[place] = min(found.get(place, first), first)
@@ -83,14 +88,28 @@ class Pins:
     def gold_frontier(self, label: str) -> Frontier:
         """Up to where Silver rows must be in Gold, as the newest commit of each query of an exchange tells it."""
         found: Frontier = {}
+        purged = self._purged(tables.GOLD_TABLE)
         for snapshot in _newest(self._logs[tables.GOLD]).values():
             if snapshot.summary.get(EXCHANGE) != label:
                 continue
             for topic, partitions in json.loads(snapshot.summary[FRONTIER]).items():
+                if snapshot.committed_at <= purged.get(topic, 0.0):
+                    continue
                 for partition, upto in partitions.items():
                     place = topic, int(partition)
                     found[place] = max(found.get(place, 0), upto)
         return found
+
+    def _purged(self, table: Table) -> dict[str, float]:
+        """When which topics' rows were removed."""
+        properties = TableLog(self._spark, table).java_table().properties()
+        found = {str(key): str(properties[key]) for key in properties if str(key).startswith(_PURGED)}
+        return {key.removeprefix(_PURGED): float(value) for key, value in found.items()}
+
+
+def purged_key(topic: str) -> str:
+    """The table property that says when a topic's rows were removed (seconds since 1970)."""
+    return f"{_PURGED}{topic}"
 
 
 def _newest(log: Iterable[Snapshot]) -> dict[str, Snapshot]:
