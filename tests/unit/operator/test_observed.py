@@ -125,13 +125,14 @@ def test_layers_are_read_from_what_the_driver_itself_says():
     assert observed.layers(document([state]), "nobody") == {}
 
 
-def test_an_audit_is_read_from_its_own_report():
-    from k2.jobs.audit_report import ExchangeReport, Finding, Report
+def test_what_an_audit_found_is_read_from_golds_own_words():
+    from k2.jobs.metrics import LayerState
+    from k2.jobs.server import document
 
-    report = ExchangeReport(gaps={"open": 2, "repaired": 5}, completeness={"hours": {"complete": 3, "incomplete": 1}})
-    found = Report({"BINANCE": report}, [Finding("BINANCE", "ids", "x"), Finding("KRAKEN", "ids", "y")])
-    assert observed.audit(found.document(), "BINANCE") == Audit(findings=1, open_gaps=2, incomplete_hours=1)
-    assert observed.audit(found.document(), "OKX") == Audit()
+    state = LayerState("gold", "binance", "f", 60.0, incomplete_hours=2, audited_at=1_772_445_600.0)
+    told = observed.layers(document([state]), "f")["gold"].audit
+    assert told == Audit(2, "2026-03-02T10:00:00+00:00")
+    assert observed.layers(document([LayerState("gold", "binance", "f", 60.0)]), "f")["gold"].audit is None
 
 
 def test_a_refusal_keeps_the_request_and_the_servers_words():

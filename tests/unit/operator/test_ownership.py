@@ -26,17 +26,10 @@ def test_the_owner_is_the_controller(made, body):
     }
 
 
-@pytest.mark.parametrize(
-    ("policy", "platform", "expected"),
-    [
-        ("Retain", {}, [[], [], []]),
-        ("Delete", {}, [["uid-of-market-binance"], [], []]),
-        ("Delete", {"kafka_namespace": "kafka"}, [[], [], []]),
-    ],
-)
-def test_a_topic_goes_only_if_the_feed_says_so_and_no_other_feed_shares_it(made, body, policy, platform, expected):
-    topics = made("KafkaTopic", deletionPolicy=policy, platform=platform)
-    assert [owners(owned(topic, body(deletionPolicy=policy))) for topic in topics] == expected
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_nothing_owns_a_topic_so_that_it_never_vanishes_with_an_owner(made, body, policy):
+    topics = made("KafkaTopic", deletionPolicy=policy)
+    assert [owners(owned(topic, body(deletionPolicy=policy))) for topic in topics] == [[], [], []]
 
 
 def test_owning_leaves_the_manifest_itself_alone(made, body):

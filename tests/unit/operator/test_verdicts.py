@@ -184,13 +184,15 @@ def test_the_driver_of_all_layers_is_the_trouble_of_each(feed):
 
 def test_gold_is_not_ready_while_the_audit_has_findings(feed):
     gold = replace(RUNNING, name="binance-gold")
-    seen = Observed(applications={"binance-gold": gold, "binance-bronze": RUNNING}, audit=Audit(findings=2))
+    seen = Observed(
+        applications={"binance-gold": gold, "binance-bronze": RUNNING}, audit=Audit(2, "2026-03-02T10:00:00+00:00")
+    )
     seen = replace(seen, layers={"gold": Layer("RUNNING"), "bronze": Layer("RUNNING")})
     found = verdicts.layer(feed(), seen, "gold", "binance-gold", NOW)
     assert (found.status, found.reason) == ("False", "AuditFindings")
-    assert "2 findings" in found.message
+    assert "2 hours of the last 7 days lack trades" in found.message
     assert verdicts.layer(feed(), seen, "bronze", "binance-bronze", NOW).reason == "Ready"
-    clean = replace(seen, audit=Audit(findings=0, open_gaps=3))
+    clean = replace(seen, audit=Audit(0, "2026-03-02T10:00:00+00:00"))
     assert verdicts.layer(feed(), clean, "gold", "binance-gold", NOW).reason == "Ready"
 
 

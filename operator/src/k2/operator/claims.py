@@ -1,11 +1,14 @@
 """What belongs to one feed only: its name, topic and symbols. Of two that claim the same, the younger waits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from k2.operator.observed import moment
 from k2.schemas.feed import ExchangeFeed
+from k2.schemas.problems import InvalidSpec
+
+_WRITTEN: Final = ("apiVersion", "kind", "metadata", "spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,15 @@ class Claimant:
     def older_than(self, other: "Claimant") -> bool:
         """Who came first. Creation times are whole seconds, so uids decide between equals, the same way each time."""
         return (moment(self.created), self.uid) < (moment(other.created), other.uid)
+
+
+def claimants(feeds: Iterable[Mapping[str, Any]]) -> Iterator[Claimant]:
+    """The cluster's feeds that are written well enough to claim anything."""
+    for raw in feeds:
+        try:
+            yield Claimant.of(ExchangeFeed.from_body({name: raw[name] for name in _WRITTEN}), raw)
+        except InvalidSpec:
+            continue
 
 
 def refusal(mine: Claimant, others: Iterable[Claimant]) -> str:

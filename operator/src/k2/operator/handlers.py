@@ -4,6 +4,7 @@ The only module that knows kopf.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ _CHILDREN: Final = (
     ("", "v1", "configmaps"),
     ("networking.k8s.io", "v1", "networkpolicies"),
     ("policy", "v1", "poddisruptionbudgets"),
+    ("batch", "v1", "jobs"),
     ("monitoring.coreos.com", "v1", "podmonitors"),
     ("monitoring.coreos.com", "v1", "servicemonitors"),
     ("sparkoperator.k8s.io", "v1beta2", "sparkapplications"),
@@ -41,6 +43,7 @@ _CHILDREN: Final = (
 )
 _OURS: Final = {FEED: kopf.PRESENT}
 _PATIENCE: Final = 3 * RESYNC
+_TAKEN_DOWN_EVERY: Final = 5.0  # seconds; a topic in another namespace wakes nobody
 
 
 class State:
@@ -160,8 +163,49 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
             except TimeoutError:
                 continue
     finally:
-        del state.wakes[key]
+        if state.wakes.get(key) is wake:
+            del state.wakes[key]
         metrics.forget(key[1], body["spec"].get("exchange", ""))
+
+
+def being_deleted(body: kopf.Body, **_: Any) -> bool:
+    """Whether a feed is to go. Of the others kopf would note every change in an annotation."""
+    return "deletionTimestamp" in body["metadata"]
+
+
+@kopf.on.delete(*_FEEDS, when=being_deleted)
+async def take_down(body: kopf.Body, memo: Any, **indices: Any) -> None:
+    """Holds a deleted feed until its data is gone, if that is to go. Called again by an operator that is started."""
+    state: State = memo.state
+    key = (body["metadata"]["namespace"], body["metadata"]["name"])
+    wake = state.wakes[key] = asyncio.Event()
+    try:
+        while True:
+            wake.clear()
+            if await _taken_down(state, dict(body), _family(key, indices)):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TAKEN_DOWN_EVERY):
+                    await wake.wait()
+    finally:
+        if state.wakes.get(key) is wake:
+            del state.wakes[key]
+        metrics.forget(key[1], body["spec"].get("exchange", ""))
+
+
+async def _taken_down(state: State, body: dict[str, Any], family: Family) -> bool:
+    name = body["metadata"]["name"]
+    try:
+        done = await state.reconciler.takedown.step(body, family)
+    except Unavailable as error:
+        log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
+        await asyncio.sleep(error.after)
+        return False
+    except Exception:
+        log.exception("a step of taking a feed down failed", feed=name)
+        return state.reconciler.takedown.overdue(body)
+    state.ended = time.monotonic()
+    return done
 
 
 async def _round(state: State, body: dict[str, Any], family: Family) -> float:

@@ -73,6 +73,14 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """What the newest audit found for the feed's symbols."""
+
+    incomplete_hours: int = 0
+    checked_at: str = ""  # RFC 3339
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """What a driver says of one layer on /status."""
 
@@ -82,15 +90,7 @@ class Layer:
     committed: str = ""  # RFC 3339; empty before the first
     freshness: float | None = None  # seconds
     dead_letters: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What the newest audit found for the feed's exchange."""
-
-    findings: int = 0
-    open_gaps: int = 0
-    incomplete_hours: int = 0
+    audit: Audit | None = None  # Gold tells it, once an audit was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +216,12 @@ def _layer(raw: Raw) -> Layer:
         committed=raw.get("lastCommitTime") or "",
         freshness=raw.get("freshnessSeconds"),
         dead_letters=sum(raw.get("deadLetters", {}).values()),
+        audit=_audit(raw["audit"]) if raw.get("audit") else None,
     )
 
 
-def audit(raw: Raw, exchange: str) -> Audit:
-    """The figures of one exchange, by its label, in the document of `k2 audit --json`."""
-    about = raw.get("exchanges", {}).get(exchange, {})
-    findings = sum(found.get("exchange") == exchange for found in raw.get("findings", ()))
-    hours = about.get("completeness", {}).get("hours", {})
-    return Audit(findings, about.get("gaps", {}).get("open", 0), hours.get("incomplete", 0))
+def _audit(raw: Raw) -> Audit:
+    return Audit(raw["incompleteHours"], raw.get("checkedAt") or "")
 
 
 def refusal(verb: str, resource: str, name: str, raw: Raw) -> Refusal:

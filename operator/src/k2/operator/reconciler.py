@@ -5,7 +5,7 @@ nothing when nothing is to be changed.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,6 +20,7 @@ from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, app
 from k2.operator.observed import Application, Observed, Raw, Refusal
 from k2.operator.rollout import Action, Memory, Seen, step
 from k2.operator.settings import Settings
+from k2.operator.takedown import Takedown
 from k2.operator.watchdog import Watchdog
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.problems import InvalidSpec
@@ -57,6 +58,7 @@ class Reconciler:
         self._settings = settings
         self._figures = figures
         self._watchdog = Watchdog(cluster, settings)
+        self.takedown = Takedown(cluster, settings, self._tell)
         self._written: dict[str, float] = {}
 
     async def reconcile(self, body: Raw, family: Family) -> None:
@@ -67,7 +69,7 @@ class Reconciler:
         except InvalidSpec as error:
             await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
             return
-        if conflict := claims.refusal(Claimant.of(feed, body), _claimants(family.feeds)):
+        if conflict := claims.refusal(Claimant.of(feed, body), claims.claimants(family.feeds)):
             await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
             return
         seen = await self._observe(feed, family)
@@ -171,6 +173,7 @@ class Reconciler:
             shards=shards,
             applications={found.name: found for found in self._applications(feed, family)},
             layers=layers,
+            audit=layers["gold"].audit if "gold" in layers else None,
         )
 
     def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
@@ -202,15 +205,3 @@ def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | No
     told = [seen.layers[layer].state for layer in own if layer in seen.layers]
     healthy = found.state == "RUNNING" and bool(told) and all(state == "RUNNING" for state in told)
     return Seen(found.spec_hash, healthy, found.state in _STOPPED)
-
-
-def _claimants(feeds: Iterable[Mapping[str, Any]]) -> Iterable[Claimant]:
-    """The cluster's feeds that are written well enough to claim anything."""
-    for raw in feeds:
-        try:
-            yield Claimant.of(ExchangeFeed.from_body({name: raw[name] for name in _WRITTEN}), raw)
-        except InvalidSpec:
-            continue
-
-
-_WRITTEN: Final = ("apiVersion", "kind", "metadata", "spec")

@@ -128,6 +128,10 @@ class Settings(BaseModel):
     rerun_stuck_after: Duration = Field("5m", description="an application in PENDING_RERUN so long is made anew")
     rerun_cool_down: Duration = Field("30m", description="and again after this while at the earliest")
 
+    deletion_deadline: Duration = Field(
+        "15m", description="in which a deleted feed's data goes, or the feed without it"
+    )
+
     monitor: Literal["PodMonitor", "ServiceMonitor", "None"] = "PodMonitor"
     monitor_interval: Duration = "15s"
     monitor_labels: dict[str, str] = {}

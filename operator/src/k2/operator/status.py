@@ -7,7 +7,7 @@ from typing import Any, Final
 from k2.operator import conditions
 from k2.operator.conditions import Condition
 from k2.operator.manifests import LAYERS, application_names
-from k2.operator.observed import Observed
+from k2.operator.observed import Audit, Observed
 from k2.operator.phase import phase
 from k2.operator.verdicts import Verdict
 from k2.schemas.feed import ExchangeFeed
@@ -65,7 +65,16 @@ def _ingest(seen: Observed) -> dict[str, Any]:
 def _layers(feed: ExchangeFeed, seen: Observed) -> dict[str, Any]:
     names = application_names(feed)
     dead = sum(layer.dead_letters for layer in seen.layers.values()) + sum(shard.dead_letters for shard in seen.shards)
-    return {**{layer: _layer(seen, layer, names[layer]) for layer in LAYERS}, "deadLetters": dead}
+    return {
+        **{layer: _layer(seen, layer, names[layer]) for layer in LAYERS},
+        "deadLetters": dead,
+        **({"audit": _audit(seen.audit)} if seen.audit else {}),
+    }
+
+
+def _audit(found: Audit) -> dict[str, Any]:
+    checked = {"checkedAt": found.checked_at} if found.checked_at else {}
+    return {"incompleteHours": found.incomplete_hours, **checked}
 
 
 def _layer(seen: Observed, layer: str, name: str) -> dict[str, Any]:
@@ -105,9 +114,9 @@ def _whole(known: Mapping[str, tuple[str, str]], new: Iterable[Condition]) -> li
         return []
     if whole.status == "True":
         return [("Normal", "Ready", whole.message)]
-    if whole.reason == "Suspended":
-        return [("Normal", "Suspended", whole.message)]
-    return [("Warning", "InvalidSpec", whole.message)] if whole.reason == "InvalidSpec" else []
+    if whole.reason in {"Suspended", "Deleting"}:
+        return [("Normal", whole.reason, whole.message)]
+    return [("Warning", whole.reason, whole.message)] if whole.reason in {"InvalidSpec", "PurgeFailed"} else []
 
 
 def _once(told: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -20,7 +20,7 @@ STEADY_AFTER: Final = timedelta(minutes=5)  # a driver that runs so long is not 
 CRASHES: Final = 3
 
 # Reasons that need nobody's hand.
-PASSING: Final = frozenset({"Creating", "Starting", "Waiting", "RollingOut", "Suspended", "Stopping"})
+PASSING: Final = frozenset({"Creating", "Starting", "Waiting", "RollingOut", "Suspended", "Stopping", "Deleting"})
 
 _SPARK, _TOPICS = "sparkapplications", "kafkatopics"
 _MONITORS: Final = frozenset({"podmonitors", "servicemonitors"})
@@ -205,8 +205,9 @@ def _query(seen: Observed, name: str, application: str) -> Verdict:
         return unready("QueryFailed", f"{name}: {query.message or 'see the log of its driver'}")
     if query.state != "RUNNING":
         return unknown("Starting", f"{name} is {query.state}")
-    if name == "gold" and seen.audit and seen.audit.findings:
-        return unready("AuditFindings", f"the newest audit has {seen.audit.findings} findings; k2 audit tells them")
+    if name == "gold" and seen.audit and (hours := seen.audit.incomplete_hours):
+        lack = f"{hours} hour{'s' * (hours != 1)} of the last 7 days lack{'s' * (hours == 1)} trades"
+        return unready("AuditFindings", f"{lack}, says the audit of {seen.audit.checked_at}; k2 audit tells which")
     return ready(f"{application} runs")
 
 

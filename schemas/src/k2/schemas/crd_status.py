@@ -87,6 +87,11 @@ def status() -> dict[str, Any]:
             silver=_layer("Silver"),
             gold=_layer("Gold"),
             deadLetters=_count("Records that cannot be trusted, kept with their reason."),
+            audit=_object(
+                "What the newest audit found.",
+                incompleteHours=_count("Hours of the last 7 days that lack trades."),
+                checkedAt=_time("When it looked."),
+            ),
         ),
     )
 

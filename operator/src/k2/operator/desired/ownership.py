@@ -11,14 +11,11 @@ _DATA = "KafkaTopic"
 def owned(manifest: Manifest, feed_body: Mapping[str, Any]) -> Manifest:
     """The manifest, owned by the feed.
 
-    A topic is data: it is owned only if the feed asks for its data to be deleted, and if no other feed shares it.
-    Nothing can own an object of another namespace; such a topic is the caller's to delete.
+    A topic is data: nothing owns it, so that it cannot vanish by accident, and a feed whose data is to be deleted has
+    it deleted last. Nothing can own an object of another namespace.
     """
     about = feed_body["metadata"]
-    if manifest["metadata"]["namespace"] != about.get("namespace", "default"):
-        return manifest
-    keeps = feed_body["spec"].get("deletionPolicy", "Retain") != "Delete"
-    if manifest["kind"] == _DATA and (keeps or FEED not in manifest["metadata"].get("labels", {})):
+    if manifest["kind"] == _DATA or manifest["metadata"]["namespace"] != about.get("namespace", "default"):
         return manifest
     owner = {
         "apiVersion": feed_body["apiVersion"],

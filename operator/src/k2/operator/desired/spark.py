@@ -101,7 +101,7 @@ def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes
     volumes, mounts = _scratch()
     container = {
         "name": _DRIVER,
-        "env": [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)],
+        "env": environment(settings),
         "ports": [{"name": METRICS, "containerPort": JOBS_PORT, "protocol": "TCP"}],
         "securityContext": container_security(),
         "volumeMounts": [mount, *mounts],
@@ -151,6 +151,11 @@ def _template(settings: Settings, container: Manifest, volumes: Iterable[Manifes
 def _scratch() -> tuple[list[Manifest], list[Manifest]]:
     pairs = [writable("tmp", "/tmp"), writable("work", "/opt/spark/work-dir")]  # noqa: S108 - the pod's own
     return [volume for volume, _ in pairs], [mount for _, mount in pairs]
+
+
+def environment(settings: Settings) -> list[Manifest]:
+    """The variables of whoever reads and writes tables: where the services are, and what opens them."""
+    return [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)]
 
 
 def _addresses(settings: Settings) -> list[Manifest]:

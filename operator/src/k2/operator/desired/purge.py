@@ -1,0 +1,68 @@
+"""The Job that removes a deleted feed's tables and checkpoints."""
+
+from typing import Any, Final
+
+from k2.operator.desired.pods import (
+    FEED_FILE,
+    container_security,
+    feed_volume,
+    pod_security,
+    writable,
+)
+from k2.operator.desired.spark import environment
+from k2.operator.manifests import PURGE, Manifest, config_name, metadata, selector
+from k2.operator.quantities import mebibytes
+from k2.operator.settings import Settings
+from k2.schemas.feed import ExchangeFeed
+from k2.schemas.values import seconds
+
+COMMAND: Final = ["python", "-m", "k2.jobs.purge"]
+
+_TRIES: Final = 2  # more, within one Job; a Job that failed is made anew
+_KEPT: Final = 3600  # seconds in which a finished Job's log can be read, if the feed is still there
+_HEAP: Final = 0.6  # of the memory; the rest is Python's and the JVM's own
+
+
+def purge_job(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
+    """The Job. `exchange`: the feed is its exchange's last."""
+    spec: dict[str, Any] = {
+        "backoffLimit": _TRIES,
+        "activeDeadlineSeconds": max(60, int(seconds(settings.deletion_deadline))),
+        "ttlSecondsAfterFinished": _KEPT,
+        "template": {"metadata": {"labels": selector(feed, PURGE)}, "spec": _pod(feed, settings, exchange=exchange)},
+    }
+    about = metadata(feed, f"{feed.name}-{PURGE}", PURGE)
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
+
+
+def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
+    feed_file, mount = feed_volume(config_name(feed))
+    pairs = [writable("tmp", "/tmp"), writable("work", "/opt/spark/work-dir")]  # noqa: S108 - the pod's own
+    memory = settings.combined_memory
+    container = {
+        "name": PURGE,
+        "image": settings.jobs_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": COMMAND,
+        "args": [
+            *("--feed", FEED_FILE),
+            *("--memory", f"{int(mebibytes(memory) * _HEAP)}m"),
+            *(("--exchange",) if exchange else ()),
+        ],
+        "env": environment(settings),
+        "resources": {"requests": {"cpu": settings.spark_cpu, "memory": memory}, "limits": {"memory": memory}},
+        "securityContext": container_security(),
+        "volumeMounts": [mount, *(mount for _, mount in pairs)],
+    }
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.spark_service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(settings.spark_user),
+        "volumes": [feed_file, *(volume for volume, _ in pairs)],
+        "containers": [container],
+    }
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return pod
