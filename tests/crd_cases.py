@@ -54,6 +54,7 @@ def _named() -> list[Case]:
     return [
         *(Case(f"name {name}", feed(name)) for name in good),
         *(Case(f"name {name}", feed(name), why) for name, why in bad.items()),
+        Case("name of 64", feed("a" * 64), "metadata.name must have at most 40 characters"),
         Case("name of 41", feed("a" * 41), "metadata.name must have at most 40 characters"),
     ]
 
@@ -81,6 +82,10 @@ def _symbols() -> list[Case]:
         bad("with a newline", "binance spells symbols like BTCUSDT", "binance", "BTCUSDT\n"),
         bad("in full width", "binance spells symbols like BTCUSDT", "binance", "ＢＴＣＵＳＤＴ"),  # noqa: RUF001
         bad("empty", "binance spells symbols like BTCUSDT", "binance", ""),
+        bad("with a command", "correct a;b", "binance", "a;b"),
+        bad("with a lookup", "correct ${jndi}", "kraken", "${jndi}"),
+        bad("with a NUL", "binance spells symbols like BTCUSDT", "binance", "BTC\x00USDT"),
+        bad("with a Cyrillic letter", "binance spells symbols like BTCUSDT", "binance", "ВTCUSDT"),  # noqa: RUF001
         bad("of a path", "kraken spells symbols like BTC/USD", "kraken", "../.."),
         bad("of binance at kraken", "correct BTCUSD", "kraken", "BTCUSD"),
         bad("with two separators", "okx spells symbols like BTC-USDT", "okx", "BTC-USD-SWAP"),
@@ -96,6 +101,7 @@ def _symbols() -> list[Case]:
         bad("by two names, crosswise", _TWICE, "kraken", "XDG/BTC", "DOGE/XBT"),
         Case("symbols, none", feed(symbols=[]), "should have at least 1 items"),
         Case("symbols, left out", feed(symbols=None), "spec.symbols: Required value"),
+        Case("symbols, ten thousand", feed(symbols=[f"A{number:05}USDT" for number in range(10000)]), "1000 items"),
         Case("symbols, too many", feed(symbols=[f"A{number:05}USDT" for number in range(1001)]), "1000 items"),
     ]
 
@@ -201,7 +207,12 @@ def _others() -> list[Case]:
         ),
         Case("topic", feed(kafka={"topic": "My.topic_1-x"})),
         Case("one Spark application", feed(layers={"topology": "Combined", "gold": {"executors": 0}})),
-        refused("exchange ftx", 'Unsupported value: "ftx"', exchange="ftx", symbols=["BTCUSDT"]),
+        refused(
+            "exchange ftx",
+            'Unsupported value: "ftx": supported values: "binance", "kraken"',
+            exchange="ftx",
+            symbols=["BTCUSDT"],
+        ),
         refused("exchange left out", "spec.exchange: Required value", exchange=None),
         refused("topology", 'Unsupported value: "One"', layers={"topology": "One"}),
         refused("deletionPolicy", 'Unsupported value: "Drop"', deletionPolicy="Drop"),

@@ -1,0 +1,111 @@
+"""The commands of the page on operating feeds, run as they stand there by a real kubectl."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver.servers import BINARIES, Api, Operator, eventually
+from tests.apiserver.test_layers import LAYERS, Cluster, api, cluster, running
+from tests.apiserver.test_operator import create, feed, reconciled, status
+
+__all__ = ["api", "cluster"]
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "operate-feeds.md"
+
+
+def commands(title: str) -> list[str]:
+    """The commands of a section, in their order."""
+    section = PAGE.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\$ (.+)$", section, re.MULTILINE)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, namespace: str, operator: Operator):
+    """Runs a documented command on a feed called `spot`, with the kubeconfig that the operator has."""
+    assert operator.log.parent == tmp_path
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    environment["PATH"] = f"{BINARIES}{os.pathsep}{environment['PATH']}"
+
+    def run(command: str, *more: str) -> str:
+        assert "-n k2" in command
+        words = " ".join([re.sub(r"\bbinance\b", "spot", command).replace("-n k2", f"-n {namespace}"), *more])
+        done = subprocess.run(
+            ["bash", "-c", words], env=environment, check=False, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def test_a_feed_is_suspended_restarted_and_resumed(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster, shell
+):
+    suspend, wait, resume = commands("Suspend and resume")
+    layers, connections = commands("Restart")
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+    with cluster.ready(operator):
+        eventually(lambda: all(cluster.remembered(layer).get("stable") for layer in LAYERS))
+        before = {layer: cluster.application(layer)["spec"]["driver"] for layer in LAYERS}
+        template = api.ask("GET", path)["spec"]["template"]
+        shell(layers)
+        eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        for layer in LAYERS:
+            cluster.spark(layer, "SUSPENDED")
+        eventually(lambda: not any(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        assert all(cluster.application(layer)["spec"]["driver"] != before[layer] for layer in LAYERS)
+        shell(connections)
+        rounds = operator.rounds("spot")
+        eventually(lambda: operator.rounds("spot") > rounds)
+        restarted = api.ask("GET", path)["spec"]["template"]
+        assert "kubectl.kubernetes.io/restartedAt" in restarted["metadata"]["annotations"]
+        assert restarted["spec"] == template["spec"]
+        for layer in LAYERS:
+            cluster.spark(layer, "RUNNING")
+        cluster.rolled_out()
+        eventually(lambda: running(api, namespace))
+
+        shell(suspend)
+        eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        for layer in LAYERS:
+            cluster.spark(layer, "SUSPENDED")
+        api.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/ingest?gracePeriodSeconds=0")
+        gone = {"status": {"replicas": 0, "readyReplicas": 0}}
+        api.ask("PATCH", f"{path}/status", gone, "application/merge-patch+json")
+        assert "condition met" in shell(wait)
+        shell(resume)
+        eventually(lambda: not any(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        assert api.ask("GET", path)["spec"]["replicas"] == 1
+
+
+def test_a_feed_that_waits_for_an_operator_that_is_gone_is_freed(api: Api, namespace: str, operator: Operator, shell):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+    shell(commands("Delete a feed")[0], "--wait=false")
+    body = api.ask("GET", api.feed(namespace, "spot"))
+    assert "deletionTimestamp" in body["metadata"]
+    assert "k2.marketdata.io/operator" in body["metadata"]["finalizers"]
+    (free,) = commands("Free a feed that does not go")
+    shell(free)
+    assert api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status"
+
+
+def test_what_a_deleted_feed_takes_with_it_is_chosen_before(api: Api, namespace: str, shell):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    retain, choose, delete = commands("Delete a feed")
+    assert retain == delete
+    shell(choose)
+    assert api.ask("GET", api.feed(namespace, "spot"))["spec"]["deletionPolicy"] == "Delete"
+    assert not status(api, namespace, "spot")
+
+
+def test_every_command_of_the_page_names_a_namespace():
+    found = re.findall(r"^\$ (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert len(found) > 10
+    assert [command for command in found if " -n k2" not in command] == []

@@ -1,0 +1,107 @@
+"""What somebody may write into a feed by mistake or in bad faith, as the API server and the operator take it."""
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.apiserver.servers import TOKEN, Api, Operator, eventually
+from tests.apiserver.test_colleagues import condition
+from tests.apiserver.test_layers import LAYERS, MERGE, api
+from tests.apiserver.test_operator import create, feed, reconciled
+from tests.apiserver.test_upgrade import living
+
+__all__ = ["api"]
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
+
+LABEL = 63  # characters of a label's value, and of a Service's name
+FEEDS = "/apis/k2.marketdata.io/v1alpha1/namespaces/{}/exchangefeeds"
+
+
+def written(api: Api, namespace: str, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A feed as it is stored without strictness, as an old kubectl or a library writes it, and the warnings."""
+    request = urllib.request.Request(
+        api.url + FEEDS.format(namespace),
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30, context=api.trust()) as answer:
+        return json.load(answer), answer.headers.get_all("Warning") or []
+
+
+POWERS = {
+    "sparkConf": {"spark.kubernetes.driver.serviceAccountName": "admin"},
+    "image": "evil.example/jobs:latest",
+    "serviceAccount": "admin",
+    "hostPath": "/",
+    "env": [{"name": "LD_PRELOAD", "value": "/tmp/x.so"}],
+    "template": {"spec": {"hostNetwork": True}},
+}
+
+
+@pytest.mark.parametrize("field", list(POWERS))
+@pytest.mark.parametrize("where", ["", "ingest", "layers", "layers.gold"])
+def test_a_field_that_would_lend_the_pods_powers_is_refused_or_dropped_with_a_warning(
+    api: Api, namespace: str, where: str, field: str
+):
+    body = feed("spot", ["BTCUSDT"])
+    place = body["spec"]
+    for part in where.split(".") if where else ():
+        place = place.setdefault(part, {})
+    place[field] = POWERS[field]
+    path = ".".join(["spec", *([where] if where else []), field])
+    strict = api.ask("POST", f"{FEEDS.format(namespace)}?fieldValidation=Strict", body)
+    assert strict["kind"] == "Status"
+    assert f'unknown field "{path}"' in strict["message"]
+    stored, warnings = written(api, namespace, body)
+    assert [warning for warning in warnings if f'unknown field \\"{path}\\"' in warning]
+    assert field not in json.dumps(stored["spec"])
+
+
+def test_a_feed_with_the_longest_name_has_every_child_and_none_is_named_too_long(
+    api: Api, namespace: str, operator: Operator
+):
+    name = "a" * 40
+    for long in ("a" * 41, "a" * 64, "a" * 254):
+        assert api.ask("POST", FEEDS.format(namespace), feed(long, ["BTCUSDT"]))["kind"] == "Status"
+    symbols = [f"A{number:03}USDT" for number in range(128)]
+    create(api, namespace, feed(name, symbols, ingest={"shards": 64, "redundancy": 2}))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, name), within=60)
+        told = {about["type"]: about["reason"] for about in api.ask("GET", api.feed(namespace, name))["status"][
+            "conditions"
+        ]}  # fmt: skip
+        found = living(api, namespace)
+    assert not set(told.values()) & {"ApplyFailed", "Forbidden", "InvalidSpec"}
+    names = [child for kind, child in found if kind != "KafkaTopic"]
+    assert len([kind for kind, _ in found if kind == "Deployment"]) == 128
+    assert {child for kind, child in found if kind == "SparkApplication"} == {f"{name}-{layer}" for layer in LAYERS}
+    # What Spark itself names after an application is longer still.
+    assert max(map(len, [*names, *(f"{name}-{layer}-driver-svc" for layer in LAYERS)])) <= LABEL
+
+
+@pytest.mark.parametrize("size", [2_000_000, 4_000_000])
+def test_a_feed_of_megabytes_is_refused_by_the_api_server(api: Api, namespace: str, size: int):
+    body = feed("spot", ["BTCUSDT"], ingest={"affinity": {"nodeAffinity": {"x": ["y" * size]}}})
+    assert api.ask("POST", FEEDS.format(namespace), body)["kind"] == "Status"
+    assert api.ask("GET", FEEDS.format(namespace))["items"] == []
+
+
+def test_a_feed_that_is_too_large_for_its_children_is_told_and_harms_no_other(
+    api: Api, namespace: str, operator: Operator
+):
+    large = {"affinity": {"nodeAffinity": {"x": ["y" * 1_200_000]}}}  # a ConfigMap holds 1 MiB
+    create(api, namespace, feed("large", ["BTCUSDT"], ingest=large))
+    create(api, namespace, feed("other", ["BTC/USD"], "kraken"))
+    with operator.run() as process:
+        eventually(lambda: condition(api, namespace, "large", "IngestReady").get("reason") == "ApplyFailed")
+        about = condition(api, namespace, "large", "IngestReady")
+        assert "large-feed" in about["message"]
+        assert len(about["message"]) <= 1024
+        eventually(lambda: ("Deployment", "other-ingest-0-0") in living(api, namespace))
+        small = {"spec": {"ingest": {"affinity": {"nodeAffinity": None}}}}
+        api.ask("PATCH", api.feed(namespace, "large"), small, MERGE)
+        eventually(lambda: condition(api, namespace, "large", "IngestReady").get("reason") == "Starting", within=15)
+        assert process.poll() is None

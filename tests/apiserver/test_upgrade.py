@@ -1,0 +1,139 @@
+"""Another release of the operator finds what its predecessor made, and lets be what it would make alike."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.apiserver.servers import SETTINGS, Api, Operator, eventually
+from tests.apiserver.test_layers import LAYERS, SPARK, TOPIC, Cluster, api, cluster, running
+from tests.apiserver.test_operator import KINDS
+
+__all__ = ["api", "cluster"]
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("operator/src", "schemas/src")
+PLACES = {
+    **KINDS,
+    "SparkApplication": SPARK.format("{}", "").rstrip("/"),
+    "KafkaTopic": TOPIC.format("{}", "").rstrip("/"),
+    "PodMonitor": "/apis/monitoring.coreos.com/v1/namespaces/{}/podmonitors",
+}
+DESIRED = """
+import json, sys
+from k2.operator.desired import children
+from k2.operator.settings import load
+from k2.schemas.feed import ExchangeFeed
+body, settings = json.load(sys.stdin)
+feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+made = children(feed, load(settings, {}))
+print(json.dumps([sys.modules["k2.operator.settings"].__file__, made]))
+"""
+
+
+def git(*words: str) -> bytes:
+    """What git says of this repository."""
+    return subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True).stdout
+
+
+@pytest.fixture(scope="module")
+def predecessor(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PYTHONPATH of the last release; before there is one, of what the last change of the operator replaced."""
+    try:
+        shallow = git("rev-parse", "--is-shallow-repository").strip() == b"true"
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"the repository's history is needed: {error}")
+    if shallow:
+        pytest.skip("the repository's history is needed, and this clone is shallow")
+    tags = git("tag", "--list", "v[0-9]*", "--merged", "HEAD^", "--sort=-v:refname").decode().split()
+    commit = tags[0] if tags else git("rev-list", "-n", "1", "--skip", "1", "HEAD", "--", *SOURCES).decode().strip()
+    folder = tmp_path_factory.mktemp("predecessor")
+    with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *SOURCES))) as archive:
+        archive.extractall(folder, filter="data")
+    return os.pathsep.join(str(folder / source) for source in SOURCES)
+
+
+def desired(body: dict[str, Any], path: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the code under a PYTHONPATH makes of a feed."""
+    words = [sys.executable, "-c", DESIRED]
+    given = json.dumps([body, yaml.safe_dump(SETTINGS)]).encode()
+    done = subprocess.run(words, input=given, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    where, made = json.loads(done.stdout)
+    assert where.startswith(path.partition(os.pathsep)[0])
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in made}
+
+
+def living(api: Api, namespace: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Everything that stands in a feed's namespace, of the kinds that the operator makes."""
+    found = {}
+    for kind, place in PLACES.items():
+        items = api.ask("GET", place.format(namespace))["items"]
+        found |= {(kind, item["metadata"]["name"]): item for item in items}
+    return found
+
+
+def settled(cluster: Cluster, api: Api, namespace: str) -> bool:
+    """Whether everything runs, and every application is known to."""
+    return running(api, namespace) and all(cluster.remembered(layer).get("stable") for layer in LAYERS)
+
+
+def versions(found: Mapping[tuple[str, str], dict[str, Any]], field: str = "resourceVersion") -> dict[str, Any]:
+    """A version of each object."""
+    return {"/".join(key): item["metadata"][field] for key, item in found.items() if field in item["metadata"]}
+
+
+def test_the_next_release_touches_nothing_that_it_would_make_alike(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster, predecessor: str
+):
+    with cluster.ready(operator, PYTHONPATH=predecessor):
+        eventually(lambda: settled(cluster, api, namespace))
+    body = api.ask("GET", api.feed(namespace, "spot"))
+    then, today = (desired(body, path) for path in (predecessor, os.pathsep.join(str(ROOT / src) for src in SOURCES)))
+    alike = {key for key, manifest in then.items() if today.get(key) == manifest}
+    before = living(api, namespace)
+    with operator.run():
+        eventually(lambda: operator.rounds("spot") >= 2, within=60)
+        after = living(api, namespace)
+    assert set(then) <= set(before)
+    assert versions({key: after[key] for key in alike}) == versions({key: before[key] for key in alike})
+    for layer in LAYERS:
+        key = ("SparkApplication", f"spot-{layer}")
+        if key not in alike:  # one that would be made otherwise ends its batch first
+            assert {**after[key]["spec"], "suspend": False} == before[key]["spec"]
+
+
+def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of_a_batch(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    with cluster.ready(operator):
+        eventually(lambda: settled(cluster, api, namespace))
+    first = living(api, namespace)
+    with operator.run(K2_OPERATOR_INGEST_IMAGE="k2/ingest:next"):
+        eventually(lambda: operator.rounds("spot") >= 2, within=60)
+        second = living(api, namespace)
+        changed = {name for name, version in versions(second).items() if version != versions(first)[name]}
+        assert changed == {"Deployment/spot-ingest-0-0"}
+        cluster.rolled_out()
+        eventually(lambda: running(api, namespace))
+    second = living(api, namespace)
+    images = {"K2_OPERATOR_INGEST_IMAGE": "k2/ingest:next", "K2_OPERATOR_JOBS_IMAGE": "k2/jobs:next"}
+    with operator.run(**images):
+        eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
+        assert {cluster.application(layer)["spec"]["image"] for layer in LAYERS} == {"k2/jobs:test"}
+        cluster.spark("gold", "SUSPENDED")
+        eventually(lambda: cluster.application("gold")["spec"]["image"] == "k2/jobs:next")
+        assert not cluster.application("gold")["spec"]["suspend"]
+        assert {cluster.application(layer)["spec"]["image"] for layer in ("bronze", "silver")} == {"k2/jobs:test"}
+        third = living(api, namespace)
+    changed = {name for name, version in versions(third).items() if version != versions(second)[name]}
+    assert changed == {f"SparkApplication/spot-{layer}" for layer in LAYERS}
