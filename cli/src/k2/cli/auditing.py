@@ -32,7 +32,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="the whole report")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="also build Silver and Gold anew and compare")] = False,
     since: Annotated[
-        str, typer.Option("--since", help="leave out what is older; UTC unless it says otherwise", metavar="TIME")
+        str, typer.Option("--since", help="leave out what is older: a time (UTC) or 26h", metavar="TIME")
     ] = "",
 ) -> None:
     """Prove that nothing is missing and nothing is there twice. Exit 0 if so, 1 with the findings."""
