@@ -35,6 +35,13 @@ def test_the_last_user_is_a_number_and_not_root(image: str):
     assert users[-1] == USERS[image]
 
 
+@pytest.mark.parametrize("image", ["operator", "ingest"])
+def test_a_user_that_the_image_does_not_know_has_a_name_and_a_home(image: str):
+    variables = dict(pair.split("=", 1) for word, rest in instructions(image) if word == "ENV" for pair in rest.split())
+    assert variables["LOGNAME"]
+    assert variables["HOME"] == "/tmp"
+
+
 @images
 def test_nothing_is_fetched_but_by_package_managers(image: str):
     for word, rest in instructions(image):
