@@ -89,19 +89,19 @@ def test_a_feed_of_megabytes_is_refused_by_the_api_server(api: Api, namespace: s
     assert api.ask("GET", FEEDS.format(namespace))["items"] == []
 
 
-def test_a_feed_that_is_too_large_for_its_children_is_told_and_harms_no_other(
+def test_an_affinity_that_kubernetes_does_not_know_is_told_and_harms_no_other(
     api: Api, namespace: str, operator: Operator
 ):
-    large = {"affinity": {"nodeAffinity": {"x": ["y" * 1_200_000]}}}  # a ConfigMap holds 1 MiB
-    create(api, namespace, feed("large", ["BTCUSDT"], ingest=large))
+    misspelt = {"nodeAffinity": {"requiredDuringScheduling": {"nodeSelectorTerms": []}}}
+    create(api, namespace, feed("wrong", ["BTCUSDT"], ingest={"affinity": misspelt}))
     create(api, namespace, feed("other", ["BTC/USD"], "kraken"))
     with operator.run() as process:
-        eventually(lambda: condition(api, namespace, "large", "IngestReady").get("reason") == "ApplyFailed")
-        about = condition(api, namespace, "large", "IngestReady")
-        assert "large-feed" in about["message"]
-        assert len(about["message"]) <= 1024
+        eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "ApplyFailed")
+        message = condition(api, namespace, "wrong", "IngestReady")["message"]
+        assert "deployments wrong-ingest-0-0" in message
+        assert "affinity.nodeAffinity.requiredDuringScheduling: field not declared in schema" in message
         eventually(lambda: ("Deployment", "other-ingest-0-0") in living(api, namespace))
-        small = {"spec": {"ingest": {"affinity": {"nodeAffinity": None}}}}
-        api.ask("PATCH", api.feed(namespace, "large"), small, MERGE)
-        eventually(lambda: condition(api, namespace, "large", "IngestReady").get("reason") == "Starting", within=15)
+        right = {"spec": {"ingest": {"affinity": {"nodeAffinity": None}}}}
+        api.ask("PATCH", api.feed(namespace, "wrong"), right, MERGE)
+        eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "Starting", within=15)
         assert process.poll() is None

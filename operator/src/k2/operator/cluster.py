@@ -25,6 +25,8 @@ APPLY: Final = "application/apply-patch+yaml"
 _TIMEOUT: Final = 30.0
 _RETRY_AFTER: Final = 5.0
 _BUSY: Final = frozenset({0, 429, 500, 502, 503, 504})
+# The words of a 500 that says that a manifest has a field which the kind has not: no later time will do.
+_UNKNOWN_FIELD: Final = "failed to create typed patch object"
 _CORE: Final = "v1"
 _IRREGULAR: Final = {"NetworkPolicy": "networkpolicies"}
 
@@ -140,7 +142,7 @@ class Cluster:
         if status < HTTPStatus.BAD_REQUEST:
             return answer
         resource, _, name = where.rpartition("/namespaces/")[2].partition("/")[2].partition("/")
-        if status in _BUSY:
+        if status in _BUSY and _UNKNOWN_FIELD not in answer.get("message", ""):
             raise Unavailable(f"{verb} {resource} {name}: {status} {answer.get('message', '')}", _after(headers))
         raise Refused(observed.refusal(verb, resource, name, {"code": status, **answer}))
 
