@@ -17,6 +17,7 @@ from k2.operator import metrics
 from k2.operator.cluster import Cluster, Unavailable, connect
 from k2.operator.figures import Figures
 from k2.operator.manifests import FEED, GROUP, MANAGER
+from k2.operator.packed import pack, unpack
 from k2.operator.reconciler import Family, Reconciler
 from k2.operator.settings import Settings, load
 from k2.schemas import logs
@@ -60,11 +61,16 @@ class State:
         if (event := self.wakes.get(key)) is not None:
             event.set()
 
-    def wake_all(self, namespace: str = "") -> None:
-        """Has every feed reconciled, or every feed of a namespace: what one claimed another may have now."""
+    def wake_all(self, namespace: str) -> None:
+        """Has every feed of a namespace reconciled."""
         for key, event in self.wakes.items():
-            if namespace in {"", key[0]}:
+            if key[0] == namespace:
                 event.set()
+
+    def wake_waiting(self) -> None:
+        """Has the feeds reconciled that wait for what another one claims: they may have it now."""
+        for key in self.reconciler.waiting:
+            self.wake(key)
 
 
 @kopf.on.startup()
@@ -119,12 +125,13 @@ def ours(body: kopf.Body, **_: Any) -> bool:
 
 
 def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
-    """Every child of a feed, by the feed."""
-    return {_owner(body): dict(body)}
+    """Every child of a feed, by the feed; what several share, and what says no more whose it is, by an empty name."""
+    return {_owner(body): pack(body)}
 
 
-def changed(body: kopf.Body, memo: Any, **_: Any) -> None:
+def changed(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A child is not what it was."""
+    memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
     key = _owner(body)
     if key in memo.state.wakes:
         memo.state.wake(key)
@@ -133,7 +140,7 @@ def changed(body: kopf.Body, memo: Any, **_: Any) -> None:
 
 
 for _group, _version, _plural in _CHILDREN:
-    kopf.index(_group, _version, _plural, when=of_a_feed)(children)
+    kopf.index(_group, _version, _plural, when=ours)(children)
     kopf.on.event(_group, _version, _plural, when=ours)(changed)
 kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
 
@@ -141,8 +148,9 @@ kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
 @kopf.on.event(*_FEEDS)
 def asked(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A feed was written; or it is gone, and what it claimed is free."""
+    memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
-        memo.state.wake_all()
+        memo.state.wake_waiting()
     else:
         memo.state.wake((body["metadata"]["namespace"], body["metadata"]["name"]))
 
@@ -165,6 +173,7 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
     finally:
         if state.wakes.get(key) is wake:
             del state.wakes[key]
+        state.reconciler.waiting.discard(key)
         metrics.forget(key[1], body["spec"].get("exchange", ""))
 
 
@@ -237,9 +246,10 @@ def _settings() -> Settings:
 
 def _family(key: Key, indices: dict[str, Any]) -> Family:
     return Family(
-        tuple(indices["children"].get(key, ())),
+        tuple(unpack(packed) for packed in indices["children"].get(key, ())),
         tuple(indices["pods"].get(key, ())),
         tuple(raw for found in _values(indices["feeds"]) for raw in found),
+        tuple(unpack(packed) for packed in indices["children"].get((key[0], ""), ())),
     )
 
 

@@ -16,6 +16,7 @@ from k2.operator.cluster import Cluster, Refused
 from k2.operator.desired import children, owned, unwanted
 from k2.operator.drift import differs
 from k2.operator.figures import Figures
+from k2.operator.fresh import Fresh
 from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names
 from k2.operator.observed import Application, Observed, Raw, Refusal
 from k2.operator.rollout import Action, Memory, Seen, step
@@ -40,10 +41,15 @@ class Family:
     children: tuple[Raw, ...] = ()
     pods: tuple[Raw, ...] = ()
     feeds: tuple[Raw, ...] = ()
+    shared: tuple[Raw, ...] = ()  # of no feed's: the topics that feeds of one exchange share
 
     def find(self, kind: str, name: str) -> Raw | None:
         """A child."""
-        return next((raw for raw in self.children if raw["kind"] == kind and raw["metadata"]["name"] == name), None)
+        return _named(self.children, kind, name)
+
+    def topic(self, name: str) -> Raw | None:
+        """A topic, of the feed or shared."""
+        return _named(self.children, "KafkaTopic", name) or _named(self.shared, "KafkaTopic", name)
 
     def of_kind(self, kind: str) -> list[Raw]:
         """The children of a kind."""
@@ -59,10 +65,13 @@ class Reconciler:
         self._figures = figures
         self._watchdog = Watchdog(cluster, settings)
         self.takedown = Takedown(cluster, settings, self._tell)
+        self.fresh = Fresh()
+        self.waiting: set[tuple[str, str]] = set()  # feeds that want what others claim
         self._written: dict[str, float] = {}
 
     async def reconcile(self, body: Raw, family: Family) -> None:
         """One round for one feed."""
+        body, family = self._newest(body, family)
         now = datetime.now(UTC)
         try:
             feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
@@ -70,8 +79,10 @@ class Reconciler:
             await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
             return
         if conflict := claims.refusal(Claimant.of(feed, body), claims.claimants(family.feeds)):
+            self.waiting.add((feed.metadata.namespace, feed.name))
             await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
             return
+        self.waiting.discard((feed.metadata.namespace, feed.name))
         seen = await self._observe(feed, family)
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
         wanted = [owned(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
@@ -94,14 +105,26 @@ class Reconciler:
         seen = replace(seen, refusals=tuple(refusals), stuck=frozenset(stuck), rolled_back=back)
         await self._tell(body, status.status(feed, body, seen, now, managed=bool(self._settings.kafka_cluster)))
 
+    def _newest(self, body: Raw, family: Family) -> tuple[Raw, Family]:
+        """What was seen, with what this process itself wrote since."""
+        about = body["metadata"]
+        space, name = about["namespace"], about["name"]
+        children = self.fresh.over(space, name, family.children)
+        newer = replace(family, children=children, shared=self.fresh.over(space, "", family.shared))
+        written = self.fresh.find(body["kind"], space, name)
+        if written is not None and written["metadata"]["uid"] == about["uid"]:
+            body = {**body, "status": written["status"]}
+        return body, newer
+
     async def _ensure(self, manifest: Manifest, family: Family) -> None:
-        live = family.find(manifest["kind"], manifest["metadata"]["name"])
-        if live is None and manifest["kind"] == "KafkaTopic":
-            # Shared topics bear no feed's label, so no watch sees them.
-            about = manifest["metadata"]
+        about = manifest["metadata"]
+        if manifest["kind"] != "KafkaTopic":
+            live = family.find(manifest["kind"], about["name"])
+        elif (live := family.topic(about["name"])) is None or live["metadata"]["namespace"] != about["namespace"]:
+            # Where Kafka is in another namespace no watch may see it.
             live = await self._cluster.get(manifest["apiVersion"], "KafkaTopic", about["namespace"], about["name"])
         if live is None or differs(manifest, live):
-            await self._cluster.apply(manifest)
+            self.fresh.wrote(await self._cluster.apply(manifest))
 
     async def _run(
         self,
@@ -161,7 +184,7 @@ class Reconciler:
             "spec": {**spec, "suspend": suspend},
         }
         if live is None or differs(rolled, live):
-            await self._cluster.apply(rolled)
+            self.fresh.wrote(await self._cluster.apply(rolled))
 
     async def _observe(self, feed: ExchangeFeed, family: Family) -> Observed:
         topics = [observed.topic(raw) for raw in family.of_kind("KafkaTopic")]
@@ -193,9 +216,13 @@ class Reconciler:
         before, after = status.before(body), status.before({"status": new})
         named = {"name": about["name"], "namespace": about["namespace"]}
         manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": new}
-        await self._cluster.apply(manifest, subresource="status")
+        self.fresh.wrote(await self._cluster.apply(manifest, subresource="status"))
         for kind, reason, message in status.events(before, after):
             await self._cluster.event(body, kind, reason, message)
+
+
+def _named(raws: Iterable[Raw], kind: str, name: str) -> Raw | None:
+    return next((raw for raw in raws if raw["kind"] == kind and raw["metadata"]["name"] == name), None)
 
 
 def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | None) -> Seen:

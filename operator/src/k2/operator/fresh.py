@@ -1,0 +1,82 @@
+"""What was written a moment ago, until a watch tells of it: a round that began too early must not write it again.
+
+Resource versions of one resource are numbers that grow; Kubernetes promises so much of its own storage.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from k2.operator.manifests import FEED
+
+Key = tuple[str, str, str]  # kind, namespace, name
+
+_FORGET_AFTER: Final = 30.0  # seconds; a watch that was cut off tells its news late, or only by a new list
+
+
+class Fresh:
+    """Objects as the API server returned them, by what they are."""
+
+    def __init__(self) -> None:
+        self._written: dict[Key, tuple[float, Mapping[str, Any]]] = {}
+        self._of: dict[tuple[str, str], set[Key]] = {}  # by namespace and feed
+        self._told: dict[Key, int] = {}  # the newest version that a watch told
+
+    def wrote(self, raw: Mapping[str, Any]) -> None:
+        """An object was written; the API server's answer."""
+        key = _key(raw)
+        if _version(raw) > self._told.get(key, 0):
+            if key in self._written:
+                self._forget(key)
+            self._written[key] = (time.monotonic(), raw)
+            self._of.setdefault(_feed(raw), set()).add(key)
+
+    def told(self, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
+        """A watch told of an object."""
+        key, version = _key(raw), _version(raw)
+        if deleted:
+            self._told.pop(key, None)
+        else:
+            self._told[key] = version
+        if key in self._written and (deleted or _version(self._written[key][1]) <= version):
+            self._forget(key)
+
+    def over(self, namespace: str, feed: str, seen: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+        """What watches saw of a feed, or of none, with what they have not told of yet in its place."""
+        newer = {key: raw for key in tuple(self._of.get((namespace, feed), ())) if (raw := self._find(key)) is not None}
+        if not newer:
+            return tuple(seen)
+        return (*(raw for raw in seen if _key(raw) not in newer), *newer.values())
+
+    def find(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """An object that no watch has told of yet."""
+        return self._find((kind, namespace, name))
+
+    def _find(self, key: Key) -> Mapping[str, Any] | None:
+        when, raw = self._written.get(key, (0.0, None))
+        if raw is not None and time.monotonic() - when > _FORGET_AFTER:
+            self._forget(key)
+            return None
+        return raw
+
+    def _forget(self, key: Key) -> None:
+        _, raw = self._written.pop(key)
+        keys = self._of[_feed(raw)]
+        keys.discard(key)
+        if not keys:
+            del self._of[_feed(raw)]
+
+
+def _feed(raw: Mapping[str, Any]) -> tuple[str, str]:
+    about = raw["metadata"]
+    return about["namespace"], about.get("labels", {}).get(FEED, "")
+
+
+def _key(raw: Mapping[str, Any]) -> Key:
+    about = raw["metadata"]
+    return raw["kind"], about["namespace"], about["name"]
+
+
+def _version(raw: Mapping[str, Any]) -> int:
+    version: str = raw["metadata"].get("resourceVersion", "")
+    return int(version) if version.isdigit() else 0

@@ -1,0 +1,66 @@
+"""What was written is known until a watch tells of it, and no longer."""
+
+import time
+
+import pytest
+
+from k2.operator.fresh import Fresh
+from k2.operator.manifests import FEED
+
+
+def child(version: int) -> dict:
+    about = {"name": "spot", "namespace": "k2", "resourceVersion": str(version), "labels": {FEED: "spot-feed"}}
+    return {"kind": "Service", "metadata": about}
+
+
+WHERE = ("Service", "k2", "spot")
+
+
+@pytest.fixture
+def fresh() -> Fresh:
+    return Fresh()
+
+
+def test_what_was_written_is_found_until_a_watch_tells_of_it(fresh):
+    fresh.wrote(child(7))
+    assert fresh.find(*WHERE) == child(7)
+    fresh.told(child(7))
+    assert fresh.find(*WHERE) is None
+
+
+def test_news_from_before_the_write_are_no_news(fresh):
+    fresh.wrote(child(7))
+    fresh.told(child(6))
+    assert fresh.find(*WHERE) == child(7)
+    fresh.told(child(8))
+    assert fresh.find(*WHERE) is None
+
+
+def test_a_watch_may_be_faster_than_the_answer(fresh):
+    fresh.told(child(7))
+    fresh.wrote(child(7))
+    assert fresh.find(*WHERE) is None
+
+
+def test_what_was_deleted_is_not_there_whoever_wrote_it(fresh):
+    fresh.wrote(child(7))
+    fresh.told(child(8), deleted=True)
+    assert fresh.find(*WHERE) is None
+    fresh.wrote(child(9))
+    assert fresh.find(*WHERE) == child(9)
+
+
+def test_what_was_written_takes_the_place_of_what_was_seen_of_that_feed_only(fresh):
+    old, other = child(6), {**child(3), "kind": "ConfigMap"}
+    fresh.wrote(child(7))
+    assert fresh.over("k2", "spot-feed", [other, old]) == (other, child(7))
+    assert fresh.over("k2", "another", [other]) == (other,)
+    fresh.told(child(7))
+    assert fresh.over("k2", "spot-feed", [other, old]) == (other, old)
+
+
+def test_a_watch_that_stays_silent_is_not_waited_for(fresh, monkeypatch):
+    fresh.wrote(child(7))
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
+    assert fresh.find(*WHERE) is None
