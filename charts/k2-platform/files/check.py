@@ -1,4 +1,4 @@
-"""Whether the services that K2 shares can be reached from a pod of this namespace. Ends with 1 and says which cannot."""
+"""Whether the services that K2 shares answer a pod of this namespace. Ends with 1 if one does not."""  # noqa: INP001
 
 import os
 import socket

@@ -9,7 +9,7 @@ containers:
   - name: {{ $name }}
     image: {{ include "k2.image" (list $root "jobs") }}
     imagePullPolicy: {{ $root.Values.imagePullPolicy }}
-    command: [python3, -m, k2.jobs.{{ $name }}]
+    command: [python, -m, k2.jobs.{{ $name }}]
     args:
       {{- range concat (list "--master=local[1]" (printf "--memory=%s" $root.Values.jobs.heap)) (index . 2) }}
       - {{ . | quote }}

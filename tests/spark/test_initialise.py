@@ -1,0 +1,47 @@
+"""The command that prepares a catalog, as the platform's chart runs it."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k2.schemas.tables import SHARED
+
+pytestmark = pytest.mark.spark
+
+
+def _command(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {"K2_CATALOG_URI": f"sqlite:///{folder}/catalog.db", "K2_WAREHOUSE": f"file:{folder}/warehouse"}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYSPARK_")} | own | environment
+    command = [sys.executable, "-m", "k2.jobs.initialise", "--memory", "512m", "--master", "local[1]"]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+
+
+def _tables(folder: Path) -> dict[str, str]:
+    with sqlite3.connect(folder / "catalog.db") as catalog:
+        return dict(catalog.execute("SELECT table_name, metadata_location FROM iceberg_tables"))
+
+
+def test_a_first_run_makes_the_shared_tables_and_a_second_lets_them_be(tmp_path: Path):
+    first = _command(tmp_path)
+    assert first.returncode == 0, first.stderr
+    made = _tables(tmp_path)
+    assert set(made) == {table.name for table in SHARED}
+    second = _command(tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert _tables(tmp_path) == made
+
+
+def test_an_unreachable_catalog_is_told_in_one_line_with_3(tmp_path: Path):
+    done = _command(tmp_path, K2_CATALOG_URI="sqlite:////nowhere/catalog.db")
+    assert done.returncode == 3, done.stderr
+    assert "the catalog cannot be read" in done.stderr.splitlines()[-1]
+
+
+def test_a_wrong_address_is_bad_input(tmp_path: Path):
+    done = _command(tmp_path, K2_REGISTRY_URL="registry:8080")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "K2_REGISTRY_URL" in done.stderr
