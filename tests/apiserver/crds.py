@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
-SPARK = ("github.com/kubeflow/spark-operator/v2@v2.5.0", "config/crd/bases/*_sparkapplications.yaml")
+STRIMZI = ("Kafka", "KafkaNodePool", "KafkaTopic")
+SPARK = ("github.com/kubeflow/spark-operator/v2@v2.5.0", "config/crd/bases", ("sparkapplications",))
 PROMETHEUS = (
     "github.com/prometheus-operator/prometheus-operator@v0.85.0",
-    "example/prometheus-operator-crd/*_*monitors.yaml",
+    "example/prometheus-operator-crd",
+    ("podmonitors", "servicemonitors", "prometheusrules"),
 )
 
 
@@ -26,10 +28,12 @@ def missing() -> str:
 
 
 def published(folder: Path) -> Iterator[dict[str, Any]]:
-    """Strimzi's topics, Spark's applications, Prometheus' monitors."""
+    """Strimzi's Kafkas and topics, Spark's applications, Prometheus' monitors and rules."""
     subprocess.run([f"{os.environ['K2_KIT']}/strimzi-crds", str(folder)], check=True, capture_output=True)
-    yield yaml.safe_load((folder / "KafkaTopic.yaml").read_text())
-    for module, pattern in (SPARK, PROMETHEUS):
+    for kind in STRIMZI:
+        yield yaml.safe_load((folder / f"{kind}.yaml").read_text())
+    for module, where, plurals in (SPARK, PROMETHEUS):
         done = subprocess.run(["go", "mod", "download", "-json", module], check=True, capture_output=True, cwd=folder)
-        for path in sorted(Path(json.loads(done.stdout)["Dir"]).glob(pattern)):
+        for plural in plurals:
+            (path,) = (Path(json.loads(done.stdout)["Dir"]) / where).glob(f"*_{plural}.yaml")
             yield yaml.safe_load(path.read_text())

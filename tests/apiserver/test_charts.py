@@ -1,0 +1,235 @@
+"""The charts against a real API server: what it takes of them, and the operator under exactly the rights they give."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k2.operator.manifests import FEED
+from tests.apiserver.servers import BINARIES, TOKEN, Api, eventually, free_port, kubeconfig_of, running
+from tests.apiserver.test_operator import children, create, feed, reconciled, status
+from tests.charts.rendering import CHARTS, HELM, SCENARIOS, name, needs_helm, one, render, template
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180), needs_helm]
+
+CHART = "k2-operator"
+RIGHTS = CHARTS.parent / "docs/reference/rbac.md"
+OTHERS = {
+    "KafkaTopic": "/apis/kafka.strimzi.io/v1/namespaces/{}/kafkatopics",
+    "SparkApplication": "/apis/sparkoperator.k8s.io/v1beta2/namespaces/{}/sparkapplications",
+    "PodMonitor": "/apis/monitoring.coreos.com/v1/namespaces/{}/podmonitors",
+}
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+
+
+@pytest.fixture
+def api(whole_api: Api) -> Api:
+    return whole_api
+
+
+@pytest.fixture
+def restricted(api: Api, namespace: str) -> str:
+    """A namespace that takes pods of the restricted profile only."""
+    change = {"metadata": {"labels": RESTRICTED}}
+    api.ask("PATCH", f"/api/v1/namespaces/{namespace}", change, "application/merge-patch+json")
+    return namespace
+
+
+@pytest.fixture
+def config(api: Api, namespace: str, tmp_path: Path) -> Path:
+    """The administrator's kubeconfig, in the test's namespace."""
+    path, known = tmp_path / "admin", kubeconfig_of(api.url, api.certificate, TOKEN)
+    known["contexts"][0]["context"]["namespace"] = namespace
+    path.write_text(yaml.safe_dump(known))
+    return path
+
+
+def helm(config: Path, namespace: str, verb: str, *words: str) -> str:
+    """What helm says. It must succeed."""
+    command = [HELM, verb, CHART, *words, f"--namespace={namespace}", f"--kubeconfig={config}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def install(config: Path, namespace: str, verb: str = "install", **values: Any) -> str:
+    """Installs or upgrades the operator's chart."""
+    path = config.with_name("values.yaml")
+    path.write_text(yaml.safe_dump(values))
+    return helm(config, namespace, verb, str(CHARTS / CHART), f"--values={path}", "--take-ownership")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=name)
+def test_the_api_server_takes_every_object_and_the_restricted_profile_every_pod(
+    restricted: str, config: Path, scenario: Path
+):
+    rendered = template(scenario.parents[1].name, namespace=restricted, file=scenario)
+    command = [f"{BINARIES}/kubectl", f"--kubeconfig={config}", "apply", "--server-side"]
+    command += ["--dry-run=server", "--validate=strict", "--force-conflicts", "--filename=-"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, input=rendered)
+    assert done.returncode == 0, done.stderr
+    assert "would violate" not in done.stderr
+    assert len(done.stdout.splitlines()) == sum(bool(found) for found in yaml.safe_load_all(rendered))
+
+
+class Released:
+    """A release of the operator's chart, and its container run here as a process."""
+
+    def __init__(self, api: Api, namespace: str, folder: Path, values: dict[str, Any]) -> None:
+        manifests = render(CHART, namespace=namespace, values=values)
+        pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        asked = f"/api/v1/namespaces/{namespace}/serviceaccounts/{pod['serviceAccountName']}/token"
+        answer = api.ask("POST", asked, {"spec": {"expirationSeconds": 3600}})
+        own = folder / "kubeconfig"
+        own.write_text(yaml.safe_dump(kubeconfig_of(api.url, api.certificate, answer["status"]["token"])))
+        settings = folder / "settings.yaml"
+        settings.write_text(one(manifests, "ConfigMap")["data"]["settings.yaml"])
+        self.log = folder / "operator.log"
+        self.token: str = answer["status"]["token"]
+        self.check = one(manifests, "Pod")["spec"]["containers"][0]
+        self._command = [sys.executable, *container["command"][1:], *container["args"]]
+        told = {variable["name"]: variable["value"] for variable in container["env"]}
+        self._environment = told | {"KUBECONFIG": str(own), "K2_OPERATOR_SETTINGS": str(settings)}
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Runs the container's command with the container's environment."""
+        with running(self.log, self._command, env=self._environment):
+            yield
+
+    def probe(self) -> subprocess.CompletedProcess[str]:
+        """What `helm test` runs, on this machine."""
+        words = [word.replace(f"http://{CHART}:", "http://127.0.0.1:") for word in self.check["args"]]
+        return subprocess.run([sys.executable, "-c", *words], check=False, capture_output=True, text=True)
+
+    def complaints(self) -> list[str]:
+        """What the operator logged that is no mere information."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [
+            str(line) for line in lines if line.get("level", line.get("severity", "")).lower() not in {"info", "debug"}
+        ]
+
+
+@pytest.fixture
+def released(api: Api, restricted: str, config: Path, tmp_path: Path) -> Released:
+    """The chart, installed by helm."""
+    values = {"healthPort": free_port(), "metrics": {"port": free_port()}, "logLevel": "debug"}
+    assert "kubectl get feeds" in install(config, restricted, **values)
+    return Released(api, restricted, tmp_path, values)
+
+
+def everything(api: Api, namespace: str) -> set[str]:
+    """The kinds of a feed's children."""
+    found = {kind for kind, _ in children(api, namespace, "spot")}
+    for kind, path in OTHERS.items():
+        if api.ask("GET", f"{path.format(namespace)}?labelSelector={FEED}%3Dspot")["items"]:
+            found.add(kind)
+    return found
+
+
+def told(api: Api, namespace: str) -> set[str]:
+    """The reasons of a namespace's Events."""
+    return {event["reason"] for event in api.ask("GET", f"/api/v1/namespaces/{namespace}/events")["items"]}
+
+
+def test_under_the_charts_rights_alone_the_operator_makes_all_of_a_feed_mends_it_and_lets_it_go(
+    api: Api, restricted: str, released: Released
+):
+    create(api, restricted, feed("spot", ["BTCUSDT"]))
+    where = f"/apis/apps/v1/namespaces/{restricted}/deployments/spot-ingest-0-0"
+    with released.run():
+        eventually(lambda: reconciled(api, restricted, "spot"))
+        assert everything(api, restricted) >= {*OTHERS, "Deployment", "Service", "ConfigMap", "NetworkPolicy"}
+        assert "Forbidden" not in json.dumps(status(api, restricted, "spot"))
+        create(api, restricted, feed("twin", ["BTCUSDT"]))
+        eventually(lambda: "TopicConflict" in told(api, restricted))
+        made = api.ask("GET", where)["metadata"]["uid"]
+        api.ask("DELETE", where)
+        eventually(lambda: api.ask("GET", where)["metadata"].get("uid", made) != made)
+        probed = released.probe()
+        assert probed.returncode == 0, probed.stderr
+        assert probed.stdout.count(" 200 ") == 2
+        api.ask("DELETE", api.feed(restricted, "spot"))
+        eventually(lambda: api.ask("GET", api.feed(restricted, "spot"))["kind"] == "Status")
+    assert not [line for line in released.complaints() if "403" in line or "forbidden" in line.lower()]
+
+
+def test_the_probe_of_helm_test_fails_where_no_operator_answers(released: Released):
+    assert released.probe().returncode != 0
+
+
+def documented(heading: str) -> set[tuple[str, str, str]]:
+    """The rights under a heading of the documentation: group, resource, verb."""
+    text = RIGHTS.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0].partition("<!--")[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "`" in line]
+    return {
+        ("" if group == "core" else group, resource, verb)
+        for group, resources, verbs in rows
+        for resource in re.findall("`(.+?)`", resources)
+        for verb in re.findall("`(.+?)`", verbs)
+    }
+
+
+def allowed(api: Api, token: str, namespace: str) -> set[tuple[str, str, str]]:
+    """What the API server says that the owner of a token may do, beyond what everybody may."""
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
+    request = urllib.request.Request(
+        f"{api.url}/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30, context=api.trust()) as answer:
+        rules = json.load(answer)["status"]["resourceRules"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if group not in {"authorization.k8s.io", "authentication.k8s.io"}
+    }
+
+
+def test_the_operator_may_do_what_the_documentation_says_and_nothing_else(
+    api: Api, restricted: str, released: Released
+):
+    own, everywhere = (
+        documented("The operator, in each namespace of feeds"),
+        documented("The operator, in the whole cluster"),
+    )
+    assert ("apps", "deployments", "patch") in own
+    assert allowed(api, released.token, restricted) == own | everywhere
+    assert allowed(api, released.token, "default") == everywhere
+    assert not [right for right in own | everywhere if right[1] in {"secrets", "pods/exec"} or "*" in right]
+
+
+def test_a_driver_may_do_what_the_documentation_says_and_nothing_else(api: Api, restricted: str, released: Released):
+    asked = f"/api/v1/namespaces/{restricted}/serviceaccounts/k2-spark/token"
+    token = api.ask("POST", asked, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+    assert allowed(api, token, restricted) == documented("Spark drivers, in their own namespace")
+    assert allowed(api, token, "default") == set()
+
+
+def test_a_release_that_is_uninstalled_leaves_the_crd_and_the_feeds_and_nothing_else(
+    api: Api, restricted: str, config: Path
+):
+    install(config, restricted)
+    create(api, restricted, feed("spot", ["BTCUSDT"]))
+    install(config, restricted, "upgrade", settings={"s3Region": "eu-west-1"})
+    found = api.ask("GET", f"/api/v1/namespaces/{restricted}/configmaps/{CHART}")
+    assert "eu-west-1" in found["data"]["settings.yaml"]
+    helm(config, restricted, "uninstall")
+    for kind in ("configmaps", "services", "serviceaccounts"):
+        assert api.ask("GET", f"/api/v1/namespaces/{restricted}/{kind}")["items"] == []
+    assert api.ask("GET", api.feed(restricted, "spot"))["kind"] == "ExchangeFeed"
+    rbac = api.ask("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
+    assert not [role for role in rbac if role["metadata"]["name"].endswith(restricted)]
