@@ -117,6 +117,10 @@ class Lake:
         found = frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
         Appender(self.spark, table, f"{feed.name}-bronze-query").append(found, next(self._epochs), summary)
 
+    def restart(self, feed: ExchangeFeed) -> None:
+        """The feed's topic was deleted and made anew."""
+        self._offsets = {place: after for place, after in self._offsets.items() if place[0] != feed.topic}
+
     def run(self, feed: ExchangeFeed, *layers: str) -> None:
         """Starts each query as a new process would, lets it take what is there, and ends it."""
         for layer in layers:

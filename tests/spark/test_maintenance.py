@@ -1,6 +1,8 @@
 """Maintenance: tables get smaller, and no stream, running or stopped, misses or repeats a row because of it."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -201,6 +203,28 @@ def test_only_files_that_no_table_knows_and_that_are_old_are_orphans(lake: Lake)
     lake.run(feed, "silver", "gold")
     assert not any("orphan_files" in found for found in _maintain(lake, feed, orphans=True).values())
     assert numbers(lake.gold) == [1]
+
+
+def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(lake: Lake):
+    feeds = _keeping(lake), lake.feed("kraken", bronze={"retention": "3000d"}, silver={"retention": "3000d"})
+    for number in range(1, 8):
+        lake.arrive(feeds[0], [trade(number), Record(b"bad")])
+        lake.arrive(feeds[1], [trade(number, exchange="kraken")])
+        for feed in feeds:
+            lake.run(feed, "silver", "gold")
+    start, later = threading.Barrier(len(feeds)), datetime.now(UTC) + SOON
+
+    def run(feed):
+        start.wait()
+        return Maintenance(lake.spark, lake.platform, [feed]).run(now=later)
+
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(run, feeds))
+    assert [report["errors"] for report in reports] == [[], []]
+    assert _files(lake, tables.GOLD_TABLE) == 1
+    assert numbers(lake.gold.where("exchange = 'BINANCE'")) == list(range(1, 8))
+    assert lake.gold.where("exchange = 'KRAKEN'").count() == 7
+    assert lake.dead.count() == 7
 
 
 def test_the_report_is_json(lake: Lake):

@@ -93,6 +93,8 @@ def test_pods_that_ended_and_the_purges_own_are_not_waited_for():
     children = [{"kind": kind, "metadata": {"name": "x"}} for kind in kinds]
     found = remains(UID, [*children, job(uid="older"), DONE], pods)
     assert found == Remains(("Deployment x", "SparkApplication x"), ("driver", "exec"), DONE)
+    older = job(uid="older")
+    assert remains(UID, [older], []).job is older
 
 
 def test_a_feed_is_alone_unless_another_of_its_exchange_stays(body):

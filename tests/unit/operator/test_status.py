@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from k2.operator import conditions
 from k2.operator.conditions import Condition
-from k2.operator.observed import Application, Deployment, Layer, Observed, Shard, Topic
+from k2.operator.observed import Application, Audit, Deployment, Layer, Observed, Shard, Topic
 from k2.operator.status import before, events, invalid, status, worth_writing
 from tests.unit.operator.conftest import NOW
 
@@ -54,6 +55,12 @@ def test_the_status_is_the_one_that_users_read(feed, body):
         "gold": {"application": "binance-gold", "state": "RUNNING", "rows": 0},
         "deadLetters": 5,
     }
+
+
+def test_what_the_newest_audit_found_stands_beside_the_layers(feed, body):
+    found = status(feed(), body(), replace(SEEN, audit=Audit(2, "2026-01-02T03:00:00+00:00")), NOW, managed=True)
+    assert found["layers"]["audit"] == {"incompleteHours": 2, "checkedAt": "2026-01-02T03:00:00+00:00"}
+    assert found["phase"] == "Degraded"
 
 
 def test_a_feed_of_which_nothing_is_known_has_a_status_too(feed, body):
