@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -52,9 +53,10 @@ class Connection:
             while line := answer.readline():
                 yield json.loads(line)
 
-    def close(self) -> None:
-        """Closes it."""
-        self._http.close()
+    def end(self) -> None:
+        """Ends a watch that another thread reads."""
+        if self._http.sock is not None:
+            self._http.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Watched:
@@ -90,10 +92,9 @@ class Watched:
 @contextmanager
 def watching(api: Api, path: str, meant: Callable[[Any], str]) -> Iterator[Watched]:
     """A watch in a thread. `meant` gives what an object shows that is waited for."""
-    found, connection, begun = Watched(meant), Connection(api), threading.Event()
+    found, connection, ended = Watched(meant), Connection(api), threading.Event()
 
     def follow() -> None:
-        begun.set()
         try:
             for event in connection.events(path):
                 found.note(event["object"])
@@ -101,15 +102,15 @@ def watching(api: Api, path: str, meant: Callable[[Any], str]) -> Iterator[Watch
             if not ended.is_set():
                 raise
 
-    ended = threading.Event()
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
-    begun.wait()
-    time.sleep(1)
+    time.sleep(1)  # until it is open
     try:
         yield found
     finally:
-        ended.set()  # the thread ends with the server's next word, or with this process
+        ended.set()
+        connection.end()
+        thread.join(10)
 
 
 class Audit:
