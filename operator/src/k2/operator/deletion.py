@@ -64,8 +64,7 @@ def remains(uid: str, children: Iterable[Raw], pods: Iterable[Raw]) -> Remains:
 
 def step(body: Raw, left: Remains, now: datetime, deadline: timedelta) -> Step:
     """The next action for a feed that bears a deletionTimestamp."""
-    about = body["metadata"]
-    if body["spec"].get("deletionPolicy", "Retain") != "Delete":
+    if not takes_data(body):
         return Step(Action.RELEASE)
     if left.refused:
         return Step(Action.ABANDON, "PurgeSkipped", f"no data was removed: {left.refused}")
@@ -75,7 +74,12 @@ def step(body: Raw, left: Remains, now: datetime, deadline: timedelta) -> Step:
         return Step(Action.STOP, message=f"{_some(left.parts)} are being deleted")
     if left.pods:
         return Step(Action.WAIT, message=f"waiting for pods to end: {_some(left.pods)}")
-    return _purged(about["uid"], left, now)
+    return _purged(body["metadata"]["uid"], left, now)
+
+
+def takes_data(body: Raw) -> bool:
+    """Whether the feed's data is to go with it."""
+    return bool(body["spec"].get("deletionPolicy", "Retain") == "Delete")
 
 
 def overdue(body: Raw, now: datetime, deadline: timedelta) -> bool:
@@ -121,7 +125,7 @@ def alone(body: Raw, feeds: Iterable[Raw]) -> bool:
 
 
 def _goes(raw: Raw) -> bool:
-    return "deletionTimestamp" in raw["metadata"] and raw["spec"].get("deletionPolicy") == "Delete"
+    return "deletionTimestamp" in raw["metadata"] and takes_data(raw)
 
 
 def _unfinished(left: Remains, deadline: timedelta) -> str:

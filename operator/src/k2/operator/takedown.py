@@ -61,7 +61,7 @@ class Takedown:
         left = replace(deletion.remains(about["uid"], family.children, family.pods), refused=refused)
         topics: list[Raw] = []
         try:
-            topics = await self._topics(feed, body, family) if feed is not None else []
+            topics = await self._topics(feed, body, family) if feed is not None and deletion.takes_data(body) else []
             left = replace(left, topics=tuple(raw["metadata"]["name"] for raw in topics))
         except Refused as error:
             left = replace(left, unreadable=str(error))
