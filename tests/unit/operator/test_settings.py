@@ -69,6 +69,8 @@ def test_all_that_is_missing_is_told_with_what_to_set():
     ("name", "value", "words"),
     [
         ("ingest_image", "k2-ingest", "must match"),
+        ("ingest_image", "registry.example/k2-ingest:latest", "must name a version or a digest"),
+        ("jobs_image", "k2-jobs:latest", "set jobsImage in the settings file"),
         ("kafka_bootstrap", "kafka", "must be host:port"),
         ("kafka_bootstrap", "kafka:0", "must be host:port"),
         ("registry_url", "registry:8080", "must begin with http: or https:"),

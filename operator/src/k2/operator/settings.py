@@ -61,12 +61,22 @@ def _cpu(value: str) -> str:
     return value
 
 
+def _settled(value: str) -> str:
+    if value.endswith(":latest"):
+        raise ValueError("must name a version or a digest: what latest is changes without a restart that is seen")
+    return value
+
+
 def _duration(value: str) -> str:
     seconds(value)
     return value
 
 
-Image = Annotated[str, Field(pattern=r"^[^\s]+[:@][^\s/]+$", description="with a tag or a digest")]
+Image = Annotated[
+    str,
+    Field(pattern=r"^[^\s]+[:@][^\s/]+$", description="with a tag other than latest, or with a digest"),
+    AfterValidator(_settled),
+]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
 Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
