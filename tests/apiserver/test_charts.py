@@ -119,10 +119,15 @@ class Released:
         ]
 
 
+def ports() -> dict[str, Any]:
+    """Values with ports that this machine has free."""
+    return {"healthPort": free_port(), "metrics": {"port": free_port()}}
+
+
 @pytest.fixture
 def released(api: Api, restricted: str, config: Path, tmp_path: Path) -> Released:
     """The chart, installed by helm."""
-    values = {"healthPort": free_port(), "metrics": {"port": free_port()}, "logLevel": "debug"}
+    values = {**ports(), "logLevel": "debug"}
     assert "kubectl get feeds" in install(config, restricted, **values)
     return Released(api, restricted, tmp_path, values)
 
@@ -161,6 +166,30 @@ def test_under_the_charts_rights_alone_the_operator_makes_all_of_a_feed_mends_it
         api.ask("DELETE", api.feed(restricted, "spot"))
         eventually(lambda: api.ask("GET", api.feed(restricted, "spot"))["kind"] == "Status")
     assert not [line for line in released.complaints() if "403" in line or "forbidden" in line.lower()]
+
+
+def test_where_strimzi_reads_another_namespace_the_topic_is_made_and_judged_there(
+    api: Api, restricted: str, config: Path, tmp_path: Path
+):
+    elsewhere = f"{restricted}-kafka"
+    api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": elsewhere}})
+    values = {**ports(), "resync": 2, "settings": {"kafkaNamespace": elsewhere}}
+    install(config, restricted, **values)
+    create(api, restricted, feed("spot", ["BTCUSDT"]))
+    topics = OTHERS["KafkaTopic"].format(elsewhere)
+
+    def judged() -> Any:
+        known = status(api, restricted, "spot").get("conditions", ())
+        return next((about["status"] for about in known if about["type"] == "TopicReady"), "")
+
+    with Released(api, restricted, tmp_path, values).run():
+        eventually(lambda: judged() == "Unknown")
+        for topic in api.ask("GET", topics)["items"]:
+            about = topic["metadata"]
+            said = {"observedGeneration": about["generation"], "conditions": [{"type": "Ready", "status": "True"}]}
+            path = f"{topics}/{about['name']}/status"
+            api.ask("PATCH", path, {"status": said}, "application/merge-patch+json")
+        eventually(lambda: judged() == "True")
 
 
 def test_the_probe_of_helm_test_fails_where_no_operator_answers(released: Released):

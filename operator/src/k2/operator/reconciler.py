@@ -17,14 +17,17 @@ from k2.operator.desired import children, owned, unwanted
 from k2.operator.drift import differs
 from k2.operator.figures import Figures
 from k2.operator.fresh import Fresh
-from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names
-from k2.operator.observed import Application, Observed, Raw, Refusal
+from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names, topic_object_name
+from k2.operator.observed import Application, Observed, Raw, Refusal, Topic
 from k2.operator.rollout import Action, Memory, Seen, step
 from k2.operator.settings import Settings
 from k2.operator.takedown import Takedown
 from k2.operator.watchdog import Watchdog
+from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.problems import InvalidSpec
+
+log = logs.get("reconciler")
 
 ROLLOUT: Final = f"{GROUP}/rollout"  # what `rollout` remembers of an application
 SPECS: Final = f"{GROUP}/specs"  # the specs that it may go back to, by their hash
@@ -187,10 +190,9 @@ class Reconciler:
             self.fresh.wrote(await self._cluster.apply(rolled))
 
     async def _observe(self, feed: ExchangeFeed, family: Family) -> Observed:
-        topics = [observed.topic(raw) for raw in family.of_kind("KafkaTopic")]
         shards, layers = await self._figures.read(feed, family.pods)
         return Observed(
-            topic=next(iter(topics), None),
+            topic=await self._topic(feed, family),
             deployments=tuple(observed.deployment(raw) for raw in family.of_kind("Deployment")),
             pods=observed.troubled(family.pods),
             shards=shards,
@@ -198,6 +200,18 @@ class Reconciler:
             layers=layers,
             audit=layers["gold"].audit if "gold" in layers else None,
         )
+
+    async def _topic(self, feed: ExchangeFeed, family: Family) -> Topic | None:
+        settings, space = self._settings, self._settings.kafka_namespace
+        found = next(iter(family.of_kind("KafkaTopic")), None)
+        if settings.kafka_cluster and space not in {"", feed.metadata.namespace}:
+            version = f"kafka.strimzi.io/{settings.kafka_topic_version}"
+            try:
+                # Where Kafka is in another namespace no watch may see it.
+                found = await self._cluster.get(version, "KafkaTopic", space, topic_object_name(feed.topic))
+            except Refused as refused:
+                log.info("a topic cannot be read", feed=feed.name, error=str(refused))  # told when it is applied
+        return observed.topic(found) if found else None
 
     def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
         for raw in family.of_kind(_APPLICATION):
