@@ -1,6 +1,6 @@
 import pytest
 
-from k2.operator.claims import Claimant, refusal
+from k2.operator.claims import Claimant, Register, refusal
 from k2.schemas.feed import ExchangeFeed
 
 
@@ -59,3 +59,28 @@ def test_a_name_belongs_to_one_feed_of_the_cluster(claimant):
 
 def test_no_feed_conflicts_with_itself(claimant):
     assert refusal(claimant("one"), [claimant("one")]) == ""
+
+
+def test_a_feed_is_read_once_and_again_when_it_is_written_anew(body):
+    live = {name: body(name, "market") for name in ("one", "two")}
+    for name, raw in live.items():
+        raw["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "uid": name}
+    register = Register()
+    before = register.claimants(live.values())
+    live["two"] = {
+        **live["two"],
+        "spec": {**live["two"]["spec"], "symbols": ["SOLUSDT"]},
+        "status": {"phase": "Failed"},
+    }
+    after = register.claimants(live.values())
+    assert after[0] is before[0]
+    assert after[1].symbols == {"SOLUSDT"}
+    assert register.claimants([live["two"]])[0] is after[1]
+
+
+def test_a_feed_that_cannot_be_read_claims_nothing_until_it_is_mended(body):
+    raw = body("one", "market")
+    raw["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "uid": "one"}
+    register = Register()
+    assert register.claimants([{**raw, "spec": {**raw["spec"], "exchange": "none"}}]) == []
+    assert [found.feed.name for found in register.claimants([raw])] == ["one"]

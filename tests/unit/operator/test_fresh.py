@@ -46,7 +46,11 @@ def test_what_was_deleted_is_not_there_whoever_wrote_it(fresh):
     fresh.wrote(child(7))
     fresh.told(child(8), deleted=True)
     assert fresh.find(*WHERE) is None
+
+
+def test_what_was_made_anew_outlives_the_news_of_its_deletion(fresh):
     fresh.wrote(child(9))
+    fresh.told(child(8), deleted=True)
     assert fresh.find(*WHERE) == child(9)
 
 

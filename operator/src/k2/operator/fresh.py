@@ -38,7 +38,7 @@ class Fresh:
             self._told.pop(key, None)
         else:
             self._told[key] = version
-        if key in self._written and (deleted or _version(self._written[key][1]) <= version):
+        if key in self._written and _version(self._written[key][1]) <= version:
             self._forget(key)
 
     def over(self, namespace: str, feed: str, seen: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
