@@ -185,6 +185,7 @@ def test_two_releases_of_one_name_in_two_namespaces_share_no_name():
         ({"logLevel": "trace"}, "/logLevel"),
         ({"images": {"operator": {"repository": ""}}}, "/images/operator/repository"),
         ({"images": {"operator": {"tag": "a:b"}}}, "/images/operator/tag"),
+        ({"images": {"jobs": {"tag": "latest"}}}, "/images/jobs/tag"),
         ({"images": {"operator": {"digest": "sha256:1"}}}, "/images/operator/digest"),
         ({"images": {"jobs": None}}, "/images"),
         ({"crds": {"install": True}}, "/crds"),
