@@ -53,7 +53,7 @@ def test_by_default_feeds_use_what_the_platform_chart_makes():
     assert (found.catalog_user_key, found.catalog_password_key) == ("username", "password")
     assert (found.s3_endpoint, found.s3_secret, found.s3_path_style) == ("http://k2-minio:9000", "k2-s3", True)
     assert (found.s3_access_key, found.s3_secret_key) == ("access-key", "secret-key")
-    assert (found.warehouse, found.checkpoints) == ("s3://k2/warehouse", "s3a://k2/checkpoints")
+    assert (found.warehouse, found.checkpoints) == ("s3://k2-lake/warehouse", "s3a://k2-lake/checkpoints")
 
 
 def test_images_are_of_this_version_unless_a_tag_or_a_digest_is_given():
@@ -190,6 +190,7 @@ def test_two_releases_of_one_name_in_two_namespaces_share_no_name():
         ({"images": {"jobs": None}}, "/images"),
         ({"crds": {"install": True}}, "/crds"),
         ({"metrics": {"port": 80}}, "/metrics/port"),
+        ({"metrics": {"port": 8080}}, "healthPort"),
         ({"metrics": {"serviceMonitor": {"interval": "15"}}}, "/metrics/serviceMonitor/interval"),
         ({"networkPolicy": {"apiServerPorts": []}}, "/networkPolicy/apiServerPorts"),
         ({"serviceAccount": {"annotations": {"a": 1}}}, "/serviceAccount/annotations/a"),
@@ -248,3 +249,9 @@ def test_a_setting_that_the_operator_takes_is_taken(setting: str, value: Any):
 def _defaults() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((CHARTS / CHART / "values.yaml").read_text())["settings"]
     return found
+
+
+def test_the_settings_that_the_documentation_shows_are_taken():
+    shown = (ROOT / "docs/how-to/install-operator.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    found = settings(**yaml.safe_load(shown))
+    assert (found.kafka_cluster, found.s3_secret, found.s3_path_style) == ("", "", False)

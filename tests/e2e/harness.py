@@ -127,7 +127,7 @@ class Cluster:
             catalog_uri=f"postgresql://{postgres}/iceberg",
             catalog_user=catalog["username"],
             catalog_password=catalog["password"],
-            warehouse="s3://k2/warehouse",
+            warehouse="s3://k2-lake/warehouse",
             s3_endpoint=f"http://{minio}",
         )
 
