@@ -72,13 +72,18 @@ class Cluster:
 
     def kubelet(self) -> None:
         """The Deployment's pod runs, and so do the drivers'."""
-        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
-        found = self.api.ask("GET", path)
-        said = {"observedGeneration": found["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
-        self.api.ask("PATCH", f"{path}/status", {"status": said}, MERGE)
+        found = self.rolled_out()
         self.pod("ingest", found["spec"]["template"]["metadata"]["labels"])
         for layer in LAYERS:
             self.pod(layer, self.application(layer)["spec"]["driver"]["labels"])
+
+    def rolled_out(self) -> dict[str, Any]:
+        """The Deployment, whose newest spec runs."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
+        found: dict[str, Any] = self.api.ask("GET", path)
+        said = {"observedGeneration": found["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
+        self.api.ask("PATCH", f"{path}/status", {"status": said}, MERGE)
+        return found
 
     def pod(self, name: str, labels: dict[str, str]) -> None:
         """A pod that runs."""
