@@ -44,6 +44,6 @@ def test_a_feed_deleted_with_its_data_leaves_nothing(cluster):
     assert rows(cluster, "gold_crypto_trades", "exchange = 'KRAKEN'") == 0
     assert rows(cluster, "gold_crypto_trades", "exchange = 'BINANCE'") > 0
     listed = cluster.kubectl(
-        "exec", "statefulset/k2-minio", "--", "sh", "-c", "ls /data/k2/checkpoints 2>/dev/null || true"
+        "exec", "statefulset/k2-minio", "--", "sh", "-c", "ls /data/k2-lake/checkpoints 2>/dev/null || true"
     )
     assert "kraken" not in listed
