@@ -101,7 +101,7 @@ def test_the_next_release_touches_nothing_that_it_would_make_alike(
     then, today = (desired(body, path) for path in (predecessor, os.pathsep.join(str(ROOT / src) for src in SOURCES)))
     alike = {key for key, manifest in then.items() if today.get(key) == manifest}
     before = living(api, namespace)
-    with operator.run():
+    with operator.run(K2_OPERATOR_RESYNC="2"):
         eventually(lambda: operator.rounds("spot") >= 2, within=60)
         after = living(api, namespace)
     assert set(then) <= set(before)
