@@ -192,6 +192,25 @@ def test_where_strimzi_reads_another_namespace_the_topic_is_made_and_judged_ther
         eventually(lambda: judged() == "True")
 
 
+def test_feeds_of_the_namespaces_that_are_listed_are_run_and_no_others(
+    api: Api, restricted: str, config: Path, tmp_path: Path
+):
+    others = [f"{restricted}-{name}" for name in ("one", "two")]
+    for other in others:
+        api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
+    values = {**ports(), "feedNamespaces": others}
+    install(config, restricted, **values)
+    own, one, two = feed("own", ["BTCUSDT"]), feed("one", ["BTC/USD"], "kraken"), feed("two", ["BTC-USD"], "coinbase")
+    for space, body in zip((restricted, *others), (own, one, two), strict=True):
+        create(api, space, body)
+    with Released(api, restricted, tmp_path, values).run():
+        for space, name in zip(others, ("one", "two"), strict=True):
+            eventually(lambda space=space, name=name: reconciled(api, space, name))
+            assert children(api, space, name)
+    assert status(api, restricted, "own") == {}
+    assert children(api, restricted, "own") == {}
+
+
 def test_the_probe_of_helm_test_fails_where_no_operator_answers(released: Released):
     assert released.probe().returncode != 0
 
@@ -261,4 +280,4 @@ def test_a_release_that_is_uninstalled_leaves_the_crd_and_the_feeds_and_nothing_
         assert api.ask("GET", f"/api/v1/namespaces/{restricted}/{kind}")["items"] == []
     assert api.ask("GET", api.feed(restricted, "spot"))["kind"] == "ExchangeFeed"
     rbac = api.ask("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
-    assert not [role for role in rbac if role["metadata"]["name"].endswith(restricted)]
+    assert not [role for role in rbac if restricted in role["metadata"]["name"]]
