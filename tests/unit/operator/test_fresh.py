@@ -66,5 +66,26 @@ def test_what_was_written_takes_the_place_of_what_was_seen_of_that_feed_only(fre
 def test_a_watch_that_stays_silent_is_not_waited_for(fresh, monkeypatch):
     fresh.wrote(child(7))
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 301)
     assert fresh.find(*WHERE) is None
+
+
+def test_only_what_others_did_is_news(fresh):
+    assert fresh.told(child(6))
+    fresh.wrote(child(7))
+    assert not fresh.told(child(7))
+    assert fresh.told(child(7))
+    fresh.wrote(child(8))
+    assert fresh.told(child(9))
+    assert fresh.told(child(10), deleted=True)
+
+
+def test_a_feed_is_looked_at_once_more_after_a_write_that_changed_something(fresh):
+    assert not fresh.take("k2", "spot-feed")
+    fresh.wrote(child(7))
+    assert not fresh.take("k2", "another")
+    assert fresh.take("k2", "spot-feed")
+    assert not fresh.take("k2", "spot-feed")
+    fresh.told(child(7))
+    fresh.wrote(child(7))
+    assert not fresh.take("k2", "spot-feed")

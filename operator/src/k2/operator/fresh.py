@@ -11,7 +11,7 @@ from k2.operator.manifests import FEED
 
 Key = tuple[str, str, str]  # kind, namespace, name
 
-_FORGET_AFTER: Final = 30.0  # seconds; a watch that was cut off tells its news late, or only by a new list
+_FORGET_AFTER: Final = 300.0  # seconds; a watch that was cut off, or is behind, tells its news late
 
 
 class Fresh:
@@ -20,6 +20,7 @@ class Fresh:
     def __init__(self) -> None:
         self._written: dict[Key, tuple[float, Mapping[str, Any]]] = {}
         self._of: dict[tuple[str, str], set[Key]] = {}  # by namespace and feed
+        self._wrote: set[tuple[str, str]] = set()
         self._told: dict[Key, int] = {}  # the newest version that a watch told
 
     def wrote(self, raw: Mapping[str, Any]) -> None:
@@ -30,16 +31,25 @@ class Fresh:
                 self._forget(key)
             self._written[key] = (time.monotonic(), raw)
             self._of.setdefault(_feed(raw), set()).add(key)
+            self._wrote.add(_feed(raw))
 
-    def told(self, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
-        """A watch told of an object."""
+    def take(self, namespace: str, feed: str) -> bool:
+        """Whether something of a feed was written since this was asked last, so that its status may be another."""
+        found = (namespace, feed) in self._wrote
+        self._wrote.discard((namespace, feed))
+        return found
+
+    def told(self, raw: Mapping[str, Any], *, deleted: bool = False) -> bool:
+        """A watch told of an object. Returns whether that is news, and not what was just written."""
         key, version = _key(raw), _version(raw)
         if deleted:
             self._told.pop(key, None)
         else:
             self._told[key] = version
-        if key in self._written and _version(self._written[key][1]) <= version:
+        written = _version(self._written[key][1]) if key in self._written else None
+        if written is not None and written <= version:
             self._forget(key)
+        return deleted or written != version
 
     def over(self, namespace: str, feed: str, seen: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
         """What watches saw of a feed, or of none, with what they have not told of yet in its place."""

@@ -5,6 +5,7 @@ The only module that knows kopf.
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -81,6 +82,8 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
     settings.networking.request_timeout = 30
+    settings.queueing.idle_timeout = 1.0  # a task for each object that changed lives so long
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each child says nothing
     settings.posting.enabled = False  # our own Events tell of transitions, in our own words
     figures = Figures()
     memo.state = State(Reconciler(Cluster(connect()), _settings(), figures), figures)
@@ -131,7 +134,8 @@ def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
 
 def changed(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A child is not what it was."""
-    memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
+    if not memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED"):
+        return
     key = _owner(body)
     if key in memo.state.wakes:
         memo.state.wake(key)
@@ -148,10 +152,10 @@ kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
 @kopf.on.event(*_FEEDS)
 def asked(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A feed was written; or it is gone, and what it claimed is free."""
-    memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
+    news = memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
         memo.state.wake_waiting()
-    else:
+    elif news:
         memo.state.wake((body["metadata"]["namespace"], body["metadata"]["name"]))
 
 
@@ -165,6 +169,8 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
         while True:
             wake.clear()
             pause = await _round(state, dict(body), _family(key, indices))
+            if state.reconciler.fresh.take(*key):
+                wake.set()
             try:
                 async with asyncio.timeout(pause):
                     await wake.wait()

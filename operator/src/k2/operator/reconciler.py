@@ -230,9 +230,16 @@ class Reconciler:
         before, after = status.before(body), status.before({"status": new})
         named = {"name": about["name"], "namespace": about["namespace"]}
         manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": new}
-        self.fresh.wrote(await self._cluster.apply(manifest, subresource="status"))
+        answer = await self._cluster.apply(manifest, subresource="status")
+        if _asks(answer) == _asks(body):  # else the watch's news of it is news of a change too
+            self.fresh.wrote(answer)
         for kind, reason, message in status.events(before, after):
             await self._cluster.event(body, kind, reason, message)
+
+
+def _asks(body: Raw) -> list[Any]:
+    """What of a feed's metadata a change of what is wanted of it changes."""
+    return [body["metadata"].get(name) for name in ("generation", "annotations", "labels", "deletionTimestamp")]
 
 
 def _named(raws: Iterable[Raw], kind: str, name: str) -> Raw | None:
