@@ -168,4 +168,5 @@ def test_the_command_purges_where_nothing_is_and_tells_by_its_exit_code(lake: La
     missing = _command(tmp_path / "none.yaml", tmp_path)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     unreachable = _command(file, tmp_path / "no-such-folder")
-    assert (unreachable.returncode, unreachable.stderr.count("catalog")) == (3, 1), unreachable.stderr
+    assert unreachable.returncode == 3, unreachable.stderr
+    assert "the catalog cannot be read" in unreachable.stderr
