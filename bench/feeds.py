@@ -44,7 +44,8 @@ class Found:
 
     feeds: int
     all_ready: float = 0.0  # seconds
-    calls: int = 0  # until all was done
+    used: float = 0.0  # CPU-seconds until all was done
+    calls: int = 0  # until then
     changes: list[float] = field(default_factory=list)
     change_calls: int = 0
     idle: float = 60.0  # seconds
@@ -75,8 +76,12 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
         operator, audit = Operator(folder / "k2", api, _NAMESPACE, token=OPERATOR), Audit(log, "k2-operator")
         with _started(operator) as process:
             _create_all(api, connection, found)
-            found.calls = _settle(audit)
-            print(f"  {found.feeds} feeds in {number(found.all_ready)} s, {found.calls} calls", flush=True)
+            found.calls, found.used = _settle(audit), cpu_seconds([process])
+            print(
+                f"  {found.feeds} feeds in {number(found.all_ready)} s, {found.calls} calls, "
+                f"{number(found.used)} CPU-s, {number(_highest(process) / 1e6)} MB",
+                flush=True,
+            )
             _change_some(api, connection, found, audit, 10 if quick else 50)
             _rest(found, audit, process)
             found.memory = _highest(process)
@@ -230,6 +235,7 @@ def _section(found: Found) -> Section:
     )
     section.figures = [
         Figure("K2", f"{found.feeds} feeds, until each has its status", "s", [found.all_ready]),
+        Figure("K2", "CPU of the operator, start-up included, until all was quiet", "CPU-s", [found.used]),
         Figure("K2", "requests a feed, until all was quiet", "requests", [found.calls / found.feeds]),
         Figure("K2", "one change, p50", "s", [p50]),
         Figure("K2", "one change, p99", "s", [p99]),
