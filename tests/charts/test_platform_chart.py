@@ -227,6 +227,16 @@ def test_pods_of_feeds_are_let_in_from_their_namespaces_only():
         assert (rule["key"], rule["values"]) == ("kubernetes.io/metadata.name", ["one", "two"])
 
 
+def test_kafka_in_a_namespace_of_its_own_is_found_there_and_lets_in_those_of_the_release():
+    manifests = render(CHART, values={"kafka": {"namespace": "kafka"}})
+    policy = named(manifests, "NetworkPolicy", "k2-kafka-clients")
+    made = [one(manifests, "Kafka"), one(manifests, "KafkaNodePool"), policy]
+    assert [found["metadata"]["namespace"] for found in made] == ["kafka"] * 3
+    assert audit(manifests)["K2_KAFKA_BOOTSTRAP"] == "k2-kafka-kafka-bootstrap.kafka:9092"
+    peers = policy["spec"]["ingress"][0]["from"]
+    assert [peer["namespaceSelector"]["matchExpressions"][0]["values"] for peer in peers] == [["k2"], ["k2"]]
+
+
 def test_where_everybody_is_denied_spark_and_metrics_go_on():
     manifests = scenario("three-brokers")
     assert named(manifests, "NetworkPolicy", "k2-default-deny")["spec"] == {

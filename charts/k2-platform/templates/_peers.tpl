@@ -5,10 +5,13 @@
 {{- $root := index . 0 -}}
 - podSelector: {{- include "k2.feedPods" (index . 1) | nindent 4 }}
   {{- with $root.Values.feedNamespaces }}
-  namespaceSelector:
-    matchExpressions:
-      - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+  namespaceSelector: {{- include "k2.peers.namespaces" . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{- define "k2.peers.namespaces" -}}
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
 {{- end }}
 
 {{- define "k2.feedPods" -}}
@@ -31,8 +34,15 @@ matchExpressions:
 
 {{/* Who may talk to Kafka. Strimzi's own policy lets in who is named in the listener, so both say the same. */}}
 {{- define "k2.peers.kafka" -}}
-{{ include "k2.peers.feeds" (list . true) }}
+{{- $away := ne (include "k2.kafka.namespace" .) .Release.Namespace -}}
+- podSelector: {{- include "k2.feedPods" true | nindent 4 }}
+  {{- if or $away .Values.feedNamespaces }}
+  namespaceSelector: {{- include "k2.peers.namespaces" (.Values.feedNamespaces | default (list .Release.Namespace)) | nindent 4 }}
+  {{- end }}
 {{ include "k2.peers.own" (list . "test") }}
+  {{- if $away }}
+  namespaceSelector: {{- include "k2.peers.namespaces" (list .Release.Namespace) | nindent 4 }}
+  {{- end }}
 {{- with .Values.networkPolicy.clients }}
 {{ toYaml . }}
 {{- end }}

@@ -1,7 +1,17 @@
 {{/* Where the services are: those of this chart, or the existing ones. */}}
 
+{{- define "k2.kafka.namespace" -}}
+{{- .Values.kafka.namespace | default .Release.Namespace }}
+{{- end }}
+
 {{- define "k2.kafka.bootstrap" -}}
-{{- if .Values.kafka.enabled -}} k2-kafka-kafka-bootstrap:9092 {{- else -}} {{ .Values.kafka.bootstrap }} {{- end }}
+{{- if not .Values.kafka.enabled -}}
+{{ .Values.kafka.bootstrap }}
+{{- else if eq (include "k2.kafka.namespace" .) .Release.Namespace -}}
+k2-kafka-kafka-bootstrap:9092
+{{- else -}}
+k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:9092
+{{- end }}
 {{- end }}
 
 {{- define "k2.registry.url" -}}
