@@ -169,8 +169,6 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
         while True:
             wake.clear()
             pause = await _round(state, dict(body), _family(key, indices))
-            if state.reconciler.fresh.take(*key):
-                wake.set()
             try:
                 async with asyncio.timeout(pause):
                     await wake.wait()

@@ -105,6 +105,10 @@ class Reconciler:
                 await self._cluster.delete(raw)
             except Refused as refused:
                 refusals.append(refused.refusal)
+        if self.fresh.take(feed.metadata.namespace, feed.name):
+            # The status tells of what is there now; no watch tells this process of its own writes again.
+            body, family = self._newest(body, family)
+            seen = await self._observe(feed, family)
         seen = replace(seen, refusals=tuple(refusals), stuck=frozenset(stuck), rolled_back=back)
         await self._tell(body, status.status(feed, body, seen, now, managed=bool(self._settings.kafka_cluster)))
 
