@@ -175,10 +175,10 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
             except TimeoutError:
                 continue
     finally:
-        if state.wakes.get(key) is wake:
-            del state.wakes[key]
         state.reconciler.waiting.discard(key)
-        metrics.forget(key[1], body["spec"].get("exchange", ""))
+        if state.wakes.get(key) is wake:  # else it is being taken down already
+            del state.wakes[key]
+            metrics.forget(*key, body["spec"].get("exchange", ""))
 
 
 def being_deleted(body: kopf.Body, **_: Any) -> bool:
@@ -203,7 +203,7 @@ async def take_down(body: kopf.Body, memo: Any, **indices: Any) -> None:
     finally:
         if state.wakes.get(key) is wake:
             del state.wakes[key]
-        metrics.forget(key[1], body["spec"].get("exchange", ""))
+            metrics.forget(*key, body["spec"].get("exchange", ""))
 
 
 async def _taken_down(state: State, body: dict[str, Any], family: Family) -> bool:

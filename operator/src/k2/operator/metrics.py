@@ -14,15 +14,30 @@ _PHASES: Final = ("Pending", "Progressing", "Running", "Degraded", "Suspended", 
 UP.set(1)
 
 
-def phase(feed: str, exchange: str, current: str) -> None:
-    """Notes the phase that a feed is in."""
-    for known in _PHASES:
-        PHASE.labels(feed=feed, exchange=exchange, phase=known).set(known == current)
+# By feed and exchange: the phases of those of one name, by namespace. All but one are refused, and share its series.
+_current: Final[dict[tuple[str, str], dict[str, str]]] = {}
 
 
-def forget(feed: str, exchange: str) -> None:
+def phase(namespace: str, feed: str, exchange: str, current: str) -> None:
+    """Notes the phase that a feed is in. Of namesakes the series tell the phases of each."""
+    _current.setdefault((feed, exchange), {})[namespace] = current
+    _tell(feed, exchange)
+
+
+def forget(namespace: str, feed: str, exchange: str) -> None:
     """A feed is gone."""
+    _current.get((feed, exchange), {}).pop(namespace, None)
+    if _current.get((feed, exchange)):
+        _tell(feed, exchange)
+        return
+    _current.pop((feed, exchange), None)
     for known in _PHASES:
         PHASE.remove_by_labels({"feed": feed, "exchange": exchange, "phase": known})
     RECONCILED.remove_by_labels({"feed": feed})
     FAILED.remove_by_labels({"feed": feed})
+
+
+def _tell(feed: str, exchange: str) -> None:
+    found = _current[feed, exchange].values()
+    for known in _PHASES:
+        PHASE.labels(feed=feed, exchange=exchange, phase=known).set(known in found)

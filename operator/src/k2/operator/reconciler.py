@@ -224,7 +224,7 @@ class Reconciler:
     async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
         """Writes a status that says something new, and its Events; new figures only now and then."""
         about, old = body["metadata"], body.get("status")
-        metrics.phase(about["name"], body["spec"].get("exchange", ""), new["phase"])
+        metrics.phase(about["namespace"], about["name"], body["spec"].get("exchange", ""), new["phase"])
         if old is not None and all(old.get(name) == value for name, value in new.items()):
             return
         written, now = self._written.get(about["uid"], 0.0), datetime.now(UTC).timestamp()

@@ -1,0 +1,33 @@
+"""What the operator's metrics say of feeds that share a name."""
+
+from prometheus_client import REGISTRY
+
+from k2.operator import metrics
+
+
+def _phases(feed: str) -> set[str]:
+    found = metrics.PHASE.collect()[0].samples
+    return {sample.labels["phase"] for sample in found if sample.labels["feed"] == feed and sample.value}
+
+
+def test_a_refused_namesake_hides_nothing_of_the_feed_that_runs():
+    metrics.phase("here", "shared", "binance", "Running")
+    metrics.phase("there", "shared", "binance", "Failed")
+    assert _phases("shared") == {"Running", "Failed"}
+    metrics.phase("here", "shared", "binance", "Degraded")
+    assert _phases("shared") == {"Degraded", "Failed"}
+    metrics.forget("there", "shared", "binance")
+    assert _phases("shared") == {"Degraded"}
+
+
+def test_of_the_last_feed_of_a_name_nothing_is_told_any_more():
+    metrics.phase("here", "last", "binance", "Running")
+    metrics.FAILED.labels(feed="last").inc()
+    metrics.forget("here", "last", "binance")
+    assert not [sample for sample in metrics.PHASE.collect()[0].samples if sample.labels["feed"] == "last"]
+    assert REGISTRY.get_sample_value("k2_operator_reconcile_errors_total", {"feed": "last"}) is None
+
+
+def test_a_feed_that_was_never_judged_may_be_forgotten():
+    metrics.forget("here", "unknown", "binance")
+    assert not _phases("unknown")
