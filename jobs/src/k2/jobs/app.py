@@ -24,6 +24,7 @@ log = logs.get("jobs")
 
 _WATCH_EVERY: Final = 0.5
 _NOTES_EVERY: Final = 60.0
+_AWAITED_EVERY: Final = 2.0
 _RESTART_FIRST: Final = 2.0
 _RESTART_LIMIT: Final = 60.0
 _SETTLE: Final = 60.0
@@ -104,6 +105,7 @@ class App:
             stream.settle(_SETTLE)
         for layer in ORDER:
             found = [stream for stream in self.streams if stream.layer == layer]
+            found = [stream for stream in found if stream.state.state != "WAITING"]
             for stream in found:
                 stream.drain()
             for stream in found:
@@ -126,6 +128,15 @@ class App:
             log.info("the ledger is written in the next minute", error=str(error)[:200])
 
     def _start(self, watched: _Watched) -> None:
+        state = watched.stream.state
+        if lacking := watched.stream.awaited():
+            if state.message != lacking:
+                log.warning("waiting", query=watched.stream.name, why=lacking)
+            state.state, state.message = "WAITING", lacking
+            watched.retry_at = time.monotonic() + _AWAITED_EVERY
+            return
+        if state.state == "WAITING":
+            state.message = ""
         try:
             watched.stream.start()
         except BrokenCheckpoint as error:
@@ -138,7 +149,7 @@ class App:
             query, state = watched.stream.query, watched.stream.state
             if state.state == "RUNNING" and query is not None and not query.isActive:
                 self._failed(watched, ended(query))
-            elif state.state == "FAILED" and time.monotonic() >= watched.retry_at:
+            elif state.state in {"FAILED", "WAITING"} and time.monotonic() >= watched.retry_at:
                 self._start(watched)
             elif state.state == "RUNNING" and state.batches > 0 and watched.failures:
                 watched.failures, state.message = 0, ""

@@ -22,7 +22,7 @@ class LayerState:
     exchange: str
     feed: str
     trigger: float
-    state: str = "STARTING"  # RUNNING, FAILED, DRAINED
+    state: str = "STARTING"  # WAITING, RUNNING, FAILED, DRAINED
     message: str = ""
     rows: int = 0
     epoch: int = -1

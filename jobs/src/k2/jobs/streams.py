@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from k2.jobs import brokers
 from k2.jobs.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
 from k2.jobs.checkpoints import Checkpoint, path
 from k2.jobs.commits import TableLog
@@ -64,6 +65,11 @@ class Stream:
     def checkpoint(self) -> Checkpoint:
         """Where it keeps its place."""
         return Checkpoint(self._files, self._folder)
+
+    def awaited(self) -> str:
+        """What the query must wait for, since Kafka's source fails without it; empty if nothing is missing."""
+        topic = self._topic
+        return brokers.lacks(self._platform.kafka_bootstrap, topic) if topic else ""
 
     def start(self) -> None:
         """Starts the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
@@ -129,10 +135,8 @@ class Stream:
         return GapsBatch(self.feed.name, label)
 
     def _source(self) -> DataFrame:
-        if self.layer == BRONZE:
-            return self._kafka(self.feed.topic)
-        if self.layer == GAPS:
-            return self._kafka(topics.gaps(self.feed.spec.exchange))
+        if self._topic:
+            return self._kafka(self._topic)
         upstream = tables.bronze if self.layer == SILVER else tables.silver
         return (
             self._spark.readStream.format("iceberg")
@@ -159,6 +163,10 @@ class Stream:
         if held is not None:
             newest = next(TableLog(self._spark, held(self.feed.spec.exchange)).snapshots(), None)
             self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
+
+    @property
+    def _topic(self) -> str:
+        return {BRONZE: self.feed.topic, GAPS: topics.gaps(self.feed.spec.exchange)}.get(self.layer, "")
 
     @property
     def _trigger(self) -> str:

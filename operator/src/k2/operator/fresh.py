@@ -1,4 +1,4 @@
-"""What was written a moment ago, until a watch tells of it: a round that began too early must not write it again.
+"""What was written a moment ago, until a watch has told of it: a round that began too early must not write it again.
 
 Resource versions of one resource are numbers that grow; Kubernetes promises so much of its own storage.
 """
@@ -26,7 +26,8 @@ class Fresh:
     def wrote(self, raw: Mapping[str, Any]) -> None:
         """An object was written; the API server's answer."""
         key = _key(raw)
-        if _version(raw) > self._told.get(key, 0):
+        # A watch may be faster than the answer: the round that wrote it began without it all the same.
+        if _version(raw) >= self._told.get(key, 0):
             if key in self._written:
                 self._forget(key)
             self._written[key] = (time.monotonic(), raw)

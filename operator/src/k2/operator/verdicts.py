@@ -204,7 +204,7 @@ def _query(seen: Observed, name: str, application: str) -> Verdict:
     if query.state == "FAILED":
         return unready("QueryFailed", f"{name}: {query.message or 'see the log of its driver'}")
     if query.state != "RUNNING":
-        return unknown("Starting", f"{name} is {query.state}")
+        return unknown("Starting", f"{name} is {query.state}" + (f": {query.message}" if query.message else ""))
     if name == "gold" and seen.audit and (hours := seen.audit.incomplete_hours):
         lack = f"{hours} hour{'s' * (hours != 1)} of the last 7 days lack{'s' * (hours == 1)} trades"
         return unready("AuditFindings", f"{lack}, says the audit of {seen.audit.checked_at}; k2 audit tells which")

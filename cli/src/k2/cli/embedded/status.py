@@ -104,7 +104,7 @@ def phase(feed: ExchangeFeed, state: State, told: list[dict[str, Any]], layers: 
     states = [about["state"] for about in layers.values()]
     if "FAILED" in states:
         return "Degraded"
-    if len(told) < desired or not states or "STARTING" in states:
+    if len(told) < desired or not states or {"STARTING", "WAITING"} & set(states):
         return "Progressing"
     return "Running" if all(status["connected"] for status in told) else "Degraded"
 
