@@ -81,8 +81,8 @@ def test_without_executors_the_driver_does_the_work(made):
         "cores": 2,
         "coreRequest": "250m",
         "coreLimit": "1500m",
-        "memory": "600m",
-        "memoryOverhead": "300m",
+        "memory": "512m",
+        "memoryOverhead": "388m",
     }
 
 
@@ -92,8 +92,8 @@ def test_with_executors_they_get_what_the_layer_asks_for(made):
     spec = first["spec"]
     assert "spark.kubernetes.driver.master" not in spec["sparkConf"]
     assert spec["executor"]["instances"] == 3
-    assert (spec["executor"]["cores"], spec["executor"]["memory"]) == (2, "1638m")
-    assert (spec["driver"]["memory"], spec["driver"]["memoryOverhead"]) == ("512m", "256m")
+    assert (spec["executor"]["cores"], spec["executor"]["memory"]) == (2, "1639m")
+    assert (spec["driver"]["memory"], spec["driver"]["memoryOverhead"]) == ("512m", "512m")
 
 
 def test_a_combined_application_takes_the_largest_of_its_layers(made):
@@ -104,7 +104,7 @@ def test_a_combined_application_takes_the_largest_of_its_layers(made):
         "gold": {"executors": 0},
     }
     (found,) = made("SparkApplication", layers=layers)
-    assert found["spec"]["driver"]["memory"] == "2000m"
+    assert found["spec"]["driver"]["memory"] == "2400m"
     layers["gold"] = {"executors": 2}
     assert made("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
 
@@ -150,3 +150,9 @@ def test_files_on_a_disk_need_no_bucket(made):
 def told(application):
     (container,) = application["spec"]["driver"]["template"]["spec"]["containers"]
     return {entry["name"]: entry.get("value", "from-a-secret") for entry in container["env"]}
+
+
+def test_a_driver_is_never_so_small_that_spark_refuses_it(made):
+    given = {"limits": {"memory": "256Mi"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    assert (first["spec"]["driver"]["memory"], first["spec"]["driver"]["memoryOverhead"]) == ("512m", "384m")

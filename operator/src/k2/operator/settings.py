@@ -130,8 +130,8 @@ class Settings(BaseModel):
     spark_version: str = Field("4.1.3", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
     spark_conf: dict[str, str] = Field({}, description="more of Spark's settings, for every layer")
     jobs_main: str = Field("local:///opt/k2/jobs.py", pattern=r"^local:///[^\s]+\.py$")
-    driver_memory: Memory = Field("768Mi", description="heap and overhead")
-    executor_memory: Memory = "640Mi"
+    driver_memory: Memory = Field("1Gi", description="heap and what the processes take beside it; at least 896Mi")
+    executor_memory: Memory = Field("704Mi", description="likewise; at least 640Mi")
     combined_memory: Memory = Field("1536Mi", description="of a driver that runs three layers")
     spark_cpu: Cpu = "100m"
     restart_interval: int = Field(30, ge=1, le=3600, description="seconds, times the attempts")

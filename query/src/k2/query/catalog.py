@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _SQLITE: Final = "sqlite:///"
+_POSTGRES: Final = "postgresql+psycopg2"  # the driver that comes with K2, whichever SQLAlchemy would choose
 
 
 def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
@@ -57,12 +58,13 @@ def _bucket(platform: Platform) -> dict[str, str]:
 
 
 def _with_credentials(platform: Platform) -> str:
-    if not platform.catalog_user:
-        return platform.catalog_uri
     from sqlalchemy import make_url
 
     url = make_url(platform.catalog_uri)
-    url = url.set(username=platform.catalog_user, password=platform.catalog_password.get_secret_value())
+    if url.drivername == "postgresql":
+        url = url.set(drivername=_POSTGRES)
+    if platform.catalog_user:
+        url = url.set(username=platform.catalog_user, password=platform.catalog_password.get_secret_value())
     return url.render_as_string(hide_password=False)
 
 

@@ -9,8 +9,20 @@ from k2.operator.manifests import COMBINED
 from k2.operator.settings import Settings
 from k2.schemas.feed import ExchangeFeed, Layer, Resources
 
-_DRIVER_HEAP: Final = (2, 3)  # of its memory: the rest is the JVM's own, and Python's
-_EXECUTOR_HEAP: Final = (4, 5)
+_SHARE: Final = 5  # of a large process at least a fifth is not its heap
+_LEAST_HEAP: Final = 512  # MiB: Spark refuses to start with less than 450, of what the collector leaves of it
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a process takes beside its heap, in MiB: metaspace, compiled code, buffers, and a driver's Python."""
+
+    usual: int
+    least: int
+
+
+_DRIVER: Final = _Beside(usual=512, least=384)
+_EXECUTOR: Final = _Beside(usual=192, least=128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +60,26 @@ def of(feed: ExchangeFeed, settings: Settings, part: str) -> Sizes:
     memory = settings.combined_memory if part == COMBINED else settings.driver_memory
     lone = () if count else asked
     return Sizes(
-        driver=_size(lone, settings.spark_cpu, memory, _DRIVER_HEAP),
-        executor=_size(asked if count else (), settings.spark_cpu, settings.executor_memory, _EXECUTOR_HEAP),
+        driver=_size(lone, settings.spark_cpu, memory, _DRIVER),
+        executor=_size(asked if count else (), settings.spark_cpu, settings.executor_memory, _EXECUTOR),
         executors=count,
     )
 
 
-def _size(asked: Iterable[Resources], cpu: str, memory: str, heap: tuple[int, int]) -> Size:
+def _size(asked: Iterable[Resources], cpu: str, memory: str, beside: _Beside) -> Size:
     known = list(asked)
     limit = _largest(resources.limits.cpu for resources in known)
     request = _largest(resources.requests.cpu for resources in known)
     most = _largest(resources.limits.memory for resources in known)
     least = _largest(resources.requests.memory for resources in known)
     total = quantities.mebibytes(most or least or memory)
-    share = total * heap[0] // heap[1]
+    heap = max(_LEAST_HEAP, total - max(beside.usual, total // _SHARE))
     return Size(
         cores=quantities.cores(limit or request or "1"),
         core_request=request or limit or cpu,
         core_limit=limit,
-        heap=share,
-        overhead=total - share,
+        heap=heap,
+        overhead=max(beside.least, total - heap),
     )
 
 
