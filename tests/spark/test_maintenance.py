@@ -227,6 +227,23 @@ def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(l
     assert lake.dead.count() == 7
 
 
+def test_snapshots_that_another_driver_expired_meanwhile_are_no_failure(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    feed, expendable, meanwhile = _keeping(lake), maintenance.expendable, []
+    _arrive(lake, feed, 1, 8)
+    lake.run(feed, "silver")
+
+    def overtaken(snapshots, *rest):
+        found = expendable(snapshots, *rest)
+        if not meanwhile:
+            meanwhile.append(found)  # first: the other one comes here too
+            _maintain(lake, feed)
+        return found
+
+    monkeypatch.setattr(maintenance, "expendable", overtaken)
+    assert _maintain(lake, feed)[BRONZE.name]["expired_snapshots"] == "conflict"
+    assert len(meanwhile[0]) > len(_ids(lake, BRONZE)) == 3
+
+
 def test_the_report_is_json(lake: Lake):
     feed = _keeping(lake)
     assert json.loads(json.dumps(Maintenance(lake.spark, lake.platform, [feed]).run())) == {"tables": {}, "errors": []}

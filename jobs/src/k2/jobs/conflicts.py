@@ -21,10 +21,14 @@ _LONGEST: Final = 20.0
 _Result = TypeVar("_Result")
 
 
+class CameFirst(Exception):
+    """Another writer has done what was to be done."""
+
+
 def lost(error: BaseException) -> bool:
     """Whether a commit failed because another came before it: nothing was written, and it may be tried again."""
     told = str(error)
-    return any(word in told for word in _WORDS)
+    return isinstance(error, CameFirst) or any(word in told for word in _WORDS)
 
 
 def until_won(act: Callable[[], _Result]) -> _Result:

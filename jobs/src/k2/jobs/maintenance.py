@@ -149,10 +149,19 @@ class Maintenance:
         if needed > KEPT_SNAPSHOTS:
             self._report.setdefault(table.name, {})["held_by"] = by
         if expired:
-            ids = ", ".join(f"{snapshot.id}L" for snapshot in expired)
+            self._forget(table, {snapshot.id for snapshot in expired})
+        return len(expired)
+
+    def _forget(self, table: Table, snapshots: set[int]) -> None:
+        ids = ", ".join(f"{snapshot}L" for snapshot in snapshots)
+        try:
             # Iceberg also expires by age unless it is told that nothing is old.
             self._call("expire_snapshots", table, older_than=_literal(_EPOCH), snapshot_ids=f"array({ids})")
-        return len(expired)
+        except _FAILURES as error:
+            # Of snapshots that another maintainer expired meanwhile Iceberg says no more than that a size is negative.
+            if snapshots <= {snapshot.id for snapshot in TableLog(self._spark, table).snapshots()}:
+                raise
+            raise conflicts.CameFirst from error
 
     def _remove_orphans(self, table: Table) -> int:
         return len(self._spark.sql(_statement("remove_orphan_files", table, **self._listing)).collect())
@@ -163,10 +172,8 @@ class Maintenance:
     def _step(self, table: Table, name: str, act: Callable[[], int]) -> None:
         try:
             done = act()
-        except _FAILURES as error:
-            if conflicts.lost(
-                error
-            ):  # another feed's driver, or a stream, changed the same files: the next round does it
+        except (conflicts.CameFirst, *_FAILURES) as error:
+            if conflicts.lost(error):  # another driver, or a stream, changed the same files: the next round does it
                 log.info("another writer came first; the next round tries again", table=table.name, step=name)
                 self._report.setdefault(table.name, {})[name] = "conflict"
             else:
