@@ -16,6 +16,7 @@ from k2.jobs.app import App, LayerFailed
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.jvm import gateway, jars
 from k2.jobs.jvm.java import NoJava
+from k2.jobs.jvm.shutdown import DrainFirst
 from k2.jobs.streams import BRONZE, GOLD, SILVER, CheckpointInUse
 from k2.jobs.tables import TableDrifted
 from k2.schemas import logs
@@ -51,12 +52,16 @@ def main() -> int:
 def _run(
     feeds: Sequence[ExchangeFeed], platform: Platform, arguments: argparse.Namespace, stop: threading.Event
 ) -> None:
+    provided = gateway.provided()
     spark = startup.connect(platform, arguments.master, arguments.memory)
+    hook = DrainFirst(spark, stop) if provided else None
     app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart)
     app.serve(arguments.host, arguments.port)
     try:
         app.run(stop)
     finally:
+        if hook is not None:
+            hook.drained()
         spark.stop()
 
 
