@@ -118,7 +118,7 @@ def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of
     with cluster.ready(operator):
         eventually(lambda: settled(cluster, api, namespace))
     first = living(api, namespace)
-    with operator.run(K2_OPERATOR_INGEST_IMAGE="k2/ingest:next"):
+    with operator.run(K2_OPERATOR_INGEST_IMAGE="k2/ingest:next", K2_OPERATOR_RESYNC="2"):
         eventually(lambda: operator.rounds("spot") >= 2, within=60)
         second = living(api, namespace)
         changed = {name for name, version in versions(second).items() if version != versions(first)[name]}
