@@ -3,6 +3,7 @@
 
 - A chart's README.md is its README.in.md, with every value in place of the line `<values>`: its description and type
   from values.schema.json, its default from values.yaml, or else from the schema.
+- docs/reference/exchangefeed-fields.md is the CRD in words: `reference.text`.
 - The tables of docs/reference/rbac.md are the rules that k2-operator renders. Without helm they are left as they are.
 - k2-operator's copy of the CRD is manifests/crds/exchangefeeds.yaml.
 - k2-operator's schema of `settings` is the model's, k2.operator.settings. Descriptions for users, and patterns for
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import reference
 import yaml
 
 from k2.operator.settings import Settings
@@ -30,6 +32,7 @@ ROOT: Final = Path(__file__).parent
 _VALUES: Final = "<values>"
 _CRD: Final = ROOT.parent / "manifests/crds/exchangefeeds.yaml"
 _RIGHTS: Final = ROOT.parent / "docs/reference/rbac.md"
+_FIELDS: Final = ROOT.parent / "docs/reference/exchangefeed-fields.md"
 _MARKED: Final = re.compile("(?<=<!-- rights -->\n).*(?=<!-- end of rights -->)", re.DOTALL)
 _HOLDERS: Final = {
     ("Role", "k2-operator"): "The operator, in each namespace of feeds",
@@ -51,6 +54,7 @@ class Undescribed(ValueError):
 def made() -> Iterator[tuple[Path, str]]:
     """Every file that is made, and its text."""
     yield ROOT / "k2-operator/files/exchangefeeds.yaml", _CRD.read_text("utf-8")
+    yield _FIELDS, reference.text()
     path = ROOT / "k2-operator/values.schema.json"
     schema = json.loads(path.read_text("utf-8"))
     schema["properties"]["settings"] |= _settings(schema["properties"]["settings"]["properties"])
