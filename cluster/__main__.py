@@ -20,7 +20,7 @@ K2 runs on your cluster. Next:
   kubectl get feeds -n k2                      # what runs, how fresh, what is missing
   kubectl describe feed binance -n k2          # conditions and events
   kubectl create job audit-now --from=cronjob/k2-audit -n k2 && kubectl logs -n k2 -f job/audit-now
-  kubectl port-forward -n monitoring svc/prometheus-operated 9090:web
+  kubectl port-forward -n monitoring svc/prometheus-operated 9090
   make cluster-down
 """
 

@@ -12,6 +12,7 @@ from cluster.providers import Provider
 NAMESPACE: Final = "k2"
 KAFKA_NAMESPACE: Final = "kafka"
 IMAGES: Final = ("operator", "ingest", "jobs")
+_OF_CHART: Final = {"k2-operator": IMAGES, "k2-platform": ("ingest", "jobs")}
 _VALUES: Final = ROOT / "manifests" / "kind"
 _PREFIX: Final = "ghcr.io/k2-market-data"
 
@@ -47,7 +48,9 @@ def install(provider: Provider) -> None:
 
 def feeds(env: Mapping[str, str]) -> None:
     """Simulated exchanges, and a feed for each."""
-    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "simulators.yaml"), env=env)
+    simulators = (_VALUES / "simulators.yaml").read_text("utf-8")
+    simulators = simulators.replace(f"{_PREFIX}/", f"{os.environ.get('K2_IMAGE_PREFIX', _PREFIX)}/")
+    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", "-", env=env, given=simulators)
     for name in ("binance", "kraken"):
         run("kubectl", "rollout", "status", f"deployment/simulated-{name}", "-n", NAMESPACE, "--timeout=120s", env=env)
     run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "feeds.yaml"), env=env)
@@ -77,9 +80,9 @@ def _chart(env: Mapping[str, str], name: str) -> None:
 def _images(chart: str) -> list[str]:
     """Where the images are, if not under their public names."""
     prefix = os.environ.get("K2_IMAGE_PREFIX")
-    if not prefix or chart != "k2-operator":
+    if not prefix:
         return []
-    return [word for name in IMAGES for word in ("--set", f"images.{name}.repository={prefix}/{name}")]
+    return [word for name in _OF_CHART[chart] for word in ("--set", f"images.{name}.repository={prefix}/{name}")]
 
 
 def folder() -> Path:

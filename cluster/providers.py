@@ -13,6 +13,7 @@ from cluster import programs
 from cluster.programs import LOGS, ROOT, Failed, run
 
 NAME: Final = "k2"
+_KUBECONFIG: Final = LOGS / "kubeconfig"
 
 
 class Provider(Protocol):
@@ -78,7 +79,7 @@ class Kind:
     def __init__(self) -> None:
         self.env = programs.environment()
         LOGS.mkdir(exist_ok=True)
-        self.env["KUBECONFIG"] = str(LOGS / "kubeconfig")
+        self.env["KUBECONFIG"] = str(_KUBECONFIG)
 
     def up(self) -> None:
         """Creates it, or uses the one of an earlier start."""
@@ -122,14 +123,15 @@ class Existing:
         """The nodes pull them by themselves."""
 
     def down(self) -> None:
-        """Others made it: only what K2 installed goes (`parts.uninstall`)."""
+        """Others made it: only what K2 installed goes (`platform.uninstall`)."""
 
 
 def provider(environment: Mapping[str, str]) -> Provider:
     """The cluster that this environment asks for."""
     if kit := environment.get("K2_KIT"):
         return Kit(Path(kit))
-    if kubeconfig := environment.get("KUBECONFIG"):
+    kubeconfig = environment.get("KUBECONFIG")
+    if kubeconfig and Path(kubeconfig) != _KUBECONFIG:  # of a shell that was told to look at the cluster made here
         return Existing(kubeconfig)
     return Kind()
 
