@@ -13,7 +13,7 @@ import pytest
 
 from tests.apiserver.proxy import Asked, Fault, Proxy, proxied
 from tests.apiserver.servers import Api, Operator, eventually
-from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, versions
+from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status, versions
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
 
@@ -134,6 +134,23 @@ def test_slow_answers_and_a_lost_one_make_nothing_twice(api: Api, namespace: str
         assert versions(children(api, namespace, "spot")) == first
     generations = [item["metadata"].get("generation", 1) for item in children(api, namespace, "spot").values()]
     assert set(generations) == {1}
+
+
+def test_a_watch_that_is_faster_than_an_answer_makes_no_second_status(
+    api: Api, namespace: str, behind: tuple[Operator, Proxy]
+):
+    operator, proxy = behind
+    answered = threading.Event()
+    proxy.rule = lambda asked: Fault(held=answered) if asked.is_apply and "/deployments/" in asked.path else None
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run(K2_OPERATOR_RESYNC="2"):
+        eventually(lambda: ("Deployment", DEPLOYMENT) in children(api, namespace, "spot"))
+        time.sleep(1)  # in which its watch tells of it
+        answered.set()
+        eventually(lambda: operator.rounds("spot") >= 3)
+    told = [asked for asked in proxy.asked if asked.method == "PATCH" and "/exchangefeeds/spot/status" in asked.path]
+    assert len(told) == 1
+    assert status(api, namespace, "spot")["ingest"]["desired"] == 1
 
 
 def test_a_watch_that_stalls_is_opened_again(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
