@@ -166,7 +166,7 @@ class Operator:
         kubeconfig.write_text(yaml.safe_dump(kubeconfig_of(url or api.url, api.certificate, token)))
         settings.write_text(yaml.safe_dump(SETTINGS))
         more = {"KUBECONFIG": str(kubeconfig), "K2_OPERATOR_SETTINGS": str(settings), "K2_LOG_LEVEL": "debug"}
-        self._environment = {**os.environ, **more}
+        self._environment = {**os.environ, "MALLOC_ARENA_MAX": "2", **more}  # as in its image
 
     @contextmanager
     def run(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:

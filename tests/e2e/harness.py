@@ -16,6 +16,7 @@ from cluster.platform import NAMESPACE
 from cluster.programs import Failed, run
 from k2.query.engine import Engine
 from k2.schemas.platform import Platform
+from k2.schemas.tables import NAMESPACE as NAMESPACE_OF_TABLES
 
 
 def eventually(what: str, check: Callable[[], Any], within: float = 240.0, every: float = 1.0) -> Any:
@@ -131,13 +132,23 @@ class Cluster:
             s3_endpoint=f"http://{minio}",
         )
 
-    def sql(self, statement: str) -> list[dict[str, Any]]:
-        """What a query over the tables gives."""
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """The query engine on the cluster's catalog and bucket."""
         with ExitStack() as stack:
             postgres = stack.enter_context(self.forwarded("svc/k2-postgres", 5432))
             minio = stack.enter_context(self.forwarded("svc/k2-minio", 9000))
-            engine = stack.enter_context(closing(Engine(self.platform(postgres, minio))))
+            yield stack.enter_context(closing(Engine(self.platform(postgres, minio))))
+
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """What a query over the tables gives."""
+        with self.engine() as engine:
             return list(engine.sql(statement).to_pylist())
+
+    def tables(self) -> set[str]:
+        """The names of the tables in the catalog."""
+        with self.engine() as engine:
+            return {name for _, name in engine.catalog.list_tables(NAMESPACE_OF_TABLES)}
 
     def gold(self, exchange: str) -> dict[str, list[str]]:
         """Every trade id of an exchange in Gold, by symbol, as often as it stands there."""

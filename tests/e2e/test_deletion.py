@@ -14,10 +14,6 @@ def rows(cluster, table: str, where: str = "true") -> int:
     return int(cluster.sql(f"SELECT count(*) AS n FROM {table} WHERE {where}")[0]["n"])
 
 
-def tables(cluster) -> set[str]:
-    return {row["name"] for row in cluster.sql("SELECT table_name AS name FROM information_schema.tables")}
-
-
 def test_a_deleted_feed_keeps_its_data(cluster):
     before = rows(cluster, "bronze_binance_trades")
     cluster.kubectl("delete", "feed", "binance", "--timeout=180s")
@@ -40,7 +36,7 @@ def test_a_feed_deleted_with_its_data_leaves_nothing(cluster):
     cluster.kubectl("delete", "feed", "kraken", "--timeout=600s")
     eventually("no pod of kraken", lambda: not cluster.uids(f"{_FEED}=kraken"), within=60)
     assert not cluster.get("kafkatopic", "market.crypto.trades.kraken", KAFKA_NAMESPACE)
-    assert not tables(cluster) & {"bronze_kraken_trades", "silver_kraken_trades"}
+    assert not cluster.tables() & {"bronze_kraken_trades", "silver_kraken_trades"}
     assert rows(cluster, "gold_crypto_trades", "exchange = 'KRAKEN'") == 0
     assert rows(cluster, "gold_crypto_trades", "exchange = 'BINANCE'") > 0
     listed = cluster.kubectl(

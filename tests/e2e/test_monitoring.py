@@ -32,7 +32,7 @@ def test_the_alert_of_a_feed_that_is_down_fires_and_resolves(cluster):
         return cluster.prometheus('ALERTS{alertname="K2FeedDown", alertstate="firing", feed="binance"}')
 
     assert not firing()
-    cluster.misbehave("binance", "refuse=7")
+    cluster.misbehave("binance", "refuse=5")
     cluster.misbehave("binance", "close")
     eventually("K2FeedDown fires", firing, within=300, every=3)
     eventually("K2FeedDown resolves", lambda: not firing(), within=420, every=3)
