@@ -1,4 +1,4 @@
-"""`python -m cluster up|down|artefacts`: makes a cluster with K2 and simulated exchanges on it, and takes it away.
+"""`python -m cluster up|down|sizes|artefacts`: makes a cluster with K2 and simulated exchanges, and takes it away.
 
 Every step does only what is missing, so `up` again is cheap. Exit codes: 0 done, 1 a step failed, 2 bad input.
 """
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cluster import artefacts, neighbours, platform
+from cluster import artefacts, neighbours, platform, sizes
 from cluster.programs import LOGS, Failed, missing, step
 from cluster.providers import Existing, Provider, provider
 
@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     command = _arguments(words).command
     try:
         found = provider(os.environ)
-        {"up": up, "down": down, "artefacts": kept}[command](found)
+        {"up": up, "down": down, "sizes": sized, "artefacts": kept}[command](found)
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
@@ -82,6 +82,12 @@ def down(found: Provider) -> None:
         found.down()
 
 
+def sized(found: Provider) -> None:
+    """Prints what each pod asks for and uses."""
+    found.up()
+    print(sizes.table(found.env))
+
+
 def kept(found: Provider) -> None:
     """Keeps events, descriptions and logs."""
     found.up()
@@ -90,7 +96,7 @@ def kept(found: Provider) -> None:
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cluster", description="K2 on a Kubernetes cluster of this machine.")
-    parser.add_argument("command", choices=("up", "down", "artefacts"))
+    parser.add_argument("command", choices=("up", "down", "sizes", "artefacts"))
     return parser.parse_args(words)
 
 

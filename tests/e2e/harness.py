@@ -87,7 +87,7 @@ class Cluster:
 
     def prometheus(self, query: str) -> list[dict[str, Any]]:
         """A query's vector."""
-        answer = self.service("prometheus-operated", "web", f"api/v1/query?query={quote(query)}", "monitoring")
+        answer = self.service("prometheus-operated", "9090", f"api/v1/query?query={quote(query)}", "monitoring")
         return list(answer["data"]["result"])
 
     def secret(self, name: str) -> dict[str, str]:
