@@ -169,10 +169,10 @@ class Operator:
         self._environment = {**os.environ, "MALLOC_ARENA_MAX": "2", **more}  # as in its image
 
     @contextmanager
-    def run(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Runs it, with a log of its own."""
+    def run(self, *words: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs it, with a log of its own and more words on its command line."""
         self.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace]
+        command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace, *words]
         with running(self.log, command, env=self._environment | environment) as process:
             yield process
 

@@ -1,0 +1,65 @@
+"""Two operators that know of each other: one works, the other waits until it is needed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.test_faults import complete
+from tests.apiserver.test_operator import create, feed
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
+
+NAME = "k2-operators"
+_GROUP = "/apis/kopf.dev/v1"
+# kopf's documentation has this definition: any status, nothing else.
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "kopfpeerings.kopf.dev"},
+    "spec": {
+        "scope": "Namespaced",
+        "group": "kopf.dev",
+        "names": {"kind": "KopfPeering", "plural": "kopfpeerings", "singular": "kopfpeering"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {"status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def peering(api: Api, namespace: str) -> str:
+    """Where the operators of a namespace meet."""
+    api.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION)
+    place = f"{_GROUP}/namespaces/{namespace}/kopfpeerings"
+    eventually(lambda: api.ask("GET", place).get("kind") == "KopfPeeringList")
+    body = {"apiVersion": "kopf.dev/v1", "kind": "KopfPeering", "metadata": {"name": NAME}}
+    eventually(lambda: api.ask("POST", place, body).get("kind") == "KopfPeering")
+    return f"{place}/{NAME}"
+
+
+def test_of_two_peers_the_one_with_the_lower_priority_writes_nothing_until_it_is_alone(
+    api: Api, namespace: str, tmp_path: Path, peering: str
+):
+    first, second = Operator(tmp_path / "first", api, namespace), Operator(tmp_path / "second", api, namespace)
+    peers = [f"--peering={NAME}"]
+    with second.run(*peers, "--priority=1"):
+        with first.run(*peers, "--priority=100"):
+            eventually(lambda: len(api.ask("GET", peering).get("status", {})) == 2)
+            eventually(lambda: "paus" in second.log.read_text().lower())
+            create(api, namespace, feed("spot", ["BTCUSDT"]))
+            eventually(lambda: complete(api, namespace))
+            assert not second.writes()
+        create(api, namespace, feed("other", ["ETHUSDT"]))
+        eventually(lambda: second.rounds("other"), within=90)
