@@ -1,5 +1,6 @@
 """Two operators that know of each other: one works, the other waits until it is needed."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,18 @@ def test_of_two_peers_the_one_with_the_lower_priority_writes_nothing_until_it_is
 ):
     first, second = Operator(tmp_path / "first", api, namespace), Operator(tmp_path / "second", api, namespace)
     peers = [f"--peering={NAME}"]
-    with second.run(*peers, "--priority=1"):
-        with first.run(*peers, "--priority=100"):
-            eventually(lambda: len(api.ask("GET", peering).get("status", {})) == 2)
-            eventually(lambda: "paus" in second.log.read_text().lower())
-            create(api, namespace, feed("spot", ["BTCUSDT"]))
-            eventually(lambda: complete(api, namespace))
-            assert not second.writes()
+
+    def known() -> int:
+        return len(api.ask("GET", peering).get("status", {}))
+
+    with ExitStack() as stack, first.run(*peers, "--priority=100"):
+        eventually(lambda: known() == 1)
+        stack.enter_context(second.run(*peers, "--priority=1"))
+        eventually(lambda: known() == 2)
+        create(api, namespace, feed("spot", ["BTCUSDT"]))
+        eventually(lambda: complete(api, namespace))
+        assert not second.writes()
+        later = stack.pop_all()
+    with later:
         create(api, namespace, feed("other", ["ETHUSDT"]))
         eventually(lambda: second.rounds("other"), within=90)
