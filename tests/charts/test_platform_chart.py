@@ -1,13 +1,7 @@
 """The chart k2-platform: what it renders, how it fits the operator, and which values it refuses."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,7 +15,6 @@ pytestmark = needs_helm
 
 CHART = "k2-platform"
 OWN = [scenario for scenario in SCENARIOS if scenario.parents[1].name == CHART]
-CHECK = CHARTS / CHART / "files/check.py"
 WORKLOADS = ("StatefulSet", "Deployment", "Job", "CronJob", "Pod")
 
 
@@ -352,61 +345,3 @@ def test_only_several_registries_have_a_disruption_budget(default: list[Manifest
 )
 def test_a_wrong_value_is_refused_by_its_path(values: Any, path: str):
     assert path in refusal(CHART, values)
-
-
-class _Registry(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/apis/ccompat/v7/subjects" else 404)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def services() -> Iterator[dict[str, str]]:
-    """Services that answer, as the environment of helm test names them."""
-    server = HTTPServer(("127.0.0.1", 0), _Registry)
-    Thread(target=server.serve_forever, daemon=True).start()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        there = f"127.0.0.1:{listener.getsockname()[1]}"
-        yield {
-            "K2_KAFKA_BOOTSTRAP": f"{there},{there}",
-            "K2_REGISTRY_URL": f"http://127.0.0.1:{server.server_port}/apis/ccompat/v7",
-            "K2_CATALOG_URI": f"postgresql://{there}/iceberg",
-            "K2_S3_ENDPOINT": f"http://{there}",
-        }
-    server.shutdown()
-    server.server_close()
-
-
-def check(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs what the pod of helm test runs."""
-    command = [sys.executable, "-c", CHECK.read_text()]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
-
-
-def test_helm_test_succeeds_where_all_services_answer(services: dict[str, str], default: list[Manifest]):
-    pod = one(default, "Pod")["spec"]["containers"][0]
-    assert pod["args"] == [CHECK.read_text()]
-    assert set(variables(pod)) == set(services)
-    done = check(services)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 5
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "told"),
-    [
-        ("K2_KAFKA_BOOTSTRAP", "127.0.0.1:1", "kafka: 127.0.0.1:1 cannot be reached"),
-        ("K2_CATALOG_URI", "postgresql://127.0.0.1:1/iceberg", "catalog: 127.0.0.1:1 cannot be reached"),
-        ("K2_S3_ENDPOINT", "http://127.0.0.1:1", "s3: 127.0.0.1:1 cannot be reached"),
-        ("K2_REGISTRY_URL", "http://127.0.0.1:1", "registry: http://127.0.0.1:1/subjects does not serve"),
-    ],
-)
-def test_helm_test_fails_and_names_the_service_that_does_not_answer(
-    services: dict[str, str], variable: str, value: str, told: str
-):
-    done = check(services | {variable: value})
-    assert done.returncode == 1
-    assert told in done.stdout

@@ -1,0 +1,76 @@
+"""What `helm test k2-platform` does: it says which service answers, and fails if one does not."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.charts.rendering import CHARTS, needs_helm, one, render
+
+pytestmark = needs_helm
+
+CHECK = CHARTS / "k2-platform/files/check.py"
+
+
+class _Registry(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/apis/ccompat/v7/subjects" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def services() -> Iterator[dict[str, str]]:
+    """Services that answer, as the environment of helm test names them."""
+    server = HTTPServer(("127.0.0.1", 0), _Registry)
+    Thread(target=server.serve_forever, daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        there = f"127.0.0.1:{listener.getsockname()[1]}"
+        yield {
+            "K2_KAFKA_BOOTSTRAP": f"{there},{there}",
+            "K2_REGISTRY_URL": f"http://127.0.0.1:{server.server_port}/apis/ccompat/v7",
+            "K2_CATALOG_URI": f"postgresql://{there}/iceberg",
+            "K2_S3_ENDPOINT": f"http://{there}",
+        }
+    server.shutdown()
+    server.server_close()
+
+
+def check(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs what the pod of helm test runs."""
+    command = [sys.executable, "-c", CHECK.read_text()]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+
+
+def test_helm_test_succeeds_where_all_services_answer(services: dict[str, str]):
+    pod = one(render("k2-platform"), "Pod")["spec"]["containers"][0]
+    assert pod["args"] == [CHECK.read_text()]
+    assert {variable["name"] for variable in pod["env"]} == set(services)
+    done = check(services)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("K2_KAFKA_BOOTSTRAP", "127.0.0.1:1", "kafka: 127.0.0.1:1 cannot be reached"),
+        ("K2_CATALOG_URI", "postgresql://127.0.0.1:1/iceberg", "catalog: 127.0.0.1:1 cannot be reached"),
+        ("K2_S3_ENDPOINT", "http://127.0.0.1:1", "s3: 127.0.0.1:1 cannot be reached"),
+        ("K2_REGISTRY_URL", "http://127.0.0.1:1", "registry: http://127.0.0.1:1/subjects does not serve"),
+    ],
+)
+def test_helm_test_fails_and_names_the_service_that_does_not_answer(
+    services: dict[str, str], variable: str, value: str, told: str
+):
+    done = check(services | {variable: value})
+    assert done.returncode == 1
+    assert told in done.stdout
