@@ -78,10 +78,23 @@ def test_a_feed_becomes_its_children_and_a_status(api: Api, namespace: str, oper
     assert status(api, namespace, "spot")["phase"] == "Degraded"
 
 
+def settled(operator: Operator) -> None:
+    """Waits until the news of its own writes makes the operator write no more."""
+    seen: list[str] = []
+
+    def quiet() -> bool:
+        before, seen[:] = list(seen), operator.writes()
+        time.sleep(1)
+        return before == seen
+
+    eventually(quiet)
+
+
 def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
+        settled(operator)
     before = versions(children(api, namespace, "spot"))
     with operator.run():
         eventually(lambda: operator.rounds("spot"))

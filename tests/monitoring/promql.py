@@ -39,12 +39,12 @@ def _families() -> Iterator[Metric]:
     layers[2].incomplete_hours = 0
     yield from JobsCollector(layers).collect()
 
-    of_operator.phase("btc", "binance", "Running")
+    of_operator.phase("k2", "btc", "binance", "Running")
     of_operator.RECONCILED.labels(feed="btc").observe(0.1)
     of_operator.FAILED.labels(feed="btc").inc()
     for metric in (of_operator.UP, of_operator.PHASE, of_operator.RECONCILED, of_operator.FAILED):
         yield from metric.collect()
-    of_operator.forget("btc", "binance")
+    of_operator.forget("k2", "btc", "binance")
 
 
 def names(query: str) -> set[str]:

@@ -27,9 +27,10 @@ def refused(folder: Path, body: dict, *words: str) -> tuple[int, str]:
 
 
 def test_an_exchange_that_cannot_be_reached_is_given_up_after_the_attempts(tmp_path: Path):
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]  # nobody listens there once this is closed
-    code, told = refused(tmp_path, feed("binance", ["BTCUSDT"], port), "--attempts", "2")
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        port = taken.getsockname()[1]
+        code, told = refused(tmp_path, feed("binance", ["BTCUSDT"], port), "--attempts", "2")
     assert code == 3
     assert told.startswith("binance: no data after 2 attempts; the last: ws://127.0.0.1:")
     assert "Cannot connect to host" in told

@@ -75,7 +75,9 @@ def prepare(java: Java, folder: Path, port: int, controller_port: int) -> None:
         raise BrokerFailed(f"{folder}/data/meta.properties is missing; restore it, or move {folder} away to start anew")
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [*_java(java, folder), "kafka.tools.StorageTool", "format", "--standalone"]
-    done = subprocess.run([*command, "-t", cluster, "-c", configuration], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, f"--cluster-id={cluster}", "-c", configuration], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BrokerFailed(f"{folder} cannot be formatted: {_reason(done.stderr or done.stdout)}")
 
