@@ -120,20 +120,26 @@ def test_what_was_deleted_comes_back_and_what_was_edited_is_mended(api: Api, nam
         assert api.ask("GET", path)["metadata"]["annotations"]["theirs"] == "kept"
 
 
-def test_a_symbol_added_changes_that_feeds_ingest_only(api: Api, namespace: str, operator: Operator):
-    create(api, namespace, feed("one", ["BTCUSDT"]))
-    create(api, namespace, feed("two", ["BTC/USD"], "kraken"))
+def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_ingest_only(
+    api: Api, namespace: str, operator: Operator
+):
+    names = [f"feed-{number}" for number in range(50)]
+    for number, name in enumerate(names):
+        base = f"{chr(65 + number // 26)}{chr(65 + number % 26)}A"
+        create(api, namespace, feed(name, [f"{base}USDT"], kafka={"topic": f"trades.{number}"}))
     with operator.run():
-        for name in ("one", "two"):
-            eventually(lambda name=name: reconciled(api, namespace, name))
-        before = {name: versions(children(api, namespace, name)) for name in ("one", "two")}
-        edit = {"spec": {"symbols": ["BTCUSDT", "ETHUSDT"]}}
-        api.ask("PATCH", api.feed(namespace, "one"), edit, "application/merge-patch+json")
-        eventually(lambda: reconciled(api, namespace, "one"))
-        after = {name: versions(children(api, namespace, name)) for name in ("one", "two")}
-    assert after["two"] == before["two"]
-    changed = {key for key, version in after["one"].items() if version != before["one"][key]}
-    assert changed == {("Deployment", "one-ingest-0-0"), ("ConfigMap", "one-feed")}
+        for name in names:
+            eventually(lambda name=name: reconciled(api, namespace, name), within=60)
+        settled(operator)
+        before = {name: versions(children(api, namespace, name)) for name in names}
+        edit = {"spec": {"symbols": ["AAAUSDT", "ZZZUSDT"]}}
+        api.ask("PATCH", api.feed(namespace, names[0]), edit, "application/merge-patch+json")
+        eventually(lambda: reconciled(api, namespace, names[0]))
+        settled(operator)
+        after = {name: versions(children(api, namespace, name)) for name in names}
+    changed = {key for key, version in after[names[0]].items() if version != before[names[0]][key]}
+    assert changed == {("Deployment", "feed-0-ingest-0-0"), ("ConfigMap", "feed-0-feed")}
+    assert {name: after[name] for name in names[1:]} == {name: before[name] for name in names[1:]}
 
 
 def test_of_two_feeds_that_claim_one_topic_the_younger_waits_and_then_runs(
