@@ -4,7 +4,6 @@ Exit codes: 0 drained and stopped, 1 a layer failed, 2 bad input, 3 a needed ser
 """
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -71,13 +70,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layer", choices=sorted(LAYERS), default="all")
     parser.add_argument("--host", default="127.0.0.1", help="where /metrics and /status listen")
     parser.add_argument("--port", type=int, default=9102)
-    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
-    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    startup.add_jvm(parser)
     parser.add_argument("--restart", action="store_true", help="start a failed query again while the others go on")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # py4j's callback threads would keep a failed process alive
+    startup.leave(main())

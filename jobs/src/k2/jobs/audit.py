@@ -5,7 +5,6 @@ could not be reached.
 """
 
 import argparse
-import os
 import re
 import sys
 from collections import Counter
@@ -168,12 +167,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--rebuild", action="store_true", help="build Silver and Gold anew from Bronze and compare")
     parser.add_argument("--since", metavar="TIME", help="leave out what is older: a time, or a duration as 26h")
-    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
-    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    startup.add_jvm(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)  # py4j's threads would keep a failed process alive
+    startup.leave(main(sys.argv[1:]))

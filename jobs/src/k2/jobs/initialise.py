@@ -8,7 +8,6 @@ be reached.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -63,12 +62,9 @@ def _reach(spark: SparkSession) -> None:
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.initialise", description="Makes the tables that feeds share.")
-    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
-    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    startup.add_jvm(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)  # py4j's threads would keep a failed process alive
+    startup.leave(main(sys.argv[1:]))

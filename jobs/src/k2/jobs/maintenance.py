@@ -6,7 +6,6 @@ Nothing is removed that a reader still needs, whether it runs or is stopped: its
 
 import argparse
 import json
-import os
 import sys
 import threading
 import time
@@ -241,8 +240,7 @@ def main(words: Sequence[str]) -> int:
     """One round for some feeds."""
     parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="One round of table maintenance.")
     parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
-    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
-    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    startup.add_jvm(parser)
     arguments = parser.parse_args(words)
     try:
         platform = Platform.read()
@@ -271,6 +269,4 @@ def _tables(feed: ExchangeFeed) -> Iterable[Table]:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)  # py4j's threads would keep a failed process alive
+    startup.leave(main(sys.argv[1:]))

@@ -9,7 +9,6 @@ simply run again. Exit codes: 0 done, 1 a step failed, 2 bad input, 3 a needed s
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -162,12 +161,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.purge", description="Removes what a deleted feed has left.")
     parser.add_argument("--feed", type=Path, required=True, help="the ExchangeFeed in YAML")
     parser.add_argument("--exchange", action="store_true", help="the exchange has no other feed: drop its tables")
-    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
-    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+    startup.add_jvm(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)  # py4j's threads would keep a failed process alive
+    startup.leave(main(sys.argv[1:]))

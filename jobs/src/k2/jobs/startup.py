@@ -1,7 +1,11 @@
 """What every command of the jobs does first: reads its feeds, and gets a Spark session."""
 
+import argparse
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
@@ -35,3 +39,15 @@ def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str
         options = [f"-Xmx{memory}", "-XX:+UseSerialGC", *java.trust_options]
         gateway.start(java, wanted, options=options, sets=sets)
     return session(wanted)
+
+
+def add_jvm(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that may have to start a JVM."""
+    parser.add_argument("--master", default="local[2]", help="used where no cluster has started the JVM")
+    parser.add_argument("--memory", default="1g", help="of that JVM's heap")
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once: py4j's threads would keep a failed one alive."""
+    sys.stdout.flush()
+    os._exit(code)
