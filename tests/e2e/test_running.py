@@ -1,12 +1,18 @@
 """What a user sees of a cluster on which two feeds run."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
 from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
 
 pytestmark = pytest.mark.e2e
+COLUMNS = ("NAME", "EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE")
+
+
+def _cut(line: str, starts: list[int]) -> list[str]:
+    return [line[start:end].strip() for start, end in pairwise([*starts, None])]
 
 
 def test_feeds_become_ready(cluster):
@@ -19,16 +25,19 @@ def test_feeds_become_ready(cluster):
 
 
 def test_get_feeds_shows_rate_freshness_and_gaps(cluster):
-    def rows() -> dict[str, list[str]]:
-        lines = cluster.kubectl("get", "feeds").splitlines()
-        assert lines[0].split() == ["NAME", "EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE"]
-        found = {line.split()[0]: line.split() for line in lines[1:]}
-        alive = all(row[3] == "Running" and float(row[4]) > 0 and re.match(r"\d", row[5]) for row in found.values())
-        return found if alive else {}
+    def rows() -> dict[str, dict[str, str]]:
+        header, *lines = cluster.kubectl("get", "feeds").splitlines()
+        starts = {name: header.index(name) for name in COLUMNS}  # a cell may be empty, so columns are where they begin
+        cells = [dict(zip(COLUMNS, _cut(line, list(starts.values())), strict=True)) for line in lines]
+        alive = all(
+            row["PHASE"] == "Running" and float(row["RATE"]) > 0 and re.fullmatch(r"[0-9ms]+", row["FRESHNESS"])
+            for row in cells
+        )
+        return {row["NAME"]: row for row in cells} if alive else {}
 
-    found = eventually("rates of all feeds", rows, within=60)
+    found = eventually("rates and freshness of all feeds", rows, within=180)
     assert set(found) == {"binance", "kraken"}
-    assert {row[6] for row in found.values()} == {"0"}
+    assert {row["GAPS"] for row in found.values()} == {"0"}
 
 
 def test_every_layer_holds_rows(cluster):
@@ -37,10 +46,14 @@ def test_every_layer_holds_rows(cluster):
     ]
     for table in tables:
         assert cluster.sql(f"SELECT count(*) AS rows FROM {table}")[0]["rows"] > 0, table
-    layers = cluster.get("feed", "binance")["status"]["layers"]
-    for layer in ("bronze", "silver", "gold"):
-        assert layers[layer]["state"] == "RUNNING"
-        assert layers[layer]["rows"] > 0
+
+    def counted() -> bool:
+        layers = cluster.get("feed", "binance")["status"]["layers"]
+        return all(
+            layers[name]["state"] == "RUNNING" and layers[name]["rows"] > 0 for name in ("bronze", "silver", "gold")
+        )
+
+    eventually("rows of every layer in the status", counted, within=60)
 
 
 def test_what_the_exchanges_emitted_equals_gold(cluster):

@@ -113,6 +113,35 @@ def test_a_shard_is_read_from_what_the_ingest_itself_says():
     assert observed.shard(raw) == expected
 
 
+def test_records_wait_for_kafka_while_the_circuit_is_open():
+    from k2.ingest.limits import State
+    from k2.ingest.stats import Stats
+    from k2.ingest.status import document
+
+    stats = Stats(started_at=0.0, in_flight=7)
+    told = {}
+    for state in State:
+        stats.circuit = int(state)
+        told[state] = observed.shard(document(stats, feed="f", exchange="binance", shard="0-0")).waiting
+    assert told == {State.CLOSED: 0, State.HALF_OPEN: 7, State.OPEN: 7}
+
+
+def driver(message=None, **labels):
+    ended = {"exitCode": 1, "reason": "Error"} | ({"message": message} if message else {})
+    labels = {"spark-role": "driver", "sparkoperator.k8s.io/app-name": "a-gold"} | labels
+    return {
+        "metadata": {"name": "a-gold-driver", "labels": labels},
+        "status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]},
+    }
+
+
+def test_the_last_words_of_a_driver_are_its_applications():
+    assert observed.last_words([driver("the catalog:\n  no")]) == {"a-gold": "the catalog: no"}
+    assert observed.last_words([driver(), driver("no", **{"spark-role": "executor"})]) == {}
+    running = {"metadata": META, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
+    assert observed.last_words([running, {"metadata": META}]) == {}
+
+
 def test_layers_are_read_from_what_the_driver_itself_says():
     from k2.jobs.metrics import LayerState
     from k2.jobs.server import document

@@ -66,6 +66,8 @@ def ingest(**changes):
         (ingest(deployments=(replace(UP, current=False),)), "Unknown", "Starting", "1 of 1 pods"),
         (ingest(shards=(Shard("0-0", False, "no route"),)), "False", "NotConnected", "0 of 1 connected; no route"),
         (ingest(deployments=(UP, UP)), "False", "NotConnected", "1 of 2 connected"),
+        (ingest(shards=(replace(CONNECTED, waiting=7),)), "False", "KafkaRefuses", "takes no records; 7 records wait"),
+        (ingest(shards=(Shard("0-0", False, "away", waiting=7),)), "False", "KafkaRefuses", "takes them: away"),
         (
             ingest(deployments=(replace(UP, ready=0, trouble="pods is forbidden: exceeded quota: q"),)),
             "False",
@@ -145,6 +147,12 @@ def state(name, **changes):
         (layer(state("", created_at=SINCE)), "False", "NotPickedUp", "spark.jobNamespaces"),
         (layer(state("SUBMITTED")), "Unknown", "Starting", "SUBMITTED"),
         (layer(state("PENDING_RERUN")), "Unknown", "Starting", "PENDING_RERUN"),
+        (
+            layer(state("PENDING_RERUN", message="the catalog: no")),
+            "Unknown",
+            "Starting",
+            "RERUN after the catalog: no",
+        ),
         (layer(state("FAILED", message="OOM", attempts=2)), "False", "CrashLoop", "FAILED after 2 attempts: OOM"),
         (layer(state("FAILING")), "False", "CrashLoop", "see its driver's log"),
         (layer(state("SUBMISSION_FAILED", message="no image")), "False", "CrashLoop", "no image"),

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from k2.jobs import startup
+from k2.jobs import conflicts, failures, startup
 from k2.jobs.app import App, LayerFailed
 from k2.jobs.checkpoints import BrokenCheckpoint
 from k2.jobs.jvm import gateway, jars
@@ -22,6 +22,8 @@ from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 from k2.schemas.problems import InvalidSpec
+
+log = logs.get("jobs")
 
 LAYERS = {"all": (BRONZE, SILVER, GOLD), BRONZE: (BRONZE,), SILVER: (SILVER,), GOLD: (GOLD,)}
 
@@ -42,9 +44,13 @@ def main() -> int:
         code, words = 3, str(error)
     except (LayerFailed, BrokenCheckpoint, CheckpointInUse, gateway.JvmFailed) as error:
         code, words = 1, str(error)
+    except conflicts.ERRORS as error:  # Spark's own and Java's, such as a catalog that refuses
+        log.exception("failed")
+        code, words = 1, failures.told(str(error))
     else:
         return 0
     print(words, file=sys.stderr)
+    failures.leave_word(words)
     return code
 
 

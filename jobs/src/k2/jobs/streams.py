@@ -1,7 +1,6 @@
 """One streaming query of one feed: its source, its checkpoint, what it writes, and how it is started and drained."""
 
 import fcntl
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from k2.jobs import brokers
+from k2.jobs import brokers, failures
 from k2.jobs.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
 from k2.jobs.checkpoints import Checkpoint, path
 from k2.jobs.commits import TableLog
@@ -31,7 +30,6 @@ GOLD: Final = "gold"
 GAPS: Final = "gaps"
 ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
 
-_CAUSE: Final = re.compile(r"^(?:Caused by: )?(?:[\w.$]+\.)?(\w+(?:Exception|Error|Unavailable): .*)$", re.MULTILINE)
 _MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes without falling behind its memory
 
 
@@ -200,5 +198,4 @@ def ended(query: StreamingQuery) -> str:
     error = query.exception()
     if error is None:
         return ""
-    causes = _CAUSE.findall(str(error))
-    return str(causes[-1] if causes else error).strip()[:500]
+    return failures.told(str(error))

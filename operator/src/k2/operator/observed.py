@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from k2.operator.manifests import COMPONENT, INGEST, SPEC_HASH
 
 Raw = Mapping[str, Any]
+
+# How the Spark operator labels the pods that it makes.
+_ROLE: Final = "spark-role"
+_APPLICATION: Final = "sparkoperator.k8s.io/app-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Shard:
     repaired_gaps: int = 0
     dead_letters: int = 0
     refused: tuple[tuple[str, str], ...] = ()  # symbols, and the exchange's words
+    waiting: int = 0  # records that Kafka does not take: the circuit is open, and the socket is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,17 @@ def troubled(raws: Iterable[Raw]) -> tuple[Pod, ...]:
     return tuple(Pod(about["name"], why, text, count, _part(about)) for about, why, text, count in found if why)
 
 
+def last_words(raws: Iterable[Raw]) -> dict[str, str]:
+    """What drivers that have ended left behind, by their application."""
+    return {
+        raw["metadata"]["labels"][_APPLICATION]: words
+        for raw in raws
+        if raw["metadata"].get("labels", {}).get(_ROLE) == "driver" and _APPLICATION in raw["metadata"]["labels"]
+        for about in raw.get("status", {}).get("containerStatuses", ())
+        if (words := " ".join(about.get("state", {}).get("terminated", {}).get("message", "").split()))
+    }
+
+
 def _part(about: Raw) -> str:
     return str(about.get("labels", {}).get(COMPONENT, INGEST))
 
@@ -200,6 +216,7 @@ def shard(raw: Raw) -> Shard:
         repaired_gaps=gaps.get("repaired", 0),
         dead_letters=sum(raw.get("deadLetters", {}).values()),
         refused=tuple(sorted(raw.get("refused", {}).items())),
+        waiting=raw.get("inFlight", 0) if raw.get("circuit", "closed") != "closed" else 0,
     )
 
 

@@ -218,8 +218,9 @@ class Reconciler:
         return observed.topic(found) if found else None
 
     def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
+        words = observed.last_words(family.pods)
         for raw in family.of_kind(_APPLICATION):
-            yield self._watchdog.told(feed.metadata.namespace, observed.application(raw))
+            yield self._watchdog.told(feed.metadata.namespace, observed.application(raw), words)
 
     async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
         """Writes a status that says something new, and its Events; new figures only now and then."""

@@ -108,6 +108,10 @@ def _connections(seen: Observed) -> Verdict:
     wanted = sum(found.wanted for found in seen.deployments)
     running = sum(found.ready for found in seen.deployments)
     connected = sum(found.connected for found in seen.shards)
+    if waiting := sum(found.waiting for found in seen.shards):
+        why = next((f": {found.message}" for found in seen.shards if found.message and found.waiting), "")
+        held = f"{waiting} records wait, and no socket is read until it takes them"
+        return unready("KafkaRefuses", f"Kafka takes no records; {held}{why}")
     why = next((found.message for found in seen.shards if found.message and not found.connected), "")
     if why:
         return unready("NotConnected", f"{connected} of {wanted} connected; {why}")
@@ -184,7 +188,8 @@ def _application(found: Application, seen: Observed, now: datetime) -> Verdict |
         return unready("CrashLoop", f"{found.name} is {found.state} after {found.attempts} attempts: {words}")
     if found.state == "RUNNING":
         return None
-    return unknown("Starting", f"{found.name} is {found.state}")
+    after = f" after {found.message}" if found.message else ""
+    return unknown("Starting", f"{found.name} is {found.state}{after}")
 
 
 def _untouched(found: Application, now: datetime) -> Verdict:

@@ -3,6 +3,7 @@
 Not kept over a restart: at worst one more application is made anew, and an error is not told until the next.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,12 +28,20 @@ class Watchdog:
         self._cool_down = settings.rerun_cool_down
         self._watches: dict[_Key, Watch] = {}
         self._errors: dict[_Key, str] = {}
+        self._words: dict[_Key, tuple[int, str]] = {}  # of which attempt, and what its driver said
         self._deleted: dict[_Key, Raw] = {}
 
-    def told(self, namespace: str, found: Application) -> Application:
-        """The application with the last error that it gave: the Spark operator forgets it at the next attempt."""
+    def told(self, namespace: str, found: Application, words: Mapping[str, str]) -> Application:
+        """The application with the last error that it gave: the Spark operator forgets it at the next attempt.
+
+        `words` are what drivers that have ended left behind, by application; they say more than an exit code.
+        """
         key = (namespace, found.name)
-        if found.message:
+        worded_at, _ = self._words.get(key, (0, ""))
+        if found.name in words:
+            self._words[key] = found.attempts, words[found.name]
+            self._errors[key] = words[found.name]
+        elif found.message and worded_at < found.attempts:  # of the attempt that left words it says no more than those
             self._errors[key] = found.message
         return replace(found, message=self._errors.get(key, ""))
 

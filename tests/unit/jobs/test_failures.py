@@ -1,0 +1,54 @@
+"""Why a process of the jobs failed, out of what Spark and Java say."""
+
+import pytest
+
+from k2.jobs import failures
+
+CATALOG = """An error occurred while calling o64.createTable.
+: org.apache.iceberg.jdbc.UncheckedSQLException: Failed to get table k2.market_data.gold from catalog k2
+\tat org.apache.iceberg.jdbc.JdbcTableOperations.doRefresh(JdbcTableOperations.java:93)
+\tat org.apache.spark.sql.kafka010.KafkaSource.get(KafkaSource.java:1)
+Caused by: org.postgresql.util.PSQLException: FATAL: password authentication failed for user "k2"
+\tat org.postgresql.core.v3.ConnectionFactoryImpl.doAuthentication(ConnectionFactoryImpl.java:711)
+\t... 51 more
+"""
+BUCKET = """Query gold [id = 1] terminated with exception: Writing job aborted
+: org.apache.spark.SparkException: [WRITING_JOB_ABORTED] Writing job aborted
+Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend has reached its minimum (Status 507)
+\tat software.amazon.awssdk.services.s3.DefaultS3Client.putObject(DefaultS3Client.java:1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CATALOG, 'the catalog: PSQLException: FATAL: password authentication failed for user "k2"'),
+        (BUCKET, "the bucket: S3Exception: Storage backend has reached its minimum (Status 507)"),
+        (
+            "x\nCaused by: org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node",
+            "Kafka: TimeoutException: Timed out waiting for a node",
+        ),
+        (
+            "Caused by: k2.schemas.registry.RegistryUnavailable: http://k2-registry: refused\n",
+            "the schema registry: RegistryUnavailable: http://k2-registry: refused",
+        ),
+        ("java.lang.IllegalStateException: of nobody's", "IllegalStateException: of nobody's"),
+        ("two\n lines", "two lines"),
+        ("", ""),
+    ],
+)
+def test_a_failure_names_its_service_and_its_last_cause(text, expected):
+    assert failures.told(text) == expected
+
+
+def test_a_failure_is_told_in_no_more_than_a_condition_can_hold():
+    assert len(failures.told(f"Caused by: a.bException: {'x' * 9_000}")) <= 500
+    assert len(failures.told("x" * 9_000)) == 500
+
+
+def test_words_are_left_only_where_a_container_has_a_place_for_them(tmp_path):
+    failures.leave_word("why", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "log").touch()
+    failures.leave_word("why", tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "why"
