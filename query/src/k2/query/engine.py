@@ -7,17 +7,17 @@ Answers are `pyarrow.Table`s; the `..._reader` methods give the same as a `pyarr
 large to be held whole. Times are UTC, ranges are [start, end), decimals are exact. Several threads may use one engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import files, questions, times
+from k2.query import files, interrupts, questions, times
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.guard import tables_of
 from k2.query.lake import Lake, Plan, snapshot_of
-from k2.query.questions import Wanted
+from k2.query.questions import Place, Wanted
 from k2.query.times import AsOf
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader, Schema
     from pyarrow import Table as ArrowTable
     from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.expressions import BooleanExpression
 
 MEMORY: Final = "1GB"
 _NAMED: Final = 20  # symbols that a message lists
@@ -42,6 +43,7 @@ class TradesQuery(TypedDict, total=False):
     end: datetime | None
     window: timedelta | None
     limit: int | None
+    beyond: Place | None
     as_of: AsOf | None
 
 
@@ -101,18 +103,20 @@ class Engine:
         end: datetime | None = None,
         window: timedelta | None = None,
         limit: int | None = None,
+        beyond: Place | None = None,
         as_of: AsOf | None = None,
     ) -> "RecordBatchReader":
         """Gold's trades in order of time, at most `limit`: the first from `start` on, or without a start the newest.
 
-        `window` stands for a start that long before `end`, or before now.
+        `window` stands for a start that long before `end`, or before now. `beyond` a trade's place are those that come
+        after it, or, without a start, before it: with `as_of` a snapshot, the next page.
         """
         if limit is not None and limit < 1:
             raise BadQuery(f"the limit {limit} is too small; give 1 or more")
         if window is not None:
-            start, end = _window(window, start, end, as_of)
-        wanted = Wanted.of(symbol, exchange, start, end)
-        return self._ask(wanted, questions.trades(wanted, limit), as_of)
+            start, end = times.window(window, start, end, as_of)
+        wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
+        return self._ask(wanted, questions.trades(wanted, limit, beyond), as_of, beyond.parameters if beyond else {})
 
     def ohlcv_reader(
         self,
@@ -143,10 +147,36 @@ class Engine:
         with ExitStack() as held, _told("the statement"):
             connection = duckdb.connect(config={"memory_limit": self._memory, "temp_directory": ""})
             held.enter_context(connection)
+            interrupts.adopt(connection)
             _fence(connection, plans)
             reader = _reader(connection, connection.sql(statement), "the statement")
             held.pop_all()  # from here on the reader closes it
             return reader
+
+    def ask(
+        self,
+        statement: str,
+        tables: "Mapping[str, BooleanExpression | None]",
+        *,
+        as_of: AsOf | None = None,
+        **parameters: Any,
+    ) -> "ArrowTable":
+        """What a statement of K2's own gives, whole: never a user's, which `sql` fences in.
+
+        `tables` are those that it reads, each with what its rows have in common, by which files are skipped.
+        """
+        plans = {name: self._lake.plan(name, where, as_of) for name, where in tables.items()}
+        with _told(", ".join(tables)), self._duckdb.cursor() as cursor:
+            interrupts.adopt(cursor)
+            cursor.execute("SET TimeZone = 'UTC'")
+            for name, plan in plans.items():
+                files.attach(cursor, name, plan)
+            found = cursor.sql(statement, params=parameters).to_arrow_table()
+        return found.cast(_utc(found.schema))
+
+    def names(self) -> tuple[str, ...]:
+        """The tables that there are."""
+        return self._lake.names()
 
     def snapshots(self, table: str = GOLD) -> "ArrowTable":
         """A table's snapshots, oldest first: id, parent, committed_at, operation, added_rows, total_rows, current."""
@@ -176,14 +206,17 @@ class Engine:
         found = snapshot_of(self._lake.table(table), as_of)
         return found.snapshot_id if found else None
 
-    def _ask(self, wanted: Wanted, statement: str, as_of: AsOf | None) -> "RecordBatchReader":
+    def _ask(
+        self, wanted: Wanted, statement: str, as_of: AsOf | None, more: dict[str, Any] | None = None
+    ) -> "RecordBatchReader":
         plan = self._lake.plan(GOLD, wanted.expression, as_of)
         with ExitStack() as held, _told(GOLD):
             cursor = self._duckdb.cursor()
             held.enter_context(cursor)
+            interrupts.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             files.attach(cursor, questions.VIEW, plan)
-            reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters), GOLD)
+            reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters | (more or {})), GOLD)
             held.pop_all()
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan.snapshot_id))
 
@@ -205,20 +238,6 @@ class Engine:
         with _told(GOLD), self._duckdb.cursor() as cursor:
             files.attach(cursor, questions.VIEW, plan)
             return [str(symbol) for (symbol,) in cursor.execute(statement, wanted.parameters).fetchall()]
-
-
-def _window(
-    window: timedelta, start: datetime | None, end: datetime | None, as_of: AsOf | None
-) -> tuple[datetime, datetime]:
-    if start is not None:
-        raise BadQuery("a window and a start say the same twice; leave one out")
-    if window <= timedelta():
-        raise BadQuery("the window is not longer than nothing; give 1 minute or more")
-    end = end or (as_of if isinstance(as_of, datetime) else datetime.now(UTC))
-    try:
-        return end - window, end
-    except OverflowError:
-        raise BadQuery("the window reaches back before the year 1; make it shorter") from None
 
 
 def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:

@@ -4,7 +4,7 @@ Values are parameters, never text in a statement.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ _COLUMNS: Final = (
     "ingestion_timestamp, vendor_data"
 )
 _NUMBER: Final = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"  # ids without a number come last
+_ORDER: Final = ("timestamp", _NUMBER, "trade_id", "exchange", "symbol")
 _INSTANT: Final = timedelta(microseconds=1)
 
 
@@ -79,21 +80,59 @@ class Wanted:
         moments = {"start": self.start, "end": self.end}
         return self._equal() | {name: text(moment) for name, moment in moments.items() if moment}
 
+    def beyond(self, place: "Place | None") -> "Wanted":
+        """The same without what is on the near side of a place, so that fewer files are read."""
+        if place is None:
+            return self
+        if self.start:
+            return replace(self, start=max(self.start, place.timestamp))
+        after = place.timestamp + _INSTANT
+        return replace(self, end=min(self.end, after) if self.end else after)
+
     def _equal(self) -> dict[str, str]:
         named = {"symbol": self.symbol, "exchange": self.exchange}
         return {name: value for name, value in named.items() if value}
 
 
-def trades(wanted: Wanted, limit: int | None) -> str:
-    """The trades in order of time, then of their number. A limit takes the first, or, without a start, the newest."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A trade's place in the order of trades. No two trades have the same."""
+
+    timestamp: datetime
+    trade_id: str
+    exchange: str
+    symbol: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values that `trades` compares with."""
+        told = {"trade_id": self.trade_id, "exchange": self.exchange, "symbol": self.symbol}
+        return {f"at_{name}": value for name, value in told.items()} | {"at_timestamp": text(self.timestamp)}
+
+
+def trades(wanted: Wanted, limit: int | None, beyond: Place | None = None) -> str:
+    """The trades in order of time, then of their number. A limit takes the first, or, without a start, the newest.
+
+    `beyond` a place are those after it, or, without a start, those before it.
+    """
+    forward = wanted.start is not None
     found = f"SELECT {_COLUMNS} FROM {VIEW} WHERE {wanted.condition}"  # noqa: S608 - values are parameters
-    order = f"timestamp, {_NUMBER}, trade_id, exchange, symbol"
+    if beyond is not None:
+        found += f" AND {_beyond('>' if forward else '<')}"
+    order = ", ".join(_ORDER)
     if limit is None:
         return f"{found} ORDER BY {order}"
-    if wanted.start:
+    if forward:
         return f"{found} ORDER BY {order} LIMIT {limit:d}"
-    newest = ", ".join(f"{key} DESC" for key in ("timestamp", _NUMBER, "trade_id", "exchange", "symbol"))
+    newest = ", ".join(f"{key} DESC" for key in _ORDER)
     return f"SELECT * FROM ({found} ORDER BY {newest} LIMIT {limit:d}) ORDER BY {order}"  # noqa: S608
+
+
+def _beyond(sign: str) -> str:
+    """The comparison with a place; the first part says nothing new, but files are skipped by it."""
+    number = _NUMBER.replace("trade_id", "$at_trade_id")
+    place = f"($at_timestamp::TIMESTAMPTZ, {number}, $at_trade_id, $at_exchange, $at_symbol)"
+    return f"timestamp {sign}= $at_timestamp::TIMESTAMPTZ AND ({', '.join(_ORDER)}) {sign} {place}"
 
 
 def ohlcv(wanted: Wanted, bar: timedelta) -> str:

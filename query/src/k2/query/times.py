@@ -53,3 +53,18 @@ def bar(interval: str) -> timedelta:
             f"{shown(interval)} is not an interval; write 1s to 1d so that whole bars fill a day, such as 1m, 5m or 1h"
         )
     return length
+
+
+def window(
+    length: timedelta, start: datetime | None, end: datetime | None, as_of: AsOf | None
+) -> tuple[datetime, datetime]:
+    """The range of a window: so long before `end`, before the time of `as_of`, or before now."""
+    if start is not None:
+        raise BadQuery("a window and a start say the same twice; leave one out")
+    if length <= timedelta():
+        raise BadQuery("the window is not longer than nothing; give 1 minute or more")
+    end = end or (as_of if isinstance(as_of, datetime) else datetime.now(UTC))
+    try:
+        return end - length, end
+    except OverflowError:
+        raise BadQuery("the window reaches back before the year 1; make it shorter") from None
