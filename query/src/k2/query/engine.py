@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 from k2.query import files, interrupts, questions, times
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.guard import tables_of
+from k2.query.hybrid import Hybrid
 from k2.query.lake import Lake, Plan, snapshot_of
 from k2.query.questions import Place, Wanted
 from k2.query.times import AsOf
@@ -45,6 +46,7 @@ class TradesQuery(TypedDict, total=False):
     limit: int | None
     beyond: Place | None
     as_of: AsOf | None
+    hybrid: bool
 
 
 class OhlcvQuery(TypedDict, total=False):
@@ -56,24 +58,28 @@ class OhlcvQuery(TypedDict, total=False):
     start: datetime | None
     end: datetime | None
     as_of: AsOf | None
+    hybrid: bool
 
 
 class Engine:
     """Answers questions about the tables of one platform.
 
     Every method raises `BadQuery` for a question that must be changed and `Unavailable` where catalog or files are not
-    to be had. `as_of` is a time or a snapshot id; without it the newest snapshot answers.
+    to be had. `as_of` is a time or a snapshot id; without it the newest snapshot answers. A `hybrid` answer has, after
+    Gold's trades, those that Kafka has and Gold has not yet; a server keeps the newest of them in memory with `live`.
     """
 
-    def __init__(self, platform: Platform, *, memory: str = MEMORY) -> None:
+    def __init__(self, platform: Platform, *, memory: str = MEMORY, live: bool = False) -> None:
         import duckdb
 
         self._lake = Lake(platform)
+        self._hybrid = Hybrid(self._lake, platform, live=live)
         self._memory = memory
         self._duckdb = duckdb.connect(config={"memory_limit": memory})
 
     def close(self) -> None:
-        """Lets go of the catalog and of DuckDB."""
+        """Lets go of the catalog, of DuckDB, and of Kafka."""
+        self._hybrid.close()
         self._duckdb.close()
         self._lake.close()
 
@@ -105,6 +111,7 @@ class Engine:
         limit: int | None = None,
         beyond: Place | None = None,
         as_of: AsOf | None = None,
+        hybrid: bool = False,
     ) -> "RecordBatchReader":
         """Gold's trades in order of time, at most `limit`: the first from `start` on, or without a start the newest.
 
@@ -116,7 +123,8 @@ class Engine:
         if window is not None:
             start, end = times.window(window, start, end, as_of)
         wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
-        return self._ask(wanted, questions.trades(wanted, limit, beyond), as_of, beyond.parameters if beyond else {})
+        more = beyond.parameters if beyond else {}
+        return self._ask(wanted, questions.trades(wanted, limit, beyond), as_of, more, hybrid=hybrid)
 
     def ohlcv_reader(
         self,
@@ -127,11 +135,12 @@ class Engine:
         start: datetime | None = None,
         end: datetime | None = None,
         as_of: AsOf | None = None,
+        hybrid: bool = False,
     ) -> "RecordBatchReader":
         """Bars of a symbol, one row an exchange and interval (1s to 1d, aligned to UTC); none where nothing traded."""
         bar = times.bar(interval)
         wanted = Wanted.of(symbol, exchange, start, end)
-        return self._ask(wanted, questions.ohlcv(wanted, bar), as_of)
+        return self._ask(wanted, questions.ohlcv(wanted, bar), as_of, hybrid=hybrid)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
         """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
@@ -207,26 +216,38 @@ class Engine:
         return found.snapshot_id if found else None
 
     def _ask(
-        self, wanted: Wanted, statement: str, as_of: AsOf | None, more: dict[str, Any] | None = None
+        self,
+        wanted: Wanted,
+        statement: str,
+        as_of: AsOf | None,
+        more: dict[str, Any] | None = None,
+        *,
+        hybrid: bool = False,
     ) -> "RecordBatchReader":
-        plan = self._lake.plan(GOLD, wanted.expression, as_of)
+        if hybrid and as_of is not None:
+            raise BadQuery("a hybrid answer is as of now; leave out as-of, or hybrid")
         with ExitStack() as held, _told(GOLD):
             cursor = self._duckdb.cursor()
             held.enter_context(cursor)
             interrupts.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
-            files.attach(cursor, questions.VIEW, plan)
+            if hybrid:
+                plan = self._hybrid.attach(cursor, questions.VIEW, wanted)
+            else:
+                plan = self._lake.plan(GOLD, wanted.expression, as_of)
+                files.attach(cursor, questions.VIEW, plan)
             reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters | (more or {})), GOLD)
             held.pop_all()
-        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan.snapshot_id))
+        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
-    def _refuse_unknown_symbol(self, wanted: Wanted, snapshot_id: int | None) -> None:
+    def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
         """An empty answer is an answer, unless the symbol was never traded at all."""
+        snapshot_id = plan.snapshot_id
         if wanted.symbol is None or snapshot_id is None:
             return
         ever = replace(wanted, exchange=None, start=None, end=None)
         found = self._symbols(Wanted(), snapshot_id) if not self._symbols(ever, snapshot_id) else []
-        if found:
+        if found and not (hybrid and self._hybrid.follows(plan, ever)):
             more = ", ..." if len(found) > _NAMED else ""
             raise BadQuery(
                 f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VIEW: Final = "trades"
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{1,40}")
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "message_id, trade_id, symbol, exchange, base_asset, quote_currency, timestamp, price, quantity, side, "
     "ingestion_timestamp, vendor_data"
 )
@@ -116,7 +116,7 @@ def trades(wanted: Wanted, limit: int | None, beyond: Place | None = None) -> st
     `beyond` a place are those after it, or, without a start, those before it.
     """
     forward = wanted.start is not None
-    found = f"SELECT {_COLUMNS} FROM {VIEW} WHERE {wanted.condition}"  # noqa: S608 - values are parameters
+    found = f"SELECT {COLUMNS} FROM {VIEW} WHERE {wanted.condition}"  # noqa: S608 - values are parameters
     if beyond is not None:
         found += f" AND {_beyond('>' if forward else '<')}"
     order = ", ".join(_ORDER)

@@ -1,0 +1,99 @@
+"""Gold at one snapshot, and after it what Kafka holds beyond that snapshot's frontier: one view, each trade once."""
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from k2.query import files, questions
+from k2.query.frontier import Frontier, Frontiers
+from k2.query.lake import Lake, Plan
+from k2.query.questions import Wanted
+from k2.schemas.platform import Platform
+from k2.schemas.tables import GOLD
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from pyarrow import Table
+
+    from k2.query.tail import Tail
+
+# REST and websocket may tell one trade's time with different precision: it is looked for a second around.
+MARGIN: Final = timedelta(seconds=1)
+_GOLD: Final = "gold"
+_TAIL: Final = "tail"
+_FRESH: Final = "fresh"
+
+
+class Hybrid:
+    """Gold and the tail of one platform. Several threads may use one."""
+
+    def __init__(self, lake: Lake, platform: Platform, *, live: bool = False) -> None:
+        self._lake = lake
+        self._platform = platform
+        self._live = live
+        self._lock = threading.Lock()
+        self._frontiers = Frontiers()
+        self._tail: Tail | None = None
+
+    def attach(self, connection: "DuckDBPyConnection", name: str, wanted: Wanted) -> Plan:
+        """Makes the trades that may be wanted a view of that name, each once, and gives the plan of Gold's part.
+
+        Gold is looked at before Kafka: what a commit takes in between is there twice, and not missing.
+        """
+        wide = around(wanted)
+        plan = self._lake.plan(GOLD, wide.expression)
+        tail = self._rows(plan, wide)
+        files.attach(connection, _GOLD, plan)
+        connection.register(_FRESH, _fresh(connection, plan, tail, wide))
+        gold, fresh = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {gold} UNION ALL {fresh}")
+        return plan
+
+    def follows(self, plan: Plan, wanted: Wanted) -> bool:
+        """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
+        return self._rows(plan, wanted).num_rows > 0
+
+    def close(self) -> None:
+        """Lets go of Kafka."""
+        with self._lock:
+            if self._tail is not None:
+                self._tail.close()
+
+    def _rows(self, plan: Plan, wanted: Wanted) -> "Table":
+        with self._lock:
+            if self._tail is None:
+                from k2.query.tail import Tail
+
+                self._tail = Tail(self._platform, live=self._live)
+            frontier = self._frontier(plan)
+        return self._tail.rows(frontier, wanted)
+
+    def _frontier(self, plan: Plan) -> Frontier:
+        newest = plan.table.snapshot_by_id(plan.snapshot_id) if plan.snapshot_id is not None else None
+        return self._frontiers.at(plan.table, newest)
+
+
+def around(wanted: Wanted) -> Wanted:
+    """The question, wide enough to meet every trade that may be one of its own with another time."""
+    start, end = wanted.start, wanted.end
+    with suppress(OverflowError):  # within a second of the first or the last moment that there is
+        start, end = start and start - MARGIN, end and end + MARGIN
+    return replace(wanted, start=start, end=end)
+
+
+def _fresh(connection: "DuckDBPyConnection", gold: Plan, tail: "Table", wanted: Wanted) -> "Table":
+    """The trades of the tail that Gold does not hold. Gold is read only where they would lie."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not tail.num_rows or not gold.files:
+        return tail
+    times = pc.min_max(tail.column("timestamp")).as_py()
+    near = around(replace(wanted, start=times["min"], end=times["max"]))
+    connection.register(_TAIL, tail)
+    known = f"SELECT message_id FROM {_GOLD} WHERE {near.condition}"  # noqa: S608 - values are parameters
+    statement = f"SELECT message_id FROM {_TAIL} SEMI JOIN ({known}) USING (message_id)"  # noqa: S608
+    ids = [message_id for (message_id,) in connection.execute(statement, near.parameters).fetchall()]
+    return tail.filter(pc.invert(pc.is_in(tail.column("message_id"), value_set=pa.array(ids, pa.string()))))

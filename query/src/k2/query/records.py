@@ -1,0 +1,222 @@
+"""Kafka's trades: which partitions there are, where they end, and their records, judged. Nothing else here asks Kafka.
+
+Everything raises `Unavailable`, which names the service, where Kafka or the schema registry does not answer.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from k2.query.errors import Unavailable
+from k2.query.rules import Judge, Row
+from k2.schemas import topics
+from k2.schemas.exchanges import EXCHANGES
+from k2.schemas.platform import Platform
+from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
+
+TIMEOUT: Final = 5.0
+_STALLED: Final = 10.0  # seconds without a record that must be there
+_MOST: Final = 5_000
+_UNHEARD_OF: Final = 10.0  # seconds for which a schema that the registry lacks is not asked for again
+_STANDARD: Final = topics.trades("")
+
+Place = tuple[str, int]  # topic and partition
+
+
+class Judged(NamedTuple):
+    """One record: where it stood, Kafka's time of it in milliseconds, and the trade, or the rule that it breaks."""
+
+    place: Place
+    offset: int
+    timestamp: int
+    verdict: Row | str
+
+
+class Records:
+    """The trade topics of one platform."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._bootstrap = platform.kafka_bootstrap
+        self._registry = Registry(platform.registry_url)
+        self._admin: AdminClient | None = None
+        self._books: dict[str, _Book] = {}
+
+    def places(self, exchanges: Mapping[str, str]) -> dict[Place, str]:
+        """Every partition of the trade topics that there are, with the label of its trades.
+
+        These are the topics with K2's own names, and those in `exchanges`, which says the labels of their trades.
+        """
+        found: dict[Place, str] = {}
+        for name, topic in self._asked(lambda admin: admin.list_topics(timeout=TIMEOUT)).topics.items():
+            facts = EXCHANGES.get(name.removeprefix(_STANDARD)) if name.startswith(_STANDARD) else None
+            label = exchanges.get(name) or (facts.label if facts else "")
+            if label:
+                found |= dict.fromkeys(((name, partition) for partition in topic.partitions), label)
+        return found
+
+    def ends(self, places: Mapping[Place, Any]) -> dict[Place, int]:
+        """The offset after the last record of each."""
+        return self._offsets(places, lambda _: OffsetSpec.latest())
+
+    def beginnings(self, places: Mapping[Place, Any]) -> dict[Place, int]:
+        """The offset of the first record that Kafka still holds of each."""
+        return self._offsets(places, lambda _: OffsetSpec.earliest())
+
+    def since(self, places: Mapping[Place, Any], timestamp: int) -> dict[Place, int]:
+        """The offset of the first record at or after Kafka's time, in milliseconds; the end where there is none."""
+        found = self._offsets(places, lambda _: OffsetSpec.for_timestamp(timestamp))
+        later = self.ends({place: None for place, offset in found.items() if offset < 0})
+        return found | later
+
+    def reader(self, places: Mapping[Place, str]) -> "Reader":
+        """Reads on and on; told later of more places."""
+        return Reader(self._bootstrap, dict(places), self._judge)
+
+    def between(
+        self, starts: Mapping[Place, int], ends: Mapping[Place, int], places: Mapping[Place, str]
+    ) -> Iterator[list[Judged]]:
+        """The records from `starts` on that stand before `ends`, which must be there."""
+        left = {place: ends[place] for place, start in starts.items() if start < ends[place]}
+        if not left:
+            return
+        with closing(self.reader(places)) as reader:
+            reader.add({place: starts[place] for place in left})
+            heard = time.monotonic()
+            while left:
+                found = reader.poll(0.5)
+                if found:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _STALLED:
+                    raise Unavailable(f"Kafka at {self._bootstrap} does not give back what it holds of {_named(left)}")
+                yield [record for record in found if record.offset < ends[record.place]]
+                left = {place: end for place, end in left.items() if reader.positions[place] < end}
+
+    def _offsets(self, places: Mapping[Place, Any], spec: Callable[[Place], Any]) -> dict[Place, int]:
+        wanted = {TopicPartition(*place): spec(place) for place in places}
+        if not wanted:
+            return {}
+        futures = self._asked(lambda admin: admin.list_offsets(wanted, request_timeout=TIMEOUT))
+        return {
+            (found.topic, found.partition): self._asked(lambda _, future=future: future.result(TIMEOUT * 2).offset)
+            for found, future in futures.items()
+        }
+
+    def _asked(self, question: Callable[[AdminClient], Any]) -> Any:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        try:
+            return question(self._admin)
+        except (KafkaException, TimeoutError) as error:
+            raise _unavailable(self._bootstrap, error) from error
+
+    def _judge(self, topic: str, label: str, message: Message) -> Row | str:
+        book = self._books.get(topic)
+        if book is None:
+            book = self._books[topic] = _Book(self._registry, topic, label)
+        return book.verdict(message)
+
+
+class Reader:
+    """A consumer of some partitions that belongs to no group and commits nothing. One thread may use it."""
+
+    def __init__(
+        self, bootstrap: str, places: dict[Place, str], judge: Callable[[str, str, Message], Row | str]
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._labels = places
+        self._judge = judge
+        self.positions: dict[Place, int] = {}  # the next offset of each place
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"k2-query-{uuid4()}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,  # a partition may end in something that is no record
+                "fetch.queue.backoff.ms": 20,
+                "queued.min.messages": 10_000,
+                "queued.max.messages.kbytes": 16_384,
+                "log_level": 0,
+            }
+        )
+
+    def add(self, starts: Mapping[Place, int], labels: Mapping[Place, str] | None = None) -> None:
+        """Reads these places too, each from an offset."""
+        self._labels |= labels or {}
+        self.positions |= starts
+        try:
+            self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        except KafkaException as error:
+            raise _unavailable(self._bootstrap, error) from error
+
+    def poll(self, timeout: float) -> list[Judged]:
+        """What has come, as soon as there is something."""
+        first = self._consumer.poll(timeout)
+        if first is None:
+            return []
+        found = []
+        for message in (first, *self._consumer.consume(_MOST, timeout=0)):
+            if message.topic() is None:
+                continue  # a broker went away or came back; who must know asks for offsets
+            place = (str(message.topic()), int(message.partition() or 0))
+            if (error := message.error()) is None:
+                verdict = self._judge(place[0], self._labels[place], message)
+                offset = int(message.offset() or 0)
+                found.append(Judged(place, offset, message.timestamp()[1], verdict))
+                self.positions[place] = offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                self.positions[place] = max(self.positions[place], int(message.offset() or 0))
+            else:
+                raise _unavailable(self._bootstrap, KafkaException(error))
+        return found
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._consumer.close()
+
+
+class _Book:
+    """The judge of one topic, and the schemas that it knows. A record of another schema makes it ask the registry."""
+
+    def __init__(self, registry: Registry, topic: str, label: str) -> None:
+        self._schemas = SchemaBook(registry, topics.subject(topic))
+        self._label = label
+        self._judge = Judge({}, label)
+        self._unheard_of: dict[bytes, float] = {}
+
+    def verdict(self, message: Message) -> Row | str:
+        value, key = message.value(), message.key()
+        if not self._judge.knows(value):
+            self._learn(bytes(value or b"")[:5])
+        return self._judge.verdict(value, _bytes(key), message.timestamp()[1] * 1000)
+
+    def _learn(self, header: bytes) -> None:
+        now = time.monotonic()
+        if now < self._unheard_of.get(header, 0.0):
+            return
+        try:
+            self._judge = Judge(self._schemas.schemas(), self._label)
+        except RegistryUnavailable as error:
+            raise Unavailable(" ".join(str(error).split())[:300]) from error
+        if len(self._unheard_of) > _MOST:
+            self._unheard_of.clear()
+        self._unheard_of[header] = now + _UNHEARD_OF
+
+
+def _bytes(key: str | bytes | None) -> bytes | None:
+    return key.encode() if isinstance(key, str) else key
+
+
+def _named(places: Mapping[Place, Any]) -> str:
+    return ", ".join(sorted({topic for topic, _ in places}))
+
+
+def _unavailable(bootstrap: str, error: Exception) -> Unavailable:
+    found = error.args[0] if error.args else error
+    why = found.str() if isinstance(found, KafkaError) else str(found) or "no answer in time"
+    return Unavailable(f"Kafka at {bootstrap} cannot be read: {' '.join(why.split())[:300]}")
