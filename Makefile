@@ -7,10 +7,10 @@ PYTHON ?= python3
 PACKAGES := schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
 # Deletion comes last.
-E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running security monitoring kills changes deletion))
+E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security monitoring kills faults changes deletion))
 DOCKER ?= docker
 K2_IMAGE_PREFIX ?= ghcr.io/k2-market-data
-IMAGES := operator ingest jobs
+IMAGES := operator ingest jobs query
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # What a build is told when it is set here: other base images, another package index, another Maven repository.
 BUILD_ARGS = $(foreach name,PYTHON_IMAGE SPARK_IMAGE PIP_INDEX_URL K2_MAVEN,$(if $($(name)),--build-arg $(name)))
@@ -26,7 +26,7 @@ bench: setup ## Measure K2 beside its rivals and write docs/benchmarks.md
 bench-operator: setup ## Measure the operator with 500 feeds on an API server of KUBEBUILDER_ASSETS
 	$(BIN)/python -m bench f
 
-images: ## Container images of the operator, the ingest and the jobs
+images: ## Container images of the operator, the ingest, the jobs and the API
 	for image in $(IMAGES); do \
 		$(DOCKER) build --file $$image/Dockerfile --tag $(K2_IMAGE_PREFIX)/$$image:$(VERSION) $(BUILD_ARGS) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD || echo unknown) . || exit; \
@@ -106,7 +106,8 @@ lock: ## Pin every package again, with hashes
 
 lock-images: ## What of that each image needs
 	for image in $(IMAGES); do \
-		$(BIN)/uv pip compile pyproject.toml --extra $$image --constraints requirements.lock --universal --generate-hashes \
+		extra=$$(test $$image = query && echo api || echo $$image); \
+		$(BIN)/uv pip compile pyproject.toml --extra $$extra --constraints requirements.lock --universal --generate-hashes \
 			--no-emit-package pyspark --no-annotate --no-header --quiet --output-file $$image/requirements.lock || exit; \
 	done
 

@@ -11,8 +11,8 @@ from cluster.providers import Provider
 
 NAMESPACE: Final = "k2"
 KAFKA_NAMESPACE: Final = "kafka"
-IMAGES: Final = ("operator", "ingest", "jobs")
-_OF_CHART: Final = {"k2-operator": IMAGES, "k2-platform": ("ingest", "jobs")}
+IMAGES: Final = ("operator", "ingest", "jobs", "query")
+_OF_CHART: Final = {"k2-operator": ("operator", "ingest", "jobs"), "k2-platform": ("ingest", "jobs", "query")}
 _VALUES: Final = ROOT / "manifests" / "kind"
 _PREFIX: Final = "ghcr.io/k2-market-data"
 

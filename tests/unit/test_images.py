@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-USERS = {"operator": "10001:10001", "ingest": "10001:10001", "jobs": "185:185"}
+USERS = {"operator": "10001:10001", "ingest": "10001:10001", "jobs": "185:185", "query": "10001:10001"}
 # Of each, the packages without which it could not run, and those of the others.
 NEEDS = {
     "operator": ({"kopf", "kubernetes"}, {"pyspark", "psutil"}),
     "ingest": ({"aiohttp", "psutil"}, {"pyspark", "kopf", "kubernetes"}),
     "jobs": ({"py4j"}, {"pyspark", "kopf", "kubernetes", "aiohttp"}),
+    "query": ({"bn-lightweight-charts", "duckdb", "fastapi", "uvicorn"}, {"pyspark", "kopf", "kubernetes", "aiohttp"}),
 }
 images = pytest.mark.parametrize("image", sorted(USERS))
 
@@ -35,7 +36,7 @@ def test_the_last_user_is_a_number_and_not_root(image: str):
     assert users[-1] == USERS[image]
 
 
-@pytest.mark.parametrize("image", ["operator", "ingest"])
+@pytest.mark.parametrize("image", ["operator", "ingest", "query"])
 def test_a_user_that_the_image_does_not_know_has_a_name_and_a_home(image: str):
     variables = dict(pair.split("=", 1) for word, rest in instructions(image) if word == "ENV" for pair in rest.split())
     assert variables["LOGNAME"]
