@@ -4,22 +4,19 @@ Decimals are exact in every format: strings in JSON, plain digits in CSV and tab
 is JSON lines, one object a row. What is not text (`parquet`, `arrow`) is never written to a terminal.
 """
 
-import base64
 import csv
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from k2.query.errors import BadQuery
+from k2.query.plain import plain
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
@@ -47,28 +44,6 @@ def write(reader: "RecordBatchReader", form: Format, output: Path | None) -> int
     """
     with _sink(form, output) as sink:
         return _WRITERS[form](reader, sink)
-
-
-def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
-    """A value as JSON can say it without losing any of it."""
-    match value:
-        case Decimal():
-            return f"{value:f}"
-        case datetime():
-            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case bytes():
-            return base64.b64encode(value).decode()
-        case float() if not math.isfinite(value):
-            return None
-        case None | str() | bool() | int() | float():
-            return value
-        case dict():
-            return {str(plain(key)): plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [plain(inner) for inner in value]
-    return str(value)
 
 
 @contextmanager

@@ -1,0 +1,262 @@
+"""Answers as bytes, batch by batch. A large answer never lies in memory whole.
+
+Decimals are exact in every format: strings in JSON, plain digits in CSV. Times are RFC 3339 in UTC.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from k2.query.api.errors import Refused
+from k2.query.errors import BadQuery
+from k2.query.plain import plain
+
+if TYPE_CHECKING:
+    from pyarrow import Array, DataType, RecordBatch, RecordBatchReader
+
+_ROWS: Final = 10_000  # of a chunk of text
+_ROW_GROUP: Final = 100_000
+
+
+class Media(StrEnum):
+    """A format, by its media type."""
+
+    JSON = "application/json"
+    CSV = "text/csv"
+    PARQUET = "application/vnd.apache.parquet"
+    ARROW = "application/vnd.apache.arrow.stream"
+
+    @property
+    def text(self) -> bool:
+        """Whether it is worth packing."""
+        return self in {Media.JSON, Media.CSV}
+
+
+def wanted(accept: str | None) -> Media:
+    """The format that a client likes best; JSON if it does not say. Raises `Refused` if there is no such format."""
+    best, found = 0.0, None
+    for media in Media:
+        if (liked := _liked(accept or "*/*", media)) > best:
+            best, found = liked, media
+    if found is None:
+        raise Refused(406, f"there is no such format; accept one of {', '.join(Media)}")
+    return found
+
+
+def _liked(accept: str, media: Media) -> float:
+    """How much, from 0 to 1. What is said of the type itself counts before what is said of all types."""
+    told: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        told[name] = next((_quality(word[2:]) for word in parameters if word.startswith("q=")), 1.0)
+    kind = media.partition("/")[0]
+    return next((told[name] for name in (media.value, f"{kind}/*", "*/*") if name in told), 0.0)
+
+
+def _quality(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 0.0
+
+
+def packable(accept_encoding: str | None) -> bool:
+    """Whether a client takes gzip."""
+    words = [part.strip().lower().replace(" ", "") for part in (accept_encoding or "").split(",")]
+    return any(word.partition(";")[0] in {"gzip", "*"} and not word.endswith((";q=0", ";q=0.0")) for word in words)
+
+
+def packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, as gzip."""
+    pack = zlib.compressobj(1, wbits=31)
+    for chunk in chunks:
+        if ready := pack.compress(chunk) + pack.flush(zlib.Z_SYNC_FLUSH):
+            yield ready
+    yield pack.flush()
+
+
+def encoded(reader: "RecordBatchReader", media: Media, envelope: Callable[[int], dict[str, Any]]) -> Iterator[bytes]:
+    """The rows in a format. JSON is an object: `data`, and after it what `envelope` has to say of so many rows."""
+    return _json(reader, envelope) if media is Media.JSON else _ENCODERS[media](reader)
+
+
+def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]) -> Iterator[bytes]:
+    names = reader.schema.names
+    if len(set(names)) < len(names):
+        raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
+    count, before = 0, b'{"data":['
+    for batch in _pieces(reader):
+        rows = zip(*(values(column) for column in batch.columns), strict=True)
+        encoded_rows = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows])
+        yield before + encoded_rows[1:-1]
+        count, before = count + batch.num_rows, b","
+    rest = msgspec.json.encode(envelope(count))
+    yield (b"]" if count else before + b"]") + (b"," + rest[1:] if len(rest) > 2 else b"}")
+
+
+def _csv(reader: "RecordBatchReader") -> Iterator[bytes]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    schema = pa.schema([(name, pa.string()) for name in reader.schema.names])
+    sink = _Sink()
+    csv.write_csv(schema.empty_table(), sink, csv.WriteOptions(include_header=True))
+    yield sink.taken()
+    for batch in _pieces(reader):
+        columns = [_cells(column) for column in batch.columns]
+        written = pa.RecordBatch.from_arrays(columns, schema=schema)
+        csv.write_csv(written, sink, csv.WriteOptions(include_header=False, quoting_style="needed"))
+        yield sink.taken()
+
+
+def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
+    import pyarrow as pa
+
+    sink = _Sink()
+    with pa.ipc.new_stream(sink, reader.schema) as writer:
+        yield sink.taken()
+        for batch in reader:
+            writer.write_batch(batch)
+            yield sink.taken()
+    yield sink.taken()
+
+
+def _parquet(reader: "RecordBatchReader") -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = _Sink()
+    try:
+        writer = pq.ParquetWriter(sink, reader.schema, compression="zstd", compression_level=1)
+    except pa.ArrowNotImplementedError as error:
+        raise BadQuery(f"parquet cannot hold a column: {error}; cast it, or accept {Media.ARROW}") from error
+    with writer:
+        held: list[RecordBatch] = []
+        for batch in reader:
+            held.append(batch)
+            if sum(one.num_rows for one in held) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(held))
+                held = []
+                yield sink.taken()
+        if held:
+            writer.write_table(pa.Table.from_batches(held))
+            yield sink.taken()
+    yield sink.taken()
+
+
+_ENCODERS: Final[dict[Media, Callable[["RecordBatchReader"], Iterator[bytes]]]] = {
+    Media.CSV: _csv,
+    Media.PARQUET: _parquet,
+    Media.ARROW: _arrow,
+}
+
+
+class _Sink:
+    """A file that gives away what was written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Takes bytes in."""
+        part = bytes(data)
+        self._parts.append(part)
+        self._size += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        """How much was written in all."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def readable(self) -> bool:
+        """Never."""
+        return False
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        found = b"".join(self._parts)
+        self._parts = []
+        return found
+
+
+def _pieces(reader: "RecordBatchReader") -> "Iterator[RecordBatch]":
+    for batch in reader:
+        for first in range(0, batch.num_rows, _ROWS):
+            yield batch.slice(first, _ROWS)
+
+
+def values(column: "Array") -> list[Any]:
+    """A column as JSON can say it without losing any of it: quickly for the types that most answers have."""
+    import pyarrow as pa
+
+    kind = column.type
+    if _said(kind):
+        found: list[Any] = column.to_pylist()
+    elif (texts := _texts(column)) is not None:
+        found = texts.to_pylist()
+    elif pa.types.is_map(kind):
+        found = [plain(dict(value)) if value is not None else None for value in column.to_pylist()]
+    else:
+        found = [plain(value) for value in column.to_pylist()]
+    return found
+
+
+def _said(kind: "DataType") -> bool:
+    """Whether JSON knows the type. Integers that JavaScript would round are told as they are: JSON has no such limit."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _texts(column: "Array") -> "Array | None":
+    """Decimals and times as text, all at once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit == "us":
+        return pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")
+    if pa.types.is_decimal(column.type):
+        found = column.cast(pa.string())
+        if pc.any(pc.match_substring(found, "E")).as_py():  # small ones are told with an exponent
+            return pa.array([plain(value) for value in column.to_pylist()], pa.string())
+        return found
+    return None
+
+
+def _cells(column: "Array") -> "Array":
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type):
+        return column
+    texts = _texts(column)
+    return texts if texts is not None else pa.array([_cell(value) for value in values(column)], pa.string())
+
+
+def _cell(value: Any) -> str | None:
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case dict() | list():
+            return msgspec.json.encode(value).decode()
+    return str(value)
