@@ -29,6 +29,13 @@ EXPECTED = {
         [*TRADE, "gold_ingestion_timestamp", "exchange_date", "exchange_hour"],
         [("exchange_date", "identity"), ("exchange_hour", "identity")],
     ),
+    "gold_ohlcv_1m": (
+        [
+            "exchange", "symbol", "start", "open", "high", "low", "close", "volume", "trades", "vwap", "notional",
+            "first_at", "first_id", "last_at", "last_id", "exchange_date",
+        ],
+        [("exchange", "identity"), ("exchange_date", "identity")],
+    ),
     "audit_gaps": (
         [
             "gap_id", "exchange", "feed", "symbol", "first_id", "last_id", "detected_at", "repaired_at", "method",

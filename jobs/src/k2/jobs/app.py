@@ -15,6 +15,7 @@ from k2.jobs.ledger import Ledger
 from k2.jobs.listener import ProgressListener
 from k2.jobs.maintenance import Maintenance
 from k2.jobs.streams import GAPS, GOLD, ORDER, SILVER, Stream, ended, state_of
+from k2.jobs.upkeep import Upkeep
 from k2.schemas import logs
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
@@ -67,13 +68,14 @@ class App:
             Stream(spark, feed, platform, layer, state_of(feed, layer)) for layer in wanted for feed in active
         ]
         self._watched = [_Watched(stream) for stream in self.streams]
-        # Each table needs one that maintains it, and one that writes the ledger: of the drivers of a feed, the one
-        # that runs Gold.
+        # Each table needs one that maintains it, and one that writes the ledger and the bars: of the drivers of a feed,
+        # the one that runs Gold.
         self._ledger = Ledger(spark, active) if GOLD in layers else None
         self._audits = AuditWatch(
             spark, [(stream.feed, stream.state) for stream in self.streams if stream.layer == GOLD]
         )
         self._maintenance = Maintenance(spark, platform, active) if GOLD in layers else None
+        self._upkeep = Upkeep(spark) if GOLD in layers else None
 
     def serve(self, host: str, port: int) -> None:
         """Opens /metrics and /status. Raises OSError if the port is taken."""
@@ -89,6 +91,8 @@ class App:
             self._start(watched)
         if self._maintenance is not None:
             threading.Thread(target=self._maintenance.hourly, args=(stop,), name="maintenance", daemon=True).start()
+        if self._upkeep is not None:
+            threading.Thread(target=self._upkeep.keep, args=(stop,), name="bars", daemon=True).start()
         log.info("started", queries=[stream.name for stream in self.streams])
         recorded = time.monotonic()
         while not stop.wait(_WATCH_EVERY):
@@ -114,6 +118,7 @@ class App:
                 stream.state.state = "DRAINED"
         # Another driver's Silver may be between a batch's trades and its dead letters.
         self._note(settled=SILVER in {stream.layer for stream in self.streams})
+        self._finish_bars()
         log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})
 
     def _note(self, *, settled: bool) -> None:
@@ -126,6 +131,13 @@ class App:
             if not conflicts.lost(error):
                 raise
             log.info("the ledger is written in the next minute", error=str(error)[:200])
+
+    def _finish_bars(self) -> None:
+        try:
+            if self._upkeep is not None:
+                self._upkeep.run()
+        except conflicts.ERRORS as error:
+            log.warning("the bars are behind Gold; the next start makes up for it", error=str(error)[:200])
 
     def _start(self, watched: _Watched) -> None:
         state = watched.stream.state

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -16,14 +16,14 @@ from k2.jobs.conflicts import until_won
 from k2.jobs.frames import frame
 from k2.jobs.lineage import Contents, Upstream
 from k2.jobs.metrics import LayerState
-from k2.schemas import tables
+from k2.schemas import bars, tables
 
 ROWS_IN: Final = "k2.rows-in"
 ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before this commit
 STARTED: Final = "k2.started-at"  # UTC microseconds
 SCHEMAS: Final = "k2.schemas"
 FRONTIER: Final = "k2.frontier"  # topic, partition: the first offset that Gold does not hold
-EXCHANGE: Final = "k2.exchange"
+EXCHANGE: Final = bars.EXCHANGE
 
 _FEW_ROWS: Final = 200_000  # up to here one task is faster than a shuffle, and one file better than several
 _TIMES: Final = frozenset({"detected_at", "repaired_at"})
@@ -157,18 +157,20 @@ class GoldBatch:
         if not contents.rows or self._gold.committed(epoch, contents.offsets) is not None:
             return
         seen = Observation()
-        kept = self._once(_few(self._upstream.rows(batch.sparkSession, epoch), contents.rows), contents.rows)
+        trades = _few(self._upstream.rows(batch.sparkSession, epoch), contents.rows)
+        minutes = [row[0] for row in trades.select(gold.minute().alias("minute")).distinct().collect()]
+        kept = self._once(trades, contents.rows, minutes)
         observed = kept.observe(seen, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
         self._advance(contents)
         properties = _properties(self._label, started, contents)
         properties |= {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
+        properties |= {bars.HOURS: bars.ranges(minute // 60 for minute in minutes)}
         self._gold.append(gold.unified(observed), epoch, properties)
         self._rows += seen.get["rows"]
         self._state.duplicates += contents.rows - seen.get["rows"]
         _note(self._state, epoch, seen.get["rows"], seen.get["newest"], started)
 
-    def _once(self, batch: DataFrame, rows: int) -> DataFrame:
-        minutes = [row[0] for row in batch.select(gold.minute().alias("minute")).distinct().collect()]
+    def _once(self, batch: DataFrame, rows: int, minutes: Iterable[int]) -> DataFrame:
         near = gold.within(gold.spans(minutes)) & (F.col("exchange") == self._label)
         known = batch.sparkSession.table(tables.GOLD_TABLE.identifier).where(near).select("message_id")
         ids = _few(gold.arrivals(batch, known), rows)

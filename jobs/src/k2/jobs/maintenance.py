@@ -79,7 +79,14 @@ class Maintenance:
         now = now or datetime.now(UTC)
         self._report, self._errors = {}, []
         bronze, silver = list(map(tables.bronze, self._exchanges)), list(map(tables.silver, self._exchanges))
-        growing = [*bronze, *silver, tables.DEAD_LETTERS_TABLE, tables.GOLD_TABLE, tables.BATCHES_TABLE]
+        growing = [
+            *bronze,
+            *silver,
+            tables.DEAD_LETTERS_TABLE,
+            tables.GOLD_TABLE,
+            tables.BARS_TABLE,
+            tables.BATCHES_TABLE,
+        ]
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))
@@ -215,6 +222,8 @@ def _closed(table: Table, until: datetime) -> str:
     if table is tables.GOLD_TABLE:
         day = f"DATE '{until:%Y-%m-%d}'"
         return f"exchange_date < {day} OR (exchange_date = {day} AND exchange_hour < {until.hour})"
+    if table is tables.BARS_TABLE:
+        return f"exchange_date < DATE '{until:%Y-%m-%d}'"
     return f"`{table.partitions[0].column}` < {_literal(_day(until))}"
 
 

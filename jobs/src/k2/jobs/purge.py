@@ -27,6 +27,7 @@ from k2.jobs.jvm.java import NoJava
 from k2.jobs.pins import purged_key
 from k2.jobs.streams import BRONZE, GOLD, SILVER
 from k2.schemas import logs, tables
+from k2.schemas.bars import EXCHANGE
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 from k2.schemas.problems import InvalidSpec
@@ -61,7 +62,8 @@ class Purge:
             else:
                 self._delete(table, topic, "bronze_timestamp")
         self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topic, "dlq_timestamp")
-        self._delete(tables.GOLD_TABLE, judged, "timestamp")
+        self._delete_gold(judged)
+        self._delete(tables.BARS_TABLE, judged, "start")
         self._delete(tables.GAPS_TABLE, judged)
         self._delete(tables.COMPLETENESS_TABLE, judged)
         self._delete(tables.BATCHES_TABLE, exchange if whole else _one_of("query_id", self._queries()))
@@ -97,6 +99,15 @@ class Purge:
         self._forget(table)
         if rows:
             self._done[table.name] = rows
+
+    def _delete_gold(self, where: str) -> None:
+        """The commits say whose rows they delete, so that no other exchange's bars are rebuilt for them."""
+        told = f"spark.sql.iceberg.snapshot-property.{EXCHANGE}"
+        self._spark.conf.set(told, self._feed.facts.label)
+        try:
+            self._delete(tables.GOLD_TABLE, where, "timestamp")
+        finally:
+            self._spark.conf.unset(told)
 
     def _forget(self, table: Table) -> None:
         """What snapshots up to now say of the feed's topic is void: a topic of this name begins again with offset 0."""

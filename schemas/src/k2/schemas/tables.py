@@ -12,6 +12,7 @@ NAMESPACE: Final = "market_data"
 CATALOG: Final = "lake"  # a key column of JDBC catalogs: every engine must call it the same
 
 GOLD: Final = "gold_crypto_trades"
+BARS: Final = "gold_ohlcv_1m"
 DEAD_LETTERS: Final = "silver_dlq_trades"
 GAPS: Final = "audit_gaps"
 COMPLETENESS: Final = "audit_completeness"
@@ -168,6 +169,31 @@ GOLD_TABLE: Final = Table(
     properties={"write.parquet.row-group-size-bytes": str(16 << 20), **_undictionaried(*_DISTINCT)},
 )
 
+BARS_TABLE: Final = Table(
+    BARS,
+    (
+        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("symbol", "string", "normalised: BTCUSDT"),
+        Column("start", "timestamp", "UTC minute; minutes without trades have no row"),
+        Column("open", "decimal(18,8)", "price of the first trade"),
+        Column("high", "decimal(18,8)", "highest price"),
+        Column("low", "decimal(18,8)", "lowest price"),
+        Column("close", "decimal(18,8)", "price of the last trade"),
+        Column("volume", "decimal(38,8)", "sum of the quantities, in base asset"),
+        Column("trades", "bigint", "how many"),
+        Column("vwap", "decimal(18,8)", "notional over volume, rounded half up to 8 places"),
+        Column("notional", "decimal(38,16)", "sum of price times quantity, exact; null beyond 38 digits"),
+        Column("first_at", "timestamp", "exchange time of the first trade"),
+        Column("first_id", "string", "id of the first trade"),
+        Column("last_at", "timestamp", "exchange time of the last trade"),
+        Column("last_id", "string", "id of the last trade"),
+        Column("exchange_date", "date", "UTC day of start"),
+    ),
+    # A minute of a symbol is a row: even a thousand symbols are a million and a half rows a day, one file.
+    (Partition("exchange"), Partition("exchange_date")),
+    sort=("symbol", "start"),
+)
+
 GAPS_TABLE: Final = Table(
     GAPS,
     (
@@ -227,7 +253,7 @@ BATCHES_TABLE: Final = Table(
     (Partition("committed_at", "day"),),
 )
 
-SHARED: Final = (DEAD_LETTERS_TABLE, GOLD_TABLE, GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
+SHARED: Final = (DEAD_LETTERS_TABLE, GOLD_TABLE, BARS_TABLE, GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
 
 
 def of_exchange(exchange: str) -> tuple[Table, ...]:
