@@ -38,13 +38,13 @@ def wrong(cluster, secret: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def refusing(cluster, topic: str) -> Iterator[None]:
-    """A topic that asks for more replicas in sync than there are, so that Kafka acknowledges nothing."""
+    """A topic that takes no record older than a millisecond, so that Kafka refuses each with an error of its own."""
 
-    def ask(replicas: str) -> None:
-        patch = f'{{"spec": {{"config": {{"min.insync.replicas": {replicas}}}}}}}'
+    def ask(oldest: str) -> None:
+        patch = f'{{"spec": {{"config": {{"message.timestamp.before.max.ms": {oldest}}}}}}}'
         cluster.kubectl("patch", "kafkatopic", topic, "--type=merge", "-p", patch, namespace=KAFKA_NAMESPACE)
 
-    ask("2")
+    ask("1")
     try:
         yield
     finally:

@@ -184,6 +184,23 @@ def test_a_layer(feed, seen, status, reason, words):
     assert words in found.message
 
 
+@pytest.mark.parametrize(
+    ("submitted", "committed", "reason"),
+    [
+        (timedelta(seconds=61), timedelta(seconds=1), "Ready"),
+        (timedelta(seconds=59), timedelta(seconds=1), "CrashLoop"),
+        (timedelta(seconds=61), timedelta(seconds=62), "CrashLoop"),
+        (timedelta(minutes=5), None, "Ready"),
+    ],
+)
+def test_a_driver_that_commits_again_is_not_in_a_crash_loop_any_more(feed, submitted, committed, reason):
+    """Times are how long ago."""
+    application = state("RUNNING", attempts=3, submitted_at=NOW - submitted)
+    told = Layer("RUNNING", committed=(NOW - committed).isoformat() if committed else "")
+    seen = replace(layer(application), layers={"bronze": told})
+    assert verdicts.layer(feed(), seen, "bronze", "binance-bronze", NOW).reason == reason
+
+
 def test_the_driver_of_all_layers_is_the_trouble_of_each(feed):
     together = replace(RUNNING, name="binance-layers", state="SUBMITTED")
     seen = Observed(applications={"binance-layers": together}, pods=(replace(NO_SECRET, part="layers"),))

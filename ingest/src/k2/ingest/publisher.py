@@ -204,6 +204,7 @@ class Publisher:
 
     def _refuse(self, error: KafkaError, record: Record, report: Report) -> None:
         self._stats.failures += 1
+        self._stats.message = f"{record[0]}: {error.str()}"
         if error.fatal():
             self._fatal = error.str()
         log.error("Kafka refused a record; it is sent again", topic=record[0], error=error.str(), bytes=len(record[1]))

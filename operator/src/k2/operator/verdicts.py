@@ -17,6 +17,7 @@ Status = Literal["True", "False", "Unknown"]
 
 PICKED_UP_WITHIN: Final = timedelta(minutes=2)
 STEADY_AFTER: Final = timedelta(minutes=5)  # a driver that runs so long is not in a crash loop
+COMMITTING_AFTER: Final = timedelta(minutes=1)  # nor is one that has committed, and runs so long
 CRASHES: Final = 3
 
 # Reasons that need nobody's hand.
@@ -156,7 +157,7 @@ def layer(feed: ExchangeFeed, seen: Observed, name: str, application: str, now: 
         return _suspended(int(running), f"{application} is stopping")
     if found is None:
         return unknown("Creating", f"SparkApplication {application} is being made")
-    said = _application(found, seen, now)
+    said = _application(found, seen, name, now)
     if said is None or said.passing:  # a driver that cannot start leaves its application SUBMITTED for ever
         said = _pods(seen, _parts(found.name, name)) or said
     if said is not None:
@@ -171,7 +172,7 @@ def _parts(application: str, layer_name: str) -> set[str]:
     return {part, f"{part}-executor"}
 
 
-def _application(found: Application, seen: Observed, now: datetime) -> Verdict | None:
+def _application(found: Application, seen: Observed, name: str, now: datetime) -> Verdict | None:
     """What is said of the application itself; None if its driver runs."""
     if found.name in seen.stuck:
         return unready(
@@ -181,7 +182,8 @@ def _application(found: Application, seen: Observed, now: datetime) -> Verdict |
         )
     if not found.state:
         return _untouched(found, now)
-    young = found.submitted_at is None or now - found.submitted_at < STEADY_AFTER
+    steady = COMMITTING_AFTER if _committed(found, seen, name) else STEADY_AFTER
+    young = found.submitted_at is None or now - found.submitted_at < steady
     flapping = found.attempts >= CRASHES and young
     if found.state in _FAILED or (flapping and found.state in {"RUNNING", "PENDING_RERUN", "SUBMITTED"}):
         words = found.message or "it gave no error; see its driver's log"
@@ -190,6 +192,12 @@ def _application(found: Application, seen: Observed, now: datetime) -> Verdict |
         return None
     after = f" after {found.message}" if found.message else ""
     return unknown("Starting", f"{found.name} is {found.state}{after}")
+
+
+def _committed(found: Application, seen: Observed, name: str) -> bool:
+    """Whether the layer has committed since its driver was submitted."""
+    committed = seen.layers[name].committed if name in seen.layers else ""
+    return bool(committed) and found.submitted_at is not None and datetime.fromisoformat(committed) > found.submitted_at
 
 
 def _untouched(found: Application, now: datetime) -> Verdict:
