@@ -34,11 +34,23 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
         ),
         ("java.lang.IllegalStateException: of nobody's", "IllegalStateException: of nobody's"),
         ("two\n lines", "two lines"),
+        ("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold", "Failed to get table t"),
         ("", ""),
     ],
 )
 def test_a_failure_names_its_service_and_its_last_cause(text, expected):
     assert failures.told(text) == expected
+
+
+def test_causes_that_spark_keeps_apart_are_told():
+    error = RuntimeError("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold")
+    assert failures.told(failures.text(error)) == "Failed to get table t"
+    error._cause = RuntimeError("the first of them")
+    error._cause._stackTrace = CATALOG.partition("\n: ")[2]
+    assert failures.told(failures.text(error)).startswith("the catalog: PSQLException: FATAL: password")
+    error._cause = None
+    error.__cause__ = ConnectionError("away")
+    assert failures.text(error).endswith("Caused by: away")
 
 
 def test_a_failure_is_told_in_no_more_than_a_condition_can_hold():

@@ -46,7 +46,7 @@ def main() -> int:
         code, words = 1, str(error)
     except conflicts.ERRORS as error:  # Spark's own and Java's, such as a catalog that refuses
         log.exception("failed")
-        code, words = 1, failures.told(str(error))
+        code, words = 1, failures.told(failures.text(error))
     else:
         return 0
     print(words, file=sys.stderr)

@@ -7,10 +7,11 @@ the causes are says where.
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")  # what Kubernetes keeps of a container that has ended
 _MOST: Final = 500
+_QUERY: Final = "=== Streaming Query ==="  # from here on Spark tells the query's plan
 _CAUSE: Final = re.compile(
     r"^(?:Caused by: |: )?((?:[a-z][\w$]*\.)*)([A-Z]\w*(?:Exception|Error|Unavailable)): (.*)$", re.MULTILINE
 )
@@ -22,11 +23,19 @@ _SERVICES: Final = (
 )
 
 
+def text(error: BaseException) -> str:
+    """All that an error tells: Spark's own keeps the causes of what it says apart."""
+    cause: Any = getattr(error, "_cause", None) or error.__cause__
+    if cause is None:
+        return str(error)
+    return f"{error}\nCaused by: {getattr(cause, '_stackTrace', '') or cause}"
+
+
 def told(text: str) -> str:
     """The last cause that an error's text tells, after the service that it came from."""
     causes = [(f"{package}{name}", f"{name}: {words.strip()}") for package, name, words in _CAUSE.findall(text)]
     if not causes:
-        return " ".join(text.split())[:_MOST]
+        return " ".join(text.partition(_QUERY)[0].split())[:_MOST]
     names = [name for name, _ in reversed(causes)]
     service = next((part for name in names for part, known in _SERVICES if known.search(name)), "")
     return f"{service}: {causes[-1][1]}"[:_MOST] if service else causes[-1][1][:_MOST]

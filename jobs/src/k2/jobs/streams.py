@@ -198,4 +198,4 @@ def ended(query: StreamingQuery) -> str:
     error = query.exception()
     if error is None:
         return ""
-    return failures.told(str(error))
+    return failures.told(failures.text(error))
