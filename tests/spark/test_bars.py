@@ -111,7 +111,7 @@ def test_a_late_trade_corrects_its_bar_and_only_its_hour_is_written(lake: Lake):
 
 def test_two_feeds_write_one_table_and_each_finds_what_the_other_left(lake: Lake):
     feed, other, kraken = lake.feed(), _other(lake), lake.feed("kraken")
-    for round_ in range(3):
+    for round_ in range(2):
         lake.arrive(feed, consecutive(round_ * 100, round_ * 100 + 90))
         lake.arrive(other, _ether(round_ * 100, round_ * 100 + 90))
         lake.arrive(kraken, consecutive(round_ * 100, round_ * 100 + 90, exchange="kraken"))

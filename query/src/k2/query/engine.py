@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import files, interrupts, questions, times
+from k2.query import bars, files, interrupts, questions, times
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.guard import tables_of
 from k2.query.hybrid import Hybrid
@@ -22,7 +22,7 @@ from k2.query.questions import Place, Wanted
 from k2.query.times import AsOf
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
-from k2.schemas.tables import GOLD
+from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -140,6 +140,9 @@ class Engine:
         """Bars of a symbol, one row an exchange and interval (1s to 1d, aligned to UTC); none where nothing traded."""
         bar = times.bar(interval)
         wanted = Wanted.of(symbol, exchange, start, end)
+        mixture = None if hybrid else bars.mixture(self._lake, wanted, bar, as_of)
+        if mixture is not None:
+            return self._mixed(wanted, mixture)
         return self._ask(wanted, questions.ohlcv(wanted, bar), as_of, hybrid=hybrid)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
@@ -239,6 +242,18 @@ class Engine:
             reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters | (more or {})), GOLD)
             held.pop_all()
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
+
+    def _mixed(self, wanted: Wanted, mixture: bars.Mixture) -> "RecordBatchReader":
+        with ExitStack() as held, _told(f"{GOLD} and {BARS}"):
+            cursor = self._duckdb.cursor()
+            held.enter_context(cursor)
+            interrupts.adopt(cursor)
+            cursor.execute("SET TimeZone = 'UTC'")
+            files.attach(cursor, bars.MINUTES, mixture.bars)
+            files.attach(cursor, questions.VIEW, mixture.gold)
+            reader = _reader(cursor, cursor.sql(mixture.statement, params=mixture.parameters), GOLD)
+            held.pop_all()
+        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, mixture.gold, hybrid=False))
 
     def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
         """An empty answer is an answer, unless the symbol was never traded at all."""

@@ -59,23 +59,29 @@ class Lake:
 
     def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: "times.AsOf | None" = None) -> Plan:
         """The files of a table that may hold rows `where`, now or as of a time or a snapshot."""
-        from pyiceberg.expressions import AlwaysTrue
-
         table = self.table(name)
-        snapshot = snapshot_of(table, as_of)
-        if snapshot is None:
-            return Plan(table, table.schema(), None, ())
-        scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot.snapshot_id)
-        with reaching(name):
-            tasks = list(scan.plan_files())
-        files = tuple(task.file.file_path for task in tasks)
-        deleted = any(task.delete_files for task in tasks)
-        schema = table.schema() if as_of is None else _schema(table, snapshot)
-        return Plan(table, schema, snapshot.snapshot_id, files, scan if deleted else None)
+        return planned(table, snapshot_of(table, as_of), where, past=as_of is not None)
 
     def close(self) -> None:
         """Lets go of the catalog's database."""
         self.catalog.close()
+
+
+def planned(
+    table: "Table", snapshot: "Snapshot | None", where: "BooleanExpression | None" = None, *, past: bool = False
+) -> Plan:
+    """The files of a table that may hold rows `where`, at a snapshot; if that is `past`, with the columns of then."""
+    from pyiceberg.expressions import AlwaysTrue
+
+    if snapshot is None:
+        return Plan(table, table.schema(), None, ())
+    scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot.snapshot_id)
+    with reaching(table.name()[-1]):
+        tasks = list(scan.plan_files())
+    files = tuple(task.file.file_path for task in tasks)
+    deleted = any(task.delete_files for task in tasks)
+    schema = _schema(table, snapshot) if past else table.schema()
+    return Plan(table, schema, snapshot.snapshot_id, files, scan if deleted else None)
 
 
 def snapshot_of(table: "Table", as_of: "times.AsOf | None") -> "Snapshot | None":

@@ -24,6 +24,8 @@ COLUMNS: Final = (
 )
 _NUMBER: Final = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"  # ids without a number come last
 _ORDER: Final = ("timestamp", _NUMBER, "trade_id", "exchange", "symbol")
+FIRST, LAST = (f"{pick}(price, {{t: timestamp, n: {_NUMBER}, i: trade_id}})" for pick in ("arg_min", "arg_max"))
+UNITS: Final = "(100000000 * {0}::DECIMAL(38,8))::HUGEINT"  # a price or quantity without its point
 _INSTANT: Final = timedelta(microseconds=1)
 
 
@@ -137,18 +139,20 @@ def _beyond(sign: str) -> str:
 
 def ohlcv(wanted: Wanted, bar: timedelta) -> str:
     """Bars of each exchange and symbol. All decimals are exact but vwap's, which is rounded half up to 8 places."""
-    first, last = (f"{pick}(price, {{t: timestamp, n: {_NUMBER}, i: trade_id}})" for pick in ("arg_min", "arg_max"))
-    start = f"time_bucket(INTERVAL {int(bar.total_seconds())} SECONDS, timestamp, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
-    units = "(100000000 * {0}::DECIMAL(38,8))::HUGEINT"
-    price, quantity = units.format("price"), units.format("quantity")
+    price, quantity = UNITS.format("price"), UNITS.format("quantity")
     traded = f"sum({quantity})"
     vwap = f"(sum({price} * {quantity}) + {traded} // 2) // {traded}"
     return (
-        f"SELECT exchange, symbol, {start} AS start, {first} AS open, max(price) AS high, min(price) AS low, "  # noqa: S608
-        f"{last} AS close, sum(quantity) AS volume, count(*) AS trades, "
+        f"SELECT exchange, symbol, {bucket(bar, 'timestamp')} AS start, {FIRST} AS open, "  # noqa: S608
+        f"max(price) AS high, min(price) AS low, {LAST} AS close, sum(quantity) AS volume, count(*) AS trades, "
         f"(({vwap})::DECIMAL(18,0) * 0.00000001::DECIMAL(8,8))::DECIMAL(18,8) AS vwap "
         f"FROM {VIEW} WHERE {wanted.condition} GROUP BY ALL ORDER BY start, exchange, symbol"
     )
+
+
+def bucket(bar: timedelta, column: str) -> str:
+    """The start of the bar that a time lies in."""
+    return f"time_bucket(INTERVAL {int(bar.total_seconds())} SECONDS, {column}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
 
 
 def _symbol(symbol: str | None) -> str | None:
