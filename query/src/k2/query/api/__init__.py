@@ -1,1 +1,1 @@
-"""The HTTP API: the engine's answers in pages and streams, for whom they are allowed, and as much as this machine can."""
+"""The HTTP API: the engine's answers in pages and streams, for whom they are allowed, as much as a machine can."""

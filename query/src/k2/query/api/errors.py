@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 tells them: `application/problem+json`, one sentence that says what to change, and nothing of us."""
+"""Errors as RFC 9457 tells them: `application/problem+json`, one sentence that says what to change."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -28,7 +28,7 @@ _log = logs.get("api")
 
 
 class Refused(Exception):
-    """A request that is not answered: its status, one sentence that says what to change, and headers that go with it."""
+    """A request that is not answered: its status, one sentence that says what to change, and headers."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)

@@ -3,6 +3,8 @@
 Decimals are exact in every format: strings in JSON, plain digits in CSV. Times are RFC 3339 in UTC.
 """
 
+import csv
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -98,18 +100,15 @@ def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]
 
 
 def _csv(reader: "RecordBatchReader") -> Iterator[bytes]:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    schema = pa.schema([(name, pa.string()) for name in reader.schema.names])
-    sink = _Sink()
-    csv.write_csv(schema.empty_table(), sink, csv.WriteOptions(include_header=True))
-    yield sink.taken()
+    sink = io.StringIO()
+    rows = csv.writer(sink, lineterminator="\n")
+    rows.writerow(reader.schema.names)
     for batch in _pieces(reader):
-        columns = [_cells(column) for column in batch.columns]
-        written = pa.RecordBatch.from_arrays(columns, schema=schema)
-        csv.write_csv(written, sink, csv.WriteOptions(include_header=False, quoting_style="needed"))
-        yield sink.taken()
+        rows.writerows(zip(*(map(_cell, values(column)) for column in batch.columns), strict=True))
+        yield sink.getvalue().encode()
+        sink.seek(0)
+        sink.truncate()
+    yield sink.getvalue().encode()
 
 
 def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
@@ -221,10 +220,11 @@ def values(column: "Array") -> list[Any]:
 
 
 def _said(kind: "DataType") -> bool:
-    """Whether JSON knows the type. Integers that JavaScript would round are told as they are: JSON has no such limit."""
+    """Whether JSON knows the type. Large integers are told as they are, which JavaScript would round."""
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _texts(column: "Array") -> "Array | None":
@@ -242,21 +242,10 @@ def _texts(column: "Array") -> "Array | None":
     return None
 
 
-def _cells(column: "Array") -> "Array":
-    import pyarrow as pa
-
-    if pa.types.is_string(column.type):
-        return column
-    texts = _texts(column)
-    return texts if texts is not None else pa.array([_cell(value) for value in values(column)], pa.string())
-
-
-def _cell(value: Any) -> str | None:
+def _cell(value: Any) -> Any:
     match value:
-        case None | str():
-            return value
         case bool():
             return "true" if value else "false"
         case dict() | list():
             return msgspec.json.encode(value).decode()
-    return str(value)
+    return value

@@ -24,6 +24,7 @@ class Slots:
         self._each, self._most, self._patience = settings.queries_each, settings.waiting, settings.seconds
         self._held: Counter[str] = Counter()
         self.waiting = 0
+        self.running = 0
 
     @asynccontextmanager
     async def held(self, caller: str) -> AsyncIterator[None]:
@@ -35,9 +36,11 @@ class Slots:
         self._held[caller] += 1
         try:
             await self._place()
+            self.running += 1
             try:
                 yield
             finally:
+                self.running -= 1
                 self._places.release()
         finally:
             self._held[caller] -= 1
@@ -84,7 +87,9 @@ class Limits:
         """All of it, as it is small. What is packed is not taken, so that it cannot grow."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Refused(415, "a packed body is not accepted; send it without Content-Encoding", {"Accept-Encoding": ""})
+            raise Refused(
+                415, "a packed body is not accepted; send it without Content-Encoding", {"Accept-Encoding": ""}
+            )
         too_much = Refused(413, f"the body is longer than {self._settings.body_bytes} bytes; shorten it")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._settings.body_bytes:

@@ -1,0 +1,199 @@
+"""From a question to a response: asked in a thread, stopped when its client goes, sent as fast as the client reads.
+
+Nothing is sent before the first rows are there, so whatever goes wrong until then is told as a problem. What goes wrong
+later cuts the connection: an answer that is not whole never looks as if it were.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from k2.query.api import formats
+from k2.query.api.errors import Refused
+from k2.query.api.formats import Media
+from k2.query.interrupts import Interrupt
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatchReader
+    from starlette.types import Receive, Scope, Send
+
+    from k2.query.api.limits import Slots
+    from k2.query.api.settings import ApiSettings
+    from k2.query.engine import Engine
+
+T = TypeVar("T")
+FOREVER: Final = "private, max-age=31536000, immutable"
+SHORT: Final = "private, max-age=1"
+NEVER: Final = "no-store"
+_VARY: Final = "Accept, Accept-Encoding, Authorization, X-Api-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a question came to: a status, headers, and the body in pieces; `whole`: few enough to be sent as one."""
+
+    chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    media: str | None = Media.JSON
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client said of the form of the answer."""
+
+    media: Media
+    pack: bool
+    known: str  # If-None-Match
+
+    @classmethod
+    def of(cls, connection: HTTPConnection) -> "Wish":
+        """Raises `Refused` if it takes no format that there is."""
+        headers = connection.headers
+        pack = formats.packable(headers.get("accept-encoding"))
+        return cls(formats.wanted(headers.get("accept")), pack, headers.get("if-none-match", ""))
+
+    def unchanged(self, tag: str) -> bool:
+        """Whether the client has the answer already."""
+        known = [part.strip().removeprefix("W/") for part in self.known.split(",")]
+        return tag in known or "*" in known
+
+    def reply(
+        self,
+        reader: "RecordBatchReader",
+        headers: Mapping[str, str],
+        envelope: Callable[[int], dict[str, Any]] = lambda _: {},
+        *,
+        whole: bool = False,
+    ) -> Reply:
+        """Rows in the client's format, packed if it takes that."""
+        chunks = formats.encoded(reader, self.media, envelope)
+        told = {"Vary": _VARY, **headers}
+        if self.pack and self.media.text:
+            chunks, told = formats.packed(chunks), told | {"Content-Encoding": "gzip"}
+        return Reply(chunks, told, media=self.media, whole=whole)
+
+
+class Work:
+    """Asks the engine, for as many at once as there are places, and for as long as anybody waits."""
+
+    def __init__(self, engine: "Callable[[], Engine]", slots: "Slots", settings: "ApiSettings") -> None:
+        self.slots, self.settings = slots, settings
+        self._engine = engine
+        self._threads = CapacityLimiter(settings.queries + 2)
+
+    async def run(self, connection: HTTPConnection, question: "Callable[[Engine], T]") -> T:
+        """What the engine says to a short question."""
+        async with self.slots.held(connection.state.caller.name):
+            return await self.step(Interrupt(), lambda: question(self._engine()))
+
+    def answer(self, connection: HTTPConnection, question: "Callable[[Engine], Reply]") -> "Answer":
+        """The response that will ask when it is sent."""
+        return Answer(self, connection, lambda: question(self._engine()))
+
+    async def step(self, stop: Interrupt, piece: Callable[[], T]) -> T:
+        """One piece of work in a thread. It is stopped when it takes too long, or when nobody waits any more."""
+
+        def stoppable() -> T:
+            with stop.able():
+                return piece()
+
+        try:
+            async with asyncio.timeout(self.settings.seconds):
+                return await to_thread.run_sync(stoppable, abandon_on_cancel=True, limiter=self._threads)
+        except TimeoutError:
+            stop()
+            limit = f"{self.settings.seconds:g} s"
+            raise Refused(413, f"the answer takes longer than {limit}; ask for less, such as a shorter range") from None
+        except asyncio.CancelledError:
+            stop()
+            raise
+
+
+def asking(connection: HTTPConnection, question: "Callable[[Engine], Reply]") -> "Answer":
+    """The response to a request, which asks when it is sent."""
+    work: Work = connection.app.state.work
+    return work.answer(connection, question)
+
+
+class Answer(Response):
+    """Asks, and sends what comes."""
+
+    def __init__(self, work: Work, connection: HTTPConnection, question: Callable[[], Reply]) -> None:
+        self._work, self._question = work, question
+        self._caller = connection.state.caller
+        self._stop = Interrupt()
+        self.status_code = 200
+        self.background = None
+        self.init_headers(self._caller.spent)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Asks and sends, unless the client goes before that is done."""
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            with suppress(asyncio.CancelledError, Refused):
+                await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send(self, send: "Send") -> None:
+        async with self._work.slots.held(self._caller.name):
+            reply, first, more = await self._work.step(self._stop, self._begun)
+            try:
+                await self._start(send, reply, first, whole=not more)
+                while more:
+                    chunk, more = await self._work.step(self._stop, lambda: _next(reply.chunks))
+                    await self._write(send, chunk, more=more)
+            finally:
+                self._stop()
+                await asyncio.shield(to_thread.run_sync(_close, reply.chunks))
+
+    def _begun(self) -> tuple[Reply, bytes, bool]:
+        reply = self._question()
+        if reply.whole:
+            return reply, b"".join(reply.chunks), False
+        return reply, *_next(reply.chunks)
+
+    async def _start(self, send: "Send", reply: Reply, first: bytes, *, whole: bool) -> None:
+        self.headers.update(reply.headers)
+        if reply.media:
+            self.headers["Content-Type"] = f"{reply.media}; charset=utf-8" if reply.media == Media.CSV else reply.media
+        if whole and reply.status != 304:
+            self.headers["Content-Length"] = str(len(first))
+        await send({"type": "http.response.start", "status": reply.status, "headers": self.raw_headers})
+        await self._write(send, first, more=not whole)
+
+    async def _write(self, send: "Send", chunk: bytes, *, more: bool) -> None:
+        """A client that does not read is let go."""
+        async with asyncio.timeout(self._work.settings.stall):
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+async def _gone(receive: "Receive") -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _next(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
+    chunk = next(chunks, None)
+    return (b"", False) if chunk is None else (chunk, True)
+
+
+def _close(chunks: Iterator[bytes]) -> None:
+    """Lets go of what a question holds that was not asked to its end. Whatever ran has been stopped before."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        with suppress(ValueError):  # it still ends in its own thread
+            close()

@@ -1,0 +1,96 @@
+"""The application: what it is made of, and in which order a request goes through it."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+
+from k2.query.api import bars, documented, errors, feeds, health, letters, prices, snapshots, statements, trades
+from k2.query.api.access import Access
+from k2.query.api.answers import Work
+from k2.query.api.lakehouse import Lakehouse
+from k2.query.api.limits import Limits, Slots
+from k2.query.api.metrics import Measured, Metrics
+from k2.query.api.settings import ApiSettings
+from k2.schemas.platform import Platform
+
+DISTRIBUTION: Final = "k2-market-data"
+_ROUTES: Final = (trades, bars, prices, snapshots, feeds, letters, statements, health)
+_EXPOSED: Final = ["ETag", "K2-Snapshot", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"]
+
+
+def create(settings: ApiSettings, platform: Platform) -> FastAPI:
+    """The API over a platform, which need not be there yet. Raises `InvalidSpec` for settings that cannot be served."""
+    settings.check()
+    app = FastAPI(
+        title="K2",
+        version=version(DISTRIBUTION),
+        summary="Every trade of every exchange, once, provably complete.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    state = app.state
+    state.settings, state.platform = settings, platform
+    state.secret = _secret(settings, platform)
+    state.access = Access(settings)
+    state.lakehouse = Lakehouse(platform, settings.memory)
+    state.symbols = prices.Symbols()
+    state.metrics, slots = Metrics(), Slots(settings)
+    state.work = Work(state.lakehouse.engine, slots, settings)
+    state.metrics.watch(slots)
+    for module in _ROUTES:
+        app.include_router(module.router)
+    errors.register(app)
+    app.add_middleware(Limits, settings=settings)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-Api-Key", "Content-Type", "If-None-Match", "Last-Event-ID"],
+            expose_headers=_EXPOSED,
+        )
+    app.add_middleware(Measured, metrics=state.metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        stack.callback(app.state.lakehouse.close)
+        yield
+
+
+def _secret(settings: ApiSettings, platform: Platform) -> bytes:
+    """What cursors are signed with: of several servers over one catalog, the same, so that any can go on."""
+    password = platform.catalog_password.get_secret_value()
+    told = settings.secret.get_secret_value() or f"k2\n{platform.catalog_uri}\n{password}\n{platform.warehouse}"
+    return hashlib.sha256(told.encode()).digest()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document: with our errors in the place of FastAPI's, and without what has none of them."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for operation in (about for path in found["paths"].values() for about in path.values()):
+            operation["responses"].pop("422", None)
+            operation["security"] = [] if "health" in operation.get("tags", ()) else [{"bearer": []}, {"key": []}, {}]
+        shapes = found.setdefault("components", {}).setdefault("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            shapes.pop(name, None)
+        for shape in documented.SHAPES:
+            shapes[shape.__name__] = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+            shapes[shape.__name__].pop("$defs", None)
+        found["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+        }
+        app.openapi_schema = found
+    return app.openapi_schema

@@ -1,0 +1,77 @@
+"""`/v1/dead-letters`: what could not be trusted, why, and the bytes as they came."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.requests import Request
+from pydantic import Field
+
+from k2.query import audits
+from k2.query.api import documented
+from k2.query.api.access import requires
+from k2.query.api.answers import SHORT, Answer, Reply, Wish, asking
+from k2.query.api.errors import Refused
+from k2.query.api.feeds import RangeParameters
+from k2.query.api.formats import Media
+from k2.query.api.keys import Scope
+from k2.query.api.settings import PAGE
+from k2.query.plain import plain
+
+if TYPE_CHECKING:
+    from k2.query.engine import Engine
+
+router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
+_LONG = 2**63 - 1
+
+
+class LetterParameters(RangeParameters):
+    """What `/v1/dead-letters` can be asked."""
+
+    limit: Annotated[int, Field(ge=1, le=PAGE)] = 1000
+    category: Annotated[str | None, Field(max_length=64, description="such as UNDECODABLE")] = None
+
+
+@router.get("/v1/dead-letters", responses=documented.rows(documented.Rows), name="dead letters")
+async def dead_letters(request: Request, query: Annotated[LetterParameters, Query()]) -> Answer:
+    """Dead letters, the newest first, each with where it lay in Kafka, its category and what was found."""
+    wish = Wish.of(request)
+
+    def reply(engine: "Engine") -> Reply:
+        found = audits.dead_letters(engine, query.wanted, query.category, query.limit)
+        return wish.reply(found.to_reader(), {"Cache-Control": SHORT}, whole=True)
+
+    return asking(request, reply)
+
+
+@router.get(
+    "/v1/dead-letters/{topic}/{partition}/{offset}",
+    responses={200: {"model": documented.DeadLetter}, **documented.errors(404)},
+    name="dead letter",
+)
+async def dead_letter(
+    request: Request,
+    topic: Annotated[str, Path(max_length=249)],
+    partition: Annotated[int, Path(ge=0, lt=2**31)],
+    offset: Annotated[int, Path(ge=0, le=_LONG)],
+) -> Answer:
+    """One dead letter with its bytes: as base64 in `value`, and in `text` where they are text."""
+    if Wish.of(request).media is not Media.JSON:
+        raise Refused(406, f"a dead letter is told as {Media.JSON} only")
+
+    def reply(engine: "Engine") -> Reply:
+        found = audits.dead_letter(engine, topic, partition, offset)
+        if found is None:
+            raise Refused(404, "there is no dead letter at this place; /v1/dead-letters lists those that there are")
+        text = _text(found["value"] or b"")
+        return Reply(iter([msgspec.json.encode(plain(found | {"text": text}))]), {"Cache-Control": SHORT})
+
+    return asking(request, reply)
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        found = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return found if "\0" not in found else None

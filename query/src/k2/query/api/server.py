@@ -1,0 +1,79 @@
+"""uvicorn, with the limits that it has and one that it lacks: a time within which a request's headers must be there."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from k2.query.api.app import create
+
+if TYPE_CHECKING:
+    from k2.query.api.settings import ApiSettings
+    from k2.schemas.platform import Platform
+
+
+class Patience(H11Protocol):
+    """HTTP/1.1 that hangs up on a client whose request does not come to an end of its headers."""
+
+    seconds = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins to wait."""
+        super().connection_made(transport)
+        self._waiting: asyncio.TimerHandle | None = self.loop.call_later(self.seconds, self._give_up)
+
+    def handle_events(self) -> None:
+        """Waits for no headers while a request is answered, and for those of the next one from its first byte on."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request; of a new one, the first begin to wait for the rest."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self._waiting is None:
+            self._waiting = self.loop.call_later(self.seconds, self._give_up)
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no more."""
+        self._rest()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """A websocket's headers are there."""
+        self._rest()
+        super().handle_websocket_upgrade(event)
+
+    def _rest(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
+    """The server, not yet running. Raises `InvalidSpec`."""
+    protocol = type("Http", (Patience,), {"seconds": settings.header_seconds})
+    config = uvicorn.Config(
+        create(settings, platform),
+        host=settings.host,
+        port=settings.port,
+        http=protocol,
+        ws="websockets-sansio",
+        h11_max_incomplete_event_size=settings.header_bytes,
+        limit_concurrency=4 * settings.requests,  # connections; within, `Limits` tells why in a problem
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=10,
+        ws_max_size=64 * 1024,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    return uvicorn.Server(config)
