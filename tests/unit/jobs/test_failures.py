@@ -35,6 +35,10 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
         ("java.lang.IllegalStateException: of nobody's", "IllegalStateException: of nobody's"),
         ("two\n lines", "two lines"),
         ("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold", "Failed to get table t"),
+        (
+            "bronze: Writing Object on x.tmp: software.amazon.awssdk.services.s3.model.S3Exception: full",
+            "the bucket: bronze: Writing Object on x.tmp: software.amazon.awssdk.services.s3.model.S3Exception: full",
+        ),
         ("", ""),
     ],
 )

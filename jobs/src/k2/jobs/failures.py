@@ -35,10 +35,10 @@ def told(text: str) -> str:
     """The last cause that an error's text tells, after the service that it came from."""
     causes = [(f"{package}{name}", f"{name}: {words.strip()}") for package, name, words in _CAUSE.findall(text)]
     if not causes:
-        return " ".join(text.partition(_QUERY)[0].split())[:_MOST]
+        causes = [(text, " ".join(text.partition(_QUERY)[0].split()))]
     names = [name for name, _ in reversed(causes)]
-    service = next((part for name in names for part, known in _SERVICES if known.search(name)), "")
-    return f"{service}: {causes[-1][1]}"[:_MOST] if service else causes[-1][1][:_MOST]
+    service = next((f"{part}: " for name in names for part, known in _SERVICES if known.search(name)), "")
+    return f"{service}{causes[-1][1]}"[:_MOST]
 
 
 def leave_word(words: str, path: Path = TERMINATION_LOG) -> None:
