@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from k2.query.errors import Unavailable
+from k2.query.errors import NotYet, Unavailable
 from k2.schemas.platform import Platform
 from k2.schemas.tables import CATALOG
 
@@ -20,14 +20,14 @@ _POSTGRES: Final = "postgresql+psycopg2"  # the driver that comes with K2, which
 def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
     """The platform's catalog. With `create`, its tables are made if they are missing.
 
-    Raises `Unavailable` if there is none, or if its database cannot be reached.
+    Raises `Unavailable` if there is none, or if its database cannot be reached, `NotYet` if that is empty.
     """
     uri = platform.catalog_uri
     if not create and uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
         raise Unavailable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; start the platform with `k2 up` first")
 
     from pyiceberg.catalog.sql import SqlCatalog
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
     try:
         catalog = SqlCatalog(
@@ -41,6 +41,8 @@ def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
             },
         )
         catalog.list_namespaces()
+    except ProgrammingError as error:  # the database answers, and its tables are not there
+        raise NotYet(f"the catalog {_shown(uri)} holds nothing yet: {_line(error)}") from error
     except (SQLAlchemyError, ImportError) as error:
         raise Unavailable(f"the catalog {_shown(uri)} cannot be read: {_line(error)}") from error
     return catalog

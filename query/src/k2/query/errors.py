@@ -1,4 +1,4 @@
-"""The two ways in which a question cannot be answered."""
+"""The ways in which a question cannot be answered."""
 
 
 class BadQuery(ValueError):
@@ -7,3 +7,7 @@ class BadQuery(ValueError):
 
 class Unavailable(RuntimeError):
     """The catalog or the files cannot be reached; the message is one line that says which."""
+
+
+class NotYet(Unavailable):
+    """All can be reached, and nothing was ever written."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from k2.query import times
 from k2.query.catalog import connect
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, NotYet, Unavailable
 from k2.query.tables import identifier
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
@@ -54,7 +54,7 @@ class Lake:
                 return self.catalog.load_table(identifier(name))
         except NoSuchTableError:
             if name == GOLD:
-                raise Unavailable(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
+                raise NotYet(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
             raise BadQuery(f"there is no table {shown(name)}; there are {', '.join(self.names())}") from None
 
     def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: "times.AsOf | None" = None) -> Plan:

@@ -1,11 +1,14 @@
 """`/healthz`, `/readyz` and `/metrics`: for whoever runs the server. They need no key."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter
 from fastapi.requests import Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from k2.query.api import documented
+from k2.query.errors import NotYet
 from k2.query.interrupts import Interrupt
 from k2.schemas.tables import GOLD
 
@@ -25,11 +28,12 @@ async def healthz() -> PlainTextResponse:
     responses={200: {"description": "it can answer", **_PLAIN}, 503: documented.errors()[503]},
 )
 async def readyz(request: Request) -> PlainTextResponse:
-    """Whether the catalog and Gold can be reached."""
+    """Whether the catalog and Gold can be reached. A platform on which nothing was written yet is one that can be."""
     state = request.app.state
 
     def ready() -> None:
-        state.lakehouse.engine().snapshot_id(table=GOLD)
+        with suppress(NotYet):
+            state.lakehouse.engine().snapshot_id(table=GOLD)
 
     await state.work.step(Interrupt(), ready)
     return PlainTextResponse("ok\n")
