@@ -73,7 +73,7 @@ def test_what_the_operator_expects_by_default_is_what_is_made(default: list[Mani
         for port in service["spec"]["ports"]
     }
     urls = (expected.registry_url, expected.catalog_uri, expected.s3_endpoint)
-    assert {url.split("/")[2] for url in urls} == addresses
+    assert {url.split("/")[2] for url in urls} == addresses - {"k2-query:8000"}
     catalog, keys = (
         named(default, "Secret", secret)["data"] for secret in (expected.catalog_secret, expected.s3_secret)
     )
@@ -160,6 +160,7 @@ CLIENTS = {
     "catalog-init": own("catalog-init"),
     "bucket": own("bucket"),
     "registry": own("registry"),
+    "query": own("query"),
     "test": own("test"),
     "stranger": {"app": "stranger"},
 }
@@ -190,10 +191,10 @@ def let_in(policy: Manifest, port: int) -> set[str]:
 @pytest.mark.parametrize(
     ("policy", "port", "clients"),
     [
-        ("k2-kafka-clients", 9092, {"ingest", "driver", "executor", "test"}),
-        ("k2-registry", 8080, {"ingest", "driver", "executor", "audit", "test"}),
-        ("k2-postgres", 5432, {"driver", "executor", "audit", "catalog-init", "registry", "test"}),
-        ("k2-minio", 9000, {"driver", "executor", "audit", "catalog-init", "bucket", "test"}),
+        ("k2-kafka-clients", 9092, {"ingest", "driver", "executor", "query", "test"}),
+        ("k2-registry", 8080, {"ingest", "driver", "executor", "audit", "query", "test"}),
+        ("k2-postgres", 5432, {"driver", "executor", "audit", "catalog-init", "registry", "query", "test"}),
+        ("k2-minio", 9000, {"driver", "executor", "audit", "catalog-init", "bucket", "query", "test"}),
     ],
 )
 def test_only_who_has_business_with_a_service_gets_in(
@@ -214,7 +215,7 @@ def test_strimzis_own_policy_lets_in_the_same():
 
 def test_pods_of_feeds_are_let_in_from_their_namespaces_only():
     manifests = render(CHART, values={"feedNamespaces": ["one", "two"]})
-    for policy in of_kind(manifests, "NetworkPolicy"):
+    for policy in (found for found in of_kind(manifests, "NetworkPolicy") if found["metadata"]["name"] != "k2-query"):
         feeds = policy["spec"]["ingress"][0]["from"][0]
         (rule,) = feeds["namespaceSelector"]["matchExpressions"]
         assert (rule["key"], rule["values"]) == ("kubernetes.io/metadata.name", ["one", "two"])
@@ -243,9 +244,12 @@ def test_where_everybody_is_denied_spark_and_metrics_go_on():
     assert spec["ingress"][1] == {"ports": [{"port": JOBS_PORT}]}
 
 
-def test_with_services_of_others_only_the_audit_and_the_catalogs_tables_are_left():
+def test_with_services_of_others_only_the_audit_the_catalogs_tables_and_the_query_are_left():
     manifests = scenario("external")
-    assert {found["kind"] for found in manifests} == {"CronJob", "Job", "Pod"}
+    query = [found["kind"] for found in manifests if found["metadata"]["name"].startswith("k2-query")]
+    assert sorted(query) == ["Deployment", "NetworkPolicy", "Secret", "Service"]
+    others = [found["kind"] for found in manifests if not found["metadata"]["name"].startswith("k2-query")]
+    assert sorted(others) == ["CronJob", "Job", "Pod"]
     told = audit(manifests)
     assert told["K2_KAFKA_BOOTSTRAP"] == "broker-1.example.org:9092,broker-2.example.org:9092"
     assert told["K2_CATALOG_URI"] == "postgresql://database.example.org:5432/iceberg"
@@ -296,7 +300,7 @@ def test_passwords_are_random_and_no_two_are_equal(default: list[Manifest]):
         for key, value in secret["data"].items()
         if "user" not in key and key != "access-key"
     ]
-    assert len(found) == len(set(found)) == 8
+    assert len(found) == len(set(found)) == 14
     assert min(map(len, found)) >= 40
 
 
@@ -317,9 +321,13 @@ def test_findings_fail_an_audit_at_once_and_no_two_audits_run(default: list[Mani
     assert (container["command"], container["args"][0]) == (["python", "-m", "k2.jobs.audit"], "--master=local[1]")
 
 
-def test_only_several_registries_have_a_disruption_budget(default: list[Manifest]):
+def test_only_several_pods_have_a_disruption_budget(default: list[Manifest]):
     assert of_kind(default, "PodDisruptionBudget") == []
-    assert one(scenario("three-brokers"), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    budgets = of_kind(scenario("three-brokers"), "PodDisruptionBudget")
+    assert {found["metadata"]["name"]: found["spec"]["maxUnavailable"] for found in budgets} == {
+        "k2-registry": 1,
+        "k2-query": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -341,6 +349,13 @@ def test_only_several_registries_have_a_disruption_budget(default: list[Manifest
         ({"images": {"jobs": {"digest": "sha256:1"}}}, "/images/jobs/digest"),
         ({"minio": {"resources": {"limit": {}}}}, "/minio/resources"),
         ({"networkPolicy": {"enabled": "yes"}}, "/networkPolicy/enabled"),
+        ({"query": {"replicas": 0}}, "/query/replicas"),
+        ({"query": {"memory": "1Gi"}}, "/query/memory"),
+        ({"query": {"ingress": {"enabled": True}}}, "/query/ingress/host"),
+        ({"query": {"ingress": {"host": "https://k2.example.org"}}}, "/query/ingress/host"),
+        ({"query": {"keys": {"scopes": ["write"]}}}, "/query/keys/scopes/0"),
+        ({"query": {"autoscaling": {"min": 0}}}, "/query/autoscaling/min"),
+        ({"query": {"service": {"type": "ExternalName"}}}, "/query/service/type"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_path(values: Any, path: str):

@@ -18,9 +18,9 @@ pytestmark = needs_helm
 CHECK = CHARTS / "k2-platform/files/check.py"
 
 
-class _Registry(BaseHTTPRequestHandler):
+class _Pages(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/apis/ccompat/v7/subjects" else 404)
+        self.send_response(200 if self.path in {"/apis/ccompat/v7/subjects", "/readyz"} else 404)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -30,7 +30,7 @@ class _Registry(BaseHTTPRequestHandler):
 @pytest.fixture
 def services() -> Iterator[dict[str, str]]:
     """Services that answer, as the environment of helm test names them."""
-    server = HTTPServer(("127.0.0.1", 0), _Registry)
+    server = HTTPServer(("127.0.0.1", 0), _Pages)
     Thread(target=server.serve_forever, daemon=True).start()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         there = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -39,6 +39,7 @@ def services() -> Iterator[dict[str, str]]:
             "K2_REGISTRY_URL": f"http://127.0.0.1:{server.server_port}/apis/ccompat/v7",
             "K2_CATALOG_URI": f"postgresql://{there}/iceberg",
             "K2_S3_ENDPOINT": f"http://{there}",
+            "K2_QUERY_URL": f"http://127.0.0.1:{server.server_port}",
         }
     server.shutdown()
     server.server_close()
@@ -56,7 +57,7 @@ def test_helm_test_succeeds_where_all_services_answer(services: dict[str, str]):
     assert {variable["name"] for variable in pod["env"]} == set(services)
     done = check(services)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_helm_test_succeeds_where_all_services_answer(services: dict[str, str]):
         ("K2_CATALOG_URI", "postgresql://127.0.0.1:1/iceberg", "catalog: 127.0.0.1:1 cannot be reached"),
         ("K2_S3_ENDPOINT", "http://127.0.0.1:1", "s3: 127.0.0.1:1 cannot be reached"),
         ("K2_REGISTRY_URL", "http://127.0.0.1:1", "registry: http://127.0.0.1:1/subjects does not serve"),
+        ("K2_QUERY_URL", "http://127.0.0.1:1", "query: http://127.0.0.1:1/readyz does not serve"),
     ],
 )
 def test_helm_test_fails_and_names_the_service_that_does_not_answer(

@@ -18,13 +18,13 @@ def main() -> int:
             print(f"{name}: {host}:{port} cannot be reached: {error}")
         else:
             print(f"{name}: {host}:{port} answers")
-    url = os.environ["K2_REGISTRY_URL"].rstrip("/") + "/subjects"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the values' own address
-            print(f"registry: {url} answers {answer.status}")
-    except OSError as error:
-        failures += 1
-        print(f"registry: {url} does not serve: {error}")
+    for name, url in pages():
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the values' own address
+                print(f"{name}: {url} answers {answer.status}")
+        except OSError as error:
+            failures += 1
+            print(f"{name}: {url} does not serve: {error}")
     return 1 if failures else 0
 
 
@@ -39,6 +39,14 @@ def addresses() -> list[tuple[str, str, int]]:
     if endpoint := os.environ.get("K2_S3_ENDPOINT"):
         store = urlsplit(endpoint)
         found.append(("s3", str(store.hostname), store.port or {"http": 80}.get(store.scheme, 443)))
+    return found
+
+
+def pages() -> list[tuple[str, str]]:
+    """Name and address of what is asked over HTTP."""
+    found = [("registry", os.environ["K2_REGISTRY_URL"].rstrip("/") + "/subjects")]
+    if query := os.environ.get("K2_QUERY_URL"):
+        found.append(("query", f"{query}/readyz"))
     return found
 
 

@@ -15,7 +15,10 @@ containers:
       - {{ . | quote }}
       {{- end }}
     env:
-      {{- include "k2.jobs.env" $root | nindent 6 }}
+      {{- include "k2.env" $root | nindent 6 }}
+      {{- with $root.Values.jobs.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
     resources: {{- toYaml $root.Values.jobs.resources | nindent 6 }}
     securityContext: {{- include "k2.containerSecurity" $root | nindent 6 }}
     volumeMounts:
@@ -34,7 +37,7 @@ volumes:
 {{- end }}
 
 {{/* What every process of K2 is told of its services. */}}
-{{- define "k2.jobs.env" -}}
+{{- define "k2.env" -}}
 - name: K2_KAFKA_BOOTSTRAP
   value: {{ include "k2.kafka.bootstrap" . | quote }}
 - name: K2_REGISTRY_URL
@@ -58,9 +61,6 @@ volumes:
 {{- with include "k2.s3.secret" . }}
 {{ include "k2.env.secret" (list "AWS_ACCESS_KEY_ID" . $.Values.s3.accessKeyKey) }}
 {{ include "k2.env.secret" (list "AWS_SECRET_ACCESS_KEY" . $.Values.s3.secretKeyKey) }}
-{{- end }}
-{{- with .Values.jobs.extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end }}
 

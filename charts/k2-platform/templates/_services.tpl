@@ -55,3 +55,13 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:9092
 {{- define "k2.s3.checkpoints" -}}
 {{- .Values.s3.checkpoints | default (printf "s3a://%s/checkpoints" .Values.s3.bucket) }}
 {{- end }}
+
+{{- define "k2.query.secret" -}}
+{{- .Values.query.keys.existingSecret | default "k2-query-keys" }}
+{{- end }}
+
+{{/* Whether more than one pod of the query serves: empty if not. */}}
+{{- define "k2.query.several" -}}
+{{- $least := ternary .Values.query.autoscaling.min .Values.query.replicas .Values.query.autoscaling.enabled -}}
+{{- if gt (int $least) 1 }}yes{{ end }}
+{{- end }}
