@@ -173,7 +173,7 @@ class Cluster:
             status = self.get("job", name).get("status", {})
             return bool(status.get("succeeded") or status.get("failed"))
 
-        eventually(f"job {name} has ended", ended, within=300)
+        eventually(f"job {name} has ended", ended, within=600)
 
 
 def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: float = 240.0) -> int:

@@ -139,10 +139,10 @@ def test_a_full_disk_under_the_bucket_is_named_and_loses_nothing(cluster):
     with small_disk(cluster):
         fill = "cat /dev/zero > /data/filler; true"  # ends when the disk is full
         cluster.kubectl("exec", "k2-minio-0", "--", "sh", "-c", fill)
-        named(cluster, "binance", "BronzeReady", "the bucket")
+        named(cluster, "kraken", "GoldReady", "the bucket")
     healed(cluster)
 
 
-def test_the_audit_finds_nothing_after_all_that(cluster):
+def test_the_audit_finds_nothing_after_kills_and_faults(cluster):
     code, said = cluster.audit()
     assert code == 0, said

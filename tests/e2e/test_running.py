@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 COLUMNS = ("NAME", "EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE")
 
 
