@@ -53,7 +53,7 @@ class Hybrid:
 
     def follows(self, plan: Plan, wanted: Wanted) -> bool:
         """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
-        return self._rows(plan, wanted).num_rows > 0
+        return bool(self._rows(plan, wanted).num_rows)
 
     def close(self) -> None:
         """Lets go of Kafka."""

@@ -4,9 +4,9 @@ Everything raises `Unavailable`, which names the service, where Kafka or the sch
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -24,6 +24,10 @@ _STALLED: Final = 10.0  # seconds without a record that must be there
 _MOST: Final = 5_000
 _UNHEARD_OF: Final = 10.0  # seconds for which a schema that the registry lacks is not asked for again
 _STANDARD: Final = topics.trades("")
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+T = TypeVar("T")
 
 Place = tuple[str, int]  # topic and partition
 
@@ -61,15 +65,15 @@ class Records:
 
     def ends(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The offset after the last record of each."""
-        return self._offsets(places, lambda _: OffsetSpec.latest())
+        return self._offsets(places, _LATEST)
 
     def beginnings(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The offset of the first record that Kafka still holds of each."""
-        return self._offsets(places, lambda _: OffsetSpec.earliest())
+        return self._offsets(places, _EARLIEST)
 
     def since(self, places: Mapping[Place, Any], timestamp: int) -> dict[Place, int]:
         """The offset of the first record at or after Kafka's time, in milliseconds; the end where there is none."""
-        found = self._offsets(places, lambda _: OffsetSpec.for_timestamp(timestamp))
+        found = self._offsets(places, OffsetSpec.for_timestamp(timestamp))
         later = self.ends({place: None for place, offset in found.items() if offset < 0})
         return found | later
 
@@ -79,7 +83,7 @@ class Records:
 
     def between(
         self, starts: Mapping[Place, int], ends: Mapping[Place, int], places: Mapping[Place, str]
-    ) -> Iterator[list[Judged]]:
+    ) -> Generator[list[Judged]]:
         """The records from `starts` on that stand before `ends`, which must be there."""
         left = {place: ends[place] for place, start in starts.items() if start < ends[place]}
         if not left:
@@ -96,17 +100,16 @@ class Records:
                 yield [record for record in found if record.offset < ends[record.place]]
                 left = {place: end for place, end in left.items() if reader.positions[place] < end}
 
-    def _offsets(self, places: Mapping[Place, Any], spec: Callable[[Place], Any]) -> dict[Place, int]:
-        wanted = {TopicPartition(*place): spec(place) for place in places}
-        if not wanted:
-            return {}
-        futures = self._asked(lambda admin: admin.list_offsets(wanted, request_timeout=TIMEOUT))
-        return {
-            (found.topic, found.partition): self._asked(lambda _, future=future: future.result(TIMEOUT * 2).offset)
-            for found, future in futures.items()
-        }
+    def _offsets(self, places: Mapping[Place, Any], spec: OffsetSpec) -> dict[Place, int]:
+        wanted = {TopicPartition(*place): spec for place in places}
 
-    def _asked(self, question: Callable[[AdminClient], Any]) -> Any:
+        def told(admin: AdminClient) -> dict[Place, int]:
+            answers = admin.list_offsets(wanted, request_timeout=TIMEOUT)
+            return {(at.topic, at.partition): answer.result(2 * TIMEOUT).offset for at, answer in answers.items()}
+
+        return self._asked(told) if wanted else {}
+
+    def _asked(self, question: "Callable[[AdminClient], T]") -> "T":
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         try:

@@ -1,0 +1,158 @@
+"""One subscriber of the live stream: what waits for it, what it was sent, and from where it can resume."""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from k2.query import held
+from k2.query.errors import Unavailable
+from k2.query.questions import Wanted
+from k2.query.records import Judged, Place
+from k2.query.resume import Cursor
+from k2.query.rules import Row
+
+if TYPE_CHECKING:
+    from k2.query.live import Hub
+
+_REMEMBERED: Final = 20_000  # message ids
+_NEAR: Final = 1_000  # records: so few are read while new ones wait in the queue
+_OVERLAP: Final = 500  # records before a cursor that are read only to know what was sent
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The last event of a subscriber who cannot be sent more: why, and from where to resume."""
+
+    reason: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One trade, and the id to resume after it."""
+
+    row: Row
+    id: str
+
+
+class Subscription:
+    """One subscriber. Iterate over `events` once; `close` when the client is gone."""
+
+    def __init__(
+        self,
+        hub: "Hub",
+        symbols: frozenset[str],
+        exchange: str | None,
+        most: int,
+        cursor: Cursor,
+        starts: dict[Place, int] | None,
+    ) -> None:
+        self._hub = hub
+        self._symbols = symbols
+        self._wanted = Wanted(exchange=exchange)
+        self._most = most
+        self._time = cursor.time
+        self._sent = dict(cursor.offsets)
+        self._starts = starts
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._queue: deque[Judged] = deque()
+        self._listening = False
+        self._reason = ""
+        self._wake = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        """From where to resume."""
+        return Cursor(self._time, self._sent).text()
+
+    def listen(self) -> None:
+        """From now on, what comes waits here."""
+        self._listening = True
+
+    def offer(self, trades: list[Judged]) -> None:
+        """Takes what has come, if it is wanted. A queue that is full ends the subscription."""
+        if not self._listening or self._reason:
+            return
+        self._queue += [record for record in trades if self._wants(record)]
+        if len(self._queue) > self._most:
+            self.drop(f"{self._most} trades waited and were not read; read faster, or ask for fewer symbols")
+        elif self._queue:
+            self._wake.set()
+
+    def drop(self, reason: str) -> None:
+        """Sends nothing more but the reason."""
+        self._reason = self._reason or reason
+        self._queue.clear()
+        self._wake.set()
+
+    def close(self) -> None:
+        """The client is gone."""
+        self.drop("closed")
+        self._hub.leave(self)
+
+    async def events(self, heartbeat: float) -> AsyncGenerator[Event | Dropped | None]:
+        """Trades as they come; None after so many seconds of silence. After `Dropped` nothing follows."""
+        if self._starts is not None:
+            try:
+                async for event in self._history(self._starts):
+                    yield event
+            except Unavailable as error:
+                self.drop(str(error))
+        while not self._reason:
+            while self._queue:
+                if (found := self._event(self._queue.popleft())) is not None:
+                    yield found
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(heartbeat):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield None
+        yield Dropped(self._reason, self.id)
+
+    async def _history(self, starts: dict[Place, int]) -> AsyncIterator[Event]:
+        """What came since, until so little is left that new trades may wait for it."""
+        begins = {place: max(0, start - _OVERLAP) if place in self._sent else start for place, start in starts.items()}
+        first = await self._hub.beginnings(begins)
+        begins = {place: max(start, first.get(place, 0)) for place, start in begins.items()}
+        while not self._reason:
+            ends = self._hub.behind(begins)
+            self._listening = sum(end - begins.get(place, 0) for place, end in ends.items()) <= _NEAR + len(begins)
+            async with aclosing(self._hub.history(begins, ends)) as batches:
+                async for batch in batches:
+                    for record in filter(self._wants, batch):
+                        if record.offset >= starts.get(record.place, 0):
+                            if event := self._event(record):
+                                yield event
+                        elif isinstance(record.verdict, Row):
+                            self._note(record.verdict.message_id)
+            begins |= ends
+            if self._listening:
+                return
+
+    def _wants(self, record: Judged) -> bool:
+        row = record.verdict
+        if not isinstance(row, Row):
+            return False
+        return (not self._symbols or row.symbol in self._symbols) and held.matching(self._wanted, row)
+
+    def _event(self, record: Judged) -> Event | None:
+        """What is sent of a trade; None for one that was sent before."""
+        row = record.verdict
+        assert isinstance(row, Row)
+        self._time = max(self._time, min(record.timestamp, int(time.time() * 1000)))
+        self._sent[record.place] = max(self._sent.get(record.place, 0), record.offset + 1)
+        return Event(row, self.id) if self._note(row.message_id) else None
+
+    def _note(self, message_id: str) -> bool:
+        """Whether a trade is new to this subscriber."""
+        if message_id in self._seen:
+            return False
+        self._seen[message_id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True

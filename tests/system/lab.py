@@ -1,0 +1,112 @@
+"""A real broker and registry, and Gold in a folder: what comes when is up to the test. No Spark runs."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from k2.cli.embedded import broker as embedded
+from k2.cli.embedded import ports
+from k2.jobs.jvm.java import find
+from k2.query import catalog, tables
+from k2.query.frontier import EXCHANGE, FRONTIER, QUERY
+from k2.schemas import avro, topics
+from k2.schemas.platform import Platform
+from k2.schemas.registry import Registry
+from k2.schemas.tables import GOLD_TABLE
+from k2.schemas.trade import Trade
+from tests.spark.builders import as_record
+
+TOPIC = topics.trades("binance")
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """A broker of its own; gives its address."""
+    java, port, controller = find(), ports.free(), ports.free()
+    embedded.prepare(java, folder, port, controller)
+    child = embedded.child(java, folder, folder / "broker.log")
+
+    async def start() -> None:
+        await child.start()
+        await embedded.ready(child, port)
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(start())
+        yield f"127.0.0.1:{port}"
+    finally:
+        loop.run_until_complete(child.stop(10))
+        loop.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Lab:
+    """Kafka's trades and Gold's, as one test wants them."""
+
+    platform: Platform
+    partitions: int = 2
+    encoder: avro.TradeEncoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = AdminClient({"bootstrap.servers": self.platform.kafka_bootstrap, "log_level": 0})
+        self.producer = Producer({"bootstrap.servers": self.platform.kafka_bootstrap, "linger.ms": 0, "log_level": 0})
+        self.schema_id = Registry(self.platform.registry_url).register(topics.subject(TOPIC), avro.text())
+        self.encoder = avro.TradeEncoder(self.schema_id)
+        self.create(TOPIC)
+        with closing(catalog.connect(self.platform, create=True)) as opened:
+            tables.ensure(opened, [GOLD_TABLE])
+
+    def create(self, topic: str) -> None:
+        """Makes a topic, and waits until it can be written."""
+        settings = {"retention.ms": "-1"}  # trades are of whatever day a test likes
+        self.admin.create_topics([NewTopic(topic, self.partitions, 1, config=settings)])[topic].result(10)
+
+    def empty(self) -> None:
+        """Deletes every topic of trades, and waits until they are gone."""
+        names = [name for name in self.admin.list_topics(timeout=10).topics if not name.startswith("__")]
+        for future in self.admin.delete_topics(names).values():
+            future.result(10)
+        while set(names) & set(self.admin.list_topics(timeout=10).topics):
+            time.sleep(0.05)
+
+    def send(self, *found: Trade, partition: int = 0, topic: str = TOPIC) -> None:
+        """Puts trades into Kafka; they are there when it returns."""
+        for trade in found:
+            self.put(self.encoder.encode(trade), trade.symbol, trade.ingestion_timestamp // 1000, partition, topic)
+        assert self.producer.flush(10) == 0
+
+    def put(self, value: bytes, key: str, at: int, partition: int = 0, topic: str = TOPIC) -> None:
+        """Hands one record to the producer."""
+        self.producer.produce(topic, value, key, partition=partition, timestamp=at)
+
+    def commit(
+        self, found: Sequence[Trade], frontier: Mapping[int, int], *, query: str = "one", topic: str = TOPIC
+    ) -> int:
+        """Commits trades to Gold as a job does, and says how far it has come; gives the snapshot."""
+        with closing(catalog.connect(self.platform)) as opened:
+            gold = opened.load_table(tables.identifier(GOLD_TABLE))
+            told = {topic: {str(partition): offset for partition, offset in frontier.items()}}
+            properties = {FRONTIER: json.dumps(told), QUERY: query, EXCHANGE: "BINANCE"}
+            rows = pa.Table.from_pylist([_gold(trade) for trade in found], schema=gold.schema().as_arrow())
+            gold.append(rows, snapshot_properties=properties)
+            snapshot = gold.current_snapshot()
+            assert snapshot is not None
+            return snapshot.snapshot_id
+
+
+def _gold(trade: Trade) -> dict[str, Any]:
+    row = as_record(trade)
+    at = row["timestamp"]
+    more = {"gold_ingestion_timestamp": at, "exchange_date": at.date(), "exchange_hour": at.hour}
+    return row | {"vendor_data": json.dumps(row["vendor_data"], separators=(",", ":"))} | more
