@@ -225,7 +225,7 @@ def test_a_sum_that_no_decimal_holds_is_told_and_not_left_out(lake: Tables) -> N
 def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.rebuild()
-    with pytest.raises(BadQuery, match=r"no trade of "DOGE" was ever stored; there are BTCUSDT"):
+    with pytest.raises(BadQuery, match='no trade of "DOGE" was ever stored; there are BTCUSDT'):
         lake.engine.ohlcv(symbol="DOGE")
     assert lake.mixed("1m", start=NOON + HOUR) == []
 

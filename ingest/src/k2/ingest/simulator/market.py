@@ -36,6 +36,8 @@ class Deal:
     price: int
     quantity: int
     buy: bool  # the aggressor bought
+    fills: int = 1  # of how many it is told as one
+    name: str = ""  # the id under which it is told, where the venue does not make that from the number
 
 
 @dataclass(slots=True)

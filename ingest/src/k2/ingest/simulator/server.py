@@ -119,6 +119,10 @@ class Simulator:
     def _elapsed(self) -> float:
         return time.monotonic() - self._opened
 
+    @property
+    def _behind(self) -> bool:
+        return any(connection.queue.qsize() > _QUEUE // 2 for connection in self._connections)
+
     async def _trade(self) -> None:
         if self._tape.waits:
             await self._subscribed.wait()
@@ -126,8 +130,9 @@ class Simulator:
         self._tape.open(self._since or time.time_ns() // 1000)
         while True:
             self._begin_faults()
-            for deals, frames in self._tape.until(time.time_ns() // 1000):
-                self._happened(deals, frames)
+            if not (self._tape.patient and self._behind):
+                for deals, frames in self._tape.until(time.time_ns() // 1000):
+                    self._happened(deals, frames)
             await asyncio.sleep(_TICK)
 
     def _happened(self, deals: Sequence[Deal], frames: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ class Tape(Protocol):
     """Trades in the order in which they happen."""
 
     waits: bool  # whether it begins only when somebody listens
+    patient: bool  # whether it stands still while a listener is far behind
 
     @property
     def finished(self) -> bool:
@@ -41,6 +42,8 @@ class Tape(Protocol):
 
 class MarketTape:
     """Markets of several symbols. `count` ends them after so many trades; 0 never does."""
+
+    patient = False
 
     def __init__(self, pairs: Sequence[Pair], *, seed: str, rate: float, count: int = 0, waits: bool = False) -> None:
         self.waits = waits
@@ -89,6 +92,7 @@ class CaptureTape:
     """Recorded frames at `speed` times their pace (0: as fast as they can be sent), told as they were recorded."""
 
     waits = True
+    patient = False
 
     def __init__(self, exchange: str, files: Sequence[Path], pairs: Sequence[Pair], speed: float) -> None:
         reader = adapter(exchange, pairs)

@@ -90,4 +90,4 @@ class BybitVenue:
 
     def trade_id(self, deal: Deal) -> str:
         """Unique among all symbols, and consecutive in none."""
-        return str(_ID_BASE + deal.id * 1000 + self._places[deal.pair.native])
+        return deal.name or str(_ID_BASE + deal.id * 1000 + self._places[deal.pair.native])

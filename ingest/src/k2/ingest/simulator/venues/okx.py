@@ -48,7 +48,7 @@ class OkxVenue:
         """One frame for each run of fills at one price."""
         for _, group in groupby(deals, key=lambda deal: (deal.price, deal.buy)):
             fills = list(group)
-            row = _row(fills[-1], sum(fill.quantity for fill in fills), len(fills))
+            row = _row(fills[-1], sum(fill.quantity for fill in fills), sum(fill.fills for fill in fills))
             yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.native}, "data": [row]})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
@@ -79,7 +79,9 @@ class OkxVenue:
             deals = history.newest(native, count(query, "limit", 500))
         else:
             return answer({"code": "404", "msg": "Not found", "data": []}, 404)
-        return answer({"code": "0", "msg": "", "data": [_row(deal, deal.quantity, 1) for deal in reversed(deals)]})
+        return answer(
+            {"code": "0", "msg": "", "data": [_row(deal, deal.quantity, deal.fills) for deal in reversed(deals)]}
+        )
 
     def trade_id(self, deal: Deal) -> str:
         """The number; an aggregate is told under its last."""

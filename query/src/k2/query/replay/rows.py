@@ -1,0 +1,42 @@
+"""Trades as Arrow batches with Gold's columns, for files and pipes."""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from k2.schemas.tables import TRADE_COLUMNS
+from k2.schemas.trade import Trade, VendorData
+from k2.schemas.values import decimal
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch, RecordBatchReader
+
+
+def reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
+    """The chunks, each as a batch."""
+    import pyarrow as pa
+
+    moment, number = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
+    kinds = {"timestamp": moment, "ingestion_timestamp": moment, "price": number, "quantity": number}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in TRADE_COLUMNS])
+
+    def batches() -> "Iterator[RecordBatch]":
+        for chunk in chunks:
+            columns = {
+                "message_id": [str(trade.message_id) for trade in chunk],
+                "price": [decimal(trade.price) for trade in chunk],
+                "quantity": [decimal(trade.quantity) for trade in chunk],
+                "side": [trade.side.value for trade in chunk],
+                "vendor_data": [_json(trade.vendor_data) for trade in chunk],
+            }
+            told = [columns.get(name) or [getattr(trade, name) for trade in chunk] for name in TRADE_COLUMNS]
+            arrays = [pa.array(column, field.type) for column, field in zip(told, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+@lru_cache(maxsize=4096)
+def _json(vendor: VendorData) -> str:
+    return json.dumps(dict(vendor), separators=(",", ":"), ensure_ascii=False)
