@@ -10,13 +10,15 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from k2.query.api import bars, documented, errors, feeds, health, letters, prices, snapshots, statements, trades
+from k2.query.api import bars, documented, errors, feeds, health, letters, prices, snapshots, statements, stream, trades
 from k2.query.api.access import Access
 from k2.query.api.answers import Work
 from k2.query.api.lakehouse import Lakehouse
 from k2.query.api.limits import Limits, Slots
 from k2.query.api.metrics import Measured, Metrics
 from k2.query.api.settings import ApiSettings
+from k2.query.console import serving
+from k2.query.live import Hub
 from k2.schemas.platform import Platform
 
 DISTRIBUTION: Final = "k2-market-data"
@@ -46,6 +48,9 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.metrics.watch(slots)
     for module in _ROUTES:
         app.include_router(module.router)
+    state.hub = Hub(platform)
+    app.include_router(stream.router())
+    app.include_router(serving.router())
     errors.register(app)
     app.add_middleware(Limits, settings=settings)
     if settings.cors:
@@ -65,6 +70,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.callback(app.state.lakehouse.close)
+        stack.push_async_callback(app.state.hub.close)
         yield
 
 

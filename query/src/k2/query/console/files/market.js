@@ -1,0 +1,235 @@
+// Symbols, bars and trades of one of them, live.
+import * as api from "./api.js";
+import { clock, count, decimal, el, focus, rove } from "./dom.js";
+import { chart } from "./chart.js";
+
+const INTERVALS = ["1m", "5m", "15m", "1h"];
+const SECONDS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600 };
+const PAGE = 360; // bars
+const TAPE = 80; // trades
+const DAY = 86400e3;
+
+const iso = (ms) => new Date(ms).toISOString();
+const id = (row) => `${row.exchange}/${row.symbol}`;
+
+export function market(view, page, rest) {
+  const find = el("input", { type: "search", placeholder: "Find a symbol", "aria-label": "Find a symbol", oninput: filter });
+  const list = el("ul", { role: "listbox", "aria-label": "Symbols", id: "symbols" });
+  const title = el("h1", {});
+  const price = el("output", { id: "price" });
+  const change = el("span", { id: "change" });
+  const intervals = el("div", { role: "group", "aria-label": "Interval", class: "choices" });
+  const canvas = el("div", { id: "chart", role: "img", "aria-label": "Bars" });
+  const tape = el("tbody", { id: "tape" });
+  view.append(
+    el("section", { class: "side" }, find, list),
+    el("section", { class: "middle" },
+      el("div", { class: "line" }, title, price, change, el("span", { class: "grow" }), intervals), canvas),
+    el("section", { class: "trades" }, el("table", {},
+      el("caption", {}, "Trades, the newest first"),
+      el("thead", {}, el("tr", {}, ["Time", "Price", "Quantity"].map((name, at) => el("th", { scope: "col", class: at ? "number" : "" }, name)))),
+      tape)),
+  );
+  const drawn = chart(canvas);
+  page.signal.addEventListener("abort", () => drawn.close());
+
+  let symbols = [];
+  let chosen = null;
+  let interval = localStorage.getItem("k2-interval") ?? "1m";
+  if (!INTERVALS.includes(interval)) interval = "1m";
+  let loading = null; // of the symbol and interval that are shown
+  let oldest = Infinity;
+  let waiting = [];
+  let tail = [];
+
+  intervals.append(...INTERVALS.map((name) => el("button", { type: "button", "data-interval": name, onclick: () => choose(chosen, name) }, name)));
+  rove(list, "li:not([hidden])", (item) => choose(symbols.find((row) => id(row) === item.dataset.id)));
+  find.addEventListener("keydown", (event) => {
+    const first = list.querySelector("li:not([hidden])");
+    if (!first || !["ArrowDown", "Enter"].includes(event.key)) return;
+    event.preventDefault();
+    focus([...list.children], first);
+    if (event.key === "Enter") choose(symbols.find((row) => id(row) === first.dataset.id));
+  });
+  drawn.onOlder(() => page.told(older));
+
+  page.every(60, async () => {
+    const found = await api.rows("v1/symbols", {}, page.signal);
+    symbols = found;
+    fill();
+    if (!chosen && found.length) {
+      const busiest = found.reduce((most, row) => (row.trades > most.trades ? row : most));
+      choose(found.find((row) => id(row) === rest.join("/")) ?? busiest);
+    }
+    if (!found.length) canvas.dataset.empty = "No trade has come yet.";
+    else delete canvas.dataset.empty;
+  });
+
+  function fill() {
+    const marked = document.activeElement?.dataset?.id;
+    list.replaceChildren(...symbols.map((row, at) => el("li", {
+      role: "option", "data-id": id(row), tabindex: (chosen ? id(row) === id(chosen) : !at) ? 0 : -1,
+      "aria-selected": String(chosen !== null && id(row) === id(chosen)), onclick: () => choose(row),
+    }, el("span", {}, row.symbol), el("small", {}, row.exchange), el("small", { class: "number", title: "trades in Gold" }, count(row.trades)))));
+    filter();
+    if (marked) list.querySelector(`[data-id="${CSS.escape(marked)}"]`)?.focus();
+  }
+
+  function filter() {
+    const words = find.value.trim().toUpperCase().split(/\s+/);
+    for (const item of list.children) {
+      item.hidden = !words.every((word) => item.dataset.id.includes(word));
+    }
+  }
+
+  function choose(row, wanted = interval) {
+    if (!row || (chosen && id(row) === id(chosen) && wanted === interval && loading)) return;
+    chosen = row;
+    interval = wanted;
+    localStorage.setItem("k2-interval", interval);
+    loading?.abort();
+    loading = new AbortController();
+    page.signal.addEventListener("abort", () => loading.abort(), { once: true });
+    const address = `#market/${encodeURIComponent(row.exchange)}/${encodeURIComponent(row.symbol)}`;
+    if (location.hash !== address) history.replaceState(null, "", address);
+    document.title = `${row.symbol} · K2`;
+    title.replaceChildren(row.symbol, " ", el("small", {}, row.exchange));
+    price.textContent = "";
+    change.textContent = "";
+    tape.replaceChildren();
+    [waiting, tail, oldest] = [[], [], Infinity];
+    for (const item of list.children) item.setAttribute("aria-selected", String(item.dataset.id === id(row)));
+    for (const button of intervals.children) button.setAttribute("aria-pressed", String(button.dataset.interval === interval));
+    drawn.clear(SECONDS[interval]);
+    page.told(() => load(loading.signal));
+  }
+
+  async function load(signal) {
+    const about = { symbol: chosen.symbol, exchange: chosen.exchange };
+    const end = Math.max(Date.parse(chosen.last_trade) + 1, now(chosen));
+    oldest = floor(end - PAGE * SECONDS[interval] * 1000);
+    const range = { ...about, interval, start: iso(oldest), end: iso(end + 60e3) };
+    const [bars, trades] = await Promise.all([
+      newest("v1/ohlcv", range, signal),
+      newest("v1/trades", { ...about, limit: TAPE }, signal),
+    ]);
+    drawn.set(bars.map(bar));
+    draw(trades);
+    page.told(() => yesterday(about, end, signal));
+    follow(about, signal);
+  }
+
+  /** With what Kafka has and Gold has not, or without it where Kafka is away. */
+  async function newest(path, query, signal) {
+    try {
+      return (await api.get(path, { ...query, hybrid: true }, signal)).data;
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      return api.rows(path, query, signal);
+    }
+  }
+
+  async function older() {
+    if (oldest <= Date.parse(chosen.first_trade)) return;
+    const signal = loading.signal;
+    const end = oldest;
+    oldest = floor(end - PAGE * SECONDS[interval] * 1000);
+    const query = { symbol: chosen.symbol, exchange: chosen.exchange, interval, start: iso(oldest), end: iso(end) };
+    drawn.before((await api.rows("v1/ohlcv", query, signal)).map(bar));
+  }
+
+  async function yesterday(about, end, signal) {
+    const [then] = await api.rows("v1/price", { ...about, at: iso(end - DAY) }, signal);
+    if (!then) return;
+    const shown = () => {
+      const part = (100 * (Number(price.dataset.value) - Number(then.price))) / Number(then.price);
+      change.textContent = `${part >= 0 ? "+" : ""}${part.toFixed(2)} % in 24 h`;
+      change.dataset.way = part >= 0 ? "up" : "down";
+    };
+    if (price.dataset.value) shown();
+  }
+
+  function follow(about, signal) {
+    const query = { symbols: about.symbol, exchange: about.exchange };
+    let polling = false;
+    api.stream(query, {
+      trade(row) {
+        if (!waiting.length) requestAnimationFrame(() => { if (!signal.aborted) flush(); });
+        waiting.push(row);
+      },
+      state(found, why) {
+        page.live(found, why);
+        if (found !== "live" && !polling) {
+          polling = true;
+          poll(about, signal, () => polling);
+        }
+        if (found === "live") polling = false;
+      },
+    }, signal);
+  }
+
+  /** Where nothing is streamed, what is new is asked for. */
+  async function poll(about, signal, wanted) {
+    while (!signal.aborted && wanted()) {
+      await new Promise((done) => setTimeout(done, 5000));
+      if (signal.aborted || !wanted() || document.hidden) continue;
+      await page.told(async () => {
+        const start = iso(floor(Date.now() - 2 * SECONDS[interval] * 1000));
+        const bars = await newest("v1/ohlcv", { ...about, interval, start }, signal);
+        for (const row of bars.map(bar)) drawn.update(row);
+        const since = tail.at(-1)?.timestamp;
+        if (since) draw((await newest("v1/trades", { ...about, start: since, limit: 1000 }, signal)));
+      });
+    }
+  }
+
+  function flush() {
+    const trades = waiting;
+    waiting = [];
+    for (const row of trades) {
+      drawn.trade(Date.parse(row.timestamp) / 1000, Number(row.price), Number(row.quantity));
+    }
+    draw(trades);
+  }
+
+  function draw(trades) {
+    const known = new Set(tail.map((row) => row.message_id));
+    const fresh = trades.filter((row) => !known.has(row.message_id));
+    if (!fresh.length) return;
+    tail = [...tail, ...fresh].sort((a, b) => (a.timestamp < b.timestamp ? -1 : a.timestamp > b.timestamp ? 1 : 0)).slice(-TAPE);
+    tape.replaceChildren(...tail.toReversed().map((row) => el("tr", { "data-side": row.side, title: `${row.side} ${row.trade_id}` },
+      el("td", {}, clock(row.timestamp)), el("td", { class: "number" }, decimal(row.price)), el("td", { class: "number" }, decimal(row.quantity, 0)))));
+    const last = tail.at(-1);
+    const before = Number(price.dataset.value ?? last.price);
+    price.textContent = decimal(last.price);
+    price.dataset.way = Number(last.price) > before ? "up" : Number(last.price) < before ? "down" : price.dataset.way ?? "";
+    price.dataset.value = last.price;
+  }
+
+  const floor = (ms) => Math.floor(ms / (SECONDS[interval] * 1000)) * SECONDS[interval] * 1000;
+
+  return {
+    themed: () => drawn.themed(),
+    find: () => find.focus(),
+    interval: () => choose(chosen, INTERVALS[(INTERVALS.indexOf(interval) + 1) % INTERVALS.length]),
+    close: () => { find.value = ""; filter(); },
+    moved: ([exchange, symbol]) => {
+      const row = symbols.find((found) => id(found) === `${exchange}/${symbol}`);
+      choose(row);
+      return row !== undefined;
+    },
+  };
+}
+
+/** Where bars end: now, or, for what has not traded for hours, its last trade. */
+function now(row) {
+  const last = Date.parse(row.last_trade);
+  return Date.now() - last < 6 * 3600e3 ? Date.now() : last;
+}
+
+function bar(row) {
+  return {
+    time: Date.parse(row.start) / 1000, open: Number(row.open), high: Number(row.high), low: Number(row.low),
+    close: Number(row.close), volume: Number(row.volume),
+  };
+}
