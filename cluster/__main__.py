@@ -83,9 +83,9 @@ def down(found: Provider) -> None:
 
 
 def sized(found: Provider) -> None:
-    """Prints what each pod asks for and uses."""
+    """Prints what each pod asks for and uses, and how fast each application started."""
     found.up()
-    print(sizes.table(found.env))
+    print(sizes.table(found.env), sizes.starts(found.env), sep="\n\n")
 
 
 def kept(found: Provider) -> None:

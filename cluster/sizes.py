@@ -1,7 +1,11 @@
-"""What a cluster's pods ask for and what they use, as a table: requests from their specs, the rest from the kubelet."""
+"""What a cluster's pods ask for and what they use, and how fast applications start, as tables.
+
+Requests are the specs', what is used is the kubelet's word, and when queries ran is their driver's.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from cluster.programs import run
@@ -30,6 +34,33 @@ def table(env: Mapping[str, str]) -> str:
     for namespace, (cores, memory) in sorted(others.items()):
         lines.append(f"| everything in {namespace} | | {cores:.2f} cores, {memory:.0f} MiB |")
     return "\n".join(lines)
+
+
+def starts(env: Mapping[str, str]) -> str:
+    """A Markdown table: seconds from an application's submission until its driver runs, and until its queries do."""
+    applications = json.loads(run("kubectl", "get", "sparkapplications", "-A", "-o", "json", env=env))["items"]
+    lines = ["| application | driver runs after | queries run after |", "|---|---|---|"]
+    for application in applications:
+        about, status = application["metadata"], application.get("status", {})
+        submitted, driver = status.get("lastSubmissionAttemptTime"), status.get("driverInfo", {}).get("podName")
+        if not submitted or not driver:
+            continue
+        pod = json.loads(run("kubectl", "get", "pod", driver, "-n", about["namespace"], "-o", "json", env=env))
+        said = run("kubectl", "logs", driver, "-n", about["namespace"], env=env)
+        running = pod["status"]["containerStatuses"][0]["state"].get("running", {}).get("startedAt", "")
+        moments = [running, next((line["timestamp"] for line in _events(said) if line["event"] == "started"), "")]
+        cells = [f"{_seconds(submitted, moment):.0f} s" if moment else "not yet" for moment in moments]
+        lines.append(f"| {about['name']} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def _events(said: str) -> Iterator[dict[str, Any]]:
+    """The lines of a log that are JSON."""
+    return (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+
+
+def _seconds(begin: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def _used(env: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
