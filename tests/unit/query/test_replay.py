@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
+from k2.cli.embedded import state
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
@@ -30,6 +31,7 @@ from k2.schemas.registry import Registry
 from k2.schemas.tables import bronze
 from k2.schemas.trade import Trade
 from k2.schemas.values import micros
+from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
 
 HOUR = timedelta(hours=1)
@@ -199,6 +201,25 @@ def test_the_command_prints_trades_and_writes_files(append: Append, layout: Layo
     path = tmp_path / "trades.parquet"
     assert run(layout, "--output", str(path), "--format", "parquet").exit_code == 0
     assert pq.read_table(path).column("trade_id").to_pylist() == ["1", "2"]
+
+
+def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
+    engine: Engine, append: Append, layout: Layout, registry: str
+) -> None:
+    append([trade(n, n) for n in range(3000)])
+    broker, topic = Broker(), "rehearsal"
+    broker.create(topic)
+    ports = {"kafka": int(broker.bootstrap.rpartition(":")[2]), "registry": int(registry.rpartition(":")[2])}
+    state.save(layout.state, state.State(ports=ports))
+    found = run(layout, "--topic", topic, "--speed", "max")
+    assert (found.exit_code, found.stderr) == (0, f"3000 trades are in {topic}\n")
+    messages = broker.read(topic)
+    stored = [avro.decode(message.value()[5:]) for message in messages]
+    assert [row["message_id"] for row in stored] == engine.trades().column("message_id").to_pylist()
+    assert {row["vendor_data"]["source"] for row in stored} == {"replay"}
+    assert {message.key() for message in messages} == {b"BTCUSDT"}
+    assert messages[0].timestamp()[1] == micros(NOON) // 1000 + 50
+    broker.stop()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import SparkSession
 
-from k2.jobs import completeness, startup, tables
+from k2.jobs import audit_bars, completeness, startup, tables
 from k2.jobs.audit_checks import ExchangeAudit
 from k2.jobs.audit_report import Report
 from k2.jobs.completeness import Gap, Hour
@@ -33,6 +33,7 @@ from k2.schemas.values import seconds
 
 _BRONZE: Final = re.compile(r"bronze_([a-z0-9]+)_trades")
 _SQLITE: Final = "sqlite:///"
+_RECENT: Final = timedelta(days=1)  # bars that every audit compares; a rebuild compares all
 
 
 class NothingToAudit(ValueError):
@@ -70,6 +71,7 @@ def audit(
             found.rebuild(lambda topic: SchemaBook(registry, topics.subject(topic)).schemas())
         report.exchanges[label] = found.report
         report.findings += found.findings
+    report.findings += audit_bars.differing(spark, since or (None if rebuild else now - _RECENT))
     tables.ensure(spark, [COMPLETENESS_TABLE])
     completeness.write(spark, hours, next(iter(report.exchanges.values())).snapshots["gold"], now)
     return report
