@@ -165,7 +165,7 @@ def test_a_server_answers_from_memory_in_milliseconds(lab: Lab):
             rows = found.rows(at(p0=19_000), Wanted(symbol="BTCUSDT"))
             taken.append(time.perf_counter() - began)
             assert rows.num_rows == 1_001 + number
-    assert sorted(taken)[45] < 0.1
+    assert min(taken) < 0.05  # the others tell how busy the machine is
 
 
 def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine: Engine):

@@ -175,3 +175,11 @@ def test_a_closed_pipe_and_a_refusal_are_quiet(append: Append, layout: Layout) -
 def test_help_does_not_wait_for_the_engine() -> None:
     code = "import sys, k2.cli.queries; sys.exit(any(n in sys.modules for n in ('duckdb', 'pyarrow', 'pyiceberg')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["trades"], ["ohlcv", "--symbol", "BTCUSDT"]])
+def test_hybrid_needs_a_platform_that_runs(k2: K2, append: Append, command: list[str]) -> None:
+    append([trade(1)])
+    refused = k2(*command, "--hybrid")
+    assert (refused.exit_code, "start it with k2 up" in refused.stderr) == (3, True)
+    assert k2(*command).exit_code == 0

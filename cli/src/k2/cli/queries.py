@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from k2.cli import output
+from k2.cli.embedded import plan, state
 from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.output import Format
 from k2.query import times
 from k2.query.errors import BadQuery, Unavailable
+from k2.schemas.platform import Platform
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ Form = Annotated[Format, typer.Option("--format", help="json is JSON lines; parq
 Output = Annotated[Path | None, typer.Option("--output", help="Write to this file, not to standard output.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME|SNAPSHOT", help="The tables as they were then.")]
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")]
+Hybrid = Annotated[
+    bool, typer.Option("--hybrid", help="And what Kafka has and Gold has not yet; the platform must run.")
+]
 Start = Annotated[str | None, typer.Option(metavar="TIME", help=f"First moment that counts. {_TIME}")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help=f"First moment that does not count any more. {_TIME}")]
 
@@ -56,12 +61,13 @@ def trades(
         ),
     ] = None,
     as_of: AsOf = None,
+    hybrid: Hybrid = False,
     form: Form = Format.TABLE,
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
     """Trades in order of time. A limit takes the first from --start on; without a start, the newest."""
-    with _engine(data) as engine:
+    with _engine(data, hybrid=hybrid) as engine:
         shortened = limit is None and form is Format.TABLE
         reader = engine.trades_reader(
             symbol=symbol,
@@ -71,6 +77,7 @@ def trades(
             window=_minutes(window_minutes),
             limit=SHOWN if shortened else limit,
             as_of=_as_of(as_of),
+            hybrid=hybrid,
         )
         if output.write(reader, form, to) == SHOWN and shortened:
             typer.echo(f"{SHOWN} trades shown, there may be more; give --limit, or --format csv for all", err=True)
@@ -83,12 +90,13 @@ def ohlcv(
     start: Start = None,
     end: End = None,
     as_of: AsOf = None,
+    hybrid: Hybrid = False,
     form: Form = Format.TABLE,
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
     """Open, high, low, close and volume of each interval, an exchange a row; intervals without trades have none."""
-    with _engine(data) as engine:
+    with _engine(data, hybrid=hybrid) as engine:
         reader = engine.ohlcv_reader(
             symbol=symbol,
             interval=interval,
@@ -96,6 +104,7 @@ def ohlcv(
             start=_time(start),
             end=_time(end),
             as_of=_as_of(as_of),
+            hybrid=hybrid,
         )
         output.write(reader, form, to)
 
@@ -123,11 +132,23 @@ def snapshots(
         output.write(engine.snapshots(table).to_reader(), form, to)
 
 
+def running(layout: Layout) -> Platform:
+    """The services of a folder's platform, with the ports that they listen on. Raises `Unavailable` if nothing runs."""
+    try:
+        found = state.load(layout.state)
+    except state.UnreadableState as error:
+        raise BadQuery(str(error)) from error
+    if not found.running or plan.KAFKA not in found.ports:
+        raise Unavailable(f"nothing runs in {layout.root}, and the newest trades are in its Kafka; start it with k2 up")
+    return layout.platform(kafka_port=found.ports[plan.KAFKA], registry_port=found.ports[plan.REGISTRY])
+
+
 @contextmanager
-def _engine(data: Path) -> "Iterator[Engine]":
+def _engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
     """The engine over a folder's platform. What goes wrong ends the command, with one line and the contract's code."""
     try:
-        platform = Layout.at(data).platform()
+        layout = Layout.at(data)
+        platform = running(layout) if hybrid else layout.platform()
         from k2.query.engine import Engine
 
         with closing(Engine(platform)) as engine:
