@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from k2.cli import auditing, crds, machine, queries, replaying, running
+from k2.cli import auditing, crds, machine, queries, replaying, running, serving
 from k2.cli.exits import BAD_INPUT, outlive_pipes, say
 from k2.cli.group import OneLineGroup
 
@@ -50,6 +50,7 @@ running.register(app)
 queries.register(app)
 replaying.register(app)
 auditing.register(app)
+serving.register(app)
 crds.register(app)
 app.command("doctor")(machine.doctor)
 

@@ -6,7 +6,7 @@ Exit codes: 0 stopped, 2 bad input or an address that cannot be listened on.
 import logging
 import sys
 
-from k2.query.api.server import server
+from k2.query.api.server import run, server
 from k2.query.api.settings import ApiSettings
 from k2.schemas import logs
 from k2.schemas.platform import Platform
@@ -23,12 +23,7 @@ def main() -> int:
     except InvalidSpec as error:
         print(error, file=sys.stderr)
         return 2
-    logs.get("api").info("serving", host=settings.host, port=settings.port)
-    try:
-        serving.run()
-    except SystemExit:  # uvicorn's word for an address that it cannot have; it has told why
-        return 2
-    return 0
+    return 2 * run(serving, lambda url: logs.get("api").info("serving", url=url))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class Lakehouse:
         """The engine. Raises `Unavailable` while there is no catalog; asked again, it tries again."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.platform, memory=self._memory)
+                self._engine = Engine(self.platform, memory=self._memory, live=True)
             return self._engine
 
     def close(self) -> None:

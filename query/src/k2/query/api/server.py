@@ -1,6 +1,9 @@
 """uvicorn, with the limits that it has and one that it lacks: a time within which a request's headers must be there."""
 
 import asyncio
+import signal
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -9,6 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from k2.query.api.app import create
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from k2.query.api.settings import ApiSettings
     from k2.schemas.platform import Platform
 
@@ -58,6 +63,39 @@ class Patience(H11Protocol):
             self.transport.close()
 
 
+class _Serving(uvicorn.Server):
+    """A server that says where it listens once it does."""
+
+    tell: "Callable[[str], None] | None" = None
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Stops in order when it is told to. uvicorn's own would end the process as if it had been killed."""
+        if threading.current_thread() is not threading.main_thread():
+            return nullcontext()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        return nullcontext()
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started and self.tell is not None:
+            host, port, *_ = self.servers[0].sockets[0].getsockname()
+            self.tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def run(serving: uvicorn.Server, tell: "Callable[[str], None]") -> int:
+    """Serves until SIGTERM or SIGINT, and tells its URL when it can be asked. Returns 1 if it cannot listen there."""
+    assert isinstance(serving, _Serving)
+    serving.tell = tell
+    try:
+        serving.run()
+    except SystemExit:  # uvicorn's word for an address that it cannot have; it has logged why
+        return 1
+    return 0
+
+
 def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
     """The server, not yet running. Raises `InvalidSpec`."""
     protocol = type("Http", (Patience,), {"seconds": settings.header_seconds})
@@ -76,4 +114,4 @@ def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
         access_log=False,
         log_config=None,
     )
-    return uvicorn.Server(config)
+    return _Serving(config)

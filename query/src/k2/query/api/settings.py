@@ -57,7 +57,9 @@ class ApiSettings(BaseSettings):
     header_seconds: float = Field(10.0, gt=0, description="until a request's headers, or its body, are there")
     header_bytes: int = Field(16 * _KIB, ge=_KIB)
     body_bytes: int = Field(128 * _KIB, ge=_KIB)
-    memory: str = Field("1GB", description="of DuckDB; of each SQL statement as much again")
+    memory: str = Field(
+        "1GB", pattern=r"^[1-9][0-9]{0,5} ?[KMGT]i?B$", description="of DuckDB; of each SQL statement as much again"
+    )
     sql_rows: int = Field(1_000_000, ge=1, description="of a SQL answer; in JSON a page's worth")
 
     @classmethod
