@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from k2.query.errors import Unavailable
 from k2.query.questions import Wanted
-from k2.query.times import text
 from k2.schemas.tables import BATCHES, COMPLETENESS, DEAD_LETTERS, GAPS, GOLD, TRADE_COLUMNS
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ def _where(wanted: Wanted, column: str) -> "BooleanExpression | None":
 
     parts: list[BooleanExpression] = []
     if wanted.start:
-        parts.append(GreaterThanOrEqual(term=column, value=text(wanted.start)))
+        parts.append(GreaterThanOrEqual(term=column, value=wanted.start.isoformat()))
     if wanted.end:
-        parts.append(LessThan(term=column, value=text(wanted.end)))
+        parts.append(LessThan(term=column, value=wanted.end.isoformat()))
     return And(*parts) if len(parts) > 1 else parts[0] if parts else None
