@@ -3,7 +3,8 @@ const { createChart, CandlestickSeries, HistogramSeries } = window.LightweightCh
 
 /** A chart in an element. Times are seconds; bars of one start replace each other. */
 export function chart(element) {
-  const drawn = createChart(element, { autoSize: true });
+  // Their logo would want inline styles; the footer names them instead.
+  const drawn = createChart(element, { autoSize: true, layout: { attributionLogo: false } });
   const candles = drawn.addSeries(CandlestickSeries);
   const volume = drawn.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
   drawn.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
@@ -26,7 +27,7 @@ export function chart(element) {
     const value = (name) => style.getPropertyValue(name).trim();
     colours = { up: value("--up"), down: value("--down"), upDim: value("--up-dim"), downDim: value("--down-dim") };
     drawn.applyOptions({
-      layout: { background: { color: "transparent" }, textColor: value("--dim"), fontFamily: style.fontFamily, fontSize: 11, attributionLogo: false },
+      layout: { background: { color: "transparent" }, textColor: value("--dim"), fontFamily: style.fontFamily, fontSize: 11 },
       grid: { vertLines: { color: value("--grid") }, horzLines: { color: value("--grid") } },
       crosshair: { mode: 0 },
       rightPriceScale: { borderColor: value("--line") },

@@ -198,7 +198,7 @@ export function market(view, page, rest) {
     if (!fresh.length) return;
     tail = [...tail, ...fresh].sort((a, b) => (a.timestamp < b.timestamp ? -1 : a.timestamp > b.timestamp ? 1 : 0)).slice(-TAPE);
     tape.replaceChildren(...tail.toReversed().map((row) => el("tr", { "data-side": row.side, title: `${row.side} ${row.trade_id}` },
-      el("td", {}, clock(row.timestamp)), el("td", { class: "number" }, decimal(row.price)), el("td", { class: "number" }, decimal(row.quantity, 0)))));
+      el("td", {}, clock(row.timestamp)), el("td", { class: "number" }, decimal(row.price)), el("td", { class: "number" }, decimal(row.quantity, 4)))));
     const last = tail.at(-1);
     const before = Number(price.dataset.value ?? last.price);
     price.textContent = decimal(last.price);
