@@ -1,6 +1,7 @@
 """The application: what it is made of, and in which order a request goes through it."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from k2.query.live import Hub
 from k2.schemas.platform import Platform
 
 DISTRIBUTION: Final = "k2-market-data"
+VERSION: Final = "K2_VERSION"  # in the image, where the packages are files and no distribution
 _ROUTES: Final = (trades, bars, prices, snapshots, feeds, letters, statements, health)
 _EXPOSED: Final = ["ETag", "K2-Snapshot", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
@@ -31,7 +33,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     settings.check()
     app = FastAPI(
         title="K2",
-        version=version(DISTRIBUTION),
+        version=os.environ.get(VERSION) or version(DISTRIBUTION),
         summary="Every trade of every exchange, once, provably complete.",
         docs_url=None,
         redoc_url=None,
