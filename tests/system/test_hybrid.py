@@ -82,7 +82,7 @@ def test_rows_of_both_parts_are_alike(lab: Lab, engine: Engine):
     assert {key: type(value) for key, value in first.items()} == {key: type(value) for key, value in second.items()}
     assert (str(second["price"]), str(second["quantity"])) == ("1E-8", "9999999999.99999999")
     assert second["timestamp"] == HOUR + timedelta(seconds=2)
-    assert second["vendor_data"] == '{"é":"\\u001F","buyer_order_id":"\\"7\\"\\n","source":"live"}'
+    assert second["vendor_data"] == '{"buyer_order_id":"\\"7\\"\\n","é":"\\u001F","source":"live"}'
     assert engine.trades(hybrid=True).schema == engine.trades().schema
 
 
@@ -184,8 +184,8 @@ def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine:
         while not ended.is_set() or taken < sent[0]:
             before = sent[0]
             found = ids(engine)
-            assert sorted(found, key=int) == texts(1, len(found))
-            assert len(found) >= before
+            assert len(found) == len(set(found))
+            assert set(found) >= set(texts(1, before))
             if before > taken:
                 rounds = range(1, before, 3)
                 offsets = {side: 3 * sum(1 for number in rounds if number % 2 == side) for side in (0, 1)}

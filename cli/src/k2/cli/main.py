@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from k2.cli import auditing, crds, machine, queries, replaying, running, serving
+from k2.cli import auditing, crds, machine, queries, replaying, running, serving, watching
 from k2.cli.exits import BAD_INPUT, outlive_pipes, say
 from k2.cli.group import OneLineGroup
 
@@ -48,6 +48,7 @@ def simulate(context: typer.Context) -> None:
 
 running.register(app)
 queries.register(app)
+watching.register(app)
 replaying.register(app)
 auditing.register(app)
 serving.register(app)
