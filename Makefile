@@ -62,6 +62,7 @@ check: setup ## Format, lint, types, import directions, YAML, docs links, the CR
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/yamllint --strict manifests mkdocs.yml charts/*/Chart.yaml charts/*/values.yaml charts/*/ci
 	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m k2.query.api.openapi | diff docs/reference/openapi.json -  # differs: ... > docs/reference/openapi.json
 	$(BIN)/k2 crd | diff manifests/crds/exchangefeeds.yaml -  # differs: k2 crd > manifests/crds/exchangefeeds.yaml
 	for feed in manifests/samples/*.yaml; do $(BIN)/k2 validate $$feed || exit; done
 	$(BIN)/python charts/readme.py --check
