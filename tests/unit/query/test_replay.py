@@ -215,7 +215,7 @@ def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
     assert (found.exit_code, found.stderr) == (0, f"3000 trades are in {topic}\n")
     messages = broker.read(topic)
     stored = [avro.decode(message.value()[5:]) for message in messages]
-    assert [row["message_id"] for row in stored] == engine.trades().column("message_id").to_pylist()
+    assert [str(row["message_id"]) for row in stored] == engine.trades().column("message_id").to_pylist()
     assert {row["vendor_data"]["source"] for row in stored} == {"replay"}
     assert {message.key() for message in messages} == {b"BTCUSDT"}
     assert messages[0].timestamp()[1] == micros(NOON) // 1000 + 50
