@@ -108,7 +108,8 @@ class Local:
         """The newest that Kafka has, and then what comes."""
         from k2.query import held
 
-        places = self._records.places({})
+        feeds = status.feeds(self._layout, state.load(self._layout.state))
+        places = self._records.places({feed.topic: feed.facts.label for feed in feeds})
         ends, first = self._records.ends(places), self._records.beginnings(places)
         with closing(self._records.reader(places)) as reader:
             reader.add({place: max(first[place], end - _BEFORE) for place, end in ends.items()})

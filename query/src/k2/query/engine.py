@@ -186,6 +186,10 @@ class Engine:
             found = cursor.sql(statement, params=parameters).to_arrow_table()
         return found.cast(_utc(found.schema))
 
+    def topics(self) -> Mapping[str, str]:
+        """Kafka's topics that Gold has taken trades from, and the exchange label of each."""
+        return self._hybrid.topics()
+
     def names(self) -> tuple[str, ...]:
         """The tables that there are."""
         return self._lake.names()

@@ -1,6 +1,7 @@
 """Gold at one snapshot, and after it what Kafka holds beyond that snapshot's frontier: one view, each trade once."""
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -54,6 +55,12 @@ class Hybrid:
     def follows(self, plan: Plan, wanted: Wanted) -> bool:
         """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
         return bool(self._rows(plan, wanted).num_rows)
+
+    def topics(self) -> Mapping[str, str]:
+        """The topics that Gold has taken trades from, and the labels of these."""
+        table = self._lake.table(GOLD)
+        with self._lock:
+            return self._frontiers.at(table, table.current_snapshot()).exchanges
 
     def close(self) -> None:
         """Lets go of Kafka."""

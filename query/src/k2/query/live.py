@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from k2.query.errors import Unavailable
@@ -38,7 +39,10 @@ class Gone(RuntimeError):
 
 
 class Hub:
-    """The live stream of one platform. `topics` says the labels of topics that do not have K2's own names."""
+    """The live stream of one platform. `topics` says the labels of topics that do not have K2's own names.
+
+    While it cannot say them, which is `Unavailable`, those that it said before are known.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Hub:
     ) -> None:
         self._records = Records(platform)
         self._topics = topics
+        self._own: Mapping[str, str] = {}
         self._most = subscribers
         self._queue = queue
         self._subscriptions: set[Subscription] = set()
@@ -140,8 +145,13 @@ class Hub:
             self._thread.start()
 
     def _look(self) -> tuple[dict[Place, str], dict[Place, int]]:
-        labels = self._records.places(self._topics())
+        labels = self._there()
         return labels, self._records.ends(labels)
+
+    def _there(self) -> dict[Place, str]:
+        with suppress(Unavailable):
+            self._own = self._topics()
+        return self._records.places(self._own)
 
     def _run(self) -> None:
         labels, positions = dict(self._labels), dict(self._positions)
@@ -176,14 +186,14 @@ class Hub:
 
     def _places(self) -> dict[Place, str]:
         try:
-            return self._records.places(self._topics())
+            return self._there()
         except Unavailable:
             return {}  # the reader goes on when Kafka is back
 
     def _skip_lost(self, positions: dict[Place, int]) -> None:
         """What Kafka has lost cannot be sent; who waits for it is told."""
         try:
-            there = self._records.places(self._topics())
+            there = self._there()
             first, ends = self._records.beginnings(there), self._records.ends(there)
         except Unavailable:
             return

@@ -1,0 +1,109 @@
+"""The newest trades of a platform that runs and commits: hybrid questions, and `k2 watch` on a terminal."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from k2.query.engine import Engine
+from tests.system.harness import Exchange, Running, eventually, feed, k2, platform
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+SECONDS = 5.0  # from the exchange to Kafka
+LOOKED_FOR = 45.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    words = ("--simulate", "--rate", "60", "--memory", "700m")
+    with platform(tmp_path_factory.mktemp("newest"), feed("binance", SYMBOLS), words=words) as found:
+        eventually("trades are in Gold", lambda: found.status().get("rows", {}).get("gold"), within=300)
+        yield found
+
+
+def exchange(running: Running) -> Exchange:
+    return Exchange(running.state.ports["simulator-binance"])
+
+
+def test_every_look_during_commits_has_each_trade_once(running: Running):
+    ports, traded = running.state.ports, exchange(running)
+    services = running.layout.platform(kafka_port=ports["kafka"], registry_port=ports["registry"])
+    snapshots, looks, beyond = set(), 0, 0
+    with closing(Engine(services, live=True)) as engine:
+        until = time.monotonic() + LOOKED_FOR
+        while time.monotonic() < until or len(snapshots) < 4:
+            before = traded.emitted()
+            time.sleep(SECONDS)
+            snapshot = engine.snapshot_id()
+            rows = engine.trades(hybrid=True)
+            in_gold = engine.trades(as_of=snapshot).num_rows
+            for symbol, ids in before.items():
+                mask = [name == symbol for name in rows.column("symbol").to_pylist()]
+                found = [one for one, ours in zip(rows.column("trade_id").to_pylist(), mask, strict=True) if ours]
+                assert len(found) == len(set(found)), "a trade is there twice"
+                first = min(map(int, found))
+                assert not {one for one in ids if int(one) >= first} - set(found), "a trade is not there yet"
+            snapshots.add(snapshot)
+            beyond += rows.num_rows > in_gold
+            looks += 1
+    assert looks >= 4
+    assert beyond, "no look ever found more than Gold had"
+
+
+def test_the_command_line_knows_what_gold_does_not_yet(running: Running):
+    asked = ("--symbol", "BTCUSDT", "--format", "json", "--data", str(running.root))
+    done = k2("trades", "--window-minutes", "15", "--hybrid", *asked)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(int(later["trade_id"]) == int(earlier["trade_id"]) + 1 for earlier, later in pairwise(rows))
+    bars = [json.loads(line) for line in k2("ohlcv", "--hybrid", *asked).stdout.splitlines()]
+    assert sum(bar["trades"] for bar in bars) >= len(rows)
+
+
+def on_a_terminal(*words: str) -> tuple[int, str]:
+    """What a command draws on a terminal of 100 by 30, without its colours."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "k2.cli.main", *words]
+    environment = os.environ | {"COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment) as process:
+        os.close(theirs)
+        drawn = b""
+        while True:
+            try:
+                drawn += os.read(ours, 65_536)
+            except OSError:  # nobody writes any more
+                break
+        code = process.wait(60)
+    os.close(ours)
+    return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
+
+
+def test_a_watcher_sees_trades_come_and_the_health_of_the_feeds(running: Running):
+    code, drawn = on_a_terminal("watch", "--data", str(running.root), "--for", "6s", "--symbols", "ETHUSDT")
+    assert code == 0, drawn
+    lines = drawn.splitlines()
+    assert any(re.match(r"binance +binance +2 +Running", line) for line in lines)
+    trades = [
+        line for line in lines if re.search(r"BINANCE +ETHUSDT +(BUY|SELL) +\d+\.\d{8} +\d+\.\d{8} +-?\d+\.\ds", line)
+    ]
+    assert len({line.split()[0] for line in trades}) > 20
+    assert "BTCUSDT" not in drawn
+
+
+def test_a_watcher_of_nothing_is_told_so(tmp_path: Path):
+    done = k2("watch", "--data", str(tmp_path))
+    assert (done.returncode, "start it with k2 up" in done.stderr) == (3, True)
+    away = k2("watch", "--url", "http://127.0.0.1:1")
+    assert (away.returncode, "does not answer" in away.stderr) == (3, True)
+    assert k2("watch", "--data", str(tmp_path), "--for", "soon").returncode == 2
