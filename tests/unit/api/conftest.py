@@ -3,21 +3,32 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from k2.cli.embedded.layout import Layout
+from k2.query import catalog, tables
 from k2.query.api.app import create
 from k2.query.api.server import run, server
 from k2.query.api.settings import ApiSettings
-from tests.unit.query.conftest import append, layout
+from k2.schemas.tables import SHARED
+from tests.unit.query.conftest import Append, layout
+from tests.unit.query.conftest import append as append_to_gold
 
-__all__ = ["append", "layout"]
+__all__ = ["append_to_gold", "layout"]
 
 Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def append(layout: Layout, append_to_gold: Append) -> Append:
+    """Appends rows to Gold, beside which there are all tables that feeds share."""
+    with closing(catalog.connect(layout.platform())) as opened:
+        tables.ensure(opened, SHARED)
+    return append_to_gold
 
 
 @pytest.fixture

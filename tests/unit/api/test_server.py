@@ -13,6 +13,7 @@ import pytest
 from tests.unit.query.conftest import Append, trade
 
 Running = Callable[..., str]
+POST = b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FOR_EVER = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
 
@@ -70,9 +71,7 @@ def test_headers_without_measure_are_refused(running: Running) -> None:
 
 def test_a_body_that_does_not_come_is_not_waited_for(running: Running) -> None:
     with connect(running(header_seconds=1.0)) as slow:
-        slow.sendall(
-            b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-        )
+        slow.sendall(POST + b"Content-Length: 100\r\n\r\n{")
         assert b" 408 " in slow.recv(1000).split(b"\r\n")[0]
 
 
@@ -81,11 +80,7 @@ def test_a_question_whose_client_has_gone_is_stopped(running: Running, append: A
     url = running(queries=1, seconds=120)
     body = b'{"statement": "' + FOR_EVER.encode() + b'"}'
     with connect(url) as leaving:
-        leaving.sendall(
-            b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        leaving.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         assert eventually(lambda: figure(url, "k2_api_queries_running") == 1)
     assert eventually(lambda: figure(url, "k2_api_queries_running") == 0)
     assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200

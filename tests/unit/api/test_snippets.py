@@ -29,7 +29,7 @@ def url(running: Running, append: Append) -> str:
 def test_the_python_of_the_page_runs_from_top_to_bottom(url: str) -> None:
     names: dict[str, Any] = {"url": url}
     for block in blocks("python"):
-        exec(compile(block, "query-http.md", "exec"), names)  # noqa: S102 - it is ours
+        exec(compile(block, "query-http.md", "exec"), names)
     assert names["trades"].num_rows == names["same"].num_rows == names["again"].num_rows == len(names["rows"]) == 2500
     assert names["vwap"] == 100
     assert names["minutes"].height == 42

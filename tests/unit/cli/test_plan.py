@@ -12,7 +12,7 @@ from k2.cli.embedded.ports import PortInUse, choose
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 
-SERVICES = ["kafka", "controller", "registry"]
+SERVICES = ["kafka", "controller", "registry", "api"]
 
 
 def test_each_shard_and_replica_is_a_part(feed):
@@ -130,3 +130,9 @@ def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_stay(feed
     assert found["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
     assert found["market.crypto.gaps.binance"].num_partitions == 1
     assert set(found) == {trades.topic, "market.crypto.gaps.binance", "market.crypto.deadletter.binance"}
+
+
+def test_the_api_listens_on_this_machine_alone(monkeypatch):
+    monkeypatch.setenv("K2_API_HOST", "0.0.0.0")
+    assert plan.api_command()[1:] == ["-m", "k2.query.api"]
+    assert plan.api_environment(8123) == {"K2_API_HOST": "127.0.0.1", "K2_API_PORT": "8123"}

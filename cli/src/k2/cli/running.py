@@ -64,6 +64,7 @@ def up(
     memory: Annotated[str, typer.Option(help="of Spark's heap", metavar="SIZE")] = "1g",
     kafka_port: Port = 0,
     registry_port: Port = 0,
+    api_port: Port = 0,
     attempts: Annotated[int, typer.Option(help="connects in a row that may fail; 0: no limit", min=0)] = 10,
 ) -> None:
     """Run feeds on this machine: broker, schema registry, ingest, Spark. Ctrl-C stops it so that nothing is lost."""
@@ -71,7 +72,7 @@ def up(
     if problems := conflicts(feeds):
         refuse(*(str(problem) for problem in problems))
     _check_words(fault, memory)
-    wanted = {plan.KAFKA: kafka_port, plan.REGISTRY: registry_port}
+    wanted = {plan.KAFKA: kafka_port, plan.REGISTRY: registry_port, plan.API: api_port}
     options = Options(simulate, seed, rate, tuple(fault), wanted, memory, attempts)
     try:
         run_for = seconds(limit) if limit else 0.0
@@ -111,7 +112,8 @@ async def _up(layout: Layout, feeds: Sequence[ExchangeFeed], options: Options, l
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ports = supervisor.state.ports
     say(
-        f"running in {layout.root}: kafka 127.0.0.1:{ports[plan.KAFKA]}, registry http://127.0.0.1:{ports[plan.REGISTRY]}"
+        f"running in {layout.root}: kafka 127.0.0.1:{ports[plan.KAFKA]}, "
+        f"registry http://127.0.0.1:{ports[plan.REGISTRY]}, api http://127.0.0.1:{ports[plan.API]}"
     )
     showing = asyncio.create_task(_show(layout, supervisor.state))
     code, why = 0, ""
@@ -180,7 +182,7 @@ def down(data: Data = DEFAULT) -> None:
 
 
 def logs(
-    part: Annotated[str, typer.Argument(help="broker, jobs, ingest-FEED-SHARD-REPLICA, ...; none: a list")] = "",
+    part: Annotated[str, typer.Argument(help="broker, jobs, api, ingest-FEED-SHARD-REPLICA, ...; none: a list")] = "",
     data: Data = DEFAULT,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = _TAIL,
     follow: Annotated[bool, typer.Option("--follow", "-f")] = False,

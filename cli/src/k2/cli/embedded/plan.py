@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from k2.cli.embedded.ports import HOST
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 
-KAFKA, CONTROLLER, REGISTRY, JOBS = "kafka", "controller", "registry", "jobs"
+KAFKA, CONTROLLER, REGISTRY, JOBS, API = "kafka", "controller", "registry", "jobs", "api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def parts(feeds: Sequence[ExchangeFeed], options: Options) -> list[str]:
     """Every part that listens on a port. Nothing runs for a suspended feed."""
     simulators = [simulator(feed) for feed in active(feeds)] if options.simulate else []
     jobs = [JOBS] if active(feeds) else []
-    return [KAFKA, CONTROLLER, REGISTRY, *jobs, *simulators, *(shard.part for shard in shards(feeds))]
+    return [KAFKA, CONTROLLER, REGISTRY, API, *jobs, *simulators, *(shard.part for shard in shards(feeds))]
 
 
 def pointed(feed: ExchangeFeed, port: int) -> ExchangeFeed:
@@ -104,6 +105,16 @@ def jobs_command(files: Sequence[Path], port: int, options: Options) -> list[str
     """All layers of all feeds in one Spark application."""
     feeds = [word for file in files for word in ("--feed", str(file))]
     return [sys.executable, "-m", "k2.jobs", *feeds, "--port", str(port), "--memory", options.memory, "--restart"]
+
+
+def api_command() -> list[str]:
+    """The HTTP API, which is told everything by its environment."""
+    return [sys.executable, "-m", "k2.query.api"]
+
+
+def api_environment(port: int) -> dict[str, str]:
+    """Where it listens: on this machine, whatever the environment says of another server."""
+    return {"K2_API_HOST": HOST, "K2_API_PORT": str(port)}
 
 
 def simulator_command(feed: ExchangeFeed, port: int, since: float, options: Options) -> list[str]:

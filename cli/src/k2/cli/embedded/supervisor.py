@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from k2.cli.embedded import broker, integrity, plan, state
 from k2.cli.embedded.child import Child
 from k2.cli.embedded.layout import Layout
-from k2.cli.embedded.plan import CONTROLLER, JOBS, KAFKA, REGISTRY, Options
+from k2.cli.embedded.plan import API, CONTROLLER, JOBS, KAFKA, REGISTRY, Options
 from k2.cli.embedded.ports import HOST, choose
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
@@ -26,6 +26,7 @@ BROKER: Final = "broker"
 _WATCH_EVERY: Final = 0.25
 _INGEST_GRACE: Final = 30.0
 _DRAIN_GRACE: Final = 600.0
+_API_GRACE: Final = 15.0
 _BROKER_GRACE: Final = 60.0
 _SIMULATED_FOR: Final = 86_400.0
 
@@ -105,6 +106,8 @@ class Supervisor:
                 bad.append(JOBS)
         simulators = [child for name, child in self._children.items() if name.startswith("simulator-")]
         await asyncio.gather(*(child.stop(5.0) for child in simulators))
+        if (api := self._children.get(API)) is not None:
+            await api.stop(_API_GRACE)
         if self._registry is not None:
             await self._registry.cleanup()
         if (kafka := self._children.get(BROKER)) is not None:
@@ -169,6 +172,7 @@ class Supervisor:
         for shard in plan.shards(self._feeds):
             file = by_name[shard.feed.name]
             await self._start(shard.part, plan.ingest_command(shard, file, ports[shard.part], self._options))
+        await self._start(API, plan.api_command(), plan.api_environment(ports[API]))
         self._save()
 
     def _written(self, feed: ExchangeFeed) -> Path:
@@ -176,8 +180,9 @@ class Supervisor:
         file.write_text(plan.written(feed), "utf-8")
         return file
 
-    async def _start(self, part: str, command: Sequence[str]) -> None:
-        child = self._children[part] = Child(part, command, self._env, self._layout.log(part))
+    async def _start(self, part: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
+        env = {**self._env, **(more or {})}
+        child = self._children[part] = Child(part, command, env, self._layout.log(part))
         await child.start()
 
     def _changed(self, child: Child) -> None:
@@ -185,7 +190,7 @@ class Supervisor:
             self.state.failed[child.name] = child.failed
             self._tell(f"{child.name} gave up: {child.failed}")
             running = [name for name in self._children if name.startswith("ingest-") and name not in self.state.failed]
-            if child.name == JOBS or not running:
+            if child.name == JOBS or (child.name != API and not running):
                 raise Stopped(child.code, child.failed)
         elif not child.alive:
             self._tell(f"{child.name} died ({child.code}) and is started again{self._full()}")

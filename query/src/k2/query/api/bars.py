@@ -38,7 +38,7 @@ def _reply(engine: "Engine", query: OhlcvParameters, wish: Wish) -> Reply:
     found: dict[str, Any] = {"symbol": query.symbol, "interval": query.interval, "exchange": query.exchange}
     found |= {"start": query.first, "end": query.last}
     if query.hybrid:
-        if query.as_of:
+        if query.as_of is not None:
             raise BadQuery("hybrid is about now; leave as_of out")
         told = {"snapshot_id": None}
         return wish.reply(engine.ohlcv_reader(**found, hybrid=True), {"Cache-Control": NEVER}, lambda _: told)

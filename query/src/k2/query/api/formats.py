@@ -116,7 +116,6 @@ def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
 
     sink = _Sink()
     with pa.ipc.new_stream(sink, reader.schema) as writer:
-        yield sink.taken()
         for batch in reader:
             writer.write_batch(batch)
             yield sink.taken()

@@ -94,7 +94,7 @@ class _Pages:
 
     def reply(self, engine: "Engine") -> Reply:
         query, wish = self._query, self._wish
-        cursor = cursors.read(query.cursor, query.asked, self._secret) if query.cursor else None
+        cursor = cursors.read(query.cursor, query.asked, self._secret) if query.cursor is not None else None
         start, end = (cursor.start, cursor.end) if cursor else _range(query)
         snapshot = cursor.snapshot_id if cursor else engine.snapshot_id(query.then)
         pinned = cursor is not None or (query.settled and (query.window_minutes is None or query.end is not None))
@@ -137,7 +137,7 @@ class _Pages:
 
 def _hybrid(engine: "Engine", query: TradesParameters, wish: Wish) -> Reply:
     """One page with what Kafka has. It cannot be asked for again, so it has no cursor and is never kept."""
-    if query.cursor or query.as_of:
+    if query.cursor is not None or query.as_of is not None:
         raise BadQuery("hybrid is about now; leave as_of and cursor out")
     limit = _length(query.limit, wish.media)
     start, end = _range(query)
