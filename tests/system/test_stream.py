@@ -268,9 +268,18 @@ def test_a_page_of_elsewhere_opens_no_websocket(lab: Lab, served: Server):
 
 def test_silence_is_filled_with_heartbeats(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "HEARTBEAT", 0.2)
-    with served.socket() as other, served.events() as events:
-        assert json.loads(other.recv(5)) == {"event": "heartbeat"}
-        assert ": heartbeat" in islice(events.answer.iter_lines(), 5)
+    with served.socket("?symbols=ETHUSDT") as other, served.events(symbols="ETHUSDT") as events:
+        lines = list(islice(events.answer.iter_lines(), 2))
+        assert lines[0] == ": heartbeat"
+        assert lines[1].startswith("id: ")
+        lab.send(*consecutive(1, 50))
+        heard = eventually(
+            "what is not wanted was read", lambda: (told := json.loads(other.recv(5)))["id"] and told, 10
+        )
+        assert heard["event"] == "heartbeat"
+    lab.send(trade(51, symbol="ETHUSDT", base_asset="ETH"))
+    with served.events(last=heard["id"]) as events:
+        assert ids(events.take(1)) == [51]
 
 
 def test_without_kafka_there_is_no_stream(lab: Lab):

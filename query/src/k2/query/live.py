@@ -22,7 +22,6 @@ from k2.schemas.platform import Platform
 SUBSCRIBERS: Final = 200
 QUEUE: Final = 5_000  # trades that wait for a slow client
 HISTORY: Final = 500_000  # records that are read again for one who resumes
-_MARGIN: Final = 10_000  # milliseconds that Kafka's times of two partitions may be apart
 _LOOK: Final = 5.0  # seconds between looks for new topics
 _PAUSE: Final = 0.5
 _POLL: Final = 0.1
@@ -86,10 +85,8 @@ class Hub:
             starts = await asyncio.to_thread(self._since, since) if since else None
         finally:
             self._coming -= 1
-        found = Subscription(self, symbols, exchange, self._queue, since or Cursor(int(time.time() * 1000)), starts)
+        found = Subscription(self, symbols, exchange, self._queue, starts)
         self._subscriptions.add(found)
-        if starts is None:
-            found.listen()
         return found
 
     async def close(self) -> None:
@@ -104,14 +101,15 @@ class Hub:
         """Forgets one."""
         self._subscriptions.discard(subscription)
 
-    def behind(self, starts: Mapping[Place, int]) -> dict[Place, int]:
-        """Where the places stand, of which more has come than `starts`."""
-        return {place: end for place, end in self._positions.items() if starts.get(place, 0) < end}
+    @property
+    def positions(self) -> Mapping[Place, int]:
+        """Before which everything has been offered to those who listen."""
+        return self._positions
 
-    async def history(self, starts: dict[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[list[Judged]]:
+    async def history(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[list[Judged]]:
         """The records from `starts` on that stand before `ends`, read again."""
         async with self._histories:
-            batches = self._records.between({place: starts.get(place, 0) for place in ends}, ends, self._labels)
+            batches = self._records.between(starts, ends, self._labels)
             try:
                 while (batch := await _whole(asyncio.to_thread(next, batches, None))) is not None:
                     yield batch
@@ -123,13 +121,15 @@ class Hub:
         return await asyncio.to_thread(self._records.beginnings, places)
 
     def _since(self, cursor: Cursor) -> dict[Place, int]:
-        """Where each place stood when a cursor was made. Raises `Gone`, `BadQuery`."""
+        """Where each place stood when a cursor was made. Raises `Gone`, `BadQuery`.
+
+        A place that the cursor does not name was empty then.
+        """
         ends = self._records.ends(self._labels)
         cursor.refuse_unless(ends)
-        others = {place: None for place in ends if place not in cursor.offsets}
-        starts = {**self._records.since(others, max(0, cursor.time - _MARGIN)), **cursor.offsets}
-        beginnings = self._records.beginnings(cursor.offsets)
-        if any(offset < beginnings[place] for place, offset in cursor.offsets.items()):
+        starts = {place: cursor.offsets.get(place, 0) for place in ends}
+        beginnings = self._records.beginnings(ends)
+        if any(start < beginnings[place] for place, start in starts.items()):
             raise Gone("Kafka no longer holds what came after this id; begin with what comes now, and ask for the rest")
         if sum(ends[place] - start for place, start in starts.items()) > HISTORY:
             raise Gone("too much came since this id; begin with what comes now, and ask for the rest")

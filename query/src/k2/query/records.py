@@ -71,12 +71,6 @@ class Records:
         """The offset of the first record that Kafka still holds of each."""
         return self._offsets(places, _EARLIEST)
 
-    def since(self, places: Mapping[Place, Any], timestamp: int) -> dict[Place, int]:
-        """The offset of the first record at or after Kafka's time, in milliseconds; the end where there is none."""
-        found = self._offsets(places, OffsetSpec.for_timestamp(timestamp))
-        later = self.ends({place: None for place, offset in found.items() if offset < 0})
-        return found | later
-
     def reader(self, places: Mapping[Place, str]) -> "Reader":
         """Reads on and on; told later of more places."""
         return Reader(self._bootstrap, dict(places), self._judge)

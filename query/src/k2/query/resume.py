@@ -22,23 +22,24 @@ _VERSION: Final = 1
 _BROKEN: Final = "the id to resume from is none that this stream gave; leave it out to begin with what comes now"
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
-_Told = tuple[int, _Number, dict[str, dict[_Number, _Number]]]
+_Told = tuple[int, dict[str, dict[_Number, _Number]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The next offset of each partition that the client was sent something of, and Kafka's time for all others (ms)."""
+    """The next offset of each partition; of one that is not named, the first."""
 
-    time: int
     offsets: Mapping[Place, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """As clients are given it."""
         found: dict[str, dict[int, int]] = {}
         for (topic, partition), offset in self.offsets.items():
+            if not offset:
+                continue
             name = _SHORT + topic.removeprefix(_STANDARD) if topic.startswith(_STANDARD) else topic
             found.setdefault(name, {})[partition] = offset
-        packed = msgspec.msgpack.encode((_VERSION, self.time, found))
+        packed = msgspec.msgpack.encode((_VERSION, found))
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
     @classmethod
@@ -48,7 +49,7 @@ class Cursor:
             raise BadQuery(_BROKEN)
         try:
             packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            version, at, found = msgspec.msgpack.decode(packed, type=_Told)
+            version, found = msgspec.msgpack.decode(packed, type=_Told)
         except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadQuery(_BROKEN) from error
         if version != _VERSION:
@@ -58,7 +59,7 @@ class Cursor:
             for name, partitions in found.items()
             for partition, offset in partitions.items()
         }
-        return cls(at, offsets)
+        return cls(offsets)
 
     def refuse_unless(self, ends: Mapping[Place, int]) -> None:
         """Raises `BadQuery` if it names a place that there is not, or one that has not come to be yet."""

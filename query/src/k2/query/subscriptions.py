@@ -1,9 +1,8 @@
 """One subscriber of the live stream: what waits for it, what it was sent, and from where it can resume."""
 
 import asyncio
-import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -32,6 +31,13 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing came for a while. The id saves who resumes from reading what was not wanted again."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One trade, and the id to resume after it."""
 
@@ -48,30 +54,24 @@ class Subscription:
         symbols: frozenset[str],
         exchange: str | None,
         most: int,
-        cursor: Cursor,
-        starts: dict[Place, int] | None,
+        starts: Mapping[Place, int] | None,
     ) -> None:
         self._hub = hub
         self._symbols = symbols
         self._wanted = Wanted(exchange=exchange)
         self._most = most
-        self._time = cursor.time
-        self._sent = dict(cursor.offsets)
         self._starts = starts
+        self._sent = dict(starts if starts is not None else hub.positions)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[Judged] = deque()
-        self._listening = False
+        self._listening = starts is None
         self._reason = ""
         self._wake = asyncio.Event()
 
     @property
     def id(self) -> str:
         """From where to resume."""
-        return Cursor(self._time, self._sent).text()
-
-    def listen(self) -> None:
-        """From now on, what comes waits here."""
-        self._listening = True
+        return Cursor(self._sent).text()
 
     def offer(self, trades: list[Judged]) -> None:
         """Takes what has come, if it is wanted. A queue that is full ends the subscription."""
@@ -94,8 +94,8 @@ class Subscription:
         self.drop("closed")
         self._hub.leave(self)
 
-    async def events(self, heartbeat: float) -> AsyncGenerator[Event | Dropped | None]:
-        """Trades as they come; None after so many seconds of silence. After `Dropped` nothing follows."""
+    async def events(self, heartbeat: float) -> AsyncGenerator[Event | Silence | Dropped]:
+        """Trades as they come, and after so many seconds of none a `Silence`. After `Dropped` nothing follows."""
         if self._starts is not None:
             try:
                 async for event in self._history(self._starts):
@@ -104,35 +104,45 @@ class Subscription:
                 self.drop(str(error))
         while not self._reason:
             while self._queue:
-                if (found := self._event(self._queue.popleft())) is not None:
+                record = self._queue.popleft()
+                if not self._queue:  # whatever else the hub has read was not wanted
+                    self._sent = dict(self._hub.positions)
+                if (found := self._event(record)) is not None:
                     yield found
             self._wake.clear()
             try:
                 async with asyncio.timeout(heartbeat):
                     await self._wake.wait()
             except TimeoutError:
-                yield None
+                self._sent = dict(self._hub.positions)
+                yield Silence(self.id)
         yield Dropped(self._reason, self.id)
 
-    async def _history(self, starts: dict[Place, int]) -> AsyncIterator[Event]:
+    async def _history(self, starts: Mapping[Place, int]) -> AsyncIterator[Event]:
         """What came since, until so little is left that new trades may wait for it."""
-        begins = {place: max(0, start - _OVERLAP) if place in self._sent else start for place, start in starts.items()}
-        first = await self._hub.beginnings(begins)
-        begins = {place: max(start, first.get(place, 0)) for place, start in begins.items()}
+        await self._recall(starts)
         while not self._reason:
-            ends = self._hub.behind(begins)
-            self._listening = sum(end - begins.get(place, 0) for place, end in ends.items()) <= _NEAR + len(begins)
+            ends = dict(self._hub.positions)
+            begins = {place: self._sent.get(place, 0) for place in ends}
+            self._listening = sum(ends.values()) - sum(begins.values()) <= _NEAR
             async with aclosing(self._hub.history(begins, ends)) as batches:
                 async for batch in batches:
                     for record in filter(self._wants, batch):
-                        if record.offset >= starts.get(record.place, 0):
-                            if event := self._event(record):
-                                yield event
-                        elif isinstance(record.verdict, Row):
-                            self._note(record.verdict.message_id)
-            begins |= ends
+                        if (event := self._event(record)) is not None:
+                            yield event
+            self._sent = ends
             if self._listening:
                 return
+
+    async def _recall(self, starts: Mapping[Place, int]) -> None:
+        """Looks at what was sent before, so that none of it is sent again when it comes again."""
+        first = await self._hub.beginnings(starts)
+        begins = {place: max(start - _OVERLAP, first[place]) for place, start in starts.items()}
+        async with aclosing(self._hub.history(begins, starts)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    if isinstance(record.verdict, Row):
+                        self._note(record.verdict.message_id)
 
     def _wants(self, record: Judged) -> bool:
         row = record.verdict
@@ -144,7 +154,6 @@ class Subscription:
         """What is sent of a trade; None for one that was sent before."""
         row = record.verdict
         assert isinstance(row, Row)
-        self._time = max(self._time, min(record.timestamp, int(time.time() * 1000)))
         self._sent[record.place] = max(self._sent.get(record.place, 0), record.offset + 1)
         return Event(row, self.id) if self._note(row.message_id) else None
 

@@ -7,7 +7,7 @@ told so and let go.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.requests import HTTPConnection, Request
 from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,8 +29,14 @@ from k2.query.live import Full, Gone, Hub
 from k2.query.questions import Wanted
 from k2.query.resume import LONGEST
 from k2.query.rules import Row
-from k2.query.subscriptions import Dropped, Event, Subscription
+from k2.query.subscriptions import Dropped, Event, Silence, Subscription
+from k2.schemas import logs
 from k2.schemas.values import moment, plain
+
+if TYPE_CHECKING:
+    from starlette import types
+
+log = logs.get("stream")
 
 HEARTBEAT: Final = 10.0
 STALL: Final = 30.0  # seconds until a client that takes nothing is let go
@@ -70,28 +77,43 @@ async def _events(
     """Trades as they come, each once. `Last-Event-ID` or `cursor` resumes after the event that had this id."""
     subscription = await _subscribed(request, query, last_event_id or query.cursor)
     spent: dict[str, str] = getattr(request.state, "headers", {})
-    return EventSourceResponse(
-        _told(subscription),
-        headers=spent,
-        ping=HEARTBEAT,
-        send_timeout=STALL,
-        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat"),
-        sep="\n",
-    )
+    return _Told(subscription, spent)
 
 
-async def _told(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
-    try:
-        async with aclosing(_of(subscription)) as events:
-            async for event in events:
-                match event:
-                    case Event():
-                        yield ServerSentEvent(trade(event.row).decode(), event="trade", id=event.id)
-                    case Dropped():
-                        reason = msgspec.json.encode({"reason": event.reason, "id": event.id})
-                        yield ServerSentEvent(reason.decode(), event="dropped", id=event.id)
-    finally:
-        subscription.close()
+class _Told(EventSourceResponse):
+    """A subscription as server-sent events. However it ends, the subscription ends with it."""
+
+    def __init__(self, subscription: Subscription, headers: dict[str, str]) -> None:
+        self._subscription = subscription
+        super().__init__(
+            _sent(subscription),
+            headers=headers,
+            ping=0,
+            send_timeout=STALL,
+            sep="\n",
+        )
+
+    async def __call__(self, scope: "types.Scope", receive: "types.Receive", send: "types.Send") -> None:
+        """Sends until the client is gone, or reads nothing."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            log.info("a client that read nothing was let go", seconds=STALL)
+        finally:
+            self._subscription.close()
+
+
+async def _sent(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
+    async with aclosing(_of(subscription)) as events:
+        async for event in events:
+            match event:
+                case Event():
+                    yield ServerSentEvent(trade(event.row).decode(), event="trade", id=event.id)
+                case Silence():
+                    yield ServerSentEvent(comment="heartbeat", id=event.id)
+                case Dropped():
+                    reason = msgspec.json.encode({"reason": event.reason, "id": event.id})
+                    yield ServerSentEvent(reason.decode(), event="dropped", id=event.id)
 
 
 async def _websocket(websocket: WebSocket) -> None:
@@ -128,8 +150,8 @@ async def _send(websocket: WebSocket, subscription: Subscription) -> None:
                     told = b'{"event":"trade","id":"%b","data":%b}' % (event.id.encode(), trade(event.row))
                 case Dropped():
                     told = msgspec.json.encode({"event": "dropped", "id": event.id, "data": {"reason": event.reason}})
-                case _:
-                    told = b'{"event":"heartbeat"}'
+                case Silence():
+                    told = msgspec.json.encode({"event": "heartbeat", "id": event.id})
             async with asyncio.timeout(STALL):
                 await websocket.send_text(told.decode())
     await websocket.close(_LATER, _short("dropped; resume from the id of the last event"))
@@ -153,7 +175,7 @@ def trade(row: Row) -> bytes:
     return msgspec.json.encode(told)
 
 
-def _of(subscription: Subscription) -> AsyncGenerator[Event | Dropped | None]:
+def _of(subscription: Subscription) -> AsyncGenerator[Event | Silence | Dropped]:
     return subscription.events(HEARTBEAT)
 
 
