@@ -50,7 +50,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.metrics.watch(slots)
     for module in _ROUTES:
         app.include_router(module.router)
-    state.hub = Hub(platform)
+    state.hub = Hub(platform, topics=lambda: state.lakehouse.engine().topics())
     app.include_router(stream.router())
     app.include_router(serving.router())
     errors.register(app)
