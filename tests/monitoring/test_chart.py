@@ -37,11 +37,11 @@ def test_each_dashboard_comes_as_it_is_written_where_grafana_looks_for_it():
         held |= {name: json.loads(text) for name, text in each["data"].items()}
     files = (CHART / "dashboards").glob("*.json")
     assert held == {f"k2-{file.name}": json.loads(file.read_text("utf-8")) for file in files}
-    assert len(found) == len(held) == 3
+    assert len(found) == len(held) == 4
 
 
 def test_another_label_for_dashboards_wins():
     values = {"dashboards": {"enabled": True, "labels": {"grafana_dashboard": "k2"}}}
     found = of_kind(render(CHART_NAME, values=values), "ConfigMap")
     labels = [each["metadata"]["labels"].get("grafana_dashboard") for each in found]
-    assert sorted(filter(None, labels)) == ["k2"] * 3
+    assert sorted(filter(None, labels)) == ["k2"] * 4
