@@ -19,7 +19,7 @@ from k2.query import bars, catalog, questions, tables, times
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.questions import Wanted
-from k2.schemas.bars import EXCHANGE, GOLD_SNAPSHOT, HOURS, ranges
+from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, ranges
 from k2.schemas.tables import BARS_TABLE, GOLD_TABLE
 from tests.unit.query.conftest import NOON, trade
 
@@ -197,6 +197,21 @@ def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake:
     assert _opens(lake.mixed("1m", exchange="bybit")) == ["1E+2"]
     assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
     lake.trades([trade(3, 2)], None)
+    assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
+
+
+def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the_table_says_whose_they_were(
+    lake: Tables,
+) -> None:
+    lake.trades([trade(1), trade(2, 1)])
+    lake.trades([trade(1, exchange="BYBIT")], "BYBIT")
+    lake.rebuild()
+    lake.spoil()
+    lake.gold.delete("trade_id == '2'")
+    assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
+    with lake.gold.transaction() as changes:
+        changes.set_properties({f"{DELETED}{lake.gold.current_snapshot().snapshot_id}": "BINANCE"})
+    assert _opens(lake.mixed("1m", exchange="bybit")) == ["7"]
     assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
 
 

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from pyspark.sql import SparkSession
 from k2.jobs import conflicts, startup
 from k2.jobs.audit import CatalogUnreachable, reason
 from k2.jobs.checkpoints import Checkpoint, path
+from k2.jobs.commits import TableLog
 from k2.jobs.conflicts import until_won
 from k2.jobs.hadoop import Files
 from k2.jobs.jvm import gateway, jars
@@ -27,7 +29,7 @@ from k2.jobs.jvm.java import NoJava
 from k2.jobs.pins import purged_key
 from k2.jobs.streams import BRONZE, GOLD, SILVER
 from k2.schemas import logs, tables
-from k2.schemas.bars import EXCHANGE
+from k2.schemas.bars import DELETED
 from k2.schemas.feed import ExchangeFeed
 from k2.schemas.platform import Platform
 from k2.schemas.problems import InvalidSpec
@@ -101,13 +103,21 @@ class Purge:
             self._done[table.name] = rows
 
     def _delete_gold(self, where: str) -> None:
-        """The commits say whose rows they delete, so that no other exchange's bars are rebuilt for them."""
-        told = f"spark.sql.iceberg.snapshot-property.{EXCHANGE}"
-        self._spark.conf.set(told, self._feed.facts.label)
-        try:
-            self._delete(tables.GOLD_TABLE, where, "timestamp")
-        finally:
-            self._spark.conf.unset(told)
+        """Notes whose rows went, so that no other exchange's bars are rebuilt for them."""
+        if not self._there(tables.GOLD_TABLE):
+            return
+        log, app = TableLog(self._spark, tables.GOLD_TABLE), self._spark.sparkContext.applicationId
+        before = next((snapshot.id for snapshot in log.snapshots()), None)
+        self._delete(tables.GOLD_TABLE, where, "timestamp")
+        ours = [
+            snapshot.id
+            for snapshot in takewhile(lambda snapshot: snapshot.id != before, log.snapshots())
+            if snapshot.operation in {"delete", "overwrite"} and snapshot.summary.get("spark.app.id") == app
+        ]
+        if ours:
+            told = ", ".join(f"'{DELETED}{snapshot}' = '{self._feed.facts.label}'" for snapshot in ours)
+            statement = f"ALTER TABLE {tables.GOLD_TABLE.identifier} SET TBLPROPERTIES ({told})"
+            until_won(lambda: self._spark.sql(statement))
 
     def _forget(self, table: Table) -> None:
         """What snapshots up to now say of the feed's topic is void: a topic of this name begins again with offset 0."""

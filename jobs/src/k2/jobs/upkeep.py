@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import reduce
 from itertools import chain
 from operator import or_
@@ -22,7 +23,7 @@ from k2.jobs.bars import File, Unit
 from k2.jobs.commits import QUERY, Snapshot, TableLog
 from k2.jobs.conflicts import until_won
 from k2.schemas import logs
-from k2.schemas.bars import GOLD_SNAPSHOT, Touched, changed
+from k2.schemas.bars import DELETED, GOLD_SNAPSHOT, Touched, changed, summary
 from k2.schemas.tables import BARS_TABLE, GOLD_TABLE
 
 log = logs.get("bars")
@@ -59,7 +60,7 @@ class Upkeep:
 
     def _round(self) -> bool:
         before = next(self._bars.snapshots(), None)  # first: what is committed after it is a conflict
-        history = self._gold.snapshots()
+        history = self._history()
         gold = next(history, None)
         touched = self._touched(chain([gold], history)) if gold is not None else Touched()
         if gold is None or not touched:
@@ -69,6 +70,12 @@ class Upkeep:
         self._commit(wanted, gold, before)
         log.info("rebuilt", units=len(wanted), gold=gold.id, seconds=round(time.monotonic() - started, 2))
         return True
+
+    def _history(self) -> Iterator[Snapshot]:
+        properties = self._gold.java_table().properties()
+        deleted = {str(key): str(properties[key]) for key in properties if str(key).startswith(DELETED)}
+        for snapshot in self._gold.snapshots():
+            yield replace(snapshot, summary=summary(snapshot.id, snapshot.summary, deleted))
 
     def _touched(self, history: Iterator[Snapshot]) -> Touched:
         made_of = next((s.summary[GOLD_SNAPSHOT] for s in self._bars.snapshots() if GOLD_SNAPSHOT in s.summary), None)

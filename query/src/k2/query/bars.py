@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.query.lake import Lake, Plan, planned, snapshot_of
 from k2.query.questions import FIRST, LAST, UNITS, VIEW, Wanted, bucket
 from k2.query.times import AsOf, text
-from k2.schemas.bars import GOLD_SNAPSHOT, changed
+from k2.schemas.bars import GOLD_SNAPSHOT, changed, summary
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
@@ -103,10 +103,12 @@ def _differing(gold: "Table", asked: "Snapshot", made_of: int, exchange: str | N
 def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[tuple[Snapshot, _Commit]]":
     every = {found.snapshot_id: found for found in table.snapshots()}
     while snapshot is not None:
-        summary = snapshot.summary
-        told = summary.additional_properties if summary else {}
-        operation = summary.operation.value if summary else ""
-        yield snapshot, _Commit(snapshot.snapshot_id, snapshot.parent_snapshot_id, operation, told)
+        told = snapshot.summary
+        facts = summary(snapshot.snapshot_id, told.additional_properties if told else {}, table.properties)
+        yield (
+            snapshot,
+            _Commit(snapshot.snapshot_id, snapshot.parent_snapshot_id, told.operation.value if told else "", facts),
+        )
         snapshot = every.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 EXCHANGE: Final = "k2.exchange"
 HOURS: Final = "k2.hours"  # ranges of hours since 1970, both ends included
 GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"
+DELETED: Final = "k2.deleted-of."  # a property of Gold: of which exchange this snapshot has deleted rows
 
 _MOST_RANGES: Final = 64
 
@@ -74,6 +75,12 @@ class Touched:
             self.whole.add(exchange)
         else:
             self.everything = True
+
+
+def summary(snapshot_id: int, told: Mapping[str, str], properties: Mapping[str, str]) -> Mapping[str, str]:
+    """What a commit of Gold says of itself, and whose rows it deleted: Spark lets no DELETE say that in its summary."""
+    exchange = properties.get(f"{DELETED}{snapshot_id}")
+    return {**told, EXCHANGE: exchange} if exchange else told
 
 
 def _adds_nothing(commit: Commit) -> bool:
