@@ -135,5 +135,4 @@ def _held(engine: "Engine", layer: str, exchange: str, tables: set[str]) -> int:
     table = f"{layer}_{name}_trades"
     if table not in tables:
         return 0
-    newest = engine.snapshots(table).slice(-1).to_pylist() if engine.snapshot_id(table=table) else []
-    return next((row["total_rows"] or 0 for row in newest), 0)
+    return next((row["total_rows"] or 0 for row in engine.snapshots(table).to_pylist() if row["current"]), 0)
