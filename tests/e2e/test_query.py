@@ -53,7 +53,9 @@ def test_nobody_is_answered_without_a_key(api, key):
         assert "WWW-Authenticate" in answer.headers
     assert api.get("/v1/feeds", headers={"X-Api-Key": "k2_guessed"}).status_code == 401
     assert api.get("/v1/feeds", headers=key).status_code == 200
-    assert api.post("/v1/sql", json={"sql": "SELECT 1"}, headers=key).status_code == 403  # the key may read, not that
+    assert (
+        api.post("/v1/sql", json={"statement": "SELECT 1"}, headers=key).status_code == 403
+    )  # the key may read, not that
 
 
 @pytest.mark.parametrize("exchange", MARKETS)

@@ -22,6 +22,18 @@ export function chart(element) {
     asked = false;
   });
 
+  element.addEventListener("keydown", (event) => {
+    const scale = drawn.timeScale();
+    const range = scale.getVisibleLogicalRange();
+    const [from, to] = {
+      ArrowLeft: [-0.2, -0.2], ArrowRight: [0.2, 0.2], "+": [0.2, 0], "-": [-0.25, 0],
+    }[event.key] ?? [0, 0];
+    if (!range || (!from && !to)) return;
+    event.preventDefault();
+    const width = range.to - range.from;
+    scale.setVisibleLogicalRange({ from: range.from + from * width, to: range.to + to * width });
+  });
+
   function themed() {
     const style = getComputedStyle(element);
     const value = (name) => style.getPropertyValue(name).trim();

@@ -18,6 +18,7 @@ const SHORTCUTS = [
   ["/", "find a symbol"],
   ["Arrow keys, Home, End", "move in a list or in the map"],
   ["Enter", "open what is marked"],
+  ["Left, right, +, -", "move in the bars, and their scale"],
   ["i", "next interval of the bars"],
   ["r", "load again"],
   ["d", "dark or light"],
@@ -88,6 +89,7 @@ function show() {
   view.dataset.view = id;
   const about = page(abort.signal);
   about.live("off");
+  $("live").hidden = id !== "market"; // nothing else is streamed
   running = { abort, ...draw(view, about, rest) };
 }
 

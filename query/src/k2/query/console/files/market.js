@@ -19,7 +19,7 @@ export function market(view, page, rest) {
   const price = el("output", { id: "price" });
   const change = el("span", { id: "change" });
   const intervals = el("div", { role: "group", "aria-label": "Interval", class: "choices" });
-  const canvas = el("div", { id: "chart", role: "img", "aria-label": "Bars" });
+  const canvas = el("div", { id: "chart", role: "img", tabindex: 0, "aria-label": "Bars; arrow keys move in time, plus and minus change the scale" });
   const tape = el("tbody", { id: "tape" });
   view.append(
     el("section", { class: "side" }, find, list),

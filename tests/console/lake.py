@@ -1,0 +1,147 @@
+"""Tables as a few hours of two exchanges leave them: trades, hours that were judged, gaps, dead letters, batches."""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import pyarrow as pa
+
+from k2.cli.embedded.layout import Layout
+from k2.query import catalog, tables
+from k2.schemas.tables import (
+    BATCHES_TABLE,
+    COMPLETENESS_TABLE,
+    DEAD_LETTERS_TABLE,
+    GAPS_TABLE,
+    GOLD_TABLE,
+    Table,
+)
+from k2.schemas.trade import message_id
+
+Row = dict[str, Any]
+
+MARKETS: Final = (
+    ("BINANCE", "BTCUSDT", "BTC", "USDT", 64_000.0),
+    ("BINANCE", "ETHUSDT", "ETH", "USDT", 3_100.0),
+    ("BINANCE", "SOLUSDT", "SOL", "USDT", 148.0),
+    ("COINBASE", "BTCUSD", "BTC", "USD", 64_010.0),
+    ("COINBASE", "ETHUSD", "ETH", "USD", 3_101.0),
+    ("KRAKEN", "BTCUSD", "BTC", "USD", 64_020.0),
+)
+FRAME: Final = '{"e":"trade","s":"BTCUSDT","t":4711,"p":"<b>not a price</b>","q":"0.5"}'
+_HOUR: Final = timedelta(hours=1)
+_SECOND: Final = timedelta(seconds=1)
+
+
+class Lake:
+    """A lake in a folder."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        layout.root.mkdir(parents=True, exist_ok=True)
+
+    def append(self, table: Table, rows: list[Row]) -> None:
+        """Adds rows to a table as one snapshot."""
+        with closing(catalog.connect(self.layout.platform(), create=True)) as opened:
+            (found,) = tables.ensure(opened, [table])
+            found.append(pa.Table.from_pylist(rows, schema=found.schema().as_arrow()))
+
+    def fill(self, now: datetime, hours: int = 8) -> None:
+        """Everything that the console shows."""
+        chance = random.Random(7)
+        self.append(GOLD_TABLE, [row for market in MARKETS for row in walk(chance, market, now, hours)])
+        self.append(COMPLETENESS_TABLE, list(judged(chance, now)))
+        self.append(GAPS_TABLE, list(gaps(chance, now)))
+        self.append(DEAD_LETTERS_TABLE, list(letters(now)))
+        self.append(BATCHES_TABLE, list(batches(chance, now)))
+
+
+def trade(market: tuple[str, str, str, str, float], number: int, at: datetime, price: float, quantity: float) -> Row:
+    """A row of Gold."""
+    exchange, symbol, base, quote, _ = market
+    return {
+        "message_id": str(message_id(exchange, symbol, str(number))),
+        "trade_id": str(number), "symbol": symbol, "exchange": exchange, "base_asset": base, "quote_currency": quote,
+        "timestamp": at, "price": Decimal(f"{price:.2f}"), "quantity": Decimal(f"{quantity:.5f}"),
+        "side": "BUY" if number % 3 else "SELL", "ingestion_timestamp": at + timedelta(milliseconds=40),
+        "vendor_data": json.dumps({"source": "live"}), "gold_ingestion_timestamp": at + _SECOND,
+        "exchange_date": at.date(), "exchange_hour": at.hour,
+    }  # fmt: skip
+
+
+def walk(chance: random.Random, market: tuple[str, str, str, str, float], now: datetime, hours: int) -> Iterator[Row]:
+    """A random walk of trades up to now."""
+    price, at, number = market[4], now - hours * _HOUR, 1_000_000
+    while at < now:
+        yield trade(market, number, at, price, chance.expovariate(4))
+        price *= 1 + chance.gauss(0, 0.00022)
+        number += 1
+        at += timedelta(seconds=chance.expovariate(0.2))
+
+
+def judged(chance: random.Random, now: datetime) -> Iterator[Row]:
+    """Three days of hours: most complete, some repaired, a few that miss ids."""
+    newest = now.replace(minute=0, second=0, microsecond=0)
+    for market in MARKETS:
+        for back in range(70):
+            luck = chance.random()
+            state = "open" if not back else "incomplete" if luck < 0.012 else "complete"
+            repaired = chance.randrange(3, 90) if 0.012 <= luck < 0.06 else 0
+            expected, first = chance.randrange(9_000, 14_000), 5_000_000 + back * 20_000
+            lost = 12 if state == "incomplete" else 0
+            yield {
+                "exchange": market[0], "symbol": market[1], "hour": newest - back * _HOUR,
+                "first_id": str(first), "last_id": str(first + expected - 1), "expected": expected,
+                "present": expected - lost, "state": state, "gold_snapshot_id": 4_411_223_344_556_677_889,
+                "missing": [{"first_id": str(first + 100), "last_id": str(first + 111)}] if lost else [],
+                "by_source": [("live", expected - lost - repaired)] + ([("backfill", repaired)] if repaired else []),
+                "checked_at": now,
+            }  # fmt: skip
+
+
+def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:
+    """Gaps in every state."""
+    for number, state in enumerate(["open", *["repaired"] * 9, "unrepairable"]):
+        at = now - timedelta(minutes=3 + 47 * number)
+        first = 5_000_000 + 977 * number
+        yield {
+            "gap_id": f"gap-{number}", "exchange": MARKETS[number % 4][0], "feed": MARKETS[number % 4][0].lower(),
+            "symbol": MARKETS[number % 4][1], "first_id": str(first), "last_id": str(first + chance.randrange(3, 90)),
+            "detected_at": at, "repaired_at": at + 2 * _SECOND if state == "repaired" else None, "state": state,
+            "method": {"open": None, "repaired": "rest"}.get(state, "older than the exchange keeps"),
+        }  # fmt: skip
+
+
+def letters(now: datetime) -> Iterator[Row]:
+    """One dead letter that is text, and one that is not."""
+    values = [(FRAME.encode(), "UNDECODABLE", "the price is not a number"), (bytes(range(64)), "MALFORMED_HEADER", "")]
+    for offset, (value, category, message) in enumerate(values):
+        yield {
+            "value": value, "exchange": "BINANCE", "topic": "market.crypto.trades.binance", "partition": 3,
+            "offset": 100 + offset, "schema_id": None if offset else 1, "error_category": category,
+            "error_message": message or "there is no magic byte", "dlq_timestamp": now - offset * _HOUR,
+        }  # fmt: skip
+
+
+def batches(chance: random.Random, now: datetime) -> Iterator[Row]:
+    """The newest batches of every layer."""
+    for exchange in sorted({market[0] for market in MARKETS}):
+        for layer, age in (("bronze", 4), ("silver", 11), ("gold", 26)):
+            rows = chance.randrange(20_000, 90_000)
+            at = now - age * _SECOND
+            yield {
+                "layer": layer, "exchange": exchange, "query_id": f"{exchange}-{layer}", "epoch": 12,
+                "offset_ranges": [], "rows_in": rows, "rows_out": rows - (2 if layer == "silver" else 0),
+                "dead_letters": 2 if (layer, exchange) == ("silver", "BINANCE") else 0,
+                "duplicates_dropped": chance.randrange(40) if layer == "gold" else 0, "snapshot_id": 1,
+                "started_at": at - _SECOND, "committed_at": at,
+            }  # fmt: skip
+
+
+def now() -> datetime:
+    """The clock, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,31 @@
+"""The real API on a free port, with its console."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from k2.query.api.server import server
+from k2.query.api.settings import ApiSettings
+from k2.schemas.platform import Platform
+
+
+@contextmanager
+def serving(platform: Platform, **settings: Any) -> Iterator[str]:
+    """The server's address, until it is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    given = {"port": port, "seconds": 180.0, **settings}  # machines that test are busy
+    running = server(ApiSettings.read(**given), platform)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive(), "the server ended"
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(30)

@@ -1,0 +1,204 @@
+"""What a person sees and does on the console, in Chromium."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from k2.query.api.keys import Scope, add
+from k2.schemas.tables import GOLD_TABLE
+from tests.console.browser import Page
+from tests.console.lake import FRAME, MARKETS, Lake, trade
+from tests.console.serving import serving
+
+pytestmark = pytest.mark.timeout(600)
+
+BARS = "Number(document.querySelector('#chart')?.dataset.bars)"
+PRICE = "document.querySelector('#price')?.dataset.value"
+SOLANA = MARKETS[2]
+
+
+def market(page: Page, console: str, address: str = "BINANCE/BTCUSDT") -> None:
+    """Opens a symbol and waits until it is drawn."""
+    page.open(f"{console}#market/{address}")
+    page.until(f"{BARS} > 5 && {PRICE}")
+
+
+def test_bars_and_trades_of_a_symbol_are_those_of_gold(page: Page, console: str):
+    market(page, console, "KRAKEN/BTCUSD")
+    told = page.run("fetch('../v1/trades?symbol=BTCUSD&exchange=kraken&limit=80').then((found) => found.json())")[
+        "data"
+    ]
+    assert Decimal(page.run(PRICE)) == Decimal(told[-1]["price"])
+    shown = page.run("[...document.querySelectorAll('#tape tr')].map((row) => row.title.split(' ')[1])")
+    assert shown == [row["trade_id"] for row in reversed(told)]
+    assert page.text("h1") == "BTCUSD KRAKEN"
+    assert page.run(BARS) > 300
+
+
+def test_a_new_trade_comes_without_being_asked_for(page: Page, console: str, lake: Lake):
+    market(page, console, "BINANCE/SOLUSDT")
+    lake.append(GOLD_TABLE, [trade(SOLANA, 9_000_001, datetime.now(UTC), 151.37, 2.5)])
+    page.until(f"{PRICE} === '151.37000000'")
+    assert page.text("#price") == "151.37"
+    assert "151.37" in page.text("#tape tr")
+
+
+def test_older_bars_come_when_the_chart_is_moved_back(page: Page, console: str):
+    market(page, console, "COINBASE/ETHUSD")
+    before = page.run(BARS)
+    page.run("document.querySelector('#chart').focus()")
+    page.press(*["ArrowLeft"] * 6)
+    page.until(f"{BARS} > {before + 60}")
+
+
+def test_a_longer_interval_has_fewer_bars_and_is_remembered(page: Page, console: str):
+    market(page, console)
+    page.press("i", "i")
+    page.until(
+        f"document.querySelector('[data-interval=\"15m\"]').getAttribute('aria-pressed') === 'true' && {BARS} > 5"
+    )
+    assert page.until(f"{BARS} < 60 && {BARS}") >= 32
+    market(page, console)
+    assert page.run("document.querySelector('[aria-pressed=true]').dataset.interval") == "15m"
+
+
+def test_a_symbol_is_found_and_chosen_by_keys_alone(page: Page, console: str):
+    market(page, console)
+    page.press("/")
+    page.send("Input.insertText", text="eth coin")
+    page.press("ArrowDown", "Enter")
+    page.until("document.querySelector('h1').innerText === 'ETHUSD COINBASE'")
+    assert page.run("location.hash") == "#market/COINBASE/ETHUSD"
+    page.press("Home", "ArrowDown")
+    assert page.run("document.activeElement.dataset.id") == "COINBASE/ETHUSD"  # the others are hidden
+
+
+def test_the_map_shows_each_hour_and_tells_what_one_misses(page: Page, console: str):
+    page.open(f"{console}#completeness")
+    page.until("document.querySelectorAll('#map [data-state=complete]').length")
+    states = page.run(
+        "Object.fromEntries(['complete', 'repaired', 'missing', 'open'].map((state) => "
+        "[state, document.querySelectorAll(`#map [data-state=${state}]`).length]))"
+    )
+    rows = page.run("fetch('../v1/completeness').then((found) => found.json())")["data"]
+    counted = {state: sum(row["state"] == state for row in rows) for state in states}
+    assert states == counted
+    assert min(counted.values()) > 0
+    page.run("document.querySelector('#map [data-state=missing]').click()")
+    page.until("document.activeElement.dataset.state === 'missing'")
+    assert "12" in page.text("#detail")
+    assert "missing ids" in page.text("#detail")
+    before = page.run("document.activeElement.getAttribute('aria-label')")
+    page.press("ArrowRight")
+    assert page.run("document.activeElement.getAttribute('aria-label')") != before
+    page.press("ArrowLeft")
+    assert page.run("document.activeElement.getAttribute('aria-label')") == before
+
+
+def test_layers_and_gaps_are_told(page: Page, console: str):
+    page.open(f"{console}#layers")
+    page.until("document.querySelectorAll('#layers tbody tr').length >= 12")
+    assert "gold" in page.text("#layers")
+    page.press("4")
+    page.until("document.querySelectorAll('#gaps tbody tr').length === 11")
+    page.run("document.querySelector('[data-only=unrepairable]').click()")
+    page.until("document.querySelectorAll('#gaps tbody tr').length === 1")
+    assert "older than the exchange keeps" in page.text("#gaps")
+
+
+def test_a_dead_letter_is_shown_as_it_came_and_never_as_markup(page: Page, console: str):
+    page.open(f"{console}#letters")
+    page.until("document.querySelectorAll('#letters tr[tabindex]').length === 2")
+    page.run("document.querySelector('#letters tr[tabindex]').focus()")
+    page.press("Enter")
+    page.until("document.querySelector('#frame pre')")
+    assert page.text("#frame pre") == FRAME
+    assert page.run("document.querySelector('#frame b')") is None
+    page.press("ArrowDown", "Enter")
+    page.until("document.querySelector('#frame pre').innerText.startsWith('000000')")
+    assert page.text("#frame pre").splitlines()[0].startswith("000000  00 01 02 03")
+
+
+def test_dark_and_light_follow_the_system_until_one_is_chosen(page: Page, console: str):
+    def dark() -> bool:
+        return page.run("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+    page.scheme("dark")
+    page.open(f"{console}#gaps")
+    assert dark()
+    page.scheme("light")
+    page.until("getComputedStyle(document.documentElement).colorScheme === 'light'")
+    page.press("d")
+    assert dark()
+    page.open(f"{console}#letters")
+    page.send("Page.reload")
+    page.until("document.querySelector('#tabs a')")
+    assert dark()
+
+
+def test_shortcuts_are_listed(page: Page, console: str):
+    page.open(f"{console}#gaps")
+    page.until("document.querySelector('#tabs a')")
+    page.press("?")
+    page.until("document.querySelector('#shortcuts').open")
+    assert "find a symbol" in page.text("#shortcuts")
+
+
+def test_everything_comes_from_this_server(page: Page, console: str):
+    market(page, console)
+    loaded = page.run("performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert any(name.endswith("/lightweight-charts.js") for name in loaded)
+    assert {name.split("/")[2] for name in loaded} == {console.split("/")[2]}
+
+
+def test_a_server_with_keys_asks_for_one_and_forgets_it_with_the_tab(page: Page, lake: Lake, tmp_path: Path):
+    file = tmp_path / "keys.yaml"
+    key = add(file, "desk", [Scope.READ, Scope.STREAM])
+    with serving(lake.layout.platform(), keys=file) as url:
+        page.open(f"{url}/console/#gaps")
+        page.until("document.querySelector('#keys').open")
+        page.send("Input.insertText", text="k2_wrong")
+        page.press("Enter")
+        page.until(
+            "document.querySelector('#keys').open && /not known/.test(document.querySelector('#keys').innerText)"
+        )
+        page.run("document.querySelector('#token').value = ''")
+        page.send("Input.insertText", text=key)
+        page.press("Enter")
+        page.until("document.querySelectorAll('#gaps tbody tr').length === 11")
+        assert page.run("sessionStorage.getItem('k2-key')") == key
+        assert key not in page.run("JSON.stringify(localStorage) + document.cookie + location.href")
+        page.run("localStorage.clear(); sessionStorage.clear()")
+
+
+def test_a_server_that_is_gone_is_told(page: Page, lake: Lake):
+    with serving(lake.layout.platform()) as url:
+        page.open(f"{url}/console/#gaps")
+        page.until("document.querySelectorAll('#gaps tbody tr').length === 11")
+    page.until("!document.querySelector('#problem').hidden", within=60)
+    assert page.text("#problem") == "the server cannot be reached"
+
+
+def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
+    from k2.cli.embedded.layout import Layout
+
+    empty = Lake(Layout.at(tmp_path / "empty"))
+    empty.append(GOLD_TABLE, [])
+    with serving(empty.layout.platform()) as url:
+        page.open(f"{url}/console/")
+        page.until("document.querySelector('#chart').dataset.empty")
+        page.press("2")
+        page.until("document.querySelector('#map')?.innerText.includes('judged no hour')")
+        page.press("5")
+        page.until("document.querySelector('#letters')?.innerText.includes('could be trusted')")
+
+
+def test_hours_without_trades_are_blank_and_not_complete(page: Page, console: str, filled: datetime):
+    page.open(f"{console}#completeness")
+    page.until("document.querySelectorAll('#map [data-state=complete]').length")
+    blank = page.run("document.querySelectorAll('#map [role=gridcell]:not([data-state])').length")
+    judged = 6 * 70
+    assert blank == 6 * 72 - judged + 6 * (datetime.now(UTC).hour != filled.hour)
+    assert timedelta(0) <= datetime.now(UTC) - filled
