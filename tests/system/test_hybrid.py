@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from k2.query import frontier, tail
+from k2.query import tail
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.frontier import Frontier
@@ -193,34 +193,3 @@ def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine:
                 taken = before
     finally:
         running.join()
-
-
-def test_compaction_and_lost_ancestors_move_no_frontier(lab: Lab):
-    from k2.query import catalog, tables
-    from k2.schemas.tables import GOLD
-
-    lab.commit([trade(1)], {0: 1})
-    lost = lab.commit([trade(2)], {1: 1})
-    lab.commit([trade(3)], {0: 7}, topic="other", query="two")
-    with closing(catalog.connect(lab.platform)) as opened:
-        gold = opened.load_table(tables.identifier(GOLD))
-        gold.delete("trade_id = '1'")
-        gold.maintenance.expire_snapshots().by_id(lost).commit()
-        found = frontier.of(gold, gold.current_snapshot())
-    assert found.offsets == {TOPIC: {0: 1}, "other": {0: 7}}
-    assert found.exchanges == {TOPIC: "BINANCE", "other": "BINANCE"}
-
-
-def test_a_query_begun_anew_says_anew_how_far_gold_reaches(lab: Lab):
-    from k2.query import catalog, tables
-    from k2.schemas.tables import GOLD
-
-    lab.commit([trade(1)], {0: 900, 1: 5})
-    lab.commit([trade(2)], {0: 3}, query="two")
-    lab.commit([trade(3)], {0: 2, 1: 8}, query="two")
-    with closing(catalog.connect(lab.platform)) as opened:
-        gold = opened.load_table(tables.identifier(GOLD))
-        assert frontier.of(gold, gold.current_snapshot()).offsets == {TOPIC: {0: 3, 1: 8}}
-        first = min(gold.snapshots(), key=lambda snapshot: snapshot.sequence_number)
-        assert frontier.of(gold, first).offsets == {TOPIC: {0: 900, 1: 5}}
-        assert frontier.of(gold, None).offsets == {}

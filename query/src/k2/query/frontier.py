@@ -79,9 +79,7 @@ def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[Snapshot]
     every = {found.snapshot_id: found for found in table.snapshots()}
     while snapshot is not None:
         yield snapshot
-        if snapshot.parent_snapshot_id is None:
-            return
-        snapshot = every.get(snapshot.parent_snapshot_id) or _newest_before(every, snapshot)
+        snapshot = every.get(snapshot.parent_snapshot_id or 0) or _newest_before(every, snapshot)
 
 
 def _newest_before(every: "Mapping[int, Snapshot]", snapshot: "Snapshot") -> "Snapshot | None":
