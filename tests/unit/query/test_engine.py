@@ -140,3 +140,12 @@ def test_a_renamed_and_an_added_column_are_right_in_old_files(engine: Engine, ap
     append([trade(2)])
     found = engine.sql(f"SELECT aggressor, sequence FROM {GOLD} WHERE trade_id = '1'").to_pylist()
     assert found == [{"aggressor": "BUY", "sequence": None}]
+
+
+def test_what_was_read_of_a_table_is_forgotten_with_its_next_commit(engine: Engine, append: Append) -> None:
+    first = append([trade(1)])
+    assert [engine.trades(start=NOON).num_rows for _ in range(2)] == [1, 1]
+    append([trade(2, 1)])
+    assert engine.trades(start=NOON).num_rows == 2
+    assert engine.trades(start=NOON, as_of=first).num_rows == 1
+    assert engine.trades(start=NOON + timedelta(seconds=1)).num_rows == 1

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Final
 
 from k2.query import times
 from k2.query.catalog import connect
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import DataScan, Table
     from pyiceberg.table.snapshots import Snapshot
 
+_PLANS: Final = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -35,10 +38,16 @@ class Plan:
 
 
 class Lake:
-    """The tables of one platform."""
+    """The tables of one platform. Several threads may use one.
+
+    What cannot change is read once: metadata by where the catalog says it lies, plans by the snapshot they are of.
+    """
 
     def __init__(self, platform: Platform) -> None:
         self.catalog: SqlCatalog = connect(platform)
+        self._tables: dict[str, Table] = {}
+        self._plans: dict[tuple[str, int, str], Plan] = {}
+        self._lock = Lock()
 
     def names(self) -> tuple[str, ...]:
         """The tables that there are."""
@@ -49,9 +58,12 @@ class Lake:
         """A table as it is now. Raises `BadQuery` for one that there is not, `Unavailable` if Gold is not there yet."""
         from pyiceberg.exceptions import NoSuchTableError
 
+        known = self._tables.get(name)
         try:
             with reaching(name):
-                return self.catalog.load_table(identifier(name))
+                if known is None or known.metadata_location != self._location(name):
+                    known = self._tables[name] = self.catalog.load_table(identifier(name))
+                return known
         except NoSuchTableError:
             if name == GOLD:
                 raise NotYet(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
@@ -60,11 +72,37 @@ class Lake:
     def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: "times.AsOf | None" = None) -> Plan:
         """The files of a table that may hold rows `where`, now or as of a time or a snapshot."""
         table = self.table(name)
-        return planned(table, snapshot_of(table, as_of), where, past=as_of is not None)
+        snapshot = snapshot_of(table, as_of)
+        if snapshot is None:
+            return planned(table, snapshot, where)
+        place = (table.metadata_location, snapshot.snapshot_id, f"{as_of is not None} {where!r}")
+        with self._lock:
+            known = self._plans.get(place)
+        if known is None:
+            known = planned(table, snapshot, where, past=as_of is not None)
+            with self._lock:
+                while len(self._plans) >= _PLANS:
+                    del self._plans[next(iter(self._plans))]
+                self._plans[place] = known
+        return known
 
     def close(self) -> None:
         """Lets go of the catalog's database."""
         self.catalog.close()
+
+    def _location(self, name: str) -> str | None:
+        """Where the catalog says that a table's metadata lies; None for a table that there is not."""
+        from pyiceberg.catalog.sql import IcebergTables
+        from sqlalchemy import select
+        from sqlalchemy.orm import Session
+
+        row = select(IcebergTables.metadata_location).where(
+            IcebergTables.catalog_name == self.catalog.name,
+            IcebergTables.table_namespace == NAMESPACE,
+            IcebergTables.table_name == name,
+        )
+        with Session(self.catalog.engine) as session:
+            return session.scalar(row)
 
 
 def planned(
