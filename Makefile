@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator images charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator images screenshots charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -96,6 +96,9 @@ test-spark: setup ## Transforms, commits, audit and maintenance on Spark
 
 test-system: setup ## The embedded platform, whole, and what happens when it is broken
 	$(BIN)/python -m pytest -m "system or faults" $(PYTEST_ARGS)
+
+screenshots: setup ## docs/images/console-*.png, of the platform in the folder DATA or of made-up tables, with Chromium
+	$(BIN)/python -m tests.console.screenshots $(DATA)
 
 docs: setup ## Build the site into site/
 	$(BIN)/mkdocs build --strict
