@@ -61,16 +61,15 @@ class Lab:
     def __post_init__(self) -> None:
         self.admin = AdminClient({"bootstrap.servers": self.platform.kafka_bootstrap, "log_level": 0})
         self.producer = Producer({"bootstrap.servers": self.platform.kafka_bootstrap, "linger.ms": 0, "log_level": 0})
-        self.schema_id = Registry(self.platform.registry_url).register(topics.subject(TOPIC), avro.text())
-        self.encoder = avro.TradeEncoder(self.schema_id)
-        self.create(TOPIC)
+        self.encoder = avro.TradeEncoder(self.create(TOPIC))
         with closing(catalog.connect(self.platform, create=True)) as opened:
             tables.ensure(opened, [GOLD_TABLE])
 
-    def create(self, topic: str) -> None:
-        """Makes a topic, and waits until it can be written."""
+    def create(self, topic: str) -> int:
+        """Makes a topic, waits until it can be written, and registers its schema; gives the schema's id."""
         settings = {"retention.ms": "-1"}  # trades are of whatever day a test likes
-        self.admin.create_topics([NewTopic(topic, self.partitions, 1, config=settings)])[topic].result(10)
+        self.admin.create_topics([NewTopic(topic, self.partitions, 1, config=settings)])[topic].result(30)
+        return Registry(self.platform.registry_url).register(topics.subject(topic), avro.text())
 
     def empty(self) -> None:
         """Deletes every topic of trades, and waits until they are gone."""

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2.query import held
@@ -30,6 +30,8 @@ def records(count: int) -> list[Judged]:
     ]
 
 
+@example(2_500, [0, 0, 0], None, 501)
+@example(2_500, [0, 100, 800], "BTCUSDT", 0)
 @given(
     st.integers(0, 2_500),
     st.lists(st.integers(0, 800), min_size=3, max_size=3),
