@@ -100,3 +100,12 @@ def test_two_columns_of_one_name_are_refused_in_json_only(api: TestClient, appen
     body = {"statement": "SELECT 1 AS a, 2 AS a"}
     assert api.post("/v1/sql", json=body).status_code in {200, 400}
     assert api.post("/v1/sql", json=body, headers={"Accept": "text/csv"}).status_code == 200
+
+
+def test_a_statement_that_needs_too_much_memory_is_told_to_ask_for_less(serve: Serve, append: Append) -> None:
+    append(ROWS)
+    api = serve(memory="20MB")
+    statement = "SELECT count(DISTINCT a.range::VARCHAR || b.range::VARCHAR) FROM range(2000) a, range(2000) b"
+    answer = api.post("/v1/sql", json={"statement": statement})
+    assert (answer.status_code, "memory" in answer.json()["detail"]) == (413, True)
+    assert api.post("/v1/sql", json={"statement": "SELECT 1 AS one"}).status_code == 200

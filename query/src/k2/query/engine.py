@@ -7,6 +7,8 @@ Answers are `pyarrow.Table`s; the `..._reader` methods give the same as a `pyarr
 large to be held whole. Times are UTC, ranges are [start, end), decimals are exact. Several threads may use one engine.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
 from k2.query import bars, files, interrupts, questions, times
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, TooLarge, Unavailable
 from k2.query.guard import tables_of
 from k2.query.hybrid import Hybrid
 from k2.query.lake import Lake, Plan, snapshot_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MEMORY: Final = "1GB"
 _NAMED: Final = 20  # symbols that a message lists
+_BATCH: Final = 50_000  # rows: a few megabytes, so that a stream takes no more than that
 
 
 class TradesQuery(TypedDict, total=False):
@@ -75,7 +78,7 @@ class Engine:
         self._lake = Lake(platform)
         self._hybrid = Hybrid(self._lake, platform, live=live)
         self._memory = memory
-        self._duckdb = duckdb.connect(config={"memory_limit": memory})
+        self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill()})
 
     def close(self) -> None:
         """Lets go of the catalog, of DuckDB, and of Kafka."""
@@ -280,6 +283,11 @@ class Engine:
             return [str(symbol) for (symbol,) in cursor.execute(statement, wanted.parameters).fetchall()]
 
 
+def _spill() -> str:
+    """Where what does not fit into memory may lie for a while. DuckDB makes it when it needs it, and removes it."""
+    return f"{tempfile.gettempdir()}/k2-query-{os.getpid()}"
+
+
 def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
     """Leaves a connection with nothing but the tables' own files, and no way to change that."""
     readable = [path for plan in plans.values() if files.local(plan) for path in files.paths(plan)]
@@ -294,7 +302,7 @@ def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
 def _reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", what: str) -> "RecordBatchReader":
     import pyarrow as pa
 
-    source = relation.to_arrow_reader()
+    source = relation.to_arrow_reader(_BATCH)
     schema = _utc(source.schema)
 
     def batches() -> "Iterator[RecordBatch]":
@@ -345,6 +353,8 @@ def _told(what: str) -> Iterator[None]:
         yield
     except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
         raise Unavailable(f"the files of {what} cannot be read: {_line(error)}") from error
+    except duckdb.OutOfMemoryException as error:
+        raise TooLarge(f"{what} needs more memory for this than it may take; ask for less") from error
     except duckdb.Error as error:
         raise BadQuery(f"{what} cannot be answered: {_line(error)}") from error
 

@@ -5,6 +5,10 @@ class BadQuery(ValueError):
     """The question is wrong; the message is one line that says what to change."""
 
 
+class TooLarge(BadQuery):
+    """The question is fine, and its answer more than this machine may take."""
+
+
 class Unavailable(RuntimeError):
     """The catalog or the files cannot be reached; the message is one line that says which."""
 

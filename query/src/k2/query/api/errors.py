@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, TooLarge, Unavailable
 from k2.schemas import logs
 from k2.schemas.problems import redacted, shown
 
@@ -48,7 +48,7 @@ def told(error: Exception) -> Response:
         case Refused():
             return problem(error.status, error.detail, error.headers)
         case BadQuery():
-            return problem(400, _line(error))
+            return problem(413 if isinstance(error, TooLarge) else 400, _line(error))
         case Unavailable():
             _log.warning("unavailable", why=_line(error))
             return problem(503, _line(error), {"Retry-After": str(RETRY)})
