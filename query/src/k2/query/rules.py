@@ -132,7 +132,7 @@ def _json(vendor: tuple[tuple[str, str], ...]) -> str:
 @lru_cache(maxsize=1024)
 def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Keys in the order of Java's HashMap, in which Spark reads a map."""
-    size = 1 << max(len(keys) - 1, 0).bit_length()
+    size = 16
     while len(keys) > size * 3 // 4:
         size *= 2
     return tuple(sorted(keys, key=lambda key: _bucket(key.encode(), size)))
