@@ -17,7 +17,9 @@ from tests.spark.builders import HOUR, Lake, Record, as_record, trade, written
 
 pytestmark = pytest.mark.spark
 
-NAMES = "pair source buyer_is_maker event_time order_type sequence maker_order_id taker_order_id time ord E ts_ns".split()
+NAMES = (
+    "pair source buyer_is_maker event_time order_type sequence maker_order_id taker_order_id time block ord E ts_ns"
+).split()
 VENDORS = (
     *({name: str(place) for place, name in enumerate(NAMES[:count])} for count in range(2, len(NAMES) + 1)),
     {"source": "live"},
