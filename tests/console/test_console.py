@@ -49,7 +49,9 @@ def test_older_bars_come_when_the_chart_is_moved_back(page: Page, console: str):
     market(page, console, "COINBASE/ETHUSD")
     before = page.run(BARS)
     page.run("document.querySelector('#chart').focus()")
-    page.press(*["ArrowLeft"] * 6)
+    for _ in range(8):
+        page.press("ArrowLeft")
+        page.run("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     page.until(f"{BARS} > {before + 60}")
 
 

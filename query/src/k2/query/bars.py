@@ -59,7 +59,7 @@ def mixture(lake: Lake, wanted: Wanted, bar: timedelta, as_of: AsOf | None) -> M
     """How to answer with the maintained bars; None where they are of no use: the answer then comes from Gold."""
     if bar % MINUTE or BARS not in lake.names():
         return None
-    gold, bars = lake.table(GOLD), lake.table(BARS)
+    bars, gold = lake.table(BARS), lake.table(GOLD)  # in this order: Gold then has the snapshot that the bars name
     asked = snapshot_of(gold, as_of)
     made = _newest(bars)
     if asked is None or made is None:

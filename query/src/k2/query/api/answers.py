@@ -150,14 +150,20 @@ class Answer(Response):
 
     async def _send(self, send: "Send") -> None:
         async with self._work.slots.held(self._caller.name):
-            reply, first, more = await self._work.step(self._stop, self._begun)
+            reply, chunk, more = await self._work.step(self._stop, self._begun)
+            coming: asyncio.Future[tuple[bytes, bool]] | None = None
             try:
-                await self._start(send, reply, first, whole=not more)
-                while more:
-                    chunk, more = await self._work.step(self._stop, lambda: _next(reply.chunks))
-                    await self._write(send, chunk, more=more)
+                await self._start(send, reply, len(chunk), whole=not more)
+                while more:  # the next piece is made while this one is sent
+                    coming = asyncio.ensure_future(self._work.step(self._stop, lambda: _next(reply.chunks)))
+                    await self._write(send, chunk, more=True)
+                    chunk, more = await coming
+                await self._write(send, chunk, more=False)
             finally:
                 self._stop()
+                if coming is not None:
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
                 await asyncio.shield(to_thread.run_sync(_close, reply.chunks))
 
     def _begun(self) -> tuple[Reply, bytes, bool]:
@@ -166,14 +172,13 @@ class Answer(Response):
             return reply, b"".join(reply.chunks), False
         return reply, *_next(reply.chunks)
 
-    async def _start(self, send: "Send", reply: Reply, first: bytes, *, whole: bool) -> None:
+    async def _start(self, send: "Send", reply: Reply, size: int, *, whole: bool) -> None:
         self.headers.update(reply.headers)
         if reply.media:
             self.headers["Content-Type"] = f"{reply.media}; charset=utf-8" if reply.media == Media.CSV else reply.media
         if whole and reply.status != 304:
-            self.headers["Content-Length"] = str(len(first))
+            self.headers["Content-Length"] = str(size)
         await send({"type": "http.response.start", "status": reply.status, "headers": self.raw_headers})
-        await self._write(send, first, more=not whole)
 
     async def _write(self, send: "Send", chunk: bytes, *, more: bool) -> None:
         """A client that does not read is let go."""

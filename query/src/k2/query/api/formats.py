@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from k2.query.api.errors import Refused
+from k2.query.api.texts import csv_rows, json_rows
 from k2.query.errors import BadQuery
-from k2.query.plain import plain
 
 if TYPE_CHECKING:
-    from pyarrow import Array, DataType, RecordBatch, RecordBatchReader
+    from pyarrow import RecordBatch, RecordBatchReader
 
 _ROWS: Final = 10_000  # of a chunk of text
 _ROW_GROUP: Final = 100_000
@@ -91,9 +91,7 @@ def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]
         raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
     count, before = 0, b'{"data":['
     for batch in _pieces(reader):
-        rows = zip(*(values(column) for column in batch.columns), strict=True)
-        encoded_rows = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows])
-        yield before + encoded_rows[1:-1]
+        yield before + json_rows(batch)
         count, before = count + batch.num_rows, b","
     rest = msgspec.json.encode(envelope(count))
     yield (b"]" if count else before + b"]") + (b"," + rest[1:] if len(rest) > 2 else b"}")
@@ -101,14 +99,10 @@ def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]
 
 def _csv(reader: "RecordBatchReader") -> Iterator[bytes]:
     sink = io.StringIO()
-    rows = csv.writer(sink, lineterminator="\n")
-    rows.writerow(reader.schema.names)
-    for batch in _pieces(reader):
-        rows.writerows(zip(*(map(_cell, values(column)) for column in batch.columns), strict=True))
-        yield sink.getvalue().encode()
-        sink.seek(0)
-        sink.truncate()
+    csv.writer(sink, lineterminator="\n").writerow(reader.schema.names)
     yield sink.getvalue().encode()
+    for batch in _pieces(reader):
+        yield csv_rows(batch)
 
 
 def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
@@ -200,51 +194,3 @@ def _pieces(reader: "RecordBatchReader") -> "Iterator[RecordBatch]":
     for batch in reader:
         for first in range(0, batch.num_rows, _ROWS):
             yield batch.slice(first, _ROWS)
-
-
-def values(column: "Array") -> list[Any]:
-    """A column as JSON can say it without losing any of it: quickly for the types that most answers have."""
-    import pyarrow as pa
-
-    kind = column.type
-    if _said(kind):
-        found: list[Any] = column.to_pylist()
-    elif (texts := _texts(column)) is not None:
-        found = texts.to_pylist()
-    elif pa.types.is_map(kind):
-        found = [plain(dict(value)) if value is not None else None for value in column.to_pylist()]
-    else:
-        found = [plain(value) for value in column.to_pylist()]
-    return found
-
-
-def _said(kind: "DataType") -> bool:
-    """Whether JSON knows the type. Large integers are told as they are, which JavaScript would round."""
-    import pyarrow as pa
-
-    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
-    return any(is_kind(kind) for is_kind in kinds)
-
-
-def _texts(column: "Array") -> "Array | None":
-    """Decimals and times as text, all at once."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit == "us":
-        return pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")
-    if pa.types.is_decimal(column.type):
-        found = column.cast(pa.string())
-        if pc.any(pc.match_substring(found, "E")).as_py():  # small ones are told with an exponent
-            return pa.array([plain(value) for value in column.to_pylist()], pa.string())
-        return found
-    return None
-
-
-def _cell(value: Any) -> Any:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case dict() | list():
-            return msgspec.json.encode(value).decode()
-    return value
