@@ -22,7 +22,7 @@ from k2.query.frontier import EXCHANGE, FRONTIER, QUERY
 from k2.schemas import avro, topics
 from k2.schemas.platform import Platform
 from k2.schemas.registry import Registry
-from k2.schemas.tables import GOLD_TABLE
+from k2.schemas.tables import GOLD_TABLE, of_exchange
 from k2.schemas.trade import Trade
 from tests.spark.builders import as_record
 
@@ -63,7 +63,7 @@ class Lab:
         self.producer = Producer({"bootstrap.servers": self.platform.kafka_bootstrap, "linger.ms": 0, "log_level": 0})
         self.encoder = avro.TradeEncoder(self.create(TOPIC))
         with closing(catalog.connect(self.platform, create=True)) as opened:
-            tables.ensure(opened, [GOLD_TABLE])
+            tables.ensure(opened, of_exchange("binance"))
 
     def create(self, topic: str) -> int:
         """Makes a topic, waits until it can be written, and registers its schema; gives the schema's id."""
