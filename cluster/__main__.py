@@ -20,6 +20,8 @@ K2 runs on your cluster. Next:
   kubectl get feeds -n k2                      # what runs, how fresh, what is missing
   kubectl describe feed binance -n k2          # conditions and events
   kubectl create job audit-now --from=cronjob/k2-audit -n k2 && kubectl logs -n k2 -f job/audit-now
+  kubectl get secret k2-query-keys -n k2 -o jsonpath='{{.data.key}}' | base64 -d; echo
+  kubectl port-forward -n k2 svc/k2-query 8000                   # http://localhost:8000/console/ asks for that key
   kubectl port-forward -n monitoring svc/prometheus-operated 9090
   make cluster-down
 """
