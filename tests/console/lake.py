@@ -33,6 +33,7 @@ MARKETS: Final = (
     ("KRAKEN", "BTCUSD", "BTC", "USD", 64_020.0),
 )
 FRAME: Final = '{"e":"trade","s":"BTCUSDT","t":4711,"p":"<b>not a price</b>","q":"0.5"}'
+HOURS: Final = 70  # that were judged
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
 
@@ -87,7 +88,7 @@ def judged(chance: random.Random, now: datetime) -> Iterator[Row]:
     """Three days of hours: most complete, some repaired, a few that miss ids."""
     newest = now.replace(minute=0, second=0, microsecond=0)
     for market in MARKETS:
-        for back in range(70):
+        for back in range(HOURS):
             luck = chance.random()
             state = "open" if not back else "incomplete" if luck < 0.012 else "complete"
             repaired = chance.randrange(3, 90) if 0.012 <= luck < 0.06 else 0
