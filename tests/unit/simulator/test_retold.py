@@ -1,7 +1,7 @@
 """Trades told again as the exchange: its own adapter reads them back with the ids, values and times that they had."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 import pytest
@@ -31,14 +31,23 @@ def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
     )  # fmt: skip
 
 
-async def told(exchange: str, trades: Sequence[Trade], http: aiohttp.ClientSession, speed: float = 0) -> list[Trade]:
-    """What the exchange's adapter makes of the replay."""
-    simulator = Simulator(VENUES[exchange]([pair(exchange)]), TradesTape(iter(trades), [pair(exchange)], speed))
+async def told(
+    exchange: str,
+    trades: Sequence[Trade],
+    http: aiohttp.ClientSession,
+    speed: float = 0,
+    listens: Callable[[TradesTape], Awaitable[None]] | None = None,
+) -> list[Trade]:
+    """What the exchange's adapter makes of the replay. The client reads nothing before `listens` is done."""
+    tape = TradesTape(iter(trades), [pair(exchange)], speed)
+    simulator = Simulator(VENUES[exchange]([pair(exchange)]), tape)
     port = await simulator.start()
     reader, found = adapter(exchange, [pair(exchange)]), list[Trade]()
-    async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(60):
+    async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
         for message in reader.subscriptions():
             await socket.send_str(message.decode())
+        if listens:
+            await listens(tape)
         while len(found) < len(trades):
             try:
                 events = reader.parse((await socket.receive_str()).encode(), NOON)
@@ -47,6 +56,15 @@ async def told(exchange: str, trades: Sequence[Trade], http: aiohttp.ClientSessi
             found += [event.trade for event in events if isinstance(event, Observed)]
     await simulator.stop()
     return found
+
+
+async def standstill(tape: TradesTape) -> None:
+    """Until the tape tells nothing more, though it is not at its end."""
+    before = -1
+    while tape.told > before or not tape.told:
+        before = tape.told
+        await asyncio.sleep(1.0)
+    assert not tape.finished
 
 
 def facts(trade: Trade) -> tuple[object, ...]:
@@ -77,9 +95,11 @@ async def test_a_replay_keeps_its_pace_times_its_speed(http: aiohttp.ClientSessi
 
 
 async def test_a_replay_as_fast_as_can_be_waits_for_a_slow_listener(http: aiohttp.ClientSession):
-    count = 120_000  # more than the server's queue for a client holds
+    count = 200_000  # more than the server's queue for a client and the sockets hold
     trades = [trade("binance", number, number) for number in range(1, count + 1)]
-    assert [one.trade_id for one in await told("binance", trades, http)] == [one.trade_id for one in trades]
+    assert [one.trade_id for one in await told("binance", trades, http, listens=standstill)] == [
+        one.trade_id for one in trades
+    ]
 
 
 def test_a_trade_without_an_id_of_the_exchanges_own_is_refused_with_a_way_out():
