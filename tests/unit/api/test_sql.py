@@ -68,7 +68,7 @@ def test_anything_but_reading_the_tables_is_refused(api: TestClient, append: App
 )
 def test_a_statement_without_end_is_stopped(serve: Serve, append: Append, statement: str) -> None:
     append(ROWS)
-    api = serve(seconds=1.0, queries=1)
+    api = serve(seconds=4.0, queries=1)
     began = time.monotonic()
     answer = api.post("/v1/sql", json={"statement": statement})
     assert (answer.status_code, "ask for less" in answer.json()["detail"]) == (413, True)
