@@ -215,7 +215,7 @@ def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab):
     with serving(lab, queue=500) as served, served.events() as slow, served.events() as quick:
         found: list[dict[str, Any]] = []
         long = (("source", "live"), ("filler", "x" * 4_000))  # so that no buffer between them holds it all
-        reading = threading.Thread(target=lambda: found.extend(quick.take(6_000)))
+        reading = threading.Thread(target=lambda: [found.append(event) for event in islice(quick, 6_000)])
         reading.start()
         for start in range(1, 6_001, 250):
             lab.send(*consecutive(start, start + 249, vendor_data=long))
