@@ -52,10 +52,10 @@ class Page:
         return done["result"].get("value")
 
     def until(self, script: str, within: float = _PATIENCE) -> Any:
-        """The first value of an expression that is true."""
+        """The first value of an expression that is true; true for an element."""
         deadline = time.monotonic() + within
         while True:
-            if found := self.run(script):
+            if found := self.run(f"((found) => (found instanceof Node ? true : found))({script})"):
                 return found
             assert time.monotonic() < deadline, f"{script}: not within {within:.0f} s; {self.wrong}; {self.text()}"
             time.sleep(0.1)
