@@ -28,6 +28,8 @@ from tests.system.lab import TOPIC, Lab
 
 pytestmark = pytest.mark.system
 
+LONG = (("source", "live"), ("filler", "x" * 4_000))  # so that no buffer between server and client holds it all
+
 
 class Server:
     """The stream's routes behind uvicorn on a port of this machine."""
@@ -211,14 +213,14 @@ def test_an_id_before_what_kafka_holds_is_gone(lab: Lab, served: Server):
         assert events.answer.status_code == 410
 
 
-def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab):
+def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "STALL", 300.0)
     with serving(lab, queue=500) as served, served.events() as slow, served.events() as quick:
         found: list[dict[str, Any]] = []
-        long = (("source", "live"), ("filler", "x" * 4_000))  # so that no buffer between them holds it all
         reading = threading.Thread(target=lambda: [found.append(event) for event in islice(quick, 6_000)])
         reading.start()
         for start in range(1, 6_001, 250):
-            lab.send(*consecutive(start, start + 249, vendor_data=long))
+            lab.send(*consecutive(start, start + 249, vendor_data=LONG))
             eventually("the quick one has read", lambda begin=start: len(found) >= begin - 250, within=60, every=0.01)
         reading.join(60)
         assert ids(found) == counted(1, 6_000)
@@ -230,6 +232,13 @@ def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab):
         assert seen == counted(1, len(seen))
         with served.events(last=told[-1]["id"]) as again:
             assert ids(again.take(100)) == counted(len(seen) + 1, len(seen) + 100)
+
+
+def test_a_client_that_takes_nothing_is_let_go(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "STALL", 0.5)
+    with served.events():
+        lab.send(*consecutive(1, 4_500, vendor_data=LONG))
+        eventually("it is let go", lambda: served.subscribers == 0, within=60)
 
 
 def test_a_client_that_vanishes_is_let_go(lab: Lab, served: Server):
