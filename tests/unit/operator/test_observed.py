@@ -85,7 +85,7 @@ def test_an_application_that_nobody_touched_has_no_state(status):
     [
         (2, "True", Topic("a", CREATED, True, "R", "m")),
         (2, "False", Topic("a", CREATED, False, "R", "m")),
-        (1, "True", Topic("a", CREATED)),
+        (1, "True", Topic("a", CREATED, changed=True)),
     ],
 )
 def test_what_strimzi_said_of_an_older_spec_is_not_said_of_this_one(generation, status, expected):
@@ -113,17 +113,17 @@ def test_a_shard_is_read_from_what_the_ingest_itself_says():
     assert observed.shard(raw) == expected
 
 
-def test_records_wait_for_kafka_while_the_circuit_is_open():
+def test_records_wait_for_kafka_that_it_refused_and_all_while_the_circuit_is_open():
     from k2.ingest.limits import State
     from k2.ingest.stats import Stats
     from k2.ingest.status import document
 
-    stats = Stats(started_at=0.0, in_flight=7)
+    stats = Stats(started_at=0.0, in_flight=7, unaccepted=2)
     told = {}
     for state in State:
         stats.circuit = int(state)
         told[state] = observed.shard(document(stats, feed="f", exchange="binance", shard="0-0")).waiting
-    assert told == {State.CLOSED: 0, State.HALF_OPEN: 7, State.OPEN: 7}
+    assert told == {State.CLOSED: 2, State.HALF_OPEN: 7, State.OPEN: 7}
 
 
 def driver(message=None, **labels):

@@ -30,6 +30,7 @@ def refused(resource, code=403, message="no", verb="patch"):
         (Observed(topic=Topic("t", EARLIER, False, "NotSupported", "fewer")), "False", "TopicNotReady", "NotSupported"),
         (Observed(topic=Topic("t", BARELY)), "Unknown", "Waiting", "nothing"),
         (Observed(topic=Topic("t", SINCE)), "False", "NotPickedUp", "set kafkaNamespace"),
+        (Observed(topic=Topic("t", SINCE, changed=True)), "Unknown", "Waiting", "nothing"),
         (Observed(topic=Topic("t", EARLIER, True), conflict="belongs to x"), "False", "TopicConflict", "belongs to x"),
         (refused("kafkatopics", 404), "False", "StrimziMissing", "install Strimzi"),
         (refused("kafkatopics"), "False", "Forbidden", "patch kafkatopics"),
@@ -66,8 +67,13 @@ def ingest(**changes):
         (ingest(deployments=(replace(UP, current=False),)), "Unknown", "Starting", "1 of 1 pods"),
         (ingest(shards=(Shard("0-0", False, "no route"),)), "False", "NotConnected", "0 of 1 connected; no route"),
         (ingest(deployments=(UP, UP)), "False", "NotConnected", "1 of 2 connected"),
-        (ingest(shards=(replace(CONNECTED, waiting=7),)), "False", "KafkaRefuses", "takes no records; 7 records wait"),
-        (ingest(shards=(Shard("0-0", False, "away", waiting=7),)), "False", "KafkaRefuses", "takes them: away"),
+        (
+            ingest(shards=(replace(CONNECTED, waiting=7),)),
+            "False",
+            "KafkaRefuses",
+            "does not take 7 records; they are kept",
+        ),
+        (ingest(shards=(Shard("0-0", False, "away", waiting=7),)), "False", "KafkaRefuses", "sent again: away"),
         (
             ingest(deployments=(replace(UP, ready=0, trouble="pods is forbidden: exceeded quota: q"),)),
             "False",

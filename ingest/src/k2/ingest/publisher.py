@@ -64,6 +64,7 @@ class Publisher:
         self._encoder = TradeEncoder(schema_id)
         self._stats = stats
         self._refused: deque[tuple[Record, Report]] = deque()
+        self._again = 0  # records that were refused, were sent again, and of which nothing was heard since
         self._circuit = Circuit(CAPACITY, _PATIENCE, time.monotonic())
         self._closed = asyncio.Event()
         self._closed.set()
@@ -145,6 +146,7 @@ class Publisher:
         if failing and state is not State.CLOSED:
             self._send_again()
         self._stats.circuit, self._stats.in_flight = int(state), self.in_flight
+        self._stats.unaccepted = len(self._refused) + self._again
         if not self.blocked:
             self._closed.set()
 
@@ -212,7 +214,16 @@ class Publisher:
 
     def _send_again(self) -> None:
         for _ in range(len(self._refused)):
-            self._produce(*self._refused.popleft())
+            record, report = self._refused.popleft()
+            self._again += 1
+            self._produce(record, self._heard(report))
+
+    def _heard(self, report: Report) -> Report:
+        def heard(error: KafkaError | None, message: Any) -> None:
+            self._again -= 1
+            report(error, message)
+
+        return heard
 
     def _on_trade(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:

@@ -64,6 +64,7 @@ class Stats:
     gaps_open: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
     circuit: int = 0
+    unaccepted: int = 0  # records that Kafka refused and has not taken since
     in_flight: int = 0
     refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange does not know, and its words
     last_received: int = 0  # UTC microseconds of the newest trade's arrival

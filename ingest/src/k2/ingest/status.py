@@ -27,6 +27,7 @@ def document(stats: Stats, *, feed: str, exchange: str, shard: str) -> dict[str,
         "delivered": sum(stats.delivered.values()),
         "inFlight": stats.in_flight,
         "deliveryFailures": stats.failures,
+        "unaccepted": stats.unaccepted,
         "duplicates": sum(stats.duplicates.values()),
         "backfilled": stats.sources["backfill"],
         "gaps": {

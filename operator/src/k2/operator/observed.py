@@ -58,6 +58,7 @@ class Topic:
     ready: bool | None = None
     reason: str = ""
     message: str = ""
+    changed: bool = False  # Strimzi has said something, of an older spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Shard:
     repaired_gaps: int = 0
     dead_letters: int = 0
     refused: tuple[tuple[str, str], ...] = ()  # symbols, and the exchange's words
-    waiting: int = 0  # records that Kafka does not take: the circuit is open, and the socket is not read
+    waiting: int = 0  # records that Kafka does not take: those that it refused, or all where the circuit is open
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def topic(raw: Raw) -> Topic:
     created = moment(about["creationTimestamp"])
     ready = [entry for entry in status.get("conditions", ()) if entry.get("type") == "Ready"]
     if not ready or status.get("observedGeneration", 0) < about.get("generation", 0):
-        return Topic(about["name"], created)
+        return Topic(about["name"], created, changed=bool(ready))
     said = ready[0]
     return Topic(about["name"], created, said["status"] == "True", said.get("reason", ""), said.get("message", ""))
 
@@ -216,7 +217,7 @@ def shard(raw: Raw) -> Shard:
         repaired_gaps=gaps.get("repaired", 0),
         dead_letters=sum(raw.get("deadLetters", {}).values()),
         refused=tuple(sorted(raw.get("refused", {}).items())),
-        waiting=raw.get("inFlight", 0) if raw.get("circuit", "closed") != "closed" else 0,
+        waiting=raw.get("unaccepted", 0) if raw.get("circuit", "closed") == "closed" else raw.get("inFlight", 0),
     )
 
 

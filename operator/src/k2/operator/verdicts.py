@@ -81,7 +81,7 @@ def _topic(feed: ExchangeFeed, found: Topic, now: datetime) -> Verdict:
         return ready(f"{feed.topic} is there")
     if found.ready is False:
         return unready("TopicNotReady", f"Strimzi says {found.reason or 'nothing more'}: {found.message}")
-    if now - found.created_at < PICKED_UP_WITHIN:
+    if found.changed or now - found.created_at < PICKED_UP_WITHIN:
         return unknown("Waiting", f"Strimzi has said nothing of KafkaTopic {found.name} yet")
     return unready(
         "NotPickedUp",
@@ -111,8 +111,7 @@ def _connections(seen: Observed) -> Verdict:
     connected = sum(found.connected for found in seen.shards)
     if waiting := sum(found.waiting for found in seen.shards):
         why = next((f": {found.message}" for found in seen.shards if found.message and found.waiting), "")
-        held = f"{waiting} records wait, and no socket is read until it takes them"
-        return unready("KafkaRefuses", f"Kafka takes no records; {held}{why}")
+        return unready("KafkaRefuses", f"Kafka does not take {waiting} records; they are kept and sent again{why}")
     why = next((found.message for found in seen.shards if found.message and not found.connected), "")
     if why:
         return unready("NotConnected", f"{connected} of {wanted} connected; {why}")
