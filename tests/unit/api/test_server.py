@@ -112,10 +112,15 @@ def test_a_flood_is_answered_with_what_there_is_and_told_to_come_back(running: R
             assert answer.headers["retry-after"]
         return answer.status_code
 
+    told: set[int] = set()
     with ThreadPoolExecutor(24) as pool:
-        found = [pool.submit(ask, number) for number in range(48)]
-        busy.set()
-        told = {future.result() for future in found}
+        for wave in range(10):  # on a busy machine a wave may come drop by drop
+            found = [pool.submit(ask, 48 * wave + number) for number in range(48)]
+            busy.set()
+            told |= {future.result() for future in found}
+            if len(told) > 1:
+                break
+            busy.clear()
     assert 200 in told
     assert told <= {200, 429, 503}
     assert len(told) > 1
