@@ -1,6 +1,6 @@
 """What was asked once is answered the same for ever, and a day made again from Bronze is the day that Gold holds."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -69,19 +69,24 @@ def test_the_audit_finds_bars_that_are_not_golds(lake: Lake):
     lake.run(feed, "silver", "gold")
     Upkeep(lake.spark).run()
     later = HOUR + timedelta(hours=4)
-    assert audit.audit(lake.spark, lake.platform, now=later).findings == []
+
+    def differ(**narrowed: datetime) -> list[tuple[str, str]]:
+        found = audit.audit(lake.spark, lake.platform, now=later, **narrowed).findings
+        # The trades lie hours apart by their numbers, so ids between them are missing too: that is another finding.
+        return [(finding.check, finding.text) for finding in found if finding.check != "ids_missing"]
+
+    assert differ() == []
     made = lake.snapshots(tables.BARS_TABLE)[0]
     conf, key = lake.spark.conf, "spark.sql.iceberg.snapshot-property.k2.gold-snapshot-id"
     conf.set(key, made.summary["k2.gold-snapshot-id"])
     try:
-        lake.sql("UPDATE {} SET close = close + 1 WHERE trades = 40", tables.BARS_TABLE)
+        lake.sql("UPDATE {} SET close = close + 1 WHERE hour(start) = 10 AND minute(start) = 1", tables.BARS_TABLE)
         lake.sql("DELETE FROM {} WHERE hour(start) = 12", tables.BARS_TABLE)
     finally:
         conf.unset(key)
-    found = audit.audit(lake.spark, lake.platform, now=later).findings
-    assert [(finding.check, finding.text) for finding in found] == [
+    found = differ()
+    assert found == [
         ("bars_differ", "the bars of the hour 2026-03-02T10:00Z are not those of Gold"),
         ("bars_differ", "the bars lack the hour 2026-03-02T12:00Z, in which Gold has trades"),
     ]
-    recent = audit.audit(lake.spark, lake.platform, now=later, since=HOUR + timedelta(hours=1)).findings
-    assert [finding.text for finding in recent if finding.check == "bars_differ"] == [found[1].text]
+    assert differ(since=HOUR + timedelta(hours=1)) == found[1:]
