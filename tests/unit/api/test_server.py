@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
@@ -125,6 +126,21 @@ def test_a_flood_is_answered_with_what_there_is_and_told_to_come_back(running: R
     assert told <= {200, 429, 503}
     assert len(told) > 1
     assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
+
+
+def test_connections_too_many_are_told_to_come_back_and_health_is_heard_on_them(running: Running) -> None:
+    url = running(requests=1)
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(connect(url))
+        answer = httpx.get(f"{url}/openapi.json")
+        assert answer.status_code == 503
+        assert answer.json()["detail"] == "too many connections; come back in a moment"
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"]
+        assert answer.headers["connection"] == "close"
+        assert httpx.get(f"{url}/healthz").status_code == 200
+    assert eventually(lambda: httpx.get(f"{url}/openapi.json").status_code == 200)
 
 
 def test_metrics_name_routes_and_not_what_was_asked(running: Running, append: Append) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from k2.query.api.settings import ApiSettings
 
 _SOON: Final = {"Retry-After": "1"}
+_ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # heard when there is no place left
 
 
 class Slots:
@@ -70,7 +71,7 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._running >= self._settings.requests and scope["path"] not in {"/healthz", "/readyz", "/metrics"}:
+        if self._running >= self._settings.requests and scope["path"] not in _ALWAYS:
             await told(Refused(503, "too many requests at once; come back in a moment", _SOON))(scope, receive, send)
             return
         self._running += 1
@@ -108,6 +109,19 @@ class Limits:
                         return bytes(found)
         except TimeoutError:
             raise Refused(408, "the body did not come; send it at once", {"Connection": "close"}) from None
+
+
+def crowded(app: "ASGIApp") -> "ASGIApp":
+    """What answers on a connection too many: it is told why and let go, unless it asks for health."""
+
+    async def answer(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["path"] in _ALWAYS:
+            await app(scope, receive, send)
+        else:
+            leave = Refused(503, "too many connections; come back in a moment", {**_SOON, "Connection": "close"})
+            await told(leave)(scope, receive, send)
+
+    return answer
 
 
 def _again(body: bytes, receive: "Receive") -> "Receive":

@@ -1,4 +1,4 @@
-"""uvicorn, with the limits that it has and one that it lacks: a time within which a request's headers must be there."""
+"""uvicorn, with limits that it lacks: a time for a request's headers, and connections too many that are told why."""
 
 import asyncio
 import signal
@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from k2.query.api.app import create
+from k2.query.api.limits import crowded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 
 class Patience(H11Protocol):
-    """HTTP/1.1 that hangs up on a client whose request does not come to an end of its headers."""
+    """HTTP/1.1 that hangs up on a client whose request does not come to an end of its headers.
+
+    uvicorn's own limit of connections answers in plain text, without a time to come back after.
+    """
 
     seconds = 10.0
+    places = 1024
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to wait."""
         super().connection_made(transport)
+        if len(self.connections) > self.places:
+            self.app = crowded(self.app)
         self._waiting: asyncio.TimerHandle | None = self.loop.call_later(self.seconds, self._give_up)
 
     def handle_events(self) -> None:
@@ -98,7 +105,7 @@ def run(serving: uvicorn.Server, tell: "Callable[[str], None]") -> int:
 
 def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
     """The server, not yet running. Raises `InvalidSpec`."""
-    protocol = type("Http", (Patience,), {"seconds": settings.header_seconds})
+    protocol = type("Http", (Patience,), {"seconds": settings.header_seconds, "places": 4 * settings.requests})
     config = uvicorn.Config(
         create(settings, platform),
         host=settings.host,
@@ -106,7 +113,6 @@ def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
         http=protocol,
         ws="websockets-sansio",
         h11_max_incomplete_event_size=settings.header_bytes,
-        limit_concurrency=4 * settings.requests,  # connections; within, `Limits` tells why in a problem
         timeout_keep_alive=5,
         timeout_graceful_shutdown=10,
         ws_max_size=64 * 1024,
