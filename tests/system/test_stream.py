@@ -215,8 +215,6 @@ def test_an_id_before_what_kafka_holds_is_gone(lab: Lab, served: Server):
         assert events.answer.status_code == 410
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.xfail(reason="of a stream that was dropped with kilobytes in each trade, the rest does not come again")
 def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "STALL", 300.0)
     with serving(lab, queue=500) as served, served.events() as slow, served.events() as quick:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -109,11 +109,13 @@ class Subscription:
                     self._sent = dict(self._hub.positions)
                 if (found := self._event(record)) is not None:
                     yield found
+            if self._reason:  # since the last event was asked for
+                break
             self._wake.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(heartbeat):
                     await self._wake.wait()
-            except TimeoutError:
+            if not self._wake.is_set():
                 self._sent = dict(self._hub.positions)
                 yield Silence(self.id)
         yield Dropped(self._reason, self.id)
