@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator images screenshots charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator bench-query images screenshots charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,9 @@ bench: setup ## Measure K2 beside its rivals and write docs/benchmarks.md
 
 bench-operator: setup ## Measure the operator with 500 feeds on an API server of KUBEBUILDER_ASSETS
 	$(BIN)/python -m bench f
+
+bench-query: setup ## Measure the HTTP API on 20 million trades, beside DuckDB, ClickHouse and PyIceberg
+	$(BIN)/python -m bench g
 
 images: ## Container images of the operator, the ingest, the jobs and the API
 	for image in $(IMAGES); do \

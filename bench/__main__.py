@@ -1,6 +1,6 @@
-"""`python -m bench [a b c d e f] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
+"""`python -m bench [a b c d e f g] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
 
-A whole run is a to e; f, which needs an API server, is measured and written into docs alone.
+A whole run is a to e; f, which needs an API server, and g are measured and written into docs each alone.
 
 Exit 0 if every part could be measured, whether or not its goals were reached; 1 if one could not.
 """
@@ -25,7 +25,7 @@ PARTS: Final = {
     "d": ("queries", "One hour of one symbol"),
     "e": ("footprint", "The whole platform at rest and at work"),
 }
-OPERATOR: Final = {"f": ("feeds", "Many feeds on one operator")}  # needs an API server: only when it is asked for
+APART: Final = {"f": ("feeds", "Many feeds on one operator"), "g": ("asking", "Asking over HTTP")}
 
 
 def main() -> int:
@@ -39,8 +39,9 @@ def main() -> int:
             sections.append(section)
             print("\n".join(report.table(section)), flush=True)
     page = ROOT / "docs" / "benchmarks.md"
-    if words.parts == list(OPERATOR) and not (words.quick or words.output or sections[0].failed):
-        report.write_operator(page, sections[0])
+    alone = len(words.parts) == 1 and words.parts[0] in APART
+    if alone and not (words.quick or words.output or sections[0].failed):
+        report.write_apart(page, sections[0])
         print(f"written to {page}")
     output = words.output or (None if words.parts or words.quick else page)
     if output is not None:
@@ -52,7 +53,7 @@ def main() -> int:
 
 
 def _measure(letter: str, folder: Path, words: argparse.Namespace) -> Section:
-    module, title = (PARTS | OPERATOR)[letter]
+    module, title = (PARTS | APART)[letter]
     print(f"{letter}  {title} ...", flush=True)
     began = time.monotonic()
     try:
@@ -72,7 +73,7 @@ def _ended(number: int, _: Any) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measures K2 beside its rivals.")
-    known = PARTS | OPERATOR
+    known = PARTS | APART
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=", ".join(f"{key}: {what}" for key, (_, what) in known.items())
     )

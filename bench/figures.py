@@ -44,6 +44,15 @@ class Goal:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Figures that depend on two things: a row for each of one, a column for each of the other."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclass(slots=True)
 class Section:
     """One part of the benchmark."""
@@ -52,6 +61,7 @@ class Section:
     title: str
     method: Sequence[str] = ()
     figures: list[Figure] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
     ratios: list[tuple[str, float]] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -1,7 +1,6 @@
 """Recorded Binance frames from a websocket to acknowledged records in Kafka: K2's ingest beside cryptofeed."""
 
 import json
-import shutil
 import signal
 import subprocess
 import time
@@ -14,14 +13,14 @@ from typing import Final, Protocol
 import psutil
 
 from bench import frames
+from bench.environments import environment
 from bench.figures import K2, Figure, Goal, Section, number, order, quantile
-from bench.processes import CACHE, BenchFailed, cores, cpu_seconds, last_words, python, started, until
+from bench.processes import BenchFailed, cores, cpu_seconds, last_words, python, started, until
 from bench.services import Services, feed, services, written
 from k2.cli.embedded.ports import free
 
 CRYPTOFEED: Final = "cryptofeed"
 PACKAGES: Final = ("cryptofeed==2.4.1", "aiokafka==0.14.0", "websockets==17.4", "uvloop==0.23.0")
-_ENVIRONMENT: Final = CACHE / "bench" / "cryptofeed-2.4.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,9 @@ class Cryptofeed:
 
     aggregated = True
 
+    def __init__(self, interpreter: Path) -> None:
+        self.interpreter = interpreter
+
     def topics(self, found: Services, turn: str) -> list[str]:
         """One topic a symbol, as it names them."""
         names = [f"{turn}-BINANCE-{symbol}" for symbol in ("BTC-USDT", "ETH-USDT")]
@@ -94,31 +96,14 @@ class Cryptofeed:
         """Its own interpreter."""
         script = Path(__file__).with_name("cryptofeed_client.py")
         words = [f"ws://127.0.0.1:{port}", found.bootstrap, turn, *([str(times)] if times else [])]
-        return [str(_ENVIRONMENT / "bin" / "python"), str(script), *words]
-
-
-def install() -> None:
-    """An environment of its own for cryptofeed, kept in the cache. Raises `BenchFailed`."""
-    if (_ENVIRONMENT / "complete").exists():
-        return
-    shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
-    uv = python("-m", "uv")
-    interpreter = str(_ENVIRONMENT / "bin" / "python")
-    for command in (
-        [*uv, "venv", "--quiet", "--python", python()[0], str(_ENVIRONMENT)],
-        [*uv, "pip", "install", "--quiet", "--python", interpreter, *PACKAGES],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchFailed(f"cryptofeed cannot be installed: {done.stderr.strip()[-500:]}")
-    (_ENVIRONMENT / "complete").touch()
+        return [str(self.interpreter), str(script), *words]
 
 
 def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     """Throughput on one core, then latency at the recorded pace, in turns."""
     sizes = Sizes(rounds, 60_000, 4_000, 8.0) if quick else Sizes(rounds)
-    install()
-    contestants: dict[str, Contestant] = {K2: K2Ingest(), CRYPTOFEED: Cryptofeed()}
+    cryptofeed = Cryptofeed(environment("cryptofeed-2.4.1", PACKAGES))
+    contestants: dict[str, Contestant] = {K2: K2Ingest(), CRYPTOFEED: cryptofeed}
     found = {name: Rounds() for name in contestants}
     counts = {K2: sizes.k2, CRYPTOFEED: sizes.cryptofeed}
     with services(folder) as kafka:

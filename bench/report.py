@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +14,8 @@ from bench.figures import Section, number
 
 _BEGIN: Final = "<!-- figures: make bench writes them -->"
 _END: Final = "<!-- end of figures -->"
-_OPERATOR_BEGIN: Final = "<!-- operator: make bench-operator writes this -->"
-_OPERATOR_END: Final = "<!-- end of operator -->"
+_APART: Final = ("<!-- {0}: measured apart -->", "<!-- end of {0} -->")
+_KEPT: Final = re.compile(r"<!-- \w+: measured apart -->.*?<!-- end of \w+ -->", re.DOTALL)
 _PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
 
 
@@ -46,6 +47,11 @@ def table(section: Section) -> Iterator[str]:
     width = max((len(figure.what) for figure in section.figures), default=0)
     for figure in section.figures:
         yield f"   {figure.who:<12} {figure.what:<{width}}  {figure.shown:>10} {figure.unit:<14} {figure.spread}"
+    for grid in section.grids:
+        widths = [max(map(len, cells)) for cells in zip(grid.columns, *grid.rows, strict=True)]
+        yield f"   {grid.title}"
+        for cells in (grid.columns, *grid.rows):
+            yield "     " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
     for what, ratio in section.ratios:
         yield f"   {what}: {number(ratio)}"
     for goal in section.goals:
@@ -55,17 +61,18 @@ def table(section: Section) -> Iterator[str]:
 
 
 def write(path: Path, sections: Sequence[Section], *, quick: bool) -> None:
-    """The page; what it says of the operator stays."""
-    _, known, kept = path.read_text("utf-8").partition(_OPERATOR_BEGIN) if path.exists() else ("", "", "")
-    page = "\n".join(_page(sections, quick=quick)) + "\n"
-    path.write_text(page + (f"\n{known}{kept}" if known else ""), "utf-8")
+    """The page; what was measured apart stays on it."""
+    kept = _KEPT.findall(path.read_text("utf-8")) if path.exists() else []
+    path.write_text("\n".join([*_page(sections, quick=quick), *(f"\n{section}" for section in kept)]) + "\n", "utf-8")
 
 
-def write_operator(path: Path, section: Section) -> None:
-    """The operator's section, at the end of the page."""
-    before, _, _ = path.read_text("utf-8").partition(_OPERATOR_BEGIN)
-    lines = [_OPERATOR_BEGIN, "", *_section(section), *_judged([section]), _measured_on(), "", _OPERATOR_END]
-    path.write_text(before.rstrip() + "\n\n" + "\n".join(lines) + "\n", "utf-8")
+def write_apart(path: Path, section: Section) -> None:
+    """A section that is measured by a command of its own, in its place on the page, or at the end."""
+    begin, end = (mark.format(section.letter) for mark in _APART)
+    before, _, rest = path.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    lines = [begin, "", *_section(section), *_judged([section]), "", _measured_on(), "", end]
+    path.write_text(f"{before.rstrip()}\n\n" + "\n".join(lines) + f"\n{after}", "utf-8")
 
 
 def write_readme(path: Path, sections: Sequence[Section]) -> None:
@@ -136,6 +143,9 @@ def _section(section: Section) -> Iterator[str]:
         for figure in section.figures:
             yield f"| {figure.who} | {figure.what} | {figure.shown} | {figure.unit} | {figure.spread} |"
         yield ""
+    for grid in section.grids:
+        yield from (f"**{grid.title}**", "", _row(grid.columns), _row(["---"] + ["--:"] * (len(grid.columns) - 1)))
+        yield from (*map(_row, grid.rows), "")
     if section.ratios:
         yield from (
             "| ratio | |",
@@ -145,6 +155,10 @@ def _section(section: Section) -> Iterator[str]:
         )
     for note in section.notes:
         yield from (note, "")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _sentence(text: str) -> str:
