@@ -113,7 +113,7 @@ async def _up(layout: Layout, feeds: Sequence[ExchangeFeed], options: Options, l
     ports = supervisor.state.ports
     say(
         f"running in {layout.root}: kafka 127.0.0.1:{ports[plan.KAFKA]}, "
-        f"registry http://127.0.0.1:{ports[plan.REGISTRY]}, api http://127.0.0.1:{ports[plan.API]}"
+        f"registry http://127.0.0.1:{ports[plan.REGISTRY]}, api and console http://127.0.0.1:{ports[plan.API]}/console/"
     )
     showing = asyncio.create_task(_show(layout, supervisor.state))
     code, why = 0, ""

@@ -30,14 +30,29 @@ _IMPATIENT: Final = ("--backoff-first", "1", "--backoff-limit", "5")
 
 
 def main() -> int:
-    """Runs the demo."""
+    """Runs the demo, and shows what it left."""
+    arguments = _arguments()
+    code = _made(arguments)
+    if code in {0, 1}:
+        report.look_around(Layout.at(arguments.data), serve=arguments.serve)
+    return code
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.cli.demo", description="Three feeds, two accidents, one audit.")
     parser.add_argument("--live", action="store_true", help="use the exchanges themselves; needs the internet")
     parser.add_argument("--data", type=Path, default=Path(".demo"), help="emptied first, kept afterwards")
     parser.add_argument("--for", dest="duration", default="80s", help="how long trades are taken")
     parser.add_argument("--rate", type=float, default=60.0, help="trades a second of each simulated exchange")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="write the screen before the end to a file")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--serve", action=argparse.BooleanOptionalAction, default=sys.stdout.isatty(),
+        help="show the result in the console until ctrl-c; without it, only if somebody watches",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def _made(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(_run(arguments))
     except typer.Exit as error:

@@ -47,8 +47,20 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
         out.print(f"finding: {finding['check']}: {finding['text']}", style="red", markup=False)
     good = done.returncode == 0 and not missing
     out.print(f"audit: {audit['verdict']}", style="bold green" if good else "bold red")
-    out.print(f"look around: .venv/bin/k2 ohlcv --symbol {next(iter(feeds[0].prices))} --data {_near(layout)}")
     return 0 if good else 1
+
+
+def look_around(layout: Layout, *, serve: bool) -> None:
+    """Prints where the console shows what the demo left: at once, until ctrl-c, or how to have it."""
+    from k2.query.api.server import run, server
+    from k2.query.api.settings import PORT, ApiSettings
+
+    out = console(sys.stdout)
+    if not serve:
+        out.print(f"look around: .venv/bin/k2 serve --data {_near(layout)}, then http://127.0.0.1:{PORT}/console/")
+        return
+    serving = server(ApiSettings.read(port=0), layout.platform())
+    run(serving, lambda url: out.print(f"look around until ctrl-c: {url}/console/"))
 
 
 def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:

@@ -13,7 +13,7 @@ import aiohttp
 from k2.cli.demo.show import Screen
 from k2.cli.embedded import status
 from k2.cli.embedded.layout import Layout
-from k2.cli.embedded.plan import simulator
+from k2.cli.embedded.plan import API, simulator
 from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.supervisor import Supervisor
 from k2.schemas.feed import ExchangeFeed
@@ -50,6 +50,7 @@ class Demo:
         with self._screen:
             self._screen.tell("starting a Kafka broker, a schema registry, Spark and three feeds")
             await self._supervisor.start()
+            self._screen.tell(f"the console: http://{HOST}:{self._supervisor.state.ports[API]}/console/")
             stop = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
             self._feeds = status.feeds(self._layout, self._supervisor.state)
