@@ -21,8 +21,8 @@ def main() -> int:
     found: list[tuple[int, bytes]] = []
     reported = Publisher._on_trade  # noqa: SLF001
 
-    def timed(self: Publisher, error: Any, message: Any) -> None:
-        reported(self, error, message)
+    def timed(self: Publisher, arrived: int, error: Any, message: Any) -> None:
+        reported(self, arrived, error, message)
         if error is None:
             found.append((time.time_ns(), message.value()))
 

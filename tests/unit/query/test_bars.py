@@ -68,7 +68,13 @@ class Tables:
         """The bars as Gold alone gives them."""
         as_of = query.pop("as_of", None)
         wanted = Wanted.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
-        return self.engine._ask(wanted, questions.ohlcv(wanted, times.bar(interval)), as_of).read_all().to_pylist()
+        return (
+            self.engine._ask(
+                wanted, questions.ohlcv(wanted, times.bar(interval)), wanted.parameters, as_of, hybrid=False
+            )
+            .read_all()
+            .to_pylist()
+        )
 
     def mixed(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """The bars as the engine gives them."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -107,8 +108,9 @@ class Publisher:
         """Sends one trade, keyed by its symbol and stamped with its arrival."""
         self.sent += 1
         self._sending.set()
-        record = (self._names.trades, self._encoder.encode(trade), trade.symbol, trade.ingestion_timestamp // 1000)
-        self._produce(record, self._on_trade)
+        arrived = trade.ingestion_timestamp // 1000
+        record = (self._names.trades, self._encoder.encode(trade), trade.symbol, arrived)
+        self._produce(record, partial(self._on_trade, arrived))
         self._since_poll += 1
         if self._since_poll >= _POLL_EVERY:
             self.poll()
@@ -225,15 +227,15 @@ class Publisher:
 
         return heard
 
-    def _on_trade(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            record = (message.topic(), message.value(), message.key(), message.timestamp()[1])
-            self._refuse(error, record, self._on_trade)
+    def _on_trade(self, arrived: int, error: KafkaError | None, message: Any) -> None:
+        if error is not None:  # of a refused message librdkafka knows everything but its timestamp
+            record = (message.topic(), message.value(), message.key(), arrived)
+            self._refuse(error, record, partial(self._on_trade, arrived))
             return
         self.acknowledged += 1
         stats = self._stats
         stats.delivered[message.key()] += 1
-        stats.delivery.observe(self._now - message.timestamp()[1] * 1000)
+        stats.delivery.observe(self._now - arrived * 1000)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import bars, files, interrupts, questions, times
+from k2.query import bars, files, interrupts, pieces, questions, times
 from k2.query.errors import BadQuery, TooLarge, Unavailable
 from k2.query.guard import tables_of
 from k2.query.hybrid import Hybrid
@@ -126,8 +126,19 @@ class Engine:
         if window is not None:
             start, end = times.window(window, start, end, as_of)
         wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
-        more = beyond.parameters if beyond else {}
-        return self._ask(wanted, questions.trades(wanted, limit, beyond), as_of, more, hybrid=hybrid)
+        parameters = wanted.parameters | (beyond.parameters if beyond else {})
+        if hybrid:
+            return self._ask(wanted, questions.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
+        plan = self._lake.plan(GOLD, wanted.expression, as_of)
+
+        def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
+            return self._read(piece, questions.trades(wanted, most, beyond), parameters)
+
+        if wanted.start is None and limit is not None:
+            reader = pieces.newest(pieces.of(plan), ask, limit)
+        else:
+            reader = pieces.first(pieces.of(plan), ask, limit)
+        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=False))
 
     def ohlcv_reader(
         self,
@@ -146,7 +157,7 @@ class Engine:
         mixture = None if hybrid else bars.mixture(self._lake, wanted, bar, as_of)
         if mixture is not None:
             return self._mixed(wanted, mixture)
-        return self._ask(wanted, questions.ohlcv(wanted, bar), as_of, hybrid=hybrid)
+        return self._ask(wanted, questions.ohlcv(wanted, bar), wanted.parameters, as_of, hybrid=hybrid)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
         """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
@@ -226,40 +237,40 @@ class Engine:
         return found.snapshot_id if found else None
 
     def _ask(
-        self,
-        wanted: Wanted,
-        statement: str,
-        as_of: AsOf | None,
-        more: dict[str, Any] | None = None,
-        *,
-        hybrid: bool = False,
+        self, wanted: Wanted, statement: str, parameters: dict[str, Any], as_of: AsOf | None, *, hybrid: bool
     ) -> "RecordBatchReader":
-        if hybrid and as_of is not None:
+        if not hybrid:
+            plan = self._lake.plan(GOLD, wanted.expression, as_of)
+            reader = self._read(plan, statement, parameters)
+        elif as_of is not None:
             raise BadQuery("a hybrid answer is as of now; leave out as-of, or hybrid")
-        with ExitStack() as held, _told(GOLD):
-            cursor = self._duckdb.cursor()
-            held.enter_context(cursor)
-            interrupts.adopt(cursor)
-            cursor.execute("SET TimeZone = 'UTC'")
-            if hybrid:
+        else:
+            with self._cursor(GOLD) as cursor:
                 plan = self._hybrid.attach(cursor, questions.VIEW, wanted)
-            else:
-                plan = self._lake.plan(GOLD, wanted.expression, as_of)
-                files.attach(cursor, questions.VIEW, plan)
-            reader = _reader(cursor, cursor.sql(statement, params=wanted.parameters | (more or {})), GOLD)
-            held.pop_all()
+                reader = _reader(cursor, cursor.sql(statement, params=parameters), GOLD)
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
-    def _mixed(self, wanted: Wanted, mixture: bars.Mixture) -> "RecordBatchReader":
-        with ExitStack() as held, _told(f"{GOLD} and {BARS}"):
+    def _read(self, plan: Plan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
+        with self._cursor(GOLD) as cursor:
+            files.attach(cursor, questions.VIEW, plan)
+            return _reader(cursor, cursor.sql(statement, params=parameters), GOLD)
+
+    @contextmanager
+    def _cursor(self, what: str) -> "Iterator[DuckDBPyConnection]":
+        """One that the reader made with it closes; where none is made, it is closed here."""
+        with ExitStack() as held, _told(what):
             cursor = self._duckdb.cursor()
             held.enter_context(cursor)
             interrupts.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
+            yield cursor
+            held.pop_all()
+
+    def _mixed(self, wanted: Wanted, mixture: bars.Mixture) -> "RecordBatchReader":
+        with self._cursor(f"{GOLD} and {BARS}") as cursor:
             files.attach(cursor, bars.MINUTES, mixture.bars)
             files.attach(cursor, questions.VIEW, mixture.gold)
             reader = _reader(cursor, cursor.sql(mixture.statement, params=mixture.parameters), GOLD)
-            held.pop_all()
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, mixture.gold, hybrid=False))
 
     def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:

@@ -13,17 +13,19 @@ from k2.query.errors import BadQuery, NotYet, Unavailable
 from k2.query.tables import identifier
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
-from k2.schemas.tables import GOLD, NAMESPACE
+from k2.schemas.tables import GOLD, GOLD_TABLE, NAMESPACE
 from k2.schemas.values import micros
 
 if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import DataScan, Table
     from pyiceberg.table.snapshots import Snapshot
 
 _PLANS: Final = 256
+_BY_HOUR: Final = [partition.column for partition in GOLD_TABLE.partitions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Plan:
     schema: "Schema"
     snapshot_id: int | None  # None: nothing was ever committed
     files: tuple[str, ...]  # as Iceberg's metadata spells them
+    hours: tuple[int, ...] = ()  # since 1970, of each file; empty unless all lie by the hour
+    rows: tuple[int, ...] = ()  # of each of these files
     scan: "DataScan | None" = None  # set where rows were deleted apart from the files: Iceberg itself must read them
 
 
@@ -119,7 +123,21 @@ def planned(
     files = tuple(task.file.file_path for task in tasks)
     deleted = any(task.delete_files for task in tasks)
     schema = _schema(table, snapshot) if past else table.schema()
-    return Plan(table, schema, snapshot.snapshot_id, files, scan if deleted else None)
+    hours = [_hour(table, task.file) for task in tasks]
+    by_hour = [hour for hour in hours if hour is not None]
+    if len(by_hour) < len(hours):
+        by_hour = []
+    rows = tuple(task.file.record_count for task in tasks) if by_hour else ()
+    return Plan(table, schema, snapshot.snapshot_id, files, tuple(by_hour), rows, scan if deleted else None)
+
+
+def _hour(table: "Table", file: "DataFile") -> int | None:
+    """The hour since 1970 of a file's partition, if that is one."""
+    names = [field.name for field in table.specs()[file.spec_id].fields]
+    if names != _BY_HOUR:
+        return None
+    day, hour = file.partition[0], file.partition[1]
+    return None if day is None or hour is None else int(day) * 24 + int(hour)
 
 
 def snapshot_of(table: "Table", as_of: "times.AsOf | None") -> "Snapshot | None":

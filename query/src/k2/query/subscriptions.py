@@ -102,14 +102,14 @@ class Subscription:
                     yield event
             except Unavailable as error:
                 self.drop(str(error))
-        while not self._reason:
+        while True:
             while self._queue:
                 record = self._queue.popleft()
                 if not self._queue:  # whatever else the hub has read was not wanted
                     self._sent = dict(self._hub.positions)
                 if (found := self._event(record)) is not None:
                     yield found
-            if self._reason:  # since the last event was asked for
+            if self._reason:  # before, or while the last event was sent
                 break
             self._wake.clear()
             with suppress(TimeoutError):
