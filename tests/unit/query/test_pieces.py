@@ -1,0 +1,83 @@
+"""Answers in pieces: the same rows in the same order as in one, and no more files than needed."""
+
+from datetime import timedelta
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from k2.query import files, pieces
+from k2.query.engine import Engine
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.questions import Place
+from k2.schemas.tables import GOLD
+from tests.unit.query.conftest import NOON, Append, trade
+
+HOUR = timedelta(hours=1)
+WHOLE = pieces.of
+
+
+def fill(append: Append) -> None:
+    """Six hours of trades, late ones among them; the second of these hours has nothing."""
+    for hour in (0, 2, 3, 4, 5):
+        append([trade(10 * hour + number, hour * HOUR + timedelta(minutes=7 * number)) for number in range(6)])
+    append([trade(90 + hour, hour * HOUR + timedelta(minutes=3), symbol="ETHUSDT") for hour in (0, 4)])
+    append([trade(7, timedelta(minutes=2), exchange="KRAKEN"), trade(8, 5 * HOUR, exchange="KRAKEN")])
+
+
+def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append: Append) -> None:
+    fill(append)
+    plan = engine._lake.plan(GOLD)
+    assert [len(piece.files) for piece in pieces.of(plan, 1)] == [3, 1, 1, 2, 2]
+    found = pieces.of(plan, 14)
+    assert [len(piece.files) for piece in found] == [4, 3, 2]
+    assert sorted(path for piece in found for path in piece.files) == sorted(plan.files)
+    assert len(pieces.of(plan)) == 1
+    assert [len(piece.files) for piece in pieces.doubled(pieces.of(plan, 1))] == [3, 1, 3, 2]
+
+
+@pytest.mark.parametrize("most", [1, 14])
+def test_the_answer_is_that_of_one_piece(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    fill(append)
+    places = [None] + [
+        Place(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
+        for row in engine.trades().to_pylist()[::5]
+    ]
+    starts, ends = (None, NOON + timedelta(minutes=20), NOON + 3 * HOUR), (None, NOON + 4 * HOUR)
+    for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), places):
+        asked = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}
+        if beyond and limit is None:
+            continue
+        monkeypatch.setattr(pieces, "of", lambda plan: [plan])
+        whole = engine.trades(**asked)
+        monkeypatch.setattr(pieces, "of", partial(WHOLE, most=most))
+        assert engine.trades(**asked).equals(whole), asked
+
+
+def test_what_is_newest_or_first_is_found_without_the_rest(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    monkeypatch.setattr(pieces, "of", partial(WHOLE, most=1))
+    plan = engine._lake.plan(GOLD)
+    middle = sorted(set(plan.hours))[2]
+    for hour, path in zip(plan.hours, files.paths(plan), strict=True):
+        if hour == middle:
+            Path(path).unlink()
+    assert [row["trade_id"] for row in engine.trades(limit=2).to_pylist()] == ["54", "55"]
+    assert [row["trade_id"] for row in engine.trades(start=NOON, limit=2).to_pylist()] == ["0", "7"]
+    with pytest.raises(Unavailable):
+        engine.trades()
+
+
+def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    monkeypatch.setattr(pieces, "of", partial(WHOLE, most=1))
+    assert engine.trades(symbol="ETHUSDT", start=NOON + HOUR, end=NOON + 2 * HOUR).num_rows == 0
+    with pytest.raises(BadQuery, match="no trade of"):
+        engine.trades(symbol="XRPUSDT", limit=3)
