@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from k2.query.api.settings import ApiSettings
 
 _SOON: Final = {"Retry-After": "1"}
+_STREAM: Final = "/v1/stream"
 _ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # heard when there is no place left
 
 
@@ -67,8 +68,8 @@ class Limits:
         self._running = 0
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """One request. Those for health are always heard."""
-        if scope["type"] != "http":
+        """One request. Those for health are always heard; streams last, and their hub counts them."""
+        if scope["type"] != "http" or scope["path"] == _STREAM:
             await self._app(scope, receive, send)
             return
         if self._running >= self._settings.requests and scope["path"] not in _ALWAYS:
