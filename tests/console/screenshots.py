@@ -1,15 +1,19 @@
 """`python -m tests.console.screenshots [DATA]`: docs/images/console-{dark,light}.png and one of each other view.
 
-DATA is the folder of an embedded platform; without it, tables are made up.
+DATA is the folder of an embedded platform, and where it runs docs/images/watch.svg is drawn too; without DATA, tables
+are made up.
 """
 
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from k2.cli.embedded import state
 from k2.cli.embedded.layout import Layout
+from k2.cli.queries import running
 from tests.console.browser import PROGRAM, Page, browser
 from tests.console.lake import Lake, now
 from tests.console.serving import serving
@@ -46,6 +50,13 @@ def take(page: Page, url: str, folder: Path) -> list[Path]:
     return taken
 
 
+def terminal(layout: Layout, path: Path) -> Path:
+    """The picture of `k2 watch`."""
+    words = ["watch", "--data", str(layout.root), "--for", "8s", "--picture", str(path)]
+    subprocess.run([Path(sys.executable).with_name("k2"), *words], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    return path
+
+
 def main(words: list[str]) -> int:
     """Takes the pictures."""
     if not PROGRAM:
@@ -56,9 +67,12 @@ def main(words: list[str]) -> int:
         layout = Layout.at(Path(words[0])) if words else Layout.at(folder / "data")
         if not words:
             Lake(layout).fill(now())
-        url = stack.enter_context(serving(layout.platform()))
+        live = bool(words) and state.load(layout.state).running
+        url = stack.enter_context(serving(running(layout) if live else layout.platform()))
         for path in take(stack.enter_context(browser(folder / "browser")), url, IMAGES):
             print(path)
+        if live:
+            print(terminal(layout, IMAGES / "watch.svg"))
     return 0
 
 

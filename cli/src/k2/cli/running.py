@@ -1,6 +1,7 @@
 """`k2 up`, `status`, `down` and `logs`: one platform in one folder on this machine."""
 
 import asyncio
+import io
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final, TextIO
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from k2.cli.embedded import plan, state, status
@@ -33,6 +34,7 @@ _SHOW_EVERY: Final = 10.0
 _DOWN_WITHIN: Final = 660.0
 _TAIL: Final = 40
 _WIDE: Final = 200
+_PICTURE_WIDTH: Final = 150
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,8}[mg]")
 
 
@@ -221,6 +223,14 @@ def table(rows: Sequence[FeedStatus], *, wide: bool = False) -> Table:
         cells = [row.name, row.exchange, str(row.symbols), row.phase, f"{row.rate:.1f}/s", fresh, gaps, _age(row.age)]
         found.add_row(*cells, *([row.topology, str(row.dead_letters), row.message] if wide else []))
     return found
+
+
+def picture(path: Path, content: RenderableType, title: str) -> None:
+    """Writes a screen as an SVG."""
+    drawn = Console(file=io.StringIO(), record=True, width=_PICTURE_WIDTH, force_terminal=True)
+    drawn.print(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save_svg(str(path), title=title)
 
 
 def console(file: TextIO) -> Console:

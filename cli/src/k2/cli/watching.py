@@ -62,13 +62,16 @@ def watch(
     symbols: Annotated[str, typer.Option(help="Only these, comma separated, such as BTCUSDT,ETHUSDT.")] = "",
     exchange: Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")] = None,
     limit: Annotated[str, typer.Option("--for", help="Stop after this long, such as 90s; else with Ctrl-C.")] = "",
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the last screen to a file.")] = None,
 ) -> None:
     """Watch trades as they come, and the health of the feeds."""
     try:
         wanted = [Wanted.of(name.strip(), exchange, None, None) for name in symbols.split(",") if name.strip()]
         wanted = wanted or [Wanted.of(None, exchange, None, None)]
         until = time.monotonic() + (seconds(limit) if limit else 10.0**9)
-        show(Remote(url, key, symbols, exchange) if url else Local(Layout.at(data), wanted), until)
+        last = show(Remote(url, key, symbols, exchange) if url else Local(Layout.at(data), wanted), until)
+        if picture is not None:
+            running.picture(picture, last, "k2 watch")
     except Unavailable as error:
         refuse(" ".join(str(error).split()), code=UNREACHABLE)
     except (BadQuery, InvalidSpec) as error:
@@ -79,19 +82,21 @@ def watch(
         return
 
 
-def show(source: Source, until: float, console: Console | None = None) -> None:
-    """Draws until a moment of the monotonic clock."""
+def show(source: Source, until: float, console: Console | None = None) -> Group:
+    """Draws until a moment of the monotonic clock; gives what was there last."""
     console = console or Console(file=sys.stdout)
     health = source.health()
-    looked = time.monotonic()
+    looked, last = time.monotonic(), Group(health)
     with closing(_Following(source)) as found, Live(console=console, auto_refresh=False, transient=False) as live:
         while (now := time.monotonic()) < until:
             if now - looked > _HEALTH_EVERY:
                 health, looked = source.health(), now
             found.check()
             room = max(3, console.height - health.row_count - 6)
-            live.update(Group(health, Text(), _table(list(islice(found.newest, room)))), refresh=True)
+            last = Group(health, Text(), _table(list(islice(found.newest, room))))
+            live.update(last, refresh=True)
             time.sleep(min(_EVERY, max(0.0, until - now)))
+    return last
 
 
 class Local:

@@ -1,6 +1,5 @@
 """The demo's screen: one row a feed, the last events below. Plain lines where nobody watches."""
 
-import io
 import sys
 import time
 from collections import deque
@@ -15,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from k2.cli.embedded.status import FeedStatus
-from k2.cli.running import console
+from k2.cli.running import console, picture
 
 _EVENTS: Final = 8
 _PLAIN_EVERY: Final = 10.0
-_PICTURE_WIDTH: Final = 150
 
 
 class Screen:
@@ -64,10 +62,7 @@ class Screen:
 
     def picture(self, path: Path) -> None:
         """Writes the screen as it is now as an SVG."""
-        drawn = Console(file=io.StringIO(), record=True, width=_PICTURE_WIDTH, force_terminal=True)
-        drawn.print(self._content())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save_svg(str(path), title="make demo")
+        picture(path, self._content(), "make demo")
 
     def _draw(self) -> None:
         assert self._live is not None
