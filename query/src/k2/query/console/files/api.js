@@ -100,7 +100,7 @@ async function* events(body) {
         if (name === "data") found.data += text;
         else if (name in found) found[name] = text;
       }
-      if (found.data) yield found;
+      if (found.data || found.id) yield found; // of silence comes an id alone
     }
   }
 }
