@@ -149,7 +149,7 @@ class ClickHouse(AbstractContextManager["ClickHouse"]):
         self.version, self.seconds = "", 0.0
 
     def __enter__(self) -> "ClickHouse":
-        interpreter = environment("-".join(CLICKHOUSE), CLICKHOUSE)
+        interpreter = environment(CLICKHOUSE[0].replace("==", "-"), CLICKHOUSE)
         script = Path(__file__).with_name("clickhouse_client.py")
         self._log = self._folder.with_suffix(".log")
         self._errors = self._log.open("ab")
