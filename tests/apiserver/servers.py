@@ -133,7 +133,7 @@ def running(log: Path, command: list[str], **options: Any) -> Iterator[subproces
                 process.kill()
 
 
-def eventually(check: Callable[[], Any], within: float = 30.0) -> Any:
+def eventually(check: Callable[[], Any], within: float = 60.0) -> Any:
     """The first result that is true."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

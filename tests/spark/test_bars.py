@@ -39,7 +39,11 @@ def _asked(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     """The same, computed by the query engine from the trades."""
     with closing(Engine(lake.platform)) as engine:
         wanted = Wanted.of(symbol, None, None, None)
-        return engine._ask(wanted, questions.ohlcv(wanted, timedelta(minutes=1)), None).read_all().to_pylist()
+        return (
+            engine._ask(wanted, questions.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False)
+            .read_all()
+            .to_pylist()
+        )
 
 
 def _summaries(lake: Lake) -> list[str]:
