@@ -42,7 +42,7 @@ _CLIENTS: Final = (1, 8, 32)
 _HOURS: Final = 48
 _COMMIT: Final = timedelta(minutes=5)
 _TAIL: Final = timedelta(seconds=30)  # of trades that only Kafka has
-_PATIENCE: Final = 12.0  # seconds for one kind, contestant and number of clients
+_PATIENCE: Final = 6.0  # seconds for one kind, contestant and number of clients
 _PHASES: Final = ("before compaction", "after compaction")
 _MILLIONS: Final = 7
 _P99_HOUR, _P99_HYBRID, _FLOORS, _MILLION = 100.0, 150.0, 2.0, 1000.0

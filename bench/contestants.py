@@ -100,11 +100,12 @@ class DuckDB(_Threads):
 
     def __init__(self, files: Mapping[datetime, Sequence[str]]) -> None:
         self._files = files
-        self._connection = duckdb.connect(config={"TimeZone": "UTC"})
+        self._connection = duckdb.connect()
 
     def answer(self, question: Question) -> pa.Table:
         """As Arrow."""
         with self._connection.cursor() as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
             return cursor.sql(questions.duckdb(question, self._files)).to_arrow_table()
 
 
