@@ -5,6 +5,7 @@ import json
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from bench import questions
 from bench.environments import environment
 from bench.processes import BenchFailed, last_words
 from bench.questions import Kind, Question
+from k2.query.questions import COLUMNS
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -39,7 +41,7 @@ class Contestant(Protocol):
         ...
 
 
-class _Threads:
+class _Threads(ABC):
     """A contestant whose clients are threads of this process."""
 
     def ask(self, asked: Sequence[Question], clients: int) -> list[Answer]:
@@ -52,8 +54,9 @@ class _Threads:
         found = self.answer(question)
         return (time.perf_counter() - began) * 1000, found.num_rows
 
+    @abstractmethod
     def answer(self, question: Question) -> pa.Table:
-        raise NotImplementedError
+        """As Arrow."""
 
 
 class Http(_Threads):
@@ -139,7 +142,7 @@ def _fields(question: Question) -> tuple[str, ...]:
             return "exchange", "symbol", "timestamp", "price"
         case Kind.BARS:
             return "exchange", "symbol", "timestamp", "price", "quantity"
-    return tuple(questions.COLUMNS.split(", "))
+    return tuple(COLUMNS.split(", "))
 
 
 class ClickHouse(AbstractContextManager["ClickHouse"]):

@@ -8,11 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from bench.lakes import BASES
+from k2.query.questions import COLUMNS
 
-COLUMNS: Final = (
-    "message_id, trade_id, symbol, exchange, base_asset, quote_currency, timestamp, price, quantity, side, "
-    "ingestion_timestamp, vendor_data"
-)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 RECENT: Final = timedelta(minutes=15)
