@@ -69,20 +69,18 @@ class Http(_Threads):
 
     def answer(self, question: Question) -> pa.Table:
         """As Arrow."""
-        body = self.get(_path(question), _ARROW)
-        return pa.ipc.open_stream(body).read_all()
-
-    def get(self, path: str, headers: Mapping[str, str]) -> bytes:
-        """The body of an answer. Raises `BenchFailed` for one that is none."""
+        path = _path(question)
         if not hasattr(self._own, "connection"):
             self._own.connection = http.client.HTTPConnection(*self._address, timeout=120)
         connection: http.client.HTTPConnection = self._own.connection
-        connection.request("GET", path, headers=dict(headers))
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise BenchFailed(f"{path}: {answer.status} {body[:300]!r}")
-        return body
+        connection.request("GET", path, headers=_ARROW)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise BenchFailed(f"{path}: {response.status} {response.read()[:300]!r}")
+        with pa.ipc.open_stream(response) as batches:
+            found = batches.read_all()
+        response.read()  # the end of the body, so that the connection can be used again
+        return found
 
 
 def _path(question: Question) -> str:
@@ -124,16 +122,18 @@ class PyIceberg(_Threads):
         rows = f"timestamp >= '{start}' and timestamp < '{end}'"
         rows += f" and symbol = '{question.symbol}'" if question.symbol else ""
         found = self._table.scan(rows, selected_fields=_fields(question)).to_arrow().sort_by("timestamp")
+        # Arrow has no first and last of decimals.
+        found = found.append_column("rounded", pc.cast(found.column("price"), pa.float64()))
         match question.kind:
             case Kind.PRICE:
-                return found.group_by(["exchange", "symbol"], use_threads=False).aggregate([("price", "last")])
+                return found.group_by(["exchange", "symbol"], use_threads=False).aggregate([("rounded", "last")])
             case Kind.BARS:
                 minutes = pc.floor_temporal(found.column("timestamp"), unit="minute")
                 keys = ["exchange", "symbol", "start"]
-                figures = [("price", one) for one in ("first", "max", "min", "last")]
+                figures = [("rounded", "first"), ("price", "max"), ("price", "min"), ("rounded", "last")]
                 figures += [("quantity", "sum"), ("quantity", "count")]
                 return found.append_column("start", minutes).group_by(keys, use_threads=False).aggregate(figures)
-        return found
+        return found.drop_columns("rounded")
 
 
 def _fields(question: Question) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ def build(platform: Platform, commits: Iterable[Commit]) -> "Table":
         # PyIceberg counts rows where Spark counts bytes.
         change.remove_properties("write.parquet.row-group-size-bytes")
         change.set_properties({"write.parquet.row-group-limit": str(_GROUP)})
+        change.set_properties({"commit.manifest-merge.enabled": "true"})  # which Spark does unasked
     for commit in commits:
         table.append(_rows(commit), snapshot_properties=dict(commit.summary))
     return table

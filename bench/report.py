@@ -116,7 +116,8 @@ def _judged(sections: Sequence[Section]) -> Iterator[str]:
     if missed:
         yield from ("", "What falls short, and why:", "")
         yield from (
-            f"- **{goal.wanted}** ({section.letter}): {goal.found}. {_sentence(goal.why)}" for section, goal in missed
+            f"- **{goal.wanted}** ({section.letter}): {goal.found}. {_sentence(goal.why)}".rstrip()
+            for section, goal in missed
         )
     yield ""
 

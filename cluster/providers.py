@@ -5,6 +5,7 @@ All give the same: an environment whose `kubectl` speaks to the cluster, and a w
 
 import os
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,6 +15,8 @@ from cluster.programs import LOGS, ROOT, Failed, run
 
 NAME: Final = "k2"
 _KUBECONFIG: Final = LOGS / "kubeconfig"
+_NO_STATUS: Final = ".status.conditions accessor error: <nil>"  # kubectl wait, of a definition of this moment
+_A_MOMENT: Final = 5.0
 
 
 class Provider(Protocol):
@@ -56,8 +59,14 @@ class Kit:
         self.load([image for _, image in wanted])
 
     def script(self, name: str) -> None:
-        """One of the kit's installers."""
-        run(str(self.folder / name), env=self.env)
+        """One of the kit's installers. It may be run again, and is where it met definitions that had no status yet."""
+        try:
+            run(str(self.folder / name), env=self.env)
+        except Failed as failed:
+            if _NO_STATUS not in str(failed):
+                raise
+            time.sleep(_A_MOMENT)
+            run(str(self.folder / name), env=self.env)
 
     def down(self) -> None:
         """Deletes the cluster; what was built stays."""

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from cluster.platform import NAMESPACE
 from cluster.programs import Failed, run
 from k2.query.engine import Engine
+from k2.query.errors import Unavailable
 from k2.schemas.platform import Platform
 from k2.schemas.tables import NAMESPACE as NAMESPACE_OF_TABLES
 
@@ -184,8 +185,16 @@ def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: f
     emitted = cluster.emitted(exchange)
     lacking: dict[str, set[str]] = {}
 
+    def read() -> dict[str, list[str]] | None:
+        try:
+            return cluster.gold(exchange)
+        except Unavailable:  # the port forward of a busy machine: asked again
+            return None
+
     def check() -> bool:
-        gold = cluster.gold(exchange)
+        gold = read()
+        if gold is None:
+            return False
         lacking.clear()
         lacking.update({native: emitted[native] - set(gold.get(symbol, ())) for native, symbol in symbols.items()})
         return not any(lacking.values())
@@ -195,7 +204,7 @@ def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: f
     except AssertionError:
         told = {native: (len(ids), sorted(ids)[:5]) for native, ids in lacking.items()}
         raise AssertionError(f"Gold of {exchange} lacks {told} after {within:.0f} s") from None
-    gold, emitted = cluster.gold(exchange), cluster.emitted(exchange)
+    gold, emitted = eventually("Gold can be read", read, 60.0, every=5), cluster.emitted(exchange)
     for native, symbol in symbols.items():
         assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has trades twice"
         assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that never were"

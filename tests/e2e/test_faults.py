@@ -114,6 +114,7 @@ def healed(cluster) -> None:
     balanced(cluster, "kraken", KRAKEN)
 
 
+@pytest.mark.slow
 def test_wrong_credentials_and_a_kafka_that_refuses_are_named_and_heal(cluster):
     with ExitStack() as broken:
         broken.enter_context(refusing(cluster, _TOPIC))
@@ -127,12 +128,14 @@ def test_wrong_credentials_and_a_kafka_that_refuses_are_named_and_heal(cluster):
     healed(cluster)
 
 
+@pytest.mark.slow
 def test_a_catalog_that_is_away_is_named_and_comes_back(cluster):
     with gone(cluster, "k2-postgres"):
         named(cluster, "binance", "GoldReady", "the catalog")
     healed(cluster)
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_bucket_is_named_and_loses_nothing(cluster):
     if isinstance(provider(os.environ), Existing):
         pytest.skip("the disk of somebody else's cluster is not filled")

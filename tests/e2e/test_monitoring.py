@@ -27,6 +27,7 @@ def test_metrics_of_every_kind_of_process_arrive(cluster):
         eventually(query, lambda query=query: cluster.prometheus(query), within=60, every=3)
 
 
+@pytest.mark.slow
 def test_the_alert_of_a_feed_that_is_down_fires_and_resolves(cluster):
     def firing() -> list[object]:
         return cluster.prometheus('ALERTS{alertname="K2FeedDown", alertstate="firing", feed="binance"}')

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from k2.query.api import answers
 from tests.unit.api.conftest import Serve
 from tests.unit.query.conftest import Append, trade
 
@@ -48,6 +49,11 @@ def test_bytes_hold_types(api: TestClient, append: Append, accept: str, query: s
     assert found.schema.field("timestamp").type == pa.timestamp("us", "UTC")
 
 
+def test_an_arrow_stream_tells_its_end(api: TestClient, append: Append) -> None:
+    append(ROWS)
+    assert api.get("/v1/trades", headers={"Accept": ARROW}).content.endswith(b"\xff\xff\xff\xff\0\0\0\0")
+
+
 @pytest.mark.parametrize("accept", [ARROW, PARQUET, CSV])
 def test_an_empty_answer_is_an_answer_in_every_format(api: TestClient, append: Append, accept: str) -> None:
     append(ROWS)
@@ -59,13 +65,41 @@ def test_an_empty_answer_is_an_answer_in_every_format(api: TestClient, append: A
         assert table(answer.content, accept).num_rows == 0
 
 
-def test_bulk_formats_are_streamed_in_pieces(api: TestClient, append: Append) -> None:
-    append([trade(number, number / 100) for number in range(25_000)])
-    with api.stream("GET", "/v1/trades", headers={"Accept": CSV, "Accept-Encoding": "identity"}) as answer:
-        assert "content-length" not in answer.headers
-        assert "".join(answer.iter_text()).count("\n") == 25_001
-    found = table(api.get("/v1/trades", headers={"Accept": PARQUET}).content, PARQUET)
-    assert found.column("trade_id").to_pylist() == [str(number) for number in range(25_000)]
+@pytest.mark.parametrize("accept", [ARROW, PARQUET, CSV])
+@pytest.mark.parametrize("limit", ["_GATHERED", "_PATIENCE"])
+def test_a_long_answer_is_streamed_and_a_short_one_tells_its_length(
+    api: TestClient, append: Append, monkeypatch: pytest.MonkeyPatch, accept: str, limit: str
+) -> None:
+    append([trade(number, number / 100) for number in range(2500)])
+    headers = {"Accept": accept, "Accept-Encoding": "identity"}
+    monkeypatch.setattr(answers, "_PATIENCE", 60)
+    short = api.get("/v1/trades", headers=headers)
+    assert int(short.headers["content-length"]) == len(short.content)
+    monkeypatch.setattr(answers, limit, 0)
+    with api.stream("GET", "/v1/trades", headers=headers) as long:
+        assert "content-length" not in long.headers
+        found = b"".join(long.iter_bytes())
+    if accept == CSV:
+        assert found == short.content
+        assert found.count(b"\n") == 2501
+    else:
+        assert table(found, accept).equals(table(short.content, accept))
+        assert table(found, accept).column("trade_id").to_pylist() == [str(number) for number in range(2500)]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("side::ENUM('SELL', 'BUY', 'NONE')", ["BUY", "BUY"]),
+        ("[side::ENUM('SELL', 'BUY', 'NONE')]", [["BUY"], ["BUY"]]),
+        ("{a: side::ENUM('SELL', 'BUY', 'NONE')}", [{"a": "BUY"}] * 2),
+    ],
+)
+def test_an_enum_goes_out_with_its_words(api: TestClient, append: Append, column: str, values: list[Any]) -> None:
+    append(ROWS)
+    statement = f"SELECT {column} AS chosen FROM gold_crypto_trades"
+    answer = api.post("/v1/sql", json={"statement": statement}, headers={"Accept": ARROW})
+    assert table(answer.content, ARROW).column("chosen").to_pylist() == values
 
 
 @pytest.mark.parametrize(

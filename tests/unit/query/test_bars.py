@@ -1,6 +1,6 @@
 """Bars out of the maintained table are those that Gold gives, whatever was committed when and whatever is asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2.cli.embedded.layout import Layout
-from k2.query import bars, catalog, questions, tables, times
+from k2.query import bars, catalog, held, questions, symbols, tables, times
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.questions import Wanted
 from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, ranges
-from k2.schemas.tables import BARS_TABLE, GOLD_TABLE
+from k2.schemas.tables import BARS_TABLE, GOLD, GOLD_TABLE
 from tests.unit.query.conftest import NOON, trade
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -76,6 +76,18 @@ class Tables:
             .to_pylist()
         )
 
+    def symbols_from_gold(self, as_of: int | None = None) -> list[dict[str, Any]]:
+        """The symbols as Gold alone gives them."""
+        return self.engine.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of).to_pylist()
+
+    def kafka(self, rows: Sequence[dict[str, Any]]) -> None:
+        """From now on Kafka has these trades after those that Gold has taken."""
+
+        def tail(_gold: Any, _snapshot_id: int, wanted: Wanted) -> pa.Table:
+            return pa.Table.from_pylist([row for row in rows if _is_of(row, wanted)], schema=held.schema())
+
+        self.engine._hybrid._rows = tail
+
     def mixed(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """The bars as the engine gives them."""
         return self.engine.ohlcv(symbol="BTCUSDT", interval=interval, **query).to_pylist()
@@ -83,6 +95,15 @@ class Tables:
     @staticmethod
     def _newest(table: Any) -> int:
         return table.refresh().current_snapshot().snapshot_id
+
+
+def _is_of(row: dict[str, Any], wanted: Wanted) -> bool:
+    return (
+        wanted.symbol in (None, row["symbol"])
+        and wanted.exchange in (None, row["exchange"])
+        and (wanted.start is None or row["timestamp"] >= wanted.start)
+        and (wanted.end is None or row["timestamp"] < wanted.end)
+    )
 
 
 def _arrow(rows: Sequence[dict[str, Any]], table: Any) -> pa.Table:
@@ -150,6 +171,7 @@ def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
             if number == rebuilt:
                 lake.rebuild()
         as_of = snapshots[asked] if asked < len(snapshots) else None
+        assert lake.engine.symbols(as_of).to_pylist() == lake.symbols_from_gold(as_of)
         query = {"start": start, "end": end, "exchange": exchange, "as_of": as_of}
         try:
             expected = lake.from_gold(interval, **query)
@@ -158,6 +180,63 @@ def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
                 lake.mixed(interval, **query)
             return
         assert lake.mixed(interval, **query) == expected
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batches=st.lists(st.tuples(_TRADES, st.sampled_from(["BINANCE", "BYBIT"])), min_size=1, max_size=3),
+    newer=_TRADES,
+    again=st.integers(0, 5),
+    moved=st.sampled_from([0, 0.9, -0.9]),
+    rebuilt=st.integers(0, 3),
+    interval=st.sampled_from(["1m", "5m", "1h", "90s"]),
+    bounds=st.tuples(_BOUND, _BOUND),
+    exchange=st.sampled_from([None, "binance"]),
+)
+def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
+    batches, newer, again, moved, rebuilt, interval, bounds, exchange
+) -> None:
+    start, end = (NOON + timedelta(seconds=bound) if bound is not None else None for bound in bounds)
+    if start and end and start > end:
+        start, end = end, start
+    with TemporaryDirectory() as folder, closing(_opened(Path(folder))) as opened:
+        lake, known = opened.tables, []
+        for number, (drawn, whose) in enumerate(batches):
+            rows = _rows(drawn, whose, number)
+            known += rows
+            lake.trades(rows, whose)
+            if number == rebuilt:
+                lake.rebuild()
+        rows = _rows(newer, "BINANCE", 9)
+        repeated = [row | {"timestamp": row["timestamp"] + timedelta(seconds=moved)} for row in known[:again]]
+        lake.kafka([*rows, *repeated])
+        query = {"start": start, "end": end, "exchange": exchange}
+        found = _told(lake.mixed, interval, hybrid=True, **query)
+        lake.trades(rows)
+        assert found == _told(lake.from_gold, interval, **query)
+
+
+def _told(ask: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any) -> list[dict[str, Any]] | str:
+    try:
+        return ask(*args, **query)
+    except BadQuery as error:
+        return str(error)
+
+
+def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tables) -> None:
+    lake.trades([trade(1, -2 * HOUR), trade(2, -0.5), trade(3)])
+    lake.rebuild()
+    lake.spoil()
+    lake.kafka([trade(4, 1), trade(3, -0.5)])
+    found = lake.mixed("1m", hybrid=True)
+    assert _opens(found) == ["7", "1E+2", "1E+2"]
+    assert [row["trades"] for row in found] == [1, 1, 2]
+    lake.kafka([trade(2, 0.2)])  # Gold has it in the hour before
+    assert [row["trades"] for row in lake.mixed("1m", hybrid=True)] == [1, 1, 1]
+    lake.kafka([])
+    assert _opens(lake.mixed("1m", hybrid=True)) == ["7", "7", "7"]
+    with pytest.raises(BadQuery, match="leave out as-of, or hybrid"):
+        lake.mixed("1m", hybrid=True, as_of=NOON)
 
 
 def _opens(found: list[dict[str, Any]]) -> list[str]:
@@ -172,6 +251,23 @@ def test_hours_that_gold_did_not_touch_since_come_from_the_bars_and_the_others_f
     lake.trades([trade(3, 60)])
     assert _opens(lake.mixed("1m")) == ["7", "1E+2", "1E+2"]
     assert _opens(lake.mixed("30s")) == ["1E+2"] * 3
+
+
+def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_were_traded_last(lake: Tables) -> None:
+    assert lake.engine.symbols().num_rows == 0
+    lake.trades([trade(1, -30 * HOUR), trade(2), trade(3, 1), trade(4, -HOUR, symbol="ETHUSDT", base_asset="ETH")])
+    lake.rebuild()
+    Path(
+        lake.gold.scan(row_filter=f"timestamp < '{(NOON - 2 * HOUR).isoformat()}'")
+        .plan_files()[0]
+        .file.file_path.removeprefix("file://")
+    ).unlink()
+    lake.trades([trade(5, HOUR, symbol="XRPUSDT", base_asset="XRP"), trade(6, HOUR)])
+    found = {row["symbol"]: row for row in lake.engine.symbols().to_pylist()}
+    assert {name: (row["base_asset"], row["trades"]) for name, row in found.items()} == {
+        "BTCUSDT": ("BTC", 4), "ETHUSDT": ("ETH", 1), "XRPUSDT": ("XRP", 1)
+    }  # fmt: skip
+    assert (found["BTCUSDT"]["first_trade"], found["BTCUSDT"]["last_trade"]) == (NOON - 30 * HOUR, NOON + HOUR)
 
 
 def test_the_ends_of_a_range_within_a_minute_come_from_gold(lake: Tables) -> None:
@@ -255,6 +351,6 @@ def test_a_day_of_bars_reads_one_file_and_no_trade(lake: Tables) -> None:
     lake.trades([trade(n, timedelta(minutes=n)) for n in range(300)])
     lake.rebuild()
     wanted = Wanted.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
-    mixture = bars.mixture(lake.engine._lake, wanted, MINUTE, None)
+    mixture = bars.mixture(lake.engine._lake, wanted, None)
     assert mixture is not None
     assert (len(mixture.bars.files), len(mixture.gold.files)) == (1, 0)

@@ -102,6 +102,21 @@ def test_the_past_is_read_by_snapshot_and_by_time(engine: Engine, append: Append
         engine.trades(as_of=1)
 
 
+def test_the_past_is_read_by_a_tag_for_as_long_as_there_is_one(engine: Engine, append: Append) -> None:
+    first = append([trade(1)])
+    append([trade(2, 1)])
+    gold = engine.catalog.load_table(("market_data", GOLD))
+    gold.manage_snapshots().create_tag(first, "day-2026-01-31").commit()
+    assert ids(engine, as_of="day-2026-01-31") == ["1"]
+    assert engine.snapshot_id("day-2026-01-31") == first
+    assert engine.sql(f"SELECT count(*) AS n FROM {GOLD}", as_of="day-2026-01-31").to_pylist() == [{"n": 1}]
+    assert engine.snapshots().column("tags").to_pylist() == ["day-2026-01-31", None]
+    with pytest.raises(BadQuery, match=r'has no tag "day-2026-02-01"; .* such as 2026-01-31T14:00:00Z'):
+        engine.trades(as_of="day-2026-02-01")
+    with pytest.raises(BadQuery, match='has no tag "main"'):  # a branch is not one: it moves
+        engine.trades(as_of="main")
+
+
 def test_snapshots_tell_what_each_commit_added(engine: Engine, append: Append) -> None:
     made = [append([trade(1)]), append([trade(2), trade(3)])]
     table = engine.snapshots()

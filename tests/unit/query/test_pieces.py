@@ -1,21 +1,33 @@
 """Answers in pieces: the same rows in the same order as in one, and no more files than needed."""
 
+import threading
+import time
+from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from k2.query import files, pieces
+from k2.cli.embedded.layout import Layout
+from k2.query import files, interrupts, pieces
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
+from k2.query.interrupts import Interrupt
+from k2.query.lake import Plan
 from k2.query.questions import Place
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
 HOUR = timedelta(hours=1)
 WHOLE = pieces.of
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """From here on a piece has no more rows than this, or is of one hour."""
+    monkeypatch.setattr(pieces, "of", lambda plan, _: WHOLE(plan, most))
 
 
 def fill(append: Append) -> None:
@@ -33,7 +45,7 @@ def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append:
     found = pieces.of(plan, 14)
     assert [len(piece.files) for piece in found] == [4, 3, 2]
     assert sorted(path for piece in found for path in piece.files) == sorted(plan.files)
-    assert len(pieces.of(plan)) == 1
+    assert len(pieces.of(plan, pieces.ROWS)) == 1
     assert [len(piece.files) for piece in pieces.doubled(pieces.of(plan, 1))] == [3, 1, 3, 2]
 
 
@@ -51,9 +63,9 @@ def test_the_answer_is_that_of_one_piece(
         asked = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}
         if beyond and limit is None:
             continue
-        monkeypatch.setattr(pieces, "of", lambda plan: [plan])
+        cut(monkeypatch, 1000)
         whole = engine.trades(**asked)
-        monkeypatch.setattr(pieces, "of", partial(WHOLE, most=most))
+        cut(monkeypatch, most)
         assert engine.trades(**asked).equals(whole), asked
 
 
@@ -61,7 +73,7 @@ def test_what_is_newest_or_first_is_found_without_the_rest(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    monkeypatch.setattr(pieces, "of", partial(WHOLE, most=1))
+    cut(monkeypatch, 1)
     plan = engine._lake.plan(GOLD)
     middle = sorted(set(plan.hours))[2]
     for hour, path in zip(plan.hours, files.paths(plan), strict=True):
@@ -77,7 +89,56 @@ def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    monkeypatch.setattr(pieces, "of", partial(WHOLE, most=1))
+    cut(monkeypatch, 1)
     assert engine.trades(symbol="ETHUSDT", start=NOON + HOUR, end=NOON + 2 * HOUR).num_rows == 0
     with pytest.raises(BadQuery, match="no trade of"):
         engine.trades(symbol="XRPUSDT", limit=3)
+
+
+def test_the_next_piece_is_asked_while_one_is_read_and_no_further_one(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    asked: list[tuple[str, Interrupt | None]] = []
+    read = engine._read
+
+    def watched(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+        asked.append((threading.current_thread().name, interrupts._current.get()))
+        return read(piece, statement, parameters)
+
+    monkeypatch.setattr(engine, "_read", watched)
+    cut(monkeypatch, 1)
+    stop = Interrupt()
+    with stop.able():
+        reader = engine.trades_reader()
+        reader.read_next_batch()
+        reader.read_next_batch()
+        within = time.monotonic() + 10
+        while len(asked) < 3 and time.monotonic() < within:
+            time.sleep(0.01)
+        del reader
+    here = threading.current_thread().name
+    assert [(name == here, interrupt) for name, interrupt in asked] == [(True, stop), (False, stop), (False, stop)]
+
+
+def test_an_answer_that_is_given_up_keeps_its_own_error(
+    layout: Layout, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    cut(monkeypatch, 1)
+    engine = Engine(layout.platform())
+    read = engine._read
+
+    def slow(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+        if threading.current_thread().name.startswith("k2-ahead"):
+            return read(
+                piece,
+                f"SELECT * FROM ({statement}) WHERE (SELECT max(hash(i)) FROM range(50_000_000) t(i)) > 0",
+                parameters,
+            )
+        return read(piece, statement, parameters)
+
+    monkeypatch.setattr(engine, "_read", slow)
+    reader = engine.trades_reader()
+    with pytest.raises(BrokenPipeError), closing(engine):
+        raise BrokenPipeError(reader.read_next_batch().num_rows)

@@ -21,7 +21,11 @@ def test_both_formats_are_read_and_other_lines_are_not(tmp_path):
     assert list(frames(path)) == [(1723161254.087896568, b'{"a":1}'), (1618677817.061845, b"[1]")]
 
 
-@pytest.mark.parametrize("content", [b"", b"words\n", gzip.compress(b"words\n")[:-5], b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"words\n", gzip.compress(b"words\n")[:-5], b"\x1f\x8b"],
+    ids=["empty", "words", "gzip cut short", "gzip magic only"],
+)
 def test_a_file_that_is_no_recording_is_named(tmp_path, content):
     path = tmp_path / "a.gz"
     path.write_bytes(content)

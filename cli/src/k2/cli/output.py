@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from k2.query import parquet
 from k2.query.errors import BadQuery
 from k2.query.plain import plain
 
@@ -164,19 +165,7 @@ def _line(cell: str) -> str:
 
 
 def _parquet(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        writer = pq.ParquetWriter(sink, reader.schema, compression="zstd")
-    except pa.ArrowNotImplementedError as error:
-        raise BadQuery(f"parquet cannot hold a column: {error}; cast it, or give --format arrow") from error
-    count = 0
-    with writer:
-        for batch in reader:
-            writer.write_batch(batch)
-            count += batch.num_rows
-    return count
+    return sum(parquet.written(reader, sink, "give --format arrow"))
 
 
 def _arrow(reader: "RecordBatchReader", sink: IO[bytes]) -> int:

@@ -31,7 +31,7 @@ _TIME = "RFC 3339 with an offset, such as 2026-01-31T14:00:00Z."
 Data = Annotated[Path, typer.Option("--data", help="Folder of the platform.", file_okay=False)]
 Form = Annotated[Format, typer.Option("--format", help="json is JSON lines; parquet and arrow are bytes.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Write to this file, not to standard output.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME|SNAPSHOT", help="The tables as they were then.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME|SNAPSHOT|TAG", help="The tables as they were then.")]
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")]
 Hybrid = Annotated[
     bool, typer.Option("--hybrid", help="And what Kafka has and Gold has not yet; the platform must run.")

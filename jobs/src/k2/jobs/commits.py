@@ -72,6 +72,11 @@ class TableLog:
             if snapshot is None:
                 snapshot = _newest_before(table, found["sequence-number"])
 
+    def refs(self) -> dict[str, int]:
+        """Branches and tags, with the snapshot that each names."""
+        found = self.java_table().refs()
+        return {str(name): int(found.get(name).snapshotId()) for name in list(found.keySet())}
+
     def newest_of(self, query_id: str) -> Snapshot | None:
         """The newest commit of a query."""
         return next((snapshot for snapshot in self.snapshots() if snapshot.query_id == query_id), None)

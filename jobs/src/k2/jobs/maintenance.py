@@ -1,4 +1,4 @@
-"""`python -m k2.jobs.maintenance`: keeps tables small while streams run: retention, compaction, expiry, orphans.
+"""`python -m k2.jobs.maintenance`: keeps tables small while streams run: retention, compaction, tags, expiry, orphans.
 
 Nothing is removed that a reader still needs, whether it runs or is stopped: its checkpoint tells. Exit codes: 0 done,
 1 a step failed, 2 bad input, 3 a needed service could not be reached.
@@ -19,7 +19,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from k2.jobs import conflicts, readers, startup
+from k2.jobs import conflicts, days, readers, startup
 from k2.jobs import tables as spark_tables
 from k2.jobs.commits import Snapshot, TableLog
 from k2.jobs.jvm import gateway, jars
@@ -90,6 +90,7 @@ class Maintenance:
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))
+        self._step(tables.GOLD_TABLE, "tagged_days", partial(days.tag, self._spark, now - _CLOSED_AFTER))
         try:
             found = readers.readers(self._spark, self._checkpoints)
         except (ValueError, KeyError, IndexError, *_FAILURES) as error:
@@ -149,9 +150,11 @@ class Maintenance:
         return int(found["rewritten_data_files_count"])
 
     def _expire(self, table: Table, found: Iterable[Reader], now: datetime) -> int:
-        snapshots = list(TableLog(self._spark, table).snapshots())
+        tablelog = TableLog(self._spark, table)
+        snapshots, named = list(tablelog.snapshots()), set(tablelog.refs().values())
         needed, by = readers.held(found, snapshots)
-        expired = expendable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
+        old = expendable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
+        expired = [snapshot for snapshot in old if snapshot.id not in named]
         if needed > KEPT_SNAPSHOTS:
             self._report.setdefault(table.name, {})["held_by"] = by
         if expired:

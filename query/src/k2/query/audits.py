@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.query.errors import Unavailable
-from k2.query.questions import Wanted
+from k2.query.questions import NUMBER, Wanted
 from k2.schemas.tables import BATCHES, COMPLETENESS, DEAD_LETTERS, GAPS, GOLD, TRADE_COLUMNS
 
 if TYPE_CHECKING:
@@ -94,27 +94,21 @@ def last_batches(engine: "Engine") -> list[dict[str, Any]]:
     return _rows(_ask(engine, statement, {BATCHES: None}))
 
 
-def symbols(engine: "Engine", snapshot_id: int | None) -> "Table":
-    """Every symbol that was ever traded: how often, and when first and last."""
-    return _ask(
-        engine,
-        f"""SELECT exchange, symbol, any_value(base_asset) AS base_asset, any_value(quote_currency) AS quote_currency,
-                   count(*) AS trades, min(timestamp) AS first_trade, max(timestamp) AS last_trade
-            FROM {GOLD} GROUP BY exchange, symbol ORDER BY exchange, symbol""",  # noqa: S608
-        {GOLD: None},
-        as_of=snapshot_id,
-    )
-
-
 def prices(engine: "Engine", wanted: Wanted, as_of: int | None) -> "Table":
-    """The last trade of each exchange and symbol within a range: what its price was at the end of it."""
-    number = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"
+    """The last trade of each exchange and symbol within a range: what its price was at the end of it.
+
+    The last times are looked for before anything else, so that of other columns only their rows are read.
+    """
     shown = [name for name in TRADE_COLUMNS if name in {"timestamp", "price", "quantity", "side", "trade_id"}]
-    last = f"arg_max({{{', '.join(f'{name}: {name}' for name in shown)}}}, {{t: timestamp, n: {number}, i: trade_id}})"
+    last = f"arg_max({{{', '.join(f'{name}: {name}' for name in shown)}}}, {{n: {NUMBER}, i: trade_id}})"
+    traded = f"FROM {GOLD} WHERE {wanted.condition} GROUP BY exchange, symbol"
     return _ask(
         engine,
         f"""SELECT exchange, symbol, unnest(last) FROM (
-                SELECT exchange, symbol, {last} AS last FROM {GOLD} WHERE {wanted.condition} GROUP BY exchange, symbol
+                SELECT exchange, symbol, {last} AS last
+                FROM {GOLD} JOIN (SELECT exchange, symbol, max(timestamp) AS timestamp {traded})
+                    USING (exchange, symbol, timestamp)
+                WHERE {wanted.condition} GROUP BY exchange, symbol
             ) ORDER BY exchange, symbol""",  # noqa: S608
         {GOLD: wanted.expression},
         as_of=as_of,

@@ -5,19 +5,22 @@ asked for, whichever is the newer, only the hours that Gold's commits have touch
 minute lies at the ends of a range, are answered from Gold itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.lake import Lake, Plan, planned, snapshot_of
+from k2.query.history import snapshot_of
+from k2.query.hybrid import around
+from k2.query.lake import Lake, Plan
 from k2.query.questions import FIRST, LAST, UNITS, VIEW, Wanted, bucket
 from k2.query.times import AsOf, text
 from k2.schemas.bars import GOLD_SNAPSHOT, changed, summary
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
+    from pyarrow import Table as ArrowTable
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
@@ -26,6 +29,7 @@ MINUTES: Final = "minutes"
 MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+Newer = Callable[["Table", "Snapshot", Wanted], "ArrowTable"]
 _MOST_STRETCHES: Final = 24  # a question that Gold must answer in more places is left to Gold as a whole
 
 
@@ -39,11 +43,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The files of both tables, the statement over them, and its parameters."""
+    """The files of both tables, the trades that Gold has not yet, and what of each answers: as SQL, with its values."""
 
     bars: Plan
     gold: Plan
-    statement: str
+    newer: "ArrowTable | None"
+    minutes: str  # the bars that are exact
+    trades: str | None  # the trades of the others, where there are any
     parameters: dict[str, Any]
 
 
@@ -55,9 +61,12 @@ class _Commit:
     summary: Mapping[str, str]
 
 
-def mixture(lake: Lake, wanted: Wanted, bar: timedelta, as_of: AsOf | None) -> Mixture | None:
-    """How to answer with the maintained bars; None where they are of no use: the answer then comes from Gold."""
-    if bar % MINUTE or BARS not in lake.names():
+def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None = None) -> Mixture | None:
+    """How to answer with the maintained bars; None where they are of no use: the answer then comes from the trades.
+
+    `newer` tells the trades that are wanted and that a snapshot of Gold does not hold; they may be Gold's own again.
+    """
+    if BARS not in lake.names():
         return None
     bars, gold = lake.table(BARS), lake.table(GOLD)  # in this order: Gold then has the snapshot that the bars name
     asked = snapshot_of(gold, as_of)
@@ -66,17 +75,32 @@ def mixture(lake: Lake, wanted: Wanted, bar: timedelta, as_of: AsOf | None) -> M
         return None
     snapshot, made_of = made
     hours = _differing(gold, asked, made_of, wanted.exchange)
-    stretches = _stretches(wanted, hours) if hours is not None else None
+    if hours is None:
+        return None
+    tail = newer(gold, asked, wanted) if newer else None
+    stretches = _stretches(wanted, hours | _touched(tail))
     if stretches is None:
         return None
     inner, left = _inner(wanted), [stretch for stretch in stretches if stretch.start < stretch.end]
     return Mixture(
-        planned(bars, snapshot, _of_bars(inner)),
-        planned(gold, asked, _of_gold(wanted, left), past=as_of is not None)
+        lake.planned(bars, snapshot, _of_bars(inner)),
+        lake.planned(gold, asked, _of_gold(wanted, left, wide=tail is not None), past=as_of is not None)
         if left
         else Plan(gold, gold.schema(), asked.snapshot_id, ()),
-        *_statement(inner, left, bar),
+        tail,
+        *_conditions(inner, left),
     )
+
+
+def _touched(trades: "ArrowTable | None") -> set[int]:
+    """The hours in which trades lie."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if trades is None:
+        return set()
+    seconds = trades.column("timestamp").cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
+    return {int(second) // 3600 for second in pc.unique(seconds).to_pylist()}
 
 
 def _newest(bars: "Table") -> "tuple[Snapshot, int] | None":
@@ -145,11 +169,12 @@ def _merged(hours: set[int]) -> list[Stretch]:
     return found
 
 
-def _of_gold(wanted: Wanted, stretches: list[Stretch]) -> "BooleanExpression":
+def _of_gold(wanted: Wanted, stretches: list[Stretch], *, wide: bool) -> "BooleanExpression":
+    """Where the trades of the stretches are; `wide`, and those that Kafka's may be with a slightly different time."""
     from pyiceberg.expressions import Or
 
-    parts = [replace(wanted, start=stretch.start, end=stretch.end).expression for stretch in stretches]
-    return reduce(Or, parts)
+    parts = [replace(wanted, start=stretch.start, end=stretch.end) for stretch in stretches]
+    return reduce(Or, ((around(part) if wide else part).expression for part in parts))
 
 
 def _of_bars(inner: Wanted) -> "BooleanExpression":
@@ -165,7 +190,13 @@ def _of_bars(inner: Wanted) -> "BooleanExpression":
     return found
 
 
-def _statement(inner: Wanted, stretches: list[Stretch], bar: timedelta) -> tuple[str, dict[str, Any]]:
+def ohlcv(mixture: Mixture, bar: timedelta) -> str:
+    """The bars of an interval of whole minutes."""
+    parts = [_stored(mixture.minutes)] + ([_computed(mixture.trades)] if mixture.trades else [])
+    return _rolled_up(" UNION ALL ".join(parts), bar)
+
+
+def _conditions(inner: Wanted, stretches: list[Stretch]) -> tuple[str, str | None, dict[str, Any]]:
     whose = replace(inner, start=None, end=None)
     parameters = whose.parameters
     kept, gold = [whose.condition], []
@@ -178,9 +209,8 @@ def _statement(inner: Wanted, stretches: list[Stretch], bar: timedelta) -> tuple
         parameters |= {f"from{number}": text(stretch.start), f"until{number}": text(stretch.end)}
         kept.append(f"NOT ({within.format('start')})")
         gold.append(f"({within.format('timestamp')})")
-    parts = [_stored(" AND ".join(kept))]
-    parts += [_computed(f"{whose.condition} AND ({' OR '.join(gold)})")] if gold else []
-    return _rolled_up(" UNION ALL ".join(parts), bar), parameters
+    trades = f"{whose.condition} AND ({' OR '.join(gold)})" if gold else None
+    return " AND ".join(kept), trades, parameters
 
 
 def _stored(condition: str) -> str:

@@ -10,16 +10,19 @@ large to be held whole. Times are UTC, ranges are [start, end), decimals are exa
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import bars, files, interrupts, pieces, questions, times
+from k2.query import bars, files, history, interrupts, pieces, questions, symbols, times
 from k2.query.errors import BadQuery, TooLarge, Unavailable
 from k2.query.guard import tables_of
+from k2.query.history import snapshot_of
 from k2.query.hybrid import Hybrid
-from k2.query.lake import Lake, Plan, snapshot_of
+from k2.query.lake import Lake, Plan
 from k2.query.questions import Place, Wanted
 from k2.query.times import AsOf
 from k2.schemas.platform import Platform
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
 
+    from k2.query.frames import Frames
+
 MEMORY: Final = "1GB"
+_AHEAD: Final = 8  # answers whose next piece is made at once
 _NAMED: Final = 20  # symbols that a message lists
 _BATCH: Final = 50_000  # rows: a few megabytes, so that a stream takes no more than that
 
@@ -68,8 +74,8 @@ class Engine:
     """Answers questions about the tables of one platform.
 
     Every method raises `BadQuery` for a question that must be changed and `Unavailable` where catalog or files are not
-    to be had. `as_of` is a time or a snapshot id; without it the newest snapshot answers. A `hybrid` answer has, after
-    Gold's trades, those that Kafka has and Gold has not yet; a server keeps the newest of them in memory with `live`.
+    to be had. `as_of` is a time, a snapshot id or a tag; without it the newest snapshot answers. A `hybrid` answer has,
+    after Gold's trades, those that Kafka has and Gold has not yet; a server keeps the newest of them in memory, `live`.
     """
 
     def __init__(self, platform: Platform, *, memory: str = MEMORY, live: bool = False) -> None:
@@ -77,12 +83,15 @@ class Engine:
 
         self._lake = Lake(platform)
         self._hybrid = Hybrid(self._lake, platform, live=live)
+        self._platform = platform
         self._memory = memory
+        self._ahead = ThreadPoolExecutor(_AHEAD, "k2-ahead")
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill()})
 
     def close(self) -> None:
         """Lets go of the catalog, of DuckDB, and of Kafka."""
         self._hybrid.close()
+        self._ahead.shutdown(cancel_futures=True)  # DuckDB refuses to be closed under a statement
         self._duckdb.close()
         self._lake.close()
 
@@ -90,6 +99,13 @@ class Engine:
     def catalog(self) -> "SqlCatalog":
         """The Iceberg catalog that it reads."""
         return self._lake.catalog
+
+    @cached_property
+    def frames(self) -> "Frames":
+        """What an ingest could not use, in Kafka."""
+        from k2.query.frames import Frames
+
+        return Frames(self._platform)
 
     def trades(self, **query: Unpack["TradesQuery"]) -> "ArrowTable":
         """What `trades_reader` gives, whole."""
@@ -127,6 +143,7 @@ class Engine:
             start, end = times.window(window, start, end, as_of)
         wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
         parameters = wanted.parameters | (beyond.parameters if beyond else {})
+        _only_now(as_of, hybrid=hybrid)
         if hybrid:
             return self._ask(wanted, questions.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
         plan = self._lake.plan(GOLD, wanted.expression, as_of)
@@ -134,10 +151,11 @@ class Engine:
         def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
             return self._read(piece, questions.trades(wanted, most, beyond), parameters)
 
-        if wanted.start is None and limit is not None:
-            reader = pieces.newest(pieces.of(plan), ask, limit)
+        parts = pieces.of(plan, pieces.ROWS_FOR_ONE if wanted.symbol and limit is None else pieces.ROWS)
+        if limit is None:
+            reader = pieces.whole(parts, ask, self._ahead)
         else:
-            reader = pieces.first(pieces.of(plan), ask, limit)
+            reader = (pieces.first if wanted.start else pieces.newest)(parts, ask, limit)
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=False))
 
     def ohlcv_reader(
@@ -154,9 +172,14 @@ class Engine:
         """Bars of a symbol, one row an exchange and interval (1s to 1d, aligned to UTC); none where nothing traded."""
         bar = times.bar(interval)
         wanted = Wanted.of(symbol, exchange, start, end)
-        mixture = None if hybrid else bars.mixture(self._lake, wanted, bar, as_of)
+        _only_now(as_of, hybrid=hybrid)
+        mixture = None
+        if not bar % bars.MINUTE:
+            mixture = bars.mixture(self._lake, wanted, as_of, self._hybrid.newer if hybrid else None)
         if mixture is not None:
-            return self._mixed(wanted, mixture)
+            reader = self._mixed(wanted, mixture, bars.ohlcv(mixture, bar))
+            gold = mixture.gold
+            return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, gold, hybrid=hybrid))
         return self._ask(wanted, questions.ohlcv(wanted, bar), wanted.parameters, as_of, hybrid=hybrid)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
@@ -200,6 +223,16 @@ class Engine:
             found = cursor.sql(statement, params=parameters).to_arrow_table()
         return found.cast(_utc(found.schema))
 
+    def symbols(self, as_of: AsOf | None = None) -> "ArrowTable":
+        """Every symbol that was ever traded: exchange, symbol, its assets, trades, first_trade, last_trade."""
+        mixture = bars.mixture(self._lake, Wanted(), as_of)
+        if mixture is None:
+            return self.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of)
+        statement = symbols.of_bars(mixture, bars.MINUTES, questions.VIEW)
+        counted = self._mixed(Wanted(), mixture, statement).read_all()
+        where, snapshot_id = symbols.last_hours(counted), mixture.gold.snapshot_id
+        return symbols.joined(counted, self.ask(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
+
     def topics(self) -> Mapping[str, str]:
         """Kafka's topics that Gold has taken trades from, and the exchange label of each."""
         return self._hybrid.topics()
@@ -209,27 +242,8 @@ class Engine:
         return self._lake.names()
 
     def snapshots(self, table: str = GOLD) -> "ArrowTable":
-        """A table's snapshots, oldest first: id, parent, committed_at, operation, added_rows, total_rows, current."""
-        import pyarrow as pa
-
-        found = self._lake.table(table)
-        current = found.metadata.current_snapshot_id
-        rows = [
-            {
-                "snapshot_id": snapshot.snapshot_id,
-                "parent_id": snapshot.parent_snapshot_id,
-                "committed_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
-                "operation": snapshot.summary.operation.value if snapshot.summary else None,
-                "added_rows": _counted(snapshot.summary, "added-records"),
-                "total_rows": _counted(snapshot.summary, "total-records"),
-                "current": snapshot.snapshot_id == current,
-            }
-            for snapshot in sorted(found.snapshots(), key=lambda snapshot: snapshot.timestamp_ms)
-        ]
-        number, moment = pa.int64(), pa.timestamp("us", "UTC")
-        columns = [("snapshot_id", number), ("parent_id", number), ("committed_at", moment), ("operation", pa.string())]
-        columns += [("added_rows", number), ("total_rows", number), ("current", pa.bool_())]
-        return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+        """A table's snapshots, oldest first: what `as_of` can name, and what each added."""
+        return history.snapshots(self._lake.table(table))
 
     def snapshot_id(self, as_of: AsOf | None = None, table: str = GOLD) -> int | None:
         """The snapshot that `as_of` stands for: give it back as `as_of` and the answer never changes."""
@@ -242,8 +256,6 @@ class Engine:
         if not hybrid:
             plan = self._lake.plan(GOLD, wanted.expression, as_of)
             reader = self._read(plan, statement, parameters)
-        elif as_of is not None:
-            raise BadQuery("a hybrid answer is as of now; leave out as-of, or hybrid")
         else:
             with self._cursor(GOLD) as cursor:
                 plan = self._hybrid.attach(cursor, questions.VIEW, wanted)
@@ -252,7 +264,7 @@ class Engine:
 
     def _read(self, plan: Plan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
         with self._cursor(GOLD) as cursor:
-            files.attach(cursor, questions.VIEW, plan)
+            statement = files.within(cursor, questions.VIEW, plan, statement)
             return _reader(cursor, cursor.sql(statement, params=parameters), GOLD)
 
     @contextmanager
@@ -266,32 +278,31 @@ class Engine:
             yield cursor
             held.pop_all()
 
-    def _mixed(self, wanted: Wanted, mixture: bars.Mixture) -> "RecordBatchReader":
+    def _mixed(self, wanted: Wanted, mixture: bars.Mixture, statement: str) -> "RecordBatchReader":
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
             files.attach(cursor, bars.MINUTES, mixture.bars)
-            files.attach(cursor, questions.VIEW, mixture.gold)
-            reader = _reader(cursor, cursor.sql(mixture.statement, params=mixture.parameters), GOLD)
-        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, mixture.gold, hybrid=False))
+            if mixture.newer is None:
+                files.attach(cursor, questions.VIEW, mixture.gold)
+            else:
+                self._hybrid.join(cursor, questions.VIEW, mixture.gold, mixture.newer, wanted)
+            return _reader(cursor, cursor.sql(statement, params=mixture.parameters), GOLD)
 
     def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
         """An empty answer is an answer, unless the symbol was never traded at all."""
-        snapshot_id = plan.snapshot_id
-        if wanted.symbol is None or snapshot_id is None:
+        if wanted.symbol is None or plan.snapshot_id is None:
             return
         ever = replace(wanted, exchange=None, start=None, end=None)
-        found = self._symbols(Wanted(), snapshot_id) if not self._symbols(ever, snapshot_id) else []
-        if found and not (hybrid and self._hybrid.follows(plan, ever)):
+        found = sorted(set(self.symbols(plan.snapshot_id).column("symbol").to_pylist()))
+        if found and wanted.symbol not in found and not (hybrid and self._hybrid.follows(plan, ever)):
             more = ", ..." if len(found) > _NAMED else ""
             raise BadQuery(
                 f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}"
             )
 
-    def _symbols(self, wanted: Wanted, snapshot_id: int) -> list[str]:
-        plan = self._lake.plan(GOLD, wanted.expression, snapshot_id)
-        statement = f"SELECT DISTINCT symbol FROM {questions.VIEW} WHERE {wanted.condition} ORDER BY symbol"  # noqa: S608
-        with _told(GOLD), self._duckdb.cursor() as cursor:
-            files.attach(cursor, questions.VIEW, plan)
-            return [str(symbol) for (symbol,) in cursor.execute(statement, wanted.parameters).fetchall()]
+
+def _only_now(as_of: AsOf | None, *, hybrid: bool) -> None:
+    if hybrid and as_of is not None:
+        raise BadQuery("a hybrid answer is as of now; leave out as-of, or hybrid")
 
 
 def _spill() -> str:
@@ -348,11 +359,6 @@ def _or_unknown(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
         yield from batches
 
     return pa.RecordBatchReader.from_batches(reader.schema, rows())
-
-
-def _counted(summary: Any, name: str) -> int | None:
-    value = summary.get(name) if summary else None
-    return int(value) if value is not None else None
 
 
 @contextmanager

@@ -39,6 +39,14 @@ def attach(connection: "DuckDBPyConnection", name: str, plan: Plan) -> None:
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS {select(plan)}")
 
 
+def within(connection: "DuckDBPyConnection", name: str, plan: Plan, statement: str) -> str:
+    """The statement, a SELECT, with the plan's rows under that name. A view of local files would be bound twice."""
+    if plan.scan is not None or not local(plan):
+        attach(connection, name, plan)
+        return statement
+    return f"WITH {identifier(name)} AS NOT MATERIALIZED ({select(plan)}) {statement}"
+
+
 def local(plan: Plan) -> bool:
     """Whether DuckDB can open every file itself."""
     return all(urlparse(file).scheme in {"", "file"} for file in plan.files)

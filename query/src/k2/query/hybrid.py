@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from k2.query import files, questions
-from k2.query.frontier import Frontier, Frontiers
+from k2.query.frontier import Frontiers
 from k2.query.lake import Lake, Plan
 from k2.query.questions import Wanted
 from k2.schemas.platform import Platform
@@ -17,6 +17,8 @@ from k2.schemas.tables import GOLD
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pyarrow import Table
+    from pyiceberg.table import Table as IcebergTable
+    from pyiceberg.table.snapshots import Snapshot
 
     from k2.query.tail import Tail
 
@@ -45,16 +47,23 @@ class Hybrid:
         """
         wide = around(wanted)
         plan = self._lake.plan(GOLD, wide.expression)
-        tail = self._rows(plan, wide)
-        files.attach(connection, _GOLD, plan)
-        connection.register(_FRESH, _fresh(connection, plan, tail, wide))
-        gold, fresh = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {gold} UNION ALL {fresh}")
+        self.join(connection, name, plan, self._rows(plan.table, plan.snapshot_id, wide), wide)
         return plan
+
+    def newer(self, gold: "IcebergTable", snapshot: "Snapshot", wanted: Wanted) -> "Table":
+        """The trades of the tail after a snapshot of Gold that may be wanted, for `join`."""
+        return self._rows(gold, snapshot.snapshot_id, around(wanted))
+
+    def join(self, connection: "DuckDBPyConnection", name: str, gold: Plan, tail: "Table", wanted: Wanted) -> None:
+        """Makes the plan's trades and the tail's a view of that name, each once."""
+        files.attach(connection, _GOLD, gold)
+        connection.register(_FRESH, _fresh(connection, gold, tail, wanted))
+        parts = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(parts)}")
 
     def follows(self, plan: Plan, wanted: Wanted) -> bool:
         """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
-        return bool(self._rows(plan, wanted).num_rows)
+        return bool(self._rows(plan.table, plan.snapshot_id, wanted).num_rows)
 
     def topics(self) -> Mapping[str, str]:
         """The topics that Gold has taken trades from, and the labels of these."""
@@ -68,18 +77,15 @@ class Hybrid:
             if self._tail is not None:
                 self._tail.close()
 
-    def _rows(self, plan: Plan, wanted: Wanted) -> "Table":
+    def _rows(self, gold: "IcebergTable", snapshot_id: int | None, wanted: Wanted) -> "Table":
         with self._lock:
             if self._tail is None:
                 from k2.query.tail import Tail
 
                 self._tail = Tail(self._platform, live=self._live)
-            frontier = self._frontier(plan)
+            newest = gold.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
+            frontier = self._frontiers.at(gold, newest)
         return self._tail.rows(frontier, wanted)
-
-    def _frontier(self, plan: Plan) -> Frontier:
-        newest = plan.table.snapshot_by_id(plan.snapshot_id) if plan.snapshot_id is not None else None
-        return self._frontiers.at(plan.table, newest)
 
 
 def around(wanted: Wanted) -> Wanted:

@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from k2.query import times
 from k2.query.catalog import connect
 from k2.query.errors import BadQuery, NotYet, Unavailable
+from k2.query.history import snapshot_of
 from k2.query.tables import identifier
+from k2.query.times import AsOf
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
 from k2.schemas.tables import GOLD, GOLD_TABLE, NAMESPACE
-from k2.schemas.values import micros
 
 if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
@@ -44,13 +43,16 @@ class Plan:
 class Lake:
     """The tables of one platform. Several threads may use one.
 
-    What cannot change is read once: metadata by where the catalog says it lies, plans by the snapshot they are of.
+    What cannot change is read once: metadata by where the catalog says it lies, manifests; and plans are kept.
     """
 
     def __init__(self, platform: Platform) -> None:
+        from k2.query.manifests import Manifests
+
         self.catalog: SqlCatalog = connect(platform)
         self._tables: dict[str, Table] = {}
         self._plans: dict[tuple[str, int, str], Plan] = {}
+        self._manifests = Manifests()
         self._lock = Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -73,22 +75,49 @@ class Lake:
                 raise NotYet(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
             raise BadQuery(f"there is no table {shown(name)}; there are {', '.join(self.names())}") from None
 
-    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: "times.AsOf | None" = None) -> Plan:
+    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: AsOf | None = None) -> Plan:
         """The files of a table that may hold rows `where`, now or as of a time or a snapshot."""
         table = self.table(name)
         snapshot = snapshot_of(table, as_of)
         if snapshot is None:
-            return planned(table, snapshot, where)
+            return self.planned(table, snapshot, where)
         place = (table.metadata_location, snapshot.snapshot_id, f"{as_of is not None} {where!r}")
         with self._lock:
             known = self._plans.get(place)
         if known is None:
-            known = planned(table, snapshot, where, past=as_of is not None)
+            known = self.planned(table, snapshot, where, past=as_of is not None)
             with self._lock:
                 while len(self._plans) >= _PLANS:
                     del self._plans[next(iter(self._plans))]
                 self._plans[place] = known
         return known
+
+    def planned(
+        self,
+        table: "Table",
+        snapshot: "Snapshot | None",
+        where: "BooleanExpression | None" = None,
+        *,
+        past: bool = False,
+    ) -> Plan:
+        """The files of a table that may hold rows `where`, at a snapshot; if that is `past`, with its columns."""
+        from pyiceberg.expressions import AlwaysTrue
+
+        if snapshot is None:
+            return Plan(table, table.schema(), None, ())
+        where = where or AlwaysTrue()
+        schema = _schema(table, snapshot) if past else table.schema()
+        with reaching(table.name()[-1]):
+            files = self._manifests.files(table, snapshot, where)
+        if files is None:
+            scan = table.scan(row_filter=where, snapshot_id=snapshot.snapshot_id)
+            return Plan(table, schema, snapshot.snapshot_id, (), scan=scan)
+        hours = [_hour(table, file) for file in files]
+        by_hour = tuple(hour for hour in hours if hour is not None)
+        if len(by_hour) < len(hours):
+            by_hour = ()
+        rows = tuple(file.record_count for file in files) if by_hour else ()
+        return Plan(table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows)
 
     def close(self) -> None:
         """Lets go of the catalog's database."""
@@ -109,28 +138,6 @@ class Lake:
             return session.scalar(row)
 
 
-def planned(
-    table: "Table", snapshot: "Snapshot | None", where: "BooleanExpression | None" = None, *, past: bool = False
-) -> Plan:
-    """The files of a table that may hold rows `where`, at a snapshot; if that is `past`, with the columns of then."""
-    from pyiceberg.expressions import AlwaysTrue
-
-    if snapshot is None:
-        return Plan(table, table.schema(), None, ())
-    scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot.snapshot_id)
-    with reaching(table.name()[-1]):
-        tasks = list(scan.plan_files())
-    files = tuple(task.file.file_path for task in tasks)
-    deleted = any(task.delete_files for task in tasks)
-    schema = _schema(table, snapshot) if past else table.schema()
-    hours = [_hour(table, task.file) for task in tasks]
-    by_hour = [hour for hour in hours if hour is not None]
-    if len(by_hour) < len(hours):
-        by_hour = []
-    rows = tuple(task.file.record_count for task in tasks) if by_hour else ()
-    return Plan(table, schema, snapshot.snapshot_id, files, tuple(by_hour), rows, scan if deleted else None)
-
-
 def _hour(table: "Table", file: "DataFile") -> int | None:
     """The hour since 1970 of a file's partition, if that is one."""
     names = [field.name for field in table.specs()[file.spec_id].fields]
@@ -138,24 +145,6 @@ def _hour(table: "Table", file: "DataFile") -> int | None:
         return None
     day, hour = file.partition[0], file.partition[1]
     return None if day is None or hour is None else int(day) * 24 + int(hour)
-
-
-def snapshot_of(table: "Table", as_of: "times.AsOf | None") -> "Snapshot | None":
-    """The snapshot that was current at a time, or that has an id, or the newest; None for a table without any.
-
-    Raises `BadQuery` if the table has no such snapshot, or has none that old.
-    """
-    name = table.name()[-1]
-    if as_of is None:
-        return table.current_snapshot()
-    if isinstance(as_of, datetime):
-        found = table.snapshot_as_of_timestamp(micros(times.aware(as_of, "as-of")) // 1000)
-        asked = times.text(as_of)
-    else:
-        found, asked = table.snapshot_by_id(as_of), f"the snapshot {as_of}"
-    if found is None:
-        raise BadQuery(f"{name} has nothing as of {asked}; `k2 snapshots --table {name}` lists what it has")
-    return found
 
 
 def _schema(table: "Table", snapshot: "Snapshot") -> "Schema":

@@ -5,6 +5,8 @@ soon, no more than a piece is ever sorted at once, and a question for a few trad
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader
 
 ROWS: Final = 500_000  # of all symbols: a piece is of one hour, or of so many as have no more rows
+ROWS_FOR_ONE: Final = 4 * ROWS  # where one symbol's are wanted, and all of them: each piece costs a statement
 
 Ask = Callable[[Plan, int | None], "RecordBatchReader"]
 
 
-def of(plan: Plan, most: int = ROWS) -> list[Plan]:
+def of(plan: Plan, most: int) -> list[Plan]:
     """A plan's pieces, oldest first; itself where its files do not lie by the hour."""
     if not plan.hours or plan.scan is not None:
         return [plan]
@@ -37,21 +40,41 @@ def of(plan: Plan, most: int = ROWS) -> list[Plan]:
     return [replace(plan, files=tuple(files), hours=(), rows=()) for files in pieces]
 
 
-def first(pieces: list[Plan], ask: Ask, limit: int | None) -> "RecordBatchReader":
-    """The first rows, at most `limit`. The first piece is asked at once, the others as the rows are read."""
+def whole(pieces: list[Plan], ask: Ask, ahead: Executor) -> "RecordBatchReader":
+    """All rows. The first piece is asked at once, each other one, `ahead`, while the one before it is read."""
     import pyarrow as pa
 
-    if limit is not None:
-        pieces = doubled(pieces)
+    begun = ask(pieces[0], None)
+
+    def batches() -> "Iterator[RecordBatch]":
+        reader = begun
+        for piece in pieces[1:]:
+            coming = ahead.submit(copy_context().run, ask, piece, None)
+            try:
+                yield from reader
+            except GeneratorExit:
+                coming.cancel()
+                raise
+            reader = coming.result()
+        yield from reader
+
+    return pa.RecordBatchReader.from_batches(begun.schema, batches())
+
+
+def first(pieces: list[Plan], ask: Ask, limit: int) -> "RecordBatchReader":
+    """The first `limit` rows. The first piece is asked at once, the others as the rows are read."""
+    import pyarrow as pa
+
+    pieces = doubled(pieces)
     begun = ask(pieces[0], limit)
 
     def batches() -> "Iterator[RecordBatch]":
         reader, left = begun, limit
         for piece in [*pieces[1:], None]:
             for batch in reader:
-                left = None if left is None else left - batch.num_rows
+                left -= batch.num_rows
                 yield batch
-            if piece is None or left == 0:
+            if piece is None or not left:
                 return
             reader = ask(piece, left)
 

@@ -22,9 +22,9 @@ COLUMNS: Final = (
     "message_id, trade_id, symbol, exchange, base_asset, quote_currency, timestamp, price, quantity, side, "
     "ingestion_timestamp, vendor_data"
 )
-_NUMBER: Final = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"  # ids without a number come last
-_ORDER: Final = ("timestamp", _NUMBER, "trade_id", "exchange", "symbol")
-FIRST, LAST = (f"{pick}(price, {{t: timestamp, n: {_NUMBER}, i: trade_id}})" for pick in ("arg_min", "arg_max"))
+NUMBER: Final = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"  # ids without a number come last
+_ORDER: Final = ("timestamp", NUMBER, "trade_id", "exchange", "symbol")
+FIRST, LAST = (f"{pick}(price, {{t: timestamp, n: {NUMBER}, i: trade_id}})" for pick in ("arg_min", "arg_max"))
 UNITS: Final = "(100000000 * {0}::DECIMAL(38,8))::HUGEINT"  # a price or quantity without its point
 _INSTANT: Final = timedelta(microseconds=1)
 
@@ -132,7 +132,7 @@ def trades(wanted: Wanted, limit: int | None, beyond: Place | None = None) -> st
 
 def _beyond(sign: str) -> str:
     """The comparison with a place; the first part says nothing new, but files are skipped by it."""
-    number = _NUMBER.replace("trade_id", "$at_trade_id")
+    number = NUMBER.replace("trade_id", "$at_trade_id")
     place = f"($at_timestamp::TIMESTAMPTZ, {number}, $at_trade_id, $at_exchange, $at_symbol)"
     return f"timestamp {sign}= $at_timestamp::TIMESTAMPTZ AND ({', '.join(_ORDER)}) {sign} {place}"
 

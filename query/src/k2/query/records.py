@@ -6,7 +6,7 @@ Everything raises `Unavailable`, which names the service, where Kafka or the sch
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -32,17 +32,31 @@ T = TypeVar("T")
 Place = tuple[str, int]  # topic and partition
 
 
-class Judged(NamedTuple):
-    """One record: where it stood, Kafka's time of it in milliseconds, and the trade, or the rule that it breaks."""
+class Told(NamedTuple, Generic[T]):
+    """One record: where it stood, Kafka's time of it in milliseconds, and what it says."""
 
     place: Place
     offset: int
     timestamp: int
-    verdict: Row | str
+    verdict: T
+
+
+class Frame(NamedTuple):
+    """One frame that an ingest could not use; without its bytes where only their number is asked for."""
+
+    exchange: str
+    error: str
+    reason: str
+    size: int
+    value: bytes
+
+
+Judged = Told[Row | str]  # a trade, or the rule that it breaks
+Judgement = Callable[[str, str, Message], T]  # of a record, by its topic and the label of its exchange
 
 
 class Records:
-    """The trade topics of one platform."""
+    """The topics of one platform."""
 
     def __init__(self, platform: Platform) -> None:
         self._bootstrap = platform.kafka_bootstrap
@@ -55,13 +69,11 @@ class Records:
 
         These are the topics with K2's own names, and those in `exchanges`, which says the labels of their trades.
         """
-        found: dict[Place, str] = {}
-        for name, topic in self._asked(lambda admin: admin.list_topics(timeout=TIMEOUT)).topics.items():
-            facts = EXCHANGES.get(name.removeprefix(_STANDARD)) if name.startswith(_STANDARD) else None
-            label = exchanges.get(name) or (facts.label if facts else "")
-            if label:
-                found |= dict.fromkeys(((name, partition) for partition in topic.partitions), label)
-        return found
+        return self._places(_STANDARD, exchanges)
+
+    def letters(self) -> dict[Place, str]:
+        """Every partition with frames that an ingest could not use, with the label of its exchange."""
+        return self._places(topics.deadletter(""), {})
 
     def ends(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The offset after the last record of each."""
@@ -71,18 +83,38 @@ class Records:
         """The offset of the first record that Kafka still holds of each."""
         return self._offsets(places, _EARLIEST)
 
-    def reader(self, places: Mapping[Place, str]) -> "Reader":
+    def reader(self, places: Mapping[Place, str]) -> "Reader[Row | str]":
         """Reads on and on; told later of more places."""
         return Reader(self._bootstrap, dict(places), self._judge)
 
     def between(
         self, starts: Mapping[Place, int], ends: Mapping[Place, int], places: Mapping[Place, str]
     ) -> Generator[list[Judged]]:
-        """The records from `starts` on that stand before `ends`, which must be there."""
+        """The trades from `starts` on that stand before `ends`, which must be there."""
+        return self._read(starts, ends, places, self._judge)
+
+    def frames(
+        self,
+        starts: Mapping[Place, int],
+        ends: Mapping[Place, int],
+        places: Mapping[Place, str],
+        *,
+        whole: bool = False,
+    ) -> Generator[list[Told[Frame]]]:
+        """The same of the frames that ingests could not use, with their bytes if they are asked for `whole`."""
+        return self._read(starts, ends, places, _frame if whole else _counted)
+
+    def _read(
+        self,
+        starts: Mapping[Place, int],
+        ends: Mapping[Place, int],
+        places: Mapping[Place, str],
+        judge: Judgement[T],
+    ) -> Generator[list[Told[T]]]:
         left = {place: ends[place] for place, start in starts.items() if start < ends[place]}
         if not left:
             return
-        with closing(self.reader(places)) as reader:
+        with closing(Reader(self._bootstrap, dict(places), judge)) as reader:
             reader.add({place: starts[place] for place in left})
             heard = time.monotonic()
             while left:
@@ -93,6 +125,14 @@ class Records:
                     raise Unavailable(f"Kafka at {self._bootstrap} does not give back what it holds of {_named(left)}")
                 yield [record for record in found if record.offset < ends[record.place]]
                 left = {place: end for place, end in left.items() if reader.positions[place] < end}
+
+    def _places(self, standard: str, labels: Mapping[str, str]) -> dict[Place, str]:
+        found: dict[Place, str] = {}
+        for name, topic in self._asked(lambda admin: admin.list_topics(timeout=TIMEOUT)).topics.items():
+            facts = EXCHANGES.get(name.removeprefix(standard)) if name.startswith(standard) else None
+            if label := labels.get(name) or (facts.label if facts else ""):
+                found |= dict.fromkeys(((name, partition) for partition in topic.partitions), label)
+        return found
 
     def _offsets(self, places: Mapping[Place, Any], spec: OffsetSpec) -> dict[Place, int]:
         wanted = {TopicPartition(*place): spec for place in places}
@@ -118,12 +158,10 @@ class Records:
         return book.verdict(message)
 
 
-class Reader:
+class Reader(Generic[T]):
     """A consumer of some partitions that belongs to no group and commits nothing. One thread may use it."""
 
-    def __init__(
-        self, bootstrap: str, places: dict[Place, str], judge: Callable[[str, str, Message], Row | str]
-    ) -> None:
+    def __init__(self, bootstrap: str, places: dict[Place, str], judge: Judgement[T]) -> None:
         self._bootstrap = bootstrap
         self._labels = places
         self._judge = judge
@@ -151,7 +189,7 @@ class Reader:
         except KafkaException as error:
             raise _unavailable(self._bootstrap, error) from error
 
-    def poll(self, timeout: float) -> list[Judged]:
+    def poll(self, timeout: float) -> list[Told[T]]:
         """What has come, as soon as there is something."""
         first = self._consumer.poll(timeout)
         if first is None:
@@ -164,7 +202,7 @@ class Reader:
             if (error := message.error()) is None:
                 verdict = self._judge(place[0], self._labels[place], message)
                 offset = int(message.offset() or 0)
-                found.append(Judged(place, offset, message.timestamp()[1], verdict))
+                found.append(Told(place, offset, message.timestamp()[1], verdict))
                 self.positions[place] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 self.positions[place] = max(self.positions[place], int(message.offset() or 0))
@@ -203,6 +241,19 @@ class _Book:
         if len(self._unheard_of) > _MOST:
             self._unheard_of.clear()
         self._unheard_of[header] = now + _UNHEARD_OF
+
+
+def _frame(_topic: str, label: str, message: Message) -> Frame:
+    headers = message.headers()
+    pairs = headers.items() if isinstance(headers, dict) else headers or ()
+    told = {name: value.decode(errors="replace") for name, value in pairs if isinstance(value, bytes)}
+    value = _bytes(message.value()) or b""
+    error, reason = told.get(topics.DEAD_LETTER_ERROR, ""), told.get(topics.DEAD_LETTER_REASON, "")
+    return Frame(label, error, reason, len(value), value)
+
+
+def _counted(topic: str, label: str, message: Message) -> Frame:
+    return _frame(topic, label, message)._replace(value=b"")
 
 
 def _bytes(key: str | bytes | None) -> bytes | None:

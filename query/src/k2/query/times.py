@@ -7,9 +7,10 @@ from typing import Final
 from k2.query.errors import BadQuery
 from k2.schemas.problems import shown
 
-AsOf = datetime | int  # a moment, or the id of a snapshot
+AsOf = datetime | int | str  # a moment, the id of a snapshot, or a tag
 
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
+_TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}")
 _INTERVALS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _INTERVAL: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
@@ -28,7 +29,9 @@ def parse(text: str) -> datetime:
 
 
 def parse_as_of(text: str) -> AsOf:
-    """A snapshot id or a time; raises `BadQuery` for anything else."""
+    """A snapshot id, a tag, which begins with a letter, or a time; raises `BadQuery` for anything else."""
+    if _TAG.fullmatch(text):
+        return text
     return int(text) if _SNAPSHOT.fullmatch(text) else parse(text)
 
 

@@ -5,6 +5,7 @@ Types are written in Spark's DDL; `timestamp` is Iceberg's timestamptz. No engin
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from types import MappingProxyType
 from typing import Final
 
@@ -254,6 +255,11 @@ BATCHES_TABLE: Final = Table(
 )
 
 SHARED: Final = (DEAD_LETTERS_TABLE, GOLD_TABLE, BARS_TABLE, GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
+
+
+def day_tag(day: date) -> str:
+    """Gold's tag for a UTC day that has closed."""
+    return f"day-{day.isoformat()}"
 
 
 def of_exchange(exchange: str) -> tuple[Table, ...]:

@@ -5,6 +5,7 @@ later cuts the connection: an answer that is not whole never looks as if it were
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from k2.query.api import formats
 from k2.query.api.errors import Refused
-from k2.query.api.formats import Media
+from k2.query.api.formats import Chunk, Media
 from k2.query.interrupts import Interrupt
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from k2.query.engine import Engine
 
 T = TypeVar("T")
+Parts = list[Chunk]
 FOREVER: Final = "private, max-age=31536000, immutable"
 SHORT: Final = "private, max-age=1"
 NEVER: Final = "no-store"
+_GATHERED: Final = 12_000_000  # bytes: a batch of trades has 8 to 10 MB, and an answer of one tells its length
+_PATIENCE: Final = 0.1  # seconds: what is there by then is sent
+_SLICE: Final = 1024 * 1024  # bytes for the socket at once: each is copied, and new memory costs more than the copy
 _VARY: Final = "Accept, Accept-Encoding, Authorization, X-Api-Key"
 
 
@@ -38,7 +43,7 @@ _VARY: Final = "Accept, Accept-Encoding, Authorization, X-Api-Key"
 class Reply:
     """What a question came to: a status, headers, and the body in pieces; `whole`: few enough to be sent as one."""
 
-    chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    chunks: Iterator[Chunk] = field(default_factory=lambda: iter(()))
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
     media: str | None = Media.JSON
@@ -150,15 +155,16 @@ class Answer(Response):
 
     async def _send(self, send: "Send") -> None:
         async with self._work.slots.held(self._caller.name):
-            reply, chunk, more = await self._work.step(self._stop, self._begun)
-            coming: asyncio.Future[tuple[bytes, bool]] | None = None
+            reply, parts, more = await self._work.step(self._stop, self._begun)
+            coming: asyncio.Future[tuple[Parts, bool]] | None = None
             try:
-                await self._start(send, reply, len(chunk), whole=not more)
-                while more:  # the next piece is made while this one is sent
-                    coming = asyncio.ensure_future(self._work.step(self._stop, lambda: _next(reply.chunks)))
-                    await self._write(send, chunk, more=True)
-                    chunk, more = await coming
-                await self._write(send, chunk, more=False)
+                await self._start(send, reply, sum(map(len, parts)), whole=not more)
+                while more:  # the next parts are made while these are sent
+                    coming = asyncio.ensure_future(self._work.step(self._stop, lambda: _gathered(reply)))
+                    await self._write(send, parts)
+                    parts, more = await coming
+                await self._write(send, parts)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 self._stop()
                 if coming is not None:
@@ -166,11 +172,9 @@ class Answer(Response):
                     await asyncio.gather(coming, return_exceptions=True)
                 await asyncio.shield(to_thread.run_sync(_close, reply.chunks))
 
-    def _begun(self) -> tuple[Reply, bytes, bool]:
+    def _begun(self) -> tuple[Reply, Parts, bool]:
         reply = self._question()
-        if reply.whole:
-            return reply, b"".join(reply.chunks), False
-        return reply, *_next(reply.chunks)
+        return reply, *_gathered(reply)
 
     async def _start(self, send: "Send", reply: Reply, size: int, *, whole: bool) -> None:
         self.headers.update(reply.headers)
@@ -180,10 +184,13 @@ class Answer(Response):
             self.headers["Content-Length"] = str(size)
         await send({"type": "http.response.start", "status": reply.status, "headers": self.raw_headers})
 
-    async def _write(self, send: "Send", chunk: bytes, *, more: bool) -> None:
+    async def _write(self, send: "Send", parts: Parts) -> None:
         """A client that does not read is let go."""
-        async with asyncio.timeout(self._work.settings.stall):
-            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+        for part in parts:
+            whole = memoryview(part)
+            for at in range(0, len(whole), _SLICE):
+                async with asyncio.timeout(self._work.settings.stall):
+                    await send({"type": "http.response.body", "body": whole[at : at + _SLICE], "more_body": True})
 
 
 async def _gone(receive: "Receive") -> None:
@@ -191,12 +198,18 @@ async def _gone(receive: "Receive") -> None:
         pass
 
 
-def _next(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
-    chunk = next(chunks, None)
-    return (b"", False) if chunk is None else (chunk, True)
+def _gathered(reply: Reply) -> tuple[Parts, bool]:
+    """What there is to send next, and whether more may follow."""
+    parts, size, until = Parts(), 0, time.monotonic() + _PATIENCE
+    for part in reply.chunks:
+        parts.append(part)
+        size += len(part)
+        if not reply.whole and (size >= _GATHERED or time.monotonic() > until):
+            return parts, True
+    return parts, False
 
 
-def _close(chunks: Iterator[bytes]) -> None:
+def _close(chunks: Iterator[Chunk]) -> None:
     """Lets go of what a question holds that was not asked to its end. Whatever ran has been stopped before."""
     close = getattr(chunks, "close", None)
     if close is not None:

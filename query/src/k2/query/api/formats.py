@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from k2.query import parquet
 from k2.query.api.errors import Refused
 from k2.query.api.texts import csv_rows, json_rows
 from k2.query.errors import BadQuery
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch, RecordBatchReader
+    from pyarrow import DataType, RecordBatch, RecordBatchReader
 
 _ROWS: Final = 10_000  # of a chunk of text
-_ROW_GROUP: Final = 100_000
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # a continuation, and no message: Arrow's IPC format
+
+Chunk = bytes | memoryview
 
 
 class Media(StrEnum):
@@ -71,7 +74,7 @@ def packable(accept_encoding: str | None) -> bool:
     return any(word.partition(";")[0] in {"gzip", "*"} and not word.endswith((";q=0", ";q=0.0")) for word in words)
 
 
-def packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def packed(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """The same, as gzip."""
     pack = zlib.compressobj(1, wbits=31)
     for chunk in chunks:
@@ -80,12 +83,12 @@ def packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield pack.flush()
 
 
-def encoded(reader: "RecordBatchReader", media: Media, envelope: Callable[[int], dict[str, Any]]) -> Iterator[bytes]:
+def encoded(reader: "RecordBatchReader", media: Media, envelope: Callable[[int], dict[str, Any]]) -> Iterator[Chunk]:
     """The rows in a format. JSON is an object: `data`, and after it what `envelope` has to say of so many rows."""
     return _json(reader, envelope) if media is Media.JSON else _ENCODERS[media](reader)
 
 
-def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]) -> Iterator[bytes]:
+def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]) -> Iterator[Chunk]:
     names = reader.schema.names
     if len(set(names)) < len(names):
         raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
@@ -97,7 +100,7 @@ def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]
     yield (b"]" if count else before + b"]") + (b"," + rest[1:] if len(rest) > 2 else b"}")
 
 
-def _csv(reader: "RecordBatchReader") -> Iterator[bytes]:
+def _csv(reader: "RecordBatchReader") -> Iterator[Chunk]:
     sink = io.StringIO()
     csv.writer(sink, lineterminator="\n").writerow(reader.schema.names)
     yield sink.getvalue().encode()
@@ -105,7 +108,19 @@ def _csv(reader: "RecordBatchReader") -> Iterator[bytes]:
         yield csv_rows(batch)
 
 
-def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
+def _arrow(reader: "RecordBatchReader") -> Iterator[Chunk]:
+    """The stream's messages, laid end to end: through a file object every batch would be copied three times."""
+    if any(map(_by_dictionary, reader.schema.types)):
+        yield from _arrow_by_dictionary(reader)
+        return
+    yield reader.schema.serialize().to_pybytes()
+    for batch in reader:
+        yield memoryview(batch.serialize())
+    yield _END_OF_STREAM
+
+
+def _arrow_by_dictionary(reader: "RecordBatchReader") -> Iterator[Chunk]:
+    """The same where a batch may need messages of its own before it, as with SQL's ENUM."""
     import pyarrow as pa
 
     sink = _Sink()
@@ -116,30 +131,21 @@ def _arrow(reader: "RecordBatchReader") -> Iterator[bytes]:
     yield sink.taken()
 
 
-def _parquet(reader: "RecordBatchReader") -> Iterator[bytes]:
+def _by_dictionary(kind: "DataType") -> bool:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    within = (kind.field(place).type for place in range(kind.num_fields))
+    return pa.types.is_dictionary(kind) or any(map(_by_dictionary, within))
+
+
+def _parquet(reader: "RecordBatchReader") -> Iterator[Chunk]:
     sink = _Sink()
-    try:
-        writer = pq.ParquetWriter(sink, reader.schema, compression="zstd", compression_level=1)
-    except pa.ArrowNotImplementedError as error:
-        raise BadQuery(f"parquet cannot hold a column: {error}; cast it, or accept {Media.ARROW}") from error
-    with writer:
-        held: list[RecordBatch] = []
-        for batch in reader:
-            held.append(batch)
-            if sum(one.num_rows for one in held) >= _ROW_GROUP:
-                writer.write_table(pa.Table.from_batches(held))
-                held = []
-                yield sink.taken()
-        if held:
-            writer.write_table(pa.Table.from_batches(held))
-            yield sink.taken()
+    for _ in parquet.written(reader, sink, f"accept {Media.ARROW}"):
+        yield sink.taken()
     yield sink.taken()
 
 
-_ENCODERS: Final[dict[Media, Callable[["RecordBatchReader"], Iterator[bytes]]]] = {
+_ENCODERS: Final[dict[Media, Callable[["RecordBatchReader"], Iterator[Chunk]]]] = {
     Media.CSV: _csv,
     Media.PARQUET: _parquet,
     Media.ARROW: _arrow,

@@ -1,6 +1,7 @@
 """`/v1/dead-letters`: what could not be trusted, why, and the bytes as they came."""
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query
@@ -16,6 +17,7 @@ from k2.query.api.feeds import RangeParameters
 from k2.query.api.formats import Media
 from k2.query.api.keys import Scope
 from k2.query.api.settings import PAGE
+from k2.query.frames import LOOKED_AT, is_of_frames
 from k2.query.plain import plain
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ class LetterParameters(RangeParameters):
 
     limit: Annotated[int, Field(ge=1, le=PAGE)] = 1000
     category: Annotated[str | None, Field(max_length=64, description="such as UNDECODABLE")] = None
+    stage: Annotated[
+        Literal["silver", "ingest"],
+        Field(
+            description="who could not use it: silver a record of Kafka, or an ingest a frame of its exchange; "
+            f"of frames the newest {LOOKED_AT} of each exchange are looked at"
+        ),
+    ] = "silver"
 
 
 @router.get("/v1/dead-letters", responses=documented.rows(documented.Rows), name="dead letters")
@@ -38,7 +47,10 @@ async def dead_letters(request: Request, query: Annotated[LetterParameters, Quer
     wish = Wish.of(request)
 
     def reply(engine: "Engine") -> Reply:
-        found = audits.dead_letters(engine, query.wanted, query.category, query.limit)
+        if query.stage == "ingest":
+            found = engine.frames.newest(query.wanted, query.category, query.limit)
+        else:
+            found = audits.dead_letters(engine, query.wanted, query.category, query.limit)
         return wish.reply(found.to_reader(), {"Cache-Control": SHORT}, whole=True)
 
     return asking(request, reply)
@@ -55,12 +67,13 @@ async def dead_letter(
     partition: Annotated[int, Path(ge=0, lt=2**31)],
     offset: Annotated[int, Path(ge=0, le=_LONG)],
 ) -> Answer:
-    """One dead letter with its bytes: as base64 in `value`, and in `text` where they are text."""
+    """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` where they are text."""
     if Wish.of(request).media is not Media.JSON:
         raise Refused(406, f"a dead letter is told as {Media.JSON} only")
 
     def reply(engine: "Engine") -> Reply:
-        found = audits.dead_letter(engine, topic, partition, offset)
+        find = engine.frames.one if is_of_frames(topic) else partial(audits.dead_letter, engine)
+        found = find(topic, partition, offset)
         if found is None:
             raise Refused(404, "there is no dead letter at this place; /v1/dead-letters lists those that there are")
         text = _text(found["value"] or b"")

@@ -16,7 +16,13 @@ _TIME: Final = "RFC 3339 with its offset, such as 2026-01-31T14:00:00Z"
 Symbol = Annotated[str, Field(max_length=_LONG, description="such as BTCUSDT")]
 Exchange = Annotated[str, Field(max_length=_LONG, description="such as binance")]
 Time = Annotated[str, Field(max_length=_LONG, description=_TIME, json_schema_extra={"format": "date-time"})]
-Moment = Annotated[str, Field(max_length=_LONG, description=f"the tables as they were then: a snapshot id, or {_TIME}")]
+Moment = Annotated[
+    str,
+    Field(
+        max_length=_LONG,
+        description=f"the tables as they were then: a snapshot id, a tag such as day-2026-01-31, or {_TIME}",
+    ),
+]
 
 
 class Parameters(BaseModel):
@@ -39,7 +45,7 @@ class AsOfParameters(Parameters):
     def settled(self) -> bool:
         """Whether no commit can change what the tables were then."""
         then = self.then
-        return isinstance(then, int) or (then is not None and then < datetime.now(UTC) - _SETTLED)
+        return isinstance(then, int) or (isinstance(then, datetime) and then < datetime.now(UTC) - _SETTLED)
 
 
 class RangeParameters(AsOfParameters):

@@ -70,7 +70,7 @@ class Symbols:
             snapshot, now = engine.snapshot_id(), time.monotonic()
             found = self._found
             if found is None or (found[0] != snapshot and now - found[1] > _COUNT_EVERY):
-                found = self._found = (snapshot, now, audits.symbols(engine, snapshot))
+                found = self._found = (snapshot, now, engine.symbols(snapshot))
             return found[0], found[2]
 
 

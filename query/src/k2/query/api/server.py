@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from k2.query.api import heap
 from k2.query.api.app import create
 from k2.query.api.limits import crowded
 
@@ -95,9 +96,11 @@ class _Serving(uvicorn.Server):
 def run(serving: uvicorn.Server, tell: "Callable[[str], None]") -> int:
     """Serves until SIGTERM or SIGINT, and tells its URL when it can be asked. Returns 1 if it cannot listen there."""
     assert isinstance(serving, _Serving)
+    heap.keep()
     serving.tell = tell
     try:
-        serving.run()
+        with heap.settled():
+            serving.run()
     except SystemExit:  # uvicorn's word for an address that it cannot have; it has logged why
         return 1
     return 0

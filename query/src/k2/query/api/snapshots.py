@@ -27,7 +27,7 @@ class SnapshotParameters(Parameters):
 
 @router.get("/v1/snapshots", responses=documented.rows(documented.Rows), name="snapshots")
 async def snapshots(request: Request, query: Annotated[SnapshotParameters, Query()]) -> Answer:
-    """A table's snapshots, oldest first: id, parent, when it was committed, what it did, rows added and in all."""
+    """A table's snapshots, oldest first: id, parent, when and what it committed, rows added and in all, tags."""
     wish = Wish.of(request)
     return asking(request, lambda engine: _reply(engine, query.table, wish))
 

@@ -4,22 +4,28 @@ import { count, el, moment, table } from "./dom.js";
 
 export function letters(view, page, rest) {
   const where = el("div", { id: "letters" });
+  const frames = el("div", { id: "frames" });
   const frame = el("aside", { id: "frame", "aria-live": "polite" }, el("p", { class: "empty" }, "Enter on a dead letter shows its raw bytes."));
-  view.append(el("div", { class: "line" }, el("h1", {}, "Dead letters")), where, frame);
+  view.append(el("div", { class: "line" }, el("h1", {}, "Dead letters")), where, frames, frame);
   if (rest.length === 3) page.told(() => open({ topic: rest[0], partition: rest[1], offset: rest[2] }));
 
   page.every(15, async () => {
-    const found = await api.rows("v1/dead-letters", { limit: 500 }, page.signal);
-    if (where.contains(document.activeElement)) return; // somebody moves in the list
-    where.replaceChildren(table("What could not be trusted, the newest first", [
+    await list(where, "What Silver could not use, the newest first", { limit: 500 }, "Every record could be trusted.");
+    await list(frames, "What an ingest could not use, the newest first", { limit: 500, stage: "ingest" }, "Every frame could be trusted.");
+  });
+
+  async function list(place, title, query, empty) {
+    const found = await api.rows("v1/dead-letters", query, page.signal);
+    if (place.contains(document.activeElement)) return; // somebody moves in the list
+    place.replaceChildren(table(title, [
       ["When", (row) => moment(row.dlq_timestamp)],
       ["Exchange", (row) => row.exchange],
       ["Category", (row) => el("span", { class: "badge warn" }, row.error_category)],
       ["Why", (row) => row.error_message, "wide"],
       ["Place", (row) => `${row.topic} ${row.partition}:${row.offset}`],
       ["Bytes", (row) => count(row.bytes), "number"],
-    ], found, { pick: (row) => page.told(() => open(row)), empty: "Every record could be trusted." }));
-  });
+    ], found, { pick: (row) => page.told(() => open(row)), empty }));
+  }
 
   async function open(row) {
     const address = [row.topic, row.partition, row.offset].map(encodeURIComponent).join("/");

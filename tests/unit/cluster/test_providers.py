@@ -1,0 +1,46 @@
+"""The kit's installers, run as programs."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster import programs, providers
+from cluster.programs import Failed
+from cluster.providers import Kit
+
+SCRIPT = """#!/bin/sh
+echo run >> {told}
+if [ $(wc -l < {told}) -gt {failures} ]; then exit 0; fi
+echo "error: {words}" >&2
+exit 1
+"""
+NO_STATUS = ".status.conditions accessor error: <nil> is of the type <nil>, expected []interface{}"
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
+    monkeypatch.setattr(programs, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(providers, "_A_MOMENT", 0.0)
+    return Kit(tmp_path)
+
+
+def installer(kit: Kit, failures: int, words: str) -> Path:
+    told = kit.folder / "told"
+    path = kit.folder / "strimzi"
+    path.write_text(SCRIPT.format(told=told, failures=failures, words=words))
+    path.chmod(0o755)
+    return told
+
+
+def test_an_installer_that_met_a_definition_without_status_is_run_again(kit: Kit) -> None:
+    told = installer(kit, 1, NO_STATUS)
+    kit.script("strimzi")
+    assert told.read_text() == "run\nrun\n"
+
+
+@pytest.mark.parametrize(("failures", "words", "runs"), [(2, NO_STATUS, 2), (1, "no such image", 1)])
+def test_any_other_failure_and_a_second_one_are_told(kit: Kit, failures: int, words: str, runs: int) -> None:
+    told = installer(kit, failures, words)
+    with pytest.raises(Failed, match="error: "):
+        kit.script("strimzi")
+    assert told.read_text() == "run\n" * runs
