@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from k2.query.errors import Unavailable
+from k2.query.merging import merged
 from k2.query.records import Judged, Place, Records
 from k2.query.resume import Cursor
 from k2.query.rules import Row
@@ -107,9 +108,9 @@ class Hub:
         return self._positions
 
     async def history(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[list[Judged]]:
-        """The records from `starts` on that stand before `ends`, read again."""
+        """The records from `starts` on that stand before `ends`, read again, merged by time."""
         async with self._histories:
-            batches = self._records.between(starts, ends, self._labels)
+            batches = self._records.merged(starts, ends, self._labels)
             try:
                 while (batch := await _whole(asyncio.to_thread(next, batches, None))) is not None:
                     yield batch
@@ -119,6 +120,10 @@ class Hub:
     async def beginnings(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The first offset that Kafka still holds of each place."""
         return await asyncio.to_thread(self._records.beginnings, places)
+
+    async def since(self, places: Mapping[Place, Any], time: int) -> dict[Place, int]:
+        """The offset of the first record of each place that is not older, in milliseconds; without one, none."""
+        return await asyncio.to_thread(self._records.since, places, time)
 
     def _since(self, cursor: Cursor) -> dict[Place, int]:
         """Where each place stood when a cursor was made. Raises `Gone`, `BadQuery`.
@@ -171,7 +176,7 @@ class Hub:
             while not self._stopping.is_set():
                 if found := reader.poll(_POLL):
                     positions |= reader.positions
-                    self._tell(found, dict(positions), {})
+                    self._tell(merged(found), dict(positions), {})
                 if time.monotonic() - looked > _LOOK:
                     looked = time.monotonic()
                     new = {place: label for place, label in self._places().items() if place not in labels}

@@ -5,6 +5,7 @@ Everything raises `Unavailable`, which names the service, where Kafka or the sch
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from uuid import uuid4
@@ -13,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2.query.errors import Unavailable
+from k2.query.merging import Merging
 from k2.query.rules import Judge, Row
 from k2.schemas import topics
 from k2.schemas.exchanges import EXCHANGES
@@ -22,6 +24,7 @@ from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
 TIMEOUT: Final = 5.0
 _STALLED: Final = 10.0  # seconds without a record that must be there
 _MOST: Final = 5_000
+_WAITING: Final = 2_000  # records of a partition that wait for those of others before no more are fetched
 _UNHEARD_OF: Final = 10.0  # seconds for which a schema that the registry lacks is not asked for again
 _STANDARD: Final = topics.trades("")
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -77,11 +80,16 @@ class Records:
 
     def ends(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The offset after the last record of each."""
-        return self._offsets(places, _LATEST)
+        return self._offsets(dict.fromkeys(places, _LATEST))
 
     def beginnings(self, places: Mapping[Place, Any]) -> dict[Place, int]:
         """The offset of the first record that Kafka still holds of each."""
-        return self._offsets(places, _EARLIEST)
+        return self._offsets(dict.fromkeys(places, _EARLIEST))
+
+    def since(self, places: Mapping[Place, Any], time: int) -> dict[Place, int]:
+        """The offset of the first record of each that is not older, in milliseconds; a place without is left out."""
+        found = self._offsets(dict.fromkeys(places, OffsetSpec.for_timestamp(time)))
+        return {place: offset for place, offset in found.items() if offset >= 0}
 
     def reader(self, places: Mapping[Place, str]) -> "Reader[Row | str]":
         """Reads on and on; told later of more places."""
@@ -92,6 +100,12 @@ class Records:
     ) -> Generator[list[Judged]]:
         """The trades from `starts` on that stand before `ends`, which must be there."""
         return self._read(starts, ends, places, self._judge)
+
+    def merged(
+        self, starts: Mapping[Place, int], ends: Mapping[Place, int], places: Mapping[Place, str]
+    ) -> Generator[list[Judged]]:
+        """The same, merged by Kafka's time: no partition runs ahead of the others."""
+        return self._read(starts, ends, places, self._judge, merging=True)
 
     def frames(
         self,
@@ -110,10 +124,13 @@ class Records:
         ends: Mapping[Place, int],
         places: Mapping[Place, str],
         judge: Judgement[T],
+        *,
+        merging: bool = False,
     ) -> Generator[list[Told[T]]]:
         left = {place: ends[place] for place, start in starts.items() if start < ends[place]}
         if not left:
             return
+        merge: Merging[Told[T]] | None = Merging(left) if merging else None
         with closing(Reader(self._bootstrap, dict(places), judge)) as reader:
             reader.add({place: starts[place] for place in left})
             heard = time.monotonic()
@@ -123,8 +140,15 @@ class Records:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _STALLED:
                     raise Unavailable(f"Kafka at {self._bootstrap} does not give back what it holds of {_named(left)}")
-                yield [record for record in found if record.offset < ends[record.place]]
+                found = [record for record in found if record.offset < ends[record.place]]
                 left = {place: end for place, end in left.items() if reader.positions[place] < end}
+                if merge is None:
+                    yield found
+                    continue
+                merge.add(found)
+                merge.end(place for place in ends if place not in left)
+                yield merge.ready()
+                reader.hold(merge.over(_WAITING) & left.keys())
 
     def _places(self, standard: str, labels: Mapping[str, str]) -> dict[Place, str]:
         found: dict[Place, str] = {}
@@ -134,8 +158,8 @@ class Records:
                 found |= dict.fromkeys(((name, partition) for partition in topic.partitions), label)
         return found
 
-    def _offsets(self, places: Mapping[Place, Any], spec: OffsetSpec) -> dict[Place, int]:
-        wanted = {TopicPartition(*place): spec for place in places}
+    def _offsets(self, specs: Mapping[Place, OffsetSpec]) -> dict[Place, int]:
+        wanted = {TopicPartition(*place): spec for place, spec in specs.items()}
 
         def told(admin: AdminClient) -> dict[Place, int]:
             answers = admin.list_offsets(wanted, request_timeout=TIMEOUT)
@@ -166,6 +190,7 @@ class Reader(Generic[T]):
         self._labels = places
         self._judge = judge
         self.positions: dict[Place, int] = {}  # the next offset of each place
+        self._held: AbstractSet[Place] = frozenset()
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -188,6 +213,15 @@ class Reader(Generic[T]):
             self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         except KafkaException as error:
             raise _unavailable(self._bootstrap, error) from error
+
+    def hold(self, places: AbstractSet[Place]) -> None:
+        """Fetches nothing of these places until it is told otherwise, and of all others again."""
+        try:
+            self._consumer.pause([TopicPartition(*place) for place in places - self._held])
+            self._consumer.resume([TopicPartition(*place) for place in self._held - places])
+        except KafkaException as error:
+            raise _unavailable(self._bootstrap, error) from error
+        self._held = places
 
     def poll(self, timeout: float) -> list[Told[T]]:
         """What has come, as soon as there is something."""

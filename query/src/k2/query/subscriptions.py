@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED: Final = 20_000  # message ids
 _NEAR: Final = 1_000  # records: so few are read while new ones wait in the queue
-_OVERLAP: Final = 500  # records before a cursor that are read only to know what was sent
+_OVERLAP: Final = 500  # records of each place before a cursor that are read only to know what was sent,
+_RECENT: Final = 10_000  # and whatever came in so many milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,10 @@ class Subscription:
             ends = dict(self._hub.positions)
             begins = {place: self._sent.get(place, 0) for place in ends}
             self._listening = sum(ends.values()) - sum(begins.values()) <= _NEAR
-            async with aclosing(self._hub.history(begins, ends)) as batches:
-                async for batch in batches:
-                    for record in filter(self._wants, batch):
-                        if (event := self._event(record)) is not None:
-                            yield event
+            async with aclosing(self._told(begins, ends)) as records:
+                async for record in records:
+                    if self._wants(record) and (event := self._event(record)) is not None:
+                        yield event
             self._sent = ends
             if self._listening:
                 return
@@ -139,12 +139,25 @@ class Subscription:
     async def _recall(self, starts: Mapping[Place, int]) -> None:
         """Looks at what was sent before, so that none of it is sent again when it comes again."""
         first = await self._hub.beginnings(starts)
-        begins = {place: max(start - _OVERLAP, first[place]) for place, start in starts.items()}
-        async with aclosing(self._hub.history(begins, starts)) as batches:
+        ends = {place: start for place, start in starts.items() if start > first[place]}
+        lasts = {place: start - 1 for place, start in ends.items()}
+        async with aclosing(self._told(lasts, ends)) as records:
+            times = [record.timestamp async for record in records]
+        recent = await self._hub.since(ends, max(times) - _RECENT) if times else {}
+        begins = {}
+        for place, end in ends.items():
+            begin = min(recent.get(place, end), end - _OVERLAP)
+            begins[place] = max(begin, end - _REMEMBERED // len(ends), first[place])
+        async with aclosing(self._told(begins, ends)) as records:
+            async for record in records:
+                if isinstance(record.verdict, Row):
+                    self._note(record.verdict.message_id)
+
+    async def _told(self, begins: Mapping[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[Judged]:
+        async with aclosing(self._hub.history(begins, ends)) as batches:
             async for batch in batches:
                 for record in batch:
-                    if isinstance(record.verdict, Row):
-                        self._note(record.verdict.message_id)
+                    yield record
 
     def _wants(self, record: Judged) -> bool:
         row = record.verdict
