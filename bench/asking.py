@@ -46,6 +46,7 @@ _PATIENCE: Final = 5.0  # seconds for one kind, contestant and number of clients
 _SLOW: Final = 0.3  # seconds: who takes longer for one answer is not asked by many at once
 _PHASES: Final = ("before compaction", "after compaction")
 _MILLIONS: Final = 7
+_AT_ONCE: Final = 8
 _P99_HOUR, _P99_HYBRID, _FLOORS, _MILLION = 100.0, 150.0, 2.0, 1000.0
 
 Took = dict[tuple[str, Kind, str, int], list[float]]  # phase, kind, contestant, clients: ms
@@ -68,7 +69,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
         file, last = written(wanted, folder), end + _TAIL
         notes.append(f"The bars of all {_HOURS} hours were made in {number(_keep('bars', file, kafka))} s.")
         pattern = f"{folder}/warehouse/**/{GOLD}/data/**/*.parquet"
-        with _api(kafka, folder) as url, ClickHouse(folder / "clickhouse", pattern) as rival:
+        with _api(kafka, folder) as (url, server), ClickHouse(folder / "clickhouse", pattern) as rival:
             for phase in _PHASES:
                 if phase is _PHASES[1]:
                     notes.append(f"Compaction took {number(_keep('compaction', file, kafka))} s.")
@@ -79,8 +80,13 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
                 contestants: dict[str, Contestant] = {K2: Http(url), FLOOR: floor, RIVAL: rival, ALONE: alone}
                 for kind in Kind:
                     _measure(took, phase, kind, contestants, _Range(first, end, last), asked)
+            highest = _whole_days(url, _Range(first, end, last), server)
         notes.append(f"ClickHouse {rival.version} loaded and sorted its table in {number(rival.seconds)} s.")
-    return _section(took, rows, waiting, notes)
+    section = _section(took, rows, waiting, notes)
+    section.figures.append(
+        Figure(K2, f"the server's highest memory, {_AT_ONCE} clients at a whole day", "MB", [highest])
+    )
+    return section
 
 
 class _Range:
@@ -117,6 +123,13 @@ def _measure(
             mine = took[phase, kind, name, clients] = [each for each, _ in answers]
             told = f"p50 {number(quantile(mine, 0.5))}, p99 {number(quantile(mine, 0.99))} ms"
             print(f"  {phase}, {kind}, {clients} clients, {name}: {told} of {count}", flush=True)
+
+
+def _whole_days(url: str, within: _Range, server: int) -> float:
+    """The most memory that the server ever had, MB, after many at once have asked for a whole day, and again."""
+    Http(url).ask(within.asked(Kind.MILLION, 2 * _AT_ONCE, "at once"), _AT_ONCE)
+    lines = Path(f"/proc/{server}/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
 
 
 def _commits(first: datetime, end: datetime, rows: int) -> Iterator[lakes.Commit]:
@@ -158,14 +171,14 @@ def _keep(what: str, file: Path, kafka: Services) -> float:
 
 
 @contextmanager
-def _api(kafka: Services, folder: Path) -> Iterator[str]:
-    """K2's API, as `k2 serve` runs it, with limits that let one address be many clients."""
+def _api(kafka: Services, folder: Path) -> Iterator[tuple[str, int]]:
+    """K2's API, as `k2 serve` runs it, with limits that let one address be many clients; its URL and its process."""
     port, log = free(), folder / "api.log"
     many = {"K2_API_QUERIES_EACH": "64", "K2_API_RATE_OPEN": "1000000/second", "K2_API_PORT": str(port)}
     with started(python("-m", "k2.query.api"), log, env=kafka.env | many) as process:
         url = f"http://{HOST}:{port}"
         until("the API", lambda: _ready(url), 60.0, 0.2, (process, log))
-        yield url
+        yield url, process.pid
         alive(process, log)
 
 
@@ -195,7 +208,7 @@ def _section(took: Took, rows: int, waiting: int, notes: Sequence[str]) -> Secti
         "first as the commits left the table, then after K2's own maintenance has compacted it.",
         "K2 answers through HTTP, as an Arrow stream, one server process on the same two cores as its clients; a "
         "client keeps its connection. Its bars come from the maintained table. Limits of one address are lifted, for "
-        "all clients here are one; that of 8 queries at once is not.",
+        "all clients here are one; that of 8 queries at once is not. DuckDB may take 1 GB within it, which is the default.",
         f"The rivals answer in the asker's own process, without HTTP. {FLOOR}: told by hand only the files of the "
         f"hours in question. {RIVAL}: chdb, every trade loaded before into a MergeTree sorted by symbol and time. "
         f"{ALONE}: on a table that is loaded already; what is to be computed, Arrow computes. Of the hybrid question "

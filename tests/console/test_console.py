@@ -45,6 +45,20 @@ def test_a_new_trade_comes_without_being_asked_for(page: Page, console: str, lak
     assert "151.37" in page.text("#tape tr")
 
 
+def test_numbers_of_many_digits_stand_below_each_other_and_are_not_cut_off(page: Page, console: str, lake: Lake):
+    market(page, console, "BINANCE/ETHUSDT")
+    exact = {"price": Decimal("3123.45670001"), "quantity": Decimal("1234567.12345678")}
+    lake.append(GOLD_TABLE, [trade(MARKETS[1], 9_000_002, datetime.now(UTC), 1, 1) | exact])
+    page.until(f"{PRICE} === '3123.45670001'")
+    rows = page.run(
+        "[...document.querySelectorAll('#tape tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert rows[0][1:] == ["3,123.45670001", "1,234,567.12345678"]
+    assert {(len(price.split(".")[1]), len(quantity.split(".")[1])) for _, price, quantity in rows} == {(8, 8)}
+    assert page.run("(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.trades'))")
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_older_bars_come_when_the_chart_is_moved_back(page: Page, console: str):
     market(page, console, "COINBASE/ETHUSD")
     before = page.run(BARS)

@@ -87,6 +87,22 @@ def test_a_question_whose_client_has_gone_is_stopped(running: Running, append: A
     assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
 
 
+def test_statements_wait_for_each_other_and_hold_up_nobody_else(running: Running, append: Append) -> None:
+    append([trade(1)])
+    url = running(statements=1, queries=2, seconds=120)
+    body = b'{"statement": "' + FOR_EVER.encode() + b'"}'
+    with connect(url) as first, connect(url) as second:
+        for leaving in (first, second):
+            leaving.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert eventually(lambda: figure(url, "k2_api_queries_waiting") == 1)
+        assert figure(url, "k2_api_queries_running") == 1
+        assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
+        first.close()
+        assert eventually(lambda: figure(url, "k2_api_queries_waiting") == 0)
+        assert figure(url, "k2_api_queries_running") == 1
+    assert eventually(lambda: figure(url, "k2_api_queries_running") == 0)
+
+
 def test_a_client_that_does_not_read_is_let_go(running: Running, append: Append) -> None:
     append([trade(number, number / 1000, vendor_data="x" * 500) for number in range(40_000)])
     url = running(stall=1.0)

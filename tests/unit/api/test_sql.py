@@ -102,6 +102,19 @@ def test_two_columns_of_one_name_are_refused_in_json_only(api: TestClient, appen
     assert api.post("/v1/sql", json=body, headers={"Accept": "text/csv"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("memory", "statements", "share"), [("1GB", 2, 5e8), ("300MiB", 3, 104857600), ("64 MB", 1, 64e6)]
+)
+def test_statements_share_what_memory_there_is(
+    serve: Serve, append: Append, memory: str, statements: int, share: float
+) -> None:
+    append(ROWS)
+    api = serve(memory=memory, statements=statements)
+    told = api.post("/v1/sql", json={"statement": "SELECT current_setting('memory_limit') AS most"}).json()
+    amount, unit = told["data"][0]["most"].split()
+    assert float(amount) * {"MiB": 2**20}[unit] == pytest.approx(share, rel=0.001)
+
+
 def test_a_statement_that_needs_too_much_memory_is_told_to_ask_for_less(serve: Serve, append: Append) -> None:
     append(ROWS)
     api = serve(memory="20MB")

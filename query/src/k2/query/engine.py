@@ -76,15 +76,16 @@ class Engine:
     Every method raises `BadQuery` for a question that must be changed and `Unavailable` where catalog or files are not
     to be had. `as_of` is a time, a snapshot id or a tag; without it the newest snapshot answers. A `hybrid` answer has,
     after Gold's trades, those that Kafka has and Gold has not yet; a server keeps the newest of them in memory, `live`.
+    `memory` is DuckDB's, and as much again that of all `statements` of SQL which are asked at once.
     """
 
-    def __init__(self, platform: Platform, *, memory: str = MEMORY, live: bool = False) -> None:
+    def __init__(self, platform: Platform, *, memory: str = MEMORY, statements: int = 1, live: bool = False) -> None:
         import duckdb
 
         self._lake = Lake(platform)
         self._hybrid = Hybrid(self._lake, platform, live=live)
         self._platform = platform
-        self._memory = memory
+        self._share = _share(memory, statements)
         self._ahead = ThreadPoolExecutor(_AHEAD, "k2-ahead")
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill()})
 
@@ -194,7 +195,7 @@ class Engine:
             raise BadQuery(f"the snapshot {as_of} is one table's and the statement reads {len(names)}; give a time")
         plans = {name: self._lake.plan(name, as_of=as_of) for name in names}
         with ExitStack() as held, _told("the statement"):
-            connection = duckdb.connect(config={"memory_limit": self._memory, "temp_directory": ""})
+            connection = duckdb.connect(config={"memory_limit": self._share, "temp_directory": ""})
             held.enter_context(connection)
             interrupts.adopt(connection)
             _fence(connection, plans)
@@ -308,6 +309,12 @@ def _only_now(as_of: AsOf | None, *, hybrid: bool) -> None:
 def _spill() -> str:
     """Where what does not fit into memory may lie for a while. DuckDB makes it when it needs it, and removes it."""
     return f"{tempfile.gettempdir()}/k2-query-{os.getpid()}"
+
+
+def _share(memory: str, count: int) -> str:
+    """One of so many equal parts, as DuckDB writes sizes."""
+    amount = memory.rstrip("KMGTiB ")
+    return f"{float(amount) / count:.3f}{memory[len(amount) :].strip()}"
 
 
 def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:

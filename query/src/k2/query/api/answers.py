@@ -6,8 +6,8 @@ later cuts the connection: an answer that is not whole never looks as if it were
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,13 +18,13 @@ from starlette.responses import Response
 from k2.query.api import formats
 from k2.query.api.errors import Refused
 from k2.query.api.formats import Chunk, Media
+from k2.query.api.limits import Slots
 from k2.query.interrupts import Interrupt
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
     from starlette.types import Receive, Scope, Send
 
-    from k2.query.api.limits import Slots
     from k2.query.api.settings import ApiSettings
     from k2.query.engine import Engine
 
@@ -89,19 +89,23 @@ class Wish:
 class Work:
     """Asks the engine, for as many at once as there are places, and for as long as anybody waits."""
 
-    def __init__(self, engine: "Callable[[], Engine]", slots: "Slots", settings: "ApiSettings") -> None:
-        self.slots, self.settings = slots, settings
+    def __init__(self, engine: "Callable[[], Engine]", settings: "ApiSettings") -> None:
+        self.settings = settings
+        self.queries, self.statements = Slots(settings.queries, settings), Slots(settings.statements, settings)
         self._engine = engine
         self._threads = CapacityLimiter(settings.queries + 2)
 
     async def run(self, connection: HTTPConnection, question: "Callable[[Engine], T]") -> T:
         """What the engine says to a short question."""
-        async with self.slots.held(connection.state.caller.name):
+        async with self.queries.held(connection.state.caller.name):
             return await self.step(Interrupt(), lambda: question(self._engine()))
 
-    def answer(self, connection: HTTPConnection, question: "Callable[[Engine], Reply]") -> "Answer":
-        """The response that will ask when it is sent."""
-        return Answer(self, connection, lambda: question(self._engine()))
+    def answer(
+        self, connection: HTTPConnection, question: "Callable[[Engine], Reply]", *, statement: bool = False
+    ) -> "Answer":
+        """The response that will ask when it is sent. Of a user's statements few run at once."""
+        places = (self.statements, self.queries) if statement else (self.queries,)
+        return Answer(self, connection, lambda: question(self._engine()), places)
 
     async def step(self, stop: Interrupt, piece: Callable[[], T]) -> T:
         """One piece of work in a thread. It is stopped when it takes too long, or when nobody waits any more."""
@@ -122,17 +126,19 @@ class Work:
             raise
 
 
-def asking(connection: HTTPConnection, question: "Callable[[Engine], Reply]") -> "Answer":
+def asking(connection: HTTPConnection, question: "Callable[[Engine], Reply]", *, statement: bool = False) -> "Answer":
     """The response to a request, which asks when it is sent."""
     work: Work = connection.app.state.work
-    return work.answer(connection, question)
+    return work.answer(connection, question, statement=statement)
 
 
 class Answer(Response):
     """Asks, and sends what comes."""
 
-    def __init__(self, work: Work, connection: HTTPConnection, question: Callable[[], Reply]) -> None:
-        self._work, self._question = work, question
+    def __init__(
+        self, work: Work, connection: HTTPConnection, question: Callable[[], Reply], places: Sequence[Slots]
+    ) -> None:
+        self._work, self._question, self._places = work, question, places
         self._caller = connection.state.caller
         self._stop = Interrupt()
         self.status_code = 200
@@ -154,7 +160,9 @@ class Answer(Response):
                 await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _send(self, send: "Send") -> None:
-        async with self._work.slots.held(self._caller.name):
+        async with AsyncExitStack() as held:
+            for places in self._places:
+                await held.enter_async_context(places.held(self._caller.name))
             reply, parts, more = await self._work.step(self._stop, self._begun)
             coming: asyncio.Future[tuple[Parts, bool]] | None = None
             try:

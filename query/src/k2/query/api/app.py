@@ -15,7 +15,7 @@ from k2.query.api import bars, documented, errors, feeds, health, letters, price
 from k2.query.api.access import Access
 from k2.query.api.answers import Work
 from k2.query.api.lakehouse import Lakehouse
-from k2.query.api.limits import Limits, Slots
+from k2.query.api.limits import Limits
 from k2.query.api.metrics import Measured, Metrics
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
@@ -43,11 +43,10 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.settings, state.platform = settings, platform
     state.secret = _secret(settings, platform)
     state.access = Access(settings)
-    state.lakehouse = Lakehouse(platform, settings.memory)
+    state.lakehouse = Lakehouse(platform, settings.memory, settings.statements)
     state.symbols = prices.Symbols()
-    state.metrics, slots = Metrics(), Slots(settings)
-    state.work = Work(state.lakehouse.engine, slots, settings)
-    state.metrics.watch(slots)
+    state.metrics, state.work = Metrics(), Work(state.lakehouse.engine, settings)
+    state.metrics.watch(state.work.queries, state.work.statements)
     for module in _ROUTES:
         app.include_router(module.router)
     state.hub = Hub(platform, topics=lambda: state.lakehouse.engine().topics())

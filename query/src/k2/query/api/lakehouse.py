@@ -9,9 +9,9 @@ from k2.schemas.platform import Platform
 class Lakehouse:
     """One engine for all requests."""
 
-    def __init__(self, platform: Platform, memory: str) -> None:
+    def __init__(self, platform: Platform, memory: str, statements: int) -> None:
         self.platform = platform
-        self._memory = memory
+        self._memory, self._statements = memory, statements
         self._engine: Engine | None = None
         self._lock = Lock()
 
@@ -19,7 +19,7 @@ class Lakehouse:
         """The engine. Raises `Unavailable` while there is no catalog; asked again, it tries again."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.platform, memory=self._memory, live=True)
+                self._engine = Engine(self.platform, memory=self._memory, statements=self._statements, live=True)
             return self._engine
 
     def close(self) -> None:

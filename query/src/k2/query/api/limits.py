@@ -19,10 +19,10 @@ _ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # heard when th
 
 
 class Slots:
-    """Places for queries. Whoever finds none waits for a while."""
+    """Places for queries, or for those of one kind. Whoever finds none waits for a while."""
 
-    def __init__(self, settings: "ApiSettings") -> None:
-        self._places = asyncio.Semaphore(settings.queries)
+    def __init__(self, places: int, settings: "ApiSettings") -> None:
+        self._places = asyncio.Semaphore(places)
         self._each, self._most, self._patience = settings.queries_each, settings.waiting, settings.seconds
         self._held: Counter[str] = Counter()
         self.waiting = 0

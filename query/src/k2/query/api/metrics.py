@@ -34,10 +34,10 @@ class Metrics:
         self.queries = Gauge("k2_api_queries_running", "questions that the engine works on", registry=self.registry)
         self.waiting = Gauge("k2_api_queries_waiting", "questions that wait for a place", registry=self.registry)
 
-    def watch(self, slots: "Slots") -> None:
-        """Shows how many questions wait, and how many do not."""
-        self.queries.set_function(lambda: float(slots.running))
-        self.waiting.set_function(lambda: float(slots.waiting))
+    def watch(self, queries: "Slots", statements: "Slots") -> None:
+        """Shows how many questions wait, and how many do not. A statement that runs has a place of both kinds."""
+        self.queries.set_function(lambda: float(queries.running))
+        self.waiting.set_function(lambda: float(queries.waiting + statements.waiting))
 
 
 class Measured:

@@ -51,6 +51,7 @@ class ApiSettings(BaseSettings):
     requests: int = Field(256, ge=1, description="at once; more are told to come back")
     queries: int = Field(8, ge=1, description="at once; more wait")
     queries_each: int = Field(4, ge=1, description="at once of one key, or of one address")
+    statements: int = Field(2, ge=1, description="of SQL at once, each with its share of their memory; more wait")
     waiting: int = Field(64, ge=0, description="queries that wait; more are told to come back")
     seconds: float = Field(30.0, gt=0, description="until a query has its first rows, and between any two batches")
     stall: float = Field(30.0, gt=0, description="until a client that reads nothing is let go")
@@ -58,7 +59,7 @@ class ApiSettings(BaseSettings):
     header_bytes: int = Field(16 * _KIB, ge=_KIB)
     body_bytes: int = Field(128 * _KIB, ge=_KIB)
     memory: str = Field(
-        "1GB", pattern=r"^[1-9][0-9]{0,5} ?[KMGT]i?B$", description="of DuckDB; of each SQL statement as much again"
+        "1GB", pattern=r"^[1-9][0-9]{0,5} ?[KMGT]i?B$", description="of DuckDB; of all SQL statements as much again"
     )
     sql_rows: int = Field(1_000_000, ge=1, description="of a SQL answer; in JSON a page's worth")
 

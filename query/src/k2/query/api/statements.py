@@ -48,7 +48,7 @@ async def sql(request: Request, asked: Statement) -> Answer:
     than the server allows.
     """
     wish, most = Wish.of(request), request.app.state.settings.sql_rows
-    return asking(request, lambda engine: _reply(engine, asked, wish, most))
+    return asking(request, lambda engine: _reply(engine, asked, wish, most), statement=True)
 
 
 def _reply(engine: "Engine", asked: Statement, wish: Wish, most: int) -> Reply:

@@ -1,4 +1,6 @@
 // Bars and their volume, drawn by Lightweight Charts.
+import { places } from "./dom.js";
+
 const { createChart, CandlestickSeries, HistogramSeries } = window.LightweightCharts;
 
 /** A chart in an element. Times are seconds; bars of one start replace each other. */
@@ -84,7 +86,7 @@ export function chart(element) {
     set(found) {
       bars = new Map(found.map((bar) => [bar.time, bar]));
       redraw();
-      const digits = found.length && found.at(-1).close < 10 ? 5 : 2;
+      const digits = Math.max(2, ...found.slice(-100).map((bar) => places(bar.close.toFixed(8))));
       candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
       drawn.timeScale().setVisibleLogicalRange({ from: found.length - 180, to: found.length + 4 });
     },

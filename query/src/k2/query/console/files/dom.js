@@ -61,6 +61,11 @@ export function decimal(text, places = 2) {
   return units.replace(/\B(?=(\d{3})+(?!\d))/g, ",") + (shown ? `.${shown}` : "");
 }
 
+/** How many digits after the point say something: 2 of 64123.45000000. */
+export function places(text) {
+  return (String(text).split(".")[1] ?? "").replace(/0+$/, "").length;
+}
+
 /** How long ago, in one unit or two. */
 export function age(seconds) {
   const s = Math.max(0, Math.round(seconds));

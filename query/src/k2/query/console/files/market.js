@@ -1,6 +1,6 @@
 // Symbols, bars and trades of one of them, live.
 import * as api from "./api.js";
-import { clock, count, decimal, el, focus, rove } from "./dom.js";
+import { clock, count, decimal, el, focus, places, rove } from "./dom.js";
 import { chart } from "./chart.js";
 
 const INTERVALS = ["1m", "5m", "15m", "1h"];
@@ -197,8 +197,9 @@ export function market(view, page, rest) {
     const fresh = trades.filter((row) => !known.has(row.message_id));
     if (!fresh.length) return;
     tail = [...tail, ...fresh].sort((a, b) => (a.timestamp < b.timestamp ? -1 : a.timestamp > b.timestamp ? 1 : 0)).slice(-TAPE);
+    const [prices, quantities] = ["price", "quantity"].map((name) => Math.max(2, ...tail.map((row) => places(row[name]))));
     tape.replaceChildren(...tail.toReversed().map((row) => el("tr", { "data-side": row.side, title: `${row.side} ${row.trade_id}` },
-      el("td", {}, clock(row.timestamp)), el("td", { class: "number" }, decimal(row.price)), el("td", { class: "number" }, decimal(row.quantity, 4)))));
+      el("td", {}, clock(row.timestamp)), el("td", { class: "number" }, decimal(row.price, prices)), el("td", { class: "number" }, decimal(row.quantity, quantities)))));
     const last = tail.at(-1);
     const before = Number(price.dataset.value ?? last.price);
     price.textContent = decimal(last.price);
