@@ -208,7 +208,8 @@ def _section(took: Took, rows: int, waiting: int, notes: Sequence[str]) -> Secti
         "first as the commits left the table, then after K2's own maintenance has compacted it.",
         "K2 answers through HTTP, as an Arrow stream, one server process on the same two cores as its clients; a "
         "client keeps its connection. Its bars come from the maintained table. Limits of one address are lifted, for "
-        "all clients here are one; that of 8 queries at once is not. DuckDB may take 1 GB within it, which is the default.",
+        "all clients here are one; that of 8 queries at once is not. DuckDB may take "
+        "1 GB within it, which is the default.",
         f"The rivals answer in the asker's own process, without HTTP. {FLOOR}: told by hand only the files of the "
         f"hours in question. {RIVAL}: chdb, every trade loaded before into a MergeTree sorted by symbol and time. "
         f"{ALONE}: on a table that is loaded already; what is to be computed, Arrow computes. Of the hybrid question "
