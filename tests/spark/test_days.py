@@ -71,10 +71,10 @@ def test_a_tag_that_has_aged_goes_and_its_snapshot_after_it(lake: Lake):
     old = next(log.snapshots()).id
     log.java_table().manageSnapshots().createTag("day-2026-03-02", old).setMaxRefAgeMs("day-2026-03-02", 1).commit()
     _arrive(lake, feed, 2, 3, 4)
-    _maintain(lake, feed, _noon())
+    _maintain(lake, feed, datetime.now(UTC))
     assert set(log.refs()) == {"main"}
     _arrive(lake, feed, 5)
-    _maintain(lake, feed, _noon())
+    _maintain(lake, feed, datetime.now(UTC))
     assert old not in {snapshot.id for snapshot in log.snapshots()}
 
 

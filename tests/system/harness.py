@@ -27,7 +27,7 @@ def k2(*words: str, timeout: float = 120.0, **options: Any) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
 
 
-def eventually(what: str, check: Callable[[], Any], within: float = 120.0, every: float = 0.25) -> Any:
+def eventually(what: str, check: Callable[[], Any], within: float = 300.0, every: float = 0.25) -> Any:
     """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
