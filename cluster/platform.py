@@ -26,6 +26,7 @@ def images() -> list[str]:
 
 def build(provider: Provider) -> None:
     """Builds the images and brings them into the cluster."""
+    provider.bases()
     run("make", "images", env=provider.env)
     provider.load(images())
 

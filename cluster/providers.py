@@ -27,6 +27,9 @@ class Provider(Protocol):
     def up(self) -> None:
         """Makes sure that the cluster runs."""
 
+    def bases(self) -> None:
+        """Makes sure that there is what images are built on, where it cannot be pulled."""
+
     def load(self, images: Iterable[str]) -> None:
         """Brings images of this machine into the cluster."""
 
@@ -47,6 +50,10 @@ class Kit:
     def up(self) -> None:
         """Docker, the kit's programs, the cluster."""
         self._read(run(str(self.folder / "up"), env=self.env))
+
+    def bases(self) -> None:
+        """Builds them."""
+        run(str(self.folder / "images"), *_BASES, env=self.env)
 
     def load(self, images: Iterable[str]) -> None:
         """Layers that the node lacks."""
@@ -99,6 +106,9 @@ class Kind:
         config = ["--config", str(ROOT / "manifests" / "kind" / "cluster.yaml")]
         run("kind", "create", "cluster", "--name", NAME, *image, *config, "--wait", "180s", env=self.env)
 
+    def bases(self) -> None:
+        """Docker pulls them by itself."""
+
     def load(self, images: Iterable[str]) -> None:
         """Copies them into the node."""
         run("kind", "load", "docker-image", "--name", NAME, *images, env=self.env)
@@ -120,6 +130,9 @@ class Existing:
     def up(self) -> None:
         """Asks whether it answers."""
         run("kubectl", "get", "--raw", "/readyz", env=self.env, within=30)
+
+    def bases(self) -> None:
+        """Docker pulls them by itself."""
 
     def load(self, images: Iterable[str]) -> None:
         """Pushes them, if `K2_IMAGE_PREFIX` names a registry that the cluster can pull from."""
@@ -145,6 +158,7 @@ def provider(environment: Mapping[str, str]) -> Provider:
     return Kind()
 
 
+_BASES: Final = ("python", "spark")
 _IMAGES: Final = {
     "spark-operator": ("spark_operator", "ghcr.io/kubeflow/spark-operator/controller:2.5.0"),
     "postgres": ("postgres", "postgres:15-bookworm"),

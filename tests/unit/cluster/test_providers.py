@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import programs, providers
+from cluster import platform, programs, providers
 from cluster.programs import Failed
 from cluster.providers import Kit
 
@@ -30,6 +30,20 @@ def installer(kit: Kit, failures: int, words: str) -> Path:
     path.write_text(SCRIPT.format(told=told, failures=failures, words=words))
     path.chmod(0o755)
     return told
+
+
+def test_what_images_are_built_on_is_there_before_they_are(kit: Kit) -> None:
+    """Where nothing can be pulled and nothing was built before."""
+    told = kit.folder / "told"
+    for folder, name in ((kit.folder, "images"), (kit.folder / "bin", "make"), (kit.folder, "load")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {told}\n')
+        (folder / name).chmod(0o755)
+    kit.env["PATH"] = f"{kit.folder / 'bin'}:{kit.env['PATH']}"
+    platform.build(kit)
+    built, made, loaded = told.read_text().splitlines()
+    assert (built, made) == ("images python spark", "make images")
+    assert loaded.split() == ["load", *platform.images()]
 
 
 def test_an_installer_that_met_a_definition_without_status_is_run_again(kit: Kit) -> None:
