@@ -62,8 +62,10 @@ class Kit:
     def third_party(self, names: Iterable[str]) -> None:
         """Builds them and loads them."""
         wanted = [_IMAGES[name] for name in names]
-        run(str(self.folder / "images"), *(name for name, _ in wanted), env=self.env)
-        self.load([image for _, image in wanted])
+        if tools := dict.fromkeys(tool for _, _, needed in wanted for tool in needed):
+            run(str(self.folder / "tools"), *tools, env=self.env)
+        run(str(self.folder / "images"), *(name for name, _, _ in wanted), env=self.env)
+        self.load([image for _, image, _ in wanted])
 
     def script(self, name: str) -> None:
         """One of the kit's installers. It may be run again, and is where it met definitions that had no status yet."""
@@ -159,10 +161,11 @@ def provider(environment: Mapping[str, str]) -> Provider:
 
 
 _BASES: Final = ("python", "spark")
-_IMAGES: Final = {
-    "spark-operator": ("spark_operator", "ghcr.io/kubeflow/spark-operator/controller:2.5.0"),
-    "postgres": ("postgres", "postgres:15-bookworm"),
-    "minio": ("minio", "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"),
-    "mc": ("minio", "quay.io/minio/mc:RELEASE.2025-08-13T08-35-41Z"),
-    "registry": ("apicurio", "quay.io/apicurio/apicurio-registry:3.3.3"),
+# The kit's name of each image, its public name, and the kit's programs that go into it.
+_IMAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
+    "spark-operator": ("spark_operator", "ghcr.io/kubeflow/spark-operator/controller:2.5.0", ("spark_operator",)),
+    "postgres": ("postgres", "postgres:15-bookworm", ()),
+    "minio": ("minio", "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z", ("minio", "mc")),
+    "mc": ("minio", "quay.io/minio/mc:RELEASE.2025-08-13T08-35-41Z", ("minio", "mc")),
+    "registry": ("apicurio", "quay.io/apicurio/apicurio-registry:3.3.3", ()),
 }

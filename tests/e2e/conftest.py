@@ -9,12 +9,14 @@ from cluster.providers import provider
 from tests.e2e.harness import Cluster
 
 
-@pytest.fixture(autouse=True)
-def _in_time(request: pytest.FixtureRequest) -> None:
-    """Leaves a slow test out whose turn comes after `K2_E2E_SLOW_UNTIL`, seconds since 1970."""
-    until = float(os.environ.get("K2_E2E_SLOW_UNTIL", "inf"))
-    if request.node.get_closest_marker("slow") and time.time() > until:
-        pytest.skip("slow, and there is no time left for it; make e2e runs it")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out what there is no time for: after `K2_E2E_UNTIL`, and what is slow after `K2_E2E_SLOW_UNTIL`.
+
+    Both are seconds since 1970.
+    """
+    limits = ["K2_E2E_UNTIL", *(["K2_E2E_SLOW_UNTIL"] if item.get_closest_marker("slow") else [])]
+    if time.time() > min(float(os.environ.get(name, "inf")) for name in limits):
+        pytest.skip("there is no time left for it; make e2e runs it")
 
 
 @pytest.fixture(scope="session")

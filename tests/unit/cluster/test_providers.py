@@ -32,13 +32,35 @@ def installer(kit: Kit, failures: int, words: str) -> Path:
     return told
 
 
+def scripts(kit: Kit, *paths: Path) -> Path:
+    """Programs that say in a file how they were called."""
+    told = kit.folder / "told"
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho {path.name} "$@" >> {told}\n')
+        path.chmod(0o755)
+    return told
+
+
+def test_what_goes_into_an_image_is_built_before_it(kit: Kit) -> None:
+    told = scripts(kit, kit.folder / "tools", kit.folder / "images", kit.folder / "load")
+    kit.third_party(["postgres", "minio", "mc"])
+    programs, images, loaded = told.read_text().splitlines()
+    assert (programs, images) == ("tools minio mc", "images postgres minio minio")
+    assert [name.split(":")[0] for name in loaded.split()] == [
+        "load",
+        "postgres",
+        "quay.io/minio/minio",
+        "quay.io/minio/mc",
+    ]
+    told.unlink()
+    kit.third_party(["postgres"])
+    assert told.read_text().splitlines()[0] == "images postgres"
+
+
 def test_what_images_are_built_on_is_there_before_they_are(kit: Kit) -> None:
     """Where nothing can be pulled and nothing was built before."""
-    told = kit.folder / "told"
-    for folder, name in ((kit.folder, "images"), (kit.folder / "bin", "make"), (kit.folder, "load")):
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {told}\n')
-        (folder / name).chmod(0o755)
+    told = scripts(kit, kit.folder / "images", kit.folder / "bin" / "make", kit.folder / "load")
     kit.env["PATH"] = f"{kit.folder / 'bin'}:{kit.env['PATH']}"
     platform.build(kit)
     built, made, loaded = told.read_text().splitlines()
