@@ -177,7 +177,7 @@ class Cluster:
         eventually(f"job {name} has ended", ended, within=600)
 
 
-def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: float = 240.0) -> int:
+def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: float = 480.0) -> int:
     """Waits until Gold holds what was emitted up to now, each once; returns how many trades that are.
 
     `symbols`: Gold's spelling by the exchange's.
