@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _SQLITE: Final = "sqlite:///"
+# Seconds. Amazon's client gives up after 1 and 3 of them, three times over, which a busy MinIO is at times too slow for.
+_PATIENCE: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
 _POSTGRES: Final = "postgresql+psycopg2"  # the driver that comes with K2, whichever SQLAlchemy would choose
 
 
@@ -55,6 +57,7 @@ def _bucket(platform: Platform) -> dict[str, str]:
     found = {
         "s3.region": platform.s3_region,
         "s3.force-virtual-addressing": str(not platform.s3_path_style).lower(),
+        **_PATIENCE,
     }
     return found | ({"s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
 
