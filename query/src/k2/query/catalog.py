@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _SQLITE: Final = "sqlite:///"
-# Seconds. Amazon's client gives up after 1 and 3 of them, three times over, which a busy MinIO is at times too slow for.
+# Seconds. Amazon's client by itself gives up after 1 and 3, thrice; a busy MinIO may take longer.
 _PATIENCE: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
 _POSTGRES: Final = "postgresql+psycopg2"  # the driver that comes with K2, whichever SQLAlchemy would choose
 
