@@ -208,6 +208,26 @@ def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
         page.until("document.querySelector('#map')?.innerText.includes('judged no hour')")
         page.press("5")
         page.until("document.querySelector('#letters')?.innerText.includes('could be trusted')")
+        page.press("1")
+        page.until("document.querySelector('#chart').dataset.empty")
+        empty.append(GOLD_TABLE, [trade(SOLANA, 1, datetime.now(UTC), 151.37, 2.5)])
+        page.until(f"{PRICE} === '151.37000000'", within=50)
+
+
+def test_what_could_not_be_loaded_at_first_comes_when_the_server_is_back(page: Page, lake: Lake):
+    with serving(lake.layout.platform()) as url:
+        market(page, f"{url}/console/")
+        page.send(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        page.run("location.hash = '#market/COINBASE/ETHUSD'")
+        page.until("document.title.startsWith('ETHUSD') && document.querySelector('#problem').innerText")
+        assert page.text("#problem") == "the server cannot be reached"
+        assert not page.text("#tape")
+        page.send(
+            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        page.until(f"{BARS} > 5 && {PRICE} && document.querySelector('#problem').hidden")
 
 
 def test_hours_without_trades_are_blank_and_not_complete(page: Page, console: str):

@@ -69,7 +69,8 @@ class Symbols:
         with self._lock:  # one counts, the others wait for what it finds
             snapshot, now = engine.snapshot_id(), time.monotonic()
             found = self._found
-            if found is None or (found[0] != snapshot and now - found[1] > _COUNT_EVERY):
+            pause = _COUNT_EVERY if found and found[2].num_rows else 0.0  # who waits for the first trade shall see it
+            if found is None or (found[0] != snapshot and now - found[1] > pause):
                 found = self._found = (snapshot, now, engine.symbols(snapshot))
             return found[0], found[2]
 

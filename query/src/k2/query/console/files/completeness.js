@@ -27,7 +27,7 @@ export function completeness(view, page) {
   grid.addEventListener("mouseover", (event) => describe(event.target));
 
   const held = new WeakMap();
-  page.every(30, load);
+  page.every(() => 30, load);
 
   function choose(n) {
     days = n;

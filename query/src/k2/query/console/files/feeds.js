@@ -8,7 +8,7 @@ const LATE = { bronze: 120, silver: 180, gold: 300 }; // seconds
 export function layers(view, page) {
   const where = el("div", { id: "layers" });
   view.append(el("div", { class: "line" }, el("h1", {}, "Layers")), where);
-  page.every(5, async () => {
+  page.every(() => 5, async () => {
     const feeds = await api.rows("v1/feeds", {}, page.signal);
     const rows = feeds.flatMap((feed) => LAYERS.map((layer) => ({ feed, layer, about: feed.layers[layer] ?? {} })));
     where.replaceChildren(
@@ -69,6 +69,6 @@ export function gaps(view, page) {
     ], found, { empty: state ? `No gap is ${state}.` : "No gap was ever noticed." }));
   }
 
-  page.every(10, load);
+  page.every(() => 10, load);
   return {};
 }

@@ -9,7 +9,7 @@ export function letters(view, page, rest) {
   view.append(el("div", { class: "line" }, el("h1", {}, "Dead letters")), where, frames, frame);
   if (rest.length === 3) page.told(() => open({ topic: rest[0], partition: rest[1], offset: rest[2] }));
 
-  page.every(15, async () => {
+  page.every(() => 15, async () => {
     await list(where, "What Silver could not use, the newest first", { limit: 500 }, "Every record could be trusted.");
     await list(frames, "What an ingest could not use, the newest first", { limit: 500, stage: "ingest" }, "Every frame could be trusted.");
   });

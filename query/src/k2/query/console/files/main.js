@@ -43,12 +43,12 @@ function page(signal) {
     },
     problem,
     go: (address) => { location.hash = address; },
-    /** Does it now and then again and again, until the view is left; what goes wrong is told. */
+    /** Does it now and then again after so many seconds each, until the view is left; what goes wrong is told. */
     async every(seconds, work) {
       while (!signal.aborted) {
         const visible = !document.hidden;
         if (visible) await told(work, signal);
-        await new Promise((done) => setTimeout(done, (visible ? seconds : 2) * 1000));
+        await new Promise((done) => setTimeout(done, (visible ? seconds() : 2) * 1000));
       }
     },
     told: (work) => told(work, signal),

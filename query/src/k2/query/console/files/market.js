@@ -53,7 +53,7 @@ export function market(view, page, rest) {
   });
   drawn.onOlder(() => page.told(older));
 
-  page.every(60, async () => {
+  page.every(() => (symbols.length ? 60 : 5), async () => { // who is here before the first trade waits for it
     const found = await api.rows("v1/symbols", {}, page.signal);
     symbols = found;
     fill();
@@ -95,13 +95,29 @@ export function market(view, page, rest) {
     document.title = `${row.symbol} · K2`;
     title.replaceChildren(row.symbol, " ", el("small", {}, row.exchange));
     price.textContent = "";
+    delete price.dataset.value;
     change.textContent = "";
     tape.replaceChildren();
     [waiting, tail, oldest] = [[], [], Infinity];
     for (const item of list.children) item.setAttribute("aria-selected", String(item.dataset.id === id(row)));
     for (const button of intervals.children) button.setAttribute("aria-pressed", String(button.dataset.interval === interval));
     drawn.clear(SECONDS[interval]);
-    page.told(() => load(loading.signal));
+    page.told(() => loaded(loading.signal));
+  }
+
+  /** Loads, again and again where the server is away or busy: nothing else would bring what was chosen. */
+  async function loaded(signal) {
+    for (let pause = 1000; ; pause = Math.min(pause * 2, 15000)) {
+      try {
+        await load(signal);
+        return;
+      } catch (error) {
+        if (!(error instanceof api.Problem) || ![0, 429, 503].includes(error.status)) throw error;
+        if (!signal.aborted) page.problem(error.message);
+      }
+      await new Promise((done) => setTimeout(done, pause));
+      signal.throwIfAborted();
+    }
   }
 
   async function load(signal) {
@@ -151,7 +167,8 @@ export function market(view, page, rest) {
 
   function follow(about, signal) {
     const query = { symbols: about.symbol, exchange: about.exchange };
-    let polling = false;
+    let live = false;
+    poll(about, signal, () => !live);
     api.stream(query, {
       trade(row) {
         if (!waiting.length) requestAnimationFrame(() => { if (!signal.aborted) flush(); });
@@ -159,18 +176,14 @@ export function market(view, page, rest) {
       },
       state(found, why) {
         page.live(found, why);
-        if (found !== "live" && !polling) {
-          polling = true;
-          poll(about, signal, () => polling);
-        }
-        if (found === "live") polling = false;
+        live = found === "live";
       },
     }, signal);
   }
 
-  /** Where nothing is streamed, what is new is asked for. */
+  /** While nothing is streamed, what is new is asked for. */
   async function poll(about, signal, wanted) {
-    while (!signal.aborted && wanted()) {
+    while (!signal.aborted) {
       await new Promise((done) => setTimeout(done, 5000));
       if (signal.aborted || !wanted() || document.hidden) continue;
       await page.told(async () => {
@@ -178,7 +191,7 @@ export function market(view, page, rest) {
         const bars = await newest("v1/ohlcv", { ...about, interval, start }, signal);
         for (const row of bars.map(bar)) drawn.update(row);
         const since = tail.at(-1)?.timestamp;
-        if (since) draw((await newest("v1/trades", { ...about, start: since, limit: 1000 }, signal)));
+        draw(await newest("v1/trades", { ...about, start: since, limit: since ? 1000 : TAPE }, signal));
       });
     }
   }
