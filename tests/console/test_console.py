@@ -211,7 +211,7 @@ def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
         page.press("1")
         page.until("document.querySelector('#chart').dataset.empty")
         empty.append(GOLD_TABLE, [trade(SOLANA, 1, datetime.now(UTC), 151.37, 2.5)])
-        page.until("document.querySelector('#symbols li')", within=50)  # symbols that are there are counted by the minute
+        page.until("document.querySelector('#symbols li')", within=50)  # a full list waits a minute
         page.until(f"{PRICE} === '151.37000000'")
 
 
