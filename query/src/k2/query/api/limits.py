@@ -1,9 +1,9 @@
 """How much one client, and all of them together, may take: bodies, requests at once, queries at once and in waiting."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from k2.query.api.errors import Refused, told
@@ -14,46 +14,63 @@ if TYPE_CHECKING:
     from k2.query.api.settings import ApiSettings
 
 _SOON: Final = {"Retry-After": "1"}
+_LINE: Final = 4  # times as many queries of one caller as run at once: viewers of a dashboard share its key
 _STREAM: Final = "/v1/stream"
 _ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # heard when there is no place left
 
 
+@dataclass(slots=True)
+class _Line:
+    """The queries of one caller: those that have a place of its own, and behind them those that wait for one."""
+
+    places: asyncio.Semaphore
+    queries: int = 0
+
+
 class Slots:
-    """Places for queries, or for those of one kind. Whoever finds none waits for a while."""
+    """Places for queries, or for those of one kind. Whoever finds none waits for a while, behind its own and others."""
 
     def __init__(self, places: int, settings: "ApiSettings") -> None:
         self._places = asyncio.Semaphore(places)
         self._each, self._most, self._patience = settings.queries_each, settings.waiting, settings.seconds
-        self._held: Counter[str] = Counter()
+        self._lines: dict[str, _Line] = {}
         self.waiting = 0
         self.running = 0
 
     @asynccontextmanager
     async def held(self, caller: str) -> AsyncIterator[None]:
-        """One place for one query. Raises `Refused`: 429 if the caller holds all of its own, 503 if there is none."""
-        if self._held[caller] >= self._each:
-            raise Refused(429, f"{self._each} queries at once are allowed; wait for one to end", _SOON)
-        if self._places.locked() and self.waiting >= self._most:
+        """One place for one query. Raises `Refused`: 429 if the caller's own line is full, 503 if there is no place."""
+        line = self._lines.get(caller) or _Line(asyncio.Semaphore(self._each))
+        if line.queries >= self._each * _LINE:
+            raise Refused(429, f"{line.queries} queries of yours run or wait; wait for one to end", _SOON)
+        if self.waiting >= self._most and (self._places.locked() or line.places.locked()):
             raise Refused(503, "too many queries wait; come back in a moment", _SOON)
-        self._held[caller] += 1
+        self._lines[caller] = line
+        line.queries += 1
         try:
-            await self._place()
+            await self._place(line)
             self.running += 1
             try:
                 yield
             finally:
                 self.running -= 1
                 self._places.release()
+                line.places.release()
         finally:
-            self._held[caller] -= 1
-            if not self._held[caller]:
-                del self._held[caller]
+            line.queries -= 1
+            if not line.queries:
+                del self._lines[caller]
 
-    async def _place(self) -> None:
+    async def _place(self, line: _Line) -> None:
         self.waiting += 1
         try:
             async with asyncio.timeout(self._patience):
-                await self._places.acquire()
+                await line.places.acquire()
+                try:
+                    await self._places.acquire()
+                except BaseException:
+                    line.places.release()
+                    raise
         except TimeoutError:
             raise Refused(503, "too many queries run; come back in a moment", _SOON) from None
         finally:

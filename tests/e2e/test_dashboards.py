@@ -1,0 +1,94 @@
+"""The dashboards, opened in a real Grafana: every panel shows what it is there for."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.console.browser import PROGRAM, Page, browser
+from tests.e2e.harness import eventually
+from tests.monitoring import grafana
+from tests.monitoring.conftest import CHART
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+BOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((CHART / "dashboards").glob("*.json"))}
+WIDTH = 1400
+CELL, MARGIN = 38, 32  # pixels: a row of Grafana's grid with its gap, and what is around all of them
+READ = """
+Object.fromEntries([...document.querySelectorAll('[data-testid^="data-testid Panel header "]')].map((panel) => [
+  panel.dataset.testid.slice('data-testid Panel header '.length),
+  {
+    words: panel.innerText,
+    failed: panel.querySelector('[data-testid="data-testid Panel status error"]') !== null,
+    drawn: panel.querySelector('canvas, [role="table"] [role="row"]') !== null,
+  },
+]))
+"""
+
+
+class Seen(NamedTuple):
+    """The browser, and where Grafana is."""
+
+    page: Page
+    url: str
+
+
+@pytest.fixture(scope="module")
+def seen(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    if not grafana.HOME:
+        pytest.skip("K2_GRAFANA is not set; it names the home of a Grafana with the Infinity plugin in data/plugins")
+    if not PROGRAM:
+        pytest.skip("there is no Chromium in PATH")
+    folder, key = tmp_path_factory.mktemp("grafana"), cluster.secret("k2-query-keys")["key"]
+    with (
+        cluster.forwarded("svc/prometheus-operated", 9090, "monitoring") as prometheus,
+        cluster.forwarded("svc/k2-query", 8000) as api,
+        grafana.serving(folder, f"http://{prometheus}", f"http://{api}", key) as url,
+        browser(folder / "chromium", WIDTH, 900) as page,
+    ):
+        yield Seen(page, url)
+
+
+def titles(name: str) -> set[str]:
+    """The panels, as a page that has chosen nothing calls them."""
+    chosen = {found["name"]: found["current"]["value"] for found in BOARDS[name]["templating"]["list"] if "current" in found}
+    found = {panel["title"] for panel in BOARDS[name]["panels"] if panel["type"] != "row"}
+    for variable, value in chosen.items():
+        found = {title.replace(f"${variable}", value) for title in found}
+    return found
+
+
+def unsaid(title: str, panel: dict[str, Any]) -> bool:
+    """Whether a panel shows nothing but its title, or that it knows nothing."""
+    words = panel["words"].replace(title, "").strip()
+    return "No data" in words or not (words or panel["drawn"])
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_panel_shows_what_it_is_there_for(seen, tmp_path, name):
+    page, url = seen
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS[name]["panels"])
+    size = {"width": WIDTH, "height": rows * CELL + MARGIN, "deviceScaleFactor": 1, "mobile": False}
+    page.send("Emulation.setDeviceMetricsOverride", **size)
+    page.wrong.clear()
+    page.open(f"{url}/d/k2-{name}?kiosk&from=now-15m&to=now&refresh=1m")
+    missing = dict.fromkeys(titles(name), "")
+
+    def shown() -> bool:
+        panels = page.run(READ)
+        missing.clear()
+        missing.update({title: "absent" for title in titles(name) - panels.keys()})
+        missing.update({title: panel["words"] for title, panel in panels.items() if unsaid(title, panel)})
+        missing.update({title: "an error" for title, panel in panels.items() if panel["failed"]})
+        return not missing
+
+    try:
+        eventually("every panel shows something", shown, within=180)
+    finally:
+        page.picture(Path(os.environ.get("K2_PICTURES", tmp_path)) / f"grafana-{name}.png")
+        print(missing)
+    assert page.wrong == []

@@ -1,0 +1,81 @@
+"""A Grafana of this machine, with K2's dashboards and the data sources that the documentation tells to make."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import yaml
+
+from tests.monitoring.conftest import CHART
+
+HOME: Final = os.environ.get("K2_GRAFANA", "")
+PAGE: Final = Path(__file__).parents[2] / "docs/how-to/grafana.md"
+_PATIENCE: Final = 120.0  # seconds
+_INFINITY: Final = "yesoreyeram-infinity-datasource"
+
+
+@contextmanager
+def serving(folder: Path, prometheus: str, api: str, key: str) -> Iterator[str]:
+    """The address of a Grafana, `HOME`'s, that asks a Prometheus and an API; its files are in a folder."""
+    _provision(folder / "provisioning", prometheus, api)
+    settings = {
+        "SERVER_HTTP_ADDR": "127.0.0.1", "SERVER_HTTP_PORT": str(port := _free_port()),
+        "PATHS_DATA": folder, "PATHS_LOGS": folder, "PATHS_PROVISIONING": folder / "provisioning",
+        "PATHS_PLUGINS": f"{HOME}/data/plugins", "PLUGINS_ALLOW_LOADING_UNSIGNED_PLUGINS": _INFINITY,
+        "AUTH_ANONYMOUS_ENABLED": "true", "AUTH_ANONYMOUS_ORG_ROLE": "Viewer", "ANALYTICS_ENABLED": "false",
+        "ANALYTICS_REPORTING_ENABLED": "false", "ANALYTICS_CHECK_FOR_UPDATES": "false",
+    }  # fmt: skip
+    env = os.environ | {f"GF_{name}": str(value) for name, value in settings.items()} | {"K2_KEY": key}
+    words = [f"{HOME}/bin/grafana", "server", "--homepath", HOME]
+    with (folder / "grafana.log").open("wb") as log, subprocess.Popen(words, env=env, stdout=log, stderr=log) as process:
+        try:
+            _healthy(process, url := f"http://127.0.0.1:{port}", folder / "grafana.log")
+            yield url
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+
+
+def documented() -> dict[str, Any]:
+    """What the documentation tells to give to Grafana's chart."""
+    block = re.search(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert block, f"there is no YAML in {PAGE.name}"
+    found: dict[str, Any] = yaml.safe_load(block[1])
+    return found
+
+
+def _provision(folder: Path, prometheus: str, api: str) -> None:
+    sources = documented()["datasources"]["datasources.yaml"]
+    for source in sources["datasources"]:
+        source |= {"url": api, "jsonData": source["jsonData"] | {"allowedHosts": [api]}}
+    sources["datasources"].append({"name": "Prometheus", "type": "prometheus", "url": prometheus})
+    boards = {"name": "K2", "type": "file", "options": {"path": str(CHART / "dashboards")}}
+    for kind, found in {"datasources": sources, "dashboards": {"apiVersion": 1, "providers": [boards]}}.items():
+        (folder / kind).mkdir(parents=True)
+        (folder / kind / "k2.yaml").write_text(yaml.safe_dump(found), "utf-8")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _healthy(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(httpx2.HTTPError):
+            if httpx2.get(f"{url}/api/health").status_code == httpx2.codes.OK:
+                return
+        time.sleep(0.3)
+    raise AssertionError(f"Grafana did not start: {log.read_text('utf-8')[-2000:]}")
