@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator bench-query images screenshots charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ PYTHON ?= python3
 PACKAGES := schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
 # Deletion comes last.
-E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security monitoring kills faults changes deletion))
+E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security monitoring dashboards kills faults changes deletion))
 DOCKER ?= docker
 K2_IMAGE_PREFIX ?= ghcr.io/k2-market-data
 IMAGES := operator ingest jobs query
@@ -102,6 +102,9 @@ test-system: setup ## The embedded platform, whole, and what happens when it is 
 
 screenshots: setup ## docs/images/console-*.png, of the platform in the folder DATA or of made-up tables, with Chromium
 	$(BIN)/python -m tests.console.screenshots $(DATA)
+
+dashboards: setup ## docs/images/grafana-*.png, of what make cluster-up made, with the Grafana in K2_GRAFANA and Chromium
+	K2_PICTURES=docs/images $(BIN)/python -m pytest -p no:randomly -m e2e tests/e2e/test_dashboards.py
 
 docs: setup ## Build the site into site/
 	$(BIN)/mkdocs build --strict

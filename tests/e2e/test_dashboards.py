@@ -55,7 +55,9 @@ def seen(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 def titles(name: str) -> set[str]:
     """The panels, as a page that has chosen nothing calls them."""
-    chosen = {found["name"]: found["current"]["value"] for found in BOARDS[name]["templating"]["list"] if "current" in found}
+    chosen = {
+        found["name"]: found["current"]["value"] for found in BOARDS[name]["templating"]["list"] if "current" in found
+    }
     found = {panel["title"] for panel in BOARDS[name]["panels"] if panel["type"] != "row"}
     for variable, value in chosen.items():
         found = {title.replace(f"${variable}", value) for title in found}
@@ -76,19 +78,20 @@ def test_every_panel_shows_what_it_is_there_for(seen, tmp_path, name):
     page.send("Emulation.setDeviceMetricsOverride", **size)
     page.wrong.clear()
     page.open(f"{url}/d/k2-{name}?kiosk&from=now-15m&to=now&refresh=1m")
-    missing = dict.fromkeys(titles(name), "")
+    missing: dict[str, str] = {}
 
     def shown() -> bool:
         panels = page.run(READ)
         missing.clear()
-        missing.update({title: "absent" for title in titles(name) - panels.keys()})
+        missing.update(dict.fromkeys(titles(name) - panels.keys(), "absent"))
         missing.update({title: panel["words"] for title, panel in panels.items() if unsaid(title, panel)})
         missing.update({title: "an error" for title, panel in panels.items() if panel["failed"]})
         return not missing
 
     try:
         eventually("every panel shows something", shown, within=180)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {missing}") from None
     finally:
         page.picture(Path(os.environ.get("K2_PICTURES", tmp_path)) / f"grafana-{name}.png")
-        print(missing)
     assert page.wrong == []

@@ -34,7 +34,10 @@ def serving(folder: Path, prometheus: str, api: str, key: str) -> Iterator[str]:
     }  # fmt: skip
     env = os.environ | {f"GF_{name}": str(value) for name, value in settings.items()} | {"K2_KEY": key}
     words = [f"{HOME}/bin/grafana", "server", "--homepath", HOME]
-    with (folder / "grafana.log").open("wb") as log, subprocess.Popen(words, env=env, stdout=log, stderr=log) as process:
+    with (
+        (folder / "grafana.log").open("wb") as log,
+        subprocess.Popen(words, env=env, stdout=log, stderr=log) as process,
+    ):
         try:
             _healthy(process, url := f"http://127.0.0.1:{port}", folder / "grafana.log")
             yield url

@@ -12,6 +12,7 @@ FILES = sorted((CHART / "dashboards").glob("*.json"))
 ALL = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
 BOARDS = {name: board for name, board in ALL.items() if name != "market"}  # that one asks the API: test_market.py
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+PHASES = {"Running": "green", "Degraded": "orange", "Failed": "red"}
 each_board = pytest.mark.parametrize("name", BOARDS)
 
 
@@ -114,3 +115,37 @@ def test_a_dashboard_is_known_by_its_name_and_of_a_form_that_grafana_knows(name)
     assert ALL[name]["uid"] == f"k2-{name}"
     assert ALL[name]["schemaVersion"] == 42
     assert "id" not in ALL[name]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_number_has_colours_of_its_own_and_not_grafanas_red_above_eighty(name):
+    for panel in ALL[name]["panels"]:
+        if panel["type"] == "stat":
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_phase_has_the_same_colour_everywhere(name):
+    found = {phase: set(colours) for phase, colours in _colours(ALL[name]).items()}
+    assert all(found.get(phase, {colour}) == {colour} for phase, colour in PHASES.items()), found
+    asked = [
+        panel
+        for panel in ALL[name]["panels"]
+        if "k2_feed_phase" in json.dumps(panel) and "{{phase}}" in json.dumps(panel)
+    ]
+    for panel in asked:
+        assert PHASES.keys() <= _colours({"panels": [panel]}).keys(), panel["title"]
+
+
+def _colours(board: dict) -> dict[str, list[str]]:
+    """The colours that a dashboard gives to what it names: by overrides, and by mappings of values."""
+    found: dict[str, list[str]] = {}
+    for panel in board["panels"]:
+        for rule in panel.get("fieldConfig", {}).get("overrides", []):
+            for given in rule["properties"]:
+                if given["id"] == "color":
+                    found.setdefault(rule["matcher"]["options"], []).append(given["value"]["fixedColor"])
+                elif given["id"] == "mappings":
+                    for name, shown in given["value"][0]["options"].items():
+                        found.setdefault(name, []).append(shown["color"])
+    return found
