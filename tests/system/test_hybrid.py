@@ -5,14 +5,18 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
+from k2.query import pieces, tables
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.frontier import Frontier
 from k2.query.questions import Wanted
 from k2.query.tail import Tail
+from k2.schemas.tables import GOLD
 from k2.schemas.values import micros
 from tests.spark.builders import HOUR, consecutive, trade
 from tests.system.lab import TOPIC, Lab
@@ -97,6 +101,26 @@ def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
     assert ids(engine, symbol="ethusdt") == ["6"]
     assert ids(engine, exchange="kraken") == []
     assert ids(engine, start=HOUR + timedelta(seconds=2), end=HOUR + timedelta(seconds=4)) == ["2", "3"]
+
+
+def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pieces, "ROWS", 5)
+    hours = [[trade(10 * hour + n, HOUR + timedelta(hours=hour, seconds=n)) for n in range(10)] for hour in range(3)]
+    for hour, found in enumerate(hours):
+        lab.commit(found, {0: 10 * (hour + 1)})
+    lab.send(*(found for hour in hours for found in hour), trade(30, HOUR + timedelta(hours=2, seconds=30)))
+    plan = engine.catalog.load_table(tables.identifier(GOLD)).scan().plan_files()
+    oldest, _, newest = sorted(
+        (Path(urlparse(found.file.file_path).path) for found in plan), key=lambda path: path.parent
+    )
+    oldest.rename(oldest.with_suffix(".away"))
+    assert ids(engine, limit=3) == ["28", "29", "30"]
+    assert ids(engine, limit=3, end=HOUR + timedelta(hours=2, seconds=5)) == ["22", "23", "24"]
+    with pytest.raises(Unavailable):
+        ids(engine)
+    oldest.with_suffix(".away").rename(oldest)
+    newest.rename(newest.with_suffix(".away"))
+    assert ids(engine, start=HOUR, end=HOUR + timedelta(hours=2), limit=11) == texts(0, 10)
 
 
 def test_a_symbol_that_only_kafka_has_is_no_unknown_symbol(lab: Lab, engine: Engine):

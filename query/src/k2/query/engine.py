@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MEMORY: Final = "1GB"
 _AHEAD: Final = 8  # answers whose next piece is made at once
+_HELD: Final = 100_000  # rows of a hybrid answer that are held at once
 _NAMED: Final = 20  # symbols that a message lists
 _BATCH: Final = 50_000  # rows: a few megabytes, so that a stream takes no more than that
 
@@ -145,9 +146,14 @@ class Engine:
         wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
         parameters = wanted.parameters | (beyond.parameters if beyond else {})
         _only_now(as_of, hybrid=hybrid)
-        if hybrid:
+        if hybrid and (limit is None or limit > _HELD):
             return self._ask(wanted, questions.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
-        plan = self._lake.plan(GOLD, wanted.expression, as_of)
+        fresh = None
+        if hybrid:
+            with self._cursor(GOLD) as cursor, cursor:
+                plan, fresh = self._hybrid.apart(cursor, wanted)
+        else:
+            plan = self._lake.plan(GOLD, wanted.expression, as_of)
 
         def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
             return self._read(piece, questions.trades(wanted, most, beyond), parameters)
@@ -157,7 +163,11 @@ class Engine:
             reader = pieces.whole(parts, ask, self._ahead)
         else:
             reader = (pieces.first if wanted.start else pieces.newest)(parts, ask, limit)
-        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=False))
+        if fresh is not None and fresh.num_rows:  # of the first or the newest of both, Gold's are among Gold's own
+            with self._cursor(GOLD) as cursor:
+                self._hybrid.held(cursor, questions.VIEW, reader.read_all(), fresh)
+                reader = _reader(cursor, cursor.sql(questions.trades(wanted, limit, beyond), params=parameters), GOLD)
+        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
     def ohlcv_reader(
         self,

@@ -27,6 +27,7 @@ MARGIN: Final = timedelta(seconds=1)
 _GOLD: Final = "gold"
 _TAIL: Final = "tail"
 _FRESH: Final = "fresh"
+_NEAR: Final = "near"
 
 
 class Hybrid:
@@ -41,14 +42,20 @@ class Hybrid:
         self._tail: Tail | None = None
 
     def attach(self, connection: "DuckDBPyConnection", name: str, wanted: Wanted) -> Plan:
-        """Makes the trades that may be wanted a view of that name, each once, and gives the plan of Gold's part.
+        """Makes the trades that may be wanted a view of that name, each once, and gives the plan of Gold's part."""
+        plan, fresh = self.apart(connection, wanted)
+        files.attach(connection, _GOLD, plan)
+        _joined(connection, name, fresh)
+        return plan
+
+    def apart(self, connection: "DuckDBPyConnection", wanted: Wanted) -> "tuple[Plan, Table]":
+        """The plan of Gold's trades that may be wanted, and those of the tail that Gold does not hold.
 
         Gold is looked at before Kafka: what a commit takes in between is there twice, and not missing.
         """
         wide = around(wanted)
         plan = self._lake.plan(GOLD, wide.expression)
-        self.join(connection, name, plan, self._rows(plan.table, plan.snapshot_id, wide), wide)
-        return plan
+        return plan, self._fresh(connection, plan, self._rows(plan.table, plan.snapshot_id, wide), wide)
 
     def newer(self, gold: "IcebergTable", snapshot: "Snapshot", wanted: Wanted) -> "Table":
         """The trades of the tail after a snapshot of Gold that may be wanted, for `join`."""
@@ -57,9 +64,13 @@ class Hybrid:
     def join(self, connection: "DuckDBPyConnection", name: str, gold: Plan, tail: "Table", wanted: Wanted) -> None:
         """Makes the plan's trades and the tail's a view of that name, each once."""
         files.attach(connection, _GOLD, gold)
-        connection.register(_FRESH, _fresh(connection, gold, tail, wanted))
-        parts = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(parts)}")
+        _joined(connection, name, self._fresh(connection, gold, tail, wanted))
+
+    @staticmethod
+    def held(connection: "DuckDBPyConnection", name: str, gold: "Table", fresh: "Table") -> None:
+        """Makes trades of Gold that are read already, and those of the tail that Gold lacks, a view of that name."""
+        connection.register(_GOLD, gold)
+        _joined(connection, name, fresh)
 
     def follows(self, plan: Plan, wanted: Wanted) -> bool:
         """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
@@ -87,6 +98,23 @@ class Hybrid:
             frontier = self._frontiers.at(gold, newest)
         return self._tail.rows(frontier, wanted)
 
+    def _fresh(self, connection: "DuckDBPyConnection", gold: Plan, tail: "Table", wanted: Wanted) -> "Table":
+        """The trades of the tail that Gold does not hold. Of Gold's files those are read in which they would lie."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not tail.num_rows or not gold.files:
+            return tail
+        times = pc.min_max(tail.column("timestamp")).as_py()
+        near = around(replace(wanted, start=times["min"], end=times["max"]))
+        snapshot = gold.table.snapshot_by_id(gold.snapshot_id) if gold.snapshot_id is not None else None
+        files.attach(connection, _NEAR, self._lake.planned(gold.table, snapshot, near.expression))
+        connection.register(_TAIL, tail)
+        known = f"SELECT message_id FROM {_NEAR} WHERE {near.condition}"  # noqa: S608 - values are parameters
+        statement = f"SELECT message_id FROM {_TAIL} SEMI JOIN ({known}) USING (message_id)"  # noqa: S608
+        ids = [message_id for (message_id,) in connection.execute(statement, near.parameters).fetchall()]
+        return tail.filter(pc.invert(pc.is_in(tail.column("message_id"), value_set=pa.array(ids, pa.string()))))
+
 
 def around(wanted: Wanted) -> Wanted:
     """The question, wide enough to meet every trade that may be one of its own with another time."""
@@ -96,17 +124,7 @@ def around(wanted: Wanted) -> Wanted:
     return replace(wanted, start=start, end=end)
 
 
-def _fresh(connection: "DuckDBPyConnection", gold: Plan, tail: "Table", wanted: Wanted) -> "Table":
-    """The trades of the tail that Gold does not hold. Gold is read only where they would lie."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not tail.num_rows or not gold.files:
-        return tail
-    times = pc.min_max(tail.column("timestamp")).as_py()
-    near = around(replace(wanted, start=times["min"], end=times["max"]))
-    connection.register(_TAIL, tail)
-    known = f"SELECT message_id FROM {_GOLD} WHERE {near.condition}"  # noqa: S608 - values are parameters
-    statement = f"SELECT message_id FROM {_TAIL} SEMI JOIN ({known}) USING (message_id)"  # noqa: S608
-    ids = [message_id for (message_id,) in connection.execute(statement, near.parameters).fetchall()]
-    return tail.filter(pc.invert(pc.is_in(tail.column("message_id"), value_set=pa.array(ids, pa.string()))))
+def _joined(connection: "DuckDBPyConnection", name: str, fresh: "Table") -> None:
+    connection.register(_FRESH, fresh)
+    parts = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(parts)}")
