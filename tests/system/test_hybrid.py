@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from k2.query import pieces, tables
+from k2.query import ends, tables
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.frontier import Frontier
@@ -104,7 +104,7 @@ def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
 
 
 def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pieces, "ROWS", 5)
+    monkeypatch.setattr(ends, "_ROWS", 1)
     hours = [[trade(10 * hour + n, HOUR + timedelta(hours=hour, seconds=n)) for n in range(10)] for hour in range(3)]
     for hour, found in enumerate(hours):
         lab.commit(found, {0: 10 * (hour + 1)})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from k2.cli.embedded.layout import Layout
-from k2.query import files, interrupts, pieces
+from k2.query import ends, files, interrupts, pieces
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.interrupts import Interrupt
@@ -26,8 +26,9 @@ WHOLE = pieces.of
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """From here on a piece has no more rows than this, or is of one hour."""
+    """From here on a piece has no more rows than this, or is of one hour; and so many are looked at for a few."""
     monkeypatch.setattr(pieces, "of", lambda plan, _: WHOLE(plan, most))
+    monkeypatch.setattr(ends, "_ROWS", most)
 
 
 def fill(append: Append) -> None:
@@ -46,14 +47,15 @@ def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append:
     assert [len(piece.files) for piece in found] == [4, 3, 2]
     assert sorted(path for piece in found for path in piece.files) == sorted(plan.files)
     assert len(pieces.of(plan, pieces.ROWS)) == 1
-    assert [len(piece.files) for piece in pieces.doubled(pieces.of(plan, 1))] == [3, 1, 3, 2]
 
 
+@pytest.mark.parametrize("held", [0, 1000])
 @pytest.mark.parametrize("most", [1, 14])
 def test_the_answer_is_that_of_one_piece(
-    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, most: int
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, most: int, held: int
 ) -> None:
     fill(append)
+    monkeypatch.setattr("k2.query.engine._HELD", held)
     places = [None] + [
         Place(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
         for row in engine.trades().to_pylist()[::5]
@@ -83,6 +85,24 @@ def test_what_is_newest_or_first_is_found_without_the_rest(
     assert [row["trade_id"] for row in engine.trades(start=NOON, limit=2).to_pylist()] == ["0", "7"]
     with pytest.raises(Unavailable):
         engine.trades()
+
+
+def test_files_of_one_hour_are_told_apart_by_their_times(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they lie before they are compacted. The fourth came late and reaches into the third."""
+    for number, (first, last) in enumerate([(0, 9), (10, 19), (20, 29), (25, 39), (40, 49)]):
+        append([trade(100 * number + at, timedelta(seconds=at)) for at in range(first, last + 1)])
+    cut(monkeypatch, 1)
+    plan = engine._lake.plan(GOLD)
+    by_time = [path for _, path in sorted(zip(plan.times, files.paths(plan), strict=True))]
+    Path(by_time[0]).unlink()
+    newest = engine.trades(limit=22).column("trade_id").to_pylist()
+    assert newest == ["228", "328", "229", "329", *map(str, range(330, 340)), *map(str, range(440, 450))][-22:]
+    assert engine.trades(limit=2, start=NOON + timedelta(seconds=10)).column("trade_id").to_pylist() == ["110", "111"]
+    Path(by_time[4]).unlink()
+    with pytest.raises(Unavailable):
+        engine.trades(limit=2)
 
 
 def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(

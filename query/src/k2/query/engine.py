@@ -17,21 +17,22 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import bars, files, history, interrupts, pieces, questions, symbols, times
-from k2.query.errors import BadQuery, TooLarge, Unavailable
+from k2.query import bars, ends, files, history, interrupts, pieces, questions, symbols, times
+from k2.query.errors import BadQuery
 from k2.query.guard import tables_of
 from k2.query.history import snapshot_of
 from k2.query.hybrid import Hybrid
 from k2.query.lake import Lake, Plan
 from k2.query.questions import Place, Wanted
+from k2.query.reading import reader_of, told, utc
 from k2.query.times import AsOf
 from k2.schemas.platform import Platform
 from k2.schemas.problems import shown
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
-    from pyarrow import RecordBatch, RecordBatchReader, Schema
+    from duckdb import DuckDBPyConnection
+    from pyarrow import RecordBatch, RecordBatchReader
     from pyarrow import Table as ArrowTable
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
@@ -40,9 +41,8 @@ if TYPE_CHECKING:
 
 MEMORY: Final = "1GB"
 _AHEAD: Final = 8  # answers whose next piece is made at once
-_HELD: Final = 100_000  # rows of a hybrid answer that are held at once
+_HELD: Final = 100_000  # rows from a start that are held at once; more are streamed
 _NAMED: Final = 20  # symbols that a message lists
-_BATCH: Final = 50_000  # rows: a few megabytes, so that a stream takes no more than that
 
 
 class TradesQuery(TypedDict, total=False):
@@ -146,7 +146,8 @@ class Engine:
         wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
         parameters = wanted.parameters | (beyond.parameters if beyond else {})
         _only_now(as_of, hybrid=hybrid)
-        if hybrid and (limit is None or limit > _HELD):
+        few = limit is not None and (limit <= _HELD or not wanted.start)
+        if hybrid and not few:
             return self._ask(wanted, questions.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
         fresh = None
         if hybrid:
@@ -158,15 +159,20 @@ class Engine:
         def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
             return self._read(piece, questions.trades(wanted, most, beyond), parameters)
 
-        parts = pieces.of(plan, pieces.ROWS_FOR_ONE if wanted.symbol and limit is None else pieces.ROWS)
-        if limit is None:
-            reader = pieces.whole(parts, ask, self._ahead)
-        else:
-            reader = (pieces.first if wanted.start else pieces.newest)(parts, ask, limit)
-        if fresh is not None and fresh.num_rows:  # of the first or the newest of both, Gold's are among Gold's own
+        def merge(former: "ArrowTable", latter: "ArrowTable") -> "ArrowTable":
             with self._cursor(GOLD) as cursor:
-                self._hybrid.held(cursor, questions.VIEW, reader.read_all(), fresh)
-                reader = _reader(cursor, cursor.sql(questions.trades(wanted, limit, beyond), params=parameters), GOLD)
+                cursor.register("former", former).register("latter", latter)
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {questions.VIEW} AS {questions.union('former', 'latter')}")
+                statement = questions.trades(wanted, limit, beyond)
+                return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
+
+        if few and limit is not None:
+            found = ends.few(plan, ask, merge, limit, newest=not wanted.start)
+            reader = (merge(found, fresh) if fresh is not None and fresh.num_rows else found).to_reader()
+        else:
+            parts = pieces.of(plan, pieces.ROWS_FOR_ONE if wanted.symbol and limit is None else pieces.ROWS)
+            reader = pieces.whole(parts, ask, self._ahead)
+            reader = pieces.at_most(reader, limit) if limit else reader
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
     def ohlcv_reader(
@@ -204,12 +210,12 @@ class Engine:
         if isinstance(as_of, int) and len(names) != 1:
             raise BadQuery(f"the snapshot {as_of} is one table's and the statement reads {len(names)}; give a time")
         plans = {name: self._lake.plan(name, as_of=as_of) for name in names}
-        with ExitStack() as held, _told("the statement"):
+        with ExitStack() as held, told("the statement"):
             connection = duckdb.connect(config={"memory_limit": self._share, "temp_directory": ""})
             held.enter_context(connection)
             interrupts.adopt(connection)
             _fence(connection, plans)
-            reader = _reader(connection, connection.sql(statement), "the statement")
+            reader = reader_of(connection, connection.sql(statement), "the statement")
             held.pop_all()  # from here on the reader closes it
             return reader
 
@@ -226,13 +232,13 @@ class Engine:
         `tables` are those that it reads, each with what its rows have in common, by which files are skipped.
         """
         plans = {name: self._lake.plan(name, where, as_of) for name, where in tables.items()}
-        with _told(", ".join(tables)), self._duckdb.cursor() as cursor:
+        with told(", ".join(tables)), self._duckdb.cursor() as cursor:
             interrupts.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             for name, plan in plans.items():
                 files.attach(cursor, name, plan)
             found = cursor.sql(statement, params=parameters).to_arrow_table()
-        return found.cast(_utc(found.schema))
+        return found.cast(utc(found.schema))
 
     def symbols(self, as_of: AsOf | None = None) -> "ArrowTable":
         """Every symbol that was ever traded: exchange, symbol, its assets, trades, first_trade, last_trade."""
@@ -270,18 +276,18 @@ class Engine:
         else:
             with self._cursor(GOLD) as cursor:
                 plan = self._hybrid.attach(cursor, questions.VIEW, wanted)
-                reader = _reader(cursor, cursor.sql(statement, params=parameters), GOLD)
+                reader = reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
     def _read(self, plan: Plan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
         with self._cursor(GOLD) as cursor:
             statement = files.within(cursor, questions.VIEW, plan, statement)
-            return _reader(cursor, cursor.sql(statement, params=parameters), GOLD)
+            return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
 
     @contextmanager
     def _cursor(self, what: str) -> "Iterator[DuckDBPyConnection]":
         """One that the reader made with it closes; where none is made, it is closed here."""
-        with ExitStack() as held, _told(what):
+        with ExitStack() as held, told(what):
             cursor = self._duckdb.cursor()
             held.enter_context(cursor)
             interrupts.adopt(cursor)
@@ -296,7 +302,7 @@ class Engine:
                 files.attach(cursor, questions.VIEW, mixture.gold)
             else:
                 self._hybrid.join(cursor, questions.VIEW, mixture.gold, mixture.newer, wanted)
-            return _reader(cursor, cursor.sql(statement, params=mixture.parameters), GOLD)
+            return reader_of(cursor, cursor.sql(statement, params=mixture.parameters), GOLD)
 
     def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
         """An empty answer is an answer, unless the symbol was never traded at all."""
@@ -338,29 +344,6 @@ def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", what: str) -> "RecordBatchReader":
-    import pyarrow as pa
-
-    source = relation.to_arrow_reader(_BATCH)
-    schema = _utc(source.schema)
-
-    def batches() -> "Iterator[RecordBatch]":
-        with _told(what), connection:
-            for batch in source:
-                yield batch if batch.schema == schema else batch.cast(schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _utc(schema: "Schema") -> "Schema":
-    """The same with the time zone called UTC, as Iceberg calls it, where DuckDB says Etc/UTC."""
-    import pyarrow as pa
-
-    utc = pa.timestamp("us", "UTC")
-    fields = [field.with_type(utc) if field.type == pa.timestamp("us", "Etc/UTC") else field for field in schema]
-    return pa.schema(fields)
-
-
 def _or_unknown(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
     """The same rows; if there are none, after `check` has had its say."""
     import pyarrow as pa
@@ -376,22 +359,3 @@ def _or_unknown(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
         yield from batches
 
     return pa.RecordBatchReader.from_batches(reader.schema, rows())
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """DuckDB's errors in one line, as what they are."""
-    import duckdb
-
-    try:
-        yield
-    except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
-        raise Unavailable(f"the files of {what} cannot be read: {_line(error)}") from error
-    except duckdb.OutOfMemoryException as error:
-        raise TooLarge(f"{what} needs more memory for this than it may take; ask for less") from error
-    except duckdb.Error as error:
-        raise BadQuery(f"{what} cannot be answered: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).partition("\n\nLINE ")[0].split())[:300]

@@ -44,8 +44,7 @@ class Hybrid:
     def attach(self, connection: "DuckDBPyConnection", name: str, wanted: Wanted) -> Plan:
         """Makes the trades that may be wanted a view of that name, each once, and gives the plan of Gold's part."""
         plan, fresh = self.apart(connection, wanted)
-        files.attach(connection, _GOLD, plan)
-        _joined(connection, name, fresh)
+        _unite(connection, name, plan, fresh)
         return plan
 
     def apart(self, connection: "DuckDBPyConnection", wanted: Wanted) -> "tuple[Plan, Table]":
@@ -63,14 +62,7 @@ class Hybrid:
 
     def join(self, connection: "DuckDBPyConnection", name: str, gold: Plan, tail: "Table", wanted: Wanted) -> None:
         """Makes the plan's trades and the tail's a view of that name, each once."""
-        files.attach(connection, _GOLD, gold)
-        _joined(connection, name, self._fresh(connection, gold, tail, wanted))
-
-    @staticmethod
-    def held(connection: "DuckDBPyConnection", name: str, gold: "Table", fresh: "Table") -> None:
-        """Makes trades of Gold that are read already, and those of the tail that Gold lacks, a view of that name."""
-        connection.register(_GOLD, gold)
-        _joined(connection, name, fresh)
+        _unite(connection, name, gold, self._fresh(connection, gold, tail, wanted))
 
     def follows(self, plan: Plan, wanted: Wanted) -> bool:
         """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
@@ -124,7 +116,7 @@ def around(wanted: Wanted) -> Wanted:
     return replace(wanted, start=start, end=end)
 
 
-def _joined(connection: "DuckDBPyConnection", name: str, fresh: "Table") -> None:
+def _unite(connection: "DuckDBPyConnection", name: str, gold: Plan, fresh: "Table") -> None:
+    files.attach(connection, _GOLD, gold)
     connection.register(_FRESH, fresh)
-    parts = (f"SELECT {questions.COLUMNS} FROM {part}" for part in (_GOLD, _FRESH))  # noqa: S608
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(parts)}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {questions.union(_GOLD, _FRESH)}")

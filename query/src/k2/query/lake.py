@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 _PLANS: Final = 256
+_TIME: Final = "timestamp"
 _BY_HOUR: Final = [partition.column for partition in GOLD_TABLE.partitions]
+
+Times = tuple[float, float]  # microseconds since 1970, of the first and the last row; infinite where that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Plan:
     snapshot_id: int | None  # None: nothing was ever committed
     files: tuple[str, ...]  # as Iceberg's metadata spells them
     hours: tuple[int, ...] = ()  # since 1970, of each file; empty unless all lie by the hour
-    rows: tuple[int, ...] = ()  # of each of these files
+    rows: tuple[int, ...] = ()  # of each file
+    times: tuple[Times, ...] = ()  # of each file's rows
     scan: "DataScan | None" = None  # set where rows were deleted apart from the files: Iceberg itself must read them
 
 
@@ -116,8 +121,8 @@ class Lake:
         by_hour = tuple(hour for hour in hours if hour is not None)
         if len(by_hour) < len(hours):
             by_hour = ()
-        rows = tuple(file.record_count for file in files) if by_hour else ()
-        return Plan(table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows)
+        rows, times = tuple(file.record_count for file in files), tuple(_times(table, file) for file in files)
+        return Plan(table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows, times)
 
     def close(self) -> None:
         """Lets go of the catalog's database."""
@@ -145,6 +150,15 @@ def _hour(table: "Table", file: "DataFile") -> int | None:
         return None
     day, hour = file.partition[0], file.partition[1]
     return None if day is None or hour is None else int(day) * 24 + int(hour)
+
+
+def _times(table: "Table", file: "DataFile") -> Times:
+    """From when to when a file's rows are, as its writer noted it."""
+    ids = [field.field_id for field in table.schema().fields if field.name == _TIME]
+    first, last = ((bounds or {}).get(ids[0]) if ids else None for bounds in (file.lower_bounds, file.upper_bounds))
+    if first is None or last is None:
+        return -inf, inf
+    return int.from_bytes(first, "little", signed=True), int.from_bytes(last, "little", signed=True)
 
 
 def _schema(table: "Table", snapshot: "Snapshot") -> "Schema":

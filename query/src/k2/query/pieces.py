@@ -1,7 +1,7 @@
 """A long answer, made of short ones that follow each other in time.
 
 Gold's files lie by the hour of their trades, so hours can be answered one after the other: the first rows are there
-soon, no more than a piece is ever sorted at once, and a question for a few trades reads few files.
+soon, and no more than a piece is ever sorted at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def of(plan: Plan, most: int) -> list[Plan]:
             left = most
         pieces[-1] += [path for _, _, path in files]
         left -= rows
-    return [replace(plan, files=tuple(files), hours=(), rows=()) for files in pieces]
+    return [replace(plan, files=tuple(files), times=(), hours=(), rows=()) for files in pieces]
 
 
 def whole(pieces: list[Plan], ask: Ask, ahead: Executor) -> "RecordBatchReader":
@@ -61,44 +61,16 @@ def whole(pieces: list[Plan], ask: Ask, ahead: Executor) -> "RecordBatchReader":
     return pa.RecordBatchReader.from_batches(begun.schema, batches())
 
 
-def first(pieces: list[Plan], ask: Ask, limit: int) -> "RecordBatchReader":
-    """The first `limit` rows. The first piece is asked at once, the others as the rows are read."""
+def at_most(reader: "RecordBatchReader", limit: int) -> "RecordBatchReader":
+    """The first `limit` rows of an answer. What comes after them is not asked for."""
     import pyarrow as pa
-
-    pieces = doubled(pieces)
-    begun = ask(pieces[0], limit)
 
     def batches() -> "Iterator[RecordBatch]":
-        reader, left = begun, limit
-        for piece in [*pieces[1:], None]:
-            for batch in reader:
-                left -= batch.num_rows
-                yield batch
-            if piece is None or not left:
+        left = limit
+        for batch in reader:
+            yield batch.slice(0, left)
+            left -= batch.num_rows
+            if left <= 0:
                 return
-            reader = ask(piece, left)
 
-    return pa.RecordBatchReader.from_batches(begun.schema, batches())
-
-
-def newest(pieces: list[Plan], ask: Ask, limit: int) -> "RecordBatchReader":
-    """The last `limit` rows, oldest first."""
-    import pyarrow as pa
-
-    found: list[pa.Table] = []
-    for piece in doubled(pieces[::-1]):
-        found.insert(0, ask(piece, limit).read_all())
-        limit -= found[0].num_rows
-        if not limit:
-            break
-    return pa.concat_tables(found).to_reader()
-
-
-def doubled(pieces: list[Plan]) -> list[Plan]:
-    """Pieces of which each is as large as all before it: so that what is rare is found in few of them."""
-    found: list[Plan] = []
-    while pieces:
-        size = max(1, 2 ** (len(found) - 1))
-        part, pieces = pieces[:size], pieces[size:]
-        found.append(replace(part[0], files=tuple(path for piece in part for path in piece.files)))
-    return found
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())

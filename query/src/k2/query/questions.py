@@ -130,6 +130,11 @@ def trades(wanted: Wanted, limit: int | None, beyond: Place | None = None) -> st
     return f"SELECT * FROM ({found} ORDER BY {newest} LIMIT {limit:d}) ORDER BY {order}"  # noqa: S608
 
 
+def union(*parts: str) -> str:
+    """The trades of several views, as one."""
+    return " UNION ALL ".join(f"SELECT {COLUMNS} FROM {part}" for part in parts)  # noqa: S608 - K2's own names
+
+
 def _beyond(sign: str) -> str:
     """The comparison with a place; the first part says nothing new, but files are skipped by it."""
     number = NUMBER.replace("trade_id", "$at_trade_id")
