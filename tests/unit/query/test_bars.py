@@ -239,6 +239,17 @@ def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tab
         lake.mixed("1m", hybrid=True, as_of=NOON)
 
 
+def test_kafka_touches_minutes_and_where_they_are_many_and_far_apart_hours(lake: Tables) -> None:
+    lake.trades([trade(number, 60 * number) for number in range(60)] + [trade(90, -HOUR)])
+    lake.rebuild()
+    lake.spoil()
+    lake.kafka([trade(100, 60 * 30 + 1), trade(101, 60 * 31 + 1)])
+    found = _opens(lake.mixed("1m", hybrid=True))
+    assert (found.count("7"), [at - 1 for at, price in enumerate(found) if price == "1E+2"]) == (59, [30, 31])
+    lake.kafka([trade(100 + number, 60 * number + 1) for number in range(0, 60, 2)])
+    assert _opens(lake.mixed("1m", hybrid=True)) == ["7"] + ["1E+2"] * 60
+
+
 def _opens(found: list[dict[str, Any]]) -> list[str]:
     return [str(row["open"].normalize()) for row in found]
 

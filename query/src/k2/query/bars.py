@@ -5,7 +5,7 @@ asked for, whichever is the newer, only the hours that Gold's commits have touch
 minute lies at the ends of a range, are answered from Gold itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -39,6 +39,11 @@ class Stretch:
 
     start: datetime
     end: datetime
+
+    @classmethod
+    def of(cls, number: int, unit: timedelta) -> "Stretch":
+        """One hour or minute, by its number since 1970."""
+        return cls(_EPOCH + number * unit, _EPOCH + (number + 1) * unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,15 @@ def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None 
     if hours is None:
         return None
     tail = newer(gold, asked, wanted) if newer else None
-    stretches = _stretches(wanted, hours | _touched(tail))
+    behind = [Stretch.of(hour, _HOUR) for hour in hours]
+    stretches = None
+    for unit in (
+        MINUTE,
+        _HOUR,
+    ):  # Kafka's newest trades touch a minute or two; where they lie far apart, hours are fewer
+        touched = [Stretch.of(number, unit) for number in _touched(tail, unit)]
+        if stretches is None:
+            stretches = _stretches(wanted, [*behind, *touched])
     if stretches is None:
         return None
     inner, left = _inner(wanted), [stretch for stretch in stretches if stretch.start < stretch.end]
@@ -92,15 +105,15 @@ def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None 
     )
 
 
-def _touched(trades: "ArrowTable | None") -> set[int]:
-    """The hours in which trades lie."""
+def _touched(trades: "ArrowTable | None", unit: timedelta) -> set[int]:
+    """The hours or minutes in which trades lie, by their numbers since 1970."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if trades is None:
         return set()
     seconds = trades.column("timestamp").cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
-    return {int(second) // 3600 for second in pc.unique(seconds).to_pylist()}
+    return {int(second // unit.total_seconds()) for second in pc.unique(seconds).to_pylist()}
 
 
 def _newest(bars: "Table") -> "tuple[Snapshot, int] | None":
@@ -142,15 +155,15 @@ def _inner(wanted: Wanted) -> Wanted:
     return replace(wanted, start=start and start + (_EPOCH - start) % MINUTE, end=end and end - (end - _EPOCH) % MINUTE)
 
 
-def _stretches(wanted: Wanted, hours: set[int]) -> list[Stretch] | None:
-    """What Gold must answer: the ends of the range, and the hours, within it. None if that is all, or too many."""
+def _stretches(wanted: Wanted, places: Iterable[Stretch]) -> list[Stretch] | None:
+    """What Gold must answer: the ends of the range, and the places, within it. None if that is all, or too many."""
     inner = _inner(wanted)
     if inner.start and inner.end and inner.start >= inner.end:
         return None
     found = [Stretch(wanted.start, inner.start)] if wanted.start and inner.start else []
-    for hour in _merged(hours):
-        start = max(hour.start, inner.start) if inner.start else hour.start
-        end = min(hour.end, inner.end) if inner.end else hour.end
+    for place in _merged(places):
+        start = max(place.start, inner.start) if inner.start else place.start
+        end = min(place.end, inner.end) if inner.end else place.end
         if (start, end) == (inner.start, inner.end):
             return None
         found += [Stretch(start, end)] if start < end else []
@@ -158,14 +171,13 @@ def _stretches(wanted: Wanted, hours: set[int]) -> list[Stretch] | None:
     return found if len(found) <= _MOST_STRETCHES else None
 
 
-def _merged(hours: set[int]) -> list[Stretch]:
+def _merged(places: Iterable[Stretch]) -> list[Stretch]:
     found: list[Stretch] = []
-    for hour in sorted(hours):
-        start = _EPOCH + hour * _HOUR
-        if found and found[-1].end == start:
-            found[-1] = Stretch(found[-1].start, start + _HOUR)
+    for place in sorted(places, key=lambda place: place.start):
+        if found and found[-1].end >= place.start:
+            found[-1] = Stretch(found[-1].start, max(found[-1].end, place.end))
         else:
-            found.append(Stretch(start, start + _HOUR))
+            found.append(place)
     return found
 
 
