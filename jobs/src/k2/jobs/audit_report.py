@@ -1,7 +1,7 @@
 """What the audit says: one JSON document, or the same as text. No Spark here."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -66,6 +66,13 @@ class Report:
         repairs = [text for found in self.exchanges.values() for text in found.in_repair]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
+        same = {name: _rows(found.rebuilt) for name, found in self.exchanges.items() if found.rebuilt}
+        if same:
+            lines += [
+                "",
+                "rebuilt from Bronze, with the same hashes:",
+                *(f"  {name}: {told}" for name, told in same.items()),
+            ]
         if not self.findings:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
         told = [f"  {finding.check}: {finding.text}" for finding in self.findings]
@@ -90,6 +97,10 @@ def _line(name: str, found: ExchangeReport) -> list[str]:
         _counts(ids.get("hours", {}).items()),
         proved,
     ]
+
+
+def _rows(rebuilt: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} rows of {layer}" for layer, count in rebuilt.items())
 
 
 def _counts(pairs: Iterable[tuple[str, int]]) -> str:
