@@ -120,7 +120,7 @@ def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypa
         ids(engine)
     oldest.with_suffix(".away").rename(oldest)
     newest.rename(newest.with_suffix(".away"))
-    assert ids(engine, start=HOUR, end=HOUR + timedelta(hours=2), limit=11) == texts(0, 10)
+    assert ids(engine, start=HOUR, end=HOUR + timedelta(hours=1, minutes=59), limit=11) == texts(0, 10)
 
 
 def test_a_symbol_that_only_kafka_has_is_no_unknown_symbol(lab: Lab, engine: Engine):
