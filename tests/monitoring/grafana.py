@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final
 import httpx2
 import yaml
 
+from k2.cli.embedded import ports
 from tests.monitoring.conftest import CHART
 
 HOME: Final = os.environ.get("K2_GRAFANA", "")
@@ -26,7 +26,7 @@ def serving(folder: Path, prometheus: str, api: str, key: str) -> Iterator[str]:
     """The address of a Grafana, `HOME`'s, that asks a Prometheus and an API; its files are in a folder."""
     _provision(folder / "provisioning", prometheus, api)
     settings = {
-        "SERVER_HTTP_ADDR": "127.0.0.1", "SERVER_HTTP_PORT": str(port := _free_port()),
+        "SERVER_HTTP_ADDR": "127.0.0.1", "SERVER_HTTP_PORT": str(port := ports.free()),
         "PATHS_DATA": folder, "PATHS_LOGS": folder, "PATHS_PROVISIONING": folder / "provisioning",
         "PATHS_PLUGINS": f"{HOME}/data/plugins", "PLUGINS_ALLOW_LOADING_UNSIGNED_PLUGINS": _INFINITY,
         "AUTH_ANONYMOUS_ENABLED": "true", "AUTH_ANONYMOUS_ORG_ROLE": "Viewer", "ANALYTICS_ENABLED": "false",
@@ -65,13 +65,6 @@ def _provision(folder: Path, prometheus: str, api: str) -> None:
     for kind, found in {"datasources": sources, "dashboards": {"apiVersion": 1, "providers": [boards]}}.items():
         (folder / kind).mkdir(parents=True)
         (folder / kind / "k2.yaml").write_text(yaml.safe_dump(found), "utf-8")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _healthy(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

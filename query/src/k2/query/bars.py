@@ -84,14 +84,9 @@ def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None 
         return None
     tail = newer(gold, asked, wanted) if newer else None
     behind = [Stretch.of(hour, _HOUR) for hour in hours]
-    stretches = None
-    for unit in (
-        MINUTE,
-        _HOUR,
-    ):  # Kafka's newest trades touch a minute or two; where they lie far apart, hours are fewer
-        touched = [Stretch.of(number, unit) for number in _touched(tail, unit)]
-        if stretches is None:
-            stretches = _stretches(wanted, [*behind, *touched])
+    stretches = _stretches(wanted, [*behind, *_touched(tail, MINUTE)])
+    if stretches is None:  # Kafka's newest trades touch a minute or two; where they lie far apart, hours are fewer
+        stretches = _stretches(wanted, [*behind, *_touched(tail, _HOUR)])
     if stretches is None:
         return None
     inner, left = _inner(wanted), [stretch for stretch in stretches if stretch.start < stretch.end]
@@ -105,15 +100,16 @@ def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None 
     )
 
 
-def _touched(trades: "ArrowTable | None", unit: timedelta) -> set[int]:
-    """The hours or minutes in which trades lie, by their numbers since 1970."""
+def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[Stretch]:
+    """The hours or minutes in which trades lie."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if trades is None:
-        return set()
+        return []
     seconds = trades.column("timestamp").cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
-    return {int(second // unit.total_seconds()) for second in pc.unique(seconds).to_pylist()}
+    numbers = {int(second // unit.total_seconds()) for second in pc.unique(seconds).to_pylist()}
+    return [Stretch.of(number, unit) for number in numbers]
 
 
 def _newest(bars: "Table") -> "tuple[Snapshot, int] | None":
