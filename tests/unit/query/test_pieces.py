@@ -99,6 +99,8 @@ def test_files_of_one_hour_are_told_apart_by_their_times(
     Path(by_time[0]).unlink()
     newest = engine.trades(limit=22).column("trade_id").to_pylist()
     assert newest == ["228", "328", "229", "329", *map(str, range(330, 340)), *map(str, range(440, 450))][-22:]
+    overlapping = engine.trades(limit=4, end=NOON + timedelta(seconds=30)).column("trade_id").to_pylist()
+    assert overlapping == ["228", "328", "229", "329"]
     assert engine.trades(limit=2, start=NOON + timedelta(seconds=10)).column("trade_id").to_pylist() == ["110", "111"]
     Path(by_time[4]).unlink()
     with pytest.raises(Unavailable):
