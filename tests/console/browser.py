@@ -52,12 +52,21 @@ class Page:
         return done["result"].get("value")
 
     def until(self, script: str, within: float = _PATIENCE) -> Any:
-        """The first value of an expression that is true; true for an element."""
+        """The first value of an expression that is true; true for an element. One that throws is not true yet."""
         deadline = time.monotonic() + within
+        # A page that is being drawn lacks what the script looks into.
+        tried = (
+            f"(async () => {{ const found = await ({script}); return {{ found: found instanceof Node || found }} }})()"
+            ".catch((error) => ({ threw: `${error}` }))"
+        )
         while True:
-            if found := self.run(f"((found) => (found instanceof Node ? true : found))({script})"):
+            seen = self.run(tried)
+            if found := seen.get("found"):
                 return found
-            assert time.monotonic() < deadline, f"{script}: not within {within:.0f} s; {self.wrong}; {self.text()}"
+            why = seen.get("threw", "")
+            assert time.monotonic() < deadline, (
+                f"{script}: not within {within:.0f} s; {why}; {self.wrong}; {self.text()}"
+            )
             time.sleep(0.1)
 
     def text(self, selector: str = "body") -> str:
