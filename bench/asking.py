@@ -63,7 +63,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     with services(folder) as kafka:
         wanted = feed([f"{base}USDT" for base in BASES])
         kafka.create_topics(wanted)
-        table = lakes.build(kafka.platform, _commits(first, end, rows))
+        table = lakes.build(kafka.platform, _commits(first, end, rows), folder)
         rate = rows / (end - first).total_seconds()
         waiting = _tail(kafka, wanted.topic, end, round(rate * _TAIL.total_seconds()))
         file, last = written(wanted, folder), end + _TAIL
@@ -203,9 +203,9 @@ def _files(table: "Table") -> dict[datetime, list[str]]:
 def _section(took: Took, rows: int, waiting: int, notes: Sequence[str]) -> Section:
     section = Section("g", "Asking over HTTP")
     section.method = (
-        f"Gold: {rows:,} trades of {len(BASES)} symbols in {_HOURS} hours up to now, a commit every 5 minutes, on a "
-        f"local disk; {waiting:,} newer ones in Kafka alone. Everyone is asked the same random questions in one run, "
-        "first as the commits left the table, then after K2's own maintenance has compacted it.",
+        f"Gold: {rows:,} trades of {len(BASES)} symbols in {_HOURS} hours up to now, a commit of Spark's every 5 "
+        f"minutes, on a local disk; {waiting:,} newer ones in Kafka alone. Everyone is asked the same random questions "
+        "in one run, first as the commits left the table, then after K2's own maintenance has compacted it.",
         "K2 answers through HTTP, as an Arrow stream, one server process on the same two cores as its clients; a "
         "client keeps its connection. Its bars come from the maintained table. Limits of one address are lifted, for "
         "all clients here are one; that of 8 queries at once is not. DuckDB may take "

@@ -1,24 +1,31 @@
-"""A Gold of made-up trades, in files as Spark leaves them: a commit is one of one stretch of time."""
+"""A Gold of made-up trades, in files that Spark wrote: a commit is one of one stretch of time."""
 
+import json
+import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+from pyarrow import parquet
 
+from bench.processes import BenchFailed, python
+from k2.cli.embedded import plan
 from k2.query import tables
 from k2.query.catalog import connect
 from k2.schemas.platform import Platform
-from k2.schemas.tables import GOLD_TABLE, NAMESPACE
+from k2.schemas.tables import GOLD
 from k2.schemas.values import UNIT
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 BASES: Final = "BTC ETH SOL XRP DOGE ADA BNB TRX DOT LTC".split()
-_GROUP: Final = 100_000  # rows; about what Spark makes of the table's 16 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +38,28 @@ class Commit:
     summary: Mapping[str, str] = field(default_factory=dict)
 
 
-def build(platform: Platform, commits: Iterable[Commit]) -> "Table":
-    """Gold, with these commits in it."""
-    catalog = connect(platform, create=True)
-    catalog.create_namespace_if_not_exists(NAMESPACE)
-    table = tables.create(catalog, GOLD_TABLE)
-    with table.transaction() as change:
-        # PyIceberg counts rows where Spark counts bytes.
-        change.remove_properties("write.parquet.row-group-size-bytes")
-        change.set_properties({"write.parquet.row-group-limit": str(_GROUP)})
-        change.set_properties({"commit.manifest-merge.enabled": "true"})  # which Spark does unasked
-    for commit in commits:
-        table.append(_rows(commit), snapshot_properties=dict(commit.summary))
-    return table
+def build(platform: Platform, commits: Iterable[Commit], folder: Path) -> "Table":
+    """Gold, with these commits in it, each written by Spark into a file. What Spark is given lies in the folder."""
+    staged = folder / "staged"
+    staged.mkdir(parents=True)
+    told: list[tuple[str, dict[str, str]]] = []
+    for place, commit in enumerate(commits):
+        told.append((str(staged / f"{place}.parquet"), dict(commit.summary)))
+        parquet.write_table(_rows(commit), told[-1][0], compression="lz4")
+    order = staged / "commits.json"
+    order.write_text(json.dumps(told), "utf-8")
+    done = subprocess.run(
+        python("-m", "bench.committing", str(order)), capture_output=True, text=True, check=False,
+        env={**os.environ, **plan.environment(platform)},
+    )  # fmt: skip
+    if done.returncode:
+        raise BenchFailed(f"the table: {done.stderr.strip()[-500:]}")
+    shutil.rmtree(staged)
+    return connect(platform).load_table(tables.identifier(GOLD))
 
 
 def _rows(commit: Commit) -> pa.Table:
-    """Trades of every symbol in the order in which Spark writes them: symbol, then time."""
+    """Trades of every symbol alike."""
     start, span, count = commit.start, commit.span, commit.rows
     each = [count // len(BASES) + (place < count % len(BASES)) for place in range(len(BASES))]
     first, length = int(start.timestamp() * 1e6), int(span.total_seconds() * 1e6)

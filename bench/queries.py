@@ -32,7 +32,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     rows, asked, alone = (500_000, 30, 10) if quick else (10_000_000, 200, 30)
     folder.mkdir(parents=True, exist_ok=True)
     platform = Layout.at(folder).platform()
-    table = lakes.build(platform, _commits(rows))
+    table = lakes.build(platform, _commits(rows), folder)
     files = len(list(table.scan().plan_files()))
     print(f"  {rows:,} rows in {files} files", flush=True)
     rng, sizes = random.Random("hours"), list[int]()
@@ -96,8 +96,7 @@ def _agree(contestants: dict[str, tuple[int, Callable[[str, datetime], pa.Table]
 def _section(times: dict[str, list[list[float]]], rows: int, files: int, sizes: list[int]) -> Section:
     section = Section("d", "One hour of one symbol")
     section.method = (
-        f"Gold, {rows:,} rows of {len(BASES)} symbols and {_HOURS} hours in {files} files, sorted as Spark sorts "
-        "them: "
+        f"Gold, {rows:,} rows of {len(BASES)} symbols and {_HOURS} hours in {files} files that Spark wrote: "
         f"a compacted file an hour, and {_LAST_FILES} small ones of the newest hour. Each question is a random "
         "symbol and "
         f"hour that begins at a random minute, so most touch two partitions; an answer has {max(sizes):,} rows at "
