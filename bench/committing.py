@@ -1,4 +1,4 @@
-"""`python -m bench.committing FILE`: Spark appends each Parquet file that FILE names to Gold, a commit of its own each."""
+"""`python -m bench.committing FILE`: Spark appends each Parquet file that FILE names to Gold, in one commit each."""
 
 import json
 import sys
