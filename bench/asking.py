@@ -1,9 +1,7 @@
 """Questions to twenty million trades through K2's HTTP API, beside libraries that answer without HTTP."""
 
 import json
-import os
 import random
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from bench import lakes, questions
 from bench.contestants import ClickHouse, Contestant, DuckDB, Http, PyIceberg
 from bench.figures import K2, Figure, Goal, Grid, Section, number, order, quantile
 from bench.lakes import BASES
-from bench.processes import BenchFailed, alive, python, started, until
+from bench.processes import BenchFailed, alive, output, python, started, until
 from bench.questions import Kind, Question
 from bench.services import Services, feed, services, written
 from k2.cli.embedded.ports import HOST, free
@@ -161,13 +159,8 @@ def _tail(kafka: Services, topic: str, start: datetime, count: int) -> int:
 
 def _keep(what: str, file: Path, kafka: Services) -> float:
     """One round of a job of K2; its seconds."""
-    done = subprocess.run(
-        python("-m", "bench.keeping", what, str(file)), capture_output=True, text=True, check=False,
-        env={**os.environ, **kafka.env},
-    )  # fmt: skip
-    if done.returncode:
-        raise BenchFailed(f"{what}: {done.stderr.strip()[-500:]}")
-    return float(done.stdout.strip().splitlines()[-1])
+    told = output(what, "-m", "bench.keeping", what, str(file), env=kafka.env)
+    return float(told.strip().splitlines()[-1])
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """A Gold of made-up trades, in files that Spark wrote: a commit is one of one stretch of time."""
 
 import json
-import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from bench.processes import BenchFailed, python
+from bench.processes import output
 from k2.cli.embedded import plan
 from k2.query import tables
 from k2.query.catalog import connect
@@ -48,12 +46,7 @@ def build(platform: Platform, commits: Iterable[Commit], folder: Path) -> "Table
         parquet.write_table(_rows(commit), told[-1][0], compression="lz4")
     order = staged / "commits.json"
     order.write_text(json.dumps(told), "utf-8")
-    done = subprocess.run(
-        python("-m", "bench.committing", str(order)), capture_output=True, text=True, check=False,
-        env={**os.environ, **plan.environment(platform)},
-    )  # fmt: skip
-    if done.returncode:
-        raise BenchFailed(f"the table: {done.stderr.strip()[-500:]}")
+    output("the table", "-m", "bench.committing", str(order), env=plan.environment(platform))
     shutil.rmtree(staged)
     return connect(platform).load_table(tables.identifier(GOLD))
 

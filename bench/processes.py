@@ -64,6 +64,14 @@ def python(*words: str) -> list[str]:
     return [sys.executable, *words]
 
 
+def output(what: str, *words: str, env: Mapping[str, str]) -> str:
+    """What a command of this interpreter prints. Raises `BenchFailed` with its last words, as those of `what`."""
+    done = subprocess.run(python(*words), capture_output=True, text=True, check=False, env={**os.environ, **env})
+    if done.returncode:
+        raise BenchFailed(f"{what}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
 def end(processes: Iterable[psutil.Process]) -> None:
     """SIGKILL to each of them that still runs."""
     for process in processes:
