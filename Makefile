@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-PACKAGES := schemas/src ingest/src jobs/src operator/src query/src cli/src
+PACKAGES := common/src schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
 # Deletion comes last.
 E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security monitoring dashboards kills faults changes deletion))
@@ -55,7 +55,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	$(BIN)/python -m k2.cli.machine
+	$(BIN)/python -m k2.cli.commands.doctor
 	touch $@
 
 check: setup ## Format, lint, types, import directions, YAML, docs links, the CRD, charts

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from bench import report
-from bench.figures import Section
-from bench.processes import ROOT
+from bench.harness import report
+from bench.harness.figures import Section
+from bench.harness.processes import ROOT
 
 PARTS: Final = {
     "a": ("ingest", "Socket to Kafka, one core"),

@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
-from bench.figures import Figure, Goal, Section, number
-from bench.processes import cpu_seconds, pss
-from bench.running import SYMBOLS, Platform, platform
+from bench.harness.figures import Figure, Goal, Section, number
+from bench.harness.processes import cpu_seconds, pss
+from bench.harness.running import SYMBOLS, Platform, platform
 
 _RATES: Final = (60, 1000)
 _MEMORY: Final = 2.5  # GB

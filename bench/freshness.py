@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench.figures import K2, Figure, Goal, Section, number
-from bench.running import SYMBOLS, platform
+from bench.harness.figures import K2, Figure, Goal, Section, number
+from bench.harness.running import SYMBOLS, platform
 from k2.query.engine import Engine
-from k2.query.freshness import freshness
+from k2.query.sql.freshness import freshness
 
 _RATE: Final = 1000.0
 _GOAL: Final = 5.0

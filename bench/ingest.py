@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import psutil
 
-from bench import frames
-from bench.environments import environment
-from bench.figures import K2, Figure, Goal, Section, number, order, quantile
-from bench.processes import BenchFailed, cores, cpu_seconds, last_words, python, started, until
-from bench.services import Services, feed, services, written
+from bench.harness.figures import K2, Figure, Goal, Section, number, order, quantile
+from bench.harness.processes import BenchFailed, cores, cpu_seconds, last_words, python, started, until
+from bench.harness.services import Services, feed, services, written
+from bench.rivals.environments import environment
+from bench.workloads import frames
 from k2.cli.embedded.ports import free
 
 CRYPTOFEED: Final = "cryptofeed"
@@ -72,7 +72,7 @@ class K2Ingest:
     def command(self, found: Services, turn: str, port: int, times: Path | None) -> list[str]:
         """The process of an image, or the one that also notes times."""
         wanted = feed(list(frames.SYMBOLS), port=port, topic=f"k2.{turn}")
-        module = ["bench.timed_k2", str(times)] if times else ["k2.ingest"]
+        module = ["bench.workloads.timed_ingest", str(times)] if times else ["k2.ingest"]
         file = written(wanted, found.layout.root / turn)
         return python("-m", *module, "--feed", str(file), "--port", str(free()))
 
@@ -94,7 +94,7 @@ class Cryptofeed:
 
     def command(self, found: Services, turn: str, port: int, times: Path | None) -> list[str]:
         """Its own interpreter."""
-        script = Path(__file__).with_name("cryptofeed_client.py")
+        script = Path(__file__).parent / "rivals/cryptofeed_client.py"
         words = [f"ws://127.0.0.1:{port}", found.bootstrap, turn, *([str(times)] if times else [])]
         return [str(self.interpreter), str(script), *words]
 
@@ -170,7 +170,7 @@ def _latency(kafka: Services, one: Contestant, found: Rounds, turn: str, sizes: 
 def _exchange(kafka: Services, turn: str, one: Contestant, *words: str) -> Iterator[tuple[int, Path]]:
     log = kafka.layout.log(f"exchange-{turn}")
     spelling = ["--aggregated"] if one.aggregated else []
-    with started(python("-m", "bench.exchange", *words, *spelling), log, on=cores()[1]) as process:
+    with started(python("-m", "bench.workloads.exchange", *words, *spelling), log, on=cores()[1]) as process:
         port = until("the exchange", lambda: _told(log, "port"), 60.0, by=(process, log))
         yield int(port), log
 

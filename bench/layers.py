@@ -14,20 +14,21 @@ from urllib.request import urlopen
 
 from confluent_kafka import Producer
 
-from bench import rival
-from bench.figures import K2, Figure, Goal, Section, number, order
-from bench.processes import BenchFailed, alive, cpu_seconds, last_words, pss, python, started, tree, until
-from bench.services import Services, feed, services, written
+from bench.harness.figures import K2, Figure, Goal, Section, number, order
+from bench.harness.processes import BenchFailed, alive, cpu_seconds, last_words, pss, python, started, tree, until
+from bench.harness.services import Services, feed, services, written
+from bench.rivals import baseline
 from k2.cli.embedded import plan
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.ports import free
+from k2.common.schema_registry import Registry
 from k2.query.engine import Engine
-from k2.schemas import avro, topics
-from k2.schemas.avro import TradeEncoder
-from k2.schemas.exchanges import EXCHANGES
-from k2.schemas.registry import Registry
+from k2.schemas import topics
+from k2.schemas.codecs import avro
+from k2.schemas.codecs.avro import TradeEncoder
+from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.records.trade import Side, Trade
 from k2.schemas.tables import NAMESPACE
-from k2.schemas.trade import Side, Trade
 from k2.schemas.values import UNIT
 
 PLAIN: Final = "plain consumer"
@@ -152,7 +153,7 @@ def _consumer(kafka: Services, folder: Path, count: int, distinct: int, found: R
     topic, log = topics.trades("binance"), folder / "rival.log"
     words = ["--bootstrap", kafka.bootstrap, "--topic", topic, "--count", str(count), "--folder", str(folder)]
     began, cpu, memory = time.monotonic(), 0.0, 0
-    with started(python("-m", "bench.rival", *words), log) as process:
+    with started(python("-m", "bench.rivals.baseline", *words), log) as process:
         while process.poll() is None:
             parts = tree([process.pid])
             cpu, memory = max(cpu, cpu_seconds(parts)), max(memory, pss(parts))
@@ -162,8 +163,8 @@ def _consumer(kafka: Services, folder: Path, count: int, distinct: int, found: R
         wall = time.monotonic() - began
         if process.returncode:
             raise BenchFailed(f"the plain consumer ended with {process.returncode}: {last_words(log)}")
-    with closing(rival.open_catalog(folder)) as catalog:
-        held = catalog.load_table((NAMESPACE, rival.NAME)).scan().count()
+    with closing(baseline.open_catalog(folder)) as catalog:
+        held = catalog.load_table((NAMESPACE, baseline.NAME)).scan().count()
     if held != distinct:
         raise BenchFailed(f"the plain consumer's table holds {held} instead of {distinct} trades")
     _note(found, cpu, wall, memory, count)
@@ -194,7 +195,8 @@ def _section(found: dict[str, Rounds], count: int, distinct: int) -> Section:
         "K2 stores each record in Bronze, checks and types it in Silver and puts it into Gold once, with the batches' "
         "offsets in the ledger; triggers of one second. Its CPU-seconds are those of Python and JVM together, start-up "
         "included, until Gold has every trade. Afterwards Gold is counted: each trade is there once.",
-        "The plain consumer (`bench/rival.py`) reads with confluent-kafka, decodes with fastavro, drops ids that "
+        "The plain consumer (`bench/rivals/baseline.py`) "
+        "reads with confluent-kafka, decodes with fastavro, drops ids that "
         "it has "
         "seen and appends 100,000 typed rows at a time to one unpartitioned table through PyIceberg. It keeps no "
         "Bronze, "

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from bench import lakes
-from bench.figures import K2, Figure, Goal, Section, number, order, quantile
-from bench.lakes import BASES
-from bench.processes import BenchFailed
+from bench.harness.figures import K2, Figure, Goal, Section, number, order, quantile
+from bench.harness.processes import BenchFailed
+from bench.workloads import datasets
+from bench.workloads.datasets import BASES
 from k2.cli.embedded.layout import Layout
 from k2.query.engine import Engine
 
@@ -32,7 +32,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     rows, asked, alone = (500_000, 30, 10) if quick else (10_000_000, 200, 30)
     folder.mkdir(parents=True, exist_ok=True)
     platform = Layout.at(folder).platform()
-    table = lakes.build(platform, _commits(rows), folder)
+    table = datasets.build(platform, _commits(rows), folder)
     files = len(list(table.scan().plan_files()))
     print(f"  {rows:,} rows in {files} files", flush=True)
     rng, sizes = random.Random("hours"), list[int]()
@@ -54,14 +54,14 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     return _section(times, rows, files, sizes)
 
 
-def _commits(rows: int) -> Iterator[lakes.Commit]:
+def _commits(rows: int) -> Iterator[datasets.Commit]:
     an_hour = rows // _HOURS
     for hour in range(_HOURS - 1):
-        yield lakes.Commit(_FIRST + timedelta(hours=hour), timedelta(hours=1), an_hour)
+        yield datasets.Commit(_FIRST + timedelta(hours=hour), timedelta(hours=1), an_hour)
     left = rows - an_hour * (_HOURS - 1)
     for minute in range(_LAST_FILES):
         count = left // _LAST_FILES + (left % _LAST_FILES if minute == 0 else 0)
-        yield lakes.Commit(_FIRST + timedelta(hours=_HOURS - 1, minutes=minute), timedelta(minutes=1), count)
+        yield datasets.Commit(_FIRST + timedelta(hours=_HOURS - 1, minutes=minute), timedelta(minutes=1), count)
 
 
 def _alone(table: "Table", symbol: str, start: datetime) -> pa.Table:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from k2.schemas import crd
+from k2.schemas.feed import crd
 
 Schema = dict[str, Any]
 

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cluster import artefacts, neighbours, platform, sizes
-from cluster.programs import LOGS, Failed, missing, step
+from cluster import dependencies, diagnostics, platform, sizes
 from cluster.providers import Existing, Provider, provider
+from cluster.shell import LOGS, Failed, missing, step
 
 _NEXT = """
 K2 runs on your cluster. Next:
@@ -59,13 +59,13 @@ def _steps(found: Provider, times: dict[str, float]) -> None:
     with step("images of K2", times):
         platform.build(found)
     with step("NetworkPolicy enforcement", times):
-        neighbours.network_policies(found)
+        dependencies.network_policies(found)
     with step("Strimzi", times):
-        neighbours.strimzi(found)
+        dependencies.strimzi(found)
     with step("Spark operator", times):
-        neighbours.spark_operator(found, platform.NAMESPACE)
+        dependencies.spark_operator(found, platform.NAMESPACE)
     with step("Prometheus", times):
-        neighbours.prometheus(found)
+        dependencies.prometheus(found)
     with step("charts of K2", times):
         platform.install(found)
     with step("simulated exchanges and feeds", times):
@@ -93,7 +93,7 @@ def sized(found: Provider) -> None:
 def kept(found: Provider) -> None:
     """Keeps events, descriptions and logs."""
     found.up()
-    print(artefacts.keep(found.env, LOGS / "artefacts"))
+    print(diagnostics.keep(found.env, LOGS / "artefacts"))
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cluster.programs import ROOT, run
 from cluster.providers import Provider
+from cluster.shell import ROOT, run
 
 NAMESPACE: Final = "k2"
 KAFKA_NAMESPACE: Final = "kafka"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from cluster import programs
-from cluster.programs import LOGS, ROOT, Failed, run
+from cluster import shell
+from cluster.shell import LOGS, ROOT, Failed, run
 
 NAME: Final = "k2"
 _KUBECONFIG: Final = LOGS / "kubeconfig"
@@ -45,7 +45,7 @@ class Kit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = programs.environment()
+        self.env = shell.environment()
 
     def up(self) -> None:
         """Docker, the kit's programs, the cluster."""
@@ -95,7 +95,7 @@ class Kind:
     """A cluster of one node that kind makes. `K2_KIND_IMAGE` names the node's image."""
 
     def __init__(self) -> None:
-        self.env = programs.environment()
+        self.env = shell.environment()
         LOGS.mkdir(exist_ok=True)
         self.env["KUBECONFIG"] = str(_KUBECONFIG)
 
@@ -127,7 +127,7 @@ class Existing:
     """A cluster that is there already. Images come from the registry that their names say."""
 
     def __init__(self, kubeconfig: str) -> None:
-        self.env = programs.environment() | {"KUBECONFIG": kubeconfig}
+        self.env = shell.environment() | {"KUBECONFIG": kubeconfig}
 
     def up(self) -> None:
         """Asks whether it answers."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from cluster.programs import run
+from cluster.shell import run
 
 _MEBI: Final = 1024 * 1024
 _UNITS: Final = {"Ki": 1 / 1024, "Mi": 1.0, "Gi": 1024.0}

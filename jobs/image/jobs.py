@@ -1,6 +1,6 @@
 """The layers as a file, which is what `spark-submit` wants."""  # noqa: INP001 - run, never imported
 
-from k2.jobs import startup
+from k2.jobs import bootstrap
 from k2.jobs.__main__ import main
 
-startup.leave(main())
+bootstrap.leave(main())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver import crds
-from tests.apiserver.servers import BINARIES, Api, Operator, server
+from tests.apiserver.support import crds
+from tests.apiserver.support.servers import BINARIES, Api, Operator, server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

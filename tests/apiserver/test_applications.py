@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver import crds
-from tests.apiserver.servers import Api, Operator, eventually, server
-from tests.apiserver.test_colleagues import condition
+from tests.apiserver.support import crds
+from tests.apiserver.support.servers import Api, Operator, eventually, server
 from tests.apiserver.test_layers import LAYERS, MERGE, SPARK, Cluster, api, cluster, now
+from tests.apiserver.test_manual_edits import condition
 from tests.apiserver.test_operator import KINDS, create, feed, reconciled, status
 
 __all__ = ["api", "cluster"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.support.servers import Api, Operator, eventually
 from tests.apiserver.test_layers import Cluster, running
 from tests.apiserver.test_operator import status
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from k2.operator.manifests import FEED
-from tests.apiserver.servers import BINARIES, TOKEN, Api, eventually, free_port, kubeconfig_of, running
+from k2.operator.desired.naming import FEED
+from tests.apiserver.support.servers import BINARIES, TOKEN, Api, eventually, free_port, kubeconfig_of, running
 from tests.apiserver.test_operator import children, create, feed, reconciled, status
 from tests.charts.rendering import CHARTS, HELM, SCENARIOS, name, needs_helm, one, render, template
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.apiserver.servers import Api
+from tests.apiserver.support.servers import Api
 from tests.crd_cases import CASES, UPDATES, Case, Update
 
 pytestmark = pytest.mark.apiserver

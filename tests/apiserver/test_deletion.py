@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.support.servers import Api, Operator, eventually
 from tests.apiserver.test_layers import LAYERS, MERGE, SPARK, TOPIC, Cluster
 from tests.apiserver.test_operator import create, feed, reconciled, status
 

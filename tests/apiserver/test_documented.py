@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver.servers import BINARIES, Api, Operator, eventually
+from tests.apiserver.support.servers import BINARIES, Api, Operator, eventually
 from tests.apiserver.test_layers import LAYERS, Cluster, api, cluster, running
 from tests.apiserver.test_operator import create, feed, reconciled, status
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.proxy import Asked, Fault, Proxy, proxied
-from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.support.proxy import Asked, Fault, Proxy, proxied
+from tests.apiserver.support.servers import Api, Operator, eventually
 from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status, versions
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.servers import TOKEN, Api, Operator, eventually
-from tests.apiserver.test_colleagues import condition
+from tests.apiserver.support.servers import TOKEN, Api, Operator, eventually
 from tests.apiserver.test_layers import LAYERS, MERGE, api
+from tests.apiserver.test_manual_edits import condition
 from tests.apiserver.test_operator import create, feed, reconciled
 from tests.apiserver.test_upgrade import living
 

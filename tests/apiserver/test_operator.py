@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.support.servers import Api, Operator, eventually
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver.servers import Api, Operator, eventually
+from tests.apiserver.support.servers import Api, Operator, eventually
 from tests.apiserver.test_faults import complete
 from tests.apiserver.test_operator import create, feed
 

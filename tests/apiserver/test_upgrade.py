@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.apiserver.servers import SETTINGS, Api, Operator, eventually
+from tests.apiserver.support.servers import SETTINGS, Api, Operator, eventually
 from tests.apiserver.test_layers import LAYERS, SPARK, TOPIC, Cluster, api, cluster, running
 from tests.apiserver.test_operator import KINDS
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k2.operator.manifests import FEED, JOBS_PORT, STATUS_PORT
+from k2.operator.desired.naming import FEED, JOBS_PORT, STATUS_PORT
 from k2.operator.settings import InvalidSettings, Settings, load
 from tests.charts.rendering import (
     CHARTS,

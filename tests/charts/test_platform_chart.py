@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from k2.operator.manifests import INGEST, JOBS_PORT, labels, selector
+from k2.operator.desired.naming import INGEST, JOBS_PORT, labels, selector
 from k2.operator.settings import Settings, load
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 from tests.charts.rendering import CHARTS, SCENARIOS, Manifest, name, needs_helm, of_kind, one, refusal, render
 
 pytestmark = needs_helm

@@ -11,7 +11,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from k2.cli.embedded.layout import Layout
-from k2.query import catalog, tables
+from k2.query.iceberg import catalog, tables
+from k2.schemas.records.trade import message_id
 from k2.schemas.tables import (
     BATCHES_TABLE,
     COMPLETENESS_TABLE,
@@ -20,7 +21,6 @@ from k2.schemas.tables import (
     GOLD_TABLE,
     Table,
 )
-from k2.schemas.trade import message_id
 
 Row = dict[str, Any]
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from k2.cli.commands.query import running
 from k2.cli.embedded import state
 from k2.cli.embedded.layout import Layout
-from k2.cli.queries import running
 from tests.console.browser import PROGRAM, Page, browser
 from tests.console.lake import Lake, now
 from tests.console.serving import serving

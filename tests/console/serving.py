@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from k2.common.platform import Platform
 from k2.query.api.server import server
 from k2.query.api.settings import ApiSettings
-from k2.schemas.platform import Platform
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.read import SchemaResolutionError
 
 from k2.cli.embedded.schema_store import Incompatible, SchemaStore
-from k2.schemas import avro, wire
-from k2.schemas.avro import TradeEncoder
-from k2.schemas.trade import Side, Trade
+from k2.schemas.codecs import avro, wire
+from k2.schemas.codecs.avro import TradeEncoder
+from k2.schemas.records.trade import Side, Trade
 from k2.schemas.values import moment
 
 TRADE = Trade(

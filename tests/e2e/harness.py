@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from cluster.platform import NAMESPACE
-from cluster.programs import Failed, run
+from cluster.shell import Failed, run
+from k2.common.platform import Platform
 from k2.query.engine import Engine
 from k2.query.errors import Unavailable
-from k2.schemas.platform import Platform
 from k2.schemas.tables import NAMESPACE as NAMESPACE_OF_TABLES
 
 

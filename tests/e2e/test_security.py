@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cluster.platform import KAFKA_NAMESPACE
-from cluster.programs import run
+from cluster.shell import run
 from tests.e2e.harness import Failed, eventually
 
 pytestmark = pytest.mark.e2e

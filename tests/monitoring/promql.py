@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
-from k2.ingest.metrics import IngestCollector
-from k2.ingest.stats import Stats
-from k2.jobs.metrics import JobsCollector, LayerState
+from k2.ingest.telemetry.metrics import IngestCollector
+from k2.ingest.telemetry.stats import Stats
+from k2.jobs.telemetry.metrics import JobsCollector, LayerState
 from k2.operator import metrics as of_operator
 
 _SELECTOR = re.compile(r"\b(k2_\w+)(?:\{([^}]*)\})?")

@@ -13,17 +13,18 @@ from typing import Any
 from fastavro import schemaless_writer
 from pyspark.sql import DataFrame, SparkSession
 
-from k2.jobs import tables as spark_tables
-from k2.jobs.batches import EXCHANGE, ROWS_IN, STARTED
-from k2.jobs.commits import OFFSETS, Appender, Snapshot, TableLog
-from k2.jobs.frames import frame
-from k2.jobs.streams import Stream, state_of
-from k2.schemas import avro, tables, wire
-from k2.schemas.exchanges import EXCHANGES
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
+from k2.jobs.commit.appender import OFFSETS, Appender, Snapshot, TableLog
+from k2.jobs.layers.batches import EXCHANGE, ROWS_IN, STARTED
+from k2.jobs.spark import tables as spark_tables
+from k2.jobs.spark.local_frames import frame
+from k2.jobs.stream import Stream, state_of
+from k2.schemas import tables
+from k2.schemas.codecs import avro, wire
+from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.records.trade import Side, Trade, message_id
 from k2.schemas.tables import Table
-from k2.schemas.trade import Side, Trade, message_id
 from k2.schemas.values import decimal, micros, moment
 
 HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)  # every trade's hour unless a test says otherwise

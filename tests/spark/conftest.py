@@ -11,13 +11,14 @@ from pyspark.sql import SparkSession
 
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
-from k2.jobs.jvm import gateway, jars
-from k2.jobs.jvm.java import find
-from k2.jobs.session import session, settings
-from k2.schemas import avro, topics
-from k2.schemas.exchanges import EXCHANGES
-from k2.schemas.platform import Platform
-from k2.schemas.registry import Registry
+from k2.common.platform import Platform
+from k2.common.schema_registry import Registry
+from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm.java import find
+from k2.jobs.spark.session import session, settings
+from k2.schemas import topics
+from k2.schemas.codecs import avro
+from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.tables import CATALOG, NAMESPACE
 from tests.spark.builders import Lake
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2.jobs.jvm.java import find
+from k2.jobs.spark.jvm.java import find
 
 pytestmark = pytest.mark.spark
 
 _DRIVER = """
 import os, sys, threading
 from pyspark.sql import SparkSession
-from k2.jobs.jvm.shutdown import DrainFirst
+from k2.jobs.spark.jvm.shutdown import DrainFirst
 spark = SparkSession.builder.config("spark.ui.enabled", "false").getOrCreate()
 spark.range(3).count()
 stop = threading.Event()

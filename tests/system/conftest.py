@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
 from tests.system import lab as laboratory
 from tests.system.lab import Lab
 

@@ -16,14 +16,15 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from k2.cli.embedded import broker as embedded
 from k2.cli.embedded import ports
-from k2.jobs.jvm.java import find
-from k2.query import catalog, tables
-from k2.query.frontier import EXCHANGE, FRONTIER, QUERY
-from k2.schemas import avro, topics
-from k2.schemas.platform import Platform
-from k2.schemas.registry import Registry
+from k2.common.platform import Platform
+from k2.common.schema_registry import Registry
+from k2.jobs.spark.jvm.java import find
+from k2.query.iceberg import catalog, tables
+from k2.query.kafka.kafka_offsets import EXCHANGE, FRONTIER, QUERY
+from k2.schemas import topics
+from k2.schemas.codecs import avro
+from k2.schemas.records.trade import Trade
 from k2.schemas.tables import GOLD_TABLE, of_exchange
-from k2.schemas.trade import Trade
 from tests.spark.builders import as_record
 
 TOPIC = topics.trades("binance")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from k2.cli.embedded import broker
-from k2.jobs.jvm.java import find
+from k2.jobs.spark.jvm.java import find
 
 pytestmark = pytest.mark.system
 

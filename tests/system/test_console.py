@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k2.schemas.trade import Trade
+from k2.schemas.records.trade import Trade
 from tests.console.browser import PROGRAM, Page, browser
 from tests.console.serving import serving
 from tests.spark.builders import trade

@@ -6,9 +6,9 @@ import time
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
-from k2.ingest.publisher import Publisher, Topics
-from k2.ingest.stats import Stats
-from k2.query.records import Records
+from k2.ingest.kafka.publisher import Publisher, Topics
+from k2.ingest.telemetry.stats import Stats
+from k2.query.kafka.kafka_reader import Records
 from tests.spark.builders import consecutive
 from tests.system.lab import TOPIC, Lab
 

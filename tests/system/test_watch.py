@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from rich.console import Console
 
-from k2.cli.watching import Remote, show
+from k2.cli.commands.watch import Remote, show
 from k2.query.api.app import create
 from k2.query.api.keys import Scope, add
 from k2.query.api.settings import ApiSettings

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k2.ingest.simulator.run import build
+from k2.ingest.simulator.runner import build
 from k2.ingest.simulator.server import Simulator
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench import report
-from bench.figures import Grid, Section
+from bench.harness import report
+from bench.harness.figures import Grid, Section
 
 
 def section(letter: str, title: str) -> Section:

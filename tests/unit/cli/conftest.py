@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 BODY = {
     "apiVersion": "k2.marketdata.io/v1alpha1",

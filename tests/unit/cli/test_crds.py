@@ -2,7 +2,7 @@
 
 import yaml
 
-from k2.schemas import crd
+from k2.schemas.feed import crd
 
 
 def test_the_definition_is_printed_as_kubectl_takes_it(k2):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from k2.cli.commands.doctor import findings
 from k2.cli.embedded import integrity, state
 from k2.cli.embedded.integrity import Unusable, check, claim
 from k2.cli.embedded.layout import Layout
@@ -17,10 +18,9 @@ from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.state import UnreadableState
 from k2.cli.embedded.supervisor import Stopped, Supervisor
-from k2.cli.machine import findings
 from k2.cli.main import app
-from k2.jobs.jvm import jars
-from k2.jobs.jvm.java import Java
+from k2.jobs.spark.jvm import jars
+from k2.jobs.spark.jvm.java import Java
 
 NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")  # nothing may come so far as to need one
 

@@ -9,8 +9,8 @@ from k2.cli.embedded import broker, plan, ports
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse, choose
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
+from k2.schemas.feed.model import ExchangeFeed
 
 SERVICES = ["kafka", "controller", "registry", "api"]
 
@@ -61,7 +61,7 @@ def test_commands_say_which_feed_shard_and_port(feed):
     assert (
         simulator[1:]
         == (
-            "-m k2.ingest.simulator.run binance --port 9443 --seed s/one --rate 5.0 --since 12.5"
+            "-m k2.ingest.simulator binance --port 9443 --seed s/one --rate 5.0 --since 12.5"
             " --fault close@3s --fault drop=9 --symbols BTCUSDT ETHUSDT"
         ).split()
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import platform, programs, providers
-from cluster.programs import Failed
+from cluster import platform, providers, shell
 from cluster.providers import Kit
+from cluster.shell import Failed
 
 SCRIPT = """#!/bin/sh
 echo run >> {told}
@@ -19,7 +19,7 @@ NO_STATUS = ".status.conditions accessor error: <nil> is of the type <nil>, expe
 
 @pytest.fixture
 def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
-    monkeypatch.setattr(programs, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(shell, "LOGS", tmp_path / "logs")
     monkeypatch.setattr(providers, "_A_MOMENT", 0.0)
     return Kit(tmp_path)
 

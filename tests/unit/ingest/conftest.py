@@ -12,22 +12,22 @@ import aiohttp
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from k2.ingest.continuity import Continuity
+from k2.ingest.backfill.repairer import Policy, Repairer
+from k2.ingest.backfill.rest import RestClient
+from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Exchange, Observed, RestBudget
-from k2.ingest.gaps import GapEvent, decode
-from k2.ingest.ledger import GapLedger
+from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.publisher import Publisher, Topics
-from k2.ingest.repair import Policy, Repairer
-from k2.ingest.rest import RestClient
-from k2.ingest.session import Session, Tuning
+from k2.ingest.sequencing.gaps import GapEvent, decode
+from k2.ingest.sequencing.ids import Continuity
+from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.reconnect_windows import Windows
 from k2.ingest.simulator.capture import frames
-from k2.ingest.stats import Stats
-from k2.ingest.windows import Windows
-from k2.schemas import avro
-from k2.schemas.exchanges import EXCHANGES, Pair
-from k2.schemas.trade import Side, Trade
+from k2.ingest.telemetry.stats import Stats
+from k2.schemas.codecs import avro
+from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.records.trade import Side, Trade
 
 PARTITIONS = 4  # of every topic of librdkafka's broker
 
@@ -200,8 +200,8 @@ class Shard:
 @pytest.fixture
 async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Shard]]:
     """Makes shards that look at their connections often; ends them with the test."""
-    monkeypatch.setattr("k2.ingest.session._WATCH_EVERY", 0.05)
-    monkeypatch.setattr("k2.ingest.session._OVERLAP", 0.3)
+    monkeypatch.setattr("k2.ingest.connection.session._WATCH_EVERY", 0.05)
+    monkeypatch.setattr("k2.ingest.connection.session._OVERLAP", 0.3)
     made: list[Shard] = []
     async with aiohttp.ClientSession() as http:
 

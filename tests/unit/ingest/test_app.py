@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
+from k2.common.platform import Platform
 from k2.ingest import app
-from k2.ingest.session import Tuning
+from k2.ingest.connection.session import Tuning
 from k2.ingest.simulator.faults import parse
-from k2.schemas import avro
-from k2.schemas.feed import API_VERSION, ExchangeFeed
-from k2.schemas.platform import Platform
+from k2.schemas.codecs import avro
+from k2.schemas.feed.model import API_VERSION, ExchangeFeed
 
 TUNING = Tuning(max_attempts=3, backoff_first=0.1, backoff_limit=0.2)
 

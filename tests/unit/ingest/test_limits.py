@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import RestBudget
-from k2.ingest.limits import Circuit, State, TokenBucket, memory_limit
+from k2.ingest.kafka.circuit_breaker import Circuit, State
+from k2.ingest.memory import memory_limit
 
 
 def test_a_burst_is_free_and_then_the_rate_holds():

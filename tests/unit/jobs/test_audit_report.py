@@ -1,6 +1,6 @@
 """What the audit tells a person."""
 
-from k2.jobs.audit_report import ExchangeReport, Finding, Report
+from k2.jobs.audit.report import ExchangeReport, Finding, Report
 
 
 def test_what_was_built_anew_is_told_and_else_nothing_of_it():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from k2.jobs.brokers import lacks
+from k2.jobs.kafka_admin import lacks
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2.jobs import failures
+from k2.jobs.telemetry import error_summary
 
 CATALOG = """An error occurred while calling o64.createTable.
 : org.apache.iceberg.jdbc.UncheckedSQLException: Failed to get table k2.market_data.gold from catalog k2
@@ -29,7 +29,7 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
             "Kafka: TimeoutException: Timed out waiting for a node",
         ),
         (
-            "Caused by: k2.schemas.registry.RegistryUnavailable: http://k2-registry: refused\n",
+            "Caused by: k2.common.schema_registry.RegistryUnavailable: http://k2-registry: refused\n",
             "the schema registry: RegistryUnavailable: http://k2-registry: refused",
         ),
         ("java.lang.IllegalStateException: of nobody's", "IllegalStateException: of nobody's"),
@@ -43,28 +43,28 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
     ],
 )
 def test_a_failure_names_its_service_and_its_last_cause(text, expected):
-    assert failures.told(text) == expected
+    assert error_summary.told(text) == expected
 
 
 def test_causes_that_spark_keeps_apart_are_told():
     error = RuntimeError("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold")
-    assert failures.told(failures.text(error)) == "Failed to get table t"
+    assert error_summary.told(error_summary.text(error)) == "Failed to get table t"
     error._cause = RuntimeError("the first of them")
     error._cause._stackTrace = CATALOG.partition("\n: ")[2]
-    assert failures.told(failures.text(error)).startswith("the catalog: PSQLException: FATAL: password")
+    assert error_summary.told(error_summary.text(error)).startswith("the catalog: PSQLException: FATAL: password")
     error._cause = None
     error.__cause__ = ConnectionError("away")
-    assert failures.text(error).endswith("Caused by: away")
+    assert error_summary.text(error).endswith("Caused by: away")
 
 
 def test_a_failure_is_told_in_no_more_than_a_condition_can_hold():
-    assert len(failures.told(f"Caused by: a.bException: {'x' * 9_000}")) <= 500
-    assert len(failures.told("x" * 9_000)) == 500
+    assert len(error_summary.told(f"Caused by: a.bException: {'x' * 9_000}")) <= 500
+    assert len(error_summary.told("x" * 9_000)) == 500
 
 
 def test_words_are_left_only_where_a_container_has_a_place_for_them(tmp_path):
-    failures.leave_word("why", tmp_path / "none")
+    error_summary.leave_word("why", tmp_path / "none")
     assert not (tmp_path / "none").exists()
     (tmp_path / "log").touch()
-    failures.leave_word("why", tmp_path / "log")
+    error_summary.leave_word("why", tmp_path / "log")
     assert (tmp_path / "log").read_text() == "why"

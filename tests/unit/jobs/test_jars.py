@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from k2.jobs.jvm import jars
-from k2.jobs.jvm.jars import Jar, JarsUnavailable, WrongChecksum, ensure, locked
-from k2.jobs.jvm.java import Java, find
+from k2.jobs.spark.jvm import jars
+from k2.jobs.spark.jvm.jars import Jar, JarsUnavailable, WrongChecksum, ensure, locked
+from k2.jobs.spark.jvm.java import Java, find
 
 NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")
 CONTENT = {"one": b"PK one", "two": b"PK two"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from k2.jobs.jvm.java import Java, NoJava, find
+from k2.jobs.spark.jvm.java import Java, NoJava, find
 
 CASES = {17: '17.0.9" 2023-10-17', 21: '21.0.8" 2025-07-15 LTS', 25: '25" 2025-09-16', 8: '1.8.0_392"'}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from k2.jobs.session import settings
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
+from k2.jobs.spark.session import settings
 
 BUCKET = {"warehouse": "s3://k2/warehouse", "checkpoints": "s3a://k2/checkpoints"}
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from py4j.protocol import Py4JError
 
-from k2.jobs import conflicts
-from k2.jobs.audit import moment
+from k2.jobs.audit.runner import moment
+from k2.jobs.commit import retry
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ def test_another_since_is_refused_with_what_to_write(text):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conflicts.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
 
 
 def _failing(times: int, words: str):
@@ -51,7 +51,7 @@ def _failing(times: int, words: str):
 @pytest.mark.usefixtures("quick")
 def test_a_commit_that_another_beat_is_made_again():
     act, _ = _failing(3, "org.apache.iceberg.exceptions.ValidationException: Found conflicting files")
-    assert conflicts.until_won(act) == 4
+    assert retry.until_won(act) == 4
 
 
 @pytest.mark.usefixtures("quick")
@@ -59,5 +59,5 @@ def test_a_commit_that_another_beat_is_made_again():
 def test_another_failure_is_told_at_once_and_a_lost_commit_in_the_end(words, tries):
     act, made = _failing(100, words)
     with pytest.raises(Py4JError, match=words):
-        conflicts.until_won(act)
+        retry.until_won(act)
     assert len(made) == tries

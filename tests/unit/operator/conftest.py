@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from k2.operator.desired import children
-from k2.operator.manifests import Manifest
+from k2.operator.desired.naming import Manifest
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 GIVEN = {
     "ingest_image": "registry.example/k2-ingest:0.1.0",

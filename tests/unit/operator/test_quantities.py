@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 
 from k2.operator import quantities
-from k2.operator.digest import digest
+from k2.operator.desired.hashing import digest
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from k2.cli import queries
+from k2.cli.commands import query
 from k2.cli.embedded.layout import Layout
 from tests.unit.query.conftest import Append, trade
 
@@ -25,7 +25,7 @@ FULL = Path("/dev/full")
 @pytest.fixture
 def k2(layout: Layout) -> K2:
     app = typer.Typer()
-    queries.register(app)
+    query.register(app)
 
     def call(*words: str) -> Result:
         return CliRunner().invoke(app, [*words, "--data", str(layout.root)])
@@ -173,7 +173,9 @@ def test_a_closed_pipe_and_a_refusal_are_quiet(append: Append, layout: Layout) -
 
 
 def test_help_does_not_wait_for_the_engine() -> None:
-    code = "import sys, k2.cli.queries; sys.exit(any(n in sys.modules for n in ('duckdb', 'pyarrow', 'pyiceberg')))"
+    code = (
+        "import sys, k2.cli.commands.query; sys.exit(any(n in sys.modules for n in ('duckdb', 'pyarrow', 'pyiceberg')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,10 +3,10 @@ from decimal import Decimal
 
 import pytest
 
-from k2.query import files
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
-from k2.query.questions import Wanted
+from k2.query.iceberg import data_files
+from k2.query.sql.trade_sql import Wanted
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -141,8 +141,8 @@ def test_an_unknown_symbol_is_refused_and_a_quiet_hour_is_not(engine: Engine, ap
 def test_a_dataset_of_the_same_files_has_the_same_rows(engine: Engine, append: Append) -> None:
     append([trade(1), trade(2, HOUR)])
     plan = engine._lake.plan(GOLD)
-    assert sorted(files.dataset(plan).to_table().column("trade_id").to_pylist()) == ["1", "2"]
-    assert files.dataset(plan).schema.names == [field.name for field in plan.schema.fields]
+    assert sorted(data_files.dataset(plan).to_table().column("trade_id").to_pylist()) == ["1", "2"]
+    assert data_files.dataset(plan).schema.names == [field.name for field in plan.schema.fields]
 
 
 def test_a_renamed_and_an_added_column_are_right_in_old_files(engine: Engine, append: Append) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from k2.schemas.feed import API_VERSION, ExchangeFeed
-from k2.schemas.trade import Side, Trade
+from k2.schemas.feed.model import API_VERSION, ExchangeFeed
+from k2.schemas.records.trade import Side, Trade
 from k2.schemas.values import MAX_SCALED
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

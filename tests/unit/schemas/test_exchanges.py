@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.schemas import avro
-from k2.schemas.exchanges import EXCHANGES, Ids, UnknownPair
+from k2.schemas.codecs import avro
+from k2.schemas.exchanges.spec import EXCHANGES, Ids, UnknownPair
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typer import TyperException
 from typer.core import TyperGroup
 
 from k2.cli.exits import BAD_INPUT, say
-from k2.schemas.problems import InvalidSpec
+from k2.common.validation_errors import InvalidSpec
 
 _PLAINER = {"Value error, ": "", "Input should be ": "must be ", "Input should ": "must "}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from k2.cli import auditing, crds, machine, queries, replaying, running, serving, watching
+from k2.cli.commands import audit, crd, doctor, query, replay, serve, up, watch
 from k2.cli.exits import BAD_INPUT, outlive_pipes, say
 from k2.cli.group import OneLineGroup
 
@@ -30,7 +30,7 @@ def validate(
     path: Annotated[Path, typer.Argument(help="an ExchangeFeed; '-' reads standard input", allow_dash=True)],
 ) -> None:
     """Check an ExchangeFeed without running it. Exit 0 if it is valid, 2 if not."""
-    feed = running.read(path)
+    feed = up.read(path)
     typer.echo(f"{feed.name}: {len(feed.pairs)} symbols on {feed.spec.exchange}, topic {feed.topic}")
 
 
@@ -40,20 +40,20 @@ def validate(
 )
 def simulate(context: typer.Context) -> None:
     """Be an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] [--capture FILE] ..."""
-    from k2.ingest.simulator.run import main as serve
+    from k2.ingest.simulator.runner import main as serve
 
     outlive_pipes()
     raise typer.Exit(serve(context.args))
 
 
-running.register(app)
-queries.register(app)
-watching.register(app)
-replaying.register(app)
-auditing.register(app)
-serving.register(app)
-crds.register(app)
-app.command("doctor")(machine.doctor)
+up.register(app)
+query.register(app)
+watch.register(app)
+replay.register(app)
+audit.register(app)
+serve.register(app)
+crd.register(app)
+app.command("doctor")(doctor.doctor)
 
 
 def run() -> None:

@@ -15,9 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from k2.query import parquet
 from k2.query.errors import BadQuery
-from k2.query.plain import plain
+from k2.query.execution import parquet
+from k2.query.execution.json_values import plain
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader

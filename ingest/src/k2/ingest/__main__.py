@@ -9,14 +9,14 @@ import signal
 import sys
 from pathlib import Path
 
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.validation_errors import InvalidSpec
 from k2.ingest import app
 from k2.ingest.arguments import Parser, number, port
-from k2.ingest.publisher import PublisherDead
-from k2.ingest.session import EverySymbolRefused, GaveUp, Tuning
-from k2.schemas import logs
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
-from k2.schemas.problems import InvalidSpec
+from k2.ingest.connection.session import EverySymbolRefused, GaveUp, Tuning
+from k2.ingest.kafka.publisher import PublisherDead
+from k2.schemas.feed.model import ExchangeFeed
 
 
 def main() -> int:

@@ -12,26 +12,29 @@ from urllib.parse import urldefrag
 import aiohttp
 import psutil
 
-from k2.ingest import metrics, resume, status
-from k2.ingest.continuity import Continuity, Tracker
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaBook
+from k2.ingest.backfill.repairer import Policy, Repairer
+from k2.ingest.backfill.rest import RestClient
+from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Exchange
-from k2.ingest.gaps import gap_of
-from k2.ingest.ledger import GapLedger
-from k2.ingest.limits import memory_limit
+from k2.ingest.kafka import resume
+from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
+from k2.ingest.kafka.resume import KafkaUnreadable
+from k2.ingest.memory import memory_limit
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.publisher import KafkaUnreachable, Publisher, Topics
-from k2.ingest.repair import Policy, Repairer
-from k2.ingest.rest import RestClient
-from k2.ingest.resume import KafkaUnreadable
-from k2.ingest.session import Session, Tuning
-from k2.ingest.stats import Stats
-from k2.ingest.windows import Windows
-from k2.schemas import avro, logs, topics
-from k2.schemas.exchanges import Pair
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
-from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
+from k2.ingest.sequencing.gaps import gap_of
+from k2.ingest.sequencing.ids import Continuity, Tracker
+from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.reconnect_windows import Windows
+from k2.ingest.telemetry import metrics, server
+from k2.ingest.telemetry.stats import Stats
+from k2.schemas import topics
+from k2.schemas.codecs import avro
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
@@ -77,7 +80,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
     protocol = _one_protocol(feed, endpoints, pairs)
     name = f"{options.shard}-{options.replica}"
     labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": name}
-    server = await status.serve(
+    runner = await server.serve(
         stats, metrics.registry(stats, **labels), host=options.host, port=options.port, **labels
     )
     try:
@@ -115,7 +118,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
         log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=left)
         return left
     finally:
-        await server.cleanup()
+        await runner.cleanup()
 
 
 async def _until(stop: asyncio.Event, *parts: object) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
-from k2.ingest.continuity import Conflict, Duplicate, Filled, Finding, Missing, Reset, Tracker
+from k2.common import logs
 from k2.ingest.exchanges.base import (
     MALFORMED,
     Closing,
@@ -24,13 +24,13 @@ from k2.ingest.exchanges.base import (
     Unknown,
     Untrusted,
 )
-from k2.ingest.gaps import GapState
-from k2.ingest.ledger import GapLedger
-from k2.ingest.publisher import Publisher
-from k2.ingest.stats import Stats
-from k2.schemas import logs
-from k2.schemas.exchanges import Pair
-from k2.schemas.trade import Trade
+from k2.ingest.kafka.publisher import Publisher
+from k2.ingest.sequencing.gaps import GapState
+from k2.ingest.sequencing.ids import Conflict, Duplicate, Filled, Finding, Missing, Reset, Tracker
+from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.telemetry.stats import Stats
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.trade import Trade
 
 log = logs.get("pipeline")
 

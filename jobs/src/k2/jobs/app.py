@@ -8,17 +8,19 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from k2.jobs import conflicts, metrics, server, tables
-from k2.jobs.audit_watch import AuditWatch
-from k2.jobs.checkpoints import BrokenCheckpoint
-from k2.jobs.ledger import Ledger
-from k2.jobs.listener import ProgressListener
-from k2.jobs.maintenance import Maintenance
-from k2.jobs.streams import GAPS, GOLD, ORDER, SILVER, Stream, ended, state_of
-from k2.jobs.upkeep import Upkeep
-from k2.schemas import logs
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.jobs.audit.audit_status import AuditWatch
+from k2.jobs.commit import retry
+from k2.jobs.commit.checkpoints import BrokenCheckpoint
+from k2.jobs.commit.commit_log import Ledger
+from k2.jobs.maintenance.bar_maintenance import Upkeep
+from k2.jobs.maintenance.runner import Maintenance
+from k2.jobs.spark import tables
+from k2.jobs.spark.listener import ProgressListener
+from k2.jobs.stream import GAPS, GOLD, ORDER, SILVER, Stream, ended, state_of
+from k2.jobs.telemetry import metrics, server
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.tables import of_exchange
 
 log = logs.get("jobs")
@@ -127,8 +129,8 @@ class App:
             if self._ledger is not None:
                 self._ledger.record(settled=settled)
             self._audits.look()
-        except conflicts.ERRORS as error:
-            if not conflicts.lost(error):
+        except retry.ERRORS as error:
+            if not retry.lost(error):
                 raise
             log.info("the ledger is written in the next minute", error=str(error)[:200])
 
@@ -136,7 +138,7 @@ class App:
         try:
             if self._upkeep is not None:
                 self._upkeep.run()
-        except conflicts.ERRORS as error:
+        except retry.ERRORS as error:
             log.warning("the bars are behind Gold; the next start makes up for it", error=str(error)[:200])
 
     def _start(self, watched: _Watched) -> None:

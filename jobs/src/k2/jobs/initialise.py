@@ -15,13 +15,14 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from k2.jobs import startup, tables
-from k2.jobs.audit import CatalogUnreachable, reason
-from k2.jobs.jvm import gateway, jars
-from k2.jobs.jvm.java import NoJava
-from k2.schemas import logs
-from k2.schemas.platform import Platform
-from k2.schemas.problems import InvalidSpec
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.validation_errors import InvalidSpec
+from k2.jobs import bootstrap
+from k2.jobs.audit.runner import CatalogUnreachable, reason
+from k2.jobs.spark import tables
+from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm.java import NoJava
 from k2.schemas.tables import CATALOG, SHARED
 
 
@@ -45,7 +46,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(platform: Platform, arguments: argparse.Namespace) -> None:
-    spark = startup.connect(platform, arguments.master, arguments.memory)
+    spark = bootstrap.connect(platform, arguments.master, arguments.memory)
     try:
         _reach(spark)
         tables.ensure(spark, SHARED)
@@ -62,9 +63,9 @@ def _reach(spark: SparkSession) -> None:
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.initialise", description="Makes the tables that feeds share.")
-    startup.add_jvm(parser)
+    bootstrap.add_jvm(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    startup.leave(main(sys.argv[1:]))
+    bootstrap.leave(main(sys.argv[1:]))

@@ -18,21 +18,23 @@ from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
-from k2.jobs import conflicts, startup
-from k2.jobs.audit import CatalogUnreachable, reason
-from k2.jobs.checkpoints import Checkpoint, path
-from k2.jobs.commits import TableLog
-from k2.jobs.conflicts import until_won
-from k2.jobs.hadoop import Files
-from k2.jobs.jvm import gateway, jars
-from k2.jobs.jvm.java import NoJava
-from k2.jobs.pins import purged_key
-from k2.jobs.streams import BRONZE, GOLD, SILVER
-from k2.schemas import logs, tables
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.validation_errors import InvalidSpec
+from k2.jobs import bootstrap
+from k2.jobs.audit.pinned_snapshots import purged_key
+from k2.jobs.audit.runner import CatalogUnreachable, reason
+from k2.jobs.commit import retry
+from k2.jobs.commit.appender import TableLog
+from k2.jobs.commit.checkpoints import Checkpoint, path
+from k2.jobs.commit.retry import until_won
+from k2.jobs.spark.filesystem import Files
+from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm.java import NoJava
+from k2.jobs.stream import BRONZE, GOLD, SILVER
+from k2.schemas import tables
 from k2.schemas.bars import DELETED
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
-from k2.schemas.problems import InvalidSpec
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.tables import CATALOG, NAMESPACE, Table
 
 log = logs.get("purge")
@@ -149,7 +151,7 @@ def main(words: Sequence[str]) -> int:
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
-        (feed,) = startup.feeds_of([arguments.feed])
+        (feed,) = bootstrap.feeds_of([arguments.feed])
         done = _run(platform, feed, arguments)
     except jars.JarsUnavailable as error:
         code, told = 3, str(error)
@@ -157,7 +159,7 @@ def main(words: Sequence[str]) -> int:
         code, told = 3, str(error)
     except (InvalidSpec, OSError, NoJava) as error:
         code, told = 2, str(error)
-    except (*conflicts.ERRORS, gateway.JvmFailed, ValueError, KeyError) as error:
+    except (*retry.ERRORS, gateway.JvmFailed, ValueError, KeyError) as error:
         code, told = 1, f"the purge could not be finished; run it again: {reason(error)}"
     else:
         print(json.dumps({"feed": feed.name, "removed": done}, indent=2))
@@ -167,11 +169,11 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(platform: Platform, feed: ExchangeFeed, arguments: argparse.Namespace) -> dict[str, Any]:
-    spark = startup.connect(platform, arguments.master, arguments.memory)
+    spark = bootstrap.connect(platform, arguments.master, arguments.memory)
     try:
         try:
             spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{NAMESPACE}")  # a feed may never have run
-        except conflicts.ERRORS as error:
+        except retry.ERRORS as error:
             raise CatalogUnreachable(f"the catalog cannot be read: {reason(error)}") from error
         return Purge(spark, platform, feed, exchange=arguments.exchange).run()
     finally:
@@ -182,9 +184,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.purge", description="Removes what a deleted feed has left.")
     parser.add_argument("--feed", type=Path, required=True, help="the ExchangeFeed in YAML")
     parser.add_argument("--exchange", action="store_true", help="the exchange has no other feed: drop its tables")
-    startup.add_jvm(parser)
+    bootstrap.add_jvm(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    startup.leave(main(sys.argv[1:]))
+    bootstrap.leave(main(sys.argv[1:]))

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import kopf
 
+from k2.common import logs
 from k2.operator import metrics
-from k2.operator.cluster import Cluster, Unavailable, connect
-from k2.operator.figures import Figures
-from k2.operator.manifests import FEED, GROUP, MANAGER
-from k2.operator.packed import pack, unpack
+from k2.operator.api.cluster import Cluster, Unavailable, connect
+from k2.operator.api.object_codec import pack, unpack
+from k2.operator.api.pod_status import Figures
+from k2.operator.desired.naming import FEED, GROUP, MANAGER
 from k2.operator.reconciler import Family, Reconciler
 from k2.operator.settings import Settings, load
-from k2.schemas import logs
 
 log = logs.get("operator")
 

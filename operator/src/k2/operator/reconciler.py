@@ -10,22 +10,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from k2.operator import claims, metrics, observed, status
-from k2.operator.claims import Claimant
-from k2.operator.cluster import Cluster, Refused
+from k2.common import logs
+from k2.common.validation_errors import InvalidSpec
+from k2.operator import metrics
+from k2.operator.api.cluster import Cluster, Refused
+from k2.operator.api.pod_status import Figures
+from k2.operator.api.write_cache import Fresh
 from k2.operator.desired import children, owned, unwanted
-from k2.operator.drift import differs
-from k2.operator.figures import Figures
-from k2.operator.fresh import Fresh
-from k2.operator.manifests import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names, topic_object_name
-from k2.operator.observed import Application, Observed, Raw, Refusal, Topic
-from k2.operator.rollout import Action, Memory, Seen, step
+from k2.operator.desired.naming import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names, topic_object_name
+from k2.operator.finalizer import Takedown
+from k2.operator.observed import objects, status
+from k2.operator.observed.objects import Application, Observed, Raw, Refusal, Topic
+from k2.operator.planning import conflicts
+from k2.operator.planning.conflicts import Claimant
+from k2.operator.planning.drift import differs
+from k2.operator.planning.rollout import Action, Memory, Seen, step
+from k2.operator.planning.watchdog import Watchdog
 from k2.operator.settings import Settings
-from k2.operator.takedown import Takedown
-from k2.operator.watchdog import Watchdog
-from k2.schemas import logs
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.problems import InvalidSpec
+from k2.schemas.feed.model import ExchangeFeed
 
 log = logs.get("reconciler")
 
@@ -81,7 +83,7 @@ class Reconciler:
         except InvalidSpec as error:
             await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
             return
-        if conflict := claims.refusal(Claimant.of(feed, body), claims.claimants(family.feeds)):
+        if conflict := conflicts.refusal(Claimant.of(feed, body), conflicts.claimants(family.feeds)):
             self.waiting.add((feed.metadata.namespace, feed.name))
             await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
             return
@@ -197,8 +199,8 @@ class Reconciler:
         shards, layers = await self._figures.read(feed, family.pods)
         return Observed(
             topic=await self._topic(feed, family),
-            deployments=tuple(observed.deployment(raw) for raw in family.of_kind("Deployment")),
-            pods=observed.troubled(family.pods),
+            deployments=tuple(objects.deployment(raw) for raw in family.of_kind("Deployment")),
+            pods=objects.troubled(family.pods),
             shards=shards,
             applications={found.name: found for found in self._applications(feed, family)},
             layers=layers,
@@ -215,12 +217,12 @@ class Reconciler:
                 found = await self._cluster.get(version, "KafkaTopic", space, topic_object_name(feed.topic))
             except Refused as refused:
                 log.info("a topic cannot be read", feed=feed.name, error=str(refused))  # told when it is applied
-        return observed.topic(found) if found else None
+        return objects.topic(found) if found else None
 
     def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
-        words = observed.last_words(family.pods)
+        words = objects.last_words(family.pods)
         for raw in family.of_kind(_APPLICATION):
-            yield self._watchdog.told(feed.metadata.namespace, observed.application(raw), words)
+            yield self._watchdog.told(feed.metadata.namespace, objects.application(raw), words)
 
     async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
         """Writes a status that says something new, and its Events; new figures only now and then."""

@@ -11,10 +11,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
+from k2.common.yaml_loader import load_document
 from k2.operator import quantities
-from k2.schemas.problems import InvalidSpec, Problem, from_pydantic
 from k2.schemas.values import seconds
-from k2.schemas.yamls import load_document
 
 PREFIX: Final = "K2_OPERATOR_"
 

@@ -17,17 +17,20 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import bars, ends, files, history, interrupts, pieces, questions, symbols, times
+from k2.common.platform import Platform
+from k2.common.validation_errors import shown
+from k2.query import times
 from k2.query.errors import BadQuery
-from k2.query.guard import tables_of
-from k2.query.history import snapshot_of
-from k2.query.hybrid import Hybrid
-from k2.query.lake import Lake, Plan
-from k2.query.questions import Place, Wanted
-from k2.query.reading import reader_of, told, utc
+from k2.query.execution import cancellation, chunked_scan, top_n
+from k2.query.execution.duckdb_results import reader_of, told, utc
+from k2.query.execution.hybrid import Hybrid
+from k2.query.iceberg import data_files, snapshots
+from k2.query.iceberg.scan_planner import Lake, Plan
+from k2.query.iceberg.snapshots import snapshot_of
+from k2.query.sql import bars, symbols, trade_sql
+from k2.query.sql.guard import tables_of
+from k2.query.sql.trade_sql import Place, Wanted
 from k2.query.times import AsOf
-from k2.schemas.platform import Platform
-from k2.schemas.problems import shown
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
 
-    from k2.query.frames import Frames
+    from k2.query.kafka.raw_frames import Frames
 
 MEMORY: Final = "1GB"
 _AHEAD: Final = 8  # answers whose next piece is made at once
@@ -105,7 +108,7 @@ class Engine:
     @cached_property
     def frames(self) -> "Frames":
         """What an ingest could not use, in Kafka."""
-        from k2.query.frames import Frames
+        from k2.query.kafka.raw_frames import Frames
 
         return Frames(self._platform)
 
@@ -148,7 +151,7 @@ class Engine:
         _only_now(as_of, hybrid=hybrid)
         few = limit is not None and (limit <= _HELD or not wanted.start)
         if hybrid and not few:
-            return self._ask(wanted, questions.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
+            return self._ask(wanted, trade_sql.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
         fresh = None
         if hybrid:
             with self._cursor(GOLD) as cursor, cursor:
@@ -157,22 +160,24 @@ class Engine:
             plan = self._lake.plan(GOLD, wanted.expression, as_of)
 
         def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
-            return self._read(piece, questions.trades(wanted, most, beyond), parameters)
+            return self._read(piece, trade_sql.trades(wanted, most, beyond), parameters)
 
         def merge(former: "ArrowTable", latter: "ArrowTable") -> "ArrowTable":
             with self._cursor(GOLD) as cursor:
                 cursor.register("former", former).register("latter", latter)
-                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {questions.VIEW} AS {questions.union('former', 'latter')}")
-                statement = questions.trades(wanted, limit, beyond)
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {trade_sql.union('former', 'latter')}")
+                statement = trade_sql.trades(wanted, limit, beyond)
                 return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
 
         if few and limit is not None:
-            found = ends.few(plan, ask, merge, limit, newest=not wanted.start)
+            found = top_n.few(plan, ask, merge, limit, newest=not wanted.start)
             reader = (merge(found, fresh) if fresh is not None and fresh.num_rows else found).to_reader()
         else:
-            parts = pieces.of(plan, pieces.ROWS_FOR_ONE if wanted.symbol and limit is None else pieces.ROWS)
-            reader = pieces.whole(parts, ask, self._ahead)
-            reader = pieces.at_most(reader, limit) if limit else reader
+            parts = chunked_scan.of(
+                plan, chunked_scan.ROWS_FOR_ONE if wanted.symbol and limit is None else chunked_scan.ROWS
+            )
+            reader = chunked_scan.whole(parts, ask, self._ahead)
+            reader = chunked_scan.at_most(reader, limit) if limit else reader
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
     def ohlcv_reader(
@@ -197,7 +202,7 @@ class Engine:
             reader = self._mixed(wanted, mixture, bars.ohlcv(mixture, bar))
             gold = mixture.gold
             return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, gold, hybrid=hybrid))
-        return self._ask(wanted, questions.ohlcv(wanted, bar), wanted.parameters, as_of, hybrid=hybrid)
+        return self._ask(wanted, trade_sql.ohlcv(wanted, bar), wanted.parameters, as_of, hybrid=hybrid)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
         """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
@@ -213,7 +218,7 @@ class Engine:
         with ExitStack() as held, told("the statement"):
             connection = duckdb.connect(config={"memory_limit": self._share, "temp_directory": ""})
             held.enter_context(connection)
-            interrupts.adopt(connection)
+            cancellation.adopt(connection)
             _fence(connection, plans)
             reader = reader_of(connection, connection.sql(statement), "the statement")
             held.pop_all()  # from here on the reader closes it
@@ -233,10 +238,10 @@ class Engine:
         """
         plans = {name: self._lake.plan(name, where, as_of) for name, where in tables.items()}
         with told(", ".join(tables)), self._duckdb.cursor() as cursor:
-            interrupts.adopt(cursor)
+            cancellation.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             for name, plan in plans.items():
-                files.attach(cursor, name, plan)
+                data_files.attach(cursor, name, plan)
             found = cursor.sql(statement, params=parameters).to_arrow_table()
         return found.cast(utc(found.schema))
 
@@ -245,7 +250,7 @@ class Engine:
         mixture = bars.mixture(self._lake, Wanted(), as_of)
         if mixture is None:
             return self.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of)
-        statement = symbols.of_bars(mixture, bars.MINUTES, questions.VIEW)
+        statement = symbols.of_bars(mixture, bars.MINUTES, trade_sql.VIEW)
         counted = self._mixed(Wanted(), mixture, statement).read_all()
         where, snapshot_id = symbols.last_hours(counted), mixture.gold.snapshot_id
         return symbols.joined(counted, self.ask(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
@@ -260,7 +265,7 @@ class Engine:
 
     def snapshots(self, table: str = GOLD) -> "ArrowTable":
         """A table's snapshots, oldest first: what `as_of` can name, and what each added."""
-        return history.snapshots(self._lake.table(table))
+        return snapshots.snapshots(self._lake.table(table))
 
     def snapshot_id(self, as_of: AsOf | None = None, table: str = GOLD) -> int | None:
         """The snapshot that `as_of` stands for: give it back as `as_of` and the answer never changes."""
@@ -275,13 +280,13 @@ class Engine:
             reader = self._read(plan, statement, parameters)
         else:
             with self._cursor(GOLD) as cursor:
-                plan = self._hybrid.attach(cursor, questions.VIEW, wanted)
+                plan = self._hybrid.attach(cursor, trade_sql.VIEW, wanted)
                 reader = reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
         return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
 
     def _read(self, plan: Plan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
         with self._cursor(GOLD) as cursor:
-            statement = files.within(cursor, questions.VIEW, plan, statement)
+            statement = data_files.within(cursor, trade_sql.VIEW, plan, statement)
             return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
 
     @contextmanager
@@ -290,18 +295,18 @@ class Engine:
         with ExitStack() as held, told(what):
             cursor = self._duckdb.cursor()
             held.enter_context(cursor)
-            interrupts.adopt(cursor)
+            cancellation.adopt(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             yield cursor
             held.pop_all()
 
     def _mixed(self, wanted: Wanted, mixture: bars.Mixture, statement: str) -> "RecordBatchReader":
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
-            files.attach(cursor, bars.MINUTES, mixture.bars)
+            data_files.attach(cursor, bars.MINUTES, mixture.bars)
             if mixture.newer is None:
-                files.attach(cursor, questions.VIEW, mixture.gold)
+                data_files.attach(cursor, trade_sql.VIEW, mixture.gold)
             else:
-                self._hybrid.join(cursor, questions.VIEW, mixture.gold, mixture.newer, wanted)
+                self._hybrid.join(cursor, trade_sql.VIEW, mixture.gold, mixture.newer, wanted)
             return reader_of(cursor, cursor.sql(statement, params=mixture.parameters), GOLD)
 
     def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
@@ -335,12 +340,12 @@ def _share(memory: str, count: int) -> str:
 
 def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
     """Leaves a connection with nothing but the tables' own files, and no way to change that."""
-    readable = [path for plan in plans.values() if files.local(plan) for path in files.paths(plan)]
+    readable = [path for plan in plans.values() if data_files.local(plan) for path in data_files.paths(plan)]
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = [{', '.join(map(files.literal, readable))}]")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(data_files.literal, readable))}]")
     connection.execute("SET enable_external_access = false")
     for name, plan in plans.items():
-        files.attach(connection, name, plan)
+        data_files.attach(connection, name, plan)
     connection.execute("SET lock_configuration = true")
 
 

@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from k2.common.validation_errors import shown
 from k2.query.errors import BadQuery
-from k2.schemas.problems import shown
 
 AsOf = datetime | int | str  # a moment, the id of a snapshot, or a tag
 

@@ -12,15 +12,16 @@ from typing import Final
 
 import typer
 
-from k2.cli import running
-from k2.cli.demo import report, show
+from k2.cli.commands import up
+from k2.cli.commands.doctor import java_and_jars
+from k2.cli.demo import report
+from k2.cli.demo.screen import Screen
 from k2.cli.demo.script import Demo
 from k2.cli.embedded.integrity import Unusable
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.supervisor import Stopped, Supervisor
-from k2.cli.machine import java_and_jars
 from k2.schemas.values import seconds
 
 _SAMPLES: Final = Path("manifests/samples")
@@ -68,9 +69,9 @@ def _made(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace) -> int:
     layout, duration = Layout.at(arguments.data), seconds(arguments.duration)
     _empty(layout)
-    feeds = [running.read(_SAMPLES / f"{name}.yaml") for name in _FEEDS]
+    feeds = [up.read(_SAMPLES / f"{name}.yaml") for name in _FEEDS]
     options = Options(simulate=not arguments.live, rate=arguments.rate, ingest=_IMPATIENT)
-    screen = show.Screen()
+    screen = Screen()
     supervisor = Supervisor(layout, feeds, options, java_and_jars(), screen.tell)
     demo = Demo(supervisor, layout, screen, duration, live=arguments.live)
     emitted = await demo.run()

@@ -12,13 +12,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from k2.cli import auditing
+from k2.cli.commands import audit
+from k2.cli.commands.up import console
 from k2.cli.demo.script import Emitted
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.status import FeedStatus
-from k2.cli.running import console
 from k2.query.engine import Engine
-from k2.query.freshness import freshness
+from k2.query.sql.freshness import freshness
 
 _QUERIES: Final = 100
 
@@ -26,15 +26,15 @@ _QUERIES: Final = 100
 def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> int:
     """Prints the report; 0 if the audit found everything balanced and nothing that was traded is missing."""
     out = console(sys.stdout)
-    words, environment = auditing.command(layout, "--json")
+    words, environment = audit.command(layout, "--json")
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=False)
     if done.returncode not in {0, 1}:
         out.print("the audit could not be made; its words are above")
         return done.returncode
-    audit: dict[str, Any] = msgspec.json.decode(done.stdout)
+    verdict: dict[str, Any] = msgspec.json.decode(done.stdout)
     out.print()
-    out.print(_counts(audit, feeds))
-    _dead_letters(out, audit)
+    out.print(_counts(verdict, feeds))
+    _dead_letters(out, verdict)
     engine = Engine(layout.platform())
     try:
         _speed(out, engine, feeds)
@@ -43,10 +43,10 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
         engine.close()
     if emitted:
         out.print(f"trades of the simulated exchanges since K2 first saw them: {total:,}; missing in Gold: {missing:,}")
-    for finding in audit["findings"]:
+    for finding in verdict["findings"]:
         out.print(f"finding: {finding['check']}: {finding['text']}", style="red", markup=False)
     good = done.returncode == 0 and not missing
-    out.print(f"audit: {audit['verdict']}", style="bold green" if good else "bold red")
+    out.print(f"audit: {verdict['verdict']}", style="bold green" if good else "bold red")
     return 0 if good else 1
 
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from k2.cli.demo.show import Screen
+from k2.cli.demo.screen import Screen
 from k2.cli.embedded import status
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import API, simulator
 from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.supervisor import Supervisor
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 _LOOK_EVERY: Final = 1.0
 _WARM_WITHIN: Final = 90.0

@@ -13,10 +13,10 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from k2.cli.embedded.child import Child
 from k2.cli.embedded.ports import HOST
-from k2.jobs.jvm.jars import BROKER, classpath
-from k2.jobs.jvm.java import Java
+from k2.jobs.spark.jvm.jars import BROKER, classpath
+from k2.jobs.spark.jvm.java import Java
 from k2.schemas import topics
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 _HEAP: Final = "-Xmx384m"

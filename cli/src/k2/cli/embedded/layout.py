@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
 
 DEFAULT: Final = Path(".k2")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from k2.cli.embedded.ports import HOST
-from k2.schemas.feed import ExchangeFeed
-from k2.schemas.platform import Platform
+from k2.common.platform import Platform
+from k2.schemas.feed.model import ExchangeFeed
 
 KAFKA, CONTROLLER, REGISTRY, JOBS, API = "kafka", "controller", "registry", "jobs", "api"
 
@@ -121,7 +121,7 @@ def simulator_command(feed: ExchangeFeed, port: int, since: float, options: Opti
     """A feed's exchange, simulated."""
     faults = [word for fault in options.faults for word in ("--fault", fault)]
     return [
-        *(sys.executable, "-m", "k2.ingest.simulator.run", feed.spec.exchange, "--port", str(port)),
+        *(sys.executable, "-m", "k2.ingest.simulator", feed.spec.exchange, "--port", str(port)),
         *("--seed", f"{options.seed}/{feed.name}", "--rate", str(options.rate), "--since", str(since), *faults),
         *("--symbols", *feed.spec.symbols),
     ]

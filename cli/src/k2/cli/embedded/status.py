@@ -14,7 +14,7 @@ from k2.cli.embedded import plan
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.state import State
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 _TIMEOUT: Final = 2.0
 _LAYERS: Final = ("bronze", "silver", "gold")

@@ -19,8 +19,8 @@ from k2.cli.embedded.ports import HOST, choose
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
 from k2.cli.embedded.state import Process, State
-from k2.jobs.jvm.java import Java
-from k2.schemas.feed import ExchangeFeed
+from k2.jobs.spark.jvm.java import Java
+from k2.schemas.feed.model import ExchangeFeed
 
 BROKER: Final = "broker"
 _WATCH_EVERY: Final = 0.25

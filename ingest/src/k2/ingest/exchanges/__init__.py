@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from urllib.parse import urldefrag
 
 from k2.ingest.exchanges.base import Exchange
-from k2.ingest.exchanges.binance import Binance
-from k2.ingest.exchanges.bybit import Bybit
-from k2.ingest.exchanges.coinbase import Coinbase
-from k2.ingest.exchanges.kraken import Kraken
-from k2.ingest.exchanges.kraken_v1 import KrakenV1
-from k2.ingest.exchanges.okx import Okx
-from k2.schemas.exchanges import Pair
+from k2.ingest.exchanges.binance.parse import Binance
+from k2.ingest.exchanges.bybit.parse import Bybit
+from k2.ingest.exchanges.coinbase.parse import Coinbase
+from k2.ingest.exchanges.kraken.parse import Kraken
+from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+from k2.ingest.exchanges.okx.parse import Okx
+from k2.schemas.exchanges.spec import Pair
 
 _ADAPTERS: dict[str, type[Exchange]] = {
     "binance": Binance,

@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from k2.schemas.exchanges import ExchangeFacts, Pair
-from k2.schemas.trade import Side, Trade, VendorData
+from k2.schemas.exchanges.spec import ExchangeFacts, Pair
+from k2.schemas.records.trade import Side, Trade, VendorData
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
 
 # What msgspec raises for bytes it cannot read: not JSON or not of the type, not UTF-8, nested too deeply.

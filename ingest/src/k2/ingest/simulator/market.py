@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.schemas.exchanges import Pair
+from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import UNIT
 
 FIRST_ID: Final = 1_000_001

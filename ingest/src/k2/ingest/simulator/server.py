@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
+from k2.common import logs
+from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import RestBudget
-from k2.ingest.limits import TokenBucket
+from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Answer, Client, Venue
+from k2.ingest.simulator.fault_injector import Mischief
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import Deal
-from k2.ingest.simulator.mischief import Mischief
 from k2.ingest.simulator.sources import Tape
-from k2.ingest.simulator.venues.base import PROTOCOL_ERROR, Answer, Client, Venue
-from k2.schemas import logs
 
 log = logs.get("simulator")
 

@@ -8,8 +8,8 @@ from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Exchange, MalformedFrame, Observed
 from k2.ingest.simulator.capture import UnreadableCapture, frames
 from k2.ingest.simulator.market import Deal, Market
-from k2.schemas.exchanges import Pair
-from k2.schemas.trade import Side
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.trade import Side
 
 Sweep = tuple[Sequence[Deal], Sequence[str]]  # deals of one moment, and the frames to tell them by, if recorded
 

@@ -3,12 +3,12 @@
 from k2.operator.desired.access import disruption_budget, monitors, network_policies, service
 from k2.operator.desired.config import config_map
 from k2.operator.desired.ingest import ingest_deployments
+from k2.operator.desired.naming import Manifest
 from k2.operator.desired.ownership import owned, unwanted
 from k2.operator.desired.spark import spark_applications
 from k2.operator.desired.topics import kafka_topics
-from k2.operator.manifests import Manifest
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 __all__ = ["children", "owned", "unwanted"]
 

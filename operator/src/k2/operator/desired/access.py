@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from k2.operator.manifests import INGEST, METRICS, STATUS_PORT, Manifest, metadata, selector
+from k2.operator.desired.naming import INGEST, METRICS, STATUS_PORT, Manifest, metadata, selector
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 _DNS: Final = 53
 _TLS: Final = 443

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import yaml
 
-from k2.operator.digest import digest
-from k2.operator.manifests import COMBINED, LAYERS, Manifest, config_name, metadata
-from k2.schemas.feed import ExchangeFeed
+from k2.operator.desired.hashing import digest
+from k2.operator.desired.naming import COMBINED, LAYERS, Manifest, config_name, metadata
+from k2.schemas.feed.model import ExchangeFeed
 
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round dumps; libyaml is ten times as fast
 

@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from k2.operator import quantities
 from k2.operator.desired.config import shard_hash
-from k2.operator.desired.pods import FEED_FILE, container_security, feed_volume, plain, pod_security, writable
-from k2.operator.manifests import (
+from k2.operator.desired.naming import (
     CONFIG_HASH,
     INGEST,
     METRICS,
@@ -19,8 +18,9 @@ from k2.operator.manifests import (
     labels,
     selector,
 )
+from k2.operator.desired.pods import FEED_FILE, container_security, feed_volume, plain, pod_security, writable
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed, Resources
+from k2.schemas.feed.model import ExchangeFeed, Resources
 
 _GRACE: Final = 20  # seconds for the flush; half of it again to settle what was read
 _TERMINATION: Final = 45  # more than both

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from k2.operator.manifests import FEED, Manifest
+from k2.operator.desired.naming import FEED, Manifest
 
 _DATA = "KafkaTopic"
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from k2.operator.manifests import Manifest
+from k2.operator.desired.naming import Manifest
 
 FEED_FOLDER: Final = "/etc/k2"
 FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from k2.operator.desired.naming import PURGE, Manifest, config_name, metadata, selector
 from k2.operator.desired.pods import (
     FEED_FILE,
     container_security,
@@ -10,10 +11,9 @@ from k2.operator.desired.pods import (
     writable,
 )
 from k2.operator.desired.spark import environment
-from k2.operator.manifests import PURGE, Manifest, config_name, metadata, selector
 from k2.operator.quantities import mebibytes
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 COMMAND: Final = ["python", "-m", "k2.jobs.purge"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from k2.operator import quantities
-from k2.operator.manifests import COMBINED
+from k2.operator.desired.naming import COMBINED
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed, Layer, Resources
+from k2.schemas.feed.model import ExchangeFeed, Layer, Resources
 
 _SHARE: Final = 5  # of a large process at least a fifth is not its heap
 _LEAST_HEAP: Final = 512  # MiB: Spark refuses to start with less than 450, of what the collector leaves of it

@@ -11,18 +11,8 @@ from urllib.parse import urlsplit
 
 from k2.operator.desired import sizes
 from k2.operator.desired.config import layer_hash
-from k2.operator.desired.pods import (
-    FEED_FILE,
-    container_security,
-    feed_volume,
-    plain,
-    pod_security,
-    secret,
-    writable,
-)
-from k2.operator.desired.sparkconf import spark_conf
-from k2.operator.digest import digest
-from k2.operator.manifests import (
+from k2.operator.desired.hashing import digest
+from k2.operator.desired.naming import (
     COMBINED,
     CONFIG_HASH,
     JOBS_PORT,
@@ -35,8 +25,18 @@ from k2.operator.manifests import (
     metadata,
     selector,
 )
+from k2.operator.desired.pods import (
+    FEED_FILE,
+    container_security,
+    feed_volume,
+    plain,
+    pod_security,
+    secret,
+    writable,
+)
+from k2.operator.desired.sparkconf import spark_conf
 from k2.operator.settings import Settings
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 
 API_VERSION: Final = "sparkoperator.k8s.io/v1beta2"
 

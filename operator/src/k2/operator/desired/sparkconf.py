@@ -1,4 +1,4 @@
-"""Spark's settings that only a cluster needs. The rest is the jobs' own (`k2.jobs.session`). No secret is in here."""
+"""Spark settings that only a cluster needs; the rest is in `k2.jobs.spark.session`. Holds no secret."""
 
 from typing import Final
 

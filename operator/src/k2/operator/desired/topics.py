@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from k2.operator.manifests import MANAGER, Manifest, metadata, topic_object_name
+from k2.operator.desired.naming import MANAGER, Manifest, metadata, topic_object_name
 from k2.operator.settings import Settings
 from k2.schemas import topics
-from k2.schemas.feed import ExchangeFeed
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 CLUSTER: Final = "strimzi.io/cluster"

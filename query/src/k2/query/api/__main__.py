@@ -6,11 +6,11 @@ Exit codes: 0 stopped, 2 bad input or an address that cannot be listened on.
 import logging
 import sys
 
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.validation_errors import InvalidSpec
 from k2.query.api.server import run, server
 from k2.query.api.settings import ApiSettings
-from k2.schemas import logs
-from k2.schemas.platform import Platform
-from k2.schemas.problems import InvalidSpec
 
 
 def main() -> int:

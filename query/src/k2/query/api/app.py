@@ -11,20 +11,22 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from k2.query.api import bars, documented, errors, feeds, health, letters, prices, snapshots, statements, stream, trades
-from k2.query.api.access import Access
-from k2.query.api.answers import Work
-from k2.query.api.lakehouse import Lakehouse
+from k2.common.platform import Platform
+from k2.query.api import errors
+from k2.query.api.auth import Access
+from k2.query.api.encoding import response_models
+from k2.query.api.engine_provider import Lakehouse
 from k2.query.api.limits import Limits
 from k2.query.api.metrics import Measured, Metrics
+from k2.query.api.responses import Work
+from k2.query.api.routes import dead_letters, feeds, health, ohlcv, prices, snapshots, sql, stream, trades
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
-from k2.query.live import Hub
-from k2.schemas.platform import Platform
+from k2.query.live.broadcaster import Hub
 
 DISTRIBUTION: Final = "k2-market-data"
 VERSION: Final = "K2_VERSION"  # in the image, where the packages are files and no distribution
-_ROUTES: Final = (trades, bars, prices, snapshots, feeds, letters, statements, health)
+_ROUTES: Final = (trades, ohlcv, prices, snapshots, feeds, dead_letters, sql, health)
 _EXPOSED: Final = ["ETag", "K2-Snapshot", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 
@@ -92,7 +94,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         shapes = found.setdefault("components", {}).setdefault("schemas", {})
         for name in ("HTTPValidationError", "ValidationError"):
             shapes.pop(name, None)
-        for shape in documented.SHAPES:
+        for shape in response_models.SHAPES:
             shapes[shape.__name__] = shape.model_json_schema(ref_template="#/components/schemas/{model}")
             shapes[shape.__name__].pop("$defs", None)
         found["components"]["securitySchemes"] = {

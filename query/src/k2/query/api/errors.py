@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from k2.common import logs
+from k2.common.validation_errors import redacted, shown
 from k2.query.errors import BadQuery, TooLarge, Unavailable
-from k2.schemas import logs
-from k2.schemas.problems import redacted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
+from k2.common.yaml_loader import load_document
 from k2.query.api.settings import Rate
 from k2.query.errors import Unavailable
-from k2.schemas.problems import InvalidSpec, Problem, from_pydantic
-from k2.schemas.yamls import load_document
 
 _PREFIX: Final = "k2_"
 

@@ -4,9 +4,9 @@ import json
 import sys
 from typing import Any
 
+from k2.common.platform import Platform
 from k2.query.api.app import create
 from k2.query.api.settings import ApiSettings
-from k2.schemas.platform import Platform
 
 
 def document() -> dict[str, Any]:

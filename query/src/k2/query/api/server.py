@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from k2.query.api import heap
+from k2.query.api import memory
 from k2.query.api.app import create
 from k2.query.api.limits import crowded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from k2.common.platform import Platform
     from k2.query.api.settings import ApiSettings
-    from k2.schemas.platform import Platform
 
 
 class Patience(H11Protocol):
@@ -96,10 +96,10 @@ class _Serving(uvicorn.Server):
 def run(serving: uvicorn.Server, tell: "Callable[[str], None]") -> int:
     """Serves until SIGTERM or SIGINT, and tells its URL when it can be asked. Returns 1 if it cannot listen there."""
     assert isinstance(serving, _Serving)
-    heap.keep()
+    memory.keep()
     serving.tell = tell
     try:
-        with heap.settled():
+        with memory.settled():
             serving.run()
     except SystemExit:  # uvicorn's word for an address that it cannot have; it has logged why
         return 1

@@ -8,7 +8,7 @@ from limits import parse
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from k2.schemas.problems import ABSENT, InvalidSpec, Problem, from_pydantic
+from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, from_pydantic
 
 PAGE: Final = 10_000  # rows of a page, at most
 PORT: Final = 8000

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from k2.common.validation_errors import shown
 from k2.query.errors import BadQuery
-from k2.schemas.problems import shown
-from k2.schemas.trade import Trade
+from k2.schemas.records.trade import Trade
 
 MAX: Final = "max"
 _SPEED: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,4})?")

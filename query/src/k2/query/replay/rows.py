@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from k2.schemas.records.trade import Trade, VendorData
 from k2.schemas.tables import TRADE_COLUMNS
-from k2.schemas.trade import Trade, VendorData
 from k2.schemas.values import decimal
 
 if TYPE_CHECKING:

@@ -12,19 +12,19 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaBook
 from k2.query import times
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.questions import Wanted
-from k2.query.replay import Layer, stretches
-from k2.query.replay.stretches import Stretch
-from k2.query.rules import Judge, Row
+from k2.query.kafka.validation import Judge, Row
+from k2.query.replay import Layer, time_ranges
+from k2.query.replay.time_ranges import Stretch
+from k2.query.sql.trade_sql import Wanted
 from k2.query.times import AsOf
 from k2.schemas import tables, topics
-from k2.schemas.exchanges import EXCHANGES, Pair
-from k2.schemas.registry import Registry, RegistryUnavailable, SchemaBook
+from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.records.trade import Side, Source, Trade, VendorData
 from k2.schemas.tables import GOLD
-from k2.schemas.trade import Side, Source, Trade, VendorData
 from k2.schemas.values import UNIT
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ def _of_gold(engine: Engine, asked: Range, wanted: Wanted) -> Iterator[Trade]:
     snapshot = engine.snapshot_id(asked.as_of)
     if snapshot is None:
         return
-    held = stretches.held(engine, GOLD, "timestamp", wanted.expression, snapshot)
+    held = time_ranges.held(engine, GOLD, "timestamp", wanted.expression, snapshot)
     if len(asked.symbols) > 1 or not held:
         for name in asked.names():  # refuses one that was never stored
             engine.trades_reader(symbol=name, start=asked.start, end=asked.start, as_of=snapshot)
-    for part in stretches.cut(held, wanted.start, wanted.end, _OF_GOLD):
+    for part in time_ranges.cut(held, wanted.start, wanted.end, _OF_GOLD):
         reader = engine.trades_reader(
             symbol=wanted.symbol, exchange=asked.exchange, start=part.start, end=part.end, as_of=snapshot
         )
@@ -149,8 +149,8 @@ def _of_bronze(engine: Engine, registry: str, asked: Range, wanted: Wanted) -> I
         start = GreaterThanOrEqual(term="kafka_timestamp", value=part.start.isoformat())
         return And(start, LessThan(term="kafka_timestamp", value=part.end.isoformat()))
 
-    held = stretches.held(engine, name, "kafka_timestamp", AlwaysTrue(), snapshot)
-    for part in stretches.cut(held, wanted.start, wanted.end, _OF_BRONZE):
+    held = time_ranges.held(engine, name, "kafka_timestamp", AlwaysTrue(), snapshot)
+    for part in time_ranges.cut(held, wanted.start, wanted.end, _OF_BRONZE):
         span = {"start": times.text(part.start), "end": times.text(part.end)}
         for row in engine.ask(_RECORDS.format(table=name), {name: within(part)}, as_of=snapshot, **span).to_pylist():
             verdict = judge(row["topic"]).verdict(row["value"], row["key"], row["at"])

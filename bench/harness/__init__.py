@@ -1,0 +1,1 @@
+"""Processes, services and reports that the benchmarks share."""

@@ -1,0 +1,1 @@
+"""What K2 is measured against."""

@@ -1,0 +1,1 @@
+"""Data, queries and helper processes of the benchmarks."""

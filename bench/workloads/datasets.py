@@ -1,0 +1,97 @@
+"""A Gold of made-up trades, in files that Spark wrote: a commit is one of one stretch of time."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from bench.harness.processes import output
+from k2.cli.embedded import plan
+from k2.common.platform import Platform
+from k2.query.iceberg import tables
+from k2.query.iceberg.catalog import connect
+from k2.schemas.tables import GOLD
+from k2.schemas.values import UNIT
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+BASES: Final = "BTC ETH SOL XRP DOGE ADA BNB TRX DOT LTC".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """So many trades, of every symbol alike, from a moment on; within one hour."""
+
+    start: datetime
+    span: timedelta
+    rows: int
+    summary: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(platform: Platform, commits: Iterable[Commit], folder: Path) -> "Table":
+    """Gold, with these commits in it, each written by Spark into a file. What Spark is given lies in the folder."""
+    staged = folder / "staged"
+    staged.mkdir(parents=True)
+    told: list[tuple[str, dict[str, str]]] = []
+    for place, commit in enumerate(commits):
+        told.append((str(staged / f"{place}.parquet"), dict(commit.summary)))
+        parquet.write_table(_rows(commit), told[-1][0], compression="lz4")
+    order = staged / "commits.json"
+    order.write_text(json.dumps(told), "utf-8")
+    output("the table", "-m", "bench.workloads.load_gold", str(order), env=plan.environment(platform))
+    shutil.rmtree(staged)
+    return connect(platform).load_table(tables.identifier(GOLD))
+
+
+def _rows(commit: Commit) -> pa.Table:
+    """Trades of every symbol alike."""
+    start, span, count = commit.start, commit.span, commit.rows
+    each = [count // len(BASES) + (place < count % len(BASES)) for place in range(len(BASES))]
+    first, length = int(start.timestamp() * 1e6), int(span.total_seconds() * 1e6)
+    times = [first + place * length // size for size in each for place in range(size)]
+    bases = [base for base, size in zip(BASES, each, strict=True) for _ in range(size)]
+    noise = secrets.token_bytes(16 * count).hex()
+    ids = [_uuid(noise[at : at + 32]) for at in range(0, 32 * count, 32)]
+    moment, amount = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
+    prices = pa.array([place * 7919 % 1_000_000 * 10_000 + 60_000 * UNIT for place in range(count)], pa.int64())
+    quantities = pa.array([(place * 104_729 % 99_991 + 1) * 1000 for place in range(count)], pa.int64())
+    vendors = ('{"pair":"","buyer_maker":"true","source":"live"}', '{"pair":"","buyer_maker":"false","source":"live"}')
+    columns: dict[str, Any] = {
+        "message_id": ids,
+        "trade_id": [str(first // 1000 + place) for place in range(count)],
+        "symbol": [f"{base}USDT" for base in bases],
+        "exchange": pa.array(["BINANCE"] * count),
+        "base_asset": bases,
+        "quote_currency": ["USDT"] * count,
+        "timestamp": pa.array(times, moment),
+        "price": _decimals(prices, amount),
+        "quantity": _decimals(quantities, amount),
+        "side": ["BUY" if place % 2 else "SELL" for place in range(count)],
+        "ingestion_timestamp": pa.array([at + 41_000 for at in times], moment),
+        "vendor_data": [vendors[place % 2] for place in range(count)],
+        "gold_ingestion_timestamp": pa.array([first + length] * count, moment),
+        "exchange_date": pa.array([start.date()] * count, pa.date32()),
+        "exchange_hour": pa.array([start.hour] * count, pa.int32()),
+    }
+    return pa.table(columns)
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+
+
+def _decimals(units: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Units of 10**-8 as decimals, without a Python object for each."""
+    low = units.buffers()[1].to_pybytes()
+    words = bytearray(2 * len(low))
+    for byte in range(8):
+        words[byte::16] = low[byte::8]
+    return pa.Array.from_buffers(kind, len(units), [None, pa.py_buffer(bytes(words))])

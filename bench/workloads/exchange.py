@@ -1,0 +1,147 @@
+"""`python -m bench.workloads.exchange`: a websocket server that sends prepared frames as fast as its client reads.
+
+It prints its port, and `began <UTC seconds>` when it sends the first frame. With `--paced` each frame waits for its
+recorded time, and the moments at which the frames were handed to the socket are written to `--sent`.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from bench.workloads.frames import load, numbered
+
+_MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CHUNK: Final = 1 << 16
+_TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+
+
+def framed(payload: bytes, opcode: int = _TEXT) -> bytes:
+    """A websocket frame as servers send it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+
+
+class Exchange:
+    """The frames, and whoever asks for them."""
+
+    def __init__(self, frames: list[tuple[float, str, int, bytes]], *, paced: bool, sent: Path | None) -> None:
+        self._frames = frames
+        self._paced = paced
+        self._sent = sent
+        self._chunks = [] if paced else _chunks([frame for *_, frame in frames])
+
+    def serve(self, client: socket.socket) -> None:
+        """One connection, to its end."""
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client, client.makefile("rb") as stream:
+            path, headers = _request(stream)
+            key = headers.get("sec-websocket-key")
+            if key is None:
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]")
+                return
+            accept = base64.b64encode(hashlib.sha1(key.encode() + _MAGIC, usedforsecurity=False).digest())
+            client.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            )
+            if "streams=" in path:
+                threading.Thread(target=self._send, args=(client,), daemon=True).start()
+            while message := _message(stream):
+                opcode, payload = message
+                if opcode == _TEXT:
+                    client.sendall(framed(b'{"result":null,"id":%d}' % json.loads(payload)["id"]))
+                    threading.Thread(target=self._send, args=(client,), daemon=True).start()
+                elif opcode == _CLOSE:
+                    client.sendall(framed(payload, _CLOSE))
+                    return
+
+    def _send(self, client: socket.socket) -> None:
+        print(f"began {time.time():.6f}", flush=True)
+        for chunk in self._chunks:
+            client.sendall(chunk)
+        if self._paced:
+            self._pace(client)
+        print("sent", flush=True)
+
+    def _pace(self, client: socket.socket) -> None:
+        began, told, place = time.monotonic(), [], 0
+        while place < len(self._frames):
+            at = self._frames[place][0] - (time.monotonic() - began)
+            if at > 0:
+                time.sleep(at)
+            elapsed, first = time.monotonic() - began, place
+            while place < len(self._frames) and self._frames[place][0] <= elapsed:
+                place += 1
+            due = self._frames[first:place]
+            now = time.time_ns()
+            client.sendall(b"".join(framed(frame) for *_, frame in due))
+            told += [(symbol, number, now) for _, symbol, number, _ in due]
+        if self._sent is not None:
+            self._sent.write_text(json.dumps(told), "utf-8")
+
+
+def _chunks(frames: list[bytes]) -> list[bytes]:
+    chunks, chunk = [], bytearray()
+    for frame in frames:
+        chunk += framed(frame)
+        if len(chunk) >= _CHUNK:
+            chunks.append(bytes(chunk))
+            chunk.clear()
+    return [*chunks, bytes(chunk)]
+
+
+def _request(stream: object) -> tuple[str, dict[str, str]]:
+    line = stream.readline().decode()  # type: ignore[attr-defined]
+    headers = {}
+    while header := stream.readline().decode().strip():  # type: ignore[attr-defined]
+        name, _, value = header.partition(":")
+        headers[name.lower()] = value.strip()
+    return line.split()[1] if line else "", headers
+
+
+def _message(stream: object) -> tuple[int, bytes] | None:
+    """The next masked frame of a client; None at the end."""
+    try:
+        head = stream.read(2)  # type: ignore[attr-defined]
+        if len(head) < 2:
+            return None
+        size = head[1] & 0x7F
+        if size == 126:
+            size = struct.unpack("!H", stream.read(2))[0]  # type: ignore[attr-defined]
+        mask, payload = stream.read(4), stream.read(size)  # type: ignore[attr-defined]
+    except OSError:
+        return None
+    return head[0] & 0x0F, bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+def main() -> int:
+    """Serves until it is killed."""
+    parser = argparse.ArgumentParser(prog="bench.workloads.exchange")
+    parser.add_argument("--count", type=int, default=0, help="frames; 0: the stretch, once")
+    parser.add_argument("--paced", type=float, default=0.0, help="the busiest so many seconds, at their own pace")
+    parser.add_argument("--aggregated", action="store_true")
+    parser.add_argument("--sent", type=Path)
+    parser.add_argument("--lead", type=float, default=0.0, help="seconds of the recording before that stretch")
+    words = parser.parse_args()
+    tape = load().busiest(words.paced, words.lead) if words.paced else load()
+    frames = list(numbered(tape, words.count or len(tape.trades), aggregated=words.aggregated))
+    exchange = Exchange(frames, paced=bool(words.paced), sent=words.sent)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(f"port {listener.getsockname()[1]}", flush=True)
+        while True:
+            client, _ = listener.accept()
+            threading.Thread(target=exchange.serve, args=(client,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""`python -m bench.workloads.load_gold FILE`: appends each Parquet file listed in FILE to Gold, each in one commit."""
+
+import json
+import sys
+from pathlib import Path
+
+from k2.common.platform import Platform
+from k2.jobs import bootstrap
+from k2.jobs.spark import tables
+from k2.schemas.tables import GOLD_TABLE
+
+
+def main(commits: Path) -> int:
+    """FILE is JSON: of each commit the Parquet file, and what its snapshot is to say of itself, in their order."""
+    spark = bootstrap.connect(Platform.read(), "local[2]", "2g")
+    tables.ensure(spark, [GOLD_TABLE])
+    for file, summary in json.loads(commits.read_text("utf-8")):
+        writer = spark.read.parquet(file).coalesce(1).writeTo(GOLD_TABLE.identifier)  # one task leaves one file
+        for key, value in summary.items():
+            writer = writer.option(f"snapshot-property.{key}", value)
+        writer.append()
+    return 0
+
+
+if __name__ == "__main__":
+    bootstrap.leave(main(Path(sys.argv[1])))

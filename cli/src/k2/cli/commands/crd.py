@@ -1,0 +1,17 @@
+"""`k2 crd`: the CustomResourceDefinition, for whoever installs it."""
+
+import sys
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(crd)
+
+
+def crd() -> None:
+    """Print the CustomResourceDefinition of ExchangeFeed: k2 crd | kubectl apply --server-side -f -."""
+    from k2.schemas.feed.crd import text
+
+    sys.stdout.write(text())

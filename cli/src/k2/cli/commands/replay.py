@@ -1,0 +1,220 @@
+"""`k2 replay`: trades told again, to a pipe or a file, into a topic, or as the exchange itself."""
+
+import asyncio
+import re
+import signal
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from k2.cli import output
+from k2.cli.commands.query import AsOf, Data, End, Exchange, Output
+from k2.cli.embedded import plan, state
+from k2.cli.embedded.layout import DEFAULT, Layout
+from k2.cli.exits import FAILED, UNREACHABLE, outlive_pipes, refuse, say
+from k2.cli.output import Format
+from k2.query import times
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.replay import Layer
+from k2.schemas import topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from k2.common.platform import Platform
+    from k2.ingest.simulator.server import Simulator
+    from k2.ingest.simulator.table_source import TradesTape
+    from k2.query.engine import Engine
+    from k2.query.replay.source import Range
+    from k2.schemas.exchanges.spec import Pair
+    from k2.schemas.records.trade import Trade
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_PARTITIONS: Final = 6
+_LEFT: Final = 30.0  # seconds in which Kafka must have acknowledged everything
+_LOOK_EVERY: Final = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(replay)
+
+
+def replay(
+    start: Annotated[str, typer.Option(metavar="TIME", help="First moment that counts, such as 2026-01-31T14:00:00Z.")],
+    end: End = None,
+    symbol: Annotated[list[str], typer.Option(help="Only this symbol; may be given several times.")] = [],  # noqa: B006
+    exchange: Exchange = None,
+    layer: Annotated[Layer, typer.Option(help="gold: each trade once; bronze: everything as it came.")] = Layer.GOLD,
+    speed: Annotated[
+        str | None, typer.Option(help="Times the original pace, or max. Without it: max for --output, else 1.")
+    ] = None,
+    as_of: AsOf = None,
+    topic: Annotated[str | None, typer.Option(help="Into this Kafka topic, which is made if it is missing.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="As the exchange: its own websocket and REST.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Where to serve; 0: any free port, printed.", min=0, max=65535)] = 0,
+    form: Annotated[Format, typer.Option("--format", help="Of what is printed or written.")] = Format.JSON,
+    to: Output = None,
+    data: Data = DEFAULT,
+) -> None:
+    """Tell trades again, at their own pace or another, with the ids that they have."""
+    if sum((topic is not None, serve, to is not None)) > 1:
+        refuse("--topic, --serve and --output are three places; give one")
+    with _opened(data) as (engine, platform):
+        from k2.query.replay.pace import speed as parsed
+        from k2.query.replay.source import Range
+
+        asked = Range(
+            times.parse(start),
+            times.parse(end) if end else None,
+            tuple(symbol),
+            exchange,
+            layer,
+            times.parse_as_of(as_of) if as_of else None,
+        )
+        pace = parsed(speed or ("max" if to else "1"))
+        if serve:
+            _serve(engine, platform, asked, pace, host, port)
+        elif topic is not None:
+            _produce(engine, platform, asked, pace, topic)
+        else:
+            _write(engine, platform, asked, pace, form, to)
+
+
+@contextmanager
+def _opened(data: Path) -> "Iterator[tuple[Engine, Platform]]":
+    from k2.query.engine import Engine
+
+    layout = Layout.at(data)
+    try:
+        ports = state.load(layout.state).ports
+        platform = layout.platform(kafka_port=ports.get(plan.KAFKA, 9092), registry_port=ports.get(plan.REGISTRY, 8081))
+        with closing(Engine(platform)) as engine:
+            yield engine, platform
+    except (BadQuery, state.UnreadableState) as error:
+        refuse(" ".join(str(error).split()))
+    except Unavailable as error:
+        refuse(" ".join(str(error).split()), code=UNREACHABLE)
+
+
+def _write(engine: "Engine", platform: "Platform", asked: "Range", speed: float, form: Format, to: Path | None) -> None:
+    from k2.query.replay import rows
+
+    output.write(rows.reader(_chunks(engine, platform, asked, speed)), form, to)
+
+
+def _chunks(engine: "Engine", platform: "Platform", asked: "Range", speed: float) -> "Iterator[list[Trade]]":
+    from k2.query.replay import pace, source
+
+    found = source.trades(engine, platform.registry_url, asked)
+    return pace.due(map(source.marked, found), pace.Pace(speed, time.monotonic), _sleep)
+
+
+def _sleep(duration: float) -> None:
+    sys.stdout.flush()  # a reader of a pipe sees each trade when it is told
+    time.sleep(duration)
+
+
+def _produce(engine: "Engine", platform: "Platform", asked: "Range", speed: float, topic: str) -> None:
+    from k2.common.schema_registry import IncompatibleSchema, Registry, RegistryUnavailable
+    from k2.ingest.kafka.publisher import KafkaUnreachable, PublisherDead
+    from k2.schemas.codecs import avro
+
+    if not _TOPIC.fullmatch(topic) or topic.startswith(topics.NOT_FOR_TRADES):
+        raise BadQuery(f"{topic[:60]!r} is no topic for trades; write letters, digits, dots and dashes")
+    chunks = _chunks(engine, platform, asked, speed)
+    try:
+        schema_id = Registry(platform.registry_url).register(topics.subject(topic), avro.text())
+        _make(platform.kafka_bootstrap, topic)
+        sent, lost = asyncio.run(_publish(platform.kafka_bootstrap, topic, schema_id, chunks))
+    except IncompatibleSchema as error:
+        raise BadQuery(f"{topic} holds something else than trades: {error}") from error
+    except (KafkaUnreachable, RegistryUnavailable, PublisherDead) as error:
+        raise Unavailable(str(error)) from error
+    say(f"{sent - lost} trades are in {topic}")
+    if lost:
+        refuse(f"{lost} trades were not acknowledged by Kafka", code=FAILED)
+
+
+def _make(bootstrap: str, topic: str) -> None:
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        if topic not in admin.list_topics(timeout=10.0).topics:
+            admin.create_topics([NewTopic(topic, _PARTITIONS, -1)])[topic].result(30.0)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise Unavailable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
+
+
+async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator[list[Trade]]") -> tuple[int, int]:
+    """How many trades were sent, and how many of them were never acknowledged."""
+    from k2.ingest.kafka.publisher import Publisher, Topics
+    from k2.ingest.telemetry.stats import Stats
+
+    publisher = Publisher(bootstrap, Topics(topic, topic, topic), "replay", schema_id, Stats(time.time()))
+    polling = asyncio.create_task(publisher.run())
+    try:
+        await publisher.check()
+        # In a thread: it reads tables, and sleeps until the next trade is due.
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            for trade in chunk:
+                if publisher.blocked:
+                    await publisher.unblocked()
+                publisher.trade(trade)
+    finally:
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        lost = await publisher.close(_LEFT)
+    return publisher.sent, lost
+
+
+def _serve(engine: "Engine", platform: "Platform", asked: "Range", speed: float, host: str, port: int) -> None:
+    from k2.ingest.exchanges.venues import VENUES
+    from k2.ingest.simulator.server import Simulator
+    from k2.ingest.simulator.table_source import CannotBeRetold, TradesTape, deal
+    from k2.query.replay import source
+    from k2.schemas.exchanges.spec import EXCHANGES
+
+    exchange = asked.wanted().exchange
+    if exchange is None:
+        raise BadQuery(f"say which exchange it is to be; there are {', '.join(EXCHANGES)}")
+    pairs: dict[str, Pair] = {}
+    try:
+        for trade in source.trades(engine, platform.registry_url, asked):
+            pairs.setdefault(trade.symbol, source.pair(trade))
+            deal(trade, pairs)
+    except CannotBeRetold as error:
+        raise BadQuery(str(error)) from error
+    tape = TradesTape(source.trades(engine, platform.registry_url, asked), list(pairs.values()), speed)
+    simulator = Simulator(VENUES[exchange.lower()](list(pairs.values())), tape)
+    outlive_pipes()
+    try:
+        asyncio.run(_until_stopped(simulator, tape, host, port, exchange))
+    except OSError as error:
+        raise BadQuery(f"--host {host} --port {port}: {error.strerror}; choose another") from error
+
+
+async def _until_stopped(simulator: "Simulator", tape: "TradesTape", host: str, port: int, exchange: str) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    opened = await simulator.start(host, port)
+    say(f"{exchange} is replayed at ws://{host}:{opened} and http://{host}:{opened} once somebody subscribes")
+    telling = asyncio.create_task(_tell_end(tape))
+    await stop.wait()
+    telling.cancel()
+    await simulator.stop()
+
+
+async def _tell_end(tape: "TradesTape") -> None:
+    while not tape.finished:  # noqa: ASYNC110 - the tape is read by the simulator's own loop
+        await asyncio.sleep(_LOOK_EVERY)
+    say(f"all {tape.told} trades were told; REST answers until ctrl-c")

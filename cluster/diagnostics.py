@@ -1,0 +1,43 @@
+"""What tells why a cluster is not as it should be: events, descriptions and logs, kept in a folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.shell import Failed, run
+
+_OBJECTS = "feeds,sparkapplications,kafkatopics,kafkas,deployments,statefulsets,jobs,pods,networkpolicies,pvc"
+
+
+def keep(env: Mapping[str, str], folder: Path) -> Path:
+    """Writes them; what cannot be read says so in its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "objects.txt", env, "get", _OBJECTS, "-A", "-o", "wide")
+    _write(folder / "feeds.yaml", env, "get", "feeds,sparkapplications", "-A", "-o", "yaml")
+    _write(folder / "events.txt", env, "get", "events", "-A", "--sort-by=.lastTimestamp")
+    _write(folder / "pods.txt", env, "describe", "pods", "-A")
+    _write(folder / "nodes.txt", env, "describe", "nodes")
+    for pod in _pods(env):
+        namespace, _, name = pod.partition("/")
+        for suffix, words in (("log", []), ("previous.log", ["--previous"])):
+            _write(
+                folder / "logs" / f"{namespace}.{name}.{suffix}", env, "logs", name, "-n", namespace,
+                "--all-containers", "--tail=3000", *words,
+            )  # fmt: skip
+    return folder
+
+
+def _pods(env: Mapping[str, str]) -> list[str]:
+    names = '{range .items[*]}{.metadata.namespace}/{.metadata.name}{"\\n"}{end}'
+    try:
+        return run("kubectl", "get", "pods", "-A", "-o", f"jsonpath={names}", env=env).split()
+    except Failed:
+        return []
+
+
+def _write(path: Path, env: Mapping[str, str], *words: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.write_text(run("kubectl", *words, env=env, within=60))
+    except Failed as error:
+        if "--previous" not in words:  # most containers never ended
+            path.write_text(f"{error}\n")

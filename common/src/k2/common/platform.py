@@ -1,0 +1,70 @@
+"""Where the shared services are: what every K2 process is told by its environment, `K2_...`, and by nothing else."""
+
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
+
+BOOTSTRAP: Final = "127.0.0.1:9092"
+REGISTRY: Final = "http://127.0.0.1:8081"
+
+
+def _http(value: str) -> str:
+    if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    return _http(value) if value else value
+
+
+def _tables(value: str) -> str:
+    if urlsplit(value).scheme in {"s3a", "s3n"}:
+        raise ValueError("must begin with s3:// for a bucket: tables are written by Iceberg itself")
+    return value
+
+
+def _files(value: str) -> str:
+    if urlsplit(value).scheme in {"s3", "s3n"}:
+        raise ValueError("must begin with s3a:// for a bucket: checkpoints are written by Hadoop")
+    return value
+
+
+class Platform(BaseSettings):
+    """The services that ingest, jobs and queries share."""
+
+    model_config = SettingsConfigDict(env_prefix="K2_", frozen=True)
+
+    kafka_bootstrap: str = Field(BOOTSTRAP, description="host:port, comma separated")
+    registry_url: Annotated[str, AfterValidator(_http)] = Field(
+        REGISTRY, description="a Confluent-compatible schema registry"
+    )
+    catalog_uri: str = Field(
+        "sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://..."
+    )
+    catalog_user: str = ""
+    catalog_password: SecretStr = SecretStr("")
+    warehouse: Annotated[str, AfterValidator(_tables)] = Field(
+        "warehouse", description="file:/DIR or s3://BUCKET/PREFIX"
+    )
+    checkpoints: Annotated[str, AfterValidator(_files)] = Field(
+        "checkpoints", description="a folder or s3a://BUCKET/PREFIX; one folder a query"
+    )
+    s3_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field("", description="a URL; empty: Amazon's")
+    s3_region: str = "us-east-1"
+    s3_path_style: bool = Field(True, description="the bucket in the path of URLs, not in their host name")
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def read(cls, **given: Any) -> "Platform":
+        """What the environment says, and what is given in its place. Raises `InvalidSpec` that names the variables."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            problems = from_pydantic(error)
+        raise InvalidSpec(Problem(f"K2_{problem.path.upper()}", problem.value, problem.allowed) for problem in problems)

@@ -1,0 +1,1 @@
+"""Gap repair over an exchange's REST API."""

@@ -1,0 +1,149 @@
+"""Gaps repaired over REST: asked for page by page, published with `source=backfill`, and closed on record."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from k2.common import logs
+from k2.ingest.backfill.rest import RestClient, RestUnreachable
+from k2.ingest.exchanges.base import Exchange, Gap, MalformedFrame, Page, Request, RestRefused
+from k2.ingest.kafka.publisher import Publisher
+from k2.ingest.pipeline import Pipeline
+from k2.ingest.sequencing.gaps import GapState
+from k2.ingest.sequencing.ids import Tracker
+from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.telemetry.stats import Stats
+from k2.schemas.exchanges.spec import Pair
+
+log = logs.get("repair")
+
+# A history may lag behind the stream: ask again before an id is said to be nowhere.
+_PATIENCE: Final = (2.0, 10.0, 30.0)
+_SETTLE: Final = 2.0  # seconds that the stream may lag behind the history
+_UNREACHABLE_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a feed allows: `spec.ingest.backfill`. `max_gap` is in seconds of exchange time."""
+
+    enabled: bool
+    max_gap: float
+
+
+class Repairer:
+    """Works off the ledger's queue, one gap at a time."""
+
+    def __init__(
+        self,
+        adapter: Exchange,
+        client: RestClient,
+        policy: Policy,
+        tracker: Tracker,
+        ledger: GapLedger,
+        pipeline: Pipeline,
+        publisher: Publisher,
+        stats: Stats,
+    ) -> None:
+        self._adapter = adapter
+        self._client = client
+        self._policy = policy
+        self._tracker = tracker
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._publisher = publisher
+        self._stats = stats
+
+    async def run(self) -> None:
+        """Repairs for ever."""
+        while True:
+            gap = await self._ledger.repairs.get()
+            try:
+                await self._repair(gap)
+            except RestUnreachable as error:
+                self._stats.errors["rest_unreachable"] += 1
+                log.warning("history unreachable; the gap stays open", symbol=gap.pair.symbol, error=str(error))
+                asyncio.get_running_loop().call_later(_UNREACHABLE_PAUSE, self._ledger.repairs.put_nowait, gap)
+
+    async def probe(self, pairs: Iterable[Pair]) -> None:
+        """Asks for each pair's newest trade, so that a gap before a silence is found without a trade after it."""
+        for pair in pairs:
+            try:
+                newest = await self._client.ask(self._adapter.newest(pair), self._adapter.newest_id)
+            except RestRefused as error:
+                if error.unknown_symbol:
+                    self._stats.refused[pair.native] = str(error)
+                log.warning("no newest trade", symbol=pair.native, error=str(error))
+                continue
+            except (RestUnreachable, MalformedFrame) as error:
+                log.warning("no newest trade", symbol=pair.native, error=str(error))
+                continue
+            asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
+
+    def _compare(self, pair: Pair, newest: int) -> None:
+        if self._pipeline.waiting:  # another gap is being written down; ask again in a moment
+            asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
+            return
+        self._pipeline.head(pair.symbol, newest, time.time_ns() // 1000)
+
+    async def _repair(self, gap: Gap) -> None:
+        if not self._tracker.missing(gap):
+            return  # late trades completed it, and the pipeline said so
+        if not self._policy.enabled:
+            await self._end(gap, GapState.UNREPAIRABLE, "backfill is disabled")
+            return
+        if gap.until - gap.since > self._policy.max_gap * 1e6:
+            await self._end(gap, GapState.UNREPAIRABLE, "longer than spec.ingest.backfill.maxGap")
+            return
+        for pause in (*_PATIENCE, None):
+            try:
+                proved = await self._fetch(gap)
+            except (RestRefused, MalformedFrame) as error:
+                self._stats.errors["rest_refused"] += 1
+                await self._end(gap, GapState.UNREPAIRABLE, f"rest: {error}"[:200])
+                return
+            missing = self._tracker.missing(gap)
+            if not missing or gap.is_window or pause is None:
+                break
+            await asyncio.sleep(pause)
+        await self._conclude(gap, proved=proved)
+
+    async def _fetch(self, gap: Gap) -> bool:
+        """Publishes what the history holds of the gap; whether the history reached back far enough."""
+        request, proved = self._adapter.history(gap), True
+        while True:
+            page = await self._page(request, gap)
+            fresh = [entry.trade for entry in page.observed if self._tracker.repaired(gap, entry)]
+            await self._publisher.unblocked()
+            await asyncio.gather(*[self._publisher.tracked(trade) for trade in fresh])
+            self._stats.sources["backfill"] += len(fresh)
+            proved = proved and page.overlaps
+            if page.following is None:
+                return proved
+            request = page.following
+
+    async def _page(self, request: Request, gap: Gap) -> Page:
+        def read(body: bytes) -> Page:
+            page = self._adapter.page(request, body, gap, time.time_ns() // 1000)
+            for item in page.untrusted:
+                self._pipeline.dead(body, item.error, item.reason, item.symbol)
+            return page
+
+        return await self._client.ask(request, read)
+
+    async def _conclude(self, gap: Gap, *, proved: bool) -> None:
+        left = self._tracker.settle(gap)
+        if left and not gap.is_window:
+            count = sum(last - first + 1 for first, last in left)
+            await self._end(gap, GapState.UNREPAIRABLE, f"rest: {count} ids are not in the exchange's history")
+        elif not proved:
+            await self._end(gap, GapState.UNREPAIRABLE, "overlap: the history began after the gap")
+        else:
+            await self._end(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
+
+    async def _end(self, gap: Gap, state: GapState, method: str) -> None:
+        self._tracker.settle(gap)
+        if (event := self._ledger.close(gap, state, method)) is not None:
+            await event

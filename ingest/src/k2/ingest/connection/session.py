@@ -1,0 +1,333 @@
+"""The only module that opens a websocket: connects, subscribes, reads, and gives up in time.
+
+One session keeps one shard connected. Connections follow each other with back-off, over the endpoints in turn; when
+one grows old, its successor is subscribed before it goes.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urldefrag
+
+import aiohttp
+import structlog
+from aiohttp import WSMsgType
+
+from k2.common import logs
+from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Backoff, Liveness
+from k2.ingest.exchanges.base import MALFORMED, Exchange
+from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
+from k2.ingest.pipeline import Pipeline
+from k2.ingest.sequencing.ids import Tracker
+from k2.ingest.telemetry.stats import Stats
+
+log = logs.get("session")
+
+_OPEN_TIMEOUT: Final = 15.0
+_CLOSE_TIMEOUT: Final = 1.0
+_SUBSCRIBE_TIMEOUT: Final = 20.0
+_WATCH_EVERY: Final = 0.25
+_OVERLAP: Final = 2.0  # seconds that two connections run side by side in a rotation
+_ROTATION_RETRY: Final = 30.0
+_PLANNED: Final = frozenset({"aged", "closing"})
+_FRAMES_BEFORE_YIELD: Final = 256
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class GaveUp(ConnectionError):
+    """The exchange could not be reached in the attempts that were allowed."""
+
+
+class EverySymbolRefused(ValueError):
+    """The exchange knows none of the symbols."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What tests and operators may set. Times in seconds; 0 attempts: no limit; None: the exchange's own."""
+
+    max_attempts: int = 0
+    backoff_first: float = BACKOFF_FIRST
+    backoff_limit: float = BACKOFF_LIMIT
+    stale_after: float | None = None
+    max_age: float | None = None
+
+
+class Connection:
+    """One websocket to one endpoint, and what is known of it."""
+
+    def __init__(self, adapter: Exchange, endpoint: str, natives: Sequence[str], tuning: Tuning) -> None:
+        self.adapter = adapter
+        self.endpoint = endpoint
+        self.id = f"{random.getrandbits(48):012x}"
+        self.frames = 0
+        self.ready = asyncio.Event()
+        self.leaving = ""
+        self.socket: aiohttp.ClientWebSocketResponse[bool] | None = None
+        limits = adapter.limits
+        self.liveness = Liveness(
+            stale_after=tuning.stale_after or limits.stale_after,
+            max_age=tuning.max_age or limits.max_age,
+            opened_at=time.monotonic(),
+        )
+        self._awaited = set(natives)
+        self._refused: dict[str, str] = {}
+        self._all = len(self._awaited)
+
+    @property
+    def url(self) -> str:
+        """Where the websocket is."""
+        return urldefrag(self.endpoint).url.rstrip("/") + self.adapter.path
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Symbols that the exchange refused here, and its words."""
+        return self._refused
+
+    def subscribed(self, natives: Sequence[str]) -> None:
+        """The exchange accepted these symbols."""
+        self._awaited.difference_update(natives)
+        if not self._awaited:
+            self.ready.set()
+
+    def refused(self, reason: str, natives: Sequence[str]) -> None:
+        """The exchange refused these symbols, or something else if none is named."""
+        log.error("refused by the exchange", connection=self.id, reason=reason, symbols=list(natives))
+        for native in natives:
+            self._refused[native] = reason
+        if len(self._refused) == self._all:
+            self.leaving = "refused"
+        self.subscribed(natives)
+
+    def closing(self, reason: str) -> None:
+        """The exchange announced that it will close."""
+        log.info("the exchange will close", connection=self.id, reason=reason)
+        self.leaving = "closing"
+
+    def stay(self, seconds: float) -> None:
+        """No successor could be had: go on for a while before the next try."""
+        self.leaving = ""
+        self.liveness.max_age += seconds
+
+
+class Session:
+    """Keeps one shard connected until it is cancelled."""
+
+    def __init__(
+        self,
+        adapters: Callable[[str], Exchange],
+        endpoints: Sequence[str],
+        natives: Sequence[str],
+        http: aiohttp.ClientSession,
+        pipeline: Pipeline,
+        tracker: Tracker,
+        publisher: Publisher,
+        stats: Stats,
+        tuning: Tuning,
+        on_connected: Callable[[], None],
+    ) -> None:
+        self._adapters = adapters
+        self._endpoints = endpoints
+        self._natives = natives
+        self._http = http
+        self._pipeline = pipeline
+        self._tracker = tracker
+        self._publisher = publisher
+        self._stats = stats
+        self._tuning = tuning
+        self._on_connected = on_connected
+        self._backoff = Backoff(random.Random(), tuning.backoff_first, tuning.backoff_limit)
+        self._turn = 0
+
+    async def run(self) -> None:
+        """Connects for ever. Raises `GaveUp`, `EverySymbolRefused`."""
+        connection, reader = await self._connect_patiently()
+        try:
+            while True:
+                reason = await self._watch(connection, reader)
+                if reason in _PLANNED and not reader.done():
+                    if successor := await self._overlap():
+                        await self._leave(connection, reader)
+                        connection, reader = successor
+                    else:
+                        connection.stay(_ROTATION_RETRY)
+                    continue
+                await self._leave(connection, reader)
+                self._lost(connection, reason)
+                await self._pause(f"{connection.endpoint}: {reason}")
+                connection, reader = await self._connect_patiently()
+        finally:
+            await self._leave(connection, reader)
+
+    def _lost(self, connection: Connection, reason: str) -> None:
+        self._stats.reconnects += 1
+        self._stats.errors[f"connection_{reason.partition(':')[0]}"] += 1
+        self._tracker.disconnected()
+        log.warning("connection lost", connection=connection.id, endpoint=connection.endpoint, reason=reason)
+        if len(connection.refusals) == len(self._natives):
+            native, words = next(iter(connection.refusals.items()))
+            raise EverySymbolRefused(f"{connection.endpoint} refuses every symbol; {native}: {words}")
+
+    async def _connect_patiently(self) -> tuple[Connection, asyncio.Task[str]]:
+        while True:
+            try:
+                return await self._connect()
+            except _FAILURES as error:
+                endpoint = self._endpoints[(self._turn - 1) % len(self._endpoints)]
+                self._stats.errors["connect"] += 1
+                await self._pause(f"{endpoint}: {str(error) or type(error).__name__}")
+
+    async def _pause(self, why: str) -> None:
+        """Waits before the next attempt; raises `GaveUp` after the last."""
+        self._stats.message = why
+        if self._tuning.max_attempts and self._backoff.attempts + 1 >= self._tuning.max_attempts:
+            raise GaveUp(f"no data after {self._tuning.max_attempts} attempts; the last: {why}")
+        delay = self._backoff.next_delay()
+        log.warning("waiting to connect", why=why, seconds=round(delay, 1))
+        await asyncio.sleep(delay)
+
+    async def _connect(self) -> tuple[Connection, asyncio.Task[str]]:
+        endpoint = self._endpoints[self._turn % len(self._endpoints)]
+        self._turn += 1
+        connection = Connection(self._adapters(endpoint), endpoint, self._natives, self._tuning)
+        async with asyncio.timeout(_OPEN_TIMEOUT):
+            connection.socket = await self._http.ws_connect(
+                connection.url,
+                autoping=False,
+                max_msg_size=MAX_FRAME,
+                decode_text=False,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
+            )
+        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(self._natives))
+        self._stats.connections += 1
+        self._stats.endpoint = endpoint
+        reader = asyncio.create_task(self._live(connection), name=f"reader-{connection.id}")
+        return connection, reader
+
+    async def _overlap(self) -> tuple[Connection, asyncio.Task[str]] | None:
+        """A successor that is subscribed while the old connection still reads; None if there is none to be had."""
+        try:
+            connection, reader = await self._connect()
+        except _FAILURES as error:
+            log.warning("no successor; the old connection goes on", error=repr(error))
+            return None
+        subscribed = asyncio.create_task(connection.ready.wait())
+        await asyncio.wait([reader, subscribed], timeout=_SUBSCRIBE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        subscribed.cancel()
+        if reader.done() or not connection.ready.is_set():
+            log.warning("the successor was not subscribed; the old connection goes on", connection=connection.id)
+            await self._leave(connection, reader)
+            return None
+        await asyncio.sleep(_OVERLAP)
+        log.info("rotated", connection=connection.id, endpoint=connection.endpoint)
+        return connection, reader
+
+    async def _live(self, connection: Connection) -> str:
+        """Subscribes, keeps alive and reads until the socket ends; says how it ended."""
+        structlog.contextvars.bind_contextvars(connection=connection.id)  # of this task, and so of all it logs
+        helpers: list[Coroutine[Any, Any, None]] = [self._subscribe(connection)]
+        if connection.adapter.limits.ping_text:
+            helpers.append(self._keep_alive(connection))
+        tasks = [asyncio.create_task(helper) for helper in helpers]
+        try:
+            return await self._read(connection)
+        finally:
+            self._stats.connections -= 1
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _subscribe(self, connection: Connection) -> None:
+        assert connection.socket is not None
+        for message in connection.adapter.subscriptions():
+            await connection.socket.send_str(message.decode())
+            await asyncio.sleep(connection.adapter.limits.subscribe_interval)
+        self._on_connected()
+
+    @staticmethod
+    async def _keep_alive(connection: Connection) -> None:
+        assert connection.socket is not None
+        while True:
+            await asyncio.sleep(connection.adapter.limits.ping_interval)
+            await connection.socket.send_str(connection.adapter.limits.ping_text)
+
+    async def _read(self, connection: Connection) -> str:
+        socket, pipeline, publisher = connection.socket, self._pipeline, self._publisher
+        assert socket is not None
+        receive, handle, text = socket.receive, pipeline.handle, WSMsgType.TEXT
+        while True:
+            if publisher.blocked:
+                await publisher.unblocked()
+                connection.liveness.resumed(time.monotonic())
+            message = await receive()
+            if message.type is text:
+                connection.frames += 1
+                handle(message.data, time.time_ns() // 1000, connection)
+                if pipeline.waiting:
+                    await pipeline.settle()
+                if connection.frames % _FRAMES_BEFORE_YIELD == 0:
+                    await asyncio.sleep(0)  # receive() does not yield while frames are buffered
+                continue
+            connection.frames += 1
+            match message.type:
+                case WSMsgType.PING:
+                    await socket.pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case WSMsgType.BINARY:
+                    pipeline.dead(message.data, MALFORMED, "a binary frame where text is documented")
+                case WSMsgType.ERROR:
+                    return f"error: {message.data!r}"
+                case _:
+                    return f"closed: {socket.close_code}"
+
+    async def _watch(self, connection: Connection, reader: asyncio.Task[str]) -> str:
+        """Why to leave the connection, as soon as there is a reason."""
+        frames, counts = connection.frames, dict(self._stats.received)
+        second = time.monotonic()
+        while True:
+            await asyncio.wait([reader], timeout=_WATCH_EVERY)
+            if reader.done():
+                return _outcome(reader)
+            now = time.monotonic()
+            if connection.frames != frames:
+                self._stats.frames += connection.frames - frames
+                frames = connection.frames
+                connection.liveness.frame(now)
+            self._stats.refused.update(connection.refusals)
+            if now - second >= 1.0:
+                counts, second = self._note_trades(connection, counts, now), now
+            if self._publisher.blocked:
+                connection.liveness.resumed(now)
+            if connection.leaving:
+                return connection.leaving
+            if verdict := connection.liveness.verdict(now):
+                return verdict
+
+    def _note_trades(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
+        counts = dict(self._stats.received)
+        for symbol, count in counts.items():
+            if count != before.get(symbol):
+                connection.liveness.trade(symbol, now)
+                self._backoff.succeeded()
+        return counts
+
+    @staticmethod
+    async def _leave(connection: Connection, reader: asyncio.Task[str]) -> None:
+        """Closes a connection; what was read is handled, what was not will be found missing."""
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        if connection.socket is not None:
+            with contextlib.suppress(*_FAILURES):
+                await connection.socket.close()
+
+
+def _outcome(reader: asyncio.Task[str]) -> str:
+    try:
+        return reader.result()
+    except _FAILURES as error:
+        return f"error: {error!r}"

@@ -1,0 +1,101 @@
+"""Binance spot's side: combined streams with SUBSCRIBE, historicalTrades, aggTrades."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, texts
+from k2.ingest.simulator.history import History
+from k2.ingest.simulator.market import Deal
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.values import plain
+
+_MESSAGES_A_SECOND = 5
+_WEIGHTS = {"/api/v3/historicalTrades": 25.0, "/api/v3/aggTrades": 4.0, "/api/v3/trades": 25.0}
+
+
+class BinanceVenue:
+    """Simulated Binance."""
+
+    paths = ("/stream",)
+    rest_rate, rest_burst = 100.0, 6000.0  # 6,000 weight a minute
+    ping_every = 20.0
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._natives = {pair.native for pair in pairs}
+
+    def greet(self, client: Client) -> list[str]:
+        """Nothing."""
+        return []
+
+    def receive(self, text: str, client: Client, history: History) -> list[str]:
+        """SUBSCRIBE and UNSUBSCRIBE. Streams of unknown symbols are accepted and stay silent, as the real ones do."""
+        asked = message(text)
+        names = {name.partition("@")[0].upper() for name in texts(asked.get("params", [])) if name.endswith("@trade")}
+        match asked.get("method"):
+            case "SUBSCRIBE":
+                client.subscribed |= names
+            case "UNSUBSCRIBE":
+                client.subscribed -= names
+            case None:
+                return ['{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}']
+            case method:
+                return [json_text({"code": 2, "msg": f"Invalid request: unknown variant `{method}`"})]
+        return [json_text({"result": None, "id": asked.get("id")})]
+
+    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+        """One frame a trade."""
+        for deal in deals:
+            stream, millis = deal.pair.native.lower(), deal.time // 1000
+            yield (
+                f'{{"stream":"{stream}@trade","data":{{"e":"trade","E":{millis + 1},"s":"{deal.pair.native}",'
+                f'"t":{deal.id},"p":"{plain(deal.price)}","q":"{plain(deal.quantity)}","T":{millis},'
+                f'"m":{"false" if deal.buy else "true"},"M":true}}}}'
+            )
+
+    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
+        """None: Binance only pings."""
+        return []
+
+    def violation(self, client: Client, now: float) -> str:
+        """More than five messages within a second."""
+        recent = [at for at in client.message_times if now - at < 1.0]
+        client.message_times[:] = recent
+        return "too many messages" if len(recent) > _MESSAGES_A_SECOND else ""
+
+    def weight(self, path: str) -> float:
+        """Weights as documented."""
+        return _WEIGHTS.get(path, 1.0)
+
+    def limited(self) -> Answer:
+        """429 with Retry-After."""
+        return answer({"code": -1003, "msg": "Too many requests"}, 429, **{"Retry-After": "1"})
+
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
+        """The three endpoints of trades."""
+        native = query.get("symbol", "")
+        if path not in _WEIGHTS:
+            return answer({"code": -1000, "msg": "Not found"}, 404)
+        if native not in self._natives:
+            return answer({"code": -1121, "msg": "Invalid symbol."}, 400)
+        limit, first = count(query, "limit", 1000), query.get("fromId", "")
+        deals = history.from_id(native, int(first), limit) if first.isdigit() else history.newest(native, limit)
+        row = _aggregate if path.endswith("aggTrades") else _row
+        return answer([row(deal) for deal in deals])
+
+    def trade_id(self, deal: Deal) -> str:
+        """The number."""
+        return str(deal.id)
+
+
+def _row(deal: Deal) -> dict[str, Any]:
+    return {
+        "id": deal.id, "price": plain(deal.price), "qty": plain(deal.quantity), "quoteQty": "0",
+        "time": deal.time // 1000, "isBuyerMaker": not deal.buy, "isBestMatch": True,
+    }  # fmt: skip
+
+
+def _aggregate(deal: Deal) -> dict[str, Any]:
+    return {
+        "a": deal.id, "p": plain(deal.price), "q": plain(deal.quantity), "f": deal.id, "l": deal.id,
+        "T": deal.time // 1000, "m": not deal.buy, "M": True,
+    }  # fmt: skip

@@ -1,0 +1,93 @@
+"""Bybit v5 spot's side: publicTrade, pings, the newest 60 trades over REST."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number, texts
+from k2.ingest.simulator.history import History
+from k2.ingest.simulator.market import Deal
+from k2.schemas.exchanges.spec import Pair
+
+_TOPIC = "publicTrade."
+_MOST_ARGUMENTS = 10
+_ROWS = 60
+_ID_BASE = 2_290_000_000_000_000_000
+
+
+class BybitVenue:
+    """Simulated Bybit."""
+
+    paths = ("/v5/public/spot",)
+    rest_rate, rest_burst = 120.0, 600.0
+    ping_every = 0.0
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._places = {pair.native: place for place, pair in enumerate(pairs)}
+
+    def greet(self, client: Client) -> list[str]:
+        """Nothing."""
+        return []
+
+    def receive(self, text: str, client: Client, history: History) -> list[str]:
+        """Subscriptions of at most ten topics, all or none of a request; pings."""
+        asked = message(text)
+        if asked.get("op") == "ping":
+            return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
+        topics = texts(asked.get("args", []))
+        reply: dict[str, Any] = {"conn_id": "465772b1", "req_id": asked.get("req_id", ""), "op": "subscribe"}
+        bad = [topic for topic in topics if topic.removeprefix(_TOPIC) not in self._places]
+        if asked.get("op") != "subscribe" or bad or len(topics) > _MOST_ARGUMENTS:
+            text = f"Invalid topic: {bad[0]}" if bad else "args size >10"
+            return [json_text({"success": False, "ret_msg": text, **reply})]
+        client.subscribed.update(topic.removeprefix(_TOPIC) for topic in topics)
+        return [json_text({"success": True, "ret_msg": "", **reply})]
+
+    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+        """One frame a sweep; its trades share a sequence number."""
+        last = deals[-1]
+        rows = [
+            {
+                "T": deal.time // 1000, "s": deal.pair.native, "S": "Buy" if deal.buy else "Sell",
+                "v": number(deal.quantity), "p": number(deal.price), "i": self.trade_id(deal), "BT": False,
+                "RPI": False, "seq": last.id,
+            }
+            for deal in deals
+        ]  # fmt: skip
+        topic = _TOPIC + last.pair.native
+        yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
+
+    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
+        """None: Bybit answers pings."""
+        return []
+
+    def violation(self, client: Client, now: float) -> str:
+        """None that a client of ours could break."""
+        return ""
+
+    def weight(self, path: str) -> float:
+        """One request, one token."""
+        return 1.0
+
+    def limited(self) -> Answer:
+        """200, with the code inside."""
+        return answer({"retCode": 10006, "retMsg": "Too many visits!", "result": {}})
+
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
+        """The newest trades, newest first."""
+        native = query.get("symbol", "")
+        if path != "/v5/market/recent-trade" or native not in self._places:
+            return answer({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
+        deals = history.newest(native, count(query, "limit", _ROWS))
+        rows = [
+            {
+                "execId": self.trade_id(deal), "symbol": native, "price": number(deal.price),
+                "size": number(deal.quantity), "side": "Buy" if deal.buy else "Sell", "time": str(deal.time // 1000),
+                "isBlockTrade": False,
+            }
+            for deal in reversed(deals)
+        ]  # fmt: skip
+        return answer({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": rows}})
+
+    def trade_id(self, deal: Deal) -> str:
+        """Unique among all symbols, and consecutive in none."""
+        return deal.name or str(_ID_BASE + deal.id * 1000 + self._places[deal.pair.native])

@@ -1,0 +1,1 @@
+"""Kraken spot, websocket v2 and v1."""

@@ -1,0 +1,156 @@
+"""Kraken spot, websocket v1 (arrays without trade ids): frames in, trades out.
+
+No sockets and no clock here; the session owns both. Since v1 numbers nothing, an id is derived from what a trade
+says of itself, and a reconnect leaves a window that is closed by comparing with REST.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from k2.ingest.exchanges.base import (
+    UNREADABLE,
+    UNSUBSCRIBED,
+    Event,
+    Gap,
+    Limits,
+    MalformedFrame,
+    Observed,
+    Page,
+    Refused,
+    Request,
+    Subscribed,
+    Unknown,
+    Untrusted,
+    chunks,
+    fill,
+    fraction,
+    json_object,
+    sorted_out,
+)
+from k2.ingest.exchanges.kraken.parse import ORDER_TYPES, SIDES, Kraken, after, rest_name, rows_of, since
+from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.records.trade import Source, derived_trade_id
+from k2.schemas.values import InexactValue, plain, scaled
+
+_PAIRS_A_MESSAGE = 100
+_SILENT_EVENTS = frozenset({"heartbeat", "systemStatus", "pong"})
+
+# price, volume, seconds with six decimals, side, order type, misc
+_Fill = tuple[str, str, str, Literal["b", "s"], str, str]
+_FRAME = msgspec.json.Decoder(tuple[int, list[_Fill], Literal["trade"], str])
+
+
+class KrakenV1:
+    """Kraken spot trades over the older protocol; chosen by the endpoint `wss://ws.kraken.com#v1`."""
+
+    facts = EXCHANGES["kraken"]
+    numbered = False
+    url = Kraken.url
+    path = ""
+    rest = Kraken.rest
+    limits = Limits(stale_after=5.0)
+    budget = Kraken.budget
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = pairs
+        self._known = {_v1_name(pair): pair for pair in pairs}
+
+    def subscriptions(self) -> list[bytes]:
+        """Subscribe messages."""
+        return [
+            msgspec.json.encode(
+                {
+                    "event": "subscribe",
+                    "pair": [_v1_name(pair) for pair in chunk],
+                    "subscription": {"name": "trade"},
+                }
+            )
+            for chunk in chunks(self._pairs, _PAIRS_A_MESSAGE)
+        ]
+
+    def parse(self, frame: bytes, received: int) -> Sequence[Event]:
+        """What one frame says; raises `MalformedFrame`."""
+        try:
+            _, fills, _, name = _FRAME.decode(frame)
+        except UNREADABLE as error:
+            return self._other(frame, error)
+        pair = self._known.get(name)
+        if pair is None:
+            return [Untrusted(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")]
+        return list(_identified(pair, fills, Source.LIVE, received))
+
+    def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
+        if frame.lstrip().startswith(b"["):
+            raise MalformedFrame(str(cause))
+        message = json_object(frame)
+        kind = message.get("event")
+        if isinstance(kind, str) and kind in _SILENT_EVENTS:
+            return ()
+        if kind == "subscriptionStatus":
+            return [self._subscription(message)]
+        if isinstance(kind, str):
+            return [Unknown(kind[:40])]
+        raise MalformedFrame("an object without the event that Kraken documents")
+
+    def _subscription(self, message: dict[str, Any]) -> Event:
+        pair = self._known.get(str(message.get("pair", "")))
+        named = (pair.native,) if pair else ()
+        if message.get("status") == "subscribed":
+            return Subscribed(named)
+        return Refused(str(message.get("errorMessage", "refused"))[:200], named)
+
+    def newest(self, pair: Pair) -> Request:
+        """The newest trade."""
+        return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
+
+    def newest_id(self, body: bytes) -> int:
+        """0: this protocol's trades have no ids to compare with."""
+        rows_of(body)
+        return 0
+
+    def history(self, gap: Gap) -> Request:
+        """Trades of the window; the one before it included, as the proof that nothing lies between."""
+        return since(gap.pair, gap.since * 1000 - 1)
+
+    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+        """Trades of the window in one answer, under the ids that the websocket would have given them."""
+        rows, cursor = rows_of(body)
+        fills = [
+            (price, volume, f"{time:f}", side, order_type, misc)
+            for price, volume, time, side, order_type, misc, _ in rows
+            if gap.since <= fraction(f"{time:f}") <= gap.until
+        ]
+        observed, untrusted = sorted_out(_identified(gap.pair, fills, Source.BACKFILL, received))
+        newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
+        more = bool(rows) and newest <= gap.until
+        return Page(observed, untrusted, after(request, gap.pair, cursor) if more else None)
+
+
+def _identified(pair: Pair, fills: Iterable[_Fill], source: Source, received: int) -> Iterator[Observed | Untrusted]:
+    seen: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    for price, volume, time, side, order_type, misc in fills:
+        timestamp = fraction(time)
+        facts = (pair.symbol, _normal(price), _normal(volume), SIDES[side].value, order_type)
+        trade_id = derived_trade_id("KRAKEN", timestamp, facts, seen[timestamp, facts])
+        seen[timestamp, facts] += 1
+        vendor = (
+            ("pair", pair.native), ("order_type", ORDER_TYPES.get(order_type, order_type)),
+            ("misc", misc), ("source", source.value),
+        )  # fmt: skip
+        yield fill("KRAKEN", pair, trade_id, timestamp, price, volume, SIDES[side], received, vendor)
+
+
+def _normal(number: str) -> str:
+    """One spelling of a number: REST writes 30243.40000 where the websocket writes 30243.40000000."""
+    try:
+        return plain(scaled(number))
+    except InexactValue:
+        return number[:40]
+
+
+def _v1_name(pair: Pair) -> str:
+    names = {"BTC": "XBT", "DOGE": "XDG"}
+    return f"{names.get(pair.base, pair.base)}/{names.get(pair.quote, pair.quote)}"

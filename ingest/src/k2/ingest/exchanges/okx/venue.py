@@ -1,0 +1,96 @@
+"""OKX v5's side: the aggregated `trades` channel, text pings, trades by id over REST."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number
+from k2.ingest.simulator.history import History
+from k2.ingest.simulator.market import Deal
+from k2.schemas.exchanges.spec import Pair
+
+_SILENCE = 30.0
+
+
+class OkxVenue:
+    """Simulated OKX."""
+
+    paths = ("/ws/v5/public",)
+    rest_rate, rest_burst = 10.0, 20.0
+    ping_every = 0.0
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._natives = {pair.native for pair in pairs}
+
+    def greet(self, client: Client) -> list[str]:
+        """Nothing."""
+        return []
+
+    def receive(self, text: str, client: Client, history: History) -> list[str]:
+        """Subscriptions, and the text `ping`."""
+        if text == "ping":
+            return ["pong"]
+        asked = message(text)
+        if asked.get("op") != "subscribe":
+            return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
+        replies = []
+        for arg in asked.get("args", []):
+            native = arg.get("instId") if isinstance(arg, dict) else None
+            if native not in self._natives or arg.get("channel") != "trades":
+                text = f"Wrong URL or channel:trades,instId:{native} doesn't exist."
+                replies.append(json_text({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55"}))
+                continue
+            client.subscribed.add(native)
+            replies.append(json_text({"event": "subscribe", "arg": arg, "connId": "a4d3ae55"}))
+        return replies
+
+    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+        """One frame for each run of fills at one price."""
+        for _, group in groupby(deals, key=lambda deal: (deal.price, deal.buy)):
+            fills = list(group)
+            row = _row(fills[-1], sum(fill.quantity for fill in fills), sum(fill.fills for fill in fills))
+            yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.native}, "data": [row]})
+
+    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
+        """None: OKX answers pings."""
+        return []
+
+    def violation(self, client: Client, now: float) -> str:
+        """No message from the client for 30 seconds."""
+        return "30 seconds of silence" if now - client.last_message_at > _SILENCE else ""
+
+    def weight(self, path: str) -> float:
+        """One request, one token."""
+        return 1.0
+
+    def limited(self) -> Answer:
+        """429, with the code inside."""
+        return answer({"code": "50011", "msg": "Too Many Requests", "data": []}, 429)
+
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
+        """Single fills, newest first; `after` pages to older ones."""
+        native, after = query.get("instId", ""), query.get("after", "")
+        if native not in self._natives:
+            return answer({"code": "51001", "msg": "Instrument ID does not exist.", "data": []})
+        if path == "/api/v5/market/history-trades":
+            limit = count(query, "limit", 100)
+            deals = history.before_id(native, int(after), limit) if after.isdigit() else history.newest(native, limit)
+        elif path == "/api/v5/market/trades":
+            deals = history.newest(native, count(query, "limit", 500))
+        else:
+            return answer({"code": "404", "msg": "Not found", "data": []}, 404)
+        return answer(
+            {"code": "0", "msg": "", "data": [_row(deal, deal.quantity, deal.fills) for deal in reversed(deals)]}
+        )
+
+    def trade_id(self, deal: Deal) -> str:
+        """The number; an aggregate is told under its last."""
+        return str(deal.id)
+
+
+def _row(last: Deal, quantity: int, fills: int) -> dict[str, Any]:
+    return {
+        "instId": last.pair.native, "tradeId": str(last.id), "px": number(last.price), "sz": number(quantity),
+        "side": "buy" if last.buy else "sell", "ts": str(last.time // 1000), "count": str(fills), "source": "0",
+        "seqId": last.id,
+    }  # fmt: skip

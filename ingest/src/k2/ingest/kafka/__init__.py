@@ -1,0 +1,1 @@
+"""Producing to Kafka, and resuming from what Kafka already holds."""

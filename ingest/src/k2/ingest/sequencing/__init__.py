@@ -1,0 +1,1 @@
+"""Sequence tracking: gaps, duplicates and conflicts, and the ledger of open gaps."""

@@ -1,0 +1,99 @@
+"""Gap events: what the topic `market.crypto.gaps.<exchange>` holds. Pure values, one JSON object a state."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import uuid5
+
+import msgspec
+
+from k2.ingest.exchanges.base import Gap
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.trade import MESSAGE_NAMESPACE
+from k2.schemas.values import micros, moment
+
+
+class GapState(StrEnum):
+    """Where a gap stands."""
+
+    OPEN = "open"
+    REPAIRED = "repaired"
+    UNREPAIRABLE = "unrepairable"
+
+
+class GapEvent(msgspec.Struct, frozen=True):
+    """One state of one gap. Times are RFC 3339, UTC; `since` and `until` are the trades' around the gap.
+
+    `first_id` and `last_id` are the first and last missing trade id; for a window they are empty and the id of the
+    trade before it.
+    """
+
+    gap_id: str
+    feed: str
+    symbol: str
+    first_id: str
+    last_id: str
+    detected_at: str
+    repaired_at: str | None
+    method: str
+    state: GapState
+    since: str
+    until: str
+
+    def encode(self) -> bytes:
+        """The Kafka value."""
+        return msgspec.json.encode(self)
+
+
+_DECODER = msgspec.json.Decoder(GapEvent)
+
+
+def opened(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
+    """The event of a gap just found. The same missing ids have the same `gap_id` in every replica and process."""
+    first, last = (str(gap.first_id), str(gap.last_id)) if not gap.is_window else ("", gap.anchor)
+    return GapEvent(
+        gap_id=gap_id(exchange, gap),
+        feed=feed,
+        symbol=gap.pair.symbol,
+        first_id=first,
+        last_id=last,
+        detected_at=_text(detected),
+        repaired_at=None,
+        method="",
+        state=GapState.OPEN,
+        since=_text(gap.since),
+        until=_text(gap.until),
+    )
+
+
+def gap_id(exchange: str, gap: Gap) -> str:
+    """UUIDv5 over what is missing."""
+    what = f"{gap.first_id}|{gap.last_id}" if not gap.is_window else f"{gap.anchor}|{gap.since}|{gap.until}"
+    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{exchange}|{gap.pair.symbol}|{what}"))
+
+
+def closed(event: GapEvent, *, state: GapState, method: str, at: int) -> GapEvent:
+    """The event that ends a gap."""
+    return msgspec.structs.replace(
+        event, state=state, method=method, repaired_at=_text(at) if state is GapState.REPAIRED else None
+    )
+
+
+def decode(value: bytes) -> GapEvent:
+    """A gap event from Kafka; raises `msgspec.DecodeError`."""
+    return _DECODER.decode(value)
+
+
+def gap_of(event: GapEvent, pair: Pair) -> Gap:
+    """The gap that an event of `pair` tells of."""
+    since, until = _micros(event.since), _micros(event.until)
+    if not event.first_id:
+        return Gap(pair, 0, 0, since, until, event.last_id)
+    return Gap(pair, int(event.first_id), int(event.last_id), since, until)
+
+
+def _text(micros_utc: int) -> str:
+    return moment(micros_utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _micros(text: str) -> int:
+    return micros(datetime.fromisoformat(text))

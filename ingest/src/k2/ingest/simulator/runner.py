@@ -1,0 +1,108 @@
+"""A simulated exchange as a process: what `k2 simulate` and `python -m k2.ingest.simulator` start."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from k2.common import logs
+from k2.ingest.arguments import Parser, number, port
+from k2.ingest.exchanges.venues import VENUES
+from k2.ingest.simulator.capture import UnreadableCapture
+from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
+from k2.ingest.simulator.server import Simulator
+from k2.ingest.simulator.sources import CaptureTape, MarketTape, Tape
+from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
+
+DEFAULT_SYMBOLS = {
+    "binance": ("BTCUSDT", "ETHUSDT"),
+    "kraken": ("BTC/USD", "ETH/USD"),
+    "coinbase": ("BTC-USD", "ETH-USD"),
+    "bybit": ("BTCUSDT", "ETHUSDT"),
+    "okx": ("BTC-USDT", "ETH-USDT"),
+}
+
+
+def build(
+    exchange: str,
+    *,
+    symbols: Sequence[str] = (),
+    seed: str = "1",
+    rate: float = 30.0,
+    count: int = 0,
+    captures: Sequence[Path] = (),
+    speed: float = 1.0,
+    faults: Sequence[str] = (),
+    since: float = 0.0,
+    waits: bool = False,
+) -> Simulator:
+    """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
+    pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
+    tape: Tape = (
+        CaptureTape(exchange, captures, pairs, speed)
+        if captures
+        else MarketTape(pairs, seed=seed, rate=rate, count=count, waits=waits)
+    )
+    return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults], int(since * 1e6))
+
+
+async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
+    """Runs until SIGTERM or SIGINT. Raises OSError if the port is taken."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    opened = await simulator.start(host, port)
+    print(f"{exchange} is simulated at ws://{host}:{opened} and http://{host}:{opened}", flush=True)
+    await stop.wait()
+    await simulator.stop()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit 0 when stopped, 2 for bad input."""
+    arguments = arguments_of(sys.argv[1:] if words is None else words)
+    logs.configure("json", "info", exchange=arguments.exchange)
+    try:
+        simulator = build(
+            arguments.exchange,
+            symbols=arguments.symbols,
+            seed=arguments.seed,
+            rate=arguments.rate,
+            count=arguments.count,
+            captures=arguments.capture,
+            speed=arguments.speed,
+            faults=arguments.fault,
+            since=arguments.since,
+            waits=arguments.wait,
+        )
+        asyncio.run(serve(simulator, arguments.host, arguments.port, arguments.exchange))
+    except (UnknownPair, UnknownFault, UnreadableCapture) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"--host {arguments.host} --port {arguments.port}"
+        print(f"{where}: {error.strerror}; choose another", file=sys.stderr)
+        return 2
+    return 0
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    kinds = ", ".join(f"{kind}={default}" for kind, (_, default, _) in KINDS.items())
+    parser = Parser(prog="k2 simulate", description="An exchange on this machine.")
+    parser.add_argument("exchange", choices=sorted(VENUES))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=port, default=0, help="0: any free port, printed")
+    parser.add_argument("--symbols", nargs="*", default=[], help="in the exchange's spelling")
+    parser.add_argument("--seed", default="1", help="the same seed trades the same")
+    parser.add_argument("--rate", type=number(float, 0.1), default=30.0, help="trades a second, all symbols together")
+    parser.add_argument("--count", type=number(int, 0), default=0, help="end after so many trades; 0: never")
+    parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
+    parser.add_argument("--speed", type=number(float, 0), default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument(
+        "--since", type=number(float, 0), default=0.0, help="trading began at this time (seconds since 1970)"
+    )
+    parser.add_argument("--wait", action="store_true", help="trade only when somebody has subscribed")
+    parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
+    return parser.parse_args(words)

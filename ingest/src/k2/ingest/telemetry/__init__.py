@@ -1,0 +1,1 @@
+"""Counters, Prometheus metrics and the status server of an ingest process."""

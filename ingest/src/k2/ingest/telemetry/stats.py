@@ -1,0 +1,77 @@
+"""What one ingest process counts. Plain numbers, because the path of a trade has no time for more.
+
+`k2.ingest.telemetry.metrics` shows them to Prometheus, `k2.ingest.telemetry.server` to people and to the operator.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+DELIVERY_BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+LAG_BOUNDS: Final = (
+    -1.0,
+    0.0,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+    60.0,
+)  # clocks differ: lag may be negative
+
+
+class Histogram:
+    """Counts by upper bound, in seconds."""
+
+    __slots__ = ("_micros", "bounds", "counts", "total")
+
+    def __init__(self, bounds: Iterable[float]) -> None:
+        self.bounds = tuple(bounds)
+        self._micros = [int(bound * 1e6) for bound in self.bounds]
+        self.counts = [0] * (len(self._micros) + 1)
+        self.total = 0  # microseconds
+
+    def observe(self, micros: int) -> None:
+        """Counts one value, in microseconds."""
+        self.counts[bisect_left(self._micros, micros)] += 1
+        self.total += micros
+
+
+@dataclass(slots=True)
+class Stats:
+    """One shard of one feed."""
+
+    started_at: float
+    symbols: tuple[str, ...] = ()
+    connections: int = 0
+    frames: int = 0
+    received: Counter[str] = field(default_factory=Counter)  # trades by symbol
+    delivered: Counter[bytes] = field(default_factory=Counter)  # acknowledged trades by symbol, as Kafka's key
+    sources: Counter[str] = field(default_factory=Counter)  # received trades by live, snapshot, backfill
+    failures: int = 0  # delivery reports with an error; the records are sent again
+    reconnects: int = 0
+    errors: Counter[str] = field(default_factory=Counter)  # by kind
+    dead_letters: Counter[str] = field(default_factory=Counter)  # by error
+    gaps_detected: Counter[str] = field(default_factory=Counter)  # by symbol
+    gaps_repaired: Counter[str] = field(default_factory=Counter)
+    gaps_unrepairable: Counter[str] = field(default_factory=Counter)
+    gaps_open: int = 0
+    duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
+    circuit: int = 0
+    unaccepted: int = 0  # records that Kafka refused and has not taken since
+    in_flight: int = 0
+    refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange does not know, and its words
+    last_received: int = 0  # UTC microseconds of the newest trade's arrival
+    last_prices: dict[str, int] = field(default_factory=dict)  # by symbol, in units of 10**-8
+    endpoint: str = ""
+    message: str = ""  # what went wrong last, for people
+    rate: float = 0.0  # trades a second, smoothed
+    resident_bytes: int = 0
+    lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))
+    delivery: Histogram = field(default_factory=lambda: Histogram(DELIVERY_BOUNDS))

@@ -1,0 +1,1 @@
+"""The audit: proof from the tables that nothing is missing, repeated or invented."""

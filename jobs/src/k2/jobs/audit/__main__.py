@@ -1,0 +1,9 @@
+"""`python -m k2.jobs.audit`: the audit of all exchanges, or of the feeds given."""
+
+import sys
+
+from k2.jobs import bootstrap
+from k2.jobs.audit.runner import main
+
+if __name__ == "__main__":
+    bootstrap.leave(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""`python -m k2.jobs.audit`: proves that no row was lost, repeated or invented between Kafka and Gold.
+
+Works while the layers run and after they stopped. Exit codes: 0 balanced, 1 findings, 2 bad input, 3 a needed service
+could not be reached.
+"""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import SparkSession
+
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaBook
+from k2.jobs import bootstrap
+from k2.jobs.audit import bars, completeness
+from k2.jobs.audit.checks import ExchangeAudit
+from k2.jobs.audit.completeness import Gap, Hour
+from k2.jobs.audit.pinned_snapshots import Pins
+from k2.jobs.audit.report import Report
+from k2.jobs.spark import tables
+from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm.java import NoJava
+from k2.schemas import topics
+from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
+from k2.schemas.values import seconds
+
+_BRONZE: Final = re.compile(r"bronze_([a-z0-9]+)_trades")
+_SQLITE: Final = "sqlite:///"
+_RECENT: Final = timedelta(days=1)  # bars that every audit compares; a rebuild compares all
+
+
+class NothingToAudit(ValueError):
+    """A catalog without Bronze tables."""
+
+
+class CatalogUnreachable(ConnectionError):
+    """The catalog did not answer."""
+
+
+def audit(
+    spark: SparkSession,
+    platform: Platform,
+    *,
+    now: datetime | None = None,
+    since: datetime | None = None,
+    rebuild: bool = False,
+) -> Report:
+    """The audit of every exchange in the catalog; hours' verdicts are put into audit_completeness.
+
+    Raises `CatalogUnreachable`, `NothingToAudit`, and for a rebuild `RegistryUnavailable`.
+    """
+    now = now or datetime.now(UTC)
+    exchanges = _exchanges(spark)
+    pins = Pins(spark, exchanges)
+    gaps, states = _gaps(pins)
+    registry, report, hours = Registry(platform.registry_url), Report(), list[Hour]()
+    for exchange in exchanges:
+        label = EXCHANGES[exchange].label
+        found = ExchangeAudit(spark, pins, exchange, now, since)
+        found.balance()
+        found.once()
+        hours += found.complete(gaps.get(label, []), states.get(label, {}))
+        if rebuild:
+            found.rebuild(lambda topic: SchemaBook(registry, topics.subject(topic)).schemas())
+        report.exchanges[label] = found.report
+        report.findings += found.findings
+    report.findings += bars.differing(spark, since or (None if rebuild else now - _RECENT))
+    tables.ensure(spark, [COMPLETENESS_TABLE])
+    completeness.write(spark, hours, next(iter(report.exchanges.values())).snapshots["gold"], now)
+    return report
+
+
+def _exchanges(spark: SparkSession) -> list[str]:
+    try:
+        rows = spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
+    except AnalysisException:
+        rows = []
+    except (Py4JError, PySparkException) as error:
+        raise CatalogUnreachable(f"the catalog cannot be read: {reason(error)}") from error
+    matches = (_BRONZE.fullmatch(row["tableName"]) for row in rows)
+    found = sorted(match[1] for match in matches if match and match[1] in EXCHANGES)
+    if not found:
+        raise NothingToAudit("the catalog has no bronze_<exchange>_trades table; run a feed first")
+    return found
+
+
+def _gaps(pins: Pins) -> tuple[dict[str, list[Gap]], dict[str, Counter[str]]]:
+    """Gap events by exchange, and how many are in which state."""
+    gaps: dict[str, list[Gap]] = {}
+    states: dict[str, Counter[str]] = {}
+    columns = ("exchange", "symbol", "first_id", "last_id", "state", "method")
+    for row in pins.rows(GAPS_TABLE).select(*columns).collect():
+        states.setdefault(row["exchange"], Counter())[row["state"]] += 1
+        if (row["first_id"] or "").isdigit():
+            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["method"] or "")
+            gaps.setdefault(row["exchange"], []).append(gap)
+    return gaps, states
+
+
+def main(words: Sequence[str]) -> int:
+    """Audits what the environment's catalog holds."""
+    arguments = _arguments(words)
+    try:
+        platform = Platform.read()
+        logs.configure(platform.log_format, platform.log_level)
+        since = moment(arguments.since, datetime.now(UTC)) if arguments.since else None
+        report = _run(platform, arguments, since)
+    except (ValueError, NoJava, tables.TableDrifted) as error:
+        code, told = 2, str(error)
+    except (CatalogUnreachable, jars.JarsUnavailable) as error:
+        code, told = 3, str(error)
+    except RegistryUnavailable as error:
+        code, told = 3, f"--rebuild needs the schemas: {error}; start the platform, or audit without --rebuild"
+    except (Py4JError, PySparkException, gateway.JvmFailed) as error:
+        code, told = 1, f"the audit could not be finished: {reason(error)}"
+    else:
+        print(report.json() if arguments.json else report.text())
+        return 1 if report.findings else 0
+    print(told, file=sys.stderr)
+    return code
+
+
+def _run(platform: Platform, arguments: argparse.Namespace, since: datetime | None) -> Report:
+    _check_catalog(platform.catalog_uri)
+    # Unlike micro-batches, the scans of an audit may be large.
+    conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "4"}
+    spark = bootstrap.connect(platform, arguments.master, arguments.memory, conf)
+    try:
+        return audit(spark, platform, since=since, rebuild=arguments.rebuild)
+    finally:
+        spark.stop()
+
+
+def _check_catalog(uri: str) -> None:
+    """JDBC would make an empty file where there is none, and audit that."""
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        raise CatalogUnreachable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; K2_CATALOG_URI names another")
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A time, or how long ago it was. Raises ValueError."""
+    try:
+        if not text[-1:].isdigit() and text[-1:] not in {"Z", "z"}:
+            return now - timedelta(seconds=seconds(text))
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"--since {text!r} is not a time or a duration; write 2026-03-01, 2026-03-01T10:00:00Z or 26h"
+        ) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def reason(error: BaseException) -> str:
+    """What an error of Spark's says, without its stack."""
+    lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
+    told = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
+    return (told[0].lstrip(": ") if told else type(error).__name__)[:300]
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="k2.jobs.audit", description="Proves that the layers balance.")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--rebuild", action="store_true", help="build Silver and Gold anew from Bronze and compare")
+    parser.add_argument("--since", metavar="TIME", help="leave out what is older: a time, or a duration as 26h")
+    bootstrap.add_jvm(parser)
+    return parser.parse_args(words)

@@ -1,0 +1,1 @@
+"""Exactly-once commits: snapshot summaries, checkpoints, lineage, conflict retries."""

@@ -1,0 +1,1 @@
+"""Table maintenance while the streams run: retention, compaction, expiry, bars, tags."""

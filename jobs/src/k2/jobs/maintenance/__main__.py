@@ -1,0 +1,9 @@
+"""`python -m k2.jobs.maintenance`: one round of table maintenance."""
+
+import sys
+
+from k2.jobs import bootstrap
+from k2.jobs.maintenance.runner import main
+
+if __name__ == "__main__":
+    bootstrap.leave(main(sys.argv[1:]))

@@ -1,0 +1,283 @@
+"""`python -m k2.jobs.maintenance`: keeps tables small while streams run: retention, compaction, tags, expiry, orphans.
+
+Nothing is removed that a reader still needs, whether it runs or is stopped: its checkpoint tells. Exit codes: 0 done,
+1 a step failed, 2 bad input, 3 a needed service could not be reached.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from k2.common import logs
+from k2.common.platform import Platform
+from k2.common.validation_errors import InvalidSpec
+from k2.jobs import bootstrap
+from k2.jobs.audit.pinned_snapshots import PRUNED
+from k2.jobs.commit import retry
+from k2.jobs.commit.appender import Snapshot, TableLog
+from k2.jobs.maintenance import daily_tags, stream_positions
+from k2.jobs.maintenance.stream_positions import Reader
+from k2.jobs.spark import tables as spark_tables
+from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm.java import NoJava
+from k2.jobs.spark.session import tables_in_s3
+from k2.schemas import tables
+from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.tables import Table
+from k2.schemas.values import seconds
+
+log = logs.get("maintenance")
+
+KEPT_SNAPSHOTS: Final = 100
+_MOST_SNAPSHOTS: Final = 5000  # each commit writes all of them anew into the table's metadata
+_HISTORY: Final = {tables.GOLD: timedelta(days=7)}  # for time travel
+_SHORT_HISTORY: Final = timedelta(hours=1)
+_DEAD_LETTERS: Final = timedelta(days=30)
+_BATCHES: Final = timedelta(days=90)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOSED_AFTER: Final = timedelta(hours=1)  # a partition is compacted this long after its time ended
+_EVERY: Final = 3600.0
+_ORPHANS_EVERY: Final = 24  # runs: listing a whole warehouse is slow
+_FAILURES: Final = (Py4JError, PySparkException)
+_OPTIONS: Final = {
+    "min-input-files": "5",
+    "partial-progress.enabled": "true",
+    "partial-progress.max-commits": "10",
+    "rewrite-job-order": "bytes-asc",
+    "max-concurrent-file-group-rewrites": "1",
+}
+
+
+class Maintenance:
+    """Maintains the tables of some feeds. Feeds of the same exchange keep rows as long as the longest of them says.
+
+    Shared tables have as many maintainers as there are drivers of Gold. Where two meet, one of them loses a step and
+    does it in the next round. A maintainer knows its own feeds only: of two that keep rows of one exchange in Bronze
+    or Silver for different times, in applications of their own, the shorter time holds for both.
+    """
+
+    def __init__(self, spark: SparkSession, platform: Platform, feeds: Sequence[ExchangeFeed]) -> None:
+        self._spark = spark
+        self._checkpoints = platform.checkpoints
+        # Hadoop, which lists files otherwise, does not know the bucket.
+        self._listing = {"prefix_listing": "true"} if tables_in_s3(platform) else {}
+        self._feeds = feeds
+        self._exchanges = sorted({feed.spec.exchange for feed in feeds})
+        self._report: dict[str, dict[str, Any]] = {}
+        self._errors: list[str] = []
+
+    def run(self, *, now: datetime | None = None, orphans: bool = True) -> dict[str, Any]:
+        """One round. A step that fails is told in the report and leaves the others alone."""
+        now = now or datetime.now(UTC)
+        self._report, self._errors = {}, []
+        bronze, silver = list(map(tables.bronze, self._exchanges)), list(map(tables.silver, self._exchanges))
+        growing = [
+            *bronze,
+            *silver,
+            tables.DEAD_LETTERS_TABLE,
+            tables.GOLD_TABLE,
+            tables.BARS_TABLE,
+            tables.BATCHES_TABLE,
+        ]
+        self._retain(now)
+        for table in growing:
+            self._step(table, "compacted_files", partial(self._compact, table, now))
+        self._step(tables.GOLD_TABLE, "tagged_days", partial(daily_tags.tag, self._spark, now - _CLOSED_AFTER))
+        try:
+            found = stream_positions.readers(self._spark, self._checkpoints)
+        except (ValueError, KeyError, IndexError, *_FAILURES) as error:
+            self._failed("no snapshot is expired, for the place of a reader cannot be read", error)
+        else:
+            for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
+                self._step(table, "expired_snapshots", partial(self._expire, table, found, now))
+        if orphans:
+            for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
+                self._step(table, "orphan_files", partial(self._remove_orphans, table))
+        return {"tables": self._report, "errors": self._errors}
+
+    def hourly(self, stop: threading.Event) -> None:
+        """Rounds until `stop` is set, in a thread of their own. Nothing that happens in one ends the process."""
+        rounds = 0
+        while not stop.wait(_EVERY):
+            started = time.monotonic()
+            try:
+                done = self.run(orphans=rounds % _ORPHANS_EVERY == 0)
+            except Exception:
+                log.exception("maintenance failed; the next round is in an hour")
+            else:
+                log.info("maintained", seconds=round(time.monotonic() - started, 1), **done)
+            rounds += 1
+
+    def _retain(self, now: datetime) -> None:
+        longest = _DEAD_LETTERS
+        for exchange in self._exchanges:
+            layers = [feed.spec.layers for feed in self._feeds if feed.spec.exchange == exchange]
+            kept = max(timedelta(seconds=seconds(layer.bronze.retention)) for layer in layers)
+            judged = max(kept, *(timedelta(seconds=seconds(layer.silver.retention)) for layer in layers))
+            longest = max(longest, judged)
+            self._prune(tables.bronze(exchange), _day(now - kept), "kafka_timestamp")
+            # A trade may come long after it was made; it is kept as long as the others that came with it.
+            self._prune(tables.silver(exchange), _day(now - judged), "timestamp", "bronze_timestamp")
+        self._prune(tables.DEAD_LETTERS_TABLE, _day(now - longest), "dlq_timestamp")
+        self._prune(tables.BATCHES_TABLE, _day(now - _BATCHES), "committed_at")
+
+    def _prune(self, table: Table, before: datetime, *columns: str) -> None:
+        self._step(table, "deleted_rows", partial(self._delete, table, before, columns))
+
+    def _delete(self, table: Table, before: datetime, columns: Iterable[str]) -> int:
+        old = " AND ".join(f"`{column}` < {_literal(before)}" for column in columns)
+        rows = self._spark.table(table.identifier).where(old).count()
+        if rows:
+            # First the word, then the deed: who finds rows gone must find out why.
+            self._spark.sql(f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ('{PRUNED}' = '{before.isoformat()}')")
+            self._spark.sql(f"DELETE FROM {table.identifier} WHERE {old}")  # noqa: S608 - names and times of our own
+        return rows
+
+    def _compact(self, table: Table, now: datetime) -> int:
+        strategy = "sort" if table.sort else "binpack"
+        where = _closed(table, now - _CLOSED_AFTER)
+        found = self._call(
+            "rewrite_data_files", table, strategy=f"'{strategy}'", where=f'"{where}"', options=_map(_OPTIONS)
+        )
+        return int(found["rewritten_data_files_count"])
+
+    def _expire(self, table: Table, found: Iterable[Reader], now: datetime) -> int:
+        tablelog = TableLog(self._spark, table)
+        snapshots, named = list(tablelog.snapshots()), set(tablelog.refs().values())
+        needed, by = stream_positions.held(found, snapshots)
+        old = expendable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
+        expired = [snapshot for snapshot in old if snapshot.id not in named]
+        if needed > KEPT_SNAPSHOTS:
+            self._report.setdefault(table.name, {})["held_by"] = by
+        if expired:
+            self._forget(table, {snapshot.id for snapshot in expired})
+        return len(expired)
+
+    def _forget(self, table: Table, snapshots: set[int]) -> None:
+        ids = ", ".join(f"{snapshot}L" for snapshot in snapshots)
+        try:
+            # Iceberg also expires by age unless it is told that nothing is old.
+            self._call("expire_snapshots", table, older_than=_literal(_EPOCH), snapshot_ids=f"array({ids})")
+        except _FAILURES as error:
+            # Of snapshots that another maintainer expired meanwhile Iceberg says no more than that a size is negative.
+            if snapshots <= {snapshot.id for snapshot in TableLog(self._spark, table).snapshots()}:
+                raise
+            raise retry.CameFirst from error
+
+    def _remove_orphans(self, table: Table) -> int:
+        return len(self._spark.sql(_statement("remove_orphan_files", table, **self._listing)).collect())
+
+    def _call(self, procedure: str, table: Table, **arguments: str) -> Any:
+        return self._spark.sql(_statement(procedure, table, **arguments)).collect()[0]
+
+    def _step(self, table: Table, name: str, act: Callable[[], int]) -> None:
+        try:
+            done = act()
+        except (retry.CameFirst, *_FAILURES) as error:
+            if retry.lost(error):  # another driver, or a stream, changed the same files: the next round does it
+                log.info("another writer came first; the next round tries again", table=table.name, step=name)
+                self._report.setdefault(table.name, {})[name] = "conflict"
+            else:
+                self._failed(f"{table.name}: {name}", error)
+        else:
+            if done:
+                self._report.setdefault(table.name, {})[name] = done
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        log.error("a step of the maintenance failed", step=what, error=str(error)[:2000])
+        self._errors.append(f"{what}: {_told(error)}")
+
+
+def expendable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
+    """Snapshots that nobody needs: old, not among the newest, read by all, and not the newest of their query.
+
+    By the newest commit of a query its next run knows what it has written already.
+    """
+    kept = max(KEPT_SNAPSHOTS, needed)
+    guards: dict[str, int] = {}
+    for snapshot in newest_first:
+        guards.setdefault(snapshot.query_id, snapshot.id)
+    guards.pop("", None)
+    guarded = set(guards.values())
+    return [
+        snapshot
+        for index, snapshot in enumerate(newest_first)
+        if index >= kept and (snapshot.committed_at < before or index >= _MOST_SNAPSHOTS) and snapshot.id not in guarded
+    ]
+
+
+def _told(error: BaseException) -> str:
+    lines = [line.strip(": ") for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("An error occurred while calling")]
+    return (told or [type(error).__name__])[0][:300]
+
+
+def _closed(table: Table, until: datetime) -> str:
+    """Rows of partitions that ended before `until`."""
+    if table is tables.GOLD_TABLE:
+        day = f"DATE '{until:%Y-%m-%d}'"
+        return f"exchange_date < {day} OR (exchange_date = {day} AND exchange_hour < {until.hour})"
+    if table is tables.BARS_TABLE:
+        return f"exchange_date < DATE '{until:%Y-%m-%d}'"
+    return f"`{table.partitions[0].column}` < {_literal(_day(until))}"
+
+
+def _day(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _literal(moment: datetime) -> str:
+    return f"TIMESTAMP '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
+
+
+def _map(options: Mapping[str, str]) -> str:
+    words = ", ".join(f"'{key}', '{value}'" for key, value in options.items())
+    return f"map({words})"
+
+
+def _statement(procedure: str, table: Table, **arguments: str) -> str:
+    words = [f"table => '{table.identifier}'", *(f"{name} => {value}" for name, value in arguments.items())]
+    return f"CALL {tables.CATALOG}.system.{procedure}({', '.join(words)})"
+
+
+def main(words: Sequence[str]) -> int:
+    """One round for some feeds."""
+    parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="One round of table maintenance.")
+    parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
+    bootstrap.add_jvm(parser)
+    arguments = parser.parse_args(words)
+    try:
+        platform = Platform.read()
+        logs.configure(platform.log_format, platform.log_level)
+        feeds = bootstrap.feeds_of(arguments.feed)
+        spark = bootstrap.connect(platform, arguments.master, arguments.memory)
+        spark_tables.ensure(spark, {table.name: table for feed in feeds for table in _tables(feed)}.values())
+        report = Maintenance(spark, platform, feeds).run()
+        spark.stop()
+    except (InvalidSpec, OSError, NoJava, spark_tables.TableDrifted) as error:
+        unreachable = isinstance(error, jars.JarsUnavailable)
+        print(error, file=sys.stderr)
+        return 3 if unreachable else 2
+    except _FAILURES as error:
+        print(f"the catalog cannot be read: {_told(error)}", file=sys.stderr)
+        return 3
+    except gateway.JvmFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(report, indent=2))
+    return 1 if report["errors"] else 0
+
+
+def _tables(feed: ExchangeFeed) -> Iterable[Table]:
+    return tables.of_exchange(feed.spec.exchange)

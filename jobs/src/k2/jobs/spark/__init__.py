@@ -1,0 +1,1 @@
+"""Spark itself: session, tables, file systems, progress listener, JVM."""

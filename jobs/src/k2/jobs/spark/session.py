@@ -1,0 +1,126 @@
+"""The Spark session: Iceberg's catalog, time zone, streaming defaults. One place for every setting."""
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from pyspark.sql import SparkSession
+
+from k2.common.platform import Platform
+from k2.schemas.tables import CATALOG
+
+_CATALOG_KEY: Final = f"spark.sql.catalog.{CATALOG}"
+_S3A: Final = "spark.hadoop.fs.s3a"
+
+
+def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]:
+    """Spark's configuration for K2 on these services. `master` is left out where a cluster sets it."""
+    conf = {
+        "spark.app.name": "k2",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.defaultCatalog": CATALOG,
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        # Micro-batches are small: planning them adaptively costs more than it saves.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.streaming.metricsEnabled": "false",
+        # Call sites of DataFrame operations cost several calls into the JVM for each column that is built.
+        "spark.sql.dataFrameQueryContext.enabled": "false",
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
+        "spark.sql.streaming.minBatchesToRetain": "100",
+        "spark.sql.streaming.stopTimeout": "30s",
+        "spark.cleaner.periodicGC.interval": "10min",
+        # Iceberg checks writes itself, and better; the DataFrame's nullability is Avro's, not the table's.
+        "spark.sql.iceberg.check-nullability": "false",
+        **_catalog(platform),
+    }
+    if "://" not in platform.checkpoints or platform.checkpoints.startswith("file:"):
+        # The default manager forks a shell for each file on a local disk.
+        manager = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+        conf["spark.sql.streaming.checkpointFileManagerClass"] = manager
+    if uses_s3(platform):
+        conf |= _s3a(platform)
+    if master is not None:
+        conf |= {"spark.master": master, "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return conf
+
+
+def _catalog(platform: Platform) -> dict[str, str]:
+    conf = {
+        _CATALOG_KEY: "org.apache.iceberg.spark.SparkCatalog",
+        f"{_CATALOG_KEY}.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+        f"{_CATALOG_KEY}.uri": jdbc(platform.catalog_uri),
+        f"{_CATALOG_KEY}.jdbc.schema-version": "V1",
+        f"{_CATALOG_KEY}.jdbc.initialize": "true",
+        f"{_CATALOG_KEY}.warehouse": platform.warehouse,
+        # A cached table may lack the newest commit, and a batch that looks for duplicates must see it.
+        f"{_CATALOG_KEY}.cache-enabled": "false",
+    }
+    if platform.catalog_uri.startswith("sqlite:"):
+        # Writers of one file wait for each other instead of failing.
+        conf |= {f"{_CATALOG_KEY}.jdbc.busy_timeout": "30000", f"{_CATALOG_KEY}.jdbc.journal_mode": "WAL"}
+    if tables_in_s3(platform):
+        conf |= _s3(platform)
+    if platform.catalog_user:
+        conf |= {
+            f"{_CATALOG_KEY}.jdbc.user": platform.catalog_user,
+            f"{_CATALOG_KEY}.jdbc.password": platform.catalog_password.get_secret_value(),
+        }
+    return conf
+
+
+def tables_in_s3(platform: Platform) -> bool:
+    """Whether tables are in a bucket."""
+    return urlsplit(platform.warehouse).scheme == "s3"
+
+
+def uses_s3(platform: Platform) -> bool:
+    """Whether tables or checkpoints are in a bucket."""
+    return tables_in_s3(platform) or urlsplit(platform.checkpoints).scheme == "s3a"
+
+
+def _s3(platform: Platform) -> dict[str, str]:
+    """Iceberg's own client. It and Hadoop's find the credentials in AWS's variables, or in the pod's identity."""
+    conf = {
+        f"{_CATALOG_KEY}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        f"{_CATALOG_KEY}.client.region": platform.s3_region,
+        f"{_CATALOG_KEY}.s3.path-style-access": _text(platform.s3_path_style),
+    }
+    return conf | ({f"{_CATALOG_KEY}.s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
+
+
+def _s3a(platform: Platform) -> dict[str, str]:
+    """Hadoop's client: Spark writes checkpoints with it, and K2 removes with it what tables have left."""
+    conf = {
+        f"{_S3A}.endpoint.region": platform.s3_region,
+        f"{_S3A}.path.style.access": _text(platform.s3_path_style),
+    }
+    if platform.s3_endpoint:
+        tls = _text(urlsplit(platform.s3_endpoint).scheme == "https")
+        conf |= {f"{_S3A}.endpoint": platform.s3_endpoint, f"{_S3A}.connection.ssl.enabled": tls}
+    return conf
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def jdbc(uri: str) -> str:
+    """A catalog URI, written as SQLAlchemy does, in JDBC's spelling."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme == "sqlite":
+        return f"jdbc:sqlite:{uri.partition(':///')[2]}"
+    return f"jdbc:{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def session(conf: Mapping[str, str]) -> SparkSession:
+    """The session of this process, in the JVM that `k2.jobs.spark.jvm.gateway` or the cluster started."""
+    builder = SparkSession.builder
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    return spark

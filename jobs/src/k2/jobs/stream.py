@@ -1,0 +1,202 @@
+"""One streaming query of one feed: its source, its checkpoint, what it writes, and how it is started and drained."""
+
+import fcntl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+from k2.common.platform import Platform
+from k2.common.schema_registry import Registry, SchemaBook
+from k2.jobs import kafka_admin
+from k2.jobs.commit.appender import TableLog
+from k2.jobs.commit.checkpoints import Checkpoint, path
+from k2.jobs.commit.lineage import Upstream
+from k2.jobs.layers.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
+from k2.jobs.spark.filesystem import Files
+from k2.jobs.telemetry import error_summary
+from k2.jobs.telemetry.metrics import LayerState
+from k2.schemas import tables, topics
+from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.values import seconds
+
+BRONZE: Final = "bronze"
+SILVER: Final = "silver"
+GOLD: Final = "gold"
+GAPS: Final = "gaps"
+ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
+
+_MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes without falling behind its memory
+
+
+class CheckpointInUse(RuntimeError):
+    """Another process runs this query from the same checkpoint."""
+
+
+class Stream:
+    """One query. `start` follows the feed's trigger, `drain` takes what is there and ends."""
+
+    def __init__(
+        self, spark: SparkSession, feed: ExchangeFeed, platform: Platform, layer: str, state: LayerState
+    ) -> None:
+        self.feed = feed
+        self.layer = layer
+        self.state = state
+        self.query: StreamingQuery | None = None
+        self._spark = spark
+        self._platform = platform
+        self._folder = path(platform.checkpoints, feed.name, layer)
+        self._files = Files(spark)
+        self._lock: Any = None
+        self._batch = self._build_batch()
+
+    @property
+    def name(self) -> str:
+        """`<feed>-<layer>`, which is also the SparkApplication's name."""
+        return f"{self.feed.name}-{self.layer}"
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where it keeps its place."""
+        return Checkpoint(self._files, self._folder)
+
+    def awaited(self) -> str:
+        """What the query must wait for, since Kafka's source fails without it; empty if nothing is missing."""
+        topic = self._topic
+        return kafka_admin.lacks(self._platform.kafka_bootstrap, topic) if topic else ""
+
+    def start(self) -> None:
+        """Starts the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
+        self._start({"processingTime": f"{int(seconds(self._trigger) * 1000)} milliseconds"})
+
+    def drain(self) -> None:
+        """Takes everything that is there, then ends."""
+        if self.layer in {BRONZE, GAPS}:
+            self._start({"availableNow": True})
+            return
+        # With that trigger Iceberg's stream looks for the snapshot that the query once began with, which may be gone.
+        self._start({"processingTime": "0 seconds"})
+        assert self.query is not None
+        self.query.processAllAvailable()
+        self.query.stop()
+
+    def settle(self, timeout: float) -> None:
+        """Stops a running query between two batches, or within one after `timeout` seconds."""
+        if self.query is None:
+            return
+        deadline = time.monotonic() + timeout
+        while self.query.isActive and self.query.status["isTriggerActive"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.query.stop()
+
+    def _start(self, trigger: dict[str, Any]) -> None:
+        self._claim()
+        self.checkpoint.check()
+        self._count_rows()
+        writer = self._writer().trigger(**trigger)
+        writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
+        self.query = writer.start()
+        self.state.state = "RUNNING"
+
+    def _writer(self) -> DataStreamWriter:
+        return self._source().writeStream.foreachBatch(self._guarded(self._batch))
+
+    def _guarded(self, batch: Batch) -> Callable[[DataFrame, int], None]:
+        begun = self.checkpoint.place() is not None
+        if begun:
+            batch.begin(self.checkpoint.query_id())
+
+        def run(rows: DataFrame, epoch: int) -> None:
+            nonlocal begun
+            if not begun:
+                batch.begin(self.checkpoint.query_id())
+                begun = True
+            batch(rows, epoch)
+
+        return run
+
+    def _build_batch(self) -> Batch:
+        spark, exchange, label = self._spark, self.feed.spec.exchange, self.feed.facts.label
+        topic, checkpoint, state = self.feed.topic, self.checkpoint, self.state
+        if self.layer == BRONZE:
+            return BronzeBatch(spark, exchange, label, checkpoint, state)
+        if self.layer == SILVER:
+            book = SchemaBook(Registry(self._platform.registry_url), topics.subject(topic))
+            upstream = Upstream(spark, tables.bronze(exchange), topic, checkpoint)
+            return SilverBatch(spark, exchange, label, upstream, book.schemas, state)
+        if self.layer == GOLD:
+            return GoldBatch(spark, label, Upstream(spark, tables.silver(exchange), topic, checkpoint), state)
+        return GapsBatch(self.feed.name, label)
+
+    def _source(self) -> DataFrame:
+        if self._topic:
+            return self._kafka(self._topic)
+        upstream = tables.bronze if self.layer == SILVER else tables.silver
+        return (
+            self._spark.readStream.format("iceberg")
+            # Compaction and retention rewrite and delete; neither brings a row that was not there.
+            .option("streaming-skip-delete-snapshots", "true")
+            .option("streaming-skip-overwrite-snapshots", "true")
+            .load(upstream(self.feed.spec.exchange).identifier)
+        )
+
+    def _kafka(self, topic: str) -> DataFrame:
+        return (
+            self._spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self._platform.kafka_bootstrap)
+            .option("subscribe", topic)
+            .option("startingOffsets", "earliest")
+            .option("failOnDataLoss", "true")
+            .option("maxOffsetsPerTrigger", str(_MOST_OFFSETS))
+            .load()
+        )
+
+    def _count_rows(self) -> None:
+        """What the layer holds before this process adds to it. Gold is shared, so its own batches count it."""
+        held = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
+        if held is not None:
+            newest = next(TableLog(self._spark, held(self.feed.spec.exchange)).snapshots(), None)
+            self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
+
+    @property
+    def _topic(self) -> str:
+        return {BRONZE: self.feed.topic, GAPS: topics.gaps(self.feed.spec.exchange)}.get(self.layer, "")
+
+    @property
+    def _trigger(self) -> str:
+        layers = self.feed.spec.layers
+        return {BRONZE: layers.bronze, SILVER: layers.silver}.get(self.layer, layers.gold).trigger
+
+    def _claim(self) -> None:
+        """Takes the checkpoint for this process. In a bucket the Spark operator runs one driver an application."""
+        if self._lock is not None or urlsplit(self._folder).scheme not in {"", "file"}:
+            return
+        lock = Path(urlsplit(self._folder).path) / ".lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            self._lock = None
+            raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
+
+
+def state_of(feed: ExchangeFeed, layer: str) -> LayerState:
+    """A layer's state before its first batch."""
+    layers = feed.spec.layers
+    trigger = {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
+    return LayerState(layer, feed.spec.exchange, feed.name, seconds(trigger))
+
+
+def ended(query: StreamingQuery) -> str:
+    """Why a query ended, in one line; empty if it did what it was asked."""
+    error = query.exception()
+    if error is None:
+        return ""
+    return error_summary.told(error_summary.text(error))

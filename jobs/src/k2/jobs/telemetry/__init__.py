@@ -1,0 +1,1 @@
+"""Metrics, the status server and one-line error summaries of a jobs process."""

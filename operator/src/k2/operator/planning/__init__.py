@@ -1,0 +1,1 @@
+"""Decisions between observed and desired state: drift, conflicts, rollout, deletion."""

@@ -1,0 +1,1 @@
+"""Response formats, row encoding, cursors and response models."""

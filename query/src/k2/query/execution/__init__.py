@@ -1,0 +1,1 @@
+"""Running a query on DuckDB: chunked scans, top-N scans, cancellation, results."""

@@ -1,0 +1,1 @@
+"""The Iceberg side of a query: catalog, snapshots, manifests, scan planning."""

@@ -1,0 +1,1 @@
+"""The newest trades from Kafka: reading, validating, buffering and merging them."""

@@ -1,0 +1,1 @@
+"""The live stream: one Kafka consumer, any number of subscribers."""

@@ -1,0 +1,1 @@
+"""Bytes of a record: the Avro encoding and Confluent's wire format."""

@@ -1,0 +1,156 @@
+"""The Avro contract: `trade_v3.avsc` is the source.
+
+Nothing here restates a field but the encoder's order, which a test holds against the file.
+"""
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any, Final, cast
+
+from fastavro import parse_schema, schemaless_reader
+
+from k2.schemas.codecs import wire
+from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Trade, VendorData
+
+TRADE: Final = "trade_v3"
+FIELDS: Final = (
+    "message_id trade_id symbol exchange base_asset quote_currency timestamp price quantity side "
+    "ingestion_timestamp vendor_data"
+).split()
+
+# Distinct vendor_data worth remembering. An exchange with ids in them fills this once and then does without.
+_REMEMBERED = 4096
+
+
+@cache
+def text(name: str = TRADE) -> str:
+    """The schema file as it is registered."""
+    return files("k2.schemas").joinpath(f"avsc/{name}.avsc").read_text(encoding="utf-8")
+
+
+@cache
+def load(name: str = TRADE) -> dict[str, Any]:
+    """The schema, parsed for fastavro."""
+    return cast("dict[str, Any]", parse_schema(json.loads(text(name))))
+
+
+def decode(body: bytes, writer: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An Avro body (no header) as a record in the newest schema: Decimal prices, aware datetimes."""
+    return cast("dict[str, Any]", schemaless_reader(BytesIO(body), writer or load(), load()))
+
+
+def _long(number: int) -> bytes:
+    """Avro's zig-zag varint of a long."""
+    return _varint((number << 1) ^ (number >> 63))
+
+
+def _varint(bits: int) -> bytes:
+    out = bytearray()
+    while bits > 0x7F:
+        out.append(bits & 0x7F | 0x80)
+        bits >>= 7
+    out.append(bits)
+    return bytes(out)
+
+
+def _string(value: str) -> bytes:
+    encoded = value.encode()
+    return _long(len(encoded)) + encoded
+
+
+_SMALL = [_long(number) for number in range(128)]
+_PAIRS = [bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80)) for bits in range(1 << 14)]
+_SIDES = {Side.BUY: _long(0), Side.SELL: _long(1)}
+_UUID_LENGTH = _long(36)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+class TradeEncoder:
+    """Turns trades into Kafka values: header and Avro body, byte for byte what fastavro writes.
+
+    It is three times as fast as the general encoder (docs/adr/0006), because what repeats from trade to trade
+    (a symbol's fields, the high bits of a time, an exchange's flags) is encoded once.
+    """
+
+    def __init__(self, schema_id: int) -> None:
+        self._head = wire.header(schema_id) + _UUID_LENGTH
+        self._exchanges = {symbol: _long(index) for index, symbol in enumerate(_enum_symbols(load(), "exchange"))}
+        self._instruments: dict[tuple[str, str], tuple[Any, bytes]] = {}
+        self._vendors: dict[VendorData, bytes] = {}
+        self._high_bits: dict[int, bytes] = {}
+
+    def encode(self, trade: Trade) -> bytes:
+        """The Kafka value of `trade`. Raises KeyError for an exchange that the schema does not name."""
+        instrument = self._instruments.get((trade.exchange, trade.symbol))
+        if instrument is None:
+            instrument = self._remember_instrument(trade)
+        seed, constant = instrument
+        trade_id = trade.trade_id.encode()
+        digest = seed.copy()
+        digest.update(trade_id)
+        h = digest.hexdigest()
+        vendor = self._vendors.get(trade.vendor_data)
+        if vendor is None:
+            vendor = self._encode_vendor(trade.vendor_data)
+        price, quantity = trade.price, trade.quantity
+        price_size, quantity_size = (price.bit_length() >> 3) + 1, (quantity.bit_length() >> 3) + 1
+        size = len(trade_id)
+        return b"".join(
+            (
+                self._head,
+                f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}".encode(),
+                _SMALL[size] if size < 128 else _long(size),
+                trade_id,
+                constant,
+                self._time(trade.timestamp),
+                _SMALL[price_size],
+                price.to_bytes(price_size, "big", signed=True),
+                _SMALL[quantity_size],
+                quantity.to_bytes(quantity_size, "big", signed=True),
+                _SIDES[trade.side],
+                self._time(trade.ingestion_timestamp),
+                vendor,
+            )
+        )
+
+    def _time(self, micros: int) -> bytes:
+        """A timestamp's varint. The bits above the lowest 28 change every 134 seconds."""
+        bits = micros << 1
+        high = bits >> 28
+        if high <= 0:  # before 1970, or within its first 134 seconds
+            return _long(micros)
+        tail = self._high_bits.get(high)
+        if tail is None:
+            if len(self._high_bits) > _REMEMBERED:
+                self._high_bits.clear()
+            tail = self._high_bits[high] = _varint(high)
+        return _PAIRS[bits & 0x3FFF] + _PAIRS[bits >> 14 & 0x3FFF] + tail
+
+    def _remember_instrument(self, trade: Trade) -> tuple[Any, bytes]:
+        seed = hashlib.sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
+        seed.update(f"{trade.exchange}|{trade.symbol}|".encode())
+        constant = b"".join(
+            (
+                _string(trade.symbol),
+                self._exchanges[trade.exchange],
+                _string(trade.base_asset),
+                _string(trade.quote_currency),
+            )
+        )
+        self._instruments[trade.exchange, trade.symbol] = seed, constant
+        return seed, constant
+
+    def _encode_vendor(self, vendor: VendorData) -> bytes:
+        body = b"".join(_string(key) + _string(value) for key, value in vendor)
+        encoded = _long(len(vendor)) + body + b"\x00" if vendor else b"\x00"
+        if len(self._vendors) < _REMEMBERED:
+            self._vendors[vendor] = encoded
+        return encoded
+
+
+def _enum_symbols(schema: dict[str, Any], field: str) -> list[str]:
+    symbols: list[str] = next(entry for entry in schema["fields"] if entry["name"] == field)["type"]["symbols"]
+    return symbols

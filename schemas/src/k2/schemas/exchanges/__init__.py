@@ -1,0 +1,1 @@
+"""Static facts about each exchange: names, symbol spelling, sequence scheme."""

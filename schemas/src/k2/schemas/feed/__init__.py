@@ -1,0 +1,1 @@
+"""The ExchangeFeed: its model, and the CustomResourceDefinition derived from it."""

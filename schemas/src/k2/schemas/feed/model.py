@@ -1,0 +1,304 @@
+"""The ExchangeFeed: one exchange, some symbols, and how they are stored. YAML in, a frozen and valid value out.
+
+The same model judges a file on a laptop and generates the CRD. Every problem is told with its path, the value
+found and what is allowed.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
+from k2.common.yaml_loader import load_document
+from k2.schemas import topics
+from k2.schemas.exchanges.spec import EXCHANGES, ExchangeFacts, Pair, UnknownPair
+from k2.schemas.values import seconds
+
+API_VERSION: Final = "k2.marketdata.io/v1alpha1"
+KIND: Final = "ExchangeFeed"
+MAX_SYMBOLS: Final = 1000
+TRIGGERS_IN_RETENTION: Final = 10  # a layer that falls behind by this many batches must still find its input
+
+_QUANTITY = r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_PRINTABLE = re.compile(r"[!-~]+")
+_STRICT = Field(strict=True)  # as the API server sees it: "2" is no integer, and 1 no boolean
+
+
+@dataclass(frozen=True)
+class _Check(AfterValidator):
+    """A check in Python, and the note in the model's JSON schema from which the CRD makes its own."""
+
+    note: tuple[str, ...] = ()
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {self.note[0]: self.note[1:]}
+
+
+def _duration(low: str, high: str) -> _Check:
+    def check(value: str) -> str:
+        if not seconds(low) <= seconds(value) <= seconds(high):
+            raise ValueError(f"must be between {low} and {high}")
+        return value
+
+    return _Check(check, ("x-k2-duration", low, high))
+
+
+def _url(*schemes: str, optional: bool = False) -> _Check:
+    def check(value: str) -> str:
+        if optional and not value:
+            return value
+        parts = urlsplit(value)
+        if not _PRINTABLE.fullmatch(value):  # urlsplit leaves line breaks out without a word
+            raise ValueError("must hold no spaces, line breaks or other letters than ASCII's")
+        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user name or password; these exchanges' public data needs none")
+        return value.rstrip("/")
+
+    return _Check(check, ("x-k2-url", *schemes))
+
+
+def _topic(value: str) -> str:
+    if value in {".", ".."}:
+        raise ValueError("Kafka has no topics of this name; write letters and digits too")
+    if value.startswith(topics.NOT_FOR_TRADES):
+        raise ValueError(f"names that begin with {' or '.join(topics.NOT_FOR_TRADES)} are not for trades")
+    return value
+
+
+Trigger = Annotated[str, _duration("100ms", "1h")]
+Retention = Annotated[str, _duration("1m", "3650d")]
+Integer = Annotated[int, _STRICT]
+Boolean = Annotated[bool, _STRICT]
+Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,200}$"), AfterValidator(_topic)]
+Quantity = Annotated[str, Field(pattern=_QUANTITY)]
+WebsocketUrl = Annotated[str, _url("ws", "wss")]
+HttpUrl = Annotated[str, _url("http", "https", optional=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class ResourceAmounts(_Part):
+    """CPU and memory as Kubernetes writes them."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+
+
+class Resources(_Part):
+    """Requests and limits of a pod."""
+
+    requests: ResourceAmounts = ResourceAmounts()
+    limits: ResourceAmounts = ResourceAmounts()
+
+
+class Backfill(_Part):
+    """Whether and how far back gaps are repaired over REST."""
+
+    enabled: Boolean = True
+    max_gap: Retention = Field("1h", description="A gap that spans more than this is recorded and left.")
+
+
+class Ingest(_Part):
+    """The connections to the exchange."""
+
+    shards: Integer = Field(1, ge=1, le=64, description="Symbols are spread over this many connections.")
+    redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
+    endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
+    rest_endpoint: HttpUrl = Field("", description="Where gap repair asks; empty: the exchange's own.")
+    backfill: Backfill = Backfill()
+    resources: Resources = Resources()
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+    affinity: dict[str, Any] = {}
+    priority_class_name: str = ""
+
+
+class Kafka(_Part):
+    """The feed's topic."""
+
+    topic: Topic = Field("", description="Empty: market.crypto.trades.<exchange>.")
+    partitions: Integer = Field(0, ge=0, le=1000, description="0: the exchange's default.")
+    retention: Retention = "168h"
+
+
+class Layer(_Part):
+    """One medallion layer of the feed."""
+
+    trigger: Trigger
+    executors: Integer = Field(1, ge=0, le=32, description="0 runs the layer inside its driver.")
+    resources: Resources = Resources()
+
+
+class KeptLayer(Layer):
+    """A layer whose rows are deleted after a while."""
+
+    retention: Retention
+
+
+class Layers(_Part):
+    """Bronze, Silver and Gold of the feed."""
+
+    topology: Literal["PerLayer", "Combined"] = "PerLayer"
+    bronze: KeptLayer = KeptLayer(trigger="10s", retention="7d")
+    silver: KeptLayer = KeptLayer(trigger="30s", retention="30d")
+    gold: Layer = Layer(trigger="60s")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_layers(cls, data: Any) -> Any:
+        """A layer given in part keeps its other defaults."""
+        if not isinstance(data, dict):
+            return data
+        defaults = {
+            "bronze": {"trigger": "10s", "retention": "7d"},
+            "silver": {"trigger": "30s", "retention": "30d"},
+            "gold": {"trigger": "60s"},
+        }
+        merged = dict(data)
+        for layer, default in defaults.items():
+            if isinstance(given := data.get(layer), dict):
+                merged[layer] = default | given
+        return merged
+
+    @model_validator(mode="after")
+    def _retention_outlives_triggers(self) -> "Layers":
+        for layer in (self.bronze, self.silver):
+            if seconds(layer.retention) < TRIGGERS_IN_RETENTION * seconds(layer.trigger):
+                raise ValueError(
+                    f"retention {layer.retention} must be at least {TRIGGERS_IN_RETENTION} times "
+                    f"the trigger {layer.trigger}"
+                )
+        return self
+
+
+class FeedSpec(_Part):
+    """What a user asks for."""
+
+    exchange: Literal["binance", "kraken", "coinbase", "bybit", "okx"]
+    symbols: tuple[str, ...] = Field(min_length=1, max_length=MAX_SYMBOLS)
+    suspend: Boolean = False
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    ingest: Ingest = Ingest()
+    kafka: Kafka = Kafka()
+    layers: Layers = Layers()
+
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' object metadata that matters here; the rest is let through."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(pattern=_NAME, max_length=40)
+    namespace: str = Field("default", pattern=_NAME, max_length=63)
+
+
+class ExchangeFeed(BaseModel):
+    """One feed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_version: Literal["k2.marketdata.io/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["ExchangeFeed"]
+    metadata: Metadata
+    spec: FeedSpec
+    status: Any = Field(None, exclude=True, repr=False)
+
+    @classmethod
+    def from_yaml(cls, text: str | bytes) -> "ExchangeFeed":
+        """The feed in a YAML file; raises `InvalidSpec` with every problem found."""
+        return cls.from_body(load_document(text))
+
+    @classmethod
+    def from_body(cls, body: Any) -> "ExchangeFeed":
+        """The feed in an object as the API server holds it; raises `InvalidSpec` with every problem found."""
+        if not isinstance(body, dict):
+            raise InvalidSpec([Problem("", body, f"the file must hold one {KIND} object")])
+        try:
+            feed = cls.model_validate(body)
+        except ValidationError as error:
+            raise InvalidSpec(from_pydantic(error)) from None
+        if problems := list(_symbol_problems(feed)):
+            raise InvalidSpec(problems)
+        return feed
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.metadata.name
+
+    @property
+    def facts(self) -> ExchangeFacts:
+        """What K2 knows of the feed's exchange."""
+        return EXCHANGES[self.spec.exchange]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The feed's symbols, split into base and quote."""
+        return tuple(self.facts.pair(symbol) for symbol in self.spec.symbols)
+
+    @property
+    def topic(self) -> str:
+        """Where the feed's trades go."""
+        return self.spec.kafka.topic or topics.trades(self.spec.exchange)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the feed's topic has."""
+        return self.spec.kafka.partitions or self.facts.partitions
+
+    def shard(self, index: int) -> tuple[Pair, ...]:
+        """The symbols of shard `index`, by rendezvous hashing: another shard count moves as few as possible."""
+        return tuple(pair for pair in self.pairs if self._home(pair.native) == index)
+
+    def _home(self, native: str) -> int:
+        return max(
+            range(self.spec.ingest.shards),
+            key=lambda shard: hashlib.sha256(f"{shard}/{native}".encode()).digest(),
+        )
+
+
+def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, native in enumerate(feed.spec.symbols):
+        path = f"spec.symbols[{index}]"
+        try:
+            pair = feed.facts.pair(native)
+        except UnknownPair as error:
+            yield Problem(path, native, str(error))
+            continue
+        if (first := seen.setdefault(pair.symbol, index)) != index:
+            yield Problem(path, native, f"each symbol may stand once; spec.symbols[{first}] is the same")
+
+
+def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
+    """Why these feeds cannot run side by side: a name, a topic or an exchange's symbol belongs to one feed."""
+    problems: list[Problem] = []
+    owners: dict[tuple[str, ...], str] = {}
+    for feed in feeds:
+        claims: list[tuple[str, ...]] = [("name", feed.name), ("topic", feed.topic)]
+        claims += [("symbol", feed.spec.exchange, pair.symbol) for pair in feed.pairs]
+        for claim in claims:
+            if claim in owners:
+                problems.append(Problem(feed.name, claim[-1], f"this {claim[0]} already belongs to {owners[claim]}"))
+                break
+            owners[claim] = feed.name
+    return problems

@@ -1,0 +1,120 @@
+"""Restarts: nothing is written twice, nothing is lost, and what cannot be trusted is refused."""
+
+import os
+import re
+import shutil
+
+import pytest
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import SparkSession
+
+from k2.jobs.commit.checkpoints import BrokenCheckpoint
+from k2.jobs.spark import tables as spark_tables
+from k2.jobs.stream import CheckpointInUse
+from k2.schemas import tables
+from tests.spark.builders import Lake, Record, consecutive, numbers
+
+pytestmark = pytest.mark.spark
+
+
+def _forget_newest_commit(lake: Lake, feed, layer: str) -> None:
+    """What a driver that is killed between a table's commit and the checkpoint's leaves behind."""
+    commits = [path for path in (lake.checkpoint(feed, layer) / "commits").iterdir() if path.name.isdigit()]
+    newest = max(commits, key=lambda path: int(path.name))
+    newest.unlink()
+    (newest.parent / f".{newest.name}.crc").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("layer", ["silver", "gold"])
+def test_a_driver_killed_between_commit_and_checkpoint_writes_nothing_twice(lake: Lake, layer: str):
+    feed = lake.feed()
+    for first in (1, 6):
+        lake.arrive(feed, [*consecutive(first, first + 4), Record(b"bad")])
+        lake.run(feed, "silver", "gold")
+    before = len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))
+    _forget_newest_commit(lake, feed, layer)
+    lake.run(feed, layer)
+    assert (len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))) == before
+    assert numbers(lake.silver()) == numbers(lake.gold) == list(range(1, 11))
+    assert lake.dead.count() == 2
+    lake.arrive(feed, consecutive(11, 12))
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.gold) == list(range(1, 13))
+
+
+def test_a_driver_killed_between_trades_and_dead_letters_writes_only_the_dead_letters(lake: Lake):
+    feed = lake.feed()
+    lake.arrive(feed, [*consecutive(1, 3), Record(b"bad")])
+    lake.run(feed, "silver")
+    _forget_newest_commit(lake, feed, "silver")
+    letters = lake.snapshots(tables.DEAD_LETTERS_TABLE)
+    assert len(letters) == 1
+    lake.sql("DROP TABLE {}", tables.DEAD_LETTERS_TABLE)
+    spark_tables.ensure(lake.spark, [tables.DEAD_LETTERS_TABLE])
+    lake.run(feed, "silver")
+    assert numbers(lake.silver()) == [1, 2, 3]
+    assert [row["offset"] for row in lake.dead.collect()] == [3]
+
+
+@pytest.mark.parametrize("layer", ["silver", "gold"])
+def test_a_checkpoint_older_than_its_table_is_refused(lake: Lake, layer: str):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 3))
+    lake.run(feed, "silver", "gold")
+    checkpoint = lake.checkpoint(feed, layer)
+    older = shutil.copytree(checkpoint, checkpoint.with_name("older"))
+    lake.arrive(feed, consecutive(4, 6))
+    lake.run(feed, "silver", "gold")
+    lake.arrive(feed, consecutive(7, 9))
+    lake.run(feed, *(["silver"] if layer == "gold" else []))
+    shutil.rmtree(checkpoint)
+    older.rename(checkpoint)
+    with pytest.raises(StreamingQueryException, match="restored from an older copy"):
+        lake.run(feed, layer)
+
+
+def test_a_lost_metadata_file_is_refused_by_name(lake: Lake):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 2))
+    lake.run(feed, "silver")
+    (lake.checkpoint(feed, "silver") / "metadata").unlink()
+    with pytest.raises(BrokenCheckpoint, match=re.escape(f"{lake.checkpoint(feed, 'silver')}/metadata is missing")):
+        lake.run(feed, "silver")
+    assert numbers(lake.silver()) == [1, 2]
+
+
+def test_truncated_offsets_are_refused_by_name(lake: Lake):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 2))
+    lake.run(feed, "silver")
+    offsets = lake.checkpoint(feed, "silver") / "offsets" / "0"
+    (offsets.parent / ".0.crc").unlink(missing_ok=True)
+    offsets.write_text(offsets.read_text().splitlines()[0] + "\n")
+    with pytest.raises(BrokenCheckpoint, match="offsets/0 or metadata cannot be read"):
+        lake.run(feed, "silver")
+
+
+def test_a_checkpoint_serves_one_process_at_a_time(lake: Lake):
+    feed = lake.feed()
+    with lake.stream(feed, "silver") as running:
+        running.start()
+        with pytest.raises(CheckpointInUse, match="stop it first"):
+            lake.run(feed, "silver")
+
+
+def test_a_table_altered_by_hand_is_refused_with_the_difference(lake: Lake):
+    lake.feed()
+    silver = tables.silver("binance")
+    lake.sql("ALTER TABLE {} DROP COLUMN side", silver)
+    lake.sql("ALTER TABLE {} ADD COLUMN note string", silver)
+    lake.sql("ALTER TABLE {} ALTER COLUMN schema_id TYPE bigint", silver)
+    with pytest.raises(spark_tables.TableDrifted) as refused:
+        lake.feed()
+    told = str(refused.value)
+    for part in ("side string is missing", "note string is not in the spec", "schema_id is bigint, not int"):
+        assert part in told
+
+
+def test_processes_started_from_a_driver_do_not_inherit_its_jvm(spark: SparkSession):
+    assert spark.version
+    assert not [name for name in os.environ if name.startswith("PYSPARK_GATEWAY")]

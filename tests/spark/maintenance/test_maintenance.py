@@ -1,0 +1,250 @@
+"""Maintenance: tables get smaller, and no stream, running or stopped, misses or repeats a row because of it."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2.jobs.audit.runner import audit
+from k2.jobs.commit.appender import TableLog
+from k2.jobs.maintenance import runner
+from k2.jobs.maintenance.runner import Maintenance
+from k2.schemas import tables
+from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
+
+pytestmark = pytest.mark.spark
+
+BRONZE, SILVER = tables.bronze("binance"), tables.silver("binance")
+# Commits are made now, whatever time their trades tell: an hour from now they are old, and two days from now closed.
+SOON = timedelta(hours=2)
+
+
+@pytest.fixture(autouse=True)
+def few_snapshots(monkeypatch: pytest.MonkeyPatch):
+    """Three instead of a hundred: the same rule on a table that is quickly made."""
+    monkeypatch.setattr(runner, "KEPT_SNAPSHOTS", 3)
+    monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta(hours=1))
+
+
+def _maintain(lake: Lake, *feeds, now: datetime | None = None, orphans: bool = False):
+    report = Maintenance(lake.spark, lake.platform, feeds).run(now=now or datetime.now(UTC) + SOON, orphans=orphans)
+    assert report["errors"] == []
+    return report["tables"]
+
+
+def _keeping(lake: Lake):
+    """A feed whose rows are kept, however old the tests' fixed time becomes."""
+    return lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
+
+
+def _arrive(lake: Lake, feed, first: int, batches: int) -> None:
+    for number in range(first, first + batches):
+        lake.arrive(feed, [trade(number)])
+
+
+def _files(lake: Lake, table) -> int:
+    return lake.spark.table(f"{table.identifier}.files").count()
+
+
+def _ids(lake: Lake, table) -> list[int]:
+    return [snapshot.id for snapshot in lake.snapshots(table)]
+
+
+def test_nothing_that_a_stopped_reader_needs_is_expired(lake: Lake):
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 2)
+    lake.run(feed, "silver", "gold")
+    place = _ids(lake, BRONZE)[0]
+    _arrive(lake, feed, 3, 6)
+    report = _maintain(lake, feed)
+    assert report[BRONZE.name]["expired_snapshots"] == 1
+    assert report[BRONZE.name]["held_by"] == "binance-silver"
+    assert place in _ids(lake, BRONZE)
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.gold) == list(range(1, 9))
+
+
+def test_a_batch_that_was_planned_and_not_committed_keeps_the_place_where_it_begins(lake: Lake):
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 1)
+    lake.run(feed, "silver", "gold")
+    before = _ids(lake, BRONZE)[0]
+    _arrive(lake, feed, 2, 5)
+    lake.run(feed, "silver", "gold")
+    for layer in ("silver", "gold"):
+        commits = lake.checkpoint(feed, layer) / "commits"
+        (commits / "1").unlink()
+        (commits / ".1.crc").unlink(missing_ok=True)
+    _maintain(lake, feed)
+    assert before in _ids(lake, BRONZE)
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.silver()) == numbers(lake.gold) == list(range(1, 7))
+
+
+def test_a_reader_goes_on_after_compaction_and_expiry_and_the_audit_balances(lake: Lake):
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 2)
+    lake.run(feed, "silver", "gold")
+    for number in range(3, 8):
+        lake.arrive(feed, [trade(number)])
+        lake.run(feed, "silver", "gold")
+    lake.arrive(feed, [trade(8)])
+    report = _maintain(lake, feed)
+    assert report[BRONZE.name]["compacted_files"] == 8
+    assert report[SILVER.name]["compacted_files"] >= 5
+    assert report[tables.GOLD]["compacted_files"] >= 5
+    assert _files(lake, tables.GOLD_TABLE) == 1
+    assert min(report[name]["expired_snapshots"] for name in (BRONZE.name, SILVER.name, tables.GOLD)) > 0
+    lake.arrive(feed, [trade(9), trade(2)])
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.silver()) == [1, 2, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert numbers(lake.gold) == list(range(1, 10))
+    assert audit(lake.spark, lake.platform, rebuild=True).findings == []
+
+
+def test_a_reader_that_began_at_a_snapshot_which_is_gone_still_drains(lake: Lake):
+    """The checkpoint's first offset outlives its snapshot; only where the query stands now may matter."""
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 6)
+    lake.run(feed, "silver")
+    first = _ids(lake, BRONZE)[-1]
+    _maintain(lake, feed)
+    assert first not in _ids(lake, BRONZE)
+    _arrive(lake, feed, 7, 1)
+    lake.run(feed, "silver")
+    assert numbers(lake.silver()) == list(range(1, 8))
+
+
+def test_compacted_gold_is_sorted_and_the_open_hour_is_left_alone(lake: Lake):
+    feed = _keeping(lake)
+    later = HOUR + timedelta(hours=3)
+    for number in range(1, 6):
+        lake.arrive(feed, [trade(number, HOUR + timedelta(seconds=60 - number)), trade(100 + number, later)])
+        lake.run(feed, "silver", "gold")
+    report = _maintain(lake, feed, now=later + timedelta(minutes=90))
+    assert report[tables.GOLD]["compacted_files"] == 5
+    files = lake.spark.table(f"{tables.GOLD_TABLE.identifier}.files").selectExpr("partition.exchange_hour AS hour")
+    assert sorted(row["hour"] for row in files.collect()) == [HOUR.hour] + [later.hour] * 5
+    rows = lake.gold.where(f"exchange_hour = {HOUR.hour}").coalesce(1).select("timestamp").collect()
+    assert rows == sorted(rows)
+
+
+def test_the_newest_commit_of_every_query_outlives_all_others(lake: Lake):
+    feed, kraken = _keeping(lake), lake.feed("kraken")
+    lake.arrive(kraken, [trade(1, exchange="kraken")])
+    lake.run(kraken, "silver", "gold")
+    guard = lake.snapshots(tables.GOLD_TABLE)[0]
+    for number in range(1, 6):
+        lake.arrive(feed, [trade(number)])
+        lake.run(feed, "silver", "gold")
+    assert _maintain(lake, feed)[tables.GOLD]["expired_snapshots"] > 0
+    log = TableLog(lake.spark, tables.GOLD_TABLE)
+    assert log.newest_of(guard.query_id) == guard
+    commits = lake.checkpoint(kraken, "gold") / "commits"
+    (commits / "0").unlink()
+    (commits / ".0.crc").unlink(missing_ok=True)
+    lake.run(kraken, "gold")
+    assert lake.gold.where("exchange = 'KRAKEN'").count() == 1
+    assert log.newest_of(guard.query_id) == guard
+
+
+def test_old_rows_go_by_whole_days_and_the_audit_knows(lake: Lake):
+    feed = lake.feed()
+    today = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    old, week = today - timedelta(days=31), today - timedelta(days=8)
+    # The last of them was made long ago and came today: a backfill, kept as long as what came with it.
+    days = [trade(1, old), trade(2, week), trade(3, today), lake.record(trade(4, old))]
+    backfill = Record(days.pop().value, at=today)
+    for found in (*days, backfill):
+        lake.arrive(feed, [found])
+    lake.run(feed, "silver", "gold")
+    report = _maintain(lake, feed, now=today + timedelta(hours=1))
+    assert report[BRONZE.name]["deleted_rows"] == 2
+    assert report[SILVER.name]["deleted_rows"] == 1
+    assert sorted(row["offset"] for row in lake.bronze().collect()) == [2, 3]
+    assert numbers(lake.silver()) == [2, 3, 4]
+    assert numbers(lake.gold) == [1, 2, 3, 4]
+    assert lake.snapshots(BRONZE)[0].operation == "delete"
+    assert audit(lake.spark, lake.platform, now=today + timedelta(hours=2), rebuild=True).findings == []
+    lake.arrive(feed, [trade(5, today)])
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.gold) == [1, 2, 3, 4, 5]
+
+
+def test_a_reader_passes_over_rows_rewritten_by_hand(lake: Lake):
+    """An overwrite brings no row that was not there; the rows after it still come, once."""
+    feed = _keeping(lake)
+    lake.arrive(feed, consecutive(1, 4))
+    lake.run(feed, "silver", "gold")
+    lake.sql("DELETE FROM {} WHERE offset = 0", SILVER)
+    assert lake.snapshots(SILVER)[0].operation == "overwrite"
+    lake.arrive(feed, consecutive(5, 6))
+    lake.run(feed, "silver", "gold")
+    assert numbers(lake.gold) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_unreadable_place_stops_expiry_and_is_told(lake: Lake):
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 6)
+    lake.run(feed, "silver")
+    offsets = lake.checkpoint(feed, "silver") / "offsets" / "0"
+    (offsets.parent / ".0.crc").unlink(missing_ok=True)
+    offsets.write_text("v1\n")
+    report = Maintenance(lake.spark, lake.platform, [feed]).run(now=datetime.now(UTC) + SOON, orphans=False)
+    assert len(report["errors"]) == 1
+    assert "the place of a reader cannot be read" in report["errors"][0]
+    assert len(lake.snapshots(BRONZE)) >= 6
+
+
+def test_only_files_that_no_table_knows_and_that_are_old_are_orphans(lake: Lake):
+    feed = _keeping(lake)
+    _arrive(lake, feed, 1, 1)
+    lake.run(feed, "silver", "gold")
+    assert not any("orphan_files" in found for found in _maintain(lake, feed, orphans=True).values())
+    assert numbers(lake.gold) == [1]
+
+
+def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(lake: Lake):
+    feeds = _keeping(lake), lake.feed("kraken", bronze={"retention": "3000d"}, silver={"retention": "3000d"})
+    for number in range(1, 8):
+        lake.arrive(feeds[0], [trade(number), Record(b"bad")])
+        lake.arrive(feeds[1], [trade(number, exchange="kraken")])
+        for feed in feeds:
+            lake.run(feed, "silver", "gold")
+    start, later = threading.Barrier(len(feeds)), datetime.now(UTC) + SOON
+
+    def run(feed):
+        start.wait()
+        return Maintenance(lake.spark, lake.platform, [feed]).run(now=later)
+
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(run, feeds))
+    assert [report["errors"] for report in reports] == [[], []]
+    assert _files(lake, tables.GOLD_TABLE) == 1
+    assert numbers(lake.gold.where("exchange = 'BINANCE'")) == list(range(1, 8))
+    assert lake.gold.where("exchange = 'KRAKEN'").count() == 7
+    assert lake.dead.count() == 7
+
+
+def test_snapshots_that_another_driver_expired_meanwhile_are_no_failure(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    feed, expendable, meanwhile = _keeping(lake), runner.expendable, []
+    _arrive(lake, feed, 1, 8)
+    lake.run(feed, "silver")
+
+    def overtaken(snapshots, *rest):
+        found = expendable(snapshots, *rest)
+        if not meanwhile:
+            meanwhile.append(found)  # first: the other one comes here too
+            _maintain(lake, feed)
+        return found
+
+    monkeypatch.setattr(runner, "expendable", overtaken)
+    assert _maintain(lake, feed)[BRONZE.name]["expired_snapshots"] == "conflict"
+    assert len(meanwhile[0]) > len(_ids(lake, BRONZE)) == 3
+
+
+def test_the_report_is_json(lake: Lake):
+    feed = _keeping(lake)
+    assert json.loads(json.dumps(Maintenance(lake.spark, lake.platform, [feed]).run())) == {"tables": {}, "errors": []}

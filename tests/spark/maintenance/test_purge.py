@@ -1,0 +1,173 @@
+"""What a deleted feed leaves is removed, once and for all; what is another's stays, and the audit still balances."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from k2.common.schema_registry import Registry
+from k2.jobs.audit import runner
+from k2.jobs.commit.commit_log import Ledger
+from k2.jobs.purge import Purge
+from k2.jobs.spark import tables as spark_tables
+from k2.schemas import tables, topics
+from k2.schemas.codecs import avro
+from k2.schemas.feed.model import ExchangeFeed
+from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
+
+pytestmark = pytest.mark.spark
+
+LATER = HOUR + timedelta(hours=2)
+
+
+def _other(lake: Lake) -> ExchangeFeed:
+    """A second feed of the same exchange, with a topic and a symbol of its own."""
+    feed = lake.feed()
+    body = feed.model_dump(by_alias=True, mode="json") | {"metadata": {"name": "more"}}
+    body["spec"] |= {"symbols": ["ETHUSDT"], "kafka": {"topic": "more"}}
+    Registry(lake.platform.registry_url).register(topics.subject("more"), avro.text())
+    return ExchangeFeed.from_body(body)
+
+
+def _ether(first: int, last: int):
+    return consecutive(first, last, symbol="ETHUSDT", base_asset="ETH")
+
+
+def _filled(lake: Lake) -> tuple[ExchangeFeed, ExchangeFeed]:
+    feed, other = lake.feed(), _other(lake)
+    lake.arrive(feed, [*consecutive(1, 5), Record(b"bad")])
+    lake.arrive(other, [*_ether(1, 3), Record(b"worse")])
+    for one in (feed, other):
+        lake.run(one, "silver", "gold")
+        Ledger(lake.spark, [one]).record()
+    assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
+    return feed, other
+
+
+def _purge(lake: Lake, feed: ExchangeFeed, *, exchange: bool = False):
+    return Purge(lake.spark, lake.platform, feed, exchange=exchange).run()
+
+
+def _symbols(rows) -> set[str]:
+    return {row[0] for row in rows.select("symbol").distinct().collect()}
+
+
+def test_of_two_feeds_of_an_exchange_only_the_purged_ones_rows_go(lake: Lake):
+    feed, other = _filled(lake)
+    removed = _purge(lake, feed)
+    assert removed.pop("checkpoints").endswith(feed.name)
+    assert removed == {
+        "bronze_binance_trades": 6, "silver_binance_trades": 5, "silver_dlq_trades": 1, "gold_crypto_trades": 5,
+        "audit_completeness": 1, "audit_batches": 2,
+    }  # fmt: skip
+    assert {row[0] for row in lake.bronze().select("topic").distinct().collect()} == {other.topic}
+    assert {row[0] for row in lake.dead.select("topic").distinct().collect()} == {other.topic}
+    for rows in (lake.silver(), lake.gold, lake.table(tables.COMPLETENESS_TABLE)):
+        assert _symbols(rows) == {"ETHUSDT"}
+    assert not Path(lake.platform.checkpoints, feed.name).exists()
+    assert Path(lake.platform.checkpoints, other.name).exists()
+    lake.arrive(other, _ether(4, 5))
+    lake.run(other, "silver", "gold")
+    assert numbers(lake.gold) == [1, 2, 3, 4, 5]
+    assert runner.audit(lake.spark, lake.platform, now=LATER, rebuild=True).findings == []
+
+
+def test_a_second_purge_finds_nothing_and_succeeds(lake: Lake):
+    feed, _ = _filled(lake)
+    assert _purge(lake, feed)
+    assert _purge(lake, feed) == {}
+
+
+def test_what_a_feed_has_left_on_purpose_outlives_the_exchanges_last_feed(lake: Lake):
+    """The other feed was deleted with its data retained; only when it is purged too may the tables go."""
+    feed, other = _filled(lake)
+    _purge(lake, feed, exchange=True)
+    assert _symbols(lake.silver()) == _symbols(lake.gold) == {"ETHUSDT"}
+    lake.sql("DELETE FROM {}", tables.bronze("binance"))
+    lake.sql("DELETE FROM {}", tables.silver("binance"))  # as after 30 days
+    assert _purge(lake, feed, exchange=True) == {}
+    assert _symbols(lake.gold) == {"ETHUSDT"}
+    assert _purge(lake, other, exchange=True)["bronze_binance_trades"] == "dropped"
+    assert lake.gold.isEmpty()
+
+
+def test_the_last_feed_of_an_exchange_takes_its_tables_with_it(lake: Lake):
+    feed, kraken = lake.feed(), lake.feed("kraken")
+    lake.arrive(feed, [*consecutive(1, 5), Record(b"bad")])
+    lake.arrive(kraken, [trade(1, exchange="kraken"), Record(b"bad")])
+    for one in (feed, kraken):
+        lake.run(one, "silver", "gold")
+        Ledger(lake.spark, [one]).record()
+    runner.audit(lake.spark, lake.platform, now=LATER)
+    removed = _purge(lake, feed, exchange=True)
+    assert removed["bronze_binance_trades"] == removed["silver_binance_trades"] == "dropped"
+    assert not lake.spark.catalog.tableExists(tables.bronze("binance").identifier)
+    folder = Path(lake.platform.warehouse.removeprefix("file:")) / tables.NAMESPACE
+    assert not (folder / "bronze_binance_trades").exists()
+    assert (folder / "bronze_kraken_trades").exists()
+    shared = (lake.dead, lake.gold, lake.table(tables.COMPLETENESS_TABLE), lake.table(tables.BATCHES_TABLE))
+    for rows in shared:
+        assert {row[0] for row in rows.select("exchange").distinct().collect()} == {"KRAKEN"}
+    assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
+
+
+def test_a_feed_that_never_ran_is_purged_too(lake: Lake):
+    feed = ExchangeFeed.from_body(lake.feed("okx").model_dump(by_alias=True, mode="json"))
+    for table in tables.of_exchange("okx"):
+        lake.sql("DROP TABLE {}", table)
+    assert _purge(lake, feed, exchange=True) == {}
+    assert _purge(lake, feed) == {}
+
+
+@pytest.mark.parametrize("exchange", [False, True])
+def test_a_feed_of_the_same_name_begins_anew_and_balances(lake: Lake, *, exchange: bool):
+    """Its topic begins with offset 0 again, which what older snapshots say must not be taken for."""
+    feed, other = _filled(lake)
+    _purge(lake, feed)
+    if exchange:
+        assert _purge(lake, other, exchange=True)["silver_binance_trades"] == "dropped"
+    lake.restart(feed)
+    spark_tables.ensure(lake.spark, tables.of_exchange("binance"))
+    lake.arrive(feed, consecutive(101, 102))
+    assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
+    lake.run(feed, "silver")
+    assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
+    lake.run(feed, "gold")
+    lake.arrive(feed, consecutive(103, 103))
+    report = runner.audit(lake.spark, lake.platform, now=LATER)
+    assert report.findings == []
+    assert report.exchanges["BINANCE"].lag["silver"] == 1
+    assert set(numbers(lake.gold.where("symbol = 'BTCUSDT'"))) == {101, 102}
+
+
+def _command(file: Path, root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    own = {
+        "K2_CATALOG_URI": f"sqlite:///{root}/catalog.db",
+        "K2_WAREHOUSE": f"file:{root}/warehouse",
+        "K2_CHECKPOINTS": f"file:{root}/checkpoints",
+    }
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYSPARK_")} | own
+    command = [sys.executable, "-m", "k2.jobs.purge", "--memory", "512m", "--feed", str(file), *words]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_purges_where_nothing_is_and_tells_by_its_exit_code(lake: Lake, tmp_path: Path):
+    """In a catalog that nobody has written to, with a checkpoint that was begun."""
+    file, left = tmp_path / "feed.yaml", tmp_path / "checkpoints" / "binance" / "bronze" / "v1"
+    file.write_text(yaml.safe_dump(lake.feed().model_dump(by_alias=True, mode="json")))
+    left.mkdir(parents=True)
+    (tmp_path / "checkpoints" / "another").mkdir()
+    done = _command(file, tmp_path, "--exchange")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["removed"] == {"checkpoints": f"file:{tmp_path}/checkpoints/binance"}
+    assert [found.name for found in (tmp_path / "checkpoints").iterdir()] == ["another"]
+    missing = _command(tmp_path / "none.yaml", tmp_path)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    unreachable = _command(file, tmp_path / "no-such-folder")
+    assert unreachable.returncode == 3, unreachable.stderr
+    assert "the catalog cannot be read" in unreachable.stderr

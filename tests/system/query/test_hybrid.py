@@ -1,0 +1,217 @@
+"""Gold up to its newest commit, the rest from Kafka, each trade once: with a real broker, and commits as they come."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from k2.query.engine import Engine
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.execution import top_n
+from k2.query.iceberg import tables
+from k2.query.kafka.kafka_offsets import Frontier
+from k2.query.kafka.tail import Tail
+from k2.query.sql.trade_sql import Wanted
+from k2.schemas.tables import GOLD
+from k2.schemas.values import micros
+from tests.spark.builders import HOUR, consecutive, trade
+from tests.system.lab import TOPIC, Lab
+
+pytestmark = pytest.mark.system
+
+MODES = pytest.mark.parametrize("live", [False, True], ids=["once", "live"])
+
+
+@pytest.fixture(params=[False, True], ids=["once", "live"])
+def engine(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Engine]:
+    with closing(Engine(lab.platform, live=request.param)) as opened:
+        yield opened
+
+
+def ids(engine: Engine, **query) -> list[str]:
+    return engine.trades(hybrid=True, **query).column("trade_id").to_pylist()
+
+
+def texts(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]
+
+
+def at(**offsets: int) -> Frontier:
+    return Frontier({TOPIC: {int(name[1:]): offset for name, offset in offsets.items()}}, {TOPIC: "BINANCE"})
+
+
+def test_what_gold_does_not_hold_comes_from_kafka(lab: Lab, engine: Engine):
+    lab.send(*consecutive(1, 9))
+    assert ids(engine) == texts(1, 9)
+    lab.commit(consecutive(1, 5), {0: 5})
+    assert ids(engine) == texts(1, 9)
+    lab.send(*consecutive(10, 12), partition=1)
+    lab.send(*consecutive(13, 13))
+    assert ids(engine) == texts(1, 13)
+    assert ids(engine, limit=2) == ["12", "13"]
+    assert ids(engine, start=HOUR, limit=2) == ["1", "2"]
+    lab.commit(consecutive(6, 13), {0: 10, 1: 3})
+    assert ids(engine) == texts(1, 13)
+
+
+def test_a_trade_that_came_again_is_there_once(lab: Lab, engine: Engine):
+    """A redundant connection, and a backfill that tells the time with other digits."""
+    lab.commit(consecutive(1, 5), {0: 5})
+    lab.send(*consecutive(1, 8), *consecutive(6, 8))
+    again = trade(5, HOUR + timedelta(seconds=5, milliseconds=1), vendor_data=(("source", "backfill"),))
+    lab.send(again, partition=1)
+    assert ids(engine) == texts(1, 8)
+    assert ids(engine, start=HOUR + timedelta(seconds=5, microseconds=1)) == texts(6, 8)
+
+
+def test_a_dead_letter_is_no_trade(lab: Lab, engine: Engine):
+    lab.commit([trade(1)], {0: 1})
+    lab.send(trade(1), trade(2), trade(3, price=-1), trade(4))
+    lab.put(b"\x00garbage", "BTCUSDT", micros(HOUR) // 1000)
+    lab.send(trade(5))
+    assert ids(engine) == ["1", "2", "4", "5"]
+
+
+def test_rows_of_both_parts_are_alike(lab: Lab, engine: Engine):
+    vendor = (("source", "live"), ("buyer_order_id", '"7"\n'), ("é", "\x1f"))
+    lab.commit([trade(1, vendor_data=vendor[:1])], {0: 1})
+    lab.send(trade(1), trade(2, price=1, quantity=10**18 - 1, vendor_data=vendor))
+    first, second = engine.trades(hybrid=True).to_pylist()
+    assert first.keys() == second.keys()
+    assert {key: type(value) for key, value in first.items()} == {key: type(value) for key, value in second.items()}
+    assert (str(second["price"]), str(second["quantity"])) == ("1E-8", "9999999999.99999999")
+    assert second["timestamp"] == HOUR + timedelta(seconds=2)
+    assert second["vendor_data"] == '{"buyer_order_id":"\\"7\\"\\n","é":"\\u001F","source":"live"}'
+    assert engine.trades(hybrid=True).schema == engine.trades().schema
+
+
+def test_bars_hold_what_kafka_holds(lab: Lab, engine: Engine):
+    lab.commit(consecutive(1, 5), {0: 5})
+    lab.send(*consecutive(1, 70))
+    bars = engine.ohlcv(symbol="BTCUSDT", hybrid=True).to_pylist()
+    assert [bar["trades"] for bar in bars] == [59, 11]
+
+
+def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
+    lab.send(*consecutive(1, 5), trade(6, symbol="ETHUSDT", base_asset="ETH"))
+    assert ids(engine, symbol="ethusdt") == ["6"]
+    assert ids(engine, exchange="kraken") == []
+    assert ids(engine, start=HOUR + timedelta(seconds=2), end=HOUR + timedelta(seconds=4)) == ["2", "3"]
+
+
+def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(top_n, "_ROWS", 1)
+    hours = [[trade(10 * hour + n, HOUR + timedelta(hours=hour, seconds=n)) for n in range(10)] for hour in range(3)]
+    for hour, found in enumerate(hours):
+        lab.commit(found, {0: 10 * (hour + 1)})
+    lab.send(*(found for hour in hours for found in hour), trade(30, HOUR + timedelta(hours=2, seconds=30)))
+    plan = engine.catalog.load_table(tables.identifier(GOLD)).scan().plan_files()
+    oldest, _, newest = sorted(
+        (Path(urlparse(found.file.file_path).path) for found in plan), key=lambda path: path.parent
+    )
+    oldest.rename(oldest.with_suffix(".away"))
+    assert ids(engine, limit=3) == ["28", "29", "30"]
+    assert ids(engine, limit=3, end=HOUR + timedelta(hours=2, seconds=5)) == ["22", "23", "24"]
+    with pytest.raises(Unavailable):
+        ids(engine)
+    oldest.with_suffix(".away").rename(oldest)
+    newest.rename(newest.with_suffix(".away"))
+    assert ids(engine, start=HOUR, end=HOUR + timedelta(hours=1, minutes=59), limit=11) == texts(0, 10)
+
+
+def test_a_symbol_that_only_kafka_has_is_no_unknown_symbol(lab: Lab, engine: Engine):
+    lab.commit([trade(1)], {0: 1})
+    lab.send(trade(1), trade(6, symbol="ETHUSDT", base_asset="ETH"))
+    assert ids(engine, symbol="ETHUSDT", end=HOUR) == []
+    with pytest.raises(BadQuery, match="no trade of"):
+        ids(engine, symbol="SOLUSDT")
+
+
+def test_an_answer_is_as_of_now(lab: Lab, engine: Engine):
+    with pytest.raises(BadQuery, match="as of now"):
+        engine.trades(hybrid=True, as_of=HOUR)
+
+
+def test_a_topic_of_a_feeds_own_is_found_by_its_commits(lab: Lab, engine: Engine):
+    lab.create("own")
+    lab.commit([trade(1)], {0: 1}, topic="own")
+    lab.send(trade(1), trade(2), topic="own")
+    assert ids(engine) == ["1", "2"]
+
+
+def test_what_kafka_has_lost_is_told_and_not_left_out(lab: Lab, engine: Engine):
+    from confluent_kafka import TopicPartition
+
+    lab.commit(consecutive(1, 2), {0: 2})
+    lab.send(*consecutive(1, 9))
+    place = TopicPartition(TOPIC, 0, 4)
+    lab.admin.delete_records([place])[place].result(30)
+    with pytest.raises(Unavailable, match=f"Kafka no longer holds what follows Gold in {TOPIC}"):
+        ids(engine)
+    lab.commit(consecutive(3, 4), {0: 4})
+    assert ids(engine) == texts(1, 9)
+
+
+@MODES
+def test_without_kafka_or_registry_there_is_no_answer(lab: Lab, live: bool):
+    lab.send(trade(1))
+    for away in ({"kafka_bootstrap": "127.0.0.1:1"}, {"registry_url": "http://127.0.0.1:1"}):
+        with closing(Engine(lab.platform.model_copy(update=away), live=live)) as engine:
+            with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+                ids(engine)
+            assert engine.trades().num_rows == 0  # Gold itself needs neither
+
+
+def test_what_memory_has_no_room_for_is_read_again(lab: Lab):
+    lab.send(*consecutive(1, 4_500))
+    with closing(Tail(lab.platform, live=True, most=2_000)) as found:
+        for begins in (0, 1_000, 3_500, 4_400):
+            rows = found.rows(at(p0=begins), Wanted())
+            assert rows.column("trade_id").to_pylist() == texts(begins + 1, 4_500)
+        assert found._follower._held._count <= 2_000
+
+
+def test_a_server_answers_from_memory_in_milliseconds(lab: Lab):
+    lab.send(*consecutive(1, 20_000))
+    with closing(Tail(lab.platform, live=True)) as found:
+        found.rows(at(p0=0), Wanted())
+        taken = []
+        for number in range(50):
+            lab.send(trade(20_001 + number))
+            began = time.perf_counter()
+            rows = found.rows(at(p0=19_000), Wanted(symbol="BTCUSDT"))
+            taken.append(time.perf_counter() - began)
+            assert rows.num_rows == 1_001 + number
+    assert min(taken) < 0.05  # the others tell how busy the machine is
+
+
+def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine: Engine):
+    sent, ended = [0], threading.Event()
+
+    def market() -> None:
+        for number in range(1, 1_500, 3):
+            lab.send(*consecutive(number, number + 2), partition=number % 2)
+            sent[0] = number + 2
+        ended.set()
+
+    running = threading.Thread(target=market)
+    running.start()
+    try:
+        taken = 0
+        while not ended.is_set() or taken < sent[0]:
+            before = sent[0]
+            found = ids(engine)
+            assert len(found) == len(set(found))
+            assert set(found) >= set(texts(1, before))
+            if before > taken:
+                rounds = range(1, before, 3)
+                offsets = {side: 3 * sum(1 for number in rounds if number % 2 == side) for side in (0, 1)}
+                lab.commit(consecutive(taken + 1, before), offsets)
+                taken = before
+    finally:
+        running.join()

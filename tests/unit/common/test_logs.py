@@ -1,0 +1,52 @@
+"""Logs go to standard error as it is at the moment, and never end the process that writes them."""
+
+import errno
+import io
+import json
+import sys
+
+import pytest
+import structlog
+
+from k2.common import logs
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def log():
+    logs.configure("json", "info")
+    yield logs.get("part")
+    structlog.reset_defaults()
+
+
+def test_a_replaced_standard_error_is_followed(log, monkeypatch: pytest.MonkeyPatch):
+    for number in range(2):
+        found = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", found)
+        log.info("said", number=number)
+        told = json.loads(found.getvalue())
+        assert (told["component"], told["event"], told["number"]) == ("part", "said", number)
+
+
+def test_a_full_disk_ends_the_line_and_not_the_process(log, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", Full())
+    log.error("lost")
+    found = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", found)
+    log.error("kept")
+    assert [json.loads(line)["event"] for line in found.getvalue().splitlines()] == ["kept"]
+
+
+def test_a_logger_that_was_used_before_can_still_be_captured(log, capsys: pytest.CaptureFixture[str]):
+    log.info("before")
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs() as lines:
+        log.info("after")
+    assert [line["event"] for line in lines] == ["after"]
+    assert "after" not in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""Gaps repaired over REST, pauses kept, and gaps given up with their reason."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from k2.ingest.backfill.repairer import Policy
+from k2.ingest.backfill.rest import RestClient, RestUnreachable
+from k2.ingest.exchanges.base import Gap, MalformedFrame, Request, RestBudget, RestRefused
+from k2.ingest.simulator.faults import parse
+
+RATE = RestBudget(1000, 1000)
+
+
+async def repaired(found, simulator, eventually, gap: Gap, policy: Policy | None = None):
+    """What became of one gap: the last event's state and method."""
+    if policy:
+        found.repairer._policy = policy
+    found.tracker.reopen(gap)
+    opened = found.ledger.open(gap)
+    tasks = [asyncio.create_task(part) for part in (found.publisher.run(), found.repairer.run())]
+    await opened
+    await eventually(lambda: not found.stats.gaps_open, 20)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert await found.publisher.close(10) == 0
+    last = found.gap_events()[-1]
+    return last.state, last.method
+
+
+@pytest.fixture
+async def market(simulate, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=5000, count=1500)
+    await eventually(lambda: simulator.finished)
+    return simulator
+
+
+@pytest.fixture
+def found(market, shard):
+    return shard("binance", ["BTCUSDT"], f"http://127.0.0.1:{market.port}")
+
+
+def gap(pair, first: int = 1_000_010, last: int = 1_001_200, until: int = 10**6) -> Gap:
+    return Gap(pair, first, last, 0, until)
+
+
+async def test_a_gap_of_more_than_a_page_is_repaired_whole(found, market, eventually, pair):
+    assert await repaired(found, market, eventually, gap(pair)) == ("repaired", "rest")
+    stored = found.stored()
+    assert sorted(int(record["trade_id"]) for record in stored) == list(range(1_000_010, 1_001_201))
+    assert {record["vendor_data"]["source"] for record in stored} == {"backfill"}
+    assert found.stats.sources["backfill"] == len(stored)
+
+
+async def test_a_rate_limit_is_waited_out(found, market, eventually, pair):
+    market.misbehave(parse("ratelimit=1"))
+    await eventually(lambda: not market._mischief._scheduled)
+    began = time.monotonic()
+    assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
+    assert time.monotonic() - began >= 0.9  # Retry-After: 1
+
+
+async def test_a_server_error_is_asked_again(found, market, eventually, pair):
+    market.misbehave(parse("unavailable=1"))
+    await eventually(lambda: not market._mischief._scheduled)
+    assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
+
+
+async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, market, eventually, pair, monkeypatch):
+    monkeypatch.setattr("k2.ingest.backfill.repairer._PATIENCE", (0.05,))
+    state, method = await repaired(found, market, eventually, gap(pair, 1_001_496, 1_001_510))
+    assert (state, method) == ("unrepairable", "rest: 10 ids are not in the exchange's history")
+    assert len(found.stored()) == 5
+
+
+@pytest.mark.parametrize(
+    ("policy", "method"),
+    [
+        (Policy(enabled=False, max_gap=3600), "backfill is disabled"),
+        (Policy(enabled=True, max_gap=0.5), "longer than spec.ingest.backfill.maxGap"),
+    ],
+)
+async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
+    policy, method, found, market, eventually, pair
+):
+    assert await repaired(found, market, eventually, gap(pair), policy) == ("unrepairable", method)
+    assert found.stored() == []
+    assert market.counts["rest"] == 0
+
+
+async def test_a_probe_finds_a_gap_at_the_end_without_a_trade_after_it(
+    found, market, eventually, pair, observed, monkeypatch
+):
+    monkeypatch.setattr("k2.ingest.backfill.repairer._SETTLE", 0.05)
+    found.tracker.observe(pair, observed(1_001_490))
+    await found.repairer.probe([pair])
+    await eventually(lambda: found.stats.gaps_detected["BTCUSDT"] == 1)
+    missing = found.ledger.repairs.get_nowait()
+    assert (missing.first_id, missing.last_id) == (1_001_491, 1_001_500)
+
+
+async def test_a_window_that_the_history_does_not_reach_is_given_up(simulate, shard, eventually):
+    simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
+    await eventually(lambda: simulator.finished)
+    found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
+    deals = simulator.history.deals["BTCUSDT"]
+    window = Gap(found.pairs[0], 0, 0, deals[0].time - 10**9, deals[-1].time, "gone")
+    state, method = await repaired(found, simulator, eventually, window)
+    assert (state, method) == ("unrepairable", "overlap: the history began after the gap")
+
+
+async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simulate, shard, eventually):
+    simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
+    await eventually(lambda: simulator.finished)
+    found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
+    deals = simulator.history.deals["BTCUSDT"]
+    anchor = simulator.venue.trade_id(deals[-20])
+    window = Gap(found.pairs[0], 0, 0, deals[-20].time, deals[-1].time, anchor)
+    assert await repaired(found, simulator, eventually, window) == ("repaired", "overlap")
+    assert {record["trade_id"] for record in found.stored()} >= {simulator.venue.trade_id(deal) for deal in deals[-19:]}
+
+
+def answering(*answers: tuple[int, bytes]) -> web.Application:
+    """A server that gives these answers in turn, the last for ever."""
+    left = list(answers)
+
+    async def answer(_: web.Request) -> web.Response:
+        status, body = left.pop(0) if len(left) > 1 else left[0]
+        return web.Response(status=status, body=body, headers={"Retry-After": "0"} if status in {418, 429} else {})
+
+    app = web.Application()
+    app.add_routes([web.get("/x", answer)])
+    return app
+
+
+async def asked(url: str, read=bytes.decode, monkeypatch=None):
+    async with aiohttp.ClientSession() as http:
+        return await RestClient(http, url, RATE).ask(Request("/x", {}), read)
+
+
+@pytest.mark.parametrize("status", [429, 418, 500, 503])
+async def test_a_passing_refusal_is_asked_again(status, serve, monkeypatch):
+    monkeypatch.setattr("k2.ingest.backfill.rest._RETRIES", (0.01, 0.01))
+    assert await asked(serve(answering((status, b""), (status, b""), (200, b"yes")))) == "yes"
+
+
+async def test_a_server_that_stays_down_is_unreachable(serve, monkeypatch):
+    monkeypatch.setattr("k2.ingest.backfill.rest._RETRIES", (0.01, 0.01))
+    with pytest.raises(RestUnreachable, match="HTTP 503"):
+        await asked(serve(answering((503, b""))))
+    with pytest.raises(RestUnreachable, match=r"http://127\.0\.0\.1:1/x"):
+        await asked("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(400, True), (404, True), (401, False)])
+async def test_a_lasting_refusal_is_told_in_the_servers_words(status, unknown, serve):
+    with pytest.raises(RestRefused, match=f"HTTP {status}: no such thing") as refusal:
+        await asked(serve(answering((status, b"no such thing"))))
+    assert refusal.value.unknown_symbol is unknown
+
+
+async def test_what_the_reader_raises_is_not_asked_again(serve):
+    def read(body: bytes) -> None:
+        raise MalformedFrame("no")
+
+    with pytest.raises(MalformedFrame):
+        await asked(serve(answering((200, b"{"))), read)
+
+
+async def test_an_answer_without_end_is_refused(serve, monkeypatch):
+    monkeypatch.setattr("k2.ingest.backfill.rest._MAX_BODY", 1000)
+    with pytest.raises(RestRefused, match="more than 1000 bytes"):
+        await asked(serve(answering((200, b"x" * 5000))))

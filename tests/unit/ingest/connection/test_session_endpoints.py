@@ -1,0 +1,112 @@
+"""Pings, endpoints and attempts of one shard, over real sockets."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from k2.ingest.connection.session import GaveUp, Tuning
+from k2.ingest.simulator.faults import parse
+
+FAST = {"backoff_first": 0.05, "backoff_limit": 0.1}
+NOBODY = "ws://127.0.0.1:1"
+
+
+def url(simulator) -> str:
+    return f"ws://127.0.0.1:{simulator.port}"
+
+
+async def test_the_exchanges_pings_are_answered_with_their_own_payload(simulate, shard, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=50)
+    simulator.venue.ping_every = 0.2
+    found = shard("binance", ["BTCUSDT"])
+    found.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: simulator.counts["pongs"] >= 2)
+    assert simulator.counts["violations"] == 0
+    assert found.stats.reconnects == 0
+
+
+async def test_a_wrong_pong_does_not_end_a_connection_that_still_tells_trades(simulate, shard, eventually):
+    simulator = await simulate("okx", symbols=["BTC-USDT"], rate=200, faults=["wrong-pong=60s"])
+    found = shard("okx", ["BTC-USDT"])
+    found.limits = dataclasses.replace(found.limits, ping_interval=0.2)
+    found.start(url(simulator), tuning=Tuning(**FAST, stale_after=1.0))
+    await eventually(lambda: found.stats.received["BTCUSDT"] > 300)
+    assert found.stats.reconnects == 0
+
+
+async def test_answered_pings_keep_a_quiet_connection_and_unanswered_ones_do_not(simulate, shard, eventually):
+    simulator = await simulate("okx", symbols=["BTC-USDT"], rate=200, faults=["quiet=60s"])
+    found = shard("okx", ["BTC-USDT"])
+    found.limits = dataclasses.replace(found.limits, ping_interval=0.2)
+    found.start(url(simulator), tuning=Tuning(**FAST, stale_after=0.8))
+    await eventually(lambda: found.stats.connections)
+    await asyncio.sleep(1.5)
+    assert found.stats.reconnects == 0
+    simulator.misbehave(parse("wrong-pong=60s"))
+    await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
+
+
+async def test_an_endpoint_that_does_not_answer_is_followed_by_the_next(simulate, shard, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200)
+    found = shard("binance", ["BTCUSDT"])
+    found.start(NOBODY, url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: found.stats.received["BTCUSDT"] > 10)
+    assert found.stats.endpoint == url(simulator)
+    assert found.stats.errors["connect"] == 1
+
+
+async def test_endpoints_are_taken_in_turn(simulate, shard, eventually):
+    first, second = [await simulate("binance", symbols=["BTCUSDT"], rate=100) for _ in range(2)]
+    found = shard("binance", ["BTCUSDT"])
+    found.start(url(first), url(second), tuning=Tuning(**FAST), repair=False)
+    seen = []
+    for simulator in (first, second, first):
+        await eventually(lambda: found.connects == len(seen) + 1)
+        seen.append(found.stats.endpoint)
+        simulator.misbehave(parse("close"))
+    assert seen == [url(first), url(second), url(first)]
+
+
+async def test_a_connection_that_is_refused_is_tried_again(simulate, shard, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200, faults=["refuse=2"])
+    found = shard("binance", ["BTCUSDT"])
+    found.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: found.stats.received["BTCUSDT"] > 10)
+    assert found.stats.errors["connect"] == 2
+
+
+async def test_the_attempts_end_when_nobody_answers(shard):
+    found = shard("binance", ["BTCUSDT"])
+    session = found.start(NOBODY, tuning=Tuning(max_attempts=3, **FAST))
+    with pytest.raises(GaveUp, match=r"no data after 3 attempts; the last: ws://127\.0\.0\.1:1"):
+        await session
+    assert found.stats.errors["connect"] == 3
+    assert "127.0.0.1:1" in found.stats.message
+
+
+async def test_a_connection_without_data_counts_as_an_attempt(simulate, shard):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1, faults=["silent=60s"])
+    found = shard("binance", ["BTCUSDT"])
+    session = found.start(url(simulator), tuning=Tuning(max_attempts=3, stale_after=0.2, **FAST))
+    with pytest.raises(GaveUp, match="stale"):
+        await session
+    assert found.stats.reconnects == 3
+
+
+async def test_without_a_limit_the_attempts_go_on(shard, eventually):
+    found = shard("binance", ["BTCUSDT"])
+    session = found.start(NOBODY, tuning=Tuning(backoff_first=0.001, backoff_limit=0.002))
+    await eventually(lambda: found.stats.errors["connect"] > 20)
+    assert not session.done()
+
+
+async def test_planned_cuts_of_the_exchange_lose_nothing(simulate, shard, eventually):
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200, faults=["cut=1s"])
+    found = shard("binance", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
+    found.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: found.stats.reconnects >= 1 and found.stats.received["BTCUSDT"] > 200)
+    await eventually(lambda: not found.stats.gaps_open)
+    assert await found.stop() == 0
+    ids = {int(record["trade_id"]) for record in found.stored()}
+    assert len(ids) == max(ids) - min(ids) + 1

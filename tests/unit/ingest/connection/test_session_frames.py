@@ -1,0 +1,64 @@
+"""Frames that no exchange documents, over a real socket: each is kept as it came, and the connection lives."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from aiohttp import WSMsgType, web
+
+from k2.ingest.connection.session import Tuning
+
+TRADE = (
+    b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,'
+    b'"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}'
+)
+ODD = [
+    (WSMsgType.BINARY, b"\x00\x01\xff"),
+    (WSMsgType.BINARY, TRADE),  # Binance documents text
+    (WSMsgType.BINARY, b""),
+    (WSMsgType.TEXT, b""),
+    (WSMsgType.TEXT, b"\xff\xfe{"),
+    (WSMsgType.TEXT, TRADE[:100]),
+    (WSMsgType.TEXT, b"[" * 100_000),
+    (WSMsgType.TEXT, b'"' + b"x" * 900_000 + b'"'),
+]
+Serve = Callable[[Sequence[tuple[WSMsgType, bytes]]], Awaitable[str]]
+
+
+@pytest.fixture
+async def exchange():
+    """An exchange that sends some frames to each client and then waits; gives its address."""
+    runners = []
+
+    async def start(frames: Sequence[tuple[WSMsgType, bytes]]) -> str:
+        async def stream(request: web.Request) -> web.WebSocketResponse:
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            for kind, frame in frames:
+                await socket.send_frame(frame, kind)
+            async for _ in socket:
+                pass
+            return socket
+
+        app = web.Application()
+        app.add_routes([web.get("/stream", stream)])
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"ws://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_what_is_no_message_is_kept_whole_and_the_connection_lives(exchange: Serve, shard, eventually):
+    url = await exchange([*ODD, (WSMsgType.TEXT, TRADE)])
+    found = shard("binance", ["BTCUSDT"])
+    found.start(url, tuning=Tuning(), repair=False)
+    await eventually(lambda: found.stats.received["BTCUSDT"])
+    assert (found.stats.reconnects, found.stats.connections) == (0, 1)
+    assert await found.stop() == 0
+    assert sorted(found.dead_letters()) == sorted((frame, "MALFORMED_FRAME") for _, frame in ODD)
+    assert [trade["trade_id"] for trade in found.stored()] == ["3735683259"]

@@ -1,0 +1,146 @@
+"""Bybit v5: frames in, trades out; ids that say nothing about what is missing."""
+
+import json
+
+import pytest
+
+from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, RestRefused, Subscribed, Unknown
+from k2.ingest.exchanges.bybit.parse import Bybit
+from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.records.trade import Side
+
+BTC = EXCHANGES["bybit"].pair("BTCUSDT")
+TRADE = {
+    "T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50", "L": "PlusTick",
+    "i": "20f43950-d8dd-5b31-9112-a178eb6023af", "BT": False, "RPI": False, "seq": 1783284617,
+}  # fmt: skip
+
+
+def frame(**fields: object) -> bytes:
+    return json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": [TRADE | fields]}).encode()
+
+
+def rows(*found: tuple[str, int]) -> bytes:
+    listed = [{"execId": i, "price": "1", "size": "2", "side": "Sell", "time": str(at)} for i, at in found]
+    return json.dumps({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": listed}}).encode()
+
+
+def test_a_trade_holds_what_the_frame_says():
+    (event,) = Bybit([BTC]).parse(frame(), 7)
+    trade = event.trade
+    assert (trade.trade_id, event.first_id, event.last_id) == ("20f43950-d8dd-5b31-9112-a178eb6023af", 0, 0)
+    assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
+        "BTCUSDT",
+        "BYBIT",
+        1_657_850_000_000,
+        100_000,
+    )
+    assert (trade.timestamp, trade.ingestion_timestamp) == (1_672_304_486_865_000, 7)
+    assert dict(trade.vendor_data) == {
+        "pair": "BTCUSDT", "sequence": "1783284617", "block_trade": "false", "rpi": "false",
+        "tick_direction": "PlusTick", "source": "live",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "side"), [("Buy", Side.BUY), ("Sell", Side.SELL)])
+def test_the_side_is_the_takers_as_it_is_told(told, side):
+    assert Bybit([BTC]).parse(frame(S=told), 0)[0].trade.side is side
+
+
+def test_subscriptions_name_ten_topics_a_message():
+    pairs = [EXCHANGES["bybit"].pair(f"A{n:03}USDT") for n in range(21)]
+    messages = [json.loads(message) for message in Bybit(pairs).subscriptions()]
+    assert [(m["op"], m["req_id"], len(m["args"])) for m in messages] == [
+        ("subscribe", "1", 10), ("subscribe", "2", 10), ("subscribe", "3", 1),
+    ]  # fmt: skip
+    assert messages[0]["args"][0] == "publicTrade.A000USDT"
+    assert Bybit(pairs).parse(b'{"success":true,"ret_msg":"","req_id":"3","op":"subscribe"}', 0) == [
+        Subscribed(("A020USDT",))
+    ]
+
+
+def test_the_recorded_acknowledgement_names_no_pair_of_ours(recorded):
+    assert Bybit([BTC]).parse(recorded("bybit_ws_subscription_ack.json")[0], 0) == [Subscribed(())]
+
+
+def test_the_recorded_refusal_is_told_in_the_exchanges_words(recorded):
+    raw = recorded("bybit_ws_subscription_failure.json")[0]
+    assert Bybit([BTC]).parse(raw, 0) == [Refused("Invalid topic: invalid.topic.BTCUSDT")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "events"),
+    [
+        (
+            b'{"success":false,"ret_msg":"Invalid topic: publicTrade.BTCUSDT","op":"subscribe"}',
+            [Refused("Invalid topic: publicTrade.BTCUSDT", ("BTCUSDT",))],
+        ),
+        (b'{"success":true,"ret_msg":"pong","conn_id":"x","op":"ping"}', []),
+        (b'{"op":"pong"}', []),
+        (b'{"op":"auth"}', [Unknown("auth")]),
+        (b'{"topic":"orderbook.1.BTCUSDT","data":{}}', [Unknown("orderbook.1.BTCUSDT")]),
+        (b'{"topic":"orderbook.1.BTCUSDT","data":[]}', [Unknown("orderbook.1.BTCUSDT")]),
+    ],
+)
+def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+    assert list(Bybit([BTC]).parse(raw, 0)) == events
+
+
+@pytest.mark.parametrize(
+    "fields", [{"i": ""}, {"i": "a\n"}, {"i": "ä"}, {"i": "x" * 65}, {"T": -1}, {"T": "1"}, {"S": "buy"}, {"p": 1.5}]
+)
+def test_a_trade_with_a_wrong_field_is_malformed(fields):
+    with pytest.raises(MalformedFrame):
+        Bybit([BTC]).parse(frame(**fields), 0)
+
+
+def test_what_cannot_be_trusted_is_told_with_its_reason():
+    assert Bybit([BTC]).parse(frame(s="ETHUSDT"), 0)[0].error == UNSUBSCRIBED
+    assert Bybit([BTC]).parse(frame(p="NaN"), 0)[0].error == "INEXACT_VALUE"
+
+
+def test_the_recorded_answer_holds_one_trade(captures):
+    bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 0, 2**60, "anchor")
+    page = bybit.page(bybit.history(gap), (captures / "bybit_rest_recent_trade.json").read_bytes(), gap, 7)
+    (entry,) = page.observed
+    assert (entry.trade.trade_id, entry.trade.side) == ("a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", Side.BUY)
+    assert (entry.trade.price, entry.trade.quantity, entry.trade.timestamp) == (
+        2_745_050_000_000,
+        500_000,
+        1_709_891_679_000_000,
+    )
+    assert not page.overlaps
+
+
+@pytest.mark.parametrize(
+    ("found", "overlaps", "ids"),
+    [
+        ([("c", 30), ("b", 20), ("anchor", 10)], True, ["c", "b"]),
+        ([("c", 30), ("b", 20), ("older", 5)], True, ["c", "b"]),
+        ([("c", 30), ("b", 20)], False, ["c", "b"]),
+        ([("later", 50), ("c", 30), ("anchor", 10)], True, ["c"]),
+        ([], False, []),
+    ],
+)
+def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(found, overlaps, ids):
+    bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 10_000, 40_000, "anchor")
+    request = bybit.history(gap)
+    assert (request.path, dict(request.params)) == (
+        "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
+    )  # fmt: skip
+    page = bybit.page(request, rows(*found), gap, 7)
+    assert (page.overlaps, [entry.trade.trade_id for entry in page.observed], page.following) == (overlaps, ids, None)
+    assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} <= {"backfill"}
+
+
+@pytest.mark.parametrize(
+    ("code", "retry_after", "unknown"), [(10006, 5.0, False), (10001, None, True), (1, None, False)]
+)
+def test_a_refusal_over_rest_says_when_to_ask_again(code, retry_after, unknown):
+    with pytest.raises(RestRefused, match=f"{code}: no") as refusal:
+        Bybit([BTC]).newest_id(json.dumps({"retCode": code, "retMsg": "no", "result": {}}).encode())
+    assert (refusal.value.retry_after, refusal.value.unknown_symbol) == (retry_after, unknown)
+
+
+def test_ids_cannot_be_compared_so_the_newest_is_none():
+    assert Bybit([BTC]).newest_id(rows(("a", 1))) == 0

@@ -1,0 +1,175 @@
+"""Kraken v2: real frames in, trades out, exact although prices are JSON numbers."""
+
+import json
+
+import pytest
+
+from k2.ingest.exchanges.base import (
+    UNSUBSCRIBED,
+    Gap,
+    MalformedFrame,
+    Observed,
+    Refused,
+    RestRefused,
+    Subscribed,
+    Unknown,
+)
+from k2.ingest.exchanges.kraken.parse import Kraken
+from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.records.trade import Side
+
+BTC = EXCHANGES["kraken"].pair("BTC/USD")
+USDT = EXCHANGES["kraken"].pair("BTC/USDT")
+
+
+def frame(**fields: object) -> bytes:
+    fill = {
+        "symbol": "BTC/USD", "side": "buy", "price": 105944.2, "qty": 0.00027625, "ord_type": "limit",
+        "trade_id": 10218208, "timestamp": "2023-10-06T17:35:55.440295Z",
+    }  # fmt: skip
+    return json.dumps({"channel": "trade", "type": "update", "data": [fill | fields]}).encode()
+
+
+def test_the_recorded_message_holds_two_exact_trades(recorded):
+    events = Kraken([BTC]).parse(recorded("kraken_v2_trade.json")[0], 7)
+    assert [(e.first_id, e.last_id, e.trade.price, e.trade.quantity, e.trade.side) for e in events] == [
+        (10_218_208, 10_218_208, 10_594_420_000_000, 27_625, Side.BUY),
+        (10_218_209, 10_218_209, 10_591_050_000_000, 12_460, Side.SELL),
+    ]
+    assert events[0].trade.timestamp == 1_696_613_755_440_295
+    assert (events[0].trade.symbol, events[0].trade.exchange, events[0].trade.ingestion_timestamp) == (
+        "BTCUSD",
+        "KRAKEN",
+        7,
+    )
+    assert events[1].trade.vendor_data == (("pair", "BTC/USD"), ("order_type", "market"), ("source", "live"))
+
+
+def test_a_price_that_no_float_can_hold_is_exact():
+    raw = frame().replace(b"105944.2", b"9007199254.74099312")
+    (event,) = Kraken([BTC]).parse(raw, 0)
+    assert event.trade.price == 900_719_925_474_099_312
+
+
+def test_a_snapshots_trades_say_so():
+    raw = frame().replace(b'"update"', b'"snapshot"')
+    assert dict(Kraken([BTC]).parse(raw, 0)[0].trade.vendor_data)["source"] == "snapshot"
+
+
+def test_subscriptions_always_ask_for_the_snapshot():
+    pairs = [EXCHANGES["kraken"].pair(f"A{n}/USD") for n in range(101)]
+    first, second = (json.loads(message) for message in Kraken(pairs).subscriptions())
+    assert first["method"] == "subscribe"
+    assert first["params"]["channel"] == "trade"
+    assert first["params"]["snapshot"] is True
+    assert first["params"]["symbol"][0] == "A0/USD"
+    assert [len(message["params"]["symbol"]) for message in (first, second)] == [100, 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "events"),
+    [
+        (b'{"channel":"heartbeat"}', []),
+        (b'{"channel":"status","type":"update","data":[{"system":"online"}]}', []),
+        (b'{"method":"pong","req_id":101}', []),
+        (
+            b'{"method":"subscribe","result":{"channel":"trade","snapshot":true,"symbol":"BTC/USD"},"success":true}',
+            [Subscribed(("BTC/USD",))],
+        ),
+        (
+            b'{"error":"Currency pair not supported X/Y","method":"subscribe","success":false,"symbol":"X/Y"}',
+            [Refused("Currency pair not supported X/Y", ("X/Y",))],
+        ),
+        (b'{"error":"Already subscribed","success":false}', [Refused("Already subscribed")]),
+        (b'{"channel":"book","type":"snapshot","data":[]}', [Unknown("book")]),
+    ],
+)
+def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+    assert list(Kraken([BTC]).parse(raw, 0)) == events
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timestamp": "2023-10-06T17:35:55.440295"},
+        {"timestamp": "yesterday"},
+        {"trade_id": 0},
+        {"trade_id": 2**63},
+        {"side": "b"},
+        {"price": None},
+        {"qty": []},
+    ],
+)
+def test_a_trade_with_a_wrong_field_is_malformed(fields):
+    with pytest.raises(MalformedFrame):
+        Kraken([BTC]).parse(frame(**fields), 0)
+
+
+@pytest.mark.parametrize("number", [b"0", b"-1", b"1e999999", b"1e-20", b"0.000000001", b"1" * 40])
+def test_a_price_that_would_need_rounding_is_not_trusted(number):
+    (event,) = Kraken([BTC]).parse(frame().replace(b"105944.2", number), 0)
+    assert (event.error, event.last_id) == ("INEXACT_VALUE", 10_218_208)
+
+
+def test_one_wrong_trade_does_not_spoil_its_neighbours():
+    message = json.loads(frame())
+    message["data"] += [message["data"][0] | {"symbol": "ETH/USD"}, message["data"][0] | {"trade_id": 10_218_209}]
+    events = Kraken([BTC]).parse(json.dumps(message).encode(), 0)
+    assert [isinstance(event, Observed) for event in events] == [True, False, True]
+    assert events[1].error == UNSUBSCRIBED
+
+
+def test_a_gap_in_the_recorded_page_is_repaired_from_it(captures):
+    kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
+    gap = Gap(USDT, 10_218_300, 10_218_399, 1_762_795_433_971_744, 0)
+    page = kraken.page(kraken.history(gap), body, gap, 7)
+    assert [entry.last_id for entry in page.observed] == list(range(10_218_300, 10_218_400))
+    assert page.following is None
+    assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} == {"backfill"}
+
+
+def test_rests_seventh_decimal_is_cut_so_that_both_paths_agree(captures):
+    kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
+    gap = Gap(USDT, 10_218_208, 10_218_208, 0, 0)
+    (entry,) = kraken.page(kraken.history(gap), body, gap, 7).observed
+    assert (entry.trade.timestamp, entry.trade.price, entry.trade.side) == (
+        1_762_795_433_971_744,
+        10_543_360_000_000,
+        Side.BUY,
+    )
+    assert dict(entry.trade.vendor_data)["order_type"] == "limit"
+
+
+def test_repair_asks_by_time_and_goes_on_from_the_cursor(captures):
+    kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
+    gap = Gap(USDT, 10_219_200, 10_219_300, 1_762_795_433_971_744, 0)
+    first = kraken.history(gap)
+    assert first.path == "/0/public/Trades"
+    assert dict(first.params) == {"pair": "XBTUSDT", "since": "1762795433971743999", "count": "1000"}
+    page = kraken.page(first, body, gap, 7)
+    assert [entry.last_id for entry in page.observed] == list(range(10_219_200, 10_219_208))
+    cursor = int(json.loads(body)["result"]["last"])
+    assert page.following.params["since"] == str(cursor - 1)
+    again = kraken.page(page.following, body, gap, 7)
+    assert again.following is None  # the cursor stands still: there is no more
+
+
+def test_the_newest_id_is_the_largest_of_the_page(captures):
+    kraken = Kraken([USDT])
+    assert kraken.newest_id((captures / "kraken_rest_trades.json").read_bytes()) == 10_219_207
+    assert dict(kraken.newest(BTC).params) == {"pair": "XBTUSD", "count": "1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after", "unknown"),
+    [
+        ("EAPI:Rate limit exceeded", 5.0, False),
+        ("EService:Unavailable", 10.0, False),
+        ("EQuery:Unknown asset pair", None, True),
+        ("EGeneral:Invalid arguments", None, False),
+    ],
+)
+def test_a_refusal_over_rest_says_when_to_ask_again(error, retry_after, unknown):
+    with pytest.raises(RestRefused, match=error) as refusal:
+        Kraken([BTC]).newest_id(json.dumps({"error": [error]}).encode())
+    assert (refusal.value.retry_after, refusal.value.unknown_symbol) == (retry_after, unknown)

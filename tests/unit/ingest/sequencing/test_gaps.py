@@ -1,0 +1,73 @@
+"""Gap events as Kafka holds them, and the ledger that writes them."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.ingest.exchanges.base import Gap
+from k2.ingest.sequencing import gaps
+from k2.ingest.sequencing.gaps import GapState
+from k2.schemas.exchanges.spec import EXCHANGES
+
+PAIR = EXCHANGES["binance"].pair("BTCUSDT")
+GAP = Gap(PAIR, 11, 14, 1_700_000_000_000_000, 1_700_000_001_000_001)
+WINDOW = Gap(PAIR, 0, 0, 1_700_000_000_000_000, 1_700_000_001_000_000, "KRAKEN-1-a")
+TIMES = st.integers(0, 253_402_300_799_999_999)
+
+
+def test_an_open_gap_is_the_published_json():
+    document = json.loads(gaps.opened("spot", "BINANCE", GAP, 1_700_000_002_500_000).encode())
+    assert document == {
+        "gap_id": gaps.gap_id("BINANCE", GAP),
+        "feed": "spot",
+        "symbol": "BTCUSDT",
+        "first_id": "11",
+        "last_id": "14",
+        "detected_at": "2023-11-14T22:13:22.500000Z",
+        "repaired_at": None,
+        "method": "",
+        "state": "open",
+        "since": "2023-11-14T22:13:20.000000Z",
+        "until": "2023-11-14T22:13:21.000001Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "repaired_at"),
+    [(GapState.REPAIRED, "2023-11-14T22:13:23.000000Z"), (GapState.UNREPAIRABLE, None)],
+)
+def test_the_end_of_a_gap_keeps_its_id_and_says_how(state, repaired_at):
+    opened = gaps.opened("spot", "BINANCE", GAP, 0)
+    event = gaps.decode(gaps.closed(opened, state=state, method="rest", at=1_700_000_003_000_000).encode())
+    assert (event.gap_id, event.state, event.method, event.repaired_at) == (opened.gap_id, state, "rest", repaired_at)
+
+
+def test_the_same_missing_ids_have_the_same_id_in_every_process():
+    again = Gap(PAIR, 11, 14, 5, 6)
+    assert gaps.gap_id("BINANCE", GAP) == gaps.gap_id("BINANCE", again)
+    others = {
+        gaps.gap_id("BINANCE", Gap(PAIR, 11, 15, 0, 1)), gaps.gap_id("OKX", GAP),
+        gaps.gap_id("BINANCE", Gap(EXCHANGES["binance"].pair("ETHUSDT"), 11, 14, 0, 1)), gaps.gap_id("BINANCE", WINDOW),
+    }  # fmt: skip
+    assert len(others | {gaps.gap_id("BINANCE", GAP)}) == 5
+
+
+@given(st.integers(1, 2**63 - 1), st.integers(0, 10**6), TIMES, TIMES)
+def test_a_gap_survives_the_way_to_kafka_and_back(first, more, since, until):
+    gap = Gap(PAIR, first, first + more, since, until)
+    assert gaps.gap_of(gaps.decode(gaps.opened("f", "BINANCE", gap, since).encode()), PAIR) == gap
+
+
+def test_a_window_survives_with_its_anchor():
+    event = gaps.decode(gaps.opened("f", "KRAKEN", WINDOW, 0).encode())
+    assert (event.first_id, event.last_id) == ("", "KRAKEN-1-a")
+    assert gaps.gap_of(event, PAIR) == WINDOW
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"gap_id":1}', b"\x00\x00\x00\x00\x01"])
+def test_what_is_no_gap_event_is_refused(value):
+    with pytest.raises(msgspec.DecodeError):
+        gaps.decode(value)

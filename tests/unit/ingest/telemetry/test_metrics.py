@@ -1,0 +1,123 @@
+"""What a shard says of itself: metrics under the published names, and the status document."""
+
+import time
+
+import aiohttp
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from k2.ingest.telemetry import metrics, server
+from k2.ingest.telemetry.stats import Histogram, Stats
+
+LABELS = {"exchange": "binance", "feed": "spot", "shard": "0-0"}
+PUBLISHED = """
+k2_ingest_connection_status k2_ingest_messages_received_total k2_ingest_trades_delivered_total
+k2_ingest_delivery_failures_total k2_ingest_reconnects_total k2_ingest_errors_total k2_ingest_lag_seconds
+k2_ingest_delivery_seconds k2_ingest_gaps_detected_total k2_ingest_gaps_repaired_total k2_ingest_duplicates_total
+k2_ingest_circuit_state
+""".split()
+
+
+@pytest.fixture
+def stats():
+    found = Stats(started_at=time.monotonic(), symbols=("BTCUSDT",))
+    found.connections, found.circuit, found.in_flight, found.reconnects, found.failures = 1, 2, 3, 4, 5
+    for counter in (found.received, found.gaps_detected, found.gaps_repaired, found.duplicates):
+        counter["BTCUSDT"] += 7
+    found.delivered[b"BTCUSDT"] += 6
+    found.errors["connect"] += 2
+    found.dead_letters["MALFORMED_FRAME"] += 1
+    found.last_prices["BTCUSDT"] = 6_183_763_000_000
+    found.last_received = 1_700_000_000_000_000
+    found.refused["XYZUSDT"] = "Invalid symbol."
+    found.lag.observe(-1_270_000)
+    found.lag.observe(20_000)
+    return found
+
+
+def samples(stats: Stats) -> dict[tuple, float]:
+    text = generate_latest(metrics.registry(stats, **LABELS)).decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_published_metric_is_there_before_anything_happened():
+    text = generate_latest(metrics.registry(Stats(started_at=0.0), **LABELS)).decode()
+    types = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert set(PUBLISHED) <= types
+
+
+def test_every_sample_carries_exchange_feed_and_shard(stats):
+    labelled = [set(dict(key[1:])) for key in samples(stats)]
+    assert all(set(LABELS) <= names for names in labelled)
+
+
+def test_metrics_show_what_was_counted(stats):
+    found = samples(stats)
+    base = tuple(sorted(LABELS.items()))
+
+    def value(name: str, **labels: str) -> float:
+        return found[name, *sorted((LABELS | labels).items())]
+
+    assert found["k2_ingest_connection_status", *base] == 1
+    assert value("k2_ingest_circuit_state") == 2
+    assert value("k2_ingest_reconnects_total") == 4
+    assert value("k2_ingest_delivery_failures_total") == 5
+    assert value("k2_ingest_messages_received_total", symbol="BTCUSDT") == 7
+    assert value("k2_ingest_trades_delivered_total", symbol="BTCUSDT") == 6
+    assert value("k2_ingest_gaps_detected_total", symbol="BTCUSDT") == 7
+    assert value("k2_ingest_gaps_repaired_total", symbol="BTCUSDT") == 7
+    assert value("k2_ingest_duplicates_total", symbol="BTCUSDT") == 7
+    assert value("k2_ingest_errors_total", kind="connect") == 2
+    assert value("k2_ingest_dead_letters_total", error="MALFORMED_FRAME") == 1
+
+
+def test_lag_may_be_negative(stats):
+    found = samples(stats)
+    buckets = {dict(key[1:])["le"]: value for key, value in found.items() if key[0] == "k2_ingest_lag_seconds_bucket"}
+    assert (buckets["-1.0"], buckets["0.0"], buckets["0.025"], buckets["+Inf"]) == (1, 1, 2, 2)
+
+
+def test_a_histogram_counts_a_value_on_its_bound_below_it():
+    histogram = Histogram((0.001, 0.01))
+    for micros in (1000, 1001, 10_000, 10_001):
+        histogram.observe(micros)
+    assert (histogram.counts, histogram.total) == ([1, 2, 1], 22_002)
+
+
+def test_the_status_document_tells_what_people_ask_for(stats):
+    found = server.document(stats, feed="spot", exchange="binance", shard="0-0")
+    assert (found["connected"], found["received"], found["delivered"], found["inFlight"]) == (True, 7, 6, 3)
+    assert found["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrepairable": 0}
+    assert (found["circuit"], found["reconnects"], found["duplicates"]) == ("open", 4, 7)
+    assert found["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
+    assert found["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
+    assert found["refused"] == {"XYZUSDT": "Invalid symbol."}
+    assert server.document(Stats(0.0), feed="f", exchange="e", shard="s")["lastMessageTime"] is None
+
+
+async def test_a_shard_is_ready_while_it_is_connected_and_kafka_takes_what_it_sends(stats):
+    runner = await server.serve(stats, metrics.registry(stats, **LABELS), host="127.0.0.1", port=0, **LABELS)
+    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession() as http:
+
+            async def get(path: str) -> tuple[int, str]:
+                async with http.get(base + path) as answer:
+                    return answer.status, await answer.text()
+
+            stats.circuit = 0
+            assert await get("/readyz") == (200, "ok\n")
+            stats.circuit, stats.message = 2, "Kafka does not answer"
+            assert await get("/readyz") == (503, "Kafka does not answer\n")
+            stats.circuit, stats.connections, stats.message = 0, 0, ""
+            assert await get("/readyz") == (503, "not connected\n")
+            assert await get("/healthz") == (200, "ok\n")
+            assert (await get("/status"))[0] == 200
+            assert "k2_ingest_connection_status" in (await get("/metrics"))[1]
+    finally:
+        await runner.cleanup()

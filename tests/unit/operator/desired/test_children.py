@@ -1,0 +1,195 @@
+"""All of a feed's manifests together: the same each time, valid, and moved only by what touches them."""
+
+import json
+import random
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from kubeflow_spark_api.models import IoK8sApiCoreV1PodTemplateSpec, SparkV1beta2SparkApplication
+
+from k2.operator.desired import children
+from k2.operator.desired.config import shard_hash
+
+SYMBOLS = [f"COIN{number}USDT" for number in range(12)]
+
+
+def pods(manifests) -> list[dict[str, Any]]:
+    """Every pod template, with where it is from."""
+    found = []
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "Deployment":
+            found.append(spec["template"])
+        elif manifest["kind"] == "SparkApplication":
+            found += [spec["driver"]["template"], spec["executor"]["template"]]
+    return found
+
+
+def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+@pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
+def test_a_feed_has_exactly_these_children(named, topology):
+    layers = ["bronze", "silver", "gold"] if topology == "PerLayer" else ["layers"]
+    assert set(named(layers={"topology": topology})) == {
+        "KafkaTopic/market.crypto.trades.binance",
+        "KafkaTopic/market.crypto.gaps.binance",
+        "KafkaTopic/market.crypto.deadletter.binance",
+        "ConfigMap/binance-feed",
+        "Service/binance",
+        "PodMonitor/binance",
+        "NetworkPolicy/binance-ingest",
+        "PodDisruptionBudget/binance-ingest",
+        "Deployment/binance-ingest-0-0",
+        *(f"SparkApplication/binance-{layer}" for layer in layers),
+    }
+
+
+def test_two_processes_make_the_same_manifests(feed, settings, named):
+    script = (
+        "import sys, json; from k2.operator.desired import children; from k2.operator.settings import Settings;"
+        "from k2.schemas.feed.model import ExchangeFeed; body, given = json.load(sys.stdin);"
+        "print(json.dumps(children(ExchangeFeed.from_body(body), Settings.model_validate(given))))"
+    )
+    one, platform = feed(ingest={"nodeSelector": {"b": "1", "a": "2"}}), settings(spark_conf={"b": "1", "a": "2"})
+    told = json.dumps([one.model_dump(mode="json", by_alias=True), platform.model_dump(mode="json", by_alias=True)])
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            input=told,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0]) == json.loads(json.dumps(children(one, platform)))
+
+
+def test_the_order_in_which_symbols_are_written_rolls_nothing(feed, settings, named):
+    shuffled = random.Random(1).sample(SYMBOLS, len(SYMBOLS))
+    before, after = named(symbols=SYMBOLS, ingest={"shards": 3}), named(symbols=shuffled, ingest={"shards": 3})
+    assert moved(before, after) == {"ConfigMap/binance-feed"}
+
+
+def test_a_symbol_more_rolls_its_own_shard_and_nothing_else(feed, named):
+    ingest = {"shards": 3, "redundancy": 2}
+    after = feed(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)
+    home = next(shard for shard in range(3) if "BTCUSDT" in {pair.native for pair in after.shard(shard)})
+    assert moved(named(symbols=SYMBOLS, ingest=ingest), named(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)) == {
+        "ConfigMap/binance-feed",
+        f"Deployment/binance-ingest-{home}-0",
+        f"Deployment/binance-ingest-{home}-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"kafka": {"retention": "1h"}}, {"KafkaTopic/market.crypto.trades.binance"}),
+        ({"kafka": {"partitions": 3}}, {"KafkaTopic/market.crypto.trades.binance"}),
+        ({"deletionPolicy": "Delete"}, set()),
+        ({"ingest": {"backfill": {"maxGap": "2h"}}}, {"Deployment/binance-ingest-0-0"}),
+        ({"ingest": {"resources": {"limits": {"memory": "1Gi"}}}}, {"Deployment/binance-ingest-0-0"}),
+        ({"ingest": {"redundancy": 2}}, {"Deployment/binance-ingest-0-1"}),
+        ({"layers": {"bronze": {"trigger": "5s"}}}, {"SparkApplication/binance-bronze"}),
+        ({"layers": {"silver": {"trigger": "5s"}}}, {"SparkApplication/binance-silver"}),
+        ({"layers": {"gold": {"trigger": "5s"}}}, {"SparkApplication/binance-gold"}),
+        ({"layers": {"bronze": {"retention": "8d"}}}, {"SparkApplication/binance-gold"}),
+        ({"layers": {"silver": {"executors": 2}}}, {"SparkApplication/binance-silver"}),
+    ],
+)
+def test_a_change_moves_what_it_touches_and_nothing_else(named, change, expected):
+    assert moved(named(), named(**change)) - {"ConfigMap/binance-feed"} == expected
+
+
+def test_suspending_changes_no_config_and_no_topic(named):
+    assert moved(named(), named(suspend=True)) == {
+        "Deployment/binance-ingest-0-0",
+        "SparkApplication/binance-bronze",
+        "SparkApplication/binance-silver",
+        "SparkApplication/binance-gold",
+    }
+
+
+def test_a_shards_hash_outlives_another_shard_count_that_leaves_it_its_symbols(feed):
+    one, two = (feed(symbols=SYMBOLS[:5], ingest={"shards": count}) for count in (3, 4))
+    kept = [shard for shard in range(3) if one.shard(shard) == two.shard(shard)]
+    rolled = [shard for shard in range(3) if one.shard(shard) != two.shard(shard)]
+    assert kept
+    assert rolled
+    assert all(shard_hash(one, shard) == shard_hash(two, shard) for shard in kept)
+    assert not any(shard_hash(one, shard) == shard_hash(two, shard) for shard in rolled)
+
+
+@pytest.mark.parametrize("executors", [0, 2])
+@pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
+def test_spark_applications_say_nothing_that_their_api_does_not_know(made, topology, executors):
+    layers = {"topology": topology} | {layer: {"executors": executors} for layer in ("bronze", "silver", "gold")}
+    for manifest in made("SparkApplication", layers=layers, platform={"image_pull_secrets": ("pull",)}):
+        assert SparkV1beta2SparkApplication.from_dict(manifest).to_dict() == manifest
+
+
+def test_pod_templates_say_nothing_that_their_api_does_not_know(feed, settings):
+    placed = {
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "market", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+        "priorityClassName": "high",
+    }
+    found = pods(children(feed(ingest=placed), settings(image_pull_secrets=("pull",))))
+    assert len(found) == 7
+    for template in found:
+        assert IoK8sApiCoreV1PodTemplateSpec.from_dict(template).to_dict() == template
+
+
+def test_every_pod_keeps_to_the_restricted_profile(feed, settings):
+    for template in pods(children(feed(), settings())):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        writable = {volume["name"] for volume in spec["volumes"] if "emptyDir" in volume}
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in writable}
+            names = [variable["name"] for variable in container["env"]]
+            assert len(names) == len(set(names))
+
+
+def test_secrets_are_named_and_never_in_arguments_annotations_or_sparks_settings(made):
+    for manifest in made("SparkApplication"):
+        spec = manifest["spec"]
+        told = {entry["name"]: entry for entry in spec["driver"]["template"]["spec"]["containers"][0]["env"]}
+        references = {name: entry["valueFrom"]["secretKeyRef"] for name, entry in told.items() if "valueFrom" in entry}
+        assert references == {
+            "K2_CATALOG_USER": {"name": "k2-catalog", "key": "username"},
+            "K2_CATALOG_PASSWORD": {"name": "k2-catalog", "key": "password"},
+            "AWS_ACCESS_KEY_ID": {"name": "k2-s3", "key": "access-key"},
+            "AWS_SECRET_ACCESS_KEY": {"name": "k2-s3", "key": "secret-key"},
+        }
+        public = json.dumps([spec["arguments"], spec["sparkConf"], spec["driver"]["annotations"]])
+        assert "k2-s3" not in public
+        assert "k2-catalog" not in public
+
+
+def test_the_longest_name_fits_every_object_and_label(feed, settings):
+    long = feed("a" * 40, symbols=[f"COIN{number}USDT" for number in range(900)], ingest={"shards": 64})
+    for manifest in children(long, settings()):
+        limit = 253 if manifest["kind"] in {"KafkaTopic", "ConfigMap"} else 63
+        suffix = len("-driver-svc") if manifest["kind"] == "SparkApplication" else 0
+        assert len(manifest["metadata"]["name"]) + suffix <= limit
+        assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
+
+
+def test_nothing_bears_a_version_that_an_upgrade_would_roll(feed, settings):
+    for manifest in children(feed(), settings()):
+        assert "app.kubernetes.io/version" not in json.dumps(manifest)

@@ -1,0 +1,104 @@
+import pytest
+
+from k2.operator.desired.ingest import ingest_deployments
+from k2.operator.desired.naming import CONFIG_HASH
+from k2.schemas.feed.model import ExchangeFeed
+
+
+def container(deployment):
+    return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_each_shard_and_replica_is_a_deployment_that_says_which_it_is(made):
+    found = made(
+        "Deployment", symbols=[f"COIN{number}USDT" for number in range(20)], ingest={"shards": 2, "redundancy": 2}
+    )
+    assert [manifest["metadata"]["name"] for manifest in found] == [
+        f"binance-ingest-{shard}-{replica}" for shard in (0, 1) for replica in (0, 1)
+    ]
+    words = container(found[3])["args"]
+    assert words[words.index("--shard") + 1] == "1"
+    assert words[words.index("--replica") + 1] == "1"
+    selectors = [tuple(sorted(manifest["spec"]["selector"]["matchLabels"].items())) for manifest in found]
+    assert len(set(selectors)) == 4
+
+
+def test_a_shard_that_no_symbol_falls_into_has_no_deployment(feed, settings):
+    assert len(ingest_deployments(feed(symbols=["BTCUSDT"], ingest={"shards": 64}), settings())) == 1
+
+
+def test_two_pods_of_one_connection_never_run_at_once(made):
+    (found,) = made("Deployment")
+    assert found["spec"]["strategy"] == {"type": "Recreate"}
+    assert found["spec"]["replicas"] == 1
+
+
+def test_a_suspended_feed_runs_no_pod(made):
+    assert [manifest["spec"]["replicas"] for manifest in made("Deployment", suspend=True)] == [0]
+
+
+def test_its_selector_is_among_its_pods_labels(made):
+    (found,) = made("Deployment")
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert found["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert len(found["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH]) == 16
+
+
+def test_the_pod_reads_the_feed_from_the_config_map_and_listens_where_probes_ask(made):
+    (found,), (config,) = made("Deployment"), made("ConfigMap")
+    pod = found["spec"]["template"]["spec"]
+    words = container(found)["args"]
+    mount = next(mount for mount in container(found)["volumeMounts"] if mount["name"] == "feed")
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "feed")
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
+    assert words[words.index("--feed") + 1] == f"{mount['mountPath']}/{next(iter(config['data']))}"
+    (port,) = container(found)["ports"]
+    assert words[words.index("--port") + 1] == str(port["containerPort"])
+    for probe, path in (("livenessProbe", "/healthz"), ("startupProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert container(found)[probe]["httpGet"] == {"path": path, "port": port["name"]}
+
+
+def test_the_pod_has_longer_to_end_than_it_takes_to_flush(made):
+    (found,) = made("Deployment")
+    words = container(found)["args"]
+    grace = float(words[words.index("--grace") + 1])
+    assert found["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 1.5 * grace + 10
+
+
+def test_the_pod_has_no_token_and_its_account(made):
+    (found,) = made("Deployment", platform={"ingest_service_account": "k2-ingest"})
+    pod = found["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert pod["serviceAccountName"] == "k2-ingest"
+
+
+@pytest.mark.parametrize(
+    ("given", "requests", "limits"),
+    [
+        ({}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "512Mi"}),
+        ({"limits": {"memory": "64Mi"}}, {"cpu": "100m", "memory": "64Mi"}, {"memory": "64Mi"}),
+        ({"requests": {"memory": "2Gi"}}, {"cpu": "100m", "memory": "2Gi"}, {"memory": "2Gi"}),
+        ({"limits": {"cpu": "50m"}}, {"cpu": "50m", "memory": "128Mi"}, {"memory": "512Mi", "cpu": "50m"}),
+        ({"limits": {"cpu": "2"}}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "512Mi", "cpu": "2"}),
+        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "128Mi"}, {"memory": "512Mi"}),
+    ],
+)
+def test_a_users_amounts_win_and_a_request_is_never_above_its_limit(made, given, requests, limits):
+    (found,) = made("Deployment", ingest={"resources": given})
+    assert container(found)["resources"] == {"requests": requests, "limits": limits}
+
+
+def test_pods_go_where_the_feed_says(made):
+    placed = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "x"}], "priorityClassName": "high"}
+    (found,) = made("Deployment", ingest=placed)
+    pod = found["spec"]["template"]["spec"]
+    assert {name: pod[name] for name in placed} == placed
+    assert "affinity" not in pod
+
+
+def test_the_config_map_holds_the_feed_that_its_pods_run(made, feed):
+    change = {"ingest": {"shards": 2, "endpoints": ["wss://far.example"]}, "layers": {"gold": {"trigger": "1s"}}}
+    (config,) = made("ConfigMap", **change, suspend=True)
+    read = ExchangeFeed.from_yaml(config["data"]["feed.yaml"])
+    assert read == feed(**change)

@@ -1,0 +1,158 @@
+import pytest
+
+from k2.operator.desired.naming import RESTART_NONCE, SPEC_HASH
+from k2.operator.desired.spark import spec_hash
+
+LAYERS = ("bronze", "silver", "gold")
+
+
+def all_layers(**about):
+    return {layer: dict(about) for layer in LAYERS}
+
+
+def test_each_layer_is_an_application_or_one_runs_all(made):
+    apart = made("SparkApplication")
+    assert [manifest["metadata"]["name"] for manifest in apart] == [f"binance-{layer}" for layer in LAYERS]
+    assert [manifest["spec"]["arguments"][3] for manifest in apart] == list(LAYERS)
+    assert not any("--restart" in manifest["spec"]["arguments"] for manifest in apart)
+    (together,) = made("SparkApplication", layers={"topology": "Combined"})
+    assert together["metadata"]["name"] == "binance-layers"
+    assert together["spec"]["arguments"][3] == "all"
+    assert "--restart" in together["spec"]["arguments"]
+
+
+def test_the_arguments_are_the_jobs_own(made, monkeypatch):
+    from k2.jobs.__main__ import _arguments
+
+    for topology in ("PerLayer", "Combined"):
+        for manifest in made("SparkApplication", layers={"topology": topology}):
+            monkeypatch.setattr("sys.argv", ["k2.jobs", *manifest["spec"]["arguments"]])
+            read = _arguments()
+            port = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]
+            assert (read.host, read.port) == ("0.0.0.0", port)
+            mount = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["volumeMounts"][0]
+            assert str(read.feed[0]) == f"{mount['mountPath']}/feed.yaml"
+
+
+def test_the_driver_is_told_the_whole_platform(made, monkeypatch):
+    from k2.common.platform import Platform
+
+    manifest = made("SparkApplication")[0]
+    for entry in manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", "from-a-secret"))
+    told = Platform()
+    assert told.kafka_bootstrap == "k2-kafka-bootstrap.kafka.svc:9092"
+    assert told.registry_url == "http://registry.platform.svc:8080/apis/ccompat/v8"
+    assert told.catalog_uri == "postgresql+psycopg2://postgres.platform.svc/catalog"
+    assert told.catalog_user == told.catalog_password.get_secret_value() == "from-a-secret"
+    assert (told.warehouse, told.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
+
+
+def test_an_application_starts_again_for_ever(made):
+    for manifest in made("SparkApplication", platform={"restart_interval": 7}):
+        assert manifest["spec"]["restartPolicy"] == {
+            "type": "Always",
+            "onFailureRetryInterval": 7,
+            "onSubmissionFailureRetryInterval": 7,
+        }
+
+
+def test_suspending_changes_one_word_and_not_the_specs_hash(made):
+    before, after = made("SparkApplication")[0], made("SparkApplication", suspend=True)[0]
+    assert (before["spec"].pop("suspend"), after["spec"].pop("suspend")) == (False, True)
+    assert before == after
+    assert before["metadata"]["annotations"][SPEC_HASH] == spec_hash(before["spec"])
+
+
+def test_another_nonce_starts_the_layers_anew_and_none_leaves_no_trace(made):
+    plain, one, two = (made("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
+    assert RESTART_NONCE not in plain["spec"]["driver"]["annotations"]
+    hashes = {manifest["metadata"]["annotations"][SPEC_HASH] for manifest in (plain, one, two)}
+    assert len(hashes) == 3
+
+
+def test_without_executors_the_driver_does_the_work(made):
+    given = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1500m", "memory": "900Mi"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    driver = first["spec"]["driver"]
+    assert first["spec"]["sparkConf"]["spark.kubernetes.driver.master"] == "local[2]"
+    assert "instances" not in first["spec"]["executor"]
+    assert {name: driver[name] for name in ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead")} == {
+        "cores": 2,
+        "coreRequest": "250m",
+        "coreLimit": "1500m",
+        "memory": "512m",
+        "memoryOverhead": "388m",
+    }
+
+
+def test_with_executors_they_get_what_the_layer_asks_for(made):
+    given = {"requests": {"memory": "2Gi", "cpu": "2"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=3, resources=given))
+    spec = first["spec"]
+    assert "spark.kubernetes.driver.master" not in spec["sparkConf"]
+    assert spec["executor"]["instances"] == 3
+    assert (spec["executor"]["cores"], spec["executor"]["memory"]) == (2, "1639m")
+    assert (spec["driver"]["memory"], spec["driver"]["memoryOverhead"]) == ("512m", "512m")
+
+
+def test_a_combined_application_takes_the_largest_of_its_layers(made):
+    layers = {
+        "topology": "Combined",
+        "bronze": {"executors": 0, "resources": {"limits": {"memory": "1Gi"}}},
+        "silver": {"executors": 0, "resources": {"limits": {"memory": "3000Mi"}}},
+        "gold": {"executors": 0},
+    }
+    (found,) = made("SparkApplication", layers=layers)
+    assert found["spec"]["driver"]["memory"] == "2400m"
+    layers["gold"] = {"executors": 2}
+    assert made("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
+
+
+def test_sparks_settings_are_sorted_and_k2s_win(made):
+    given = {"z": "1", "a": "2", "spark.dynamicAllocation.enabled": "true"}
+    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    assert list(conf) == sorted(conf)
+    assert conf["a"] == "2"
+    assert conf["spark.dynamicAllocation.enabled"] == "false"
+
+
+def test_sparks_log_is_the_images_unless_the_platform_says_otherwise(made):
+    given = {"spark.driver.extraJavaOptions": "-Xss2m"}
+    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    assert conf["spark.driver.extraJavaOptions"] == "-Xss2m"
+    logging = conf["spark.executor.extraJavaOptions"].removeprefix("-Dlog4j2.configurationFile=file://")
+    assert logging == "/opt/k2/log4j2.properties"
+
+
+@pytest.mark.parametrize("path_style", [True, False])
+def test_the_driver_is_told_where_the_bucket_is(made, monkeypatch, path_style):
+    from k2.common.platform import Platform
+
+    given = {"s3_endpoint": "http://minio:9000", "s3_region": "eu-west-1", "s3_path_style": path_style}
+    for name, value in told(made("SparkApplication", platform=given)[0]).items():
+        monkeypatch.setenv(name, value)
+    found = Platform()
+    assert (found.s3_endpoint, found.s3_region, found.s3_path_style) == ("http://minio:9000", "eu-west-1", path_style)
+
+
+def test_the_jobs_make_sparks_settings_for_s3_themselves(made):
+    spec = made("SparkApplication")[0]["spec"]
+    assert not any("s3" in f"{name}={value}" for name, value in spec["sparkConf"].items())
+
+
+def test_files_on_a_disk_need_no_bucket(made):
+    platform = {"warehouse": "file:///data/w", "checkpoints": "file:///data/c", "s3_endpoint": "", "s3_secret": ""}
+    names = told(made("SparkApplication", platform=platform)[0])
+    assert not any(name.startswith("K2_S3_") or name == "AWS_ACCESS_KEY_ID" for name in names)
+
+
+def told(application):
+    (container,) = application["spec"]["driver"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "from-a-secret") for entry in container["env"]}
+
+
+def test_a_driver_is_never_so_small_that_spark_refuses_it(made):
+    given = {"limits": {"memory": "256Mi"}}
+    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    assert (first["spec"]["driver"]["memory"], first["spec"]["driver"]["memoryOverhead"]) == ("512m", "384m")

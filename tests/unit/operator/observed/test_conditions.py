@@ -1,0 +1,156 @@
+from datetime import timedelta
+
+import pytest
+
+from k2.operator.desired.naming import application_names
+from k2.operator.observed import conditions
+from k2.operator.observed.conditions import Condition, judge, parse, rolled_up, settled
+from k2.operator.observed.diagnostics import ready, unknown, unready
+from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Refusal, Shard, Topic
+from k2.operator.observed.phase import phase
+from tests.unit.operator.conftest import NOW
+
+EARLIER = NOW - timedelta(hours=1)
+LATER = NOW + timedelta(minutes=7)
+
+
+def healthy(feed, **changes):
+    names = set(application_names(feed).values())
+    whole = {
+        "topic": Topic("t", EARLIER, True),
+        "deployments": (Deployment("d", 1, 1, current=True),),
+        "shards": (Shard("0-0", connected=True),),
+        "applications": {name: Application(name, EARLIER, "RUNNING", submitted_at=EARLIER) for name in names},
+        "layers": {layer: Layer("RUNNING") for layer in ("bronze", "silver", "gold")},
+    }
+    return Observed(**(whole | changes))
+
+
+def of(feed, seen, before=(), now=NOW):
+    return settled(judge(feed, seen, now, managed=True), before, 3, now)
+
+
+@pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
+def test_a_healthy_feed_is_ready_in_every_part(feed, topology):
+    one = feed(layers={"topology": topology})
+    found = of(one, healthy(one))
+    assert [(about.type, about.status) for about in found] == [
+        (name, "True") for name in ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
+    ]
+    assert phase(found) == "Running"
+
+
+def test_every_condition_is_one_that_the_api_server_takes(feed):
+    for found in (*of(feed(), Observed()), *of(feed(), healthy(feed()))):
+        document = found.document()
+        assert document["reason"].isalpha()
+        assert document["reason"][0].isupper()
+        assert document["observedGeneration"] == 3
+        assert document["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+        assert parse([document]) == (found,)
+
+
+def test_the_transition_time_moves_with_the_status_and_with_nothing_else(feed):
+    one = feed()
+    first = of(one, healthy(one))
+    again = of(one, healthy(one), first, LATER)
+    assert [about.since for about in again] == [about.since for about in first]
+    failed = of(one, healthy(one, layers={"gold": Layer("FAILED", "x")}), again, LATER)
+    times = {about.type: about.since for about in failed}
+    assert times["GoldReady"] == times["Ready"] == "2026-01-02T03:11:05Z"
+    assert times["IngestReady"] == "2026-01-02T03:04:05Z"
+    other = of(one, healthy(one, layers={"gold": Layer("FAILED", "y")}), failed, LATER + timedelta(hours=1))
+    known = {about.type: about for about in other}
+    assert known["GoldReady"].message == "gold: y"
+    assert known["GoldReady"].since == "2026-01-02T03:11:05Z"
+
+
+def test_a_long_message_is_cut(feed):
+    (found,) = settled({"Ready": unready("X", "m" * 5000)}, [], 1, NOW)
+    assert len(found.message) == 1024
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "reason"),
+    [
+        ({"A": ready(), "B": ready()}, "True", "Ready"),
+        ({"A": unknown("Starting", "x"), "B": unready("CrashLoop", "y")}, "False", "CrashLoop"),
+        ({"A": unready("Forbidden", "x"), "B": unready("CrashLoop", "y")}, "False", "Forbidden"),
+        ({"A": ready(), "B": unknown("Starting", "y")}, "Unknown", "Starting"),
+        ({"A": unready("Suspended", "x"), "B": unknown("Stopping", "y")}, "False", "Stopping"),
+        ({"A": ready(), "B": unready("Suspended", "x")}, "False", "Suspended"),
+    ],
+)
+def test_the_whole_tells_what_needs_a_hand_first(parts, status, reason):
+    found = rolled_up(parts)
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_the_whole_names_what_else_is_not_ready():
+    found = rolled_up({"A": unknown("Starting", "x"), "B": unready("CrashLoop", "why"), "C": unready("CrashLoop", "y")})
+    assert found.message == "B: why (also not ready: A, C)"
+
+
+def test_a_feed_without_a_spark_operator_is_degraded_and_its_ingest_is_not(feed):
+    one = feed()
+    refusal = Refusal("patch", "sparkapplications", "binance-bronze", 404, "not found")
+    found = of(one, healthy(one, applications={}, layers={}, refusals=(refusal,)))
+    assert {about.type: about.reason for about in found} == {
+        "Ready": "SparkOperatorMissing",
+        "TopicReady": "Ready",
+        "IngestReady": "Ready",
+        "BronzeReady": "SparkOperatorMissing",
+        "SilverReady": "SparkOperatorMissing",
+        "GoldReady": "SparkOperatorMissing",
+    }
+    assert phase(found) == "Degraded"
+
+
+def test_a_refused_spec_leaves_what_is_said_of_the_parts(feed):
+    one = feed()
+    before = of(one, healthy(one, layers={"bronze": Layer("FAILED"), "silver": Layer("STARTING")}))
+    after = settled(conditions.refused("InvalidSpec", "spec.symbols: wrong", before), before, 4, LATER)
+    assert after[0].document() == {
+        "type": "Ready",
+        "status": "False",
+        "reason": "InvalidSpec",
+        "message": "spec.symbols: wrong",
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+        "observedGeneration": 4,
+    }
+    assert [(about.status, about.reason, about.since) for about in after[1:]] == [
+        (about.status, about.reason, about.since) for about in before[1:]
+    ]
+    assert phase(after) == "Failed"
+    new = settled(conditions.refused("InvalidSpec", "x", []), [], 1, NOW)
+    assert {about.status for about in new[1:]} == {"Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "others", "expected"),
+    [
+        ("Ready", "True", "Ready", "Running"),
+        ("Creating", "Unknown", "Creating", "Pending"),
+        ("Creating", "Unknown", "Starting", "Progressing"),
+        ("Starting", "Unknown", "Ready", "Progressing"),
+        ("Suspended", "False", "Suspended", "Suspended"),
+        ("Stopping", "False", "Suspended", "Progressing"),
+        ("InvalidSpec", "False", "Ready", "Failed"),
+        ("TopicConflict", "False", "Creating", "Failed"),
+        ("CrashLoop", "False", "Ready", "Degraded"),
+        ("QuotaExceeded", "False", "Ready", "Degraded"),
+    ],
+)
+def test_a_phase_is_one_word_for_the_conditions(reason, status, others, expected):
+    parts = [Condition("Ready", status, reason, "", "", 1), Condition("GoldReady", "Unknown", others, "", "", 1)]
+    assert phase(parts) == expected
+    assert phase(parts, deleting=True) == "Deleting"
+
+
+def test_a_feed_is_pending_only_while_none_of_its_parts_is_there():
+    def found(*reasons):
+        parts = [Condition(f"Part{number}", "Unknown", reason, "", "", 1) for number, reason in enumerate(reasons)]
+        return phase([Condition("Ready", "Unknown", "Creating", "", "", 1), *parts])
+
+    assert found("Creating", "Creating") == "Pending"
+    assert found("Creating", "Starting") == "Progressing"

@@ -1,0 +1,150 @@
+"""Whether a live object must be written again. Live objects are what an API server makes of ours: defaults added."""
+
+import copy
+
+import pytest
+
+from k2.operator.desired import children
+from k2.operator.planning.drift import differs
+
+DEFAULTS = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
+
+
+@pytest.fixture
+def desired(made):
+    return made("Deployment", ingest={"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})[0]
+
+
+@pytest.fixture
+def live(desired):
+    """The Deployment as the API server answers it."""
+    found = copy.deepcopy(desired)
+    found["metadata"] |= {
+        "uid": "u",
+        "resourceVersion": "7",
+        "generation": 2,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    found["metadata"]["labels"]["theirs"] = "yes"
+    found["spec"]["progressDeadlineSeconds"] = 600
+    pod = found["spec"]["template"]["spec"]
+    pod |= {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
+    pod["volumes"][0]["configMap"]["defaultMode"] = 420
+    pod["containers"][0] |= DEFAULTS
+    pod["containers"][0]["livenessProbe"] |= {"successThreshold": 1}
+    pod["containers"][0]["resources"]["limits"] = {"cpu": "1000m", "memory": "1024Mi"}
+    found["status"] = {"readyReplicas": 1}
+    return found
+
+
+def container(found):
+    return found["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_what_the_api_server_adds_is_no_difference(desired, live):
+    assert not differs(desired, live)
+
+
+def test_a_sidecar_and_another_managers_variable_are_no_difference(desired, live):
+    live["spec"]["template"]["spec"]["containers"].insert(0, {"name": "proxy", "image": "mesh:1"})
+    live["spec"]["template"]["spec"]["containers"][1]["env"].insert(0, {"name": "HTTP_PROXY", "value": "x"})
+    live["spec"]["template"]["spec"]["volumes"].append({"name": "more", "emptyDir": {}})
+    assert not differs(desired, live)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda live: live["spec"].update(replicas=5),
+        lambda live: live["metadata"]["labels"].update({"app.kubernetes.io/instance": "other"}),
+        lambda live: live["metadata"]["labels"].pop("app.kubernetes.io/instance"),
+        lambda live: container(live).update(image="other:1"),
+        lambda live: container(live)["args"].append("--max-attempts=1"),
+        lambda live: container(live)["args"].reverse(),
+        lambda live: container(live)["env"].pop(),
+        lambda live: container(live)["env"][0].update(value="elsewhere:9092"),
+        lambda live: container(live)["resources"]["limits"].update(memory="2Gi"),
+        lambda live: container(live)["resources"].pop("requests"),
+        lambda live: container(live)["securityContext"]["capabilities"].update(drop=[]),
+        lambda live: container(live)["securityContext"].update(readOnlyRootFilesystem=False),
+        lambda live: container(live)["volumeMounts"][0].update(mountPath="/elsewhere"),
+        lambda live: live["spec"]["template"]["metadata"]["annotations"].clear(),
+        lambda live: live["spec"].pop("template"),
+    ],
+)
+def test_a_change_by_hand_to_a_field_of_ours_is_a_difference(desired, live, edit):
+    edit(live)
+    assert differs(desired, live)
+
+
+def owned(fields):
+    return [{"manager": "k2-operator", "operation": "Apply", "fieldsV1": fields}]
+
+
+ENV = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"ingest"}': {"f:env": {}}}}}}}
+
+
+def env(*names):
+    found = copy.deepcopy(ENV)
+    below = {f'k:{{"name":"{name}"}}': {".": {}, "f:name": {}, "f:value": {}} for name in names}
+    found["f:spec"]["f:template"]["f:spec"]["f:containers"]['k:{"name":"ingest"}']["f:env"] = below
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (env("K2_LOG_LEVEL"), False),
+        (env("K2_LOG_LEVEL", "K2_GONE"), True),
+        ({"f:spec": {"f:replicas": {}}}, False),
+        ({"f:spec": {"f:paused": {}}}, True),
+        ({"f:metadata": {"f:annotations": {".": {}, "f:old": {}}}}, True),
+        ({"f:metadata": {"f:labels": {"f:app.kubernetes.io/instance": {}}}}, False),
+        ({"f:status": {"f:readyReplicas": {}}}, False),
+    ],
+)
+def test_a_field_that_we_set_before_and_ask_for_no_more_is_a_difference(desired, live, fields, expected):
+    live["metadata"]["managedFields"] = owned(fields)
+    assert differs(desired, live) is expected
+
+
+def test_what_others_manage_is_theirs(desired, live):
+    theirs = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    status = {
+        "manager": "k2-operator",
+        "operation": "Apply",
+        "subresource": "status",
+        "fieldsV1": {"f:spec": {"f:x": {}}},
+    }
+    live["metadata"]["managedFields"] = [theirs, status]
+    assert not differs(desired, live)
+
+
+@pytest.mark.parametrize("said", [{}, {"protocol": "TCP"}])
+def test_a_port_is_known_by_its_number_and_the_protocol_that_is_said_or_meant(desired, live, said):
+    container(desired)["ports"] = [{"name": "metrics", "containerPort": 9101} | said]
+    ports = {'k:{"containerPort":9101,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}}}
+    inner = {'k:{"name":"ingest"}': {"f:ports": ports}}
+    live["metadata"]["managedFields"] = owned({"f:spec": {"f:template": {"f:spec": {"f:containers": inner}}}})
+    assert not differs(desired, live)
+
+
+def test_a_volume_that_is_mounted_twice_is_known_by_where(desired, live):
+    twice = [{"name": "feed", "mountPath": "/one"}, {"name": "feed", "mountPath": "/two"}]
+    container(desired)["volumeMounts"], container(live)["volumeMounts"] = twice, twice[::-1]
+    assert not differs(desired, live)
+    container(live)["volumeMounts"] = [twice[0], twice[0]]
+    assert differs(desired, live)
+
+
+def test_no_child_differs_from_itself(feed, settings):
+    for manifest in children(feed(), settings()):
+        assert not differs(manifest, copy.deepcopy(manifest))
+
+
+def test_empty_fields_that_the_api_server_drops_are_no_difference():
+    desired = {"metadata": {"name": "a"}, "spec": {"nodeSelector": {}, "tolerations": [], "text": ""}}
+    assert not differs(desired, {"metadata": {"name": "a"}, "spec": {}})
+    assert differs(desired, {"metadata": {"name": "a"}, "spec": {"tolerations": [{"key": "x"}]}})
+    assert differs({"metadata": {}, "spec": {"on": False}}, {"metadata": {}, "spec": {"on": 0}})

@@ -1,0 +1,52 @@
+"""The OpenAPI document is what the server does: schemathesis asks whatever it allows, and more."""
+
+import json
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
+from k2.query.api.openapi import document
+from tests.unit.query.api.conftest import Serve
+from tests.unit.query.conftest import Append, trade
+
+CHECKED_IN = Path(__file__).parents[4] / "docs" / "reference" / "openapi.json"
+
+
+OPERATIONS = [
+    (path, method)
+    for path, methods in document()["paths"].items()
+    for method in methods
+    if not path.startswith(("/v1/stream", "/v1/replay"))
+]
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_no_request_breaks_the_server_or_its_word(serve: Serve, append: Append, path: str, method: str) -> None:
+    append([trade(1), trade(2, 1)])
+    app = serve(rate_open="1000000/minute").app
+    described = schemathesis.openapi.from_asgi("/openapi.json", app)
+
+    @given(case=described[path][method.upper()].as_strategy())
+    @settings(
+        max_examples=10 if "dead-letters" in path else 25,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def asked(case: Case) -> None:
+        answer = case.call(headers={"Host": "localhost"})
+        if answer.status_code == 503 and "Kafka" in answer.json()["detail"]:  # there is none here
+            assert int(answer.headers["retry-after"][0]) > 0
+            return
+        case.validate_response(answer, checks=[not_a_server_error, status_code_conformance, content_type_conformance])
+
+    asked()
+
+
+def test_the_document_that_is_checked_in_is_the_server_s_own() -> None:
+    assert json.loads(CHECKED_IN.read_text("utf-8")) == document()

@@ -1,0 +1,167 @@
+"""Answers in pieces: the same rows in the same order as in one, and no more files than needed."""
+
+import threading
+import time
+from contextlib import closing
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from k2.cli.embedded.layout import Layout
+from k2.query.engine import Engine
+from k2.query.errors import BadQuery, Unavailable
+from k2.query.execution import cancellation, chunked_scan, top_n
+from k2.query.execution.cancellation import Interrupt
+from k2.query.iceberg import data_files
+from k2.query.iceberg.scan_planner import Plan
+from k2.query.sql.trade_sql import Place
+from k2.schemas.tables import GOLD
+from tests.unit.query.conftest import NOON, Append, trade
+
+HOUR = timedelta(hours=1)
+WHOLE = chunked_scan.of
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """From here on a piece has no more rows than this, or is of one hour; and so many are looked at for a few."""
+    monkeypatch.setattr(chunked_scan, "of", lambda plan, _: WHOLE(plan, most))
+    monkeypatch.setattr(top_n, "_ROWS", most)
+
+
+def fill(append: Append) -> None:
+    """Six hours of trades, late ones among them; the second of these hours has nothing."""
+    for hour in (0, 2, 3, 4, 5):
+        append([trade(10 * hour + number, hour * HOUR + timedelta(minutes=7 * number)) for number in range(6)])
+    append([trade(90 + hour, hour * HOUR + timedelta(minutes=3), symbol="ETHUSDT") for hour in (0, 4)])
+    append([trade(7, timedelta(minutes=2), exchange="KRAKEN"), trade(8, 5 * HOUR, exchange="KRAKEN")])
+
+
+def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append: Append) -> None:
+    fill(append)
+    plan = engine._lake.plan(GOLD)
+    assert [len(piece.files) for piece in chunked_scan.of(plan, 1)] == [3, 1, 1, 2, 2]
+    found = chunked_scan.of(plan, 14)
+    assert [len(piece.files) for piece in found] == [4, 3, 2]
+    assert sorted(path for piece in found for path in piece.files) == sorted(plan.files)
+    assert len(chunked_scan.of(plan, chunked_scan.ROWS)) == 1
+
+
+@pytest.mark.parametrize("held", [0, 1000])
+@pytest.mark.parametrize("most", [1, 14])
+def test_the_answer_is_that_of_one_piece(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, most: int, held: int
+) -> None:
+    fill(append)
+    monkeypatch.setattr("k2.query.engine._HELD", held)
+    places = [None] + [
+        Place(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
+        for row in engine.trades().to_pylist()[::5]
+    ]
+    starts, ends = (None, NOON + timedelta(minutes=20), NOON + 3 * HOUR), (None, NOON + 4 * HOUR)
+    for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), places):
+        asked = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}
+        if beyond and limit is None:
+            continue
+        cut(monkeypatch, 1000)
+        whole = engine.trades(**asked)
+        cut(monkeypatch, most)
+        assert engine.trades(**asked).equals(whole), asked
+
+
+def test_what_is_newest_or_first_is_found_without_the_rest(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    cut(monkeypatch, 1)
+    plan = engine._lake.plan(GOLD)
+    middle = sorted(set(plan.hours))[2]
+    for hour, path in zip(plan.hours, data_files.paths(plan), strict=True):
+        if hour == middle:
+            Path(path).unlink()
+    assert [row["trade_id"] for row in engine.trades(limit=2).to_pylist()] == ["54", "55"]
+    assert [row["trade_id"] for row in engine.trades(start=NOON, limit=2).to_pylist()] == ["0", "7"]
+    with pytest.raises(Unavailable):
+        engine.trades()
+
+
+def test_files_of_one_hour_are_told_apart_by_their_times(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they lie before they are compacted. The fourth came late and reaches into the third."""
+    for number, (first, last) in enumerate([(0, 9), (10, 19), (20, 29), (25, 39), (40, 49)]):
+        append([trade(100 * number + at, timedelta(seconds=at)) for at in range(first, last + 1)])
+    cut(monkeypatch, 1)
+    plan = engine._lake.plan(GOLD)
+    by_time = [path for _, path in sorted(zip(plan.times, data_files.paths(plan), strict=True))]
+    Path(by_time[0]).unlink()
+    newest = engine.trades(limit=22).column("trade_id").to_pylist()
+    assert newest == ["228", "328", "229", "329", *map(str, range(330, 340)), *map(str, range(440, 450))][-22:]
+    overlapping = engine.trades(limit=4, end=NOON + timedelta(seconds=30)).column("trade_id").to_pylist()
+    assert overlapping == ["228", "328", "229", "329"]
+    assert engine.trades(limit=2, start=NOON + timedelta(seconds=10)).column("trade_id").to_pylist() == ["110", "111"]
+    Path(by_time[4]).unlink()
+    with pytest.raises(Unavailable):
+        engine.trades(limit=2)
+
+
+def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    cut(monkeypatch, 1)
+    assert engine.trades(symbol="ETHUSDT", start=NOON + HOUR, end=NOON + 2 * HOUR).num_rows == 0
+    with pytest.raises(BadQuery, match="no trade of"):
+        engine.trades(symbol="XRPUSDT", limit=3)
+
+
+def test_the_next_piece_is_asked_while_one_is_read_and_no_further_one(
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    asked: list[tuple[str, Interrupt | None]] = []
+    read = engine._read
+
+    def watched(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+        asked.append((threading.current_thread().name, cancellation._current.get()))
+        return read(piece, statement, parameters)
+
+    monkeypatch.setattr(engine, "_read", watched)
+    cut(monkeypatch, 1)
+    stop = Interrupt()
+    with stop.able():
+        reader = engine.trades_reader()
+        reader.read_next_batch()
+        reader.read_next_batch()
+        within = time.monotonic() + 10
+        while len(asked) < 3 and time.monotonic() < within:
+            time.sleep(0.01)
+        del reader
+    here = threading.current_thread().name
+    assert [(name == here, interrupt) for name, interrupt in asked] == [(True, stop), (False, stop), (False, stop)]
+
+
+def test_an_answer_that_is_given_up_keeps_its_own_error(
+    layout: Layout, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(append)
+    cut(monkeypatch, 1)
+    engine = Engine(layout.platform())
+    read = engine._read
+
+    def slow(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+        if threading.current_thread().name.startswith("k2-ahead"):
+            return read(
+                piece,
+                f"SELECT * FROM ({statement}) WHERE (SELECT max(hash(i)) FROM range(50_000_000) t(i)) > 0",
+                parameters,
+            )
+        return read(piece, statement, parameters)
+
+    monkeypatch.setattr(engine, "_read", slow)
+    reader = engine.trades_reader()
+    with pytest.raises(BrokenPipeError), closing(engine):
+        raise BrokenPipeError(reader.read_next_batch().num_rows)

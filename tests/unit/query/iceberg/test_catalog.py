@@ -1,0 +1,54 @@
+"""The catalog opened on a bucket: what its client bears."""
+
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from k2.common.platform import Platform
+from k2.query.iceberg.catalog import connect
+
+SILENCE = 4.5  # seconds; Amazon's client by itself gives up after 3, and asks again twice
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Answers for a file of four bytes, and is silent for a while before each of its first three answers."""
+
+    asked = 0
+
+    def do_HEAD(self) -> None:
+        type(self).asked += 1
+        if self.asked <= 3:
+            time.sleep(SILENCE)
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Requests are counted, not printed."""
+
+
+@pytest.fixture
+def slow() -> Iterator[str]:
+    Slow.asked = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_bucket_that_is_slow_to_answer_is_waited_for(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "k2-secret")
+    platform = Platform.read(
+        catalog_uri=f"sqlite:///{tmp_path / 'catalog.db'}", warehouse="s3://k2/warehouse", s3_endpoint=slow
+    )
+    catalog = connect(platform, create=True)
+    file = catalog._load_file_io({}).new_input("s3://k2/warehouse/a")
+    assert len(file) == 4
+    assert Slow.asked == 1

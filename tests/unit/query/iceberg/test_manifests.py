@@ -1,0 +1,101 @@
+"""Planning from memory: the files that Iceberg's own planner finds, and no manifest read twice."""
+
+import random
+from datetime import datetime, timedelta
+from functools import reduce
+from math import inf
+from pathlib import Path
+
+import pytest
+from pyiceberg.expressions import AlwaysTrue, And, EqualTo, Or
+
+from k2.query.engine import Engine
+from k2.query.errors import Unavailable
+from k2.query.iceberg.manifests import Manifests, hours
+from k2.query.sql.trade_sql import Wanted
+from k2.schemas.tables import GOLD
+from tests.unit.query.conftest import NOON, Append, trade
+
+HOUR = timedelta(hours=1)
+NOON_HOUR = int(NOON.timestamp()) // 3600
+
+
+def within(start: datetime | None, end: datetime | None, symbol: str | None = None) -> Wanted:
+    return Wanted.of(symbol, None, start, end)
+
+
+def fill(append: Append) -> None:
+    """Three days, eight commits a day, of one to three hours each."""
+    for number in range(24):
+        rows = [trade(10 * number + one, (3 * number + one + 1) * HOUR) for one in range(number % 3 + 1)]
+        append([{**row, "symbol": "ETHUSDT"} for row in rows] if number % 5 == 0 else rows)
+
+
+@pytest.mark.parametrize("most", [1, 20_000])
+def test_the_files_are_those_that_icebergs_planner_finds(engine: Engine, append: Append, most: int) -> None:
+    fill(append)
+    table = engine.catalog.load_table(("market_data", GOLD))
+    manifests, chance = Manifests(most), random.Random(2)
+    moments = [None, *(NOON + chance.random() * 80 * HOUR for _ in range(60))]
+    asked = [AlwaysTrue(), EqualTo(term="symbol", value="ETHUSDT"), Or(within(NOON, None).expression, AlwaysTrue())]
+    for _ in range(60):
+        parts = []
+        for _ in range(chance.choice((1, 1, 2, 3))):
+            start, end = chance.sample(moments, 2)
+            start, end = (end, start) if start and end and start > end else (start, end)
+            parts.append(within(start, end, chance.choice((None, "BTCUSDT", "ETHUSDT"))).expression)
+        asked.append(reduce(Or, parts))
+    for snapshot in chance.sample(table.snapshots(), 3):
+        for where in asked:
+            found = manifests.files(table, snapshot, where)
+            scan = table.scan(row_filter=where, snapshot_id=snapshot.snapshot_id)
+            assert found is not None
+            assert [file.file_path for file in found] == [task.file.file_path for task in scan.plan_files()], where
+
+
+def test_the_hours_are_those_in_which_a_row_can_lie() -> None:
+    minute = timedelta(minutes=1)
+    assert hours(AlwaysTrue()) == hours(EqualTo(term="symbol", value="BTCUSDT")) == (-inf, inf)
+    assert hours(within(NOON, NOON + HOUR - minute).expression) == (NOON_HOUR, NOON_HOUR)
+    assert hours(within(NOON - minute, None, "BTCUSDT").expression) == (NOON_HOUR - 1, inf)
+    first, last = within(None, NOON - HOUR).expression, within(NOON + HOUR, NOON + 2 * HOUR).expression
+    assert hours(Or(first, last)) == (-inf, NOON_HOUR + 2)
+    assert hours(And(first, last)) == (NOON_HOUR + 1, NOON_HOUR - 1)
+
+
+def test_a_manifest_is_read_once_and_only_if_its_hours_are_asked_for(engine: Engine, append: Append) -> None:
+    append([trade(1)])
+    append([trade(2, 30 * HOUR)])
+    assert engine.trades(start=NOON, end=NOON + HOUR).num_rows == 1
+    for manifest in metadata(engine):
+        Path(manifest).unlink()
+    assert engine.trades(start=NOON, end=NOON + HOUR / 2).num_rows == 1
+    with pytest.raises(Unavailable):
+        engine.trades(start=NOON, end=NOON + 31 * HOUR)
+
+
+def test_the_first_and_the_last_hour_of_a_manifest_of_several_days_are_found(engine: Engine, append: Append) -> None:
+    append([trade(1, 12 * HOUR), trade(2, 40 * HOUR), trade(3, 59 * HOUR)])  # midnight, and 23:00 of the day after
+    for number, hour in (("1", 12), ("3", 59)):
+        found = engine.trades(start=NOON + hour * HOUR, end=NOON + (hour + 1) * HOUR)
+        assert found.column("trade_id").to_pylist() == [number]
+
+
+def test_what_does_not_fit_is_read_again(engine: Engine, append: Append) -> None:
+    for number in range(3):
+        append([trade(number, number * HOUR)])
+    table = engine.catalog.load_table(("market_data", GOLD))
+    snapshot, manifests = table.current_snapshot(), Manifests(2)
+    assert snapshot is not None
+    for _ in range(2):
+        found = manifests.files(table, snapshot, AlwaysTrue())
+        assert found is not None
+        assert len(found) == 3
+    assert sum(len(kept) for kept in manifests._entries.values()) == manifests._count == 2
+
+
+def metadata(engine: Engine) -> list[str]:
+    table = engine.catalog.load_table(("market_data", GOLD))
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    return [manifest.manifest_path.removeprefix("file://") for manifest in snapshot.manifests(table.io)]

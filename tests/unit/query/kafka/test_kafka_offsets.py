@@ -1,0 +1,86 @@
+"""How far Gold reaches is read from what its commits say, whatever became of their ancestors."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pyarrow as pa
+import pytest
+from pyiceberg.table import Table
+
+from k2.cli.embedded.layout import Layout
+from k2.query.iceberg import catalog, tables
+from k2.query.kafka import kafka_offsets
+from k2.query.kafka.kafka_offsets import EXCHANGE, FRONTIER, QUERY, Frontiers
+from k2.schemas.tables import GOLD_TABLE
+from tests.unit.query.conftest import trade
+
+Commit = Callable[..., int]
+
+
+@pytest.fixture
+def gold(layout: Layout) -> Iterator[Table]:
+    layout.root.mkdir()
+    with closing(catalog.connect(layout.platform(), create=True)) as opened:
+        yield tables.ensure(opened, [GOLD_TABLE])[0]
+
+
+@pytest.fixture
+def commit(gold: Table) -> Commit:
+    def made(offsets: dict[str, dict[str, int]], query: str = "one", exchange: str = "BINANCE") -> int:
+        told = {FRONTIER: json.dumps(offsets), QUERY: query, EXCHANGE: exchange}
+        rows = pa.Table.from_pylist([trade(len(gold.snapshots()))], schema=gold.schema().as_arrow())
+        gold.append(rows, snapshot_properties=told)
+        snapshot = gold.current_snapshot()
+        assert snapshot is not None
+        return snapshot.snapshot_id
+
+    return made
+
+
+def now(gold: Table) -> kafka_offsets.Frontier:
+    return kafka_offsets.of(gold, gold.current_snapshot())
+
+
+def test_each_feeds_newest_word_counts(gold: Table, commit: Commit):
+    commit({"a": {"0": 5}})
+    commit({"b": {"3": 7}}, "two", "KRAKEN")
+    first = commit({"a": {"0": 9, "1": 1}})
+    commit({"b": {"3": 8}}, "two", "KRAKEN")
+    assert now(gold).offsets == {"a": {0: 9, 1: 1}, "b": {3: 8}}
+    assert now(gold).exchanges == {"a": "BINANCE", "b": "KRAKEN"}
+    assert (now(gold).offset("a", 1), now(gold).offset("a", 2), now(gold).offset("c", 0)) == (1, None, None)
+    assert kafka_offsets.of(gold, gold.snapshot_by_id(first)).offsets == {"a": {0: 9, 1: 1}, "b": {3: 7}}
+    assert kafka_offsets.of(gold, None).offsets == {}
+
+
+def test_of_one_query_the_furthest_counts_partition_by_partition(gold: Table, commit: Commit):
+    commit({"a": {"0": 5, "1": 4}})
+    commit({"a": {"0": 3}})
+    assert now(gold).offsets == {"a": {0: 5, 1: 4}}
+
+
+def test_a_query_begun_anew_says_anew_how_far_gold_reaches(gold: Table, commit: Commit):
+    commit({"a": {"0": 900, "1": 5}})
+    commit({"a": {"0": 3}}, "two")
+    assert now(gold).offsets == {"a": {0: 3}}
+
+
+def test_compaction_and_lost_ancestors_move_no_frontier(gold: Table, commit: Commit):
+    commit({"a": {"0": 1}})
+    lost = commit({"a": {"1": 1}})
+    commit({"b": {"0": 7}}, "two")
+    gold.delete("trade_id = '0'")
+    gold.maintenance.expire_snapshots().by_id(lost).commit()
+    assert now(gold).offsets == {"a": {0: 1}, "b": {0: 7}}
+
+
+def test_what_is_remembered_is_what_would_be_read(gold: Table, commit: Commit):
+    remembered = Frontiers()
+    for number in range(1, 25):
+        commit({"a": {str(number % 3): number}})
+        if number % 2 == 0:
+            assert remembered.at(gold, gold.current_snapshot()) == now(gold)
+    oldest = min(gold.snapshots(), key=lambda snapshot: snapshot.sequence_number)
+    assert remembered.at(gold, oldest).offsets == {"a": {1: 1}}
+    assert len(remembered._known) <= 8

@@ -1,0 +1,370 @@
+"""Bars out of the maintained table are those that Gold gives, whatever was committed when and whatever is asked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from k2.cli.embedded.layout import Layout
+from k2.query import times
+from k2.query.engine import Engine
+from k2.query.errors import BadQuery
+from k2.query.iceberg import catalog, tables
+from k2.query.kafka import trade_buffer
+from k2.query.sql import bars, symbols, trade_sql
+from k2.query.sql.trade_sql import Wanted
+from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, ranges
+from k2.schemas.tables import BARS_TABLE, GOLD, GOLD_TABLE
+from tests.unit.query.conftest import NOON, trade
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+_MINUTES = (
+    f"SELECT exchange, symbol, {trade_sql.bucket(MINUTE, 'timestamp')} AS start, {trade_sql.FIRST} AS open, "
+    f"max(price) AS high, min(price) AS low, {trade_sql.LAST} AS close, sum(quantity) AS volume, count(*) AS trades, "
+    "NULL AS vwap, sum(price::DECIMAL(19,8) * quantity::DECIMAL(19,8)) AS notional, min(timestamp) AS first_at, "
+    "'' AS first_id, max(timestamp) AS last_at, '' AS last_id, min(exchange_date) AS exchange_date "
+    "FROM gold_crypto_trades GROUP BY ALL"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Gold and the bars, filled as the jobs fill them."""
+
+    gold: Any
+    bars: Any
+    engine: Engine
+
+    def trades(self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, told: bool = True) -> int:
+        """Commits trades of one exchange; returns the snapshot."""
+        hours = ranges(int(row["timestamp"].timestamp()) // 3600 for row in rows)
+        summary = {EXCHANGE: exchange} if exchange else {}
+        self.gold.append(_arrow(rows, self.gold), snapshot_properties=summary | ({HOURS: hours} if told else {}))
+        return self._newest(self.gold)
+
+    def rebuild(self) -> int:
+        """Makes the bars of everything that Gold holds; returns Gold's snapshot."""
+        made_of = self._newest(self.gold)
+        found = self.engine.sql(_MINUTES)
+        rows = found.cast(self.bars.schema().as_arrow().with_metadata(None)) if found.num_rows else found
+        self.bars.overwrite(rows, snapshot_properties={GOLD_SNAPSHOT: str(made_of)})
+        return made_of
+
+    def spoil(self) -> None:
+        """Makes every price in the bars wrong, so that an answer tells where it came from."""
+        found = self.bars.scan().to_arrow()
+        wrong = pa.array([Decimal("7.00000000")] * found.num_rows, found.schema.field("open").type)
+        found = found.set_column(found.schema.get_field_index("open"), "open", wrong)
+        made_of = self.bars.current_snapshot().summary[GOLD_SNAPSHOT]
+        self.bars.overwrite(found, snapshot_properties={GOLD_SNAPSHOT: made_of})
+
+    def from_gold(self, interval: str, **query: Any) -> list[dict[str, Any]]:
+        """The bars as Gold alone gives them."""
+        as_of = query.pop("as_of", None)
+        wanted = Wanted.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
+        return (
+            self.engine._ask(
+                wanted, trade_sql.ohlcv(wanted, times.bar(interval)), wanted.parameters, as_of, hybrid=False
+            )
+            .read_all()
+            .to_pylist()
+        )
+
+    def symbols_from_gold(self, as_of: int | None = None) -> list[dict[str, Any]]:
+        """The symbols as Gold alone gives them."""
+        return self.engine.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of).to_pylist()
+
+    def kafka(self, rows: Sequence[dict[str, Any]]) -> None:
+        """From now on Kafka has these trades after those that Gold has taken."""
+
+        def tail(_gold: Any, _snapshot_id: int, wanted: Wanted) -> pa.Table:
+            return pa.Table.from_pylist([row for row in rows if _is_of(row, wanted)], schema=trade_buffer.schema())
+
+        self.engine._hybrid._rows = tail
+
+    def mixed(self, interval: str, **query: Any) -> list[dict[str, Any]]:
+        """The bars as the engine gives them."""
+        return self.engine.ohlcv(symbol="BTCUSDT", interval=interval, **query).to_pylist()
+
+    @staticmethod
+    def _newest(table: Any) -> int:
+        return table.refresh().current_snapshot().snapshot_id
+
+
+def _is_of(row: dict[str, Any], wanted: Wanted) -> bool:
+    return (
+        wanted.symbol in (None, row["symbol"])
+        and wanted.exchange in (None, row["exchange"])
+        and (wanted.start is None or row["timestamp"] >= wanted.start)
+        and (wanted.end is None or row["timestamp"] < wanted.end)
+    )
+
+
+def _arrow(rows: Sequence[dict[str, Any]], table: Any) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=table.schema().as_arrow())
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[Tables]:
+    with closing(_opened(tmp_path)) as found:
+        yield found.tables
+
+
+class _opened:  # noqa: N801 - a context, used as a function
+    def __init__(self, folder: Path) -> None:
+        platform = Layout.at(folder).platform()
+        self._catalog = catalog.connect(platform, create=True)
+        gold, made = tables.ensure(self._catalog, [GOLD_TABLE, BARS_TABLE])
+        self.tables = Tables(gold, made, Engine(platform))
+
+    def close(self) -> None:
+        self.tables.engine.close()
+        self._catalog.close()
+
+
+_PRICES = st.sampled_from(
+    ["0.00000001", "0.00000003", "1.00000000", "3.33333333", "61837.63000001", "9999999999.99999999"]
+)
+_QUANTITIES = st.sampled_from(["0.00000001", "0.00000007", "1.00000000", "2.50000001"])
+_IDS = st.one_of(st.integers(1, 50).map(str), st.integers(1, 50).map(lambda number: f"KRAKEN-{number}"))
+_TRADES = st.lists(
+    st.tuples(st.integers(-7_200, 7_200), _IDS, _PRICES, _QUANTITIES, st.sampled_from(["BTCUSDT", "ETHUSDT"])),
+    min_size=1,
+    max_size=15,
+)
+_BOUND = st.one_of(st.none(), st.integers(-8_000, 8_000))
+
+
+def _rows(drawn: Sequence[tuple[int, str, str, str, str]], exchange: str, batch: int) -> list[dict[str, Any]]:
+    return [
+        trade(f"{name}{batch}{place}", seconds, price=Decimal(price), quantity=Decimal(quantity), symbol=symbol,
+              exchange=exchange)
+        for place, (seconds, name, price, quantity, symbol) in enumerate(drawn)
+    ]  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batches=st.lists(st.tuples(_TRADES, st.sampled_from(["BINANCE", "BYBIT"])), min_size=1, max_size=4),
+    rebuilt=st.integers(0, 3),
+    asked=st.integers(0, 4),
+    interval=st.sampled_from(["1m", "2m", "5m", "1h", "1d", "90s", "30s"]),
+    bounds=st.tuples(_BOUND, _BOUND),
+    exchange=st.sampled_from([None, "binance"]),
+)
+def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
+    batches, rebuilt, asked, interval, bounds, exchange
+) -> None:
+    start, end = (NOON + timedelta(seconds=bound) if bound is not None else None for bound in bounds)
+    if start and end and start > end:
+        start, end = end, start
+    with TemporaryDirectory() as folder, closing(_opened(Path(folder))) as opened:
+        lake, snapshots = opened.tables, []
+        for number, (drawn, whose) in enumerate(batches):
+            snapshots.append(lake.trades(_rows(drawn, whose, number), whose))
+            if number == rebuilt:
+                lake.rebuild()
+        as_of = snapshots[asked] if asked < len(snapshots) else None
+        assert lake.engine.symbols(as_of).to_pylist() == lake.symbols_from_gold(as_of)
+        query = {"start": start, "end": end, "exchange": exchange, "as_of": as_of}
+        try:
+            expected = lake.from_gold(interval, **query)
+        except BadQuery as error:
+            with pytest.raises(BadQuery, match=str(error)[:20]):
+                lake.mixed(interval, **query)
+            return
+        assert lake.mixed(interval, **query) == expected
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batches=st.lists(st.tuples(_TRADES, st.sampled_from(["BINANCE", "BYBIT"])), min_size=1, max_size=3),
+    newer=_TRADES,
+    again=st.integers(0, 5),
+    moved=st.sampled_from([0, 0.9, -0.9]),
+    rebuilt=st.integers(0, 3),
+    interval=st.sampled_from(["1m", "5m", "1h", "90s"]),
+    bounds=st.tuples(_BOUND, _BOUND),
+    exchange=st.sampled_from([None, "binance"]),
+)
+def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
+    batches, newer, again, moved, rebuilt, interval, bounds, exchange
+) -> None:
+    start, end = (NOON + timedelta(seconds=bound) if bound is not None else None for bound in bounds)
+    if start and end and start > end:
+        start, end = end, start
+    with TemporaryDirectory() as folder, closing(_opened(Path(folder))) as opened:
+        lake, known = opened.tables, []
+        for number, (drawn, whose) in enumerate(batches):
+            rows = _rows(drawn, whose, number)
+            known += rows
+            lake.trades(rows, whose)
+            if number == rebuilt:
+                lake.rebuild()
+        rows = _rows(newer, "BINANCE", 9)
+        repeated = [row | {"timestamp": row["timestamp"] + timedelta(seconds=moved)} for row in known[:again]]
+        lake.kafka([*rows, *repeated])
+        query = {"start": start, "end": end, "exchange": exchange}
+        found = _told(lake.mixed, interval, hybrid=True, **query)
+        lake.trades(rows)
+        assert found == _told(lake.from_gold, interval, **query)
+
+
+def _told(ask: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any) -> list[dict[str, Any]] | str:
+    try:
+        return ask(*args, **query)
+    except BadQuery as error:
+        return str(error)
+
+
+def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tables) -> None:
+    lake.trades([trade(1, -2 * HOUR), trade(2, -0.5), trade(3)])
+    lake.rebuild()
+    lake.spoil()
+    lake.kafka([trade(4, 1), trade(3, -0.5)])
+    found = lake.mixed("1m", hybrid=True)
+    assert _opens(found) == ["7", "1E+2", "1E+2"]
+    assert [row["trades"] for row in found] == [1, 1, 2]
+    lake.kafka([trade(2, 0.2)])  # Gold has it in the hour before
+    assert [row["trades"] for row in lake.mixed("1m", hybrid=True)] == [1, 1, 1]
+    lake.kafka([])
+    assert _opens(lake.mixed("1m", hybrid=True)) == ["7", "7", "7"]
+    with pytest.raises(BadQuery, match="leave out as-of, or hybrid"):
+        lake.mixed("1m", hybrid=True, as_of=NOON)
+
+
+def test_kafka_touches_minutes_and_where_they_are_many_and_far_apart_hours(lake: Tables) -> None:
+    lake.trades([trade(number, 60 * number) for number in range(60)] + [trade(90, -HOUR)])
+    lake.rebuild()
+    lake.spoil()
+    lake.kafka([trade(100, 60 * 30 + 1), trade(101, 60 * 31 + 1)])
+    found = _opens(lake.mixed("1m", hybrid=True))
+    assert (found.count("7"), [at - 1 for at, price in enumerate(found) if price == "1E+2"]) == (59, [30, 31])
+    lake.kafka([trade(100 + number, 60 * number + 1) for number in range(0, 60, 2)])
+    assert _opens(lake.mixed("1m", hybrid=True)) == ["7"] + ["1E+2"] * 60
+
+
+def _opens(found: list[dict[str, Any]]) -> list[str]:
+    return [str(row["open"].normalize()) for row in found]
+
+
+def test_hours_that_gold_did_not_touch_since_come_from_the_bars_and_the_others_from_gold(lake: Tables) -> None:
+    lake.trades([trade(1, -HOUR), trade(2)])
+    lake.rebuild()
+    lake.spoil()
+    assert _opens(lake.mixed("1m")) == ["7", "7"]
+    lake.trades([trade(3, 60)])
+    assert _opens(lake.mixed("1m")) == ["7", "1E+2", "1E+2"]
+    assert _opens(lake.mixed("30s")) == ["1E+2"] * 3
+
+
+def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_were_traded_last(lake: Tables) -> None:
+    assert lake.engine.symbols().num_rows == 0
+    lake.trades([trade(1, -30 * HOUR), trade(2), trade(3, 1), trade(4, -HOUR, symbol="ETHUSDT", base_asset="ETH")])
+    lake.rebuild()
+    Path(
+        lake.gold.scan(row_filter=f"timestamp < '{(NOON - 2 * HOUR).isoformat()}'")
+        .plan_files()[0]
+        .file.file_path.removeprefix("file://")
+    ).unlink()
+    lake.trades([trade(5, HOUR, symbol="XRPUSDT", base_asset="XRP"), trade(6, HOUR)])
+    found = {row["symbol"]: row for row in lake.engine.symbols().to_pylist()}
+    assert {name: (row["base_asset"], row["trades"]) for name, row in found.items()} == {
+        "BTCUSDT": ("BTC", 4), "ETHUSDT": ("ETH", 1), "XRPUSDT": ("XRP", 1)
+    }  # fmt: skip
+    assert (found["BTCUSDT"]["first_trade"], found["BTCUSDT"]["last_trade"]) == (NOON - 30 * HOUR, NOON + HOUR)
+
+
+def test_the_ends_of_a_range_within_a_minute_come_from_gold(lake: Tables) -> None:
+    lake.trades([trade(n, n * 30) for n in range(6)])
+    lake.rebuild()
+    lake.spoil()
+    found = lake.mixed("1m", start=NOON + timedelta(seconds=30), end=NOON + timedelta(seconds=150))
+    assert _opens(found) == ["1E+2", "7", "1E+2"]
+    assert [row["trades"] for row in found] == [1, 2, 1]
+
+
+def test_an_older_snapshot_is_answered_by_newer_bars_where_nothing_came_in_between(lake: Tables) -> None:
+    old = lake.trades([trade(1, -HOUR), trade(2)])
+    lake.trades([trade(3, 1)])
+    lake.rebuild()
+    lake.spoil()
+    found = lake.mixed("1m", as_of=old)
+    assert _opens(found) == ["7", "1E+2"]
+    assert [row["trades"] for row in found] == [1, 1]
+
+
+def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake: Tables) -> None:
+    lake.trades([trade(1)])
+    lake.trades([trade(1, exchange="BYBIT")], "BYBIT")
+    lake.rebuild()
+    lake.spoil()
+    lake.trades([trade(2, 1, exchange="BYBIT")], "BYBIT", told=False)
+    assert _opens(lake.mixed("1m", exchange="binance")) == ["7"]
+    assert _opens(lake.mixed("1m", exchange="bybit")) == ["1E+2"]
+    assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
+    lake.trades([trade(3, 2)], None)
+    assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
+
+
+def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the_table_says_whose_they_were(
+    lake: Tables,
+) -> None:
+    lake.trades([trade(1), trade(2, 1)])
+    lake.trades([trade(1, exchange="BYBIT")], "BYBIT")
+    lake.rebuild()
+    lake.spoil()
+    lake.gold.delete("trade_id == '2'")
+    assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
+    with lake.gold.transaction() as changes:
+        changes.set_properties({f"{DELETED}{lake.gold.current_snapshot().snapshot_id}": "BINANCE"})
+    assert _opens(lake.mixed("1m", exchange="bybit")) == ["7"]
+    assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
+
+
+def test_bars_of_which_nobody_knows_the_snapshot_are_not_used(lake: Tables) -> None:
+    lake.trades([trade(1)])
+    lake.rebuild()
+    lake.spoil()
+    lake.bars.refresh().append(lake.bars.scan().to_arrow())  # a commit that names no snapshot of Gold
+    assert _opens(lake.mixed("1m")) == ["7"]  # the bars as they were before it
+    assert [row["trades"] for row in lake.mixed("1m")] == [1]
+
+
+def test_a_sum_that_no_decimal_holds_is_told_and_not_left_out(lake: Tables) -> None:
+    lake.trades([trade(1)])
+    lake.rebuild()
+    found = lake.bars.scan().to_arrow()
+    place = found.schema.get_field_index("notional")
+    lake.bars.overwrite(
+        found.set_column(place, "notional", pa.array([None], found.schema.field("notional").type)),
+        snapshot_properties={GOLD_SNAPSHOT: lake.bars.current_snapshot().summary[GOLD_SNAPSHOT]},
+    )
+    with pytest.raises(BadQuery, match="more than 38 digits"):
+        lake.mixed("1m")
+
+
+def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tables) -> None:
+    lake.trades([trade(1)])
+    lake.rebuild()
+    with pytest.raises(BadQuery, match='no trade of "DOGE" was ever stored; there are BTCUSDT'):
+        lake.engine.ohlcv(symbol="DOGE")
+    assert lake.mixed("1m", start=NOON + HOUR) == []
+
+
+def test_a_day_of_bars_reads_one_file_and_no_trade(lake: Tables) -> None:
+    lake.trades([trade(n, timedelta(minutes=n)) for n in range(300)])
+    lake.rebuild()
+    wanted = Wanted.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
+    mixture = bars.mixture(lake.engine._lake, wanted, None)
+    assert mixture is not None
+    assert (len(mixture.bars.files), len(mixture.gold.files)) == (1, 0)

@@ -1,0 +1,89 @@
+"""The hand-written encoder writes what a general Avro encoder writes."""
+
+from io import BytesIO
+
+import pytest
+from fastavro import schemaless_writer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.schemas.codecs import avro, wire
+from k2.schemas.codecs.avro import TradeEncoder
+from k2.schemas.records.trade import Side, Trade
+from k2.schemas.values import decimal, moment
+
+
+def record(trade: Trade) -> dict[str, object]:
+    """The trade as any Avro library wants it."""
+    return {
+        "message_id": str(trade.message_id),
+        "trade_id": trade.trade_id,
+        "symbol": trade.symbol,
+        "exchange": trade.exchange,
+        "base_asset": trade.base_asset,
+        "quote_currency": trade.quote_currency,
+        "timestamp": moment(trade.timestamp),
+        "price": decimal(trade.price),
+        "quantity": decimal(trade.quantity),
+        "side": trade.side.value,
+        "ingestion_timestamp": moment(trade.ingestion_timestamp),
+        "vendor_data": dict(trade.vendor_data),
+    }
+
+
+def reference(trade: Trade) -> bytes:
+    out = BytesIO()
+    schemaless_writer(out, avro.load(), record(trade))
+    return out.getvalue()
+
+
+def test_every_trade_is_encoded_byte_for_byte_as_fastavro_does(trades):
+    encoder = TradeEncoder(7)
+
+    @given(st.lists(trades, max_size=4))
+    def check(found: list[Trade]) -> None:
+        for trade in found:
+            assert encoder.encode(trade) == wire.header(7) + reference(trade)
+
+    check()
+
+
+def test_a_decoded_trade_is_the_trade_that_was_encoded(trades):
+    @given(trades)
+    def check(trade: Trade) -> None:
+        _, body = wire.split(TradeEncoder(1).encode(trade))
+        decoded = avro.decode(body)
+        assert decoded == record(trade) | {"message_id": trade.message_id}
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "micros", [-1, 0, 1, (1 << 27) - 1, 1 << 27, (1 << 34) - 1, 1_723_161_255_342_000, 253_402_300_799_999_999]
+)
+def test_times_on_both_sides_of_a_cached_part_are_exact(micros):
+    trade = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", micros, 1, 1, Side.BUY, micros)
+    assert TradeEncoder(1).encode(trade)[5:] == reference(trade)
+
+
+def test_what_is_remembered_of_one_trade_does_not_leak_into_the_next():
+    encoder = TradeEncoder(1)
+    one = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 1, 1, Side.BUY, 1, (("a", "b"),))
+    other = Trade("1", "BTCUSDT", "OKX", "BTC", "USDT", 1, 1, 1, Side.SELL, 1, (("a", "c"),))
+    assert [encoder.encode(trade)[5:] for trade in (one, other, one)] == [reference(t) for t in (one, other, one)]
+
+
+def test_more_distinct_vendor_data_than_are_remembered_are_still_right():
+    encoder = TradeEncoder(1)
+    for number in range(5000):
+        trade = Trade("1", "S", "OKX", "A", "B", number << 30, 1, 1, Side.BUY, 0, (("id", str(number)),))
+        assert encoder.encode(trade)[5:] == reference(trade)
+
+
+def test_an_exchange_that_the_schema_does_not_name_is_not_written_as_another():
+    with pytest.raises(KeyError):
+        TradeEncoder(1).encode(Trade("1", "S", "FTX", "A", "B", 1, 1, 1, Side.BUY, 1))
+
+
+def test_the_encoder_follows_the_order_of_the_schema_file():
+    assert [field["name"] for field in avro.load()["fields"]] == avro.FIELDS
