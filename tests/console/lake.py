@@ -106,7 +106,7 @@ def judged(chance: random.Random, now: datetime) -> Iterator[Row]:
 
 def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:
     """Gaps in every state."""
-    for number, state in enumerate(["open", *["repaired"] * 9, "unrepairable"]):
+    for number, state in enumerate(["open", *["repaired"] * 9, "unrecoverable"]):
         at = now - timedelta(minutes=3 + 47 * number)
         first = 5_000_000 + 977 * number
         yield {

@@ -119,7 +119,7 @@ def test_layers_and_gaps_are_told(page: Page, console: str):
     assert "gold" in page.text("#layers")
     page.press("4")
     page.until("document.querySelectorAll('#gaps tbody tr').length === 11")
-    page.run("document.querySelector('[data-only=unrepairable]').click()")
+    page.run("document.querySelector('[data-only=unrecoverable]').click()")
     page.until("document.querySelectorAll('#gaps tbody tr').length === 1")
     assert "older than the exchange keeps" in page.text("#gaps")
 

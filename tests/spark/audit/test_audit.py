@@ -163,7 +163,7 @@ def test_ids_missing_in_a_closed_hour_are_a_finding_of_the_hour_after(lake: Lake
     [
         ("open", WITHIN, 0, 1),
         ("open", HOUR + timedelta(hours=1, minutes=6), 1, 0),
-        ("unrepairable", WITHIN, 1, 0),
+        ("unrecoverable", WITHIN, 1, 0),
     ],
 )
 def test_missing_ids_are_in_repair_only_while_their_hour_and_gap_are_open(lake, state, now, findings, in_repair):

@@ -207,7 +207,7 @@ GAPS_TABLE: Final = Table(
         Column("detected_at", "timestamp", "when the ingest noticed"),
         Column("repaired_at", "timestamp", "when the last missing trade was in Kafka"),
         Column("method", "string", "rest, snapshot, late; or why it could not be repaired"),
-        Column("state", "string", "open, repaired, unrepairable"),
+        Column("state", "string", "open, repaired, unrecoverable"),
     ),
     (Partition("detected_at", "day"),),
 )

@@ -73,7 +73,7 @@ async def test_a_server_error_is_asked_again(found, market, eventually, pair):
 async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, market, eventually, pair, monkeypatch):
     monkeypatch.setattr("k2.ingest.backfill.repairer._PATIENCE", (0.05,))
     state, method = await repaired(found, market, eventually, gap(pair, 1_001_496, 1_001_510))
-    assert (state, method) == ("unrepairable", "rest: 10 ids are not in the exchange's history")
+    assert (state, method) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
     assert len(found.stored()) == 5
 
 
@@ -87,7 +87,7 @@ async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, 
 async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
     policy, method, found, market, eventually, pair
 ):
-    assert await repaired(found, market, eventually, gap(pair), policy) == ("unrepairable", method)
+    assert await repaired(found, market, eventually, gap(pair), policy) == ("unrecoverable", method)
     assert found.stored() == []
     assert market.counts["rest"] == 0
 
@@ -110,7 +110,7 @@ async def test_a_window_that_the_history_does_not_reach_is_given_up(simulate, sh
     deals = simulator.history.deals["BTCUSDT"]
     window = Gap(found.pairs[0], 0, 0, deals[0].time - 10**9, deals[-1].time, "gone")
     state, method = await repaired(found, simulator, eventually, window)
-    assert (state, method) == ("unrepairable", "overlap: the history began after the gap")
+    assert (state, method) == ("unrecoverable", "overlap: the history began after the gap")
 
 
 async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simulate, shard, eventually):

@@ -141,7 +141,7 @@ async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publish
     assert (stats.gaps_open, stats.gaps_detected["BTCUSDT"], ledger.repairs.get_nowait()) == (1, 1, gap)
     closed = ledger.close(gap, gaps.GapState.REPAIRED, "rest")
     assert ledger.close(gap, gaps.GapState.REPAIRED, "rest") is None
-    assert (stats.gaps_open, stats.gaps_repaired["BTCUSDT"], stats.gaps_unrepairable["BTCUSDT"]) == (0, 1, 0)
+    assert (stats.gaps_open, stats.gaps_repaired["BTCUSDT"], stats.gaps_unrecoverable["BTCUSDT"]) == (0, 1, 0)
     assert await publisher.close(10) == 0
     await asyncio.gather(opened, closed)
     events = [gaps.decode(message.value()) for message in broker.read(names.gaps)]
@@ -153,8 +153,8 @@ async def test_a_gap_given_up_is_counted_apart(publisher, stats):
     ledger = GapLedger("spot", "BINANCE", publisher, stats)
     gap = Gap(PAIR, 11, 14, 1, 2)
     ledger.open(gap)
-    ledger.close(gap, gaps.GapState.UNREPAIRABLE, "backfill is disabled")
-    assert (stats.gaps_repaired["BTCUSDT"], stats.gaps_unrepairable["BTCUSDT"]) == (0, 1)
+    ledger.close(gap, gaps.GapState.UNRECOVERABLE, "backfill is disabled")
+    assert (stats.gaps_repaired["BTCUSDT"], stats.gaps_unrecoverable["BTCUSDT"]) == (0, 1)
     await publisher.close(10)
 
 

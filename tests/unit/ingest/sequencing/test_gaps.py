@@ -37,7 +37,7 @@ def test_an_open_gap_is_the_published_json():
 
 @pytest.mark.parametrize(
     ("state", "repaired_at"),
-    [(GapState.REPAIRED, "2023-11-14T22:13:23.000000Z"), (GapState.UNREPAIRABLE, None)],
+    [(GapState.REPAIRED, "2023-11-14T22:13:23.000000Z"), (GapState.UNRECOVERABLE, None)],
 )
 def test_the_end_of_a_gap_keeps_its_id_and_says_how(state, repaired_at):
     opened = gaps.opened("spot", "BINANCE", GAP, 0)

@@ -92,7 +92,7 @@ def test_a_histogram_counts_a_value_on_its_bound_below_it():
 def test_the_status_document_tells_what_people_ask_for(stats):
     found = server.document(stats, feed="spot", exchange="binance", shard="0-0")
     assert (found["connected"], found["received"], found["delivered"], found["inFlight"]) == (True, 7, 6, 3)
-    assert found["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrepairable": 0}
+    assert found["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
     assert (found["circuit"], found["reconnects"], found["duplicates"]) == ("open", 4, 7)
     assert found["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
     assert found["lastMessageTime"] == "2023-11-14T22:13:20+00:00"

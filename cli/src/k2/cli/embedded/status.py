@@ -32,7 +32,7 @@ class FeedStatus:
     freshness: float | None = None
     open_gaps: int = 0
     repaired_gaps: int = 0
-    unrepairable_gaps: int = 0
+    unrecoverable_gaps: int = 0
     age: float = 0.0
     topology: str = ""
     dead_letters: int = 0
@@ -75,7 +75,7 @@ def _feed(feed: ExchangeFeed, state: State, layers: dict[str, Any]) -> FeedStatu
         freshness=gold.get("freshnessSeconds"),
         open_gaps=sum(status["gaps"]["open"] for status in told),
         repaired_gaps=sum(status["gaps"]["repaired"] for status in told),
-        unrepairable_gaps=sum(status["gaps"]["unrepairable"] for status in told),
+        unrecoverable_gaps=sum(status["gaps"]["unrecoverable"] for status in told),
         age=time.time() - state.started_at,
         topology=feed.spec.layers.topology,
         dead_letters=sum(sum(status["deadLetters"].values()) for status in told)

@@ -92,17 +92,17 @@ class Repairer:
         if not self._tracker.missing(gap):
             return  # late trades completed it, and the pipeline said so
         if not self._policy.enabled:
-            await self._end(gap, GapState.UNREPAIRABLE, "backfill is disabled")
+            await self._end(gap, GapState.UNRECOVERABLE, "backfill is disabled")
             return
         if gap.until - gap.since > self._policy.max_gap * 1e6:
-            await self._end(gap, GapState.UNREPAIRABLE, "longer than spec.ingest.backfill.maxGap")
+            await self._end(gap, GapState.UNRECOVERABLE, "longer than spec.ingest.backfill.maxGap")
             return
         for pause in (*_PATIENCE, None):
             try:
                 proved = await self._fetch(gap)
             except (RestRefused, MalformedFrame) as error:
                 self._stats.errors["rest_refused"] += 1
-                await self._end(gap, GapState.UNREPAIRABLE, f"rest: {error}"[:200])
+                await self._end(gap, GapState.UNRECOVERABLE, f"rest: {error}"[:200])
                 return
             missing = self._tracker.missing(gap)
             if not missing or gap.is_window or pause is None:
@@ -137,9 +137,9 @@ class Repairer:
         left = self._tracker.settle(gap)
         if left and not gap.is_window:
             count = sum(last - first + 1 for first, last in left)
-            await self._end(gap, GapState.UNREPAIRABLE, f"rest: {count} ids are not in the exchange's history")
+            await self._end(gap, GapState.UNRECOVERABLE, f"rest: {count} ids are not in the exchange's history")
         elif not proved:
-            await self._end(gap, GapState.UNREPAIRABLE, "overlap: the history began after the gap")
+            await self._end(gap, GapState.UNRECOVERABLE, "overlap: the history began after the gap")
         else:
             await self._end(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
 

@@ -17,7 +17,7 @@ class GapState(StrEnum):
 
     OPEN = "open"
     REPAIRED = "repaired"
-    UNREPAIRABLE = "unrepairable"
+    UNRECOVERABLE = "unrecoverable"
 
 
 class GapEvent(msgspec.Struct, frozen=True):

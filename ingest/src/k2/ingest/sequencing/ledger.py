@@ -44,7 +44,7 @@ class GapLedger:
         if event is None:
             return None
         self._stats.gaps_open = len(self._events)
-        counter = self._stats.gaps_repaired if state is GapState.REPAIRED else self._stats.gaps_unrepairable
+        counter = self._stats.gaps_repaired if state is GapState.REPAIRED else self._stats.gaps_unrecoverable
         counter[event.symbol] += 1
         log.info("gap ended", symbol=event.symbol, gap_id=event.gap_id, state=state.value, method=method)
         return self._publisher.gap(closed(event, state=state, method=method, at=time.time_ns() // 1000))

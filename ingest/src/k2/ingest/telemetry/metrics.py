@@ -31,7 +31,7 @@ class IngestCollector(Collector):
         yield self._counter("k2_ingest_trades_delivered", "trades that Kafka acknowledged", "symbol", delivered)
         yield self._counter("k2_ingest_gaps_detected", "gaps found by the exchange's ids", "symbol", s.gaps_detected)
         yield self._counter("k2_ingest_gaps_repaired", "gaps closed", "symbol", s.gaps_repaired)
-        yield self._counter("k2_ingest_gaps_unrepairable", "gaps given up", "symbol", s.gaps_unrepairable)
+        yield self._counter("k2_ingest_gaps_unrecoverable", "gaps given up", "symbol", s.gaps_unrecoverable)
         yield self._counter("k2_ingest_duplicates", "trades that came before", "symbol", s.duplicates)
         yield self._counter("k2_ingest_errors", "errors by kind", "kind", s.errors)
         yield self._counter("k2_ingest_dead_letters", "frames kept as dead letters", "error", s.dead_letters)

@@ -60,7 +60,7 @@ class Stats:
     dead_letters: Counter[str] = field(default_factory=Counter)  # by error
     gaps_detected: Counter[str] = field(default_factory=Counter)  # by symbol
     gaps_repaired: Counter[str] = field(default_factory=Counter)
-    gaps_unrepairable: Counter[str] = field(default_factory=Counter)
+    gaps_unrecoverable: Counter[str] = field(default_factory=Counter)
     gaps_open: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
     circuit: int = 0

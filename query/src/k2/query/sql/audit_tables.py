@@ -71,10 +71,10 @@ def dead_letter(engine: "Engine", topic: str, partition: int, offset: int) -> di
 
 
 def gap_counts(engine: "Engine") -> list[dict[str, Any]]:
-    """Of each exchange: how many gaps are open, repaired, unrepairable."""
+    """Of each exchange: how many gaps are open, repaired, unrecoverable."""
     statement = f"""SELECT exchange, count(*) FILTER (state = 'open') AS open,
                            count(*) FILTER (state = 'repaired') AS repaired,
-                           count(*) FILTER (state = 'unrepairable') AS unrepairable
+                           count(*) FILTER (state = 'unrecoverable') AS unrecoverable
                     FROM {GAPS} GROUP BY ALL"""  # noqa: S608
     return _rows(_ask(engine, statement, {GAPS: None}))
 

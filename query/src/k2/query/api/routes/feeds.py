@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
 _LAYERS: Final = ("bronze", "silver", "gold")
-_GAPS: Final = ("open", "repaired", "unrepairable")
+_GAPS: Final = ("open", "repaired", "unrecoverable")
 
 
 class RangeParameters(Parameters):
@@ -58,7 +58,7 @@ class GapParameters(HourParameters):
     """What `/v1/gaps` can be asked."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE)] = 1000
-    state: Literal["open", "repaired", "unrepairable"] | None = None
+    state: Literal["open", "repaired", "unrecoverable"] | None = None
 
 
 @router.get("/v1/feeds", responses={200: {"model": response_models.Rows}, **response_models.errors()}, name="feeds")

@@ -28,7 +28,7 @@ export function layers(view, page) {
         ["Symbols", (row) => count(row.symbols), "number"],
         ["Open gaps", (row) => badge(row.gaps.open, "bad"), "number"],
         ["Repaired gaps", (row) => count(row.gaps.repaired), "number"],
-        ["Unrepairable gaps", (row) => badge(row.gaps.unrepairable, "bad"), "number"],
+        ["Unrecoverable gaps", (row) => badge(row.gaps.unrecoverable, "bad"), "number"],
         ["Dead letters", (row) => badge(row.dead_letters, "warn"), "number"],
         ["Hours complete", (row) => count((row.hours.complete ?? 0) + (row.hours.repaired ?? 0)), "number"],
         ["Hours missing ids", (row) => badge(row.hours.missing ?? 0, "bad"), "number"],
@@ -48,7 +48,7 @@ const badge = (n, kind) => (n ? el("span", { class: `badge ${kind}` }, count(n))
 
 export function gaps(view, page) {
   let state = "";
-  const choices = el("div", { role: "group", "aria-label": "State", class: "choices" }, ["", "open", "repaired", "unrepairable"].map((name) => el("button", {
+  const choices = el("div", { role: "group", "aria-label": "State", class: "choices" }, ["", "open", "repaired", "unrecoverable"].map((name) => el("button", {
     type: "button", "data-only": name, onclick: () => { state = name; page.told(load); },
   }, name || "all")));
   const where = el("div", { id: "gaps" });
