@@ -102,9 +102,9 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
         (SILVER, "DELETE FROM {} WHERE offset = 10", "silver_missing", "offset 10"),
         (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "silver_missing", "offset 11"),
         (SILVER, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 4", "silver_duplicate", "offset 4"),
-        (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_hole", "7 to 8"),
+        (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "7 to 8"),
         (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
-        (BRONZE, "DELETE FROM {} WHERE offset = 11", "silver_unknown", "offset 11"),
+        (BRONZE, "DELETE FROM {} WHERE offset = 11", "silver_orphan", "offset 11"),
         (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "trade 5 "),
     ],
 )  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_trade_that_gold_lost_is_found_by_message_id_and_by_trade_id(lake: Lak
     _filled(lake)
     lake.sql("DELETE FROM {} WHERE trade_id = '7'", tables.GOLD_TABLE)
     report = _audit(lake)
-    assert _checks(report) == ["gold_missing", "ids_missing"]
+    assert _checks(report) == ["gold_missing", "missing_ids"]
     assert str(trade(7).message_id) in report.findings[0].text
 
 
@@ -131,7 +131,7 @@ def test_a_trade_that_only_gold_holds_is_found(lake: Lake):
         "SELECT * REPLACE ('forged' AS message_id)",
         "SELECT 'forged', " + ", ".join(column.name for column in tables.GOLD_TABLE.columns[1:]),
     ), tables.GOLD_TABLE)  # fmt: skip
-    assert _checks(_audit(lake)) == ["gold_unknown"]
+    assert _checks(_audit(lake)) == ["gold_orphan"]
 
 
 def test_a_changed_value_is_found_by_the_rebuild(lake: Lake):
@@ -149,7 +149,7 @@ def test_ids_missing_in_a_closed_hour_are_a_finding_of_the_hour_after(lake: Lake
     lake.arrive(feed, [*consecutive(1, 4), trade(8, next_hour), trade(9, next_hour)])
     lake.run(feed, "silver", "gold")
     report = _audit(lake, now=next_hour + timedelta(hours=1, minutes=6))
-    assert _checks(report) == ["ids_missing"]
+    assert _checks(report) == ["missing_ids"]
     assert "T11:00Z: ids 5 to 7 (3) are missing; audit_gaps does not list them" in report.findings[0].text
     verdicts = _verdicts(lake)
     assert verdicts["BTCUSDT", 0]["state"] == "complete"
@@ -191,7 +191,7 @@ def test_a_later_audit_replaces_the_verdict_of_an_hour(lake: Lake):
     assert [row["state"] for row in rows] == ["complete"]
 
 
-def test_an_exchange_without_consecutive_ids_is_unprovable_and_no_finding(lake: Lake):
+def test_an_exchange_without_consecutive_ids_is_unverifiable_and_no_finding(lake: Lake):
     feed = lake.feed("bybit")
     lake.arrive(feed, [trade(5, exchange="bybit"), trade(90, exchange="bybit")])
     kraken = lake.feed("kraken")
@@ -202,8 +202,8 @@ def test_an_exchange_without_consecutive_ids_is_unprovable_and_no_finding(lake: 
     report = _audit(lake)
     assert report.findings == []
     assert {name: found.completeness["hours"] for name, found in report.exchanges.items()} == {
-        "BYBIT": {"unprovable": 1},
-        "KRAKEN": {"unprovable": 1},
+        "BYBIT": {"unverifiable": 1},
+        "KRAKEN": {"unverifiable": 1},
     }
 
 
@@ -243,7 +243,7 @@ def test_since_leaves_out_what_is_older(lake: Lake):
     lake.arrive(feed, consecutive(4, 8))
     lake.run(feed, "silver", "gold")
     lake.sql("DELETE FROM {} WHERE offset = 1", tables.silver("binance"))
-    assert sorted(_checks(_audit(lake))) == ["ids_missing", "silver_missing"]
+    assert sorted(_checks(_audit(lake))) == ["missing_ids", "silver_missing"]
     assert _audit(lake, since=HOUR).findings == []
     lake.sql("DELETE FROM {} WHERE offset = 5", tables.silver("binance"))
     assert sorted(_checks(_audit(lake, since=HOUR))) == ["silver_missing"]

@@ -74,7 +74,7 @@ def test_the_audit_finds_bars_that_are_not_golds(lake: Lake):
     def differ(**narrowed: datetime) -> list[tuple[str, str]]:
         found = runner.audit(lake.spark, lake.platform, now=later, **narrowed).findings
         # The trades lie hours apart by their numbers, so ids between them are missing too: that is another finding.
-        return [(finding.check, finding.text) for finding in found if finding.check != "ids_missing"]
+        return [(finding.check, finding.text) for finding in found if finding.check != "missing_ids"]
 
     assert differ() == []
     made = lake.snapshots(tables.BARS_TABLE)[0]
@@ -87,7 +87,7 @@ def test_the_audit_finds_bars_that_are_not_golds(lake: Lake):
         conf.unset(key)
     found = differ()
     assert found == [
-        ("bars_differ", "the bars of the hour 2026-03-02T10:00Z are not those of Gold"),
-        ("bars_differ", "the bars lack the hour 2026-03-02T12:00Z, in which Gold has trades"),
+        ("ohlcv_mismatch", "the bars of the hour 2026-03-02T10:00Z are not those of Gold"),
+        ("ohlcv_mismatch", "the bars lack the hour 2026-03-02T12:00Z, in which Gold has trades"),
     ]
     assert differ(since=HOUR + timedelta(hours=1)) == found[1:]

@@ -224,7 +224,7 @@ COMPLETENESS_TABLE: Final = Table(
         Column("present", "bigint", "ids that Gold holds"),
         Column("missing", "array<struct<first_id:string,last_id:string>>", "ranges of ids that Gold lacks"),
         Column("by_source", "map<string,bigint>", "trades by live, snapshot, backfill, replay"),
-        Column("state", "string", "open, complete, incomplete, unprovable"),
+        Column("state", "string", "open, complete, incomplete, unverifiable"),
         Column("gold_snapshot_id", "bigint", "the Gold snapshot that was judged"),
         Column("checked_at", "timestamp", "when"),
     ),

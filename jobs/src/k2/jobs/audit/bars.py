@@ -35,7 +35,7 @@ def differing(spark: SparkSession, since: datetime | None) -> list[Finding]:
     anew = _digests(bars.of(trades)).withColumnRenamed("digest", "anew")
     both = anew.join(_digests(stored), ["exchange", "hour"], "full_outer")
     found = both.where("NOT anew <=> digest").orderBy("exchange", "hour").limit(_MOST).collect()
-    return [Finding(row["exchange"], "bars_differ", _told(row["hour"], row["digest"], row["anew"])) for row in found]
+    return [Finding(row["exchange"], "ohlcv_mismatch", _told(row["hour"], row["digest"], row["anew"])) for row in found]
 
 
 def _told(hour: int, stored: object, anew: object) -> str:

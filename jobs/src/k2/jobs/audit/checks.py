@@ -73,18 +73,18 @@ class ExchangeAudit:
             first, last = partition.first(), partition.last()
             if first is None or last is None:
                 if pruned is None and self._since is None:
-                    self._ranges("silver_unknown", place, "Silver or the dead letters hold", partition.unknown(-1))
+                    self._ranges("silver_orphan", place, "Silver or the dead letters hold", partition.unknown(-1))
                 continue
             floor = max(first, edges.get(place, 0))
             frontier = self._frontier.get(place, 0)
             self._floors[place] = floor
-            self._ranges("bronze_hole", place, "Bronze lacks", partition.holes(floor))
+            self._ranges("bronze_gap", place, "Bronze lacks", partition.holes(floor))
             self._twice("bronze_duplicate", place, "Bronze", partition.repeated(floor, bronze=True))
             self._twice("silver_duplicate", place, "Silver and dead letters", partition.repeated(floor, bronze=False))
             lost = list(partition.lost(floor, frontier))
             self._lost += sum(end - begin + 1 for begin, end in lost)
             self._ranges("silver_missing", place, "neither Silver nor dead letters hold", lost)
-            self._ranges("silver_unknown", place, "Bronze does not hold", partition.unknown(last))
+            self._ranges("silver_orphan", place, "Bronze does not hold", partition.unknown(last))
             waiting += partition.waiting(max(floor, frontier))
         counts = [bucket.rows for partition in held.values() for bucket in partition.buckets.values()]
         for index, layer in enumerate(("bronze", "silver", "dead_letters")):
@@ -112,7 +112,7 @@ class ExchangeAudit:
         for check, told, suspects in (
             ("gold_duplicate", "is in Gold more than once", found.twice),
             ("gold_missing", "is in Silver and not in Gold", found.missing),
-            ("gold_unknown", "is in Gold and not in Silver", unknown),
+            ("gold_orphan", "is in Gold and not in Silver", unknown),
         ):
             for suspect in suspects:
                 self._finding(check, f"{suspect.symbol} trade {suspect.trade_id} ({suspect.message_id}) {told}")
@@ -132,7 +132,7 @@ class ExchangeAudit:
         for hour in found:
             findings, in_repair = completeness.judged(hour, gaps)
             for text in findings:
-                self._finding("ids_missing", text)
+                self._finding("missing_ids", text)
             self.report.in_repair += in_repair
         self.report.rows["gold"] = sum(sum(hour.by_source.values()) for hour in found)
         self.report.gaps = dict(states)

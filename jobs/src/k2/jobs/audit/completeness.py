@@ -22,7 +22,7 @@ from k2.schemas.tables import COMPLETENESS_TABLE
 OPEN: Final = "open"
 COMPLETE: Final = "complete"
 INCOMPLETE: Final = "incomplete"
-UNPROVABLE: Final = "unprovable"
+UNVERIFIABLE: Final = "unverifiable"
 
 # How long after an hour its trades may still be on their way.
 MARGIN: Final = timedelta(minutes=5)
@@ -113,7 +113,7 @@ def verdict(row: Mapping[str, Any], exchange: str, now: datetime) -> Hour:
     sources = {name: count for name, count in {**known, "unknown": row["rows"] - sum(known.values())}.items() if count}
     label = EXCHANGES[exchange].label
     if row["unnumbered"]:
-        return Hour(label, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, UNPROVABLE)
+        return Hour(label, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, UNVERIFIABLE)
     missing = tuple((entry["first"], entry["last"]) for entry in row["missing"])
     lacking = sum(last - first + 1 for first, last in missing)
     state = INCOMPLETE if missing else COMPLETE

@@ -19,7 +19,7 @@ _JUDGED: Final = """CASE WHEN state = 'complete' AND coalesce(by_source['backfil
 
 
 def completeness(engine: "Engine", wanted: Wanted) -> "Table":
-    """A row an hour and symbol, judged: complete, repaired, missing, open, unprovable. Without a start, of 7 days."""
+    """A row an hour and symbol, judged: complete, repaired, missing, open, unverifiable. Without a start, of 7 days."""
     start = wanted.start or (wanted.end or datetime.now(UTC)) - _RECENT
     wanted = Wanted(wanted.symbol, wanted.exchange, start, wanted.end)
     return _ask(

@@ -72,7 +72,7 @@ async def feeds(request: Request) -> Answer:
 
 @router.get("/v1/completeness", responses=response_models.rows(response_models.Rows), name="completeness")
 async def completeness(request: Request, query: Annotated[HourParameters, Query()]) -> Answer:
-    """A row a symbol and hour, as the audit judged it: complete, repaired, missing, open, or unprovable.
+    """A row a symbol and hour, as the audit judged it: complete, repaired, missing, open, or unverifiable.
 
     Without a start, the 7 days before `end` or now. `missing` are the ranges of ids that Gold lacks.
     """

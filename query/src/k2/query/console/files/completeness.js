@@ -1,4 +1,4 @@
-// Symbols by hours: complete, repaired, missing, open, unprovable.
+// Symbols by hours: complete, repaired, missing, open, unverifiable.
 import * as api from "./api.js";
 import { count, el, focus, moment } from "./dom.js";
 
@@ -9,7 +9,7 @@ const STATES = [
   ["repaired", "complete, with trades fetched again over REST"],
   ["missing", "ids are missing in Gold"],
   ["open", "the hour is not over, or not judged yet"],
-  ["unprovable", "the exchange's ids are not consecutive"],
+  ["unverifiable", "the exchange's ids are not consecutive"],
 ];
 
 export function completeness(view, page) {
