@@ -19,9 +19,9 @@ def test_every_target_is_scraped(cluster):
 
 def test_metrics_of_every_kind_of_process_arrive(cluster):
     for query in (
-        'k2_ingest_connection_status{feed="binance"} == 1',
-        'k2_gold_rows_total{feed="binance"} > 0',
-        'k2_gold_rows_total{feed="kraken"} > 0',
+        'k2_ingest_connected{feed="binance"} == 1',
+        'k2_layer_rows_total{layer="gold", feed="binance"} > 0',
+        'k2_layer_rows_total{layer="gold", feed="kraken"} > 0',
         'k2_feed_phase{feed="kraken", phase="Running"} == 1',
     ):
         eventually(query, lambda query=query: cluster.prometheus(query), within=60, every=3)

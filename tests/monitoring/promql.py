@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from k2.ingest.telemetry.metrics import IngestCollector
 from k2.ingest.telemetry.stats import Stats
 from k2.jobs.telemetry.metrics import JobsCollector, LayerState
-from k2.operator import metrics as of_operator
+from k2.operator import metrics as operator_metrics
 
 _SELECTOR = re.compile(r"\b(k2_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
@@ -39,12 +39,17 @@ def _families() -> Iterator[Metric]:
     layers[2].incomplete_hours = 0
     yield from JobsCollector(layers).collect()
 
-    of_operator.phase("k2", "btc", "binance", "Running")
-    of_operator.RECONCILED.labels(feed="btc").observe(0.1)
-    of_operator.FAILED.labels(feed="btc").inc()
-    for metric in (of_operator.UP, of_operator.PHASE, of_operator.RECONCILED, of_operator.FAILED):
+    operator_metrics.set_phase("k2", "btc", "binance", "Running")
+    operator_metrics.RECONCILE_SECONDS.labels(feed="btc").observe(0.1)
+    operator_metrics.RECONCILE_ERRORS.labels(feed="btc").inc()
+    for metric in (
+        operator_metrics.UP,
+        operator_metrics.PHASE,
+        operator_metrics.RECONCILE_SECONDS,
+        operator_metrics.RECONCILE_ERRORS,
+    ):
         yield from metric.collect()
-    of_operator.forget("k2", "btc", "binance")
+    operator_metrics.remove_feed("k2", "btc", "binance")
 
 
 def names(query: str) -> set[str]:

@@ -11,23 +11,23 @@ def _phases(feed: str) -> set[str]:
 
 
 def test_a_refused_namesake_hides_nothing_of_the_feed_that_runs():
-    metrics.phase("here", "shared", "binance", "Running")
-    metrics.phase("there", "shared", "binance", "Failed")
+    metrics.set_phase("here", "shared", "binance", "Running")
+    metrics.set_phase("there", "shared", "binance", "Failed")
     assert _phases("shared") == {"Running", "Failed"}
-    metrics.phase("here", "shared", "binance", "Degraded")
+    metrics.set_phase("here", "shared", "binance", "Degraded")
     assert _phases("shared") == {"Degraded", "Failed"}
-    metrics.forget("there", "shared", "binance")
+    metrics.remove_feed("there", "shared", "binance")
     assert _phases("shared") == {"Degraded"}
 
 
 def test_of_the_last_feed_of_a_name_nothing_is_told_any_more():
-    metrics.phase("here", "last", "binance", "Running")
-    metrics.FAILED.labels(feed="last").inc()
-    metrics.forget("here", "last", "binance")
+    metrics.set_phase("here", "last", "binance", "Running")
+    metrics.RECONCILE_ERRORS.labels(feed="last").inc()
+    metrics.remove_feed("here", "last", "binance")
     assert not [sample for sample in metrics.PHASE.collect()[0].samples if sample.labels["feed"] == "last"]
     assert REGISTRY.get_sample_value("k2_operator_reconcile_errors_total", {"feed": "last"}) is None
 
 
 def test_a_feed_that_was_never_judged_may_be_forgotten():
-    metrics.forget("here", "unknown", "binance")
+    metrics.remove_feed("here", "unknown", "binance")
     assert not _phases("unknown")

@@ -18,9 +18,9 @@ from k2.common import logs
 from k2.operator import metrics
 from k2.operator.api.cluster import Cluster, Unavailable, connect
 from k2.operator.api.object_codec import pack, unpack
-from k2.operator.api.pod_status import Figures
+from k2.operator.api.pod_status import PodStatusReader
 from k2.operator.desired.naming import FEED, GROUP, MANAGER
-from k2.operator.reconciler import Family, Reconciler
+from k2.operator.reconciler import FeedObjects, Reconciler
 from k2.operator.settings import Settings, load
 
 log = logs.get("operator")
@@ -51,7 +51,7 @@ _TAKEN_DOWN_EVERY: Final = 5.0  # seconds; a topic in another namespace wakes no
 class State:
     """What handlers share: the reconciler, whom to wake, and when a round last ended well."""
 
-    def __init__(self, reconciler: Reconciler, figures: Figures) -> None:
+    def __init__(self, reconciler: Reconciler, figures: PodStatusReader) -> None:
         self.reconciler = reconciler
         self.figures = figures
         self.wakes: dict[Key, asyncio.Event] = {}
@@ -85,7 +85,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.queueing.idle_timeout = 1.0  # a task for each object that changed lives so long
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each child says nothing
     settings.posting.enabled = False  # our own Events tell of transitions, in our own words
-    figures = Figures()
+    figures = PodStatusReader()
     memo.state = State(Reconciler(Cluster(connect()), _settings(), figures), figures)
 
 
@@ -134,7 +134,7 @@ def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
 
 def changed(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A child is not what it was."""
-    if not memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED"):
+    if not memo.state.reconciler.write_cache.observe(body, deleted=event["type"] == "DELETED"):
         return
     key = _owner(body)
     if key in memo.state.wakes:
@@ -152,7 +152,7 @@ kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
 @kopf.on.event(*_FEEDS)
 def asked(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     """A feed was written; or it is gone, and what it claimed is free."""
-    news = memo.state.reconciler.fresh.told(body, deleted=event["type"] == "DELETED")
+    news = memo.state.reconciler.write_cache.observe(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
         memo.state.wake_waiting()
     elif news:
@@ -168,7 +168,7 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
     try:
         while True:
             wake.clear()
-            pause = await _round(state, dict(body), _family(key, indices))
+            pause = await _round(state, dict(body), _feed_objects(key, indices))
             try:
                 async with asyncio.timeout(pause):
                     await wake.wait()
@@ -178,7 +178,7 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
         state.reconciler.waiting.discard(key)
         if state.wakes.get(key) is wake:  # else it is being taken down already
             del state.wakes[key]
-            metrics.forget(*key, body["spec"].get("exchange", ""))
+            metrics.remove_feed(*key, body["spec"].get("exchange", ""))
 
 
 def being_deleted(body: kopf.Body, **_: Any) -> bool:
@@ -195,7 +195,7 @@ async def take_down(body: kopf.Body, memo: Any, **indices: Any) -> None:
     try:
         while True:
             wake.clear()
-            if await _taken_down(state, dict(body), _family(key, indices)):
+            if await _taken_down(state, dict(body), _feed_objects(key, indices)):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TAKEN_DOWN_EVERY):
@@ -203,39 +203,39 @@ async def take_down(body: kopf.Body, memo: Any, **indices: Any) -> None:
     finally:
         if state.wakes.get(key) is wake:
             del state.wakes[key]
-            metrics.forget(*key, body["spec"].get("exchange", ""))
+            metrics.remove_feed(*key, body["spec"].get("exchange", ""))
 
 
-async def _taken_down(state: State, body: dict[str, Any], family: Family) -> bool:
+async def _taken_down(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> bool:
     name = body["metadata"]["name"]
     try:
-        done = await state.reconciler.takedown.step(body, family)
+        done = await state.reconciler.finalizer.step(body, feed_objects)
     except Unavailable as error:
         log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
         await asyncio.sleep(error.after)
         return False
     except Exception:
         log.exception("a step of taking a feed down failed", feed=name)
-        return state.reconciler.takedown.overdue(body)
+        return state.reconciler.finalizer.overdue(body)
     state.ended = time.monotonic()
     return done
 
 
-async def _round(state: State, body: dict[str, Any], family: Family) -> float:
+async def _round(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> float:
     """One round; returns in how many seconds the next is due, if nothing happens before."""
     name = body["metadata"]["name"]
-    with metrics.RECONCILED.labels(feed=name).time():
+    with metrics.RECONCILE_SECONDS.labels(feed=name).time():
         try:
-            await state.reconciler.reconcile(body, family)
+            await state.reconciler.reconcile(body, feed_objects)
         except Unavailable as error:
-            metrics.FAILED.labels(feed=name).inc()
+            metrics.RECONCILE_ERRORS.labels(feed=name).inc()
             log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
             # Slept here: a child's event must not cut short what the server asked for.
             await asyncio.sleep(error.after)
             return 0.0
         except Exception:
             # A daemon that raises is not called again for its feed; the next round may do better.
-            metrics.FAILED.labels(feed=name).inc()
+            metrics.RECONCILE_ERRORS.labels(feed=name).inc()
             log.exception("a round failed", feed=name)
             return RESYNC
     state.ended = time.monotonic()
@@ -248,8 +248,8 @@ def _settings() -> Settings:
     return load(Path(file).read_text("utf-8") if file else None, os.environ)
 
 
-def _family(key: Key, indices: dict[str, Any]) -> Family:
-    return Family(
+def _feed_objects(key: Key, indices: dict[str, Any]) -> FeedObjects:
+    return FeedObjects(
         tuple(unpack(packed) for packed in indices["children"].get(key, ())),
         tuple(indices["pods"].get(key, ())),
         tuple(raw for found in _values(indices["feeds"]) for raw in found),

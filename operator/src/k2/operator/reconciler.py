@@ -13,18 +13,18 @@ from typing import Any, Final
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
 from k2.operator import metrics
-from k2.operator.api.cluster import Cluster, Refused
-from k2.operator.api.pod_status import Figures
-from k2.operator.api.write_cache import Fresh
-from k2.operator.desired import children, owned, unwanted
+from k2.operator.api.cluster import Cluster, RequestRejected
+from k2.operator.api.pod_status import PodStatusReader
+from k2.operator.api.write_cache import WriteCache
+from k2.operator.desired import children, obsolete, with_owner
 from k2.operator.desired.naming import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names, topic_object_name
-from k2.operator.finalizer import Takedown
+from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
-from k2.operator.observed.objects import Application, Observed, Raw, Refusal, Topic
+from k2.operator.observed.objects import Application, K8sObject, Observed, Rejection, Topic
 from k2.operator.planning import conflicts
-from k2.operator.planning.conflicts import Claimant
+from k2.operator.planning.conflicts import Claim
 from k2.operator.planning.drift import differs
-from k2.operator.planning.rollout import Action, Memory, Seen, step
+from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, step
 from k2.operator.planning.watchdog import Watchdog
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
@@ -36,27 +36,27 @@ SPECS: Final = f"{GROUP}/specs"  # the specs that it may go back to, by their ha
 
 _APPLICATION: Final = "SparkApplication"
 _STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
-_FIGURES_EVERY: Final = 10.0  # seconds between two writes of nothing but new figures
+_METRICS_INTERVAL: Final = 10.0  # seconds between two writes of nothing but new figures
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FeedObjects:
     """What the watches last saw of a feed: its children, its pods, and the cluster's other feeds."""
 
-    children: tuple[Raw, ...] = ()
-    pods: tuple[Raw, ...] = ()
-    feeds: tuple[Raw, ...] = ()
-    shared: tuple[Raw, ...] = ()  # of no feed's: the topics that feeds of one exchange share
+    children: tuple[K8sObject, ...] = ()
+    pods: tuple[K8sObject, ...] = ()
+    feeds: tuple[K8sObject, ...] = ()
+    shared: tuple[K8sObject, ...] = ()  # of no feed's: the topics that feeds of one exchange share
 
-    def find(self, kind: str, name: str) -> Raw | None:
+    def find(self, kind: str, name: str) -> K8sObject | None:
         """A child."""
         return _named(self.children, kind, name)
 
-    def topic(self, name: str) -> Raw | None:
+    def topic(self, name: str) -> K8sObject | None:
         """A topic, of the feed or shared."""
         return _named(self.children, "KafkaTopic", name) or _named(self.shared, "KafkaTopic", name)
 
-    def of_kind(self, kind: str) -> list[Raw]:
+    def of_kind(self, kind: str) -> list[K8sObject]:
         """The children of a kind."""
         return [raw for raw in self.children if raw["kind"] == kind]
 
@@ -64,90 +64,92 @@ class Family:
 class Reconciler:
     """Reconciles feeds. `reconcile` raises `Unavailable` when the API server is away: the caller tries again."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, figures: Figures) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, figures: PodStatusReader) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._figures = figures
+        self._pod_status = figures
         self._watchdog = Watchdog(cluster, settings)
-        self.takedown = Takedown(cluster, settings, self._tell)
-        self.fresh = Fresh()
+        self.finalizer = Finalizer(cluster, settings, self._tell)
+        self.write_cache = WriteCache()
         self.waiting: set[tuple[str, str]] = set()  # feeds that want what others claim
         self._written: dict[str, float] = {}
 
-    async def reconcile(self, body: Raw, family: Family) -> None:
+    async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> None:
         """One round for one feed."""
-        body, family = self._newest(body, family)
+        body, feed_objects = self._newest(body, feed_objects)
         now = datetime.now(UTC)
         try:
             feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
         except InvalidSpec as error:
             await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
             return
-        if conflict := conflicts.refusal(Claimant.of(feed, body), conflicts.claimants(family.feeds)):
+        if conflict := conflicts.conflict_message(Claim.of(feed, body), conflicts.claims(feed_objects.feeds)):
             self.waiting.add((feed.metadata.namespace, feed.name))
             await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
             return
         self.waiting.discard((feed.metadata.namespace, feed.name))
-        seen = await self._observe(feed, family)
+        seen = await self._observe(feed, feed_objects)
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
-        wanted = [owned(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
-        refusals: list[Refusal] = []
+        wanted = [with_owner(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
+        rejections: list[Rejection] = []
         stuck: set[str] = set()
         back: dict[str, str] = {}
         for manifest in wanted:
             try:
                 if manifest["kind"] == _APPLICATION:
-                    await self._run(feed, body, manifest, family, seen, now, stuck, back)
+                    await self._run(feed, body, manifest, feed_objects, seen, now, stuck, back)
                 else:
-                    await self._ensure(manifest, family)
-            except Refused as refused:
-                refusals.append(refused.refusal)
-        for raw in unwanted(wanted, family.children):
+                    await self._ensure(manifest, feed_objects)
+            except RequestRejected as refused:
+                rejections.append(refused.rejection)
+        for raw in obsolete(wanted, feed_objects.children):
             try:
                 await self._cluster.delete(raw)
-            except Refused as refused:
-                refusals.append(refused.refusal)
-        if self.fresh.take(feed.metadata.namespace, feed.name):
+            except RequestRejected as refused:
+                rejections.append(refused.rejection)
+        if self.write_cache.pop_dirty(feed.metadata.namespace, feed.name):
             # The status tells of what is there now; no watch tells this process of its own writes again.
-            body, family = self._newest(body, family)
-            seen = await self._observe(feed, family)
-        seen = replace(seen, refusals=tuple(refusals), stuck=frozenset(stuck), rolled_back=back)
+            body, feed_objects = self._newest(body, feed_objects)
+            seen = await self._observe(feed, feed_objects)
+        seen = replace(seen, rejections=tuple(rejections), stuck=frozenset(stuck), rolled_back=back)
         await self._tell(body, status.status(feed, body, seen, now, managed=bool(self._settings.kafka_cluster)))
 
-    def _newest(self, body: Raw, family: Family) -> tuple[Raw, Family]:
+    def _newest(self, body: K8sObject, feed_objects: FeedObjects) -> tuple[K8sObject, FeedObjects]:
         """What was seen, with what this process itself wrote since."""
         about = body["metadata"]
         space, name = about["namespace"], about["name"]
-        children = self.fresh.over(space, name, family.children)
-        newer = replace(family, children=children, shared=self.fresh.over(space, "", family.shared))
-        written = self.fresh.find(body["kind"], space, name)
+        children = self.write_cache.overlay(space, name, feed_objects.children)
+        newer = replace(
+            feed_objects, children=children, shared=self.write_cache.overlay(space, "", feed_objects.shared)
+        )
+        written = self.write_cache.find(body["kind"], space, name)
         if written is not None and written["metadata"]["uid"] == about["uid"]:
             body = {**body, "status": written["status"]}
         return body, newer
 
-    async def _ensure(self, manifest: Manifest, family: Family) -> None:
+    async def _ensure(self, manifest: Manifest, feed_objects: FeedObjects) -> None:
         about = manifest["metadata"]
         if manifest["kind"] != "KafkaTopic":
-            live = family.find(manifest["kind"], about["name"])
-        elif (live := family.topic(about["name"])) is None or live["metadata"]["namespace"] != about["namespace"]:
+            live = feed_objects.find(manifest["kind"], about["name"])
+        elif (live := feed_objects.topic(about["name"])) is None or live["metadata"]["namespace"] != about["namespace"]:
             # Where Kafka is in another namespace no watch may see it.
             live = await self._cluster.get(manifest["apiVersion"], "KafkaTopic", about["namespace"], about["name"])
         if live is None or differs(manifest, live):
-            self.fresh.wrote(await self._cluster.apply(manifest))
+            self.write_cache.record(await self._cluster.apply(manifest))
 
     async def _run(
         self,
         feed: ExchangeFeed,
-        body: Raw,
+        body: K8sObject,
         manifest: Manifest,
-        family: Family,
+        feed_objects: FeedObjects,
         seen: Observed,
         now: datetime,
         stuck: set[str],
         back: dict[str, str],
     ) -> None:
         name = manifest["metadata"]["name"]
-        live, found = family.find(_APPLICATION, name), seen.applications.get(name)
+        live, found = feed_objects.find(_APPLICATION, name), seen.applications.get(name)
         if live is not None and found is not None:
             deleted, hopeless = await self._watchdog.look(body, live, found, now)
             if hopeless:
@@ -160,7 +162,7 @@ class Reconciler:
         self,
         feed: ExchangeFeed,
         manifest: Manifest,
-        live: Raw | None,
+        live: K8sObject | None,
         seen: Observed,
         now: datetime,
         back: dict[str, str],
@@ -170,7 +172,7 @@ class Reconciler:
         last = self._watchdog.last(about["namespace"], name, live)
         notes = last["metadata"].get("annotations", {}) if last else {}
         specs: dict[str, Any] = json.loads(notes.get(SPECS, "{}")) | {wanted: manifest["spec"]}
-        memory = Memory.parse(json.loads(notes.get(ROLLOUT, "{}")))
+        memory = RolloutState.parse(json.loads(notes.get(ROLLOUT, "{}")))
         found = seen.applications.get(name)
         taken = step(wanted, _seen(feed, seen, name, found), memory, now)
         if taken.memory.refused:
@@ -193,45 +195,45 @@ class Reconciler:
             "spec": {**spec, "suspend": suspend},
         }
         if live is None or differs(rolled, live):
-            self.fresh.wrote(await self._cluster.apply(rolled))
+            self.write_cache.record(await self._cluster.apply(rolled))
 
-    async def _observe(self, feed: ExchangeFeed, family: Family) -> Observed:
-        shards, layers = await self._figures.read(feed, family.pods)
+    async def _observe(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Observed:
+        shards, layers = await self._pod_status.read(feed, feed_objects.pods)
         return Observed(
-            topic=await self._topic(feed, family),
-            deployments=tuple(objects.deployment(raw) for raw in family.of_kind("Deployment")),
-            pods=objects.troubled(family.pods),
+            topic=await self._topic(feed, feed_objects),
+            deployments=tuple(objects.deployment(raw) for raw in feed_objects.of_kind("Deployment")),
+            pods=objects.unhealthy_pods(feed_objects.pods),
             shards=shards,
-            applications={found.name: found for found in self._applications(feed, family)},
+            applications={found.name: found for found in self._applications(feed, feed_objects)},
             layers=layers,
             audit=layers["gold"].audit if "gold" in layers else None,
         )
 
-    async def _topic(self, feed: ExchangeFeed, family: Family) -> Topic | None:
+    async def _topic(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Topic | None:
         settings, space = self._settings, self._settings.kafka_namespace
-        found = next(iter(family.of_kind("KafkaTopic")), None)
+        found = next(iter(feed_objects.of_kind("KafkaTopic")), None)
         if settings.kafka_cluster and space not in {"", feed.metadata.namespace}:
             version = f"kafka.strimzi.io/{settings.kafka_topic_version}"
             try:
                 # Where Kafka is in another namespace no watch may see it.
                 found = await self._cluster.get(version, "KafkaTopic", space, topic_object_name(feed.topic))
-            except Refused as refused:
+            except RequestRejected as refused:
                 log.info("a topic cannot be read", feed=feed.name, error=str(refused))  # told when it is applied
         return objects.topic(found) if found else None
 
-    def _applications(self, feed: ExchangeFeed, family: Family) -> Iterable[Application]:
-        words = objects.last_words(family.pods)
-        for raw in family.of_kind(_APPLICATION):
+    def _applications(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Iterable[Application]:
+        words = objects.termination_messages(feed_objects.pods)
+        for raw in feed_objects.of_kind(_APPLICATION):
             yield self._watchdog.told(feed.metadata.namespace, objects.application(raw), words)
 
-    async def _tell(self, body: Raw, new: dict[str, Any]) -> None:
+    async def _tell(self, body: K8sObject, new: dict[str, Any]) -> None:
         """Writes a status that says something new, and its Events; new figures only now and then."""
         about, old = body["metadata"], body.get("status")
-        metrics.phase(about["namespace"], about["name"], body["spec"].get("exchange", ""), new["phase"])
+        metrics.set_phase(about["namespace"], about["name"], body["spec"].get("exchange", ""), new["phase"])
         if old is not None and all(old.get(name) == value for name, value in new.items()):
             return
         written, now = self._written.get(about["uid"], 0.0), datetime.now(UTC).timestamp()
-        if not status.worth_writing(new, old) and now - written < _FIGURES_EVERY:
+        if not status.is_significant(new, old) and now - written < _METRICS_INTERVAL:
             return
         self._written[about["uid"]] = now
         before, after = status.before(body), status.before({"status": new})
@@ -239,24 +241,24 @@ class Reconciler:
         manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": new}
         answer = await self._cluster.apply(manifest, subresource="status")
         if _asks(answer) == _asks(body):  # else the watch's news of it is news of a change too
-            self.fresh.wrote(answer)
+            self.write_cache.record(answer)
         for kind, reason, message in status.events(before, after):
             await self._cluster.event(body, kind, reason, message)
 
 
-def _asks(body: Raw) -> list[Any]:
+def _asks(body: K8sObject) -> list[Any]:
     """What of a feed's metadata a change of what is wanted of it changes."""
     return [body["metadata"].get(name) for name in ("generation", "annotations", "labels", "deletionTimestamp")]
 
 
-def _named(raws: Iterable[Raw], kind: str, name: str) -> Raw | None:
+def _named(raws: Iterable[K8sObject], kind: str, name: str) -> K8sObject | None:
     return next((raw for raw in raws if raw["kind"] == kind and raw["metadata"]["name"] == name), None)
 
 
-def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | None) -> Seen:
+def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | None) -> ApplicationState:
     if found is None:
-        return Seen("", healthy=False, stopped=True)
+        return ApplicationState("", healthy=False, stopped=True)
     own = [layer for layer, application in application_names(feed).items() if application == name]
     told = [seen.layers[layer].state for layer in own if layer in seen.layers]
     healthy = found.state == "RUNNING" and bool(told) and all(state == "RUNNING" for state in told)
-    return Seen(found.spec_hash, healthy, found.state in _STOPPED)
+    return ApplicationState(found.spec_hash, healthy, found.state in _STOPPED)

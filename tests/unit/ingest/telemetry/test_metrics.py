@@ -12,7 +12,7 @@ from k2.ingest.telemetry.stats import Histogram, Stats
 
 LABELS = {"exchange": "binance", "feed": "spot", "shard": "0-0"}
 PUBLISHED = """
-k2_ingest_connection_status k2_ingest_messages_received_total k2_ingest_trades_delivered_total
+k2_ingest_connected k2_ingest_messages_received_total k2_ingest_trades_delivered_total
 k2_ingest_delivery_failures_total k2_ingest_reconnects_total k2_ingest_errors_total k2_ingest_lag_seconds
 k2_ingest_delivery_seconds k2_ingest_gaps_detected_total k2_ingest_gaps_repaired_total k2_ingest_duplicates_total
 k2_ingest_circuit_state
@@ -63,7 +63,7 @@ def test_metrics_show_what_was_counted(stats):
     def value(name: str, **labels: str) -> float:
         return found[name, *sorted((LABELS | labels).items())]
 
-    assert found["k2_ingest_connection_status", *base] == 1
+    assert found["k2_ingest_connected", *base] == 1
     assert value("k2_ingest_circuit_state") == 2
     assert value("k2_ingest_reconnects_total") == 4
     assert value("k2_ingest_delivery_failures_total") == 5
@@ -118,6 +118,6 @@ async def test_a_shard_is_ready_while_it_is_connected_and_kafka_takes_what_it_se
             assert await get("/readyz") == (503, "not connected\n")
             assert await get("/healthz") == (200, "ok\n")
             assert (await get("/status"))[0] == 200
-            assert "k2_ingest_connection_status" in (await get("/metrics"))[1]
+            assert "k2_ingest_connected" in (await get("/metrics"))[1]
     finally:
         await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Every metric of an ingest process, declared in one place and read from `Stats` when Prometheus asks."""
+"""Prometheus metrics of an ingest process, read from `Stats` at each scrape."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -12,33 +12,41 @@ _LABELS = ("exchange", "feed", "shard")
 
 
 class IngestCollector(Collector):
-    """Shows one shard's `Stats` to Prometheus."""
+    """Export the `Stats` of one shard to Prometheus."""
 
     def __init__(self, stats: Stats, *, exchange: str, feed: str, shard: str) -> None:
         self._stats = stats
         self._values = (exchange, feed, shard)
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families, with their values now."""
+        """Return all metric families with their current values."""
         s = self._stats
-        yield self._gauge("k2_ingest_connection_status", "1 while a websocket is open", int(s.connections > 0))
-        yield self._gauge("k2_ingest_circuit_state", "0 closed, 1 half open, 2 open: the socket is not read", s.circuit)
-        yield self._gauge("k2_ingest_records_in_flight", "sent to Kafka and not yet acknowledged", s.in_flight)
-        yield self._gauge("k2_ingest_gaps_open", "gaps found and neither repaired nor given up", s.gaps_open)
-        yield self._gauge("k2_ingest_resident_bytes", "memory of this process", s.resident_bytes)
-        yield self._counter("k2_ingest_messages_received", "trades read from the socket", "symbol", s.received)
+        yield self._gauge("k2_ingest_connected", "1 while a websocket is open", int(s.connections > 0))
+        yield self._gauge(
+            "k2_ingest_circuit_state", "0 closed, 1 half open, 2 open (the websocket is not read)", s.circuit
+        )
+        yield self._gauge("k2_ingest_records_in_flight", "records sent to Kafka and not yet acknowledged", s.in_flight)
+        yield self._gauge("k2_ingest_gaps_open", "gaps detected, neither repaired nor unrecoverable", s.gaps_open)
+        yield self._gauge("k2_ingest_resident_bytes", "resident memory of this process", s.resident_bytes)
+        yield self._counter(
+            "k2_ingest_messages_received", "trade messages read from the websocket", "symbol", s.received
+        )
         delivered = {key.decode(): count for key, count in s.delivered.items()}
         yield self._counter("k2_ingest_trades_delivered", "trades that Kafka acknowledged", "symbol", delivered)
-        yield self._counter("k2_ingest_gaps_detected", "gaps found by the exchange's ids", "symbol", s.gaps_detected)
-        yield self._counter("k2_ingest_gaps_repaired", "gaps closed", "symbol", s.gaps_repaired)
-        yield self._counter("k2_ingest_gaps_unrecoverable", "gaps given up", "symbol", s.gaps_unrecoverable)
-        yield self._counter("k2_ingest_duplicates", "trades that came before", "symbol", s.duplicates)
+        yield self._counter("k2_ingest_gaps_detected", "gaps detected in the exchange's ids", "symbol", s.gaps_detected)
+        yield self._counter("k2_ingest_gaps_repaired", "gaps repaired", "symbol", s.gaps_repaired)
+        yield self._counter(
+            "k2_ingest_gaps_unrecoverable", "gaps that no repair can close", "symbol", s.gaps_unrecoverable
+        )
+        yield self._counter("k2_ingest_duplicates", "trades received more than once", "symbol", s.duplicates)
         yield self._counter("k2_ingest_errors", "errors by kind", "kind", s.errors)
-        yield self._counter("k2_ingest_dead_letters", "frames kept as dead letters", "error", s.dead_letters)
-        yield self._total("k2_ingest_delivery_failures", "delivery reports with an error", s.failures)
-        yield self._total("k2_ingest_reconnects", "connections lost", s.reconnects)
-        yield self._histogram("k2_ingest_lag_seconds", "exchange time to socket", s.lag)
-        yield self._histogram("k2_ingest_delivery_seconds", "socket to Kafka's acknowledgement", s.delivery)
+        yield self._counter("k2_ingest_dead_letters", "frames stored as dead letters", "error", s.dead_letters)
+        yield self._total("k2_ingest_delivery_failures", "Kafka delivery reports with an error", s.failures)
+        yield self._total("k2_ingest_reconnects", "websocket connections lost", s.reconnects)
+        yield self._histogram("k2_ingest_lag_seconds", "time from the exchange's timestamp to the websocket", s.lag)
+        yield self._histogram(
+            "k2_ingest_delivery_seconds", "time from the websocket to Kafka's acknowledgement", s.delivery
+        )
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(name, text, labels=_LABELS)
@@ -68,7 +76,7 @@ def _buckets(values: Histogram) -> Iterator[tuple[str, float]]:
 
 
 def registry(stats: Stats, *, exchange: str, feed: str, shard: str) -> CollectorRegistry:
-    """A registry that holds these metrics and nothing else."""
-    found = CollectorRegistry()
-    found.register(IngestCollector(stats, exchange=exchange, feed=feed, shard=shard))
-    return found
+    """Return a registry with the metrics of one shard only."""
+    collectors = CollectorRegistry()
+    collectors.register(IngestCollector(stats, exchange=exchange, feed=feed, shard=shard))
+    return collectors

@@ -10,10 +10,11 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.commit import lineage
-from k2.jobs.commit.appender import OFFSETS, Appender, Snapshot
+from k2.jobs.commit.appender import Appender
+from k2.jobs.commit.snapshots import OFFSETS, Snapshot
 from k2.jobs.commit.checkpoints import Checkpoint
-from k2.jobs.commit.lineage import Contents, Upstream
-from k2.jobs.commit.retry import until_won
+from k2.jobs.commit.lineage import BatchContents, UpstreamTable
+from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.layers import bronze, gold, silver
 from k2.jobs.spark.local_frames import frame
 from k2.jobs.telemetry.metrics import LayerState
@@ -61,7 +62,7 @@ class BronzeBatch:
     def __call__(self, batch: DataFrame, epoch: int) -> None:
         """Commits one micro-batch, once."""
         assert self._bronze is not None
-        started, contents = time.time(), lineage.of_kafka(self._checkpoint, epoch)
+        started, contents = time.time(), lineage.from_kafka(self._checkpoint, epoch)
         if not contents.rows or self._bronze.committed(epoch, contents.offsets) is not None:
             return
         seen = Observation()
@@ -79,7 +80,7 @@ class SilverBatch:
         spark: SparkSession,
         exchange: str,
         label: str,
-        upstream: Upstream,
+        upstream: UpstreamTable,
         schemas: Callable[[], dict[int, str]],
         state: LayerState,
     ) -> None:
@@ -108,7 +109,7 @@ class SilverBatch:
         before, known = self._trades.committed(epoch, contents.offsets), self._schemas()
         if before is not None:  # judge by the schemas that the trades of this batch were judged by
             known = {schema_id: known[schema_id] for schema_id in json.loads(before.summary[SCHEMAS])}
-        rows = silver.judged(self._upstream.rows(batch.sparkSession, epoch), known, self._label)
+        rows = silver.validated(self._upstream.rows(batch.sparkSession, epoch), known, self._label)
         properties = _properties(self._label, started, contents) | {SCHEMAS: json.dumps(sorted(known))}
         if before is None:
             seen = Observation()
@@ -120,7 +121,7 @@ class SilverBatch:
                 return
         self._bury(silver.dead_letters(rows, self._label), epoch, contents, properties)
 
-    def _bury(self, letters: DataFrame, epoch: int, contents: Contents, properties: dict[str, str]) -> None:
+    def _bury(self, letters: DataFrame, epoch: int, contents: BatchContents, properties: dict[str, str]) -> None:
         assert self._dead is not None
         if self._dead.committed(epoch, contents.offsets) is not None or letters.isEmpty():
             return
@@ -132,7 +133,7 @@ class SilverBatch:
 class GoldBatch:
     """Silver trades of one feed to Gold, each message id once."""
 
-    def __init__(self, spark: SparkSession, label: str, upstream: Upstream, state: LayerState) -> None:
+    def __init__(self, spark: SparkSession, label: str, upstream: UpstreamTable, state: LayerState) -> None:
         self._spark = spark
         self._label = label
         self._upstream = upstream
@@ -165,7 +166,7 @@ class GoldBatch:
         self._advance(contents)
         properties = _properties(self._label, started, contents)
         properties |= {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
-        properties |= {bars.HOURS: bars.ranges(minute // 60 for minute in minutes)}
+        properties |= {bars.HOURS: bars.encode_hours(minute // 60 for minute in minutes)}
         self._gold.append(gold.unified(observed), epoch, properties)
         self._rows += seen.get["rows"]
         self._state.duplicates += contents.rows - seen.get["rows"]
@@ -183,7 +184,7 @@ class GoldBatch:
         few = frame(batch.sparkSession, ({"hash": number} for number in suspects), "hash bigint")
         return gold.once(batch, gold.repeated(ids.join(F.broadcast(few), "hash", "left_semi")))
 
-    def _advance(self, contents: Contents) -> None:
+    def _advance(self, contents: BatchContents) -> None:
         for topic, partitions in contents.offsets.items():
             frontier = self._frontier.setdefault(topic, {})
             for partition, (_, last) in partitions.items():
@@ -215,7 +216,7 @@ class GapsBatch:
             into.whenMatched().updateAll().whenNotMatched().insertAll().merge()
 
         with _MERGES:
-            until_won(merge)
+            retry_on_conflict(merge)
 
     def _column(self, name: str) -> Column:
         if name == "exchange":
@@ -236,7 +237,7 @@ def _newest(column: str) -> Column:
     return F.max(column).cast("double").alias("newest")
 
 
-def _properties(label: str, started: float, contents: Contents) -> dict[str, str]:
+def _properties(label: str, started: float, contents: BatchContents) -> dict[str, str]:
     return {
         EXCHANGE: label,
         STARTED: str(int(started * 1e6)),
@@ -250,4 +251,4 @@ def _note(state: LayerState, epoch: int, rows: int, newest: float | None, starte
     state.epoch = epoch
     if newest is not None:
         state.newest = max(state.newest, int(newest * 1e6))
-    state.batch(time.time() - started)
+    state.record_batch(time.time() - started)

@@ -47,14 +47,14 @@ class ProgressListener(StreamingQueryListener):
         stream = self._streams.get(progress.get("name") or "")
         if stream is None:
             return
-        stream.state.looked_at = time.time()
+        stream.state.polled_at = time.time()
         log.debug("progress", query=stream.name, epoch=progress["batchId"], milliseconds=progress["durationMs"])
 
     def idle(self, run_id: str) -> None:
         """A query looked and found nothing."""
         stream = self._streams.get(self._names.get(run_id, ""))
         if stream is not None:
-            stream.state.looked_at = time.time()
+            stream.state.polled_at = time.time()
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's spelling
         """Not called: see `_Events`."""

@@ -17,7 +17,7 @@ from k2.query.api.auth import Access
 from k2.query.api.encoding import response_models
 from k2.query.api.engine_provider import Lakehouse
 from k2.query.api.limits import Limits
-from k2.query.api.metrics import Measured, Metrics
+from k2.query.api.metrics import MetricsMiddleware, Metrics
 from k2.query.api.responses import Work
 from k2.query.api.routes import dead_letters, feeds, health, ohlcv, prices, snapshots, sql, stream, trades
 from k2.query.api.settings import ApiSettings
@@ -48,7 +48,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.lakehouse = Lakehouse(platform, settings.memory, settings.statements)
     state.symbols = prices.Symbols()
     state.metrics, state.work = Metrics(), Work(state.lakehouse.engine, settings)
-    state.metrics.watch(state.work.queries, state.work.statements)
+    state.metrics.observe_limiters(state.work.queries, state.work.statements)
     for module in _ROUTES:
         app.include_router(module.router)
     state.hub = Hub(platform, topics=lambda: state.lakehouse.engine().topics())
@@ -64,7 +64,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
             allow_headers=["Authorization", "X-Api-Key", "Content-Type", "If-None-Match", "Last-Event-ID"],
             expose_headers=_EXPOSED,
         )
-    app.add_middleware(Measured, metrics=state.metrics)
+    app.add_middleware(MetricsMiddleware, metrics=state.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -1,4 +1,4 @@
-"""What the API tells Prometheus, declared in one place. Routes are told by their templates, never by what was asked."""
+"""Prometheus metrics of the HTTP API. Routes are labelled by their templates, never by the path of a request."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,66 +14,66 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """One registry for one application."""
+    """The metrics of one application, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route")
         self.requests = Counter(
-            "k2_api_requests", "requests answered, or broken off", (*labels, "status"), registry=self.registry
+            "k2_api_requests", "requests answered or cut off", (*labels, "status"), registry=self.registry
         )
         self.seconds = Histogram(
             "k2_api_request_seconds",
-            "from a request to the end of its answer",
+            "time from a request to the end of its response",
             labels,
             registry=self.registry,
             buckets=_BUCKETS,
         )
-        self.sent = Counter("k2_api_response_bytes", "bytes of bodies", ("route",), registry=self.registry)
-        self.running = Gauge("k2_api_requests_running", "requests that are being answered", registry=self.registry)
-        self.queries = Gauge("k2_api_queries_running", "questions that the engine works on", registry=self.registry)
-        self.waiting = Gauge("k2_api_queries_waiting", "questions that wait for a place", registry=self.registry)
+        self.sent = Counter("k2_api_response_bytes", "bytes of response bodies", ("route",), registry=self.registry)
+        self.running = Gauge("k2_api_requests_running", "requests in progress", registry=self.registry)
+        self.queries = Gauge("k2_api_queries_running", "queries that the engine is running", registry=self.registry)
+        self.waiting = Gauge("k2_api_queries_waiting", "queries that wait for a slot", registry=self.registry)
 
-    def watch(self, queries: "Slots", statements: "Slots") -> None:
-        """Shows how many questions wait, and how many do not. A statement that runs has a place of both kinds."""
+    def observe_limiters(self, queries: "Slots", statements: "Slots") -> None:
+        """Export how many queries run and wait. A running SQL statement takes a slot of both limiters."""
         self.queries.set_function(lambda: float(queries.running))
         self.waiting.set_function(lambda: float(queries.waiting + statements.waiting))
 
 
-class Measured:
-    """Counts every request and how long it took."""
+class MetricsMiddleware:
+    """Count every request, and measure its duration."""
 
     def __init__(self, app: "ASGIApp", metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """One request."""
+        """Pass one request on, and record its status, bytes and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found: dict[str, Any] = {"status": "broken", "bytes": 0}
+        response: dict[str, Any] = {"status": "broken", "bytes": 0}
 
-        async def watched(message: "Message") -> None:
+        async def recording_send(message: "Message") -> None:
             if message["type"] == "http.response.start":
-                found["status"] = str(message["status"])
+                response["status"] = str(message["status"])
             else:
-                found["bytes"] += len(message.get("body", b""))
+                response["bytes"] += len(message.get("body", b""))
             await send(message)
 
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         self._metrics.running.inc()
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, recording_send)
         except BaseException:
-            found["status"] = "broken"
+            response["status"] = "broken"
             raise
         finally:
             self._metrics.running.dec()
-            self._tell(scope, found, time.perf_counter() - began)
+            self._record(scope, response, time.perf_counter() - started_at)
 
-    def _tell(self, scope: "Scope", found: dict[str, Any], took: float) -> None:
+    def _record(self, scope: "Scope", response: dict[str, Any], seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
         method = scope["method"] if scope["method"] in {"GET", "POST", "OPTIONS"} else "other"
-        self._metrics.requests.labels(method, route, found["status"]).inc()
-        self._metrics.seconds.labels(method, route).observe(took)
-        self._metrics.sent.labels(route).inc(found["bytes"])
+        self._metrics.requests.labels(method, route, response["status"]).inc()
+        self._metrics.seconds.labels(method, route).observe(seconds)
+        self._metrics.sent.labels(route).inc(response["bytes"])
