@@ -1,1 +1,1 @@
-"""A whole K2 on a Kubernetes cluster of this machine: `python -m cluster up`, `down`, `sizes`, `artefacts`."""
+"""K2 on a local Kubernetes cluster: `python -m cluster up`, `down`, `sizes` and `diagnostics`."""

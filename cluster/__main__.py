@@ -1,6 +1,6 @@
-"""`python -m cluster up|down|sizes|artefacts`: makes a cluster with K2 and simulated exchanges, and takes it away.
+"""`python -m cluster up|down|sizes|diagnostics`: create a cluster with K2 and simulated exchanges, or delete it.
 
-Every step does only what is missing, so `up` again is cheap. Exit codes: 0 done, 1 a step failed, 2 bad input.
+Each step is idempotent, so a second `up` is cheap. Exit codes: 0 success, 1 a step failed, 2 invalid arguments.
 """
 
 import argparse
@@ -11,94 +11,94 @@ from collections.abc import Sequence
 
 from cluster import dependencies, diagnostics, platform, sizes
 from cluster.providers import Existing, Provider, provider
-from cluster.shell import LOGS, Failed, missing, step
+from cluster.shell import LOGS, StepFailed, missing, step
 
 _NEXT = """
-K2 runs on your cluster. Next:
+K2 is running on your cluster. Next:
 
   export KUBECONFIG={kubeconfig}
-  kubectl get feeds -n k2                      # what runs, how fresh, what is missing
+  kubectl get feeds -n k2                      # phase, freshness and gaps
   kubectl describe feed binance -n k2          # conditions and events
   kubectl create job audit-now --from=cronjob/k2-audit -n k2 && kubectl logs -n k2 -f job/audit-now
   kubectl get secret k2-query-keys -n k2 -o jsonpath='{{.data.key}}' | base64 -d; echo
-  kubectl port-forward -n k2 svc/k2-query 8000                   # http://localhost:8000/console/ asks for that key
+  kubectl port-forward -n k2 svc/k2-query 8000                   # http://localhost:8000/console/ needs that key
   kubectl port-forward -n monitoring svc/prometheus-operated 9090
   make cluster-down
 """
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs one command."""
+    """Run one command and return its exit code."""
     command = _arguments(words).command
     try:
-        found = provider(os.environ)
-        {"up": up, "down": down, "sizes": sized, "artefacts": kept}[command](found)
-    except Failed as error:
+        chosen = provider(os.environ)
+        {"up": up, "down": down, "sizes": show_sizes, "diagnostics": collect_diagnostics}[command](chosen)
+    except StepFailed as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def up(found: Provider) -> None:
-    """From nothing to feeds that are Ready."""
+def up(target: Provider) -> None:
+    """Create the cluster, and install K2 with feeds that become Ready."""
     times: dict[str, float] = {}
     with step("the whole cluster", times):
-        _steps(found, times)
+        _steps(target, times)
     LOGS.mkdir(exist_ok=True)
-    (LOGS / "times.json").write_text(json.dumps({name: round(took, 1) for name, took in times.items()}, indent=2))
-    print(_NEXT.format(kubeconfig=found.env["KUBECONFIG"]))
+    (LOGS / "times.json").write_text(json.dumps({name: round(seconds, 1) for name, seconds in times.items()}, indent=2))
+    print(_NEXT.format(kubeconfig=target.env["KUBECONFIG"]))
 
 
-def _steps(found: Provider, times: dict[str, float]) -> None:
+def _steps(target: Provider, times: dict[str, float]) -> None:
     with step("Kubernetes", times):
-        found.up()
-    if absent := missing("kubectl", "helm", "make", env=found.env):
-        raise Failed(f"{', '.join(absent)} not installed")
+        target.up()
+    if absent := missing("kubectl", "helm", "make", env=target.env):
+        raise StepFailed(f"install {', '.join(absent)}: not found in PATH")
     with step("namespaces", times):
-        platform.namespaces(found.env)
+        platform.namespaces(target.env)
     with step("images of K2", times):
-        platform.build(found)
+        platform.build(target)
     with step("NetworkPolicy enforcement", times):
-        dependencies.network_policies(found)
+        dependencies.network_policies(target)
     with step("Strimzi", times):
-        dependencies.strimzi(found)
+        dependencies.strimzi(target)
     with step("Spark operator", times):
-        dependencies.spark_operator(found, platform.NAMESPACE)
+        dependencies.spark_operator(target, platform.NAMESPACE)
     with step("Prometheus", times):
-        dependencies.prometheus(found)
+        dependencies.prometheus(target)
     with step("charts of K2", times):
-        platform.install(found)
+        platform.install(target)
     with step("simulated exchanges and feeds", times):
-        platform.feeds(found.env)
+        platform.feeds(target.env)
     with step("feeds Ready", times):
-        platform.ready(found.env)
+        platform.wait_ready(target.env)
 
 
-def down(found: Provider) -> None:
-    """Deletes what `up` made."""
-    if isinstance(found, Existing):
+def down(target: Provider) -> None:
+    """Delete the cluster, or uninstall K2 from a cluster that existed before."""
+    if isinstance(target, Existing):
         with step("uninstall K2"):
-            platform.uninstall(found.env)
+            platform.uninstall(target.env)
         return
     with step("delete the cluster"):
-        found.down()
+        target.down()
 
 
-def sized(found: Provider) -> None:
-    """Prints what each pod asks for and uses, and how fast each application started."""
-    found.up()
-    print(sizes.table(found.env), sizes.starts(found.env), sep="\n\n")
+def show_sizes(target: Provider) -> None:
+    """Print requests and usage of each pod, and the start-up time of each application."""
+    target.up()
+    print(sizes.resource_table(target.env), sizes.startup_table(target.env), sep="\n\n")
 
 
-def kept(found: Provider) -> None:
-    """Keeps events, descriptions and logs."""
-    found.up()
-    print(diagnostics.keep(found.env, LOGS / "artefacts"))
+def collect_diagnostics(target: Provider) -> None:
+    """Write events, descriptions and logs to `.cluster/diagnostics`."""
+    target.up()
+    print(diagnostics.collect(target.env, LOGS / "diagnostics"))
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="cluster", description="K2 on a Kubernetes cluster of this machine.")
-    parser.add_argument("command", choices=("up", "down", "sizes", "artefacts"))
+    parser = argparse.ArgumentParser(prog="cluster", description="K2 on a local Kubernetes cluster.")
+    parser.add_argument("command", choices=("up", "down", "sizes", "diagnostics"))
     return parser.parse_args(words)
 
 

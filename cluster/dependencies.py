@@ -1,6 +1,6 @@
-"""Other projects' operators that K2 stands on, each installed by its own chart.
+"""Install the operators that K2 depends on, each from its own Helm chart.
 
-`K2_CHARTS` names a folder with charts, for machines that cannot fetch them; the kit brings what it has.
+`K2_CHARTS` names a folder with charts, for machines without access to the repositories; the kit brings its own.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.providers import Kit, Provider
-from cluster.shell import Failed, run
+from cluster.shell import StepFailed, run
 
 SPARK_VERSION: Final = "2.5.0"
 _CHARTS: Final = {
@@ -22,7 +22,7 @@ _SPARK_MODULE: Final = f"github.com/kubeflow/spark-operator/v2@v{SPARK_VERSION}"
 
 
 def strimzi(provider: Provider) -> None:
-    """Strimzi, watching every namespace. The kit has its CRDs and Kafka, and a stand-in for its operator."""
+    """Install Strimzi for all namespaces. The kit has its CRDs, Kafka, and a substitute for its operator."""
     if isinstance(provider, Kit):
         provider.script("strimzi")
         return
@@ -30,8 +30,8 @@ def strimzi(provider: Provider) -> None:
 
 
 def spark_operator(provider: Provider, namespace: str) -> None:
-    """The Spark operator, watching one namespace. K2 needs no webhook of it."""
-    provider.third_party(["spark-operator"])
+    """Install the Spark operator for one namespace, without its webhook, which K2 does not need."""
+    provider.load_third_party(["spark-operator"])
     settings = {
         "spark.jobNamespaces": f"{{{namespace}}}",
         "spark.serviceAccount.create": "false",
@@ -45,19 +45,19 @@ def spark_operator(provider: Provider, namespace: str) -> None:
 
 
 def prometheus(provider: Provider) -> None:
-    """A Prometheus that takes the monitors and rules of every namespace."""
+    """Install a Prometheus that selects the monitors and rules of all namespaces."""
     if isinstance(provider, Kit):
         provider.script("prometheus")
         return
-    chosen = {
+    settings = {
         f"prometheus.prometheusSpec.{what}SelectorNilUsesHelmValues": "false"
         for what in ("rule", "serviceMonitor", "podMonitor")
     }
-    _install(provider.env, "kube-prometheus-stack", "monitoring", chosen)
+    _install(provider.env, "kube-prometheus-stack", "monitoring", settings)
 
 
 def network_policies(provider: Provider) -> None:
-    """Somebody who enforces NetworkPolicies; of other clusters, their network does."""
+    """Install a NetworkPolicy controller on the kit's cluster; other clusters have one in their network plugin."""
     if isinstance(provider, Kit):
         provider.script("netpol")
 
@@ -69,14 +69,14 @@ def _install(env: Mapping[str, str], chart: str, namespace: str, settings: Mappi
 
 
 def _source(env: Mapping[str, str], chart: str) -> list[str]:
-    """A folder of `K2_CHARTS`, the chart's Go module where K2_KIT says that nothing else can be had, or its home."""
+    """Return the chart's source: a folder of `K2_CHARTS`, a Go module where K2_KIT is set, or its repository."""
     if charts := os.environ.get("K2_CHARTS"):
-        found = next((path for path in sorted(Path(charts).glob(f"{chart}*")) if (path / "Chart.yaml").is_file()), None)
-        if found is None:
-            raise Failed(
-                f"K2_CHARTS names {charts}, which holds no chart {chart}; put its folder there, or unset K2_CHARTS"
-            )
-        return [str(found)]
+        folder = next(
+            (path for path in sorted(Path(charts).glob(f"{chart}*")) if (path / "Chart.yaml").is_file()), None
+        )
+        if folder is None:
+            raise StepFailed(f"no chart {chart} in {charts} (K2_CHARTS); add its folder, or unset K2_CHARTS")
+        return [str(folder)]
     if os.environ.get("K2_KIT") and chart == "spark-operator":
         module = json.loads(run("go", "mod", "download", "-json", _SPARK_MODULE, env=env))
         return [str(Path(module["Dir"]) / "charts" / "spark-operator-chart")]

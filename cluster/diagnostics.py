@@ -1,15 +1,15 @@
-"""What tells why a cluster is not as it should be: events, descriptions and logs, kept in a folder."""
+"""Collect events, descriptions and logs of a cluster in a folder, to find the cause of a failure."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster.shell import Failed, run
+from cluster.shell import StepFailed, run
 
 _OBJECTS = "feeds,sparkapplications,kafkatopics,kafkas,deployments,statefulsets,jobs,pods,networkpolicies,pvc"
 
 
-def keep(env: Mapping[str, str], folder: Path) -> Path:
-    """Writes them; what cannot be read says so in its file."""
+def collect(env: Mapping[str, str], folder: Path) -> Path:
+    """Write one file per kind of information; a failed command leaves its error in its file. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "objects.txt", env, "get", _OBJECTS, "-A", "-o", "wide")
     _write(folder / "feeds.yaml", env, "get", "feeds,sparkapplications", "-A", "-o", "yaml")
@@ -30,14 +30,14 @@ def _pods(env: Mapping[str, str]) -> list[str]:
     names = '{range .items[*]}{.metadata.namespace}/{.metadata.name}{"\\n"}{end}'
     try:
         return run("kubectl", "get", "pods", "-A", "-o", f"jsonpath={names}", env=env).split()
-    except Failed:
+    except StepFailed:
         return []
 
 
 def _write(path: Path, env: Mapping[str, str], *words: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.write_text(run("kubectl", *words, env=env, within=60))
-    except Failed as error:
-        if "--previous" not in words:  # most containers never ended
+        path.write_text(run("kubectl", *words, env=env, timeout=60))
+    except StepFailed as error:
+        if "--previous" not in words:  # most containers have no previous run
             path.write_text(f"{error}\n")

@@ -1,4 +1,4 @@
-"""K2 itself on a cluster: its images, its two charts, simulated exchanges and the feeds that read them."""
+"""Install K2 on a cluster: images, the two charts, simulated exchanges and the feeds that read them."""
 
 import os
 import tomllib
@@ -12,33 +12,33 @@ from cluster.shell import ROOT, run
 NAMESPACE: Final = "k2"
 KAFKA_NAMESPACE: Final = "kafka"
 IMAGES: Final = ("operator", "ingest", "jobs", "query")
-_OF_CHART: Final = {"k2-operator": ("operator", "ingest", "jobs"), "k2-platform": ("ingest", "jobs", "query")}
+_CHART_IMAGES: Final = {"k2-operator": ("operator", "ingest", "jobs"), "k2-platform": ("ingest", "jobs", "query")}
 _VALUES: Final = ROOT / "manifests" / "kind"
 _PREFIX: Final = "ghcr.io/k2-market-data"
 
 
 def images() -> list[str]:
-    """The images of this version, by their whole names."""
+    """Return the full names of this version's images."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     prefix = os.environ.get("K2_IMAGE_PREFIX", _PREFIX)
     return [f"{prefix}/{name}:{project['version']}" for name in IMAGES]
 
 
 def build(provider: Provider) -> None:
-    """Builds the images and brings them into the cluster."""
-    provider.bases()
+    """Build the images and load them into the cluster."""
+    provider.build_base_images()
     run("make", "images", env=provider.env)
-    provider.load(images())
+    provider.load_images(images())
 
 
 def namespaces(env: Mapping[str, str]) -> None:
-    """The namespaces. That of the feeds takes no pod that is not restricted."""
+    """Create the namespaces. The feeds' namespace enforces the restricted Pod Security Standard."""
     run("kubectl", "apply", "--server-side", "-f", str(_VALUES / "namespaces.yaml"), env=env)
 
 
 def install(provider: Provider) -> None:
-    """What feeds need around them, then their operator."""
-    provider.third_party(["postgres", "minio", "mc", "registry"])
+    """Install the platform chart, wait for Kafka, and install the operator chart."""
+    provider.load_third_party(["postgres", "minio", "mc", "registry"])
     _chart(provider.env, "k2-platform")
     run(
         "kubectl", "wait", "kafka/k2-kafka", "-n", KAFKA_NAMESPACE, "--for=condition=Ready", "--timeout=300s",
@@ -48,24 +48,24 @@ def install(provider: Provider) -> None:
 
 
 def feeds(env: Mapping[str, str]) -> None:
-    """Simulated exchanges, and a feed for each."""
+    """Deploy the simulated exchanges, and one feed for each."""
     simulators = (_VALUES / "simulators.yaml").read_text("utf-8")
     simulators = simulators.replace(f"{_PREFIX}/", f"{os.environ.get('K2_IMAGE_PREFIX', _PREFIX)}/")
-    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", "-", env=env, given=simulators)
+    run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", "-", env=env, stdin=simulators)
     for name in ("binance", "kraken"):
         run("kubectl", "rollout", "status", f"deployment/simulated-{name}", "-n", NAMESPACE, "--timeout=120s", env=env)
     run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "feeds.yaml"), env=env)
 
 
-def ready(env: Mapping[str, str]) -> None:
-    """Waits until every feed is Ready."""
+def wait_ready(env: Mapping[str, str]) -> None:
+    """Wait until every feed is Ready."""
     run(
         "kubectl", "wait", "feeds", "--all", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=600s", env=env
     )  # fmt: skip
 
 
 def uninstall(env: Mapping[str, str]) -> None:
-    """Takes K2 off a cluster, feeds first, so that their operator can let them go."""
+    """Uninstall K2. Feeds go first, because their finalizer needs the operator."""
     run("kubectl", "delete", "feeds", "--all", "-n", NAMESPACE, "--ignore-not-found", "--timeout=300s", env=env)
     for chart in ("k2-operator", "k2-platform"):
         run("helm", "uninstall", chart, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", env=env)
@@ -79,13 +79,13 @@ def _chart(env: Mapping[str, str], name: str) -> None:
 
 
 def _images(chart: str) -> list[str]:
-    """Where the images are, if not under their public names."""
+    """Return Helm arguments for images outside of the public registry."""
     prefix = os.environ.get("K2_IMAGE_PREFIX")
     if not prefix:
         return []
-    return [word for name in _OF_CHART[chart] for word in ("--set", f"images.{name}.repository={prefix}/{name}")]
+    return [word for name in _CHART_IMAGES[chart] for word in ("--set", f"images.{name}.repository={prefix}/{name}")]
 
 
 def folder() -> Path:
-    """Where the values and manifests of a cluster on one machine are."""
+    """Return the folder with the values and manifests of a local cluster."""
     return _VALUES

@@ -1,6 +1,6 @@
-"""Where the cluster comes from: the kit that `K2_KIT` names, the one that KUBECONFIG names, or one that kind makes.
+"""Cluster providers: the kit of `K2_KIT`, an existing cluster of KUBECONFIG, or a new kind cluster.
 
-All give the same: an environment whose `kubectl` speaks to the cluster, and a way to bring images into it.
+Each provides an environment in which `kubectl` reaches the cluster, and a way to load images into it.
 """
 
 import os
@@ -11,79 +11,79 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cluster import shell
-from cluster.shell import LOGS, ROOT, Failed, run
+from cluster.shell import LOGS, ROOT, StepFailed, run
 
 NAME: Final = "k2"
 _KUBECONFIG: Final = LOGS / "kubeconfig"
-_NO_STATUS: Final = ".status.conditions accessor error: <nil>"  # kubectl wait, of a definition of this moment
-_A_MOMENT: Final = 5.0
+_NO_STATUS: Final = ".status.conditions accessor error: <nil>"  # kubectl wait, on a CRD that was created just before
+_RETRY_DELAY: Final = 5.0
 
 
 class Provider(Protocol):
-    """A cluster."""
+    """Create a cluster, or use an existing one."""
 
     env: dict[str, str]
 
     def up(self) -> None:
-        """Makes sure that the cluster runs."""
+        """Make sure that the cluster runs."""
 
-    def bases(self) -> None:
-        """Makes sure that there is what images are built on, where it cannot be pulled."""
+    def build_base_images(self) -> None:
+        """Build the base images, where they cannot be pulled."""
 
-    def load(self, images: Iterable[str]) -> None:
-        """Brings images of this machine into the cluster."""
+    def load_images(self, images: Iterable[str]) -> None:
+        """Load local images into the cluster."""
 
-    def third_party(self, names: Iterable[str]) -> None:
-        """Makes sure that the cluster can have other projects' images, where it cannot pull them."""
+    def load_third_party(self, names: Iterable[str]) -> None:
+        """Load third-party images, where the cluster cannot pull them."""
 
     def down(self) -> None:
-        """Deletes the cluster if K2 made it."""
+        """Delete the cluster if this module created it."""
 
 
 class Kit:
-    """The kit's cluster, and its images of other projects, for machines that have no image registry."""
+    """A cluster of the kit, with its own third-party images, for machines without an image registry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = shell.environment()
 
     def up(self) -> None:
-        """Docker, the kit's programs, the cluster."""
-        self._read(run(str(self.folder / "up"), env=self.env))
+        """Start Docker, the kit's programs and the cluster."""
+        self._read_exports(run(str(self.folder / "up"), env=self.env))
 
-    def bases(self) -> None:
-        """Builds them."""
+    def build_base_images(self) -> None:
+        """Build the base images."""
         run(str(self.folder / "images"), *_BASES, env=self.env)
 
-    def load(self, images: Iterable[str]) -> None:
-        """Layers that the node lacks."""
+    def load_images(self, images: Iterable[str]) -> None:
+        """Load the layers that the node does not have."""
         run(str(self.folder / "load"), *images, env=self.env)
 
-    def third_party(self, names: Iterable[str]) -> None:
-        """Builds them and loads them."""
-        wanted = [_IMAGES[name] for name in names]
-        if tools := dict.fromkeys(tool for _, _, needed in wanted for tool in needed):
-            run(str(self.folder / "tools"), *tools, env=self.env)
-        run(str(self.folder / "images"), *(name for name, _, _ in wanted), env=self.env)
-        self.load([image for _, image, _ in wanted])
+    def load_third_party(self, names: Iterable[str]) -> None:
+        """Build the third-party images and load them."""
+        images = [_IMAGES[name] for name in names]
+        if programs := dict.fromkeys(tool for _, _, tools in images for tool in tools):
+            run(str(self.folder / "tools"), *programs, env=self.env)
+        run(str(self.folder / "images"), *(name for name, _, _ in images), env=self.env)
+        self.load_images([image for _, image, _ in images])
 
     def script(self, name: str) -> None:
-        """One of the kit's installers. It may be run again, and is where it met definitions that had no status yet."""
+        """Run one of the kit's idempotent installers; retry once if a CRD had no status yet."""
         try:
             run(str(self.folder / name), env=self.env)
-        except Failed as failed:
-            if _NO_STATUS not in str(failed):
+        except StepFailed as error:
+            if _NO_STATUS not in str(error):
                 raise
-            time.sleep(_A_MOMENT)
+            time.sleep(_RETRY_DELAY)
             run(str(self.folder / name), env=self.env)
 
     def down(self) -> None:
-        """Deletes the cluster; what was built stays."""
+        """Delete the cluster, but keep the built images."""
         run(str(self.folder / "down"), env=self.env)
 
-    def _read(self, said: str) -> None:
-        """Lines of `export NAME=value`, as a shell reads them."""
-        for line in said.splitlines():
+    def _read_exports(self, output: str) -> None:
+        """Set the environment from lines of `export NAME=value`, parsed as a shell does."""
+        for line in output.splitlines():
             words = shlex.split(line)
             if words[:1] == ["export"]:
                 for word in words[1:]:
@@ -92,7 +92,7 @@ class Kit:
 
 
 class Kind:
-    """A cluster of one node that kind makes. `K2_KIND_IMAGE` names the node's image."""
+    """A kind cluster of one node. `K2_KIND_IMAGE` names the node's image."""
 
     def __init__(self) -> None:
         self.env = shell.environment()
@@ -100,7 +100,7 @@ class Kind:
         self.env["KUBECONFIG"] = str(_KUBECONFIG)
 
     def up(self) -> None:
-        """Creates it, or uses the one of an earlier start."""
+        """Create the cluster, or reuse an existing one."""
         if NAME in run("kind", "get", "clusters", env=self.env).split():
             run("kind", "export", "kubeconfig", "--name", NAME, env=self.env)
             return
@@ -108,60 +108,62 @@ class Kind:
         config = ["--config", str(ROOT / "manifests" / "kind" / "cluster.yaml")]
         run("kind", "create", "cluster", "--name", NAME, *image, *config, "--wait", "180s", env=self.env)
 
-    def bases(self) -> None:
-        """Docker pulls them by itself."""
+    def build_base_images(self) -> None:
+        """Do nothing: Docker pulls base images."""
 
-    def load(self, images: Iterable[str]) -> None:
-        """Copies them into the node."""
+    def load_images(self, images: Iterable[str]) -> None:
+        """Copy the images into the node."""
         run("kind", "load", "docker-image", "--name", NAME, *images, env=self.env)
 
-    def third_party(self, names: Iterable[str]) -> None:
-        """The node pulls them by itself."""
+    def load_third_party(self, names: Iterable[str]) -> None:
+        """Do nothing: the node pulls images."""
 
     def down(self) -> None:
-        """Deletes the cluster."""
+        """Delete the cluster."""
         run("kind", "delete", "cluster", "--name", NAME, env=self.env)
 
 
 class Existing:
-    """A cluster that is there already. Images come from the registry that their names say."""
+    """A cluster that exists already. Images are pushed to the registry in their names."""
 
     def __init__(self, kubeconfig: str) -> None:
         self.env = shell.environment() | {"KUBECONFIG": kubeconfig}
 
     def up(self) -> None:
-        """Asks whether it answers."""
-        run("kubectl", "get", "--raw", "/readyz", env=self.env, within=30)
+        """Check that the API server is ready."""
+        run("kubectl", "get", "--raw", "/readyz", env=self.env, timeout=30)
 
-    def bases(self) -> None:
-        """Docker pulls them by itself."""
+    def build_base_images(self) -> None:
+        """Do nothing: Docker pulls base images."""
 
-    def load(self, images: Iterable[str]) -> None:
-        """Pushes them, if `K2_IMAGE_PREFIX` names a registry that the cluster can pull from."""
+    def load_images(self, images: Iterable[str]) -> None:
+        """Push the images to the registry of `K2_IMAGE_PREFIX`."""
         if not os.environ.get("K2_IMAGE_PREFIX"):
-            raise Failed("set K2_IMAGE_PREFIX to a registry that you may push to and the cluster may pull from")
+            raise StepFailed(
+                "set K2_IMAGE_PREFIX to a registry that this machine can push to and the cluster can pull from"
+            )
         for image in images:
             run(os.environ.get("DOCKER", "docker"), "push", image, env=self.env)
 
-    def third_party(self, names: Iterable[str]) -> None:
-        """The nodes pull them by themselves."""
+    def load_third_party(self, names: Iterable[str]) -> None:
+        """Do nothing: the nodes pull images."""
 
     def down(self) -> None:
-        """Others made it: only what K2 installed goes (`platform.uninstall`)."""
+        """Do nothing: only K2 is removed (`platform.uninstall`)."""
 
 
 def provider(environment: Mapping[str, str]) -> Provider:
-    """The cluster that this environment asks for."""
+    """Return the provider that the environment variables select."""
     if kit := environment.get("K2_KIT"):
         return Kit(Path(kit))
     kubeconfig = environment.get("KUBECONFIG")
-    if kubeconfig and Path(kubeconfig) != _KUBECONFIG:  # of a shell that was told to look at the cluster made here
+    if kubeconfig and Path(kubeconfig) != _KUBECONFIG:  # not the kind cluster created here
         return Existing(kubeconfig)
     return Kind()
 
 
 _BASES: Final = ("python", "spark")
-# The kit's name of each image, its public name, and the kit's programs that go into it.
+# The kit's name of each image, its public name, and the kit's programs that it contains.
 _IMAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "spark-operator": ("spark_operator", "ghcr.io/kubeflow/spark-operator/controller:2.5.0", ("spark_operator",)),
     "postgres": ("postgres", "postgres:15-bookworm", ()),

@@ -13,21 +13,21 @@ from typing import Any
 from urllib.parse import quote
 
 from cluster.platform import NAMESPACE
-from cluster.shell import Failed, run
+from cluster.shell import StepFailed, run
 from k2.common.platform import Platform
 from k2.query.engine import Engine
 from k2.query.errors import Unavailable
 from k2.schemas.tables import NAMESPACE as NAMESPACE_OF_TABLES
 
 
-def eventually(what: str, check: Callable[[], Any], within: float = 240.0, every: float = 1.0) -> Any:
+def eventually(what: str, check: Callable[[], Any], timeout: float = 240.0, interval: float = 1.0) -> Any:
     """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + timeout
     while True:
         if found := check():
             return found
-        assert time.monotonic() < deadline, f"{what}: not within {within:.0f} s"
-        time.sleep(every)
+        assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
+        time.sleep(interval)
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class Cluster:
 
     env: dict[str, str]
 
-    def kubectl(self, *words: str, given: str = "", namespace: str = NAMESPACE) -> str:
-        """What kubectl prints. Raises `Failed`."""
-        return run("kubectl", "-n", namespace, *words, env=self.env, given=given)
+    def kubectl(self, *words: str, stdin: str = "", namespace: str = NAMESPACE) -> str:
+        """What kubectl prints. Raises `StepFailed`."""
+        return run("kubectl", "-n", namespace, *words, env=self.env, stdin=stdin)
 
     def get(self, kind: str, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
         """One object; empty if it is not there."""
@@ -67,7 +67,7 @@ class Cluster:
         found = self.get("feed", feed).get("status", {}).get("conditions", [])
         return next((entry for entry in found if entry["type"] == name), {})
 
-    def ready(self, feed: str, within: float = 300.0) -> None:
+    def wait_ready(self, feed: str, timeout: float = 300.0) -> None:
         """Waits until a feed is Ready with its newest spec."""
 
         def check() -> bool:
@@ -77,11 +77,11 @@ class Cluster:
             return current and self.condition(feed).get("status") == "True"
 
         try:
-            eventually(f"{feed} is Ready", check, within, every=2)
+            eventually(f"{feed} is Ready", check, timeout, interval=2)
         except AssertionError as error:
             raise AssertionError(f"{error}: {json.dumps(self.get('feed', feed).get('status'))}") from None
 
-    def uids(self, selector: str = "", namespace: str = NAMESPACE) -> dict[str, str]:
+    def pod_uids(self, selector: str = "", namespace: str = NAMESPACE) -> dict[str, str]:
         """The uids of running pods, by their names."""
         pods = self.objects("pods", selector, namespace)
         return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Running"}
@@ -101,13 +101,13 @@ class Cluster:
         found = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
         return {native: set(map(str, ids)) for native, ids in found.items()}
 
-    def misbehave(self, exchange: str, fault: str) -> None:
-        """Has the simulated exchange misbehave."""
-        with self.forwarded(f"svc/simulated-{exchange}", 8765) as address:
+    def inject_fault(self, exchange: str, fault: str) -> None:
+        """Has the simulated exchange inject_fault."""
+        with self.port_forward(f"svc/simulated-{exchange}", 8765) as address:
             subprocess.run(["curl", "-sf", "-d", fault, f"http://{address}/_sim/faults"], check=True, timeout=20)
 
     @contextmanager
-    def forwarded(self, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[str]:
+    def port_forward(self, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[str]:
         """A port of the cluster as one of this machine: `host:port`."""
         words = ["kubectl", "-n", namespace, "port-forward", "--address", "127.0.0.1", target, f":{port}"]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -137,8 +137,8 @@ class Cluster:
     def engine(self) -> Iterator[Engine]:
         """The query engine on the cluster's catalog and bucket."""
         with ExitStack() as stack:
-            postgres = stack.enter_context(self.forwarded("svc/k2-postgres", 5432))
-            minio = stack.enter_context(self.forwarded("svc/k2-minio", 9000))
+            postgres = stack.enter_context(self.port_forward("svc/k2-postgres", 5432))
+            minio = stack.enter_context(self.port_forward("svc/k2-minio", 9000))
             yield stack.enter_context(closing(Engine(self.platform(postgres, minio))))
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ class Cluster:
             found.setdefault(row["symbol"], []).append(row["trade_id"])
         return found
 
-    def audit(self) -> tuple[int, str]:
+    def run_audit(self) -> tuple[int, str]:
         """Runs the audit now: its exit code and what it said."""
         name = f"audit-{time.time_ns() // 1_000_000}"
         self.kubectl("create", "job", name, "--from=cronjob/k2-audit")
@@ -174,10 +174,10 @@ class Cluster:
             status = self.get("job", name).get("status", {})
             return bool(status.get("succeeded") or status.get("failed"))
 
-        eventually(f"job {name} has ended", ended, within=600)
+        eventually(f"job {name} has ended", ended, timeout=600)
 
 
-def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: float = 480.0) -> int:
+def assert_gold_complete(cluster: Cluster, exchange: str, symbols: dict[str, str], timeout: float = 480.0) -> int:
     """Waits until Gold holds what was emitted up to now, each once; returns how many trades that are.
 
     `symbols`: Gold's spelling by the exchange's.
@@ -200,11 +200,11 @@ def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: f
         return not any(lacking.values())
 
     try:
-        eventually("Gold holds all", check, within, every=5)
+        eventually("Gold holds all", check, timeout, interval=5)
     except AssertionError:
         told = {native: (len(ids), sorted(ids)[:5]) for native, ids in lacking.items()}
-        raise AssertionError(f"Gold of {exchange} lacks {told} after {within:.0f} s") from None
-    gold, emitted = eventually("Gold can be read", read, 60.0, every=5), cluster.emitted(exchange)
+        raise AssertionError(f"Gold of {exchange} lacks {told} after {timeout:.0f} s") from None
+    gold, emitted = eventually("Gold can be read", read, 60.0, interval=5), cluster.emitted(exchange)
     for native, symbol in symbols.items():
         assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has trades twice"
         assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that never were"
@@ -214,4 +214,4 @@ def balanced(cluster: Cluster, exchange: str, symbols: dict[str, str], within: f
 BINANCE = {"BTCUSDT": "BTCUSDT", "ETHUSDT": "ETHUSDT"}
 KRAKEN = {"BTC/USD": "BTCUSD", "ETH/USD": "ETHUSD"}
 
-__all__ = ["BINANCE", "KRAKEN", "Cluster", "Failed", "balanced", "eventually"]
+__all__ = ["BINANCE", "KRAKEN", "Cluster", "StepFailed", "assert_gold_complete", "eventually"]

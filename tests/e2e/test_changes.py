@@ -4,7 +4,7 @@ import pytest
 
 from cluster import platform
 from cluster.providers import provider
-from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
+from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -12,23 +12,28 @@ _FEED = "k2.marketdata.io/feed"
 
 
 def drivers(cluster, feed: str) -> dict[str, str]:
-    return cluster.uids(f"{_FEED}={feed},spark-role=driver")
+    return cluster.pod_uids(f"{_FEED}={feed},spark-role=driver")
 
 
 def test_a_symbol_added_rolls_the_ingest_only(cluster):
-    before, ingest = drivers(cluster, "binance"), cluster.uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest")
-    others = cluster.uids(f"{_FEED}=kraken")
+    before, ingest = (
+        drivers(cluster, "binance"),
+        cluster.pod_uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest"),
+    )
+    others = cluster.pod_uids(f"{_FEED}=kraken")
     cluster.patch("binance", {"symbols": ["BTCUSDT", "ETHUSDT", "SOLUSDT"]})
     eventually(
         "SOLUSDT in Gold",
         lambda: cluster.sql("SELECT count(*) AS n FROM gold_crypto_trades WHERE symbol = 'SOLUSDT'")[0]["n"] > 0,
-        within=180,
-        every=5,
+        timeout=180,
+        interval=5,
     )
     assert drivers(cluster, "binance") == before
-    assert not set(cluster.uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest").values()) & set(ingest.values())
-    assert cluster.uids(f"{_FEED}=kraken") == others
-    balanced(cluster, "binance", BINANCE)
+    assert not set(cluster.pod_uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest").values()) & set(
+        ingest.values()
+    )
+    assert cluster.pod_uids(f"{_FEED}=kraken") == others
+    assert_gold_complete(cluster, "binance", BINANCE)
 
 
 def test_a_changed_trigger_upgrades_its_layer_only_and_doubles_nothing(cluster):
@@ -41,31 +46,31 @@ def test_a_changed_trigger_upgrades_its_layer_only_and_doubles_nothing(cluster):
             {uid for name, uid in drivers(cluster, "binance").items() if "silver" in name}
             and not {uid for name, uid in drivers(cluster, "binance").items() if name in silver} & set(before.values())
         ),
-        within=240,
+        timeout=240,
     )
-    cluster.ready("binance")
+    cluster.wait_ready("binance")
     after = drivers(cluster, "binance")
     assert {uid for name, uid in after.items() if name not in silver} == {
         uid for name, uid in before.items() if name not in silver
     }
-    balanced(cluster, "binance", BINANCE)
+    assert_gold_complete(cluster, "binance", BINANCE)
 
 
 def test_a_suspended_feed_runs_no_pod_and_goes_on_where_it_stopped(cluster):
     cluster.patch("kraken", {"suspend": True})
-    eventually("no pod of kraken", lambda: not cluster.uids(f"{_FEED}=kraken"), within=180)
-    eventually("Suspended", lambda: cluster.get("feed", "kraken")["status"]["phase"] == "Suspended", within=60)
+    eventually("no pod of kraken", lambda: not cluster.pod_uids(f"{_FEED}=kraken"), timeout=180)
+    eventually("Suspended", lambda: cluster.get("feed", "kraken")["status"]["phase"] == "Suspended", timeout=60)
     cluster.patch("kraken", {"suspend": False})
-    cluster.ready("kraken")
-    balanced(cluster, "kraken", KRAKEN)
+    cluster.wait_ready("kraken")
+    assert_gold_complete(cluster, "kraken", KRAKEN)
 
 
 def test_a_helm_upgrade_restarts_nothing(cluster, monkeypatch):
     found = provider({"KUBECONFIG": cluster.env["KUBECONFIG"]})
     found.env = cluster.env
-    before = cluster.uids()
+    before = cluster.pod_uids()
     for chart in ("k2-platform", "k2-operator"):
         platform._chart(cluster.env, chart)
-    after = cluster.uids()
+    after = cluster.pod_uids()
     lasting = {name: uid for name, uid in before.items() if "audit" not in name}
     assert {name: after.get(name) for name in lasting} == lasting

@@ -45,8 +45,8 @@ def seen(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         pytest.skip("there is no Chromium in PATH")
     folder, key = tmp_path_factory.mktemp("grafana"), cluster.secret("k2-query-keys")["key"]
     with (
-        cluster.forwarded("svc/prometheus-operated", 9090, "monitoring") as prometheus,
-        cluster.forwarded("svc/k2-query", 8000) as api,
+        cluster.port_forward("svc/prometheus-operated", 9090, "monitoring") as prometheus,
+        cluster.port_forward("svc/k2-query", 8000) as api,
         grafana.serving(folder, f"http://{prometheus}", f"http://{api}", key) as url,
         browser(folder / "chromium", WIDTH, 900) as page,
     ):
@@ -89,7 +89,7 @@ def test_every_panel_shows_what_it_is_there_for(seen, tmp_path, name):
         return not missing
 
     try:
-        eventually("every panel shows something", shown, within=180)
+        eventually("every panel shows something", shown, timeout=180)
     except AssertionError as error:
         raise AssertionError(f"{error}: {missing}") from None
     finally:

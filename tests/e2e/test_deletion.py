@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.platform import KAFKA_NAMESPACE
-from tests.e2e.harness import BINANCE, balanced, eventually
+from tests.e2e.harness import BINANCE, assert_gold_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -17,7 +17,7 @@ def rows(cluster, table: str, where: str = "true") -> int:
 def test_a_deleted_feed_keeps_its_data(cluster):
     before = rows(cluster, "bronze_binance_trades")
     cluster.kubectl("delete", "feed", "binance", "--timeout=180s")
-    eventually("no pod of binance", lambda: not cluster.uids(f"{_FEED}=binance"), within=180)
+    eventually("no pod of binance", lambda: not cluster.pod_uids(f"{_FEED}=binance"), timeout=180)
     assert rows(cluster, "bronze_binance_trades") >= before
     assert cluster.get("kafkatopic", "market.crypto.trades.binance", KAFKA_NAMESPACE)
 
@@ -26,15 +26,16 @@ def test_a_feed_that_comes_back_goes_on_where_it_stopped(cluster):
     from cluster import platform
 
     platform.feeds(cluster.env)
-    cluster.ready("binance")
-    balanced(cluster, "binance", BINANCE)
+    cluster.wait_ready("binance")
+    assert_gold_complete(cluster, "binance", BINANCE)
 
 
+@pytest.mark.smoke
 def test_a_feed_deleted_with_its_data_leaves_nothing(cluster):
     cluster.patch("kraken", {"deletionPolicy": "Delete"})
-    cluster.ready("kraken")
+    cluster.wait_ready("kraken")
     cluster.kubectl("delete", "feed", "kraken", "--timeout=600s")
-    eventually("no pod of kraken", lambda: not cluster.uids(f"{_FEED}=kraken"), within=60)
+    eventually("no pod of kraken", lambda: not cluster.pod_uids(f"{_FEED}=kraken"), timeout=60)
     assert not cluster.get("kafkatopic", "market.crypto.trades.kraken", KAFKA_NAMESPACE)
     assert not cluster.tables() & {"bronze_kraken_trades", "silver_kraken_trades"}
     assert rows(cluster, "gold_crypto_trades", "exchange = 'KRAKEN'") == 0

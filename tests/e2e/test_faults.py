@@ -10,7 +10,7 @@ import pytest
 
 from cluster.platform import KAFKA_NAMESPACE
 from cluster.providers import Existing, provider
-from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
+from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -85,7 +85,7 @@ def small_disk(cluster) -> Iterator[None]:
             node(f"umount {path}; rmdir {path}; mv {path}.own {path}")
 
 
-def named(cluster, feed: str, condition: str, service: str, within: float = 300.0) -> None:
+def named(cluster, feed: str, condition: str, service: str, timeout: float = 300.0) -> None:
     """Waits until a condition names a service."""
 
     def told() -> bool:
@@ -93,7 +93,7 @@ def named(cluster, feed: str, condition: str, service: str, within: float = 300.
         return found["status"] != "True" and service in found["message"]
 
     try:
-        eventually(f"{condition} of {feed} names {service}", told, within, every=1)
+        eventually(f"{condition} of {feed} names {service}", told, timeout, interval=1)
     except AssertionError as error:
         raise AssertionError(f"{error}: {cluster.get('feed', feed)['status']['conditions']}") from None
 
@@ -101,17 +101,17 @@ def named(cluster, feed: str, condition: str, service: str, within: float = 300.
 def restarted(cluster, layer: str) -> None:
     """Kills the driver of a layer of binance and waits for the next one, which takes the Secrets as they are now."""
     selector = f"{_FEED}=binance,spark-role=driver,app.kubernetes.io/component={layer}"
-    before = cluster.uids(selector)
+    before = cluster.pod_uids(selector)
     cluster.kubectl("delete", "pod", *before, "--grace-period=0", "--force")
-    eventually(f"another driver of {layer}", lambda: set(cluster.uids(selector).values()) - set(before.values()))
+    eventually(f"another driver of {layer}", lambda: set(cluster.pod_uids(selector).values()) - set(before.values()))
 
 
 def healed(cluster) -> None:
     """Waits until both feeds are as they should be, without a hand."""
     for feed in ("binance", "kraken"):
-        cluster.ready(feed, within=420)
-    balanced(cluster, "binance", BINANCE)
-    balanced(cluster, "kraken", KRAKEN)
+        cluster.wait_ready(feed, timeout=420)
+    assert_gold_complete(cluster, "binance", BINANCE)
+    assert_gold_complete(cluster, "kraken", KRAKEN)
 
 
 @pytest.mark.slow
@@ -147,5 +147,5 @@ def test_a_full_disk_under_the_bucket_is_named_and_loses_nothing(cluster):
 
 
 def test_the_audit_finds_nothing_after_kills_and_faults(cluster):
-    code, said = cluster.audit()
+    code, said = cluster.run_audit()
     assert code == 0, said

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.platform import KAFKA_NAMESPACE
-from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
+from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -12,13 +12,13 @@ _FEED = "k2.marketdata.io/feed"
 
 def killed(cluster, selector: str, namespace: str = "k2") -> None:
     """Deletes pods without grace, as a lost node does, and waits until others run in their place."""
-    before = cluster.uids(selector, namespace)
+    before = cluster.pod_uids(selector, namespace)
     assert before, f"no pod of {selector} runs"
     cluster.kubectl("delete", "pod", *before, "--grace-period=0", "--force", namespace=namespace)
     eventually(
         f"others than {', '.join(before)} run",
-        lambda: len(set(cluster.uids(selector, namespace).values()) - set(before.values())) >= len(before),
-        within=240,
+        lambda: len(set(cluster.pod_uids(selector, namespace).values()) - set(before.values())) >= len(before),
+        timeout=240,
     )
 
 
@@ -26,7 +26,12 @@ def killed(cluster, selector: str, namespace: str = "k2") -> None:
     ("selector", "namespace"),
     [
         pytest.param("app.kubernetes.io/component=ingest", "k2", id="ingest"),
-        pytest.param(f"{_FEED}=binance,spark-role=driver,app.kubernetes.io/component=silver", "k2", id="driver"),
+        pytest.param(
+            f"{_FEED}=binance,spark-role=driver,app.kubernetes.io/component=silver",
+            "k2",
+            id="driver",
+            marks=pytest.mark.smoke,
+        ),
         pytest.param("spark-role=executor", "k2", id="executor"),
         pytest.param("strimzi.io/cluster=k2-kafka,strimzi.io/kind=Kafka", KAFKA_NAMESPACE, id="broker"),
     ],
@@ -34,15 +39,15 @@ def killed(cluster, selector: str, namespace: str = "k2") -> None:
 def test_what_is_killed_comes_back_and_gold_is_whole(cluster, selector, namespace):
     killed(cluster, selector, namespace)
     for feed in ("binance", "kraken"):
-        cluster.ready(feed, within=300)
-    balanced(cluster, "binance", BINANCE)
-    balanced(cluster, "kraken", KRAKEN)
+        cluster.wait_ready(feed, timeout=300)
+    assert_gold_complete(cluster, "binance", BINANCE)
+    assert_gold_complete(cluster, "kraken", KRAKEN)
 
 
 def test_a_killed_operator_restarts_no_pod_of_any_feed(cluster):
-    before = cluster.uids(_FEED)
+    before = cluster.pod_uids(_FEED)
     killed(cluster, "app.kubernetes.io/name=k2-operator")
     cluster.kubectl("rollout", "status", "deployment/k2-operator", "--timeout=120s")
     generations = {feed: cluster.get("feed", feed)["status"]["observedGeneration"] for feed in ("binance", "kraken")}
     assert generations == {feed: cluster.get("feed", feed)["metadata"]["generation"] for feed in generations}
-    assert cluster.uids(_FEED) == before
+    assert cluster.pod_uids(_FEED) == before

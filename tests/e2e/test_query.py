@@ -18,7 +18,7 @@ BEHIND = 20.0  # seconds in which a trade comes from the exchange to Kafka, on a
 @pytest.fixture
 def api(cluster) -> Iterator[httpx2.Client]:
     """The API, without a key."""
-    with cluster.forwarded("svc/k2-query", 8000) as address, httpx2.Client(base_url=f"http://{address}") as client:
+    with cluster.port_forward("svc/k2-query", 8000) as address, httpx2.Client(base_url=f"http://{address}") as client:
         client.timeout = httpx2.Timeout(60)
         yield client
 
@@ -42,7 +42,7 @@ def ids(api: httpx2.Client, key: dict[str, str], **query: Any) -> list[str]:
 
 
 def test_it_is_ready(api):
-    eventually("the API is ready", lambda: api.get("/readyz").status_code == 200, within=120)
+    eventually("the API is ready", lambda: api.get("/readyz").status_code == 200, timeout=120)
 
 
 def test_nobody_is_answered_without_a_key(api, key):
@@ -76,7 +76,7 @@ def test_the_last_minutes_hold_what_was_emitted_up_to_seconds_ago(cluster, api, 
             lacking.update(dict.fromkeys(before[native] - gold - set(recent)))
             return not lacking
 
-        eventually(f"{symbol} up to {began}, which lacks {len(lacking)}", complete, within=BEHIND, every=1)
+        eventually(f"{symbol} up to {began}, which lacks {len(lacking)}", complete, timeout=BEHIND, interval=1)
 
 
 def test_hybrid_is_ahead_of_gold(api, key):
@@ -86,7 +86,7 @@ def test_hybrid_is_ahead_of_gold(api, key):
         gold = set(ids(api, key, **query))
         return bool(set(ids(api, key, **query, hybrid="true")) - gold)
 
-    eventually("trades of Kafka that Gold has not yet", ahead, within=60, every=1)
+    eventually("trades of Kafka that Gold has not yet", ahead, timeout=60, interval=1)
 
 
 def test_trades_are_streamed_as_they_come(api, key):
@@ -108,11 +108,11 @@ def test_the_console_is_served_and_may_ask_this_server_only(api):
 
 
 def test_prometheus_scrapes_it(cluster):
-    pods = cluster.uids("app.kubernetes.io/component=query")
+    pods = cluster.pod_uids("app.kubernetes.io/component=query")
     assert pods
 
     def up() -> bool:
         found = cluster.prometheus('up{namespace="k2", service="k2-query"}')
         return {row["metric"]["pod"] for row in found if row["value"][1] == "1"} == set(pods)
 
-    eventually("Prometheus scrapes the API", up, within=120, every=3)
+    eventually("Prometheus scrapes the API", up, timeout=120, interval=3)

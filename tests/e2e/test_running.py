@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.e2e.harness import BINANCE, KRAKEN, balanced, eventually
+from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 COLUMNS = ("NAME", "EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE")
@@ -15,9 +15,10 @@ def _cut(line: str, starts: list[int]) -> list[str]:
     return [line[start:end].strip() for start, end in pairwise([*starts, None])]
 
 
+@pytest.mark.smoke
 def test_feeds_become_ready(cluster):
     for name in ("binance", "kraken"):
-        cluster.ready(name, within=600)
+        cluster.wait_ready(name, timeout=600)
         conditions = cluster.get("feed", name)["status"]["conditions"]
         assert {entry["type"]: entry["status"] for entry in conditions} == dict.fromkeys(
             ["Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady"], "True"
@@ -35,7 +36,7 @@ def test_get_feeds_shows_rate_freshness_and_gaps(cluster):
         )
         return {row["NAME"]: row for row in cells} if alive else {}
 
-    found = eventually("rates and freshness of all feeds", rows, within=180)
+    found = eventually("rates and freshness of all feeds", rows, timeout=180)
     assert set(found) == {"binance", "kraken"}
     assert {row["GAPS"] for row in found.values()} == {"0"}
 
@@ -53,23 +54,24 @@ def test_every_layer_holds_rows(cluster):
             layers[name]["state"] == "RUNNING" and layers[name]["rows"] > 0 for name in ("bronze", "silver", "gold")
         )
 
-    eventually("rows of every layer in the status", counted, within=60)
+    eventually("rows of every layer in the status", counted, timeout=60)
 
 
+@pytest.mark.smoke
 def test_what_the_exchanges_emitted_equals_gold(cluster):
-    assert balanced(cluster, "binance", BINANCE) > 100
-    assert balanced(cluster, "kraken", KRAKEN) > 100
+    assert assert_gold_complete(cluster, "binance", BINANCE) > 100
+    assert assert_gold_complete(cluster, "kraken", KRAKEN) > 100
 
 
 def test_a_gap_is_repaired_over_rest(cluster):
     before = cluster.get("feed", "kraken")["status"]["ingest"]["repairedGaps"]
-    cluster.misbehave("kraken", "drop=25")
+    cluster.inject_fault("kraken", "drop=25")
     eventually(
         "a repaired gap",
         lambda: cluster.get("feed", "kraken")["status"]["ingest"]["repairedGaps"] > before,
-        within=120,
+        timeout=120,
     )
-    balanced(cluster, "kraken", KRAKEN)
+    assert_gold_complete(cluster, "kraken", KRAKEN)
     backfilled = cluster.sql(
         "SELECT count(*) AS trades FROM gold_crypto_trades WHERE exchange = 'KRAKEN' "
         "AND json_extract_string(vendor_data, '$.source') = 'backfill'"
@@ -77,6 +79,7 @@ def test_a_gap_is_repaired_over_rest(cluster):
     assert backfilled[0]["trades"] >= 25
 
 
+@pytest.mark.smoke
 def test_the_audit_finds_nothing(cluster):
-    code, said = cluster.audit()
+    code, said = cluster.run_audit()
     assert code == 0, said

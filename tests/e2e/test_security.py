@@ -7,7 +7,7 @@ import yaml
 
 from cluster.platform import KAFKA_NAMESPACE
 from cluster.shell import run
-from tests.e2e.harness import Failed, eventually
+from tests.e2e.harness import StepFailed, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -50,12 +50,12 @@ def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
         },
     }
     cluster.kubectl("delete", "pod", name, "--ignore-not-found")
-    cluster.kubectl("apply", "-f", "-", given=json.dumps(pod))
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
     try:
         eventually(
             f"{name} has ended",
             lambda: cluster.get("pod", name).get("status", {}).get("phase") in {"Succeeded", "Failed"},
-            within=90,
+            timeout=90,
         )
         return dict(line.split() for line in cluster.kubectl("logs", name).splitlines())
     finally:
@@ -85,8 +85,8 @@ def test_a_pod_that_is_not_restricted_is_refused(cluster):
         "metadata": {"name": "privileged"},
         "spec": {"containers": [{"name": "it", "image": "x:1", "securityContext": {"privileged": True}}]},
     }
-    with pytest.raises(Failed, match="violates PodSecurity"):
-        cluster.kubectl("apply", "-f", "-", given=json.dumps(pod))
+    with pytest.raises(StepFailed, match="violates PodSecurity"):
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
 
 
 def test_every_pod_of_the_namespace_is_restricted_and_none_but_drivers_and_the_operator_has_a_token(cluster):
@@ -121,8 +121,8 @@ def test_accounts_may_do_what_they_need_and_no_more(cluster, account, verb, reso
     words = ["auth", "can-i", verb, resource, "--as", f"system:serviceaccount:k2:{account}"]
     try:
         said = cluster.kubectl(*words).strip()
-    except Failed as error:  # `no` is told by the exit code too
-        said = "no" if "ended with 1" in str(error) else str(error)
+    except StepFailed as error:  # `no` is told by the exit code too
+        said = "no" if "exited with 1" in str(error) else str(error)
     assert said == ("yes" if allowed else "no")
 
 

@@ -1,4 +1,4 @@
-"""The kit's installers, run as programs."""
+"""The kit's installers run as programs, in the right order, and one failure is retried."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import pytest
 
 from cluster import platform, providers, shell
 from cluster.providers import Kit
-from cluster.shell import Failed
+from cluster.shell import StepFailed
 
 SCRIPT = """#!/bin/sh
-echo run >> {told}
-if [ $(wc -l < {told}) -gt {failures} ]; then exit 0; fi
+echo run >> {calls}
+if [ $(wc -l < {calls}) -gt {failures} ]; then exit 0; fi
 echo "error: {words}" >&2
 exit 1
 """
@@ -20,32 +20,32 @@ NO_STATUS = ".status.conditions accessor error: <nil> is of the type <nil>, expe
 @pytest.fixture
 def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
     monkeypatch.setattr(shell, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(providers, "_A_MOMENT", 0.0)
+    monkeypatch.setattr(providers, "_RETRY_DELAY", 0.0)
     return Kit(tmp_path)
 
 
 def installer(kit: Kit, failures: int, words: str) -> Path:
-    told = kit.folder / "told"
+    calls = kit.folder / "calls"
     path = kit.folder / "strimzi"
-    path.write_text(SCRIPT.format(told=told, failures=failures, words=words))
+    path.write_text(SCRIPT.format(calls=calls, failures=failures, words=words))
     path.chmod(0o755)
-    return told
+    return calls
 
 
 def scripts(kit: Kit, *paths: Path) -> Path:
-    """Programs that say in a file how they were called."""
-    told = kit.folder / "told"
+    """Write programs that log their calls to a file, and return that file."""
+    calls = kit.folder / "calls"
     for path in paths:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f'#!/bin/sh\necho {path.name} "$@" >> {told}\n')
+        path.write_text(f'#!/bin/sh\necho {path.name} "$@" >> {calls}\n')
         path.chmod(0o755)
-    return told
+    return calls
 
 
-def test_what_goes_into_an_image_is_built_before_it(kit: Kit) -> None:
-    told = scripts(kit, kit.folder / "tools", kit.folder / "images", kit.folder / "load")
-    kit.third_party(["postgres", "minio", "mc"])
-    programs, images, loaded = told.read_text().splitlines()
+def test_programs_of_an_image_are_built_before_the_image(kit: Kit) -> None:
+    calls = scripts(kit, kit.folder / "tools", kit.folder / "images", kit.folder / "load")
+    kit.load_third_party(["postgres", "minio", "mc"])
+    programs, images, loaded = calls.read_text().splitlines()
     assert (programs, images) == ("tools minio mc", "images postgres minio minio")
     assert [name.split(":")[0] for name in loaded.split()] == [
         "load",
@@ -53,30 +53,30 @@ def test_what_goes_into_an_image_is_built_before_it(kit: Kit) -> None:
         "quay.io/minio/minio",
         "quay.io/minio/mc",
     ]
-    told.unlink()
-    kit.third_party(["postgres"])
-    assert told.read_text().splitlines()[0] == "images postgres"
+    calls.unlink()
+    kit.load_third_party(["postgres"])
+    assert calls.read_text().splitlines()[0] == "images postgres"
 
 
-def test_what_images_are_built_on_is_there_before_they_are(kit: Kit) -> None:
-    """Where nothing can be pulled and nothing was built before."""
-    told = scripts(kit, kit.folder / "images", kit.folder / "bin" / "make", kit.folder / "load")
+def test_base_images_are_built_before_the_images(kit: Kit) -> None:
+    """On a machine that can pull nothing and has built nothing before."""
+    calls = scripts(kit, kit.folder / "images", kit.folder / "bin" / "make", kit.folder / "load")
     kit.env["PATH"] = f"{kit.folder / 'bin'}:{kit.env['PATH']}"
     platform.build(kit)
-    built, made, loaded = told.read_text().splitlines()
+    built, made, loaded = calls.read_text().splitlines()
     assert (built, made) == ("images python spark", "make images")
     assert loaded.split() == ["load", *platform.images()]
 
 
-def test_an_installer_that_met_a_definition_without_status_is_run_again(kit: Kit) -> None:
-    told = installer(kit, 1, NO_STATUS)
+def test_an_installer_is_retried_if_a_crd_had_no_status(kit: Kit) -> None:
+    calls = installer(kit, 1, NO_STATUS)
     kit.script("strimzi")
-    assert told.read_text() == "run\nrun\n"
+    assert calls.read_text() == "run\nrun\n"
 
 
 @pytest.mark.parametrize(("failures", "words", "runs"), [(2, NO_STATUS, 2), (1, "no such image", 1)])
-def test_any_other_failure_and_a_second_one_are_told(kit: Kit, failures: int, words: str, runs: int) -> None:
-    told = installer(kit, failures, words)
-    with pytest.raises(Failed, match="error: "):
+def test_any_other_failure_and_a_second_failure_are_raised(kit: Kit, failures: int, words: str, runs: int) -> None:
+    calls = installer(kit, failures, words)
+    with pytest.raises(StepFailed, match="error: "):
         kit.script("strimzi")
-    assert told.read_text() == "run\n" * runs
+    assert calls.read_text() == "run\n" * runs

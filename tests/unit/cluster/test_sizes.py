@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them, in the table of sizes."""
+"""Parsing of Kubernetes resource quantities."""
 
 import pytest
 
