@@ -10,8 +10,8 @@ from typing import Any
 
 _DURATION = "write a whole number and ms, s, m, h or d, such as 10s"
 _QUANTITY = "must be a quantity such as 500m, 2 or 2Gi"
-_WEBSOCKET = "must be a URL that begins with ws:// or wss:// and holds no user name or password"
-_HTTP = "must be a URL that begins with http:// or https:// and holds no user name or password"
+_WEBSOCKET = "must be a URL that begins with ws:// or wss:// and contains no user name or password"
+_HTTP = "must be a URL that begins with http:// or https:// and contains no user name or password"
 _NAME = "metadata.name must be lower-case letters, digits and '-'"
 _TEN = "retention must be at least 10 times the trigger; lengthen retention or shorten trigger"
 _TWICE = "XBT is BTC and XDG is DOGE; remove one of the two names from spec.symbols"
@@ -91,7 +91,7 @@ def _symbols() -> list[Case]:
         bad("with two separators", "okx spells symbols like BTC-USDT", "okx", "BTC-USD-SWAP"),
         bad("of kraken at coinbase", "coinbase spells symbols like BTC-USD", "coinbase", "BTC/USD"),
         bad("of okx at bybit", "bybit spells symbols like BTCUSDT", "bybit", "BTC-USDT"),
-        bad("without a known quote", "a symbol ends in a quote currency K2 knows", "binance", "BTCXYZ"),
+        bad("without a known quote", "a symbol must end in a supported quote currency", "binance", "BTCXYZ"),
         bad("that are a quote", "correct FDUSDX", "bybit", "FDUSDX"),
         bad("too long", "may not be more than 31 bytes", "binance", "A" * 32),
         bad("twice", 'Duplicate value: "BTCUSDT"', "binance", "BTCUSDT", "ETHUSDT", "BTCUSDT"),
@@ -218,11 +218,11 @@ def _others() -> list[Case]:
         refused("deletionPolicy", 'Unsupported value: "Drop"', deletionPolicy="Drop"),
         refused("a misspelt field", 'unknown field "spec.symbls"', symbls=[]),
         refused("a misspelt inner field", 'unknown field "spec.ingest.shard"', ingest={"shard": 2}),
-        refused("a topic with a space", "must be letters, digits, '.', '_' and '-'", kafka={"topic": "a b"}),
+        refused("a topic with a space", "must consist of at most 200 letters, digits, '.', '_' and '-'", kafka={"topic": "a b"}),
         refused("a topic of 201", "may not be more than 200 bytes", kafka={"topic": "a" * 201}),
-        refused("a topic of dots", "Kafka has no topics of this name", kafka={"topic": ".."}),
-        refused("a topic of Kafka's own", "are not for trades; choose another", kafka={"topic": "__offsets"}),
-        refused("a topic of gaps", "are not for trades", kafka={"topic": "market.crypto.gaps.binance"}),
+        refused("a topic of dots", "not a valid Kafka topic name", kafka={"topic": ".."}),
+        refused("a topic of Kafka's own", "are reserved; choose another", kafka={"topic": "__offsets"}),
+        refused("a topic of gaps", "are reserved", kafka={"topic": "market.crypto.gaps.binance"}),
         refused("shards in words", 'must be of type integer: "string"', ingest={"shards": "2"}),
         refused("suspend as a number", 'must be of type boolean: "integer"', suspend=1),
         refused("no shards", "greater than or equal to 1", ingest={"shards": 0}),

@@ -108,7 +108,7 @@ def test_a_table_is_addressed_in_the_one_catalog():
 def test_topics_have_the_published_names():
     assert topics.trades("binance") == "market.crypto.trades.binance"
     assert topics.gaps("binance") == "market.crypto.gaps.binance"
-    assert topics.deadletter("binance") == "market.crypto.deadletter.binance"
+    assert topics.dead_letters("binance") == "market.crypto.deadletter.binance"
     assert topics.subject(topics.trades("binance")) == "market.crypto.trades.binance-value"
     assert (topics.DEAD_LETTER_ERROR, topics.DEAD_LETTER_REASON, topics.DEAD_LETTER_FEED) == (
         "k2-error", "k2-reason", "k2-feed",

@@ -14,7 +14,7 @@ from k2.cli.embedded.schema_store import Incompatible, SchemaStore
 from k2.schemas.codecs import avro, wire
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.records.trade import Side, Trade
-from k2.schemas.values import moment
+from k2.schemas.values import from_micros
 
 TRADE = Trade(
     "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000, 6_183_763_000_000, 2_000_000,
@@ -29,30 +29,32 @@ GOLDEN = (
 
 def schema(change: Any = None) -> dict[str, Any]:
     """The registered schema as a plain object, changed."""
-    found = copy.deepcopy(json.loads(avro.text()))
+    schema_document = copy.deepcopy(json.loads(avro.text()))
     if change:
-        change(found)
-    return found
+        change(schema_document)
+    return schema_document
 
 
 def read(body: bytes, writer: dict[str, Any], reader: dict[str, Any]) -> dict[str, Any]:
     return schemaless_reader(BytesIO(body), parse_schema(writer), parse_schema(reader))
 
 
-def add_nullable(found: dict[str, Any]) -> None:
-    found["fields"].append({"name": "venue_fee", "type": ["null", "string"], "default": None})
+def add_nullable(schema_document: dict[str, Any]) -> None:
+    schema_document["fields"].append({"name": "venue_fee", "type": ["null", "string"], "default": None})
 
 
-def add_required(found: dict[str, Any]) -> None:
-    found["fields"].append({"name": "venue_fee", "type": "string"})
+def add_required(schema_document: dict[str, Any]) -> None:
+    schema_document["fields"].append({"name": "venue_fee", "type": "string"})
 
 
-def add_exchange(found: dict[str, Any]) -> None:
-    next(field for field in found["fields"] if field["name"] == "exchange")["type"]["symbols"].append("GEMINI")
+def add_exchange(schema_document: dict[str, Any]) -> None:
+    next(field for field in schema_document["fields"] if field["name"] == "exchange")["type"]["symbols"].append(
+        "GEMINI"
+    )
 
 
-def retype_price(found: dict[str, Any]) -> None:
-    next(field for field in found["fields"] if field["name"] == "price")["type"] = "long"
+def retype_price(schema_document: dict[str, Any]) -> None:
+    next(field for field in schema_document["fields"] if field["name"] == "price")["type"] = "long"
 
 
 def test_the_bytes_of_a_trade_never_change():
@@ -65,16 +67,16 @@ def test_the_golden_bytes_read_back_as_the_trade():
     assert schema_id == 1
     assert record["price"] == Decimal("61837.63000000")
     assert record["quantity"] == Decimal("0.02000000")
-    assert record["timestamp"] == moment(TRADE.timestamp)
-    assert record["ingestion_timestamp"] == moment(TRADE.ingestion_timestamp)
+    assert record["timestamp"] == from_micros(TRADE.timestamp)
+    assert record["ingestion_timestamp"] == from_micros(TRADE.ingestion_timestamp)
     assert record["side"] == "SELL"
     assert record["vendor_data"] == {"pair": "BTCUSDT", "buyer_maker": "true", "source": "live"}
 
 
 def test_the_schema_is_the_contracts_twelve_fields():
-    found = schema()
-    assert (found["name"], found["namespace"]) == ("Trade", "k2.marketdata.v3")
-    types = {field["name"]: field["type"] for field in found["fields"]}
+    schema_document = schema()
+    assert (schema_document["name"], schema_document["namespace"]) == ("Trade", "k2.marketdata.v3")
+    types = {field["name"]: field["type"] for field in schema_document["fields"]}
     assert list(types) == [
         "message_id", "trade_id", "symbol", "exchange", "base_asset", "quote_currency", "timestamp", "price",
         "quantity", "side", "ingestion_timestamp", "vendor_data",

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2.common.schema_registry import Registry
-from k2.jobs.commit import appender
+from k2.jobs.commit import snapshots
 from k2.jobs.layers import batches
 from k2.query.iceberg import catalog, tables
 from k2.query.kafka import kafka_offsets
-from k2.query.kafka.validation import Judge, Row
+from k2.query.kafka.validation import Validator, ValidTrade
 from k2.schemas import topics
 from k2.schemas.codecs import avro, wire
 from k2.schemas.tables import GOLD
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 from tests.spark.builders import HOUR, Lake, Record, as_record, trade, written
 
 pytestmark = pytest.mark.spark
@@ -68,12 +68,12 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
     lake.arrive(feed, found)
     lake.run(feed, "silver", "gold")
 
-    judge = Judge({lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
+    validator = Validator({lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
     verdicts = [
-        judge.verdict(one.value, one.key.encode() if one.key is not None else None, micros(one.at)) for one in found
+        validator.validate(one.value, one.key.encode() if one.key is not None else None, to_micros(one.at)) for one in found
     ]
     letters = {row["offset"]: row["error_category"] for row in lake.dead.select("offset", "error_category").collect()}
-    assert {n: verdict for n, verdict in enumerate(verdicts) if not isinstance(verdict, Row)} == letters
+    assert {n: verdict for n, verdict in enumerate(verdicts) if not isinstance(verdict, ValidTrade)} == letters
     assert set(letters.values()) == {
         "MALFORMED_HEADER", "UNKNOWN_SCHEMA", "UNDECODABLE", "MISSING_FIELD", "UNKNOWN_EXCHANGE", "SYMBOL_MISMATCH",
         "NON_POSITIVE_PRICE", "NON_POSITIVE_QUANTITY", "FUTURE_TIMESTAMP", "IMPLAUSIBLE_TIMESTAMP",
@@ -83,17 +83,17 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
         "cast(quantity * 100000000 AS decimal(38,0)) AS quantity",
     )
     times = (f"unix_micros({name}) AS {name}" for name in ("timestamp", "ingestion_timestamp"))
-    texts = [name for name in Row._fields if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}]
+    texts = [name for name in ValidTrade._fields if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}]
     silver = lake.silver().selectExpr(
         "offset", "to_json(vendor_data) AS vendor_data", *units, *times, *(t for t in texts if t != "vendor_data")
     )
-    held = {row["offset"]: tuple(row[name] for name in Row._fields) for row in silver.collect()}
-    assert {n: tuple(verdict) for n, verdict in enumerate(verdicts) if isinstance(verdict, Row)} == held
+    held = {row["offset"]: tuple(row[name] for name in ValidTrade._fields) for row in silver.collect()}
+    assert {n: tuple(verdict) for n, verdict in enumerate(verdicts) if isinstance(verdict, ValidTrade)} == held
 
 
 def test_golds_commits_say_how_far_it_has_come(lake: Lake):
     """The two sides of the frontier agree on its names."""
-    assert (batches.FRONTIER, batches.EXCHANGE, appender.QUERY) == (
+    assert (batches.FRONTIER, batches.EXCHANGE, snapshots.QUERY) == (
         kafka_offsets.FRONTIER,
         kafka_offsets.EXCHANGE,
         kafka_offsets.QUERY,
@@ -104,6 +104,6 @@ def test_golds_commits_say_how_far_it_has_come(lake: Lake):
     lake.run(feed, "silver", "gold")
     with closing(catalog.connect(lake.platform)) as opened:
         gold = opened.load_table(tables.identifier(GOLD))
-        found = kafka_offsets.of(gold, gold.current_snapshot())
+        found = kafka_offsets.frontier_of(gold, gold.current_snapshot())
     assert found.offsets == {feed.topic: {0: 3, 1: 1}}
     assert found.exchanges == {feed.topic: "BINANCE"}

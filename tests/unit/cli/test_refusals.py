@@ -23,20 +23,20 @@ def refused(done: Result, told: str, code: int = 2) -> None:
 
 def test_two_feeds_of_one_topic_are_refused(tmp_path: Path, file):
     done = k2("up", "-f", file("one"), "-f", file("two", symbols=["ETHUSDT"]), "--data", tmp_path / "data")
-    refused(done, 'two: "market.crypto.trades.binance" is not allowed: this topic already belongs to one')
+    refused(done, 'two: "market.crypto.trades.binance" is not allowed: this topic already belongs to feed one')
     assert not (tmp_path / "data").exists()
 
 
 def test_two_feeds_of_one_symbol_are_refused(tmp_path: Path, file):
     other = file("two", kafka={"topic": "another"})
     done = k2("up", "-f", file("one"), "-f", other, "--data", tmp_path / "data")
-    refused(done, 'two: "BTCUSDT" is not allowed: this symbol already belongs to one')
+    refused(done, 'two: "BTCUSDT" is not allowed: this symbol already belongs to feed one')
 
 
 @pytest.mark.parametrize("word", ["5q", "0s", "-5s", "soon", "1.5h", "90"])
 def test_a_bad_for_is_refused(tmp_path: Path, file, word: str):
-    done = k2("up", "-f", file(), "--for", word, "--data", tmp_path / "data")
-    refused(done, f"--for: {word!r} is not a duration; write a whole number and ms, s, m, h or d, such as 10s")
+    done = k2("up", "-f", file(), "--duration", word, "--data", tmp_path / "data")
+    refused(done, f"--duration: {word!r} is not a duration; write a whole number and ms, s, m, h or d, such as 10s")
 
 
 @pytest.mark.parametrize("word", ["lots", "1", "0g", "-1g", "1G\n", "1g -version"])

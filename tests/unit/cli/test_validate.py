@@ -45,8 +45,8 @@ TEXT = yaml.safe_dump(
     ("raw", "told"),
     [
         (b"\xff\xfe\x00k", "byte 0: the file must be UTF-8 text"),
-        (b"", '"0 documents" is not allowed: a file holds exactly one object'),
-        (TEXT + b"---\n" + TEXT, '"2 documents" is not allowed: a file holds exactly one object'),
+        (b"", '"0 documents" is not allowed: a file must hold exactly one object'),
+        (TEXT + b"---\n" + TEXT, '"2 documents" is not allowed: a file must hold exactly one object'),
         (TEXT.replace(b"ExchangeFeed", b"Pod"), "kind: \"Pod\" is not allowed: must be 'ExchangeFeed'"),
         (
             TEXT.replace(b"binance", b"mtgox"),

@@ -1,4 +1,4 @@
-"""Logs go to standard error as it is at the moment, and never end the process that writes them."""
+"""Logs go to the current standard error and never stop the process."""
 
 import errno
 import io
@@ -27,20 +27,20 @@ def log():
 
 def test_a_replaced_standard_error_is_followed(log, monkeypatch: pytest.MonkeyPatch):
     for number in range(2):
-        found = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", found)
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
         log.info("said", number=number)
-        told = json.loads(found.getvalue())
-        assert (told["component"], told["event"], told["number"]) == ("part", "said", number)
+        event = json.loads(stream.getvalue())
+        assert (event["component"], event["event"], event["number"]) == ("part", "said", number)
 
 
 def test_a_full_disk_ends_the_line_and_not_the_process(log, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", Full())
     log.error("lost")
-    found = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", found)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
     log.error("kept")
-    assert [json.loads(line)["event"] for line in found.getvalue().splitlines()] == ["kept"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["kept"]
 
 
 def test_a_logger_that_was_used_before_can_still_be_captured(log, capsys: pytest.CaptureFixture[str]):

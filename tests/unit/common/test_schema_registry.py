@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from k2.common.schema_registry import IncompatibleSchema, Registry, RegistryUnavailable, SchemaBook
+from k2.common.schema_registry import IncompatibleSchema, Registry, RegistryUnavailable, SchemaCache
 from k2.schemas.codecs import avro
 
 
@@ -50,13 +50,13 @@ def test_a_subject_that_does_not_exist_has_no_versions(registry_url):
     assert Registry(registry_url).versions("nothing-value") == []
 
 
-def test_a_book_holds_every_schema_of_its_subject_by_id(registry_url):
+def test_a_cache_holds_every_schema_of_its_subject_by_id(registry_url):
     registry = Registry(registry_url)
     first = registry.register("a-value", avro.text())
-    book = SchemaBook(registry, "a-value")
-    assert list(book.schemas()) == [first]
+    cache = SchemaCache(registry, "a-value")
+    assert list(cache.schemas()) == [first]
     second = registry.register("a-value", NULLABLE)
-    assert set(book.schemas()) == {first, second}
+    assert set(cache.schemas()) == {first, second}
 
 
 def test_a_version_that_does_not_exist_is_an_error_not_an_empty_schema(registry_url):
@@ -73,7 +73,7 @@ def test_a_registry_that_does_not_answer_is_named():
             call()
 
 
-def test_a_registrys_credentials_are_not_told():
-    with pytest.raises(RegistryUnavailable, match=r"schema registry at http://\*\*\*@127\.0\.0\.1:1: ") as found:
+def test_registry_credentials_are_redacted():
+    with pytest.raises(RegistryUnavailable, match=r"schema registry at http://\*\*\*@127\.0\.0\.1:1: ") as raised:
         Registry("http://bob:hunter2@127.0.0.1:1").versions("a-value")
-    assert "hunter2" not in str(found.value)
+    assert "hunter2" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""How values are shown to people, and what a process is told by its environment."""
+"""Formatting of invalid values and of problems with environment variables."""
 
 import io
 import json
@@ -8,22 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.common.platform import Platform
-from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, shown
+from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, format_value
 
 
 @given(
     st.text(max_size=300)
     | st.recursive(st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )
-def test_any_value_is_shown_short_and_on_one_line(value):
-    text = shown(value)
+def test_any_value_is_formatted_short_and_on_one_line(value):
+    text = format_value(value)
     assert "\n" not in text
     assert len(text) < 2000
 
 
-def test_credentials_in_a_value_are_not_shown():
-    assert shown("wss://bob:hunter2@host/x") == '"wss://***@host/x"'
-    assert "hunter2" not in shown({"url": "wss://bob:hunter2@host"})
+def test_credentials_in_a_value_are_redacted():
+    assert format_value("wss://bob:hunter2@host/x") == '"wss://***@host/x"'
+    assert "hunter2" not in format_value({"url": "wss://bob:hunter2@host"})
 
 
 def test_a_problem_without_path_or_value_still_reads_as_a_sentence():
@@ -40,12 +40,12 @@ def test_the_platform_is_read_from_the_environment(monkeypatch):
     assert "hunter2" not in repr(platform)
 
 
-def test_a_wrong_variable_is_told_by_its_name_and_what_is_allowed(monkeypatch):
+def test_an_invalid_variable_is_reported_with_its_name_and_what_is_allowed(monkeypatch):
     monkeypatch.setenv("K2_LOG_LEVEL", "loud")
     monkeypatch.setenv("K2_REGISTRY_URL", "registry:8081")
-    with pytest.raises(InvalidSpec) as found:
+    with pytest.raises(InvalidSpec) as raised:
         Platform.read()
-    assert [str(problem) for problem in found.value.problems] == [
+    assert [str(problem) for problem in raised.value.problems] == [
         'K2_REGISTRY_URL: "registry:8081" is not allowed: must be a URL that begins with http:// or https://',
         "K2_LOG_LEVEL: \"loud\" is not allowed: must be 'debug', 'info', 'warning' or 'error'",
     ]
@@ -70,13 +70,13 @@ def test_a_log_line_carries_its_component_and_context(monkeypatch, log_format):
     line = stream.getvalue().strip()
     assert "\n" not in line
     if log_format == "json":
-        found = json.loads(line)
-        assert (found["event"], found["component"], found["feed"], found["symbols"]) == (
+        event = json.loads(line)
+        assert (event["event"], event["component"], event["feed"], event["symbols"]) == (
             "connected",
             "session",
             "binance-spot",
             2,
         )
-        assert found["timestamp"].endswith("Z")
+        assert event["timestamp"].endswith("Z")
     else:
         assert "connected" in line

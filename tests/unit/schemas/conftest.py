@@ -31,7 +31,7 @@ def trades() -> st.SearchStrategy[Trade]:
         quantity=amounts,
         side=st.sampled_from(Side),
         ingestion_timestamp=_MICROS,
-        vendor_data=st.dictionaries(_TEXT, _TEXT, max_size=5).map(lambda found: tuple(found.items())),
+        vendor_data=st.dictionaries(_TEXT, _TEXT, max_size=5).map(lambda pairs: tuple(pairs.items())),
     )
 
 

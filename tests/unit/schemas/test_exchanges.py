@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.schemas.codecs import avro
-from k2.schemas.exchanges.spec import EXCHANGES, Ids, UnknownPair
+from k2.schemas.exchanges.spec import EXCHANGES, SequenceScheme, UnknownPair
 
 
 @pytest.mark.parametrize(
-    ("exchange", "native", "symbol", "base", "quote"),
+    ("exchange", "raw_symbol", "symbol", "base", "quote"),
     [
         ("binance", "BTCUSDT", "BTCUSDT", "BTC", "USDT"),
         ("binance", "BTCFDUSD", "BTCFDUSD", "BTC", "FDUSD"),
@@ -23,17 +23,17 @@ from k2.schemas.exchanges.spec import EXCHANGES, Ids, UnknownPair
         ("okx", "BTC-USDT", "BTCUSDT", "BTC", "USDT"),
     ],
 )
-def test_a_symbol_is_split_and_normalised(exchange, native, symbol, base, quote):
-    pair = EXCHANGES[exchange].pair(native)
-    assert (pair.native, pair.symbol, pair.base, pair.quote) == (native, symbol, base, quote)
+def test_a_symbol_is_split_and_normalised(exchange, raw_symbol, symbol, base, quote):
+    pair = EXCHANGES[exchange].pair(raw_symbol)
+    assert (pair.raw_symbol, pair.symbol, pair.base, pair.quote) == (raw_symbol, symbol, base, quote)
 
 
 @pytest.mark.parametrize("exchange", sorted(EXCHANGES))
 def test_another_exchanges_spelling_is_refused_with_an_example(exchange):
-    facts = EXCHANGES[exchange]
-    for native in ("btcusdt", "BTC_USDT", "", "BTC/", "-USD", f"{facts.symbol_example}\n", "BTC USD"):
-        with pytest.raises(UnknownPair, match=facts.symbol_example):
-            facts.pair(native)
+    spec = EXCHANGES[exchange]
+    for raw_symbol in ("btcusdt", "BTC_USDT", "", "BTC/", "-USD", f"{spec.symbol_example}\n", "BTC USD"):
+        with pytest.raises(UnknownPair, match=spec.symbol_example):
+            spec.pair(raw_symbol)
 
 
 def test_a_quote_that_is_not_known_is_refused_with_those_that_are():
@@ -53,8 +53,8 @@ def test_any_text_is_a_pair_or_an_unknown_pair(exchange, text):
 
 def test_every_exchange_has_its_symbol_in_the_schema():
     symbols = next(field for field in avro.load()["fields"] if field["name"] == "exchange")["type"]["symbols"]
-    assert {facts.label for facts in EXCHANGES.values()} == set(symbols) - {"UNKNOWN"}
+    assert {spec.label for spec in EXCHANGES.values()} == set(symbols) - {"UNKNOWN"}
 
 
 def test_only_bybit_numbers_nothing():
-    assert {name for name, facts in EXCHANGES.items() if facts.ids is Ids.NONE} == {"bybit"}
+    assert {name for name, spec in EXCHANGES.items() if spec.sequence is SequenceScheme.NONE} == {"bybit"}

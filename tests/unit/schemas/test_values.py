@@ -1,4 +1,4 @@
-"""Numbers are exact or refused."""
+"""Numbers are exact or rejected."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,12 +12,12 @@ from k2.schemas.values import (
     InexactValue,
     decimal,
     duration_text,
-    micros,
-    moment,
-    plain,
+    format_decimal,
+    from_micros,
     scaled,
     scaled_decimal,
     seconds,
+    to_micros,
 )
 
 AMOUNTS = st.integers(1, MAX_SCALED)
@@ -25,14 +25,14 @@ AMOUNTS = st.integers(1, MAX_SCALED)
 
 @given(AMOUNTS)
 def test_every_value_survives_the_way_to_text_and_back(value):
-    assert scaled(plain(value)) == value
+    assert scaled(format_decimal(value)) == value
     assert scaled_decimal(decimal(value)) == value
 
 
 @given(AMOUNTS)
 def test_trailing_zeros_do_not_matter(value):
-    short = plain(value).rstrip("0").rstrip(".")
-    assert scaled(short) == scaled(plain(value) + "000") == value
+    short = format_decimal(value).rstrip("0").rstrip(".")
+    assert scaled(short) == scaled(format_decimal(value) + "000") == value
 
 
 @given(st.decimals(allow_nan=True, allow_infinity=True))
@@ -114,15 +114,15 @@ def test_any_other_duration_is_refused_with_an_example(text):
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_moment_is_exact_to_the_microsecond(when):
-    assert moment(micros(when)) == when
+    assert from_micros(to_micros(when)) == when
 
 
 def test_a_time_zone_is_honoured():
-    assert micros(datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))) == 0
+    assert to_micros(datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))) == 0
 
 
 @pytest.mark.parametrize(
     ("total", "text"), [(9.9, "9s"), (119, "119s"), (240, "4m"), (10_800, "3h"), (1_036_800, "12d")]
 )
-def test_a_duration_is_told_in_its_largest_fitting_unit(total, text):
+def test_a_duration_is_formatted_in_its_largest_fitting_unit(total, text):
     assert duration_text(total) == text

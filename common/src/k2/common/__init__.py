@@ -1,1 +1,1 @@
-"""What every K2 process shares: configuration, logs, input validation, the schema registry client."""
+"""Shared infrastructure of K2 processes: configuration, logging, input validation, schema registry client."""

@@ -1,4 +1,4 @@
-"""Structured logs: JSON for machines, colours for people. One line an event, on standard error."""
+"""Structured logging: JSON or coloured text, one line per event, on standard error."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import structlog
 
 
 class _StandardError:
-    """Standard error as it is at the moment. A disk that is full of logs must not end what they tell of."""
+    """Write to the current `sys.stderr` and ignore OS errors: a full disk must not stop the process that logs."""
 
     def write(self, text: str) -> None:
         with suppress(OSError):
@@ -21,7 +21,7 @@ class _StandardError:
 
 
 def configure(log_format: str = "json", level: str = "info", **context: Any) -> None:
-    """Set logging up for this process; `context` stands in every line."""
+    """Configure logging for this process; every line carries `context`."""
     renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
@@ -33,13 +33,13 @@ def configure(log_format: str = "json", level: str = "info", **context: Any) -> 
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
-        # a cached logger would keep the set-up of its first line, whatever is configured or captured later
+        # A cached logger would ignore later calls of `configure` and tests that capture the output.
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(**context)
 
 
 def get(component: str) -> structlog.typing.FilteringBoundLogger:
-    """The logger of one component."""
+    """Return the logger of one component."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(component=component)
     return logger

@@ -1,4 +1,4 @@
-"""Where the shared services are: what every K2 process is told by its environment, `K2_...`, and by nothing else."""
+"""Connection settings of the shared services, read from `K2_...` environment variables only."""
 
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ def _files(value: str) -> str:
 
 
 class Platform(BaseSettings):
-    """The services that ingest, jobs and queries share."""
+    """Addresses and credentials of Kafka, the schema registry, the catalog and object storage."""
 
     model_config = SettingsConfigDict(env_prefix="K2_", frozen=True)
 
@@ -52,19 +52,22 @@ class Platform(BaseSettings):
         "warehouse", description="file:/DIR or s3://BUCKET/PREFIX"
     )
     checkpoints: Annotated[str, AfterValidator(_files)] = Field(
-        "checkpoints", description="a folder or s3a://BUCKET/PREFIX; one folder a query"
+        "checkpoints", description="a folder or s3a://BUCKET/PREFIX; one sub-folder per streaming query"
     )
     s3_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field("", description="a URL; empty: Amazon's")
     s3_region: str = "us-east-1"
-    s3_path_style: bool = Field(True, description="the bucket in the path of URLs, not in their host name")
+    s3_path_style: bool = Field(True, description="put the bucket in the URL's path, not in its host name")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
-    def read(cls, **given: Any) -> "Platform":
-        """What the environment says, and what is given in its place. Raises `InvalidSpec` that names the variables."""
+    def read(cls, **overrides: Any) -> "Platform":
+        """Read the settings from the environment; `overrides` take precedence.
+
+        Raises `InvalidSpec` if a value is not valid; each problem names its environment variable.
+        """
         try:
-            return cls(**given)
+            return cls(**overrides)
         except ValidationError as error:
             problems = from_pydantic(error)
         raise InvalidSpec(Problem(f"K2_{problem.path.upper()}", problem.value, problem.allowed) for problem in problems)

@@ -1,4 +1,4 @@
-"""The schema registry, as K2 uses it: register once, hold BACKWARD, look ids up. Any Confluent-compatible one."""
+"""Client of a Confluent-compatible schema registry: register schemas under BACKWARD compatibility, look up ids."""
 
 from typing import Final
 
@@ -6,20 +6,20 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from httpx2 import HTTPError
 
-from k2.common.validation_errors import redacted
+from k2.common.validation_errors import redact
 
 COMPATIBILITY: Final = "BACKWARD"
 _ABSENT: Final = 404
 _INCOMPATIBLE: Final = 409
-_FAILURES: Final = (OSError, HTTPError, SchemaRegistryError)  # HTTPError: confluent-kafka's client lets it through
+_FAILURES: Final = (OSError, HTTPError, SchemaRegistryError)  # confluent-kafka's client does not wrap HTTPError
 
 
 class RegistryUnavailable(ConnectionError):
-    """The registry did not answer, or answered with an error that is not about our schema."""
+    """The registry did not answer, or answered with an error unrelated to the schema."""
 
 
 class IncompatibleSchema(ValueError):
-    """The registry refuses a schema, because records written before could not be read with it."""
+    """The registry rejected a schema that cannot read records written with earlier versions."""
 
 
 class Registry:
@@ -30,9 +30,11 @@ class Registry:
         self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 2})
 
     def register(self, subject: str, text: str) -> int:
-        """The id of `text` under `subject`, registered if it was not. Raises `IncompatibleSchema`.
+        """Register the Avro schema `text` under `subject` unless it is there already, and return its id.
 
-        A new subject takes its first schema as it is; from then on it accepts only what can read all before.
+        The subject's compatibility is set to BACKWARD, so that later versions can read all earlier records.
+
+        Raises `IncompatibleSchema` if the schema cannot read records of an earlier version, and `RegistryUnavailable`.
         """
         try:
             schema_id: int = self._client.register_schema(subject, Schema(text, "AVRO"))
@@ -45,22 +47,22 @@ class Registry:
         return schema_id
 
     def versions(self, subject: str) -> list[int]:
-        """The versions of `subject`; none if it does not exist."""
+        """Return the version numbers of `subject`; an empty list if the subject does not exist."""
         try:
-            found: list[int] = self._client.get_versions(subject)
+            numbers: list[int] = self._client.get_versions(subject)
         except _FAILURES as error:
             if getattr(error, "http_status_code", 0) == _ABSENT:
                 return []
             raise self._unavailable(error) from error
-        return found
+        return numbers
 
     def version(self, subject: str, version: int) -> tuple[int, str]:
-        """Id and text of one version of `subject`."""
+        """Return id and text of one version of `subject`."""
         try:
-            found = self._client.get_version(subject, version)
+            registered = self._client.get_version(subject, version)
         except _FAILURES as error:
             raise self._unavailable(error) from error
-        return int(found.schema_id or 0), str(found.schema.schema_str)
+        return int(registered.schema_id or 0), str(registered.schema.schema_str)
 
     def _compatibility(self, subject: str) -> str:
         try:
@@ -72,20 +74,20 @@ class Registry:
         return level
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
-        return RegistryUnavailable(redacted(f"schema registry at {self._url}: {error}"))
+        return RegistryUnavailable(redact(f"schema registry at {self._url}: {error}"))
 
 
-class SchemaBook:
-    """Every schema of one subject by id. A version never changes, so each is fetched once."""
+class SchemaCache:
+    """Cache of one subject's schemas by id. Versions are immutable, so each is fetched once."""
 
     def __init__(self, registry: Registry, subject: str) -> None:
         self._registry = registry
         self._subject = subject
-        self._known: dict[int, tuple[int, str]] = {}
+        self._by_version: dict[int, tuple[int, str]] = {}
 
     def schemas(self) -> dict[int, str]:
-        """The schemas registered by now. Raises `RegistryUnavailable`."""
+        """Return every registered schema by id, fetching new versions. Raises `RegistryUnavailable`."""
         for version in self._registry.versions(self._subject):
-            if version not in self._known:
-                self._known[version] = self._registry.version(self._subject, version)
-        return dict(self._known.values())
+            if version not in self._by_version:
+                self._by_version[version] = self._registry.version(self._subject, version)
+        return dict(self._by_version.values())

@@ -1,4 +1,4 @@
-"""How a wrong value is told: its path, the value found, and what is allowed."""
+"""Validation errors for users: the path of each invalid value, the value, and what is allowed."""
 
 import json
 import re
@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-ABSENT: Any = object()  # the value of a problem that is about something not there
+ABSENT: Any = object()  # the value of a problem about a missing field
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _ALLOWED = {
-    "extra_forbidden": "there is no such field; check its spelling and indentation",
+    "extra_forbidden": "unknown field; check its spelling and indentation",
     "missing": "this field is required",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",
@@ -27,7 +27,7 @@ _PREFIXES = ("Value error, ", "Input should be ", "String should ", "Assertion f
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One wrong value."""
+    """One invalid value: its path as `kubectl explain` writes it, the value, and what is allowed instead."""
 
     path: str
     value: Any
@@ -37,38 +37,38 @@ class Problem:
         where = f"{self.path}: " if self.path else ""
         if self.value is ABSENT:
             return f"{where}{self.allowed}"
-        return f"{where}{shown(self.value)} is not allowed: {self.allowed}"
+        return f"{where}{format_value(self.value)} is not allowed: {self.allowed}"
 
 
 class InvalidSpec(ValueError):
-    """An ExchangeFeed that cannot be run as it is written. `problems` holds all that was found."""
+    """An invalid ExchangeFeed or setting. `problems` lists every invalid value."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
-def shown(value: Any) -> str:
-    """A value as it may stand in a message: short, one line, no control characters, no credentials."""
+def format_value(value: Any) -> str:
+    """Format a value for a message: short, on one line, without control characters or credentials."""
     if isinstance(value, str):
-        return json.dumps(redacted(value if len(value) <= 80 else value[:77] + "..."))
+        return json.dumps(redact(value if len(value) <= 80 else value[:77] + "..."))
     short = reprlib.Repr()
     short.maxlevel, short.maxdict, short.maxlist, short.maxstring, short.maxother = 2, 3, 3, 80, 80
-    return redacted(short.repr(value).replace("\n", " "))
+    return redact(short.repr(value).replace("\n", " "))
 
 
 def from_pydantic(error: ValidationError) -> list[Problem]:
-    """A validation error's findings, each with a path as `kubectl explain` writes it."""
+    """Convert a pydantic error into problems, each with a path as `kubectl explain` writes it."""
     return [
-        Problem(_path(found["loc"]), ABSENT if found["type"] == "missing" else found["input"], _allowed(found))
-        for found in error.errors(include_url=False)
-        # Items that are wrong do not count, and are told themselves: the list need not be called too short as well.
-        if found["type"] != "too_short" or len(found["input"]) < found["ctx"]["min_length"]
+        Problem(_path(details["loc"]), ABSENT if details["type"] == "missing" else details["input"], _allowed(details))
+        for details in error.errors(include_url=False)
+        # Pydantic does not count invalid items, which are reported themselves: do not call the list too short as well.
+        if details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
     ]
 
 
-def redacted(text: str) -> str:
-    """The text without the user names and passwords of the URLs in it."""
+def redact(text: str) -> str:
+    """Return the text with user names and passwords removed from its URLs."""
     return _CREDENTIALS.sub("***@", text)
 
 
@@ -83,17 +83,17 @@ def _items(number: int) -> str:
     return f"{number} item{'s' * (number != 1)}"
 
 
-def _allowed(found: Any) -> str:
-    match found["type"]:
+def _allowed(details: Any) -> str:
+    match details["type"]:
         case "string_pattern_mismatch":
-            return f"must match {found['ctx']['pattern']}"
+            return f"must match {details['ctx']['pattern']}"
         case "too_short":
-            return f"must hold at least {_items(found['ctx']['min_length'])}"
+            return f"must hold at least {_items(details['ctx']['min_length'])}"
         case "too_long":
-            return f"must hold at most {_items(found['ctx']['max_length'])}"
-    if known := _ALLOWED.get(found["type"]):
-        return known
-    message: str = found["msg"]
+            return f"must hold at most {_items(details['ctx']['max_length'])}"
+    if phrase := _ALLOWED.get(details["type"]):
+        return phrase
+    message: str = details["msg"]
     for prefix in _PREFIXES:
         if message.startswith(prefix):
             rest = message.removeprefix(prefix)

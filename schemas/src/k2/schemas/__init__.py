@@ -1,1 +1,1 @@
-"""The contract that every part of K2 shares: trades, topics, tables, feeds. It knows no engine and opens no socket."""
+"""Contracts shared by all parts of K2: records, topics, tables, feeds. Imports no engine and opens no socket."""

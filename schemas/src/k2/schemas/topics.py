@@ -1,28 +1,31 @@
-"""The names of topics and subjects. The names are public: dashboards and users' consumers rely on them."""
+"""Names of Kafka topics, registry subjects and dead-letter headers. Public: consumers and dashboards rely on them."""
+
+from typing import Final
 
 
 def trades(exchange: str) -> str:
-    """Avro trades of one exchange, keyed by symbol."""
+    """Return the topic of one exchange's Avro trades, keyed by symbol."""
     return f"market.crypto.trades.{exchange}"
 
 
 def gaps(exchange: str) -> str:
-    """JSON gap events of one exchange, keyed by symbol."""
+    """Return the topic of one exchange's JSON gap events, keyed by symbol."""
     return f"market.crypto.gaps.{exchange}"
 
 
-def deadletter(exchange: str) -> str:
-    """Raw frames that could not be trusted."""
+def dead_letters(exchange: str) -> str:
+    """Return the topic of one exchange's raw frames that could not be parsed or trusted."""
     return f"market.crypto.deadletter.{exchange}"
 
 
 def subject(topic: str) -> str:
-    """The schema registry's subject for a topic's values."""
+    """Return the schema registry's subject of a topic's values."""
     return f"{topic}-value"
 
 
-NOT_FOR_TRADES = ("__", gaps(""), deadletter(""))  # Kafka's own topics begin with two underscores
+# Topics that must not hold trades; Kafka's own begin with two underscores.
+RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""))
 
-DEAD_LETTER_ERROR = "k2-error"
-DEAD_LETTER_REASON = "k2-reason"
-DEAD_LETTER_FEED = "k2-feed"
+DEAD_LETTER_ERROR: Final = "k2-error"
+DEAD_LETTER_REASON: Final = "k2-reason"
+DEAD_LETTER_FEED: Final = "k2-feed"

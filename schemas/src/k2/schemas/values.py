@@ -1,7 +1,7 @@
-"""Exact values: decimals as scaled integers, durations as seconds, times as microseconds. No clock here.
+"""Exact value conversions: decimals as scaled integers, durations as seconds, times as microseconds.
 
-Prices and quantities are held as integers in units of 10**-8, the scale of decimal(18,8). Nothing is ever
-rounded: a number that this scale cannot hold exactly raises `InexactValue`, and its trade is dead-lettered.
+Prices and quantities are integers in units of 10**-8, the scale of decimal(18,8). Nothing is rounded: a number that
+does not fit exactly raises `InexactValue`, and its trade is dead-lettered.
 """
 
 import re
@@ -20,13 +20,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class InexactValue(ValueError):
-    """A price or quantity that decimal(18,8) cannot hold exactly, or that is not a positive number."""
+    """A price or quantity that is not positive or does not fit decimal(18,8) exactly."""
 
 
 def scaled(text: str) -> int:
-    """The number in `text`, in units of 10**-8.
+    """Parse a decimal number and return it in units of 10**-8.
 
-    Raises `InexactValue` for anything but a plain positive number with at most 8 decimals and 10 whole digits.
+    Raises `InexactValue` if `text` is not a positive number with at most 8 decimals and 10 whole digits.
     """
     digits = text[:-9] + text[-8:]
     # Exactly eight decimals is what most exchanges send; int() alone would let "1_0" and other scripts' digits in.
@@ -34,17 +34,17 @@ def scaled(text: str) -> int:
         value = int(digits)
         if 0 < value <= MAX_SCALED:
             return value
-    return _scaled_slowly(text)
+    return _parse_scaled(text)
 
 
-def _scaled_slowly(text: str) -> int:
+def _parse_scaled(text: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise InexactValue(f"{text[:60]!r} is not a plain decimal number")
     return scaled_decimal(Decimal(text))
 
 
 def scaled_decimal(number: Decimal) -> int:
-    """`number` in units of 10**-8; raises `InexactValue` as `scaled` does."""
+    """Return `number` in units of 10**-8. Raises `InexactValue` as `scaled` does."""
     try:
         shifted = number.scaleb(SCALE, _EXACT)
         exact = shifted == shifted.to_integral_value()
@@ -58,36 +58,36 @@ def scaled_decimal(number: Decimal) -> int:
 
 
 def decimal(value: int) -> Decimal:
-    """The exact decimal of a scaled integer: 6183763000000 is 61837.63000000."""
+    """Return the exact decimal of a scaled integer: 6183763000000 is 61837.63000000."""
     return Decimal(value).scaleb(-SCALE)
 
 
-def plain(value: int) -> str:
-    """A scaled integer as text with eight decimals: 6183763000000 is "61837.63000000"."""
+def format_decimal(value: int) -> str:
+    """Format a scaled integer with eight decimals: 6183763000000 is "61837.63000000"."""
     whole, fraction = divmod(value, UNIT)
     return f"{whole}.{fraction:08d}"
 
 
 def seconds(duration: str) -> float:
-    """How many seconds "10s", "500ms", "1h" or "7d" are; raises ValueError for anything else."""
+    """Parse a duration such as 10s, 500ms, 1h or 7d and return seconds. Raises ValueError for anything else."""
     match = _DURATION.fullmatch(duration)
     if match is None:
         raise ValueError(f"{duration[:40]!r} is not a duration; write a whole number and ms, s, m, h or d, such as 10s")
     return int(match[1]) * _SECONDS[match[2]]
 
 
-def micros(moment: datetime) -> int:
-    """UTC microseconds since 1970 of an aware datetime, exactly."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def to_micros(time: datetime) -> int:
+    """Return an aware datetime as UTC microseconds since 1970, exactly."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
-def moment(micros_utc: int) -> datetime:
-    """The aware datetime of UTC microseconds since 1970."""
+def from_micros(micros_utc: int) -> datetime:
+    """Return the aware datetime of UTC microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=micros_utc)
 
 
 def duration_text(total: float) -> str:
-    """Seconds as a person reads them: 9s, 4m, 3h, 12d."""
+    """Format seconds in the largest fitting unit: 9s, 4m, 3h, 12d."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if total >= 2 * size:
             return f"{int(total // size)}{unit}"

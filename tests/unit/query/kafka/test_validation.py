@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.query.kafka import validation
-from k2.query.kafka.validation import Judge, Row
+from k2.query.kafka.validation import Validator, ValidTrade
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Side, Trade
 
@@ -16,37 +16,37 @@ TRADE = Trade(
     "1", "BTCUSDT", "BINANCE", "BTC", "USDT", AT, 6_183_763_000_000, 1, Side.SELL, AT + 5, (("source", "live"),)
 )
 VALUE = avro.TradeEncoder(7).encode(TRADE)
-JUDGE = Judge({7: avro.text()}, "BINANCE")
+VALIDATOR = Validator({7: avro.text()}, "BINANCE")
 
 
 def test_a_valid_record_is_a_trade_with_exact_numbers():
-    row = JUDGE.verdict(VALUE, b"BTCUSDT", AT)
-    assert isinstance(row, Row)
+    row = VALIDATOR.validate(VALUE, b"BTCUSDT", AT)
+    assert isinstance(row, ValidTrade)
     assert (row.timestamp, row.price, row.quantity, row.side) == (AT, 6_183_763_000_000, 1, "SELL")
     assert (row.message_id, row.vendor_data) == (str(TRADE.message_id), '{"source":"live"}')
     assert row._fields == tuple(avro.FIELDS)
 
 
 def test_the_first_rule_that_is_broken_is_told():
-    other = Judge({7: avro.text()}, "KRAKEN")
-    assert other.verdict(VALUE, b"ETHUSDT", 0) == "UNKNOWN_EXCHANGE"
-    assert JUDGE.verdict(VALUE, b"ETHUSDT", 0) == "SYMBOL_MISMATCH"
-    assert JUDGE.verdict(VALUE, None, AT - validation.FUTURE - 1) == "FUTURE_TIMESTAMP"
-    assert isinstance(JUDGE.verdict(VALUE, None, AT - validation.FUTURE), Row)
-    assert Judge({}, "BINANCE").verdict(VALUE, None, AT) == "UNKNOWN_SCHEMA"
-    assert JUDGE.verdict(None, None, AT) == "MALFORMED_HEADER"
+    other = Validator({7: avro.text()}, "KRAKEN")
+    assert other.validate(VALUE, b"ETHUSDT", 0) == "UNKNOWN_EXCHANGE"
+    assert VALIDATOR.validate(VALUE, b"ETHUSDT", 0) == "SYMBOL_MISMATCH"
+    assert VALIDATOR.validate(VALUE, None, AT - validation.FUTURE - 1) == "FUTURE_TIMESTAMP"
+    assert isinstance(VALIDATOR.validate(VALUE, None, AT - validation.FUTURE), ValidTrade)
+    assert Validator({}, "BINANCE").validate(VALUE, None, AT) == "UNKNOWN_SCHEMA"
+    assert VALIDATOR.validate(None, None, AT) == "MALFORMED_HEADER"
 
 
 def test_a_schema_that_is_not_known_is_noticed_before_it_is_judged_by():
-    assert JUDGE.knows(VALUE)
-    assert JUDGE.knows(b"no header")
-    assert not JUDGE.knows(b"\x00\x00\x00\x00\x08")
+    assert VALIDATOR.has_schema(VALUE)
+    assert VALIDATOR.has_schema(b"no header")
+    assert not VALIDATOR.has_schema(b"\x00\x00\x00\x00\x08")
 
 
 @given(st.binary(max_size=200), st.integers(0, len(VALUE)))
-def test_garbage_never_raises(garbage: bytes, kept: int):
-    verdict = JUDGE.verdict(VALUE[:kept] + garbage, b"BTCUSDT", AT)
-    assert isinstance(verdict, Row) or verdict.isupper()
+def test_garbage_never_raises(garbage: bytes, length: int):
+    outcome = VALIDATOR.validate(VALUE[:length] + garbage, b"BTCUSDT", AT)
+    assert isinstance(outcome, ValidTrade) or outcome.isupper()
 
 
 @pytest.mark.parametrize("vendor", [{}, {"a": '"\\/\n\x1f'}, {"é": "😀", "b": "\u2028"}])

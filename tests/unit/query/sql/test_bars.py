@@ -21,8 +21,8 @@ from k2.query.errors import BadQuery
 from k2.query.iceberg import catalog, tables
 from k2.query.kafka import trade_buffer
 from k2.query.sql import bars, symbols, trade_sql
-from k2.query.sql.trade_sql import Wanted
-from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, ranges
+from k2.query.sql.trade_sql import TradeFilter
+from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, encode_hours
 from k2.schemas.tables import BARS_TABLE, GOLD, GOLD_TABLE
 from tests.unit.query.conftest import NOON, trade
 
@@ -44,36 +44,36 @@ class Tables:
     bars: Any
     engine: Engine
 
-    def trades(self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, told: bool = True) -> int:
+    def trades(self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, with_hours: bool = True) -> int:
         """Commits trades of one exchange; returns the snapshot."""
-        hours = ranges(int(row["timestamp"].timestamp()) // 3600 for row in rows)
+        hours = encode_hours(int(row["timestamp"].timestamp()) // 3600 for row in rows)
         summary = {EXCHANGE: exchange} if exchange else {}
-        self.gold.append(_arrow(rows, self.gold), snapshot_properties=summary | ({HOURS: hours} if told else {}))
+        self.gold.append(_arrow(rows, self.gold), snapshot_properties=summary | ({HOURS: hours} if with_hours else {}))
         return self._newest(self.gold)
 
     def rebuild(self) -> int:
         """Makes the bars of everything that Gold holds; returns Gold's snapshot."""
         made_of = self._newest(self.gold)
-        found = self.engine.sql(_MINUTES)
-        rows = found.cast(self.bars.schema().as_arrow().with_metadata(None)) if found.num_rows else found
+        rows = self.engine.sql(_MINUTES)
+        rows = rows.cast(self.bars.schema().as_arrow().with_metadata(None)) if rows.num_rows else rows
         self.bars.overwrite(rows, snapshot_properties={GOLD_SNAPSHOT: str(made_of)})
         return made_of
 
     def spoil(self) -> None:
         """Makes every price in the bars wrong, so that an answer tells where it came from."""
-        found = self.bars.scan().to_arrow()
-        wrong = pa.array([Decimal("7.00000000")] * found.num_rows, found.schema.field("open").type)
-        found = found.set_column(found.schema.get_field_index("open"), "open", wrong)
+        rows = self.bars.scan().to_arrow()
+        wrong = pa.array([Decimal("7.00000000")] * rows.num_rows, rows.schema.field("open").type)
+        rows = rows.set_column(rows.schema.get_field_index("open"), "open", wrong)
         made_of = self.bars.current_snapshot().summary[GOLD_SNAPSHOT]
-        self.bars.overwrite(found, snapshot_properties={GOLD_SNAPSHOT: made_of})
+        self.bars.overwrite(rows, snapshot_properties={GOLD_SNAPSHOT: made_of})
 
     def from_gold(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """The bars as Gold alone gives them."""
         as_of = query.pop("as_of", None)
-        wanted = Wanted.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
+        trade_filter = TradeFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
         return (
-            self.engine._ask(
-                wanted, trade_sql.ohlcv(wanted, times.bar(interval)), wanted.parameters, as_of, hybrid=False
+            self.engine._execute(
+                trade_filter, trade_sql.ohlcv(trade_filter, times.parse_interval(interval)), trade_filter.parameters, as_of, hybrid=False
             )
             .read_all()
             .to_pylist()
@@ -81,17 +81,17 @@ class Tables:
 
     def symbols_from_gold(self, as_of: int | None = None) -> list[dict[str, Any]]:
         """The symbols as Gold alone gives them."""
-        return self.engine.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of).to_pylist()
+        return self.engine.execute(symbols.from_trades(GOLD), {GOLD: None}, as_of=as_of).to_pylist()
 
     def kafka(self, rows: Sequence[dict[str, Any]]) -> None:
         """From now on Kafka has these trades after those that Gold has taken."""
 
-        def tail(_gold: Any, _snapshot_id: int, wanted: Wanted) -> pa.Table:
-            return pa.Table.from_pylist([row for row in rows if _is_of(row, wanted)], schema=trade_buffer.schema())
+        def tail(_gold: Any, _snapshot_id: int, trade_filter: TradeFilter) -> pa.Table:
+            return pa.Table.from_pylist([row for row in rows if _is_of(row, trade_filter)], schema=trade_buffer.schema())
 
         self.engine._hybrid._rows = tail
 
-    def mixed(self, interval: str, **query: Any) -> list[dict[str, Any]]:
+    def from_engine(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """The bars as the engine gives them."""
         return self.engine.ohlcv(symbol="BTCUSDT", interval=interval, **query).to_pylist()
 
@@ -100,12 +100,12 @@ class Tables:
         return table.refresh().current_snapshot().snapshot_id
 
 
-def _is_of(row: dict[str, Any], wanted: Wanted) -> bool:
+def _is_of(row: dict[str, Any], trade_filter: TradeFilter) -> bool:
     return (
-        wanted.symbol in (None, row["symbol"])
-        and wanted.exchange in (None, row["exchange"])
-        and (wanted.start is None or row["timestamp"] >= wanted.start)
-        and (wanted.end is None or row["timestamp"] < wanted.end)
+        trade_filter.symbol in (None, row["symbol"])
+        and trade_filter.exchange in (None, row["exchange"])
+        and (trade_filter.start is None or row["timestamp"] >= trade_filter.start)
+        and (trade_filter.end is None or row["timestamp"] < trade_filter.end)
     )
 
 
@@ -115,8 +115,8 @@ def _arrow(rows: Sequence[dict[str, Any]], table: Any) -> pa.Table:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[Tables]:
-    with closing(_opened(tmp_path)) as found:
-        yield found.tables
+    with closing(_opened(tmp_path)) as rows:
+        yield rows.tables
 
 
 class _opened:  # noqa: N801 - a context, used as a function
@@ -180,9 +180,9 @@ def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
             expected = lake.from_gold(interval, **query)
         except BadQuery as error:
             with pytest.raises(BadQuery, match=str(error)[:20]):
-                lake.mixed(interval, **query)
+                lake.from_engine(interval, **query)
             return
-        assert lake.mixed(interval, **query) == expected
+        assert lake.from_engine(interval, **query) == expected
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -203,25 +203,25 @@ def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
     if start and end and start > end:
         start, end = end, start
     with TemporaryDirectory() as folder, closing(_opened(Path(folder))) as opened:
-        lake, known = opened.tables, []
+        lake, gold_rows = opened.tables, []
         for number, (drawn, whose) in enumerate(batches):
             rows = _rows(drawn, whose, number)
-            known += rows
+            gold_rows += rows
             lake.trades(rows, whose)
             if number == rebuilt:
                 lake.rebuild()
         rows = _rows(newer, "BINANCE", 9)
-        repeated = [row | {"timestamp": row["timestamp"] + timedelta(seconds=moved)} for row in known[:again]]
+        repeated = [row | {"timestamp": row["timestamp"] + timedelta(seconds=moved)} for row in gold_rows[:again]]
         lake.kafka([*rows, *repeated])
         query = {"start": start, "end": end, "exchange": exchange}
-        found = _told(lake.mixed, interval, hybrid=True, **query)
+        rows = _rows_or_error(lake.from_engine, interval, hybrid=True, **query)
         lake.trades(rows)
-        assert found == _told(lake.from_gold, interval, **query)
+        assert rows == _rows_or_error(lake.from_gold, interval, **query)
 
 
-def _told(ask: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any) -> list[dict[str, Any]] | str:
+def _rows_or_error(execute: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any) -> list[dict[str, Any]] | str:
     try:
-        return ask(*args, **query)
+        return execute(*args, **query)
     except BadQuery as error:
         return str(error)
 
@@ -231,15 +231,15 @@ def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tab
     lake.rebuild()
     lake.spoil()
     lake.kafka([trade(4, 1), trade(3, -0.5)])
-    found = lake.mixed("1m", hybrid=True)
-    assert _opens(found) == ["7", "1E+2", "1E+2"]
-    assert [row["trades"] for row in found] == [1, 1, 2]
+    rows = lake.from_engine("1m", hybrid=True)
+    assert _opens(rows) == ["7", "1E+2", "1E+2"]
+    assert [row["trades"] for row in rows] == [1, 1, 2]
     lake.kafka([trade(2, 0.2)])  # Gold has it in the hour before
-    assert [row["trades"] for row in lake.mixed("1m", hybrid=True)] == [1, 1, 1]
+    assert [row["trades"] for row in lake.from_engine("1m", hybrid=True)] == [1, 1, 1]
     lake.kafka([])
-    assert _opens(lake.mixed("1m", hybrid=True)) == ["7", "7", "7"]
+    assert _opens(lake.from_engine("1m", hybrid=True)) == ["7", "7", "7"]
     with pytest.raises(BadQuery, match="leave out as-of, or hybrid"):
-        lake.mixed("1m", hybrid=True, as_of=NOON)
+        lake.from_engine("1m", hybrid=True, as_of=NOON)
 
 
 def test_kafka_touches_minutes_and_where_they_are_many_and_far_apart_hours(lake: Tables) -> None:
@@ -247,24 +247,24 @@ def test_kafka_touches_minutes_and_where_they_are_many_and_far_apart_hours(lake:
     lake.rebuild()
     lake.spoil()
     lake.kafka([trade(100, 60 * 30 + 1), trade(101, 60 * 31 + 1)])
-    found = _opens(lake.mixed("1m", hybrid=True))
-    assert (found.count("7"), [at - 1 for at, price in enumerate(found) if price == "1E+2"]) == (59, [30, 31])
+    rows = _opens(lake.from_engine("1m", hybrid=True))
+    assert (rows.count("7"), [at - 1 for at, price in enumerate(rows) if price == "1E+2"]) == (59, [30, 31])
     lake.kafka([trade(100 + number, 60 * number + 1) for number in range(0, 60, 2)])
-    assert _opens(lake.mixed("1m", hybrid=True)) == ["7"] + ["1E+2"] * 60
+    assert _opens(lake.from_engine("1m", hybrid=True)) == ["7"] + ["1E+2"] * 60
 
 
-def _opens(found: list[dict[str, Any]]) -> list[str]:
-    return [str(row["open"].normalize()) for row in found]
+def _opens(rows: list[dict[str, Any]]) -> list[str]:
+    return [str(row["open"].normalize()) for row in rows]
 
 
 def test_hours_that_gold_did_not_touch_since_come_from_the_bars_and_the_others_from_gold(lake: Tables) -> None:
     lake.trades([trade(1, -HOUR), trade(2)])
     lake.rebuild()
     lake.spoil()
-    assert _opens(lake.mixed("1m")) == ["7", "7"]
+    assert _opens(lake.from_engine("1m")) == ["7", "7"]
     lake.trades([trade(3, 60)])
-    assert _opens(lake.mixed("1m")) == ["7", "1E+2", "1E+2"]
-    assert _opens(lake.mixed("30s")) == ["1E+2"] * 3
+    assert _opens(lake.from_engine("1m")) == ["7", "1E+2", "1E+2"]
+    assert _opens(lake.from_engine("30s")) == ["1E+2"] * 3
 
 
 def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_were_traded_last(lake: Tables) -> None:
@@ -277,20 +277,20 @@ def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_wer
         .file.file_path.removeprefix("file://")
     ).unlink()
     lake.trades([trade(5, HOUR, symbol="XRPUSDT", base_asset="XRP"), trade(6, HOUR)])
-    found = {row["symbol"]: row for row in lake.engine.symbols().to_pylist()}
-    assert {name: (row["base_asset"], row["trades"]) for name, row in found.items()} == {
+    rows = {row["symbol"]: row for row in lake.engine.symbols().to_pylist()}
+    assert {name: (row["base_asset"], row["trades"]) for name, row in rows.items()} == {
         "BTCUSDT": ("BTC", 4), "ETHUSDT": ("ETH", 1), "XRPUSDT": ("XRP", 1)
     }  # fmt: skip
-    assert (found["BTCUSDT"]["first_trade"], found["BTCUSDT"]["last_trade"]) == (NOON - 30 * HOUR, NOON + HOUR)
+    assert (rows["BTCUSDT"]["first_trade"], rows["BTCUSDT"]["last_trade"]) == (NOON - 30 * HOUR, NOON + HOUR)
 
 
 def test_the_ends_of_a_range_within_a_minute_come_from_gold(lake: Tables) -> None:
     lake.trades([trade(n, n * 30) for n in range(6)])
     lake.rebuild()
     lake.spoil()
-    found = lake.mixed("1m", start=NOON + timedelta(seconds=30), end=NOON + timedelta(seconds=150))
-    assert _opens(found) == ["1E+2", "7", "1E+2"]
-    assert [row["trades"] for row in found] == [1, 2, 1]
+    rows = lake.from_engine("1m", start=NOON + timedelta(seconds=30), end=NOON + timedelta(seconds=150))
+    assert _opens(rows) == ["1E+2", "7", "1E+2"]
+    assert [row["trades"] for row in rows] == [1, 2, 1]
 
 
 def test_an_older_snapshot_is_answered_by_newer_bars_where_nothing_came_in_between(lake: Tables) -> None:
@@ -298,9 +298,9 @@ def test_an_older_snapshot_is_answered_by_newer_bars_where_nothing_came_in_betwe
     lake.trades([trade(3, 1)])
     lake.rebuild()
     lake.spoil()
-    found = lake.mixed("1m", as_of=old)
-    assert _opens(found) == ["7", "1E+2"]
-    assert [row["trades"] for row in found] == [1, 1]
+    rows = lake.from_engine("1m", as_of=old)
+    assert _opens(rows) == ["7", "1E+2"]
+    assert [row["trades"] for row in rows] == [1, 1]
 
 
 def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake: Tables) -> None:
@@ -308,12 +308,12 @@ def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake:
     lake.trades([trade(1, exchange="BYBIT")], "BYBIT")
     lake.rebuild()
     lake.spoil()
-    lake.trades([trade(2, 1, exchange="BYBIT")], "BYBIT", told=False)
-    assert _opens(lake.mixed("1m", exchange="binance")) == ["7"]
-    assert _opens(lake.mixed("1m", exchange="bybit")) == ["1E+2"]
-    assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
+    lake.trades([trade(2, 1, exchange="BYBIT")], "BYBIT", with_hours=False)
+    assert _opens(lake.from_engine("1m", exchange="binance")) == ["7"]
+    assert _opens(lake.from_engine("1m", exchange="bybit")) == ["1E+2"]
+    assert _opens(lake.from_engine("1m")) == ["1E+2", "1E+2"]
     lake.trades([trade(3, 2)], None)
-    assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
+    assert _opens(lake.from_engine("1m", exchange="binance")) == ["1E+2"]
 
 
 def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the_table_says_whose_they_were(
@@ -324,11 +324,11 @@ def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the
     lake.rebuild()
     lake.spoil()
     lake.gold.delete("trade_id == '2'")
-    assert _opens(lake.mixed("1m")) == ["1E+2", "1E+2"]
+    assert _opens(lake.from_engine("1m")) == ["1E+2", "1E+2"]
     with lake.gold.transaction() as changes:
         changes.set_properties({f"{DELETED}{lake.gold.current_snapshot().snapshot_id}": "BINANCE"})
-    assert _opens(lake.mixed("1m", exchange="bybit")) == ["7"]
-    assert _opens(lake.mixed("1m", exchange="binance")) == ["1E+2"]
+    assert _opens(lake.from_engine("1m", exchange="bybit")) == ["7"]
+    assert _opens(lake.from_engine("1m", exchange="binance")) == ["1E+2"]
 
 
 def test_bars_of_which_nobody_knows_the_snapshot_are_not_used(lake: Tables) -> None:
@@ -336,21 +336,21 @@ def test_bars_of_which_nobody_knows_the_snapshot_are_not_used(lake: Tables) -> N
     lake.rebuild()
     lake.spoil()
     lake.bars.refresh().append(lake.bars.scan().to_arrow())  # a commit that names no snapshot of Gold
-    assert _opens(lake.mixed("1m")) == ["7"]  # the bars as they were before it
-    assert [row["trades"] for row in lake.mixed("1m")] == [1]
+    assert _opens(lake.from_engine("1m")) == ["7"]  # the bars as they were before it
+    assert [row["trades"] for row in lake.from_engine("1m")] == [1]
 
 
 def test_a_sum_that_no_decimal_holds_is_told_and_not_left_out(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.rebuild()
-    found = lake.bars.scan().to_arrow()
-    place = found.schema.get_field_index("notional")
+    rows = lake.bars.scan().to_arrow()
+    place = rows.schema.get_field_index("notional")
     lake.bars.overwrite(
-        found.set_column(place, "notional", pa.array([None], found.schema.field("notional").type)),
+        rows.set_column(place, "notional", pa.array([None], rows.schema.field("notional").type)),
         snapshot_properties={GOLD_SNAPSHOT: lake.bars.current_snapshot().summary[GOLD_SNAPSHOT]},
     )
     with pytest.raises(BadQuery, match="more than 38 digits"):
-        lake.mixed("1m")
+        lake.from_engine("1m")
 
 
 def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tables) -> None:
@@ -358,13 +358,13 @@ def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tab
     lake.rebuild()
     with pytest.raises(BadQuery, match='no trade of "DOGE" was ever stored; there are BTCUSDT'):
         lake.engine.ohlcv(symbol="DOGE")
-    assert lake.mixed("1m", start=NOON + HOUR) == []
+    assert lake.from_engine("1m", start=NOON + HOUR) == []
 
 
 def test_a_day_of_bars_reads_one_file_and_no_trade(lake: Tables) -> None:
     lake.trades([trade(n, timedelta(minutes=n)) for n in range(300)])
     lake.rebuild()
-    wanted = Wanted.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
-    mixture = bars.mixture(lake.engine._lake, wanted, None)
-    assert mixture is not None
-    assert (len(mixture.bars.files), len(mixture.gold.files)) == (1, 0)
+    trade_filter = TradeFilter.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
+    bar_plan = bars.plan_bars(lake.engine._planner, trade_filter, None)
+    assert bar_plan is not None
+    assert (len(bar_plan.bars.files), len(bar_plan.gold.files)) == (1, 0)

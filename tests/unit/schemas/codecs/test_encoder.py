@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from k2.schemas.codecs import avro, wire
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.records.trade import Side, Trade
-from k2.schemas.values import decimal, moment
+from k2.schemas.values import decimal, from_micros
 
 
 def record(trade: Trade) -> dict[str, object]:
-    """The trade as any Avro library wants it."""
+    """The trade as the input of a general Avro library."""
     return {
         "message_id": str(trade.message_id),
         "trade_id": trade.trade_id,
@@ -22,11 +22,11 @@ def record(trade: Trade) -> dict[str, object]:
         "exchange": trade.exchange,
         "base_asset": trade.base_asset,
         "quote_currency": trade.quote_currency,
-        "timestamp": moment(trade.timestamp),
+        "timestamp": from_micros(trade.timestamp),
         "price": decimal(trade.price),
         "quantity": decimal(trade.quantity),
         "side": trade.side.value,
-        "ingestion_timestamp": moment(trade.ingestion_timestamp),
+        "ingestion_timestamp": from_micros(trade.ingestion_timestamp),
         "vendor_data": dict(trade.vendor_data),
     }
 
@@ -41,8 +41,8 @@ def test_every_trade_is_encoded_byte_for_byte_as_fastavro_does(trades):
     encoder = TradeEncoder(7)
 
     @given(st.lists(trades, max_size=4))
-    def check(found: list[Trade]) -> None:
-        for trade in found:
+    def check(batch: list[Trade]) -> None:
+        for trade in batch:
             assert encoder.encode(trade) == wire.header(7) + reference(trade)
 
     check()
@@ -66,14 +66,14 @@ def test_times_on_both_sides_of_a_cached_part_are_exact(micros):
     assert TradeEncoder(1).encode(trade)[5:] == reference(trade)
 
 
-def test_what_is_remembered_of_one_trade_does_not_leak_into_the_next():
+def test_what_is_cached_of_one_trade_does_not_leak_into_the_next():
     encoder = TradeEncoder(1)
     one = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 1, 1, Side.BUY, 1, (("a", "b"),))
     other = Trade("1", "BTCUSDT", "OKX", "BTC", "USDT", 1, 1, 1, Side.SELL, 1, (("a", "c"),))
     assert [encoder.encode(trade)[5:] for trade in (one, other, one)] == [reference(t) for t in (one, other, one)]
 
 
-def test_more_distinct_vendor_data_than_are_remembered_are_still_right():
+def test_more_distinct_vendor_data_than_are_cached_are_still_right():
     encoder = TradeEncoder(1)
     for number in range(5000):
         trade = Trade("1", "S", "OKX", "A", "B", number << 30, 1, 1, Side.BUY, 0, (("id", str(number)),))

@@ -1,4 +1,4 @@
-"""The CRD says what the model says. What only an API server can run is held to the model by `tests.crd_cases`."""
+"""The CRD agrees with the model. `tests.crd_cases` checks what needs an API server."""
 
 import re
 from collections.abc import Iterator
@@ -75,8 +75,8 @@ def wrong(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, dict) and "x-kubernetes-preserve-unknown-fields" not in schema:
         yield from (f"{path}.{name}" for name in schema.get("required", ()) if name not in value)
         for name, inner in value.items():
-            known = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
-            yield from wrong(known, inner, f"{path}.{name}") if known else [f"{path}.{name}"]
+            property_schema = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
+            yield from wrong(property_schema, inner, f"{path}.{name}") if property_schema else [f"{path}.{name}"]
 
 
 def rules() -> Iterator[dict[str, str]]:
@@ -106,10 +106,10 @@ def test_the_committed_file_is_what_the_generator_makes():
 
 
 def test_names_are_those_that_kubectl_is_used_with():
-    found = crd.definition()
-    assert found["metadata"]["name"] == "exchangefeeds.k2.marketdata.io"
-    assert (found["spec"]["group"], found["spec"]["scope"]) == ("k2.marketdata.io", "Namespaced")
-    names = found["spec"]["names"]
+    definition = crd.definition()
+    assert definition["metadata"]["name"] == "exchangefeeds.k2.marketdata.io"
+    assert (definition["spec"]["group"], definition["spec"]["scope"]) == ("k2.marketdata.io", "Namespaced")
+    names = definition["spec"]["names"]
     assert (names["plural"], names["singular"], names["kind"]) == ("exchangefeeds", "exchangefeed", "ExchangeFeed")
     assert {"feed", "xf"} <= set(names["shortNames"])
     assert names["categories"] == ["k2"]
@@ -137,7 +137,7 @@ def test_everything_is_described_and_bounded():
                 assert "maxProperties" in node, path
 
 
-def test_only_what_kubernetes_defines_itself_is_let_through_unseen():
+def test_only_fields_that_kubernetes_defines_preserve_unknown_fields():
     unseen = {path for path, node in nodes(ROOT, "") if "x-kubernetes-preserve-unknown-fields" in node}
     assert unseen == {".spec.ingest.affinity", ".spec.ingest.tolerations[]"}
 
@@ -170,10 +170,10 @@ def test_the_model_and_the_table_agree(case):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_schema_or_a_rules_sentence_refuses_what_the_table_refuses(case):
-    found = list(wrong(SPEC, stored(SPEC, case.object["spec"])))
+    violations = list(wrong(SPEC, stored(SPEC, case.object["spec"])))
     if case.refused is None:
-        assert found == []
-    elif not found:
+        assert violations == []
+    elif not violations:
         sentence = re.sub(r"^correct .+", "; correct ' + self.symbols", case.refused)
         assert any(sentence in rule["message"] or sentence in rule.get("messageExpression", "") for rule in rules())
 
@@ -183,12 +183,12 @@ def test_the_schema_or_a_rules_sentence_refuses_what_the_table_refuses(case):
     [case for case in CASES if (case.refused or "").startswith(("write a whole", "must be a ", "must be letters"))],
     ids=lambda case: case.name,
 )
-def test_what_is_misspelt_is_refused_by_a_pattern_alone(case):
-    """So that tools which know no CEL refuse it too."""
+def test_what_is_misspelt_is_rejected_by_a_pattern_alone(case):
+    """So that tools without CEL reject it too."""
     assert list(wrong(SPEC, stored(SPEC, case.object["spec"]))) != []
 
 
-def test_names_of_the_table_are_told_apart():
+def test_case_names_are_unique():
     for table in (CASES, UPDATES):
         assert len({case.name for case in table}) == len(table)
 
@@ -200,10 +200,10 @@ def test_a_pattern_and_its_rule_are_one():
         assert f"self.matches(r'{node['pattern']}')" in node["x-kubernetes-validations"][0]["rule"]
 
 
-def test_every_rule_tells_its_sentence_in_one_line():
-    found = list(rules())
-    assert len(found) > 20
-    for rule in found:
+def test_every_rule_has_a_message_of_one_line():
+    all_rules = list(rules())
+    assert len(all_rules) > 20
+    for rule in all_rules:
         assert rule["message"][0].islower() or rule["message"].startswith("Kafka")
         assert "\n" not in rule["message"]
         assert len(rule["message"]) < 400
@@ -211,22 +211,22 @@ def test_every_rule_tells_its_sentence_in_one_line():
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 @given(data=st.data())
-def test_an_exchanges_rules_know_the_symbols_that_the_model_knows(exchange, data):
+def test_an_exchanges_rules_accept_the_symbols_that_the_model_accepts(exchange, data):
     """The rules' patterns, run here; that CEL runs them so is for an API server to tell."""
-    facts = EXCHANGES[exchange]
+    exchange_spec = EXCHANGES[exchange]
     ours = [rule["rule"] for rule in SPEC["x-kubernetes-validations"] if f"'{exchange}' ||" in rule["rule"]]
     patterns = {pattern for rule in ours for pattern in re.findall(r"matches\(r'(.*?)'\)", rule)}
     assert patterns
     symbol = data.draw(
-        st.from_regex(rf"\A(?:{facts.symbol_pattern})\Z")
+        st.from_regex(rf"\A(?:{exchange_spec.symbol_pattern})\Z")
         | st.from_regex(r"\A[A-Z0-9]{0,16}[/-]?(USDT?|FDUSD|BTC|eth)\n?\Z")
         | st.text(max_size=40)
     )
     try:
-        known = bool(facts.pair(symbol))
+        valid = bool(exchange_spec.pair(symbol))
     except UnknownPair:
-        known = False
-    assert all(whole(pattern, symbol) for pattern in patterns) == known
+        valid = False
+    assert all(whole(pattern, symbol) for pattern in patterns) == valid
 
 
 def test_the_exchange_never_changes():
@@ -242,23 +242,23 @@ def test_a_name_leaves_room_for_the_names_of_pods():
 
 
 def test_columns_are_those_of_k2_status():
-    found = VERSION["additionalPrinterColumns"]
-    usual = [column["name"].upper() for column in found if not column.get("priority")]
-    wide = [column["name"].upper() for column in found if column.get("priority") == 1]
+    columns = VERSION["additionalPrinterColumns"]
+    usual = [column["name"].upper() for column in columns if not column.get("priority")]
+    wide = [column["name"].upper() for column in columns if column.get("priority") == 1]
     assert usual == ["EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE"]
     assert wide == ["TOPOLOGY", "DEAD LETTERS", "MESSAGE"]
 
 
 def test_each_column_shows_a_field_of_its_type():
-    known = dict(nodes(ROOT, ""))
+    fields = dict(nodes(ROOT, ""))
     for column in VERSION["additionalPrinterColumns"]:
         if column["jsonPath"] == ".metadata.creationTimestamp":
             assert column["type"] == "date"
         else:
-            assert known[column["jsonPath"]]["type"] == column["type"]
+            assert fields[column["jsonPath"]]["type"] == column["type"]
 
 
-def test_the_status_holds_all_that_the_operator_tells():
+def test_the_status_schema_covers_all_that_the_operator_writes():
     layer = {
         "application": "binance-bronze",
         "state": "RUNNING",
@@ -297,7 +297,7 @@ def test_the_status_holds_all_that_the_operator_tells():
     assert list(wrong(STATUS, status | {"phase": "Ready"})) == [".phase"]
 
 
-def test_a_condition_is_known_by_its_type():
+def test_conditions_are_a_map_by_type():
     conditions = STATUS["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]

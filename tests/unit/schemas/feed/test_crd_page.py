@@ -1,4 +1,4 @@
-"""The page of all fields says what the CRD says."""
+"""The reference page of all fields agrees with the CRD."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_every_field_has_its_row_with_type_default_and_description():
     assert "| `spec.symbols` | list of strings | required |" in TABLES
 
 
-def test_every_sentence_that_refuses_a_feed_is_told_once():
+def test_every_validation_message_is_listed_once():
     sentences = set(rules(ROOT))
     assert len(sentences) > 10
     for sentence in sentences:

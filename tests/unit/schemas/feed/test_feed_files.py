@@ -21,10 +21,10 @@ spec:
 
 
 def refusal(text: str | bytes) -> str:
-    with pytest.raises(InvalidSpec) as found:
+    with pytest.raises(InvalidSpec) as raised:
         ExchangeFeed.from_yaml(text)
-    assert "\n" not in str(found.value)
-    return str(found.value)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize("text", [FEED, FEED.encode(), f"---{FEED}---\n", f"# mine\n{FEED}...\n"])
@@ -33,23 +33,23 @@ def test_a_file_with_one_feed_is_read(text):
 
 
 def test_two_documents_are_refused():
-    assert refusal(f"{FEED}---{FEED}") == '"2 documents" is not allowed: a file holds exactly one object'
+    assert refusal(f"{FEED}---{FEED}") == '"2 documents" is not allowed: a file must hold exactly one object'
 
 
 @pytest.mark.parametrize("text", ["", "---\n", "# nothing\n", "null"])
 def test_an_empty_file_is_refused(text):
-    assert refusal(text) == '"0 documents" is not allowed: a file holds exactly one object'
+    assert refusal(text) == '"0 documents" is not allowed: a file must hold exactly one object'
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "42", "[]", "2024-01-01"])
 def test_what_is_no_mapping_is_refused(text):
-    assert refusal(text).endswith("is not allowed: the file must hold one ExchangeFeed object")
+    assert refusal(text).endswith("is not allowed: the file must contain one ExchangeFeed object")
 
 
 def test_a_pod_is_refused_as_such():
     text = refusal("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n")
     assert "kind: \"Pod\" is not allowed: must be 'ExchangeFeed'" in text
-    assert "spec.containers: [] is not allowed: there is no such field" in text
+    assert "spec.containers: [] is not allowed: unknown field" in text
 
 
 def test_a_yaml_bomb_is_refused_before_it_grows():
@@ -69,9 +69,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_place():
 
 
 def test_a_key_twice_is_refused_with_the_place():
-    assert (
-        refusal(f"{FEED}  exchange: kraken\n") == "line 8, column 3: the file must be YAML: key 'exchange' stands twice"
-    )
+    assert refusal(f"{FEED}  exchange: kraken\n") == "line 8, column 3: the file must be YAML: duplicate key 'exchange'"
 
 
 @pytest.mark.parametrize(

@@ -86,15 +86,19 @@ def test_a_thousand_symbols_are_accepted(feed):
 
 def test_a_symbol_twice_is_refused_with_the_place_of_the_first(body):
     text = refusal(body(symbols=["ETHUSDT", "BTCUSDT", "ETHUSDT"]))
-    assert text == 'spec.symbols[2]: "ETHUSDT" is not allowed: each symbol may stand once; spec.symbols[0] is the same'
+    assert (
+        text == 'spec.symbols[2]: "ETHUSDT" is not allowed: each symbol may be listed once; spec.symbols[0] is the same'
+    )
 
 
 def test_two_names_of_one_symbol_are_the_same_symbol_twice(body):
     text = refusal(body(exchange="kraken", symbols=["XBT/USD", "BTC/USD"]))
-    assert text == 'spec.symbols[1]: "BTC/USD" is not allowed: each symbol may stand once; spec.symbols[0] is the same'
+    assert (
+        text == 'spec.symbols[1]: "BTC/USD" is not allowed: each symbol may be listed once; spec.symbols[0] is the same'
+    )
 
 
-def test_every_wrong_symbol_is_told_at_once(body):
+def test_every_invalid_symbol_is_reported_at_once(body):
     text = refusal(body(symbols=["a;b", "BTCUSDT", "../.."]))
     assert "spec.symbols[0]" in text
     assert "spec.symbols[2]" in text
@@ -116,11 +120,11 @@ def test_any_symbol_is_accepted_or_refused_in_one_printable_line(symbol):
     }  # fmt: skip
     try:
         words = ""
-        found = ExchangeFeed.from_body(body)
+        parsed = ExchangeFeed.from_body(body)
     except InvalidSpec as error:
         words = str(error)
     if words:
         assert words.isprintable()
         assert words.startswith("spec.symbols[0]: ")
     else:
-        assert found.pairs[0].symbol == symbol
+        assert parsed.pairs[0].symbol == symbol

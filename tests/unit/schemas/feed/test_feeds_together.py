@@ -10,8 +10,8 @@ SYMBOLS = [f"A{number:03}USDT" for number in range(400)]
 
 
 def sharded(feed, shards: int) -> list[set[str]]:
-    found: ExchangeFeed = feed(symbols=SYMBOLS, ingest={"shards": shards})
-    return [{pair.symbol for pair in found.shard(index)} for index in range(shards)]
+    sharded: ExchangeFeed = feed(symbols=SYMBOLS, ingest={"shards": shards})
+    return [{pair.symbol for pair in sharded.shard(index)} for index in range(shards)]
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7, 64])
@@ -49,8 +49,8 @@ def test_shards_always_partition_the_symbols(symbols, shards):
         "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": "a"},
         "spec": {"exchange": "binance", "symbols": symbols, "ingest": {"shards": shards}},
     }  # fmt: skip
-    found = ExchangeFeed.from_body(body)
-    assert sorted(pair.symbol for index in range(shards) for pair in found.shard(index)) == sorted(symbols)
+    parsed = ExchangeFeed.from_body(body)
+    assert sorted(pair.symbol for index in range(shards) for pair in parsed.shard(index)) == sorted(symbols)
 
 
 def test_feeds_of_different_exchanges_run_side_by_side(feed):
@@ -59,17 +59,17 @@ def test_feeds_of_different_exchanges_run_side_by_side(feed):
 
 def test_a_name_belongs_to_one_feed(feed):
     (problem,) = conflicts([feed("a"), feed("a", exchange="bybit")])
-    assert str(problem) == 'a: "a" is not allowed: this name already belongs to a'
+    assert str(problem) == 'a: "a" is not allowed: this name already belongs to feed a'
 
 
 def test_a_topic_belongs_to_one_feed(feed):
     (problem,) = conflicts([feed("a"), feed("b", symbols=["ETHUSDT"])])
-    assert str(problem) == 'b: "market.crypto.trades.binance" is not allowed: this topic already belongs to a'
+    assert str(problem) == 'b: "market.crypto.trades.binance" is not allowed: this topic already belongs to feed a'
 
 
 def test_an_exchanges_symbol_belongs_to_one_feed(feed):
     (problem,) = conflicts([feed("a"), feed("b", symbols=["ETHUSDT", "BTCUSDT"], kafka={"topic": "mine"})])
-    assert str(problem) == 'b: "BTCUSDT" is not allowed: this symbol already belongs to a'
+    assert str(problem) == 'b: "BTCUSDT" is not allowed: this symbol already belongs to feed a'
 
 
 def test_feeds_of_one_exchange_with_their_own_topics_and_symbols_run_side_by_side(feed):

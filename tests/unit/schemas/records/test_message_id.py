@@ -55,7 +55,7 @@ def rows(captures) -> list[list]:
     return page["result"]["XBTUSDT"]
 
 
-def frame_v1(found: list[list]) -> bytes:
+def frame_v1(rows: list[list]) -> bytes:
     """One v1 frame of REST rows: eight decimals, six digits of a second."""
     fills = [
         [
@@ -66,14 +66,14 @@ def frame_v1(found: list[list]) -> bytes:
             kind,
             misc,
         ]
-        for price, volume, time, side, kind, misc, _ in found
+        for price, volume, time, side, kind, misc, _ in rows
     ]
     return json.dumps([1, fills, "trade", NAME]).encode()
 
 
 def test_a_thousand_real_trades_have_a_thousand_ids_by_their_numbers(captures):
-    found = {message_id("KRAKEN", PAIR.symbol, str(row[6])) for row in rows(captures)}
-    assert len(found) == 1000
+    ids = {message_id("KRAKEN", PAIR.symbol, str(row[6])) for row in rows(captures)}
+    assert len(ids) == 1000
 
 
 def test_a_thousand_real_trades_have_a_thousand_derived_ids(captures):
@@ -98,7 +98,7 @@ def test_equal_fills_of_one_microsecond_are_as_many_trades():
 
 
 def test_a_derived_id_says_exchange_and_time():
-    found = derived_trade_id("KRAKEN", 1_618_678_150_826_417, ("BTCUSD", "1", "2", "BUY", "l"), 0)
-    assert found == "KRAKEN-1618678150826417-" + found[-16:]
-    assert int(found[-16:], 16) >= 0
-    assert found != derived_trade_id("KRAKEN", 1_618_678_150_826_417, ("BTCUSD", "1", "2", "BUY", "l"), 1)
+    trade_id = derived_trade_id("KRAKEN", 1_618_678_150_826_417, ("BTCUSD", "1", "2", "BUY", "l"), 0)
+    assert trade_id == "KRAKEN-1618678150826417-" + trade_id[-16:]
+    assert int(trade_id[-16:], 16) >= 0
+    assert trade_id != derived_trade_id("KRAKEN", 1_618_678_150_826_417, ("BTCUSD", "1", "2", "BUY", "l"), 1)

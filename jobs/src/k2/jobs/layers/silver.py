@@ -35,7 +35,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judge:
+class _Validator:
     """The columns that judge a row, built once: each is hundreds of calls into the JVM."""
 
     schema_id: Column
@@ -45,31 +45,31 @@ class _Judge:
     message: Column
 
 
-def judged(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> DataFrame:
+def validated(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> DataFrame:
     """Bronze rows with their trade's columns, `schema_id`, and `error_category` (null for a valid trade).
 
     `schemas` are the registered writer schemas by id; `exchange` is the label that trades of these topics carry.
     """
-    judge = _judge(tuple(schemas.items()), exchange)
-    headed = bronze.select("*", judge.schema_id.alias("schema_id"))
+    validator = _validator(tuple(schemas.items()), exchange)
+    headed = bronze.select("*", validator.schema_id.alias("schema_id"))
     # A generator of one: the optimiser must not copy the decoding into each of the rules that look at its result.
-    decoded = headed.select("*", F.explode(F.array(judge.trade)).alias("trade"))
-    return decoded.select("*", judge.broken.alias("broken")).select(
+    decoded = headed.select("*", F.explode(F.array(validator.trade)).alias("trade"))
+    return decoded.select("*", validator.broken.alias("broken")).select(
         *(f"trade.{name}" for name in TRADE_COLUMNS),
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
         "value",
-        judge.category.alias("error_category"),
-        judge.message.alias("error_message"),
+        validator.category.alias("error_category"),
+        validator.message.alias("error_message"),
     )
 
 
 @lru_cache(maxsize=16)
-def _judge(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Judge:
+def _validator(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Validator:
     known = dict(schemas)
     found = rules(known, exchange)
-    return _Judge(
+    return _Validator(
         _schema_id(known),
         _decoded(known),
         broken=_first((rule.broken, F.lit(number)) for number, rule in enumerate(found)),

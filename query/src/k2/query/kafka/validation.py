@@ -16,10 +16,10 @@ from fastavro import parse_schema, schemaless_reader
 from fastavro.read import SchemaResolutionError
 
 from k2.schemas.codecs import avro, wire
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 
 FUTURE: Final = 60_000_000  # microseconds that a trade may be ahead of its Kafka record
-GENESIS: Final = micros(datetime(2009, 1, 3, tzinfo=UTC))  # Bitcoin's first block; nothing was traded before
+GENESIS: Final = to_micros(datetime(2009, 1, 3, tzinfo=UTC))  # Bitcoin's first block; nothing was traded before
 _MOST: Final = 10**18  # decimal(18,8), in units of 10**-8
 _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, MemoryError),
@@ -32,7 +32,7 @@ _ESCAPES: Final = str.maketrans(
 )
 
 
-class Row(NamedTuple):
+class ValidTrade(NamedTuple):
     """A valid trade, with Gold's columns: times in UTC microseconds, decimals in units of 10**-8."""
 
     message_id: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
     vendor_data: str
 
 
-class Judge:
+class Validator:
     """Judges the records of one topic. `schemas` are its writer schemas by id, `exchange` the label of its trades."""
 
     def __init__(self, schemas: Mapping[int, str], exchange: str) -> None:
@@ -58,14 +58,14 @@ class Judge:
         self._schemas = {number: (writer, None if writer == newest else newest) for number, writer in parsed.items()}
         self._exchange = exchange
 
-    def knows(self, value: bytes | None) -> bool:
+    def has_schema(self, value: bytes | None) -> bool:
         """Whether the schema that a record's header names is among those it judges by; True if it names none."""
         try:
             return wire.split(value or b"")[0] in self._schemas
         except wire.MalformedHeader:
             return True
 
-    def verdict(self, value: bytes | None, key: bytes | None, timestamp: int) -> Row | str:
+    def validate(self, value: bytes | None, key: bytes | None, timestamp: int) -> ValidTrade | str:
         """The trade, or the category of the first rule that is broken. `timestamp` is Kafka's, in microseconds."""
         try:
             schema_id, body = wire.split(value or b"")
@@ -79,7 +79,7 @@ class Judge:
             return "UNDECODABLE"
         return self._broken(row, key, timestamp) or row
 
-    def _broken(self, row: Row, key: bytes | None, timestamp: int) -> str:
+    def _broken(self, row: ValidTrade, key: bytes | None, timestamp: int) -> str:
         texts = row.trade_id and row.symbol and row.exchange and row.base_asset and row.quote_currency and row.side
         misplaced = key is not None and key != row.symbol.encode()
         rules = (
@@ -94,9 +94,9 @@ class Judge:
         return next((category for category, broken in rules if broken), "")
 
 
-def _row(body: bytes, writer: Any, reader: Any) -> Row:
+def _row(body: bytes, writer: Any, reader: Any) -> ValidTrade:
     found: Any = schemaless_reader(BytesIO(body), writer, reader, handle_unicode_errors="replace")
-    return Row(
+    return ValidTrade(
         found["message_id"],
         found["trade_id"],
         found["symbol"],

@@ -1,1 +1,1 @@
-"""Bytes of a record: the Avro encoding and Confluent's wire format."""
+"""Avro encoding of records and Confluent's wire format."""

@@ -1,7 +1,4 @@
-"""The Avro contract: `trade_v3.avsc` is the source.
-
-Nothing here restates a field but the encoder's order, which a test holds against the file.
-"""
+"""Avro encoding of trades. The schema is `avsc/trade_v3.avsc`; a contract test compares the encoder's field order."""
 
 import hashlib
 import json
@@ -21,29 +18,29 @@ FIELDS: Final = (
     "ingestion_timestamp vendor_data"
 ).split()
 
-# Distinct vendor_data worth remembering. An exchange with ids in them fills this once and then does without.
-_REMEMBERED = 4096
+# Cached distinct vendor_data. Exchanges that put ids into them fill the cache once and then gain nothing from it.
+_CACHE_SIZE = 4096
 
 
 @cache
 def text(name: str = TRADE) -> str:
-    """The schema file as it is registered."""
+    """Return the text of a schema file, as it is registered."""
     return files("k2.schemas").joinpath(f"avsc/{name}.avsc").read_text(encoding="utf-8")
 
 
 @cache
 def load(name: str = TRADE) -> dict[str, Any]:
-    """The schema, parsed for fastavro."""
+    """Return a schema parsed by fastavro."""
     return cast("dict[str, Any]", parse_schema(json.loads(text(name))))
 
 
 def decode(body: bytes, writer: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An Avro body (no header) as a record in the newest schema: Decimal prices, aware datetimes."""
+    """Decode an Avro body without header into a record of the newest schema: Decimal prices, aware datetimes."""
     return cast("dict[str, Any]", schemaless_reader(BytesIO(body), writer or load(), load()))
 
 
 def _long(number: int) -> bytes:
-    """Avro's zig-zag varint of a long."""
+    """Encode a long as Avro's zig-zag varint."""
     return _varint((number << 1) ^ (number >> 63))
 
 
@@ -69,10 +66,10 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class TradeEncoder:
-    """Turns trades into Kafka values: header and Avro body, byte for byte what fastavro writes.
+    """Encodes trades as Kafka values: header and Avro body, byte for byte what fastavro writes.
 
-    It is three times as fast as the general encoder (docs/adr/0006), because what repeats from trade to trade
-    (a symbol's fields, the high bits of a time, an exchange's flags) is encoded once.
+    Three times as fast as the general encoder (docs/adr/0006): what repeats between trades (a symbol's fields, the
+    high bits of a time, an exchange's flags) is encoded once and cached.
     """
 
     def __init__(self, schema_id: int) -> None:
@@ -83,10 +80,10 @@ class TradeEncoder:
         self._high_bits: dict[int, bytes] = {}
 
     def encode(self, trade: Trade) -> bytes:
-        """The Kafka value of `trade`. Raises KeyError for an exchange that the schema does not name."""
+        """Return the Kafka value of `trade`. Raises KeyError for an exchange that the schema does not name."""
         instrument = self._instruments.get((trade.exchange, trade.symbol))
         if instrument is None:
-            instrument = self._remember_instrument(trade)
+            instrument = self._cache_instrument(trade)
         seed, constant = instrument
         trade_id = trade.trade_id.encode()
         digest = seed.copy()
@@ -117,19 +114,19 @@ class TradeEncoder:
         )
 
     def _time(self, micros: int) -> bytes:
-        """A timestamp's varint. The bits above the lowest 28 change every 134 seconds."""
+        """Encode a timestamp. The bits above the lowest 28 change every 134 seconds and are cached."""
         bits = micros << 1
         high = bits >> 28
         if high <= 0:  # before 1970, or within its first 134 seconds
             return _long(micros)
         tail = self._high_bits.get(high)
         if tail is None:
-            if len(self._high_bits) > _REMEMBERED:
+            if len(self._high_bits) > _CACHE_SIZE:
                 self._high_bits.clear()
             tail = self._high_bits[high] = _varint(high)
         return _PAIRS[bits & 0x3FFF] + _PAIRS[bits >> 14 & 0x3FFF] + tail
 
-    def _remember_instrument(self, trade: Trade) -> tuple[Any, bytes]:
+    def _cache_instrument(self, trade: Trade) -> tuple[Any, bytes]:
         seed = hashlib.sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
         seed.update(f"{trade.exchange}|{trade.symbol}|".encode())
         constant = b"".join(
@@ -146,7 +143,7 @@ class TradeEncoder:
     def _encode_vendor(self, vendor: VendorData) -> bytes:
         body = b"".join(_string(key) + _string(value) for key, value in vendor)
         encoded = _long(len(vendor)) + body + b"\x00" if vendor else b"\x00"
-        if len(self._vendors) < _REMEMBERED:
+        if len(self._vendors) < _CACHE_SIZE:
             self._vendors[vendor] = encoded
         return encoded
 

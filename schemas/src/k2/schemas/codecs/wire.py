@@ -8,16 +8,16 @@ _HEADER = struct.Struct(">bI")
 
 
 class MalformedHeader(ValueError):
-    """A Kafka value that does not begin with Confluent's header."""
+    """A Kafka value that does not start with Confluent's header."""
 
 
 def header(schema_id: int) -> bytes:
-    """The five bytes that go before an Avro body."""
+    """Return the five header bytes that precede an Avro body."""
     return _HEADER.pack(MAGIC, schema_id)
 
 
 def split(value: bytes) -> tuple[int, bytes]:
-    """The schema id and the Avro body of a Kafka value; raises `MalformedHeader`."""
+    """Split a Kafka value into schema id and Avro body. Raises `MalformedHeader`."""
     if len(value) < HEADER_SIZE:
         raise MalformedHeader(f"{len(value)} bytes are too few for a header of {HEADER_SIZE}")
     magic, schema_id = _HEADER.unpack_from(value)

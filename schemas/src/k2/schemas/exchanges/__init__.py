@@ -1,1 +1,1 @@
-"""Static facts about each exchange: names, symbol spelling, sequence scheme."""
+"""Static specification of each exchange: names, symbol spelling, sequence scheme."""

@@ -1,7 +1,7 @@
-"""What every part of K2 must know of an exchange without talking to it: names, spelling, numbering.
+"""Static specification of each exchange: its name, symbol spelling and sequence scheme.
 
-How its frames are read is the ingest adapter's business (`k2.ingest.exchanges.<name>`). A new exchange is one
-entry here, its symbol in the Avro enum, and its adapter.
+The adapter in `k2.ingest.exchanges.<name>` parses its frames. A new exchange needs one entry here, its name in the
+Avro enum, and its adapter.
 """
 
 import re
@@ -18,69 +18,69 @@ QUOTES: Final = (
 ).split()
 
 
-class Ids(StrEnum):
-    """How an exchange numbers its trades, and so what can be proved about them."""
+class SequenceScheme(StrEnum):
+    """How an exchange numbers its trades; decides whether completeness can be verified."""
 
-    CONSECUTIVE = "consecutive"  # per symbol, +1 a trade: every missing id is known
-    NONE = "none"  # no numbering per symbol: completeness cannot be proved from ids
+    CONSECUTIVE = "consecutive"  # per symbol, +1 per trade: every missing id can be named
+    NONE = "none"  # no numbering per symbol: completeness cannot be verified from ids
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One symbol in the exchange's spelling and in ours."""
+    """One symbol in the exchange's own spelling (`raw_symbol`) and normalised (`symbol`)."""
 
-    native: str
+    raw_symbol: str
     symbol: str
     base: str
     quote: str
 
 
 class UnknownPair(ValueError):
-    """A symbol that is not spelled as the exchange spells them."""
+    """A symbol that does not match the exchange's spelling."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeFacts:
-    """One exchange: its name, how it spells symbols, how it numbers trades."""
+class ExchangeSpec:
+    """Static specification of one exchange."""
 
     name: str
-    symbol_pattern: str  # whole string, RE2 and Python alike
+    symbol_pattern: str  # matches the whole string; valid in RE2 and in Python
     symbol_example: str
     separator: str  # "" where base and quote are written together
     partitions: int
-    ids: Ids
+    sequence: SequenceScheme
 
     @property
     def label(self) -> str:
-        """The name in trades and tables' `exchange` column: BINANCE."""
+        """The value of the `exchange` field and column: BINANCE."""
         return self.name.upper()
 
-    def pair(self, native: str) -> Pair:
-        """`native` split into base and quote; raises `UnknownPair` with the spelling that is wanted."""
-        if not re.fullmatch(self.symbol_pattern, native):
+    def pair(self, raw_symbol: str) -> Pair:
+        """Split the symbol `raw_symbol` into base and quote. Raises `UnknownPair` if it is not spelled as required."""
+        if not re.fullmatch(self.symbol_pattern, raw_symbol):
             raise UnknownPair(f"{self.name} spells symbols like {self.symbol_example} ({self.symbol_pattern})")
         if self.separator:
-            base, quote = native.split(self.separator)
+            base, quote = raw_symbol.split(self.separator)
         else:
-            base, quote = _split_by_quote(native)
+            base, quote = _split_by_quote(raw_symbol)
         base, quote = RENAMED.get(base, base), RENAMED.get(quote, quote)
-        return Pair(native, base + quote, base, quote)
+        return Pair(raw_symbol, base + quote, base, quote)
 
 
-def _split_by_quote(native: str) -> tuple[str, str]:
+def _split_by_quote(raw_symbol: str) -> tuple[str, str]:
     for quote in QUOTES:
-        if native.endswith(quote) and native != quote:
-            return native.removesuffix(quote), quote
-    raise UnknownPair(f"a symbol ends in a quote currency K2 knows: {', '.join(QUOTES)}")
+        if raw_symbol.endswith(quote) and raw_symbol != quote:
+            return raw_symbol.removesuffix(quote), quote
+    raise UnknownPair(f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}")
 
 
-EXCHANGES: dict[str, ExchangeFacts] = {
-    facts.name: facts
-    for facts in (
-        ExchangeFacts("binance", _CONCATENATED, "BTCUSDT", "", 40, Ids.CONSECUTIVE),
-        ExchangeFacts("kraken", r"[A-Z0-9]{1,15}/[A-Z0-9]{1,15}", "BTC/USD", "/", 20, Ids.CONSECUTIVE),
-        ExchangeFacts("coinbase", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USD", "-", 20, Ids.CONSECUTIVE),
-        ExchangeFacts("bybit", _CONCATENATED, "BTCUSDT", "", 20, Ids.NONE),
-        ExchangeFacts("okx", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USDT", "-", 20, Ids.CONSECUTIVE),
+EXCHANGES: dict[str, ExchangeSpec] = {
+    spec.name: spec
+    for spec in (
+        ExchangeSpec("binance", _CONCATENATED, "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE),
+        ExchangeSpec("kraken", r"[A-Z0-9]{1,15}/[A-Z0-9]{1,15}", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE),
+        ExchangeSpec("coinbase", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE),
+        ExchangeSpec("bybit", _CONCATENATED, "BTCUSDT", "", 20, SequenceScheme.NONE),
+        ExchangeSpec("okx", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE),
     )
 }

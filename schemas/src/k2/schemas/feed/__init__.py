@@ -1,1 +1,5 @@
-"""The ExchangeFeed: its model, and the CustomResourceDefinition derived from it."""
+"""The ExchangeFeed: its model, and the CustomResourceDefinition generated from it."""
+
+from k2.schemas.feed.model import ExchangeFeed
+
+__all__ = ["ExchangeFeed"]

@@ -1,21 +1,21 @@
-"""What the API server checks of an ExchangeFeed beyond types, and the sentence it answers with.
+"""CEL rules by which the API server validates an ExchangeFeed beyond types, and their messages.
 
-Rules are CEL, as Kubernetes 1.30 knows it. Its `duration()` has no days, so durations are counted in milliseconds here.
-A rule over all symbols must stay within the server's cost limit: nothing compares each symbol with each other one.
+The CEL is that of Kubernetes 1.30. Its `duration()` has no days, so durations are compared in milliseconds. A rule
+over all symbols must stay within the server's cost limit: no rule compares every symbol with every other.
 """
 
 from itertools import permutations
 from typing import Any, Final
 
-from k2.schemas.exchanges.spec import EXCHANGES, QUOTES, RENAMED, ExchangeFacts
+from k2.schemas.exchanges.spec import EXCHANGES, QUOTES, RENAMED, ExchangeSpec
 from k2.schemas.feed.model import TRIGGERS_IN_RETENTION
-from k2.schemas.topics import NOT_FOR_TRADES
+from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
 
 DURATION: Final = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
 NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME: Final = 40
-MAX_SYMBOL: Final = 31  # a base and a quote of fifteen, and what stands between them
+MAX_SYMBOL: Final = 31  # base and quote of 15 characters each, and a separator
 _MAX_URL: Final = 2048
 _MAX_DURATION: Final = 11
 _MAX_QUANTITY: Final = 21
@@ -24,23 +24,23 @@ _PORT: Final = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9][0-9]|6[0-4][0-9][0-9][0
 
 
 def rule(expression: str, message: str, **more: str) -> dict[str, str]:
-    """One entry of `x-kubernetes-validations`."""
+    """Return one entry of `x-kubernetes-validations`."""
     return {"rule": expression, "message": message, **more}
 
 
 def matches(value: str, pattern: str) -> str:
-    """CEL: `value` matches."""
+    """Return the CEL expression that is true if `value` matches `pattern`."""
     return f"{value}.matches(r'{pattern}')"
 
 
 def millis(value: str) -> str:
-    """CEL: the milliseconds of a duration that is known to be one."""
+    """Return the CEL expression of a valid duration's milliseconds."""
     units = f"{value}.endsWith('m') ? 60000 : {value}.endsWith('h') ? 3600000 : 86400000"
     return f"int({value}.find('^[0-9]+')) * ({value}.endsWith('ms') ? 1 : {value}.endsWith('s') ? 1000 : {units})"
 
 
 def duration(low: str, high: str) -> dict[str, Any]:
-    """The schema of a duration between two others."""
+    """Return the schema of a duration between `low` and `high`."""
     least, most = (round(seconds(bound) * 1000) for bound in (low, high))
     return {
         "pattern": DURATION,
@@ -55,11 +55,11 @@ def duration(low: str, high: str) -> dict[str, Any]:
 
 
 def url(*schemes: str, optional: bool) -> dict[str, Any]:
-    """The schema of a URL without credentials."""
+    """Return the schema of a URL without credentials."""
     whole = rf"({'|'.join(schemes)})://{_HOST}{_PORT}([/?#][!-~]*)?"
     pattern = f"^({whole})?$" if optional else f"^{whole}$"
     begins = " or ".join(f"{scheme}://" for scheme in schemes)
-    message = f"must be a URL that begins with {begins} and holds no user name or password"
+    message = f"must be a URL that begins with {begins} and contains no user name or password"
     return {
         "pattern": pattern,
         "maxLength": _MAX_URL,
@@ -68,24 +68,24 @@ def url(*schemes: str, optional: bool) -> dict[str, Any]:
 
 
 def patterned(pattern: str, limit: int, message: str) -> dict[str, Any]:
-    """The part of a schema that tells a pattern in words."""
+    """Return the part of a schema that reports a pattern mismatch as a sentence."""
     return {"maxLength": limit, "x-kubernetes-validations": [rule(matches("self", pattern), message)]}
 
 
 def quantity(pattern: str) -> dict[str, Any]:
-    """The schema of CPU or memory."""
+    """Return the schema of an amount of CPU or memory."""
     return patterned(pattern, _MAX_QUANTITY, "must be a quantity such as 500m, 2 or 2Gi")
 
 
 def topic(pattern: str) -> dict[str, Any]:
-    """The schema of a topic's name."""
-    made = patterned(pattern, 200, "must be letters, digits, '.', '_' and '-', at most 200 of them")
-    taken = " || ".join(f"self.startsWith('{prefix}')" for prefix in NOT_FOR_TRADES)
-    made["x-kubernetes-validations"] += [
-        rule("self != '.' && self != '..'", "Kafka has no topics of this name; write letters and digits too"),
-        rule(f"!({taken})", f"names that begin with {' or '.join(NOT_FOR_TRADES)} are not for trades; choose another"),
+    """Return the schema of a topic's name."""
+    schema = patterned(pattern, 200, "must consist of at most 200 letters, digits, '.', '_' and '-'")
+    reserved = " || ".join(f"self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES)
+    schema["x-kubernetes-validations"] += [
+        rule("self != '.' && self != '..'", "not a valid Kafka topic name; use letters and digits too"),
+        rule(f"!({reserved})", f"names that begin with {' or '.join(RESERVED_PREFIXES)} are reserved; choose another"),
     ]
-    return made
+    return schema
 
 
 IMMUTABLE_EXCHANGE: Final = rule(
@@ -95,7 +95,7 @@ IMMUTABLE_EXCHANGE: Final = rule(
 NAME_RULES: Final = [
     rule(
         f"self.metadata.name.size() <= {MAX_NAME}",
-        f"metadata.name must have at most {MAX_NAME} characters, because names of pods are made from it",
+        f"metadata.name must have at most {MAX_NAME} characters, because pod names are derived from it",
     ),
     rule(
         matches("self.metadata.name", NAME),
@@ -105,8 +105,8 @@ NAME_RULES: Final = [
 
 
 def retention_rule() -> dict[str, str]:
-    """A layer's rows outlive its triggers."""
-    # The server judges `default: {}` before it fills in what is within.
+    """Return the rule that a layer's rows outlive its triggers."""
+    # The server validates `default: {}` before it fills in the nested defaults.
     readable = " && ".join(f"has({part}) && {matches(part, DURATION)}" for part in ("self.retention", "self.trigger"))
     return rule(
         f"!({readable}) || {millis('self.retention')} >= {TRIGGERS_IN_RETENTION} * {millis('self.trigger')}",
@@ -115,51 +115,51 @@ def retention_rule() -> dict[str, str]:
 
 
 def symbol_rules() -> list[dict[str, str]]:
-    """Each exchange's spelling, known quotes where base and quote are written together, and one name a market."""
-    rules = [_of(facts, f"^{facts.symbol_pattern}$", spelling(facts)) for facts in EXCHANGES.values()]
+    """Return the rules of each exchange's spelling, of supported quote currencies, and of duplicate symbols."""
+    rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spelling(spec)) for spec in EXCHANGES.values()]
     quoted = f"^[A-Z0-9]+({'|'.join(QUOTES)})$"
-    known = f"a symbol ends in a quote currency K2 knows: {', '.join(QUOTES)}"
+    message = f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}"
     rules += [
-        _of(facts, quoted, known, where=matches("s", f"^{facts.symbol_pattern}$"))
-        for facts in EXCHANGES.values()
-        if not facts.separator
+        _symbol_rule(spec, quoted, message, where=matches("s", f"^{spec.symbol_pattern}$"))
+        for spec in EXCHANGES.values()
+        if not spec.separator
     ]
-    return [*rules, _renamed("kraken")]
+    return [*rules, _unique_symbols_rule("kraken")]
 
 
-def spelling(facts: ExchangeFacts) -> str:
-    """How an exchange spells symbols, in words."""
-    return f"{facts.name} spells symbols like {facts.symbol_example} ({facts.symbol_pattern})"
+def spelling(spec: ExchangeSpec) -> str:
+    """Describe how an exchange spells symbols."""
+    return f"{spec.name} spells symbols like {spec.symbol_example} ({spec.symbol_pattern})"
 
 
-def _of(facts: ExchangeFacts, pattern: str, message: str, where: str = "") -> dict[str, str]:
+def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str, where: str = "") -> dict[str, str]:
     wrong = f"!{matches('s', pattern)}"
     wrong = f"{where} && {wrong}" if where else wrong
     return rule(
-        f"self.exchange != '{facts.name}' || !self.symbols.exists(s, {wrong})",
+        f"self.exchange != '{spec.name}' || !self.symbols.exists(s, {wrong})",
         f"{message}; correct spec.symbols",
         messageExpression=f"'{message}; correct ' + self.symbols.filter(s, {wrong})[0]",
         fieldPath=".symbols",
     )
 
 
-def _renamed(exchange: str) -> dict[str, str]:
-    """The exchange's own name of an asset and everybody's are one symbol."""
+def _unique_symbols_rule(exchange: str) -> dict[str, str]:
+    """Reject a symbol that is listed twice, once under the exchange's own asset name and once under the common one."""
     separator = EXCHANGES[exchange].separator
     same = []
-    for name, known in RENAMED.items():
+    for name, common in RENAMED.items():
         base, quote = f"{name}{separator}", f"{separator}{name}"
         same += [
-            f"s.startsWith('{base}') && s.replace('{base}', '{known}{separator}') in self.symbols",
-            f"s.endsWith('{quote}') && s.replace('{quote}', '{separator}{known}') in self.symbols",
+            f"s.startsWith('{base}') && s.replace('{base}', '{common}{separator}') in self.symbols",
+            f"s.endsWith('{quote}') && s.replace('{quote}', '{separator}{common}') in self.symbols",
         ]
     both = []
-    for (base, known_base), (quote, known_quote) in permutations(RENAMED.items(), 2):
-        for old, new in (((base, quote), (known_base, known_quote)), ((base, known_quote), (known_base, quote))):
+    for (base, common_base), (quote, common_quote) in permutations(RENAMED.items(), 2):
+        for old, new in (((base, quote), (common_base, common_quote)), ((base, common_quote), (common_base, quote))):
             both.append(f"'{separator.join(old)}' in self.symbols && '{separator.join(new)}' in self.symbols")
-    names = " and ".join(f"{name} is {known}" for name, known in RENAMED.items())
+    names = " and ".join(f"{name} is {common}" for name, common in RENAMED.items())
     return rule(
         f"self.exchange != '{exchange}' || !(self.symbols.exists(s, {' || '.join(same)}) || {' || '.join(both)})",
-        f"each symbol may stand once, and {names}; remove one of the two names from spec.symbols",
+        f"each symbol may be listed once, and {names}; remove one of the two names from spec.symbols",
         fieldPath=".symbols",
     )

@@ -1,4 +1,4 @@
-"""The status of an ExchangeFeed as the API server stores it, and the columns that `kubectl get` shows."""
+"""The CRD's schema of an ExchangeFeed's status, and the columns that `kubectl get` prints."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ def _object(description: str, **properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _condition() -> dict[str, Any]:
-    """metav1.Condition, with its own limits."""
+    """Return the schema of a metav1.Condition, with Kubernetes' own limits."""
     word = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
     return {
         **_object(
@@ -35,10 +35,10 @@ def _condition() -> dict[str, Any]:
                 r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
             ),
             status={"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
-            observedGeneration=_count("The generation of the object from which this was judged."),
+            observedGeneration=_count("The generation of the object that this condition describes."),
             lastTransitionTime=_time("When the status last changed."),
-            reason=_text("Why, in one word for programs.", 1024, minLength=1, pattern=word),
-            message=_text("Why, in a sentence for people.", 32768),
+            reason=_text("Machine-readable reason, in one word.", 1024, minLength=1, pattern=word),
+            message=_text("Human-readable explanation.", 32768),
         ),
         "required": ["type", "status", "lastTransitionTime", "reason", "message"],
     }
@@ -48,7 +48,7 @@ def _layer(name: str) -> dict[str, Any]:
     return _object(
         f"The {name} layer.",
         application=_text("The SparkApplication that runs it.", 253),
-        state=_text("The application's state, as Spark's operator tells it."),
+        state=_text("The application's state as reported by the Spark operator."),
         lastCommitTime=_time("When it last committed to its table."),
         freshness=_text("The age of the newest row, such as 9s."),
         rows=_count("Rows written."),
@@ -56,16 +56,16 @@ def _layer(name: str) -> dict[str, Any]:
 
 
 def status() -> dict[str, Any]:
-    """The schema of `status`."""
+    """Return the schema of `status`."""
     return _object(
-        "What the operator observes.",
-        observedGeneration=_count("The generation of the object that all of this is about."),
-        phase={"type": "string", "enum": list(PHASES), "description": "All of it in one word."},
-        message=_text("What is wrong or awaited, in a sentence.", 32768),
-        symbols=_count("How many symbols the feed has."),
+        "The state observed by the operator.",
+        observedGeneration=_count("The generation of the object that this status describes."),
+        phase={"type": "string", "enum": list(PHASES), "description": "Summary of the conditions in one word."},
+        message=_text("What is wrong or pending, in a sentence.", 32768),
+        symbols=_count("Number of symbols."),
         conditions={
             "type": "array",
-            "description": "The feed's aspects, each once.",
+            "description": "Conditions of the feed, one per type.",
             "maxItems": 32,
             "items": _condition(),
             "x-kubernetes-list-type": "map",
@@ -75,22 +75,22 @@ def status() -> dict[str, Any]:
             "The connections to the exchange.",
             connected=_count("Connections that are up."),
             desired=_count("Connections that should be up."),
-            messagesPerSecond=_count("Trades that arrive a second."),
+            messagesPerSecond=_count("Trades received per second."),
             lastMessageTime=_time("When the last trade arrived."),
-            reconnects=_count("Connections that were made anew."),
-            openGaps=_count("Gaps that are not repaired."),
-            repairedGaps=_count("Gaps that were repaired."),
+            reconnects=_count("Reconnections to the exchange."),
+            openGaps=_count("Gaps not yet repaired."),
+            repairedGaps=_count("Gaps repaired."),
         ),
         layers=_object(
             "The tables' writers.",
             bronze=_layer("Bronze"),
             silver=_layer("Silver"),
             gold=_layer("Gold"),
-            deadLetters=_count("Records that cannot be trusted, kept with their reason."),
+            deadLetters=_count("Invalid records, stored with the reason."),
             audit=_object(
-                "What the newest audit found.",
-                incompleteHours=_count("Hours of the last 7 days that lack trades."),
-                checkedAt=_time("When it looked."),
+                "Result of the newest audit.",
+                incompleteHours=_count("Hours of the last 7 days with missing trades."),
+                checkedAt=_time("When the audit ran."),
             ),
         ),
     )
@@ -101,7 +101,7 @@ def _column(name: str, path: str, kind: str = "string", *, wide: bool = False) -
 
 
 def columns() -> list[dict[str, Any]]:
-    """EXCHANGE SYMBOLS PHASE RATE FRESHNESS GAPS AGE, and with `-o wide` TOPOLOGY, DEAD LETTERS and MESSAGE."""
+    """Return the printer columns: EXCHANGE SYMBOLS PHASE RATE FRESHNESS GAPS AGE; `-o wide` adds TOPOLOGY and more."""
     return [
         _column("Exchange", ".spec.exchange"),
         _column("Symbols", ".status.symbols", "integer"),

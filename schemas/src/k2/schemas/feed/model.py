@@ -1,7 +1,6 @@
-"""The ExchangeFeed: one exchange, some symbols, and how they are stored. YAML in, a frozen and valid value out.
+"""The ExchangeFeed model: one exchange, its symbols, and how their trades are stored. Values are frozen and valid.
 
-The same model judges a file on a laptop and generates the CRD. Every problem is told with its path, the value
-found and what is allowed.
+The same model validates files and generates the CRD. Every problem names its path, the value and what is allowed.
 """
 
 import hashlib
@@ -25,13 +24,13 @@ from pydantic.alias_generators import to_camel
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.schemas import topics
-from k2.schemas.exchanges.spec import EXCHANGES, ExchangeFacts, Pair, UnknownPair
+from k2.schemas.exchanges.spec import EXCHANGES, ExchangeSpec, Pair, UnknownPair
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
 KIND: Final = "ExchangeFeed"
 MAX_SYMBOLS: Final = 1000
-TRIGGERS_IN_RETENTION: Final = 10  # a layer that falls behind by this many batches must still find its input
+TRIGGERS_IN_RETENTION: Final = 10  # a layer that is this many batches behind must still find its input
 
 _QUANTITY = r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -41,7 +40,7 @@ _STRICT = Field(strict=True)  # as the API server sees it: "2" is no integer, an
 
 @dataclass(frozen=True)
 class _Check(AfterValidator):
-    """A check in Python, and the note in the model's JSON schema from which the CRD makes its own."""
+    """A check in Python, with an extension of the JSON schema from which the CRD builds the same check."""
 
     note: tuple[str, ...] = ()
 
@@ -63,12 +62,12 @@ def _url(*schemes: str, optional: bool = False) -> _Check:
         if optional and not value:
             return value
         parts = urlsplit(value)
-        if not _PRINTABLE.fullmatch(value):  # urlsplit leaves line breaks out without a word
-            raise ValueError("must hold no spaces, line breaks or other letters than ASCII's")
+        if not _PRINTABLE.fullmatch(value):  # urlsplit silently drops line breaks
+            raise ValueError("must contain only printable ASCII characters, no spaces or line breaks")
         if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
             raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if parts.username or parts.password:
-            raise ValueError("must not hold a user name or password; these exchanges' public data needs none")
+            raise ValueError("must not contain a user name or password; public market data needs none")
         return value.rstrip("/")
 
     return _Check(check, ("x-k2-url", *schemes))
@@ -76,9 +75,9 @@ def _url(*schemes: str, optional: bool = False) -> _Check:
 
 def _topic(value: str) -> str:
     if value in {".", ".."}:
-        raise ValueError("Kafka has no topics of this name; write letters and digits too")
-    if value.startswith(topics.NOT_FOR_TRADES):
-        raise ValueError(f"names that begin with {' or '.join(topics.NOT_FOR_TRADES)} are not for trades")
+        raise ValueError("not a valid Kafka topic name; use letters and digits too")
+    if value.startswith(topics.RESERVED_PREFIXES):
+        raise ValueError(f"names that begin with {' or '.join(topics.RESERVED_PREFIXES)} are reserved")
     return value
 
 
@@ -97,7 +96,7 @@ class _Part(BaseModel):
 
 
 class ResourceAmounts(_Part):
-    """CPU and memory as Kubernetes writes them."""
+    """CPU and memory as Kubernetes quantities."""
 
     cpu: Quantity | None = None
     memory: Quantity | None = None
@@ -111,19 +110,19 @@ class Resources(_Part):
 
 
 class Backfill(_Part):
-    """Whether and how far back gaps are repaired over REST."""
+    """Repair of gaps over REST."""
 
     enabled: Boolean = True
-    max_gap: Retention = Field("1h", description="A gap that spans more than this is recorded and left.")
+    max_gap: Retention = Field("1h", description="Longer gaps are recorded but not repaired.")
 
 
 class Ingest(_Part):
-    """The connections to the exchange."""
+    """Connections to the exchange."""
 
     shards: Integer = Field(1, ge=1, le=64, description="Symbols are spread over this many connections.")
     redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
     endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
-    rest_endpoint: HttpUrl = Field("", description="Where gap repair asks; empty: the exchange's own.")
+    rest_endpoint: HttpUrl = Field("", description="REST base URL for gap repair; empty: the exchange's own.")
     backfill: Backfill = Backfill()
     resources: Resources = Resources()
     node_selector: dict[str, str] = {}
@@ -148,8 +147,8 @@ class Layer(_Part):
     resources: Resources = Resources()
 
 
-class KeptLayer(Layer):
-    """A layer whose rows are deleted after a while."""
+class RetainedLayer(Layer):
+    """A layer whose rows are deleted after a retention time."""
 
     retention: Retention
 
@@ -158,14 +157,14 @@ class Layers(_Part):
     """Bronze, Silver and Gold of the feed."""
 
     topology: Literal["PerLayer", "Combined"] = "PerLayer"
-    bronze: KeptLayer = KeptLayer(trigger="10s", retention="7d")
-    silver: KeptLayer = KeptLayer(trigger="30s", retention="30d")
+    bronze: RetainedLayer = RetainedLayer(trigger="10s", retention="7d")
+    silver: RetainedLayer = RetainedLayer(trigger="30s", retention="30d")
     gold: Layer = Layer(trigger="60s")
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_layers(cls, data: Any) -> Any:
-        """A layer given in part keeps its other defaults."""
+        """Complete a partly specified layer with its defaults."""
         if not isinstance(data, dict):
             return data
         defaults = {
@@ -191,7 +190,7 @@ class Layers(_Part):
 
 
 class FeedSpec(_Part):
-    """What a user asks for."""
+    """The desired state of a feed."""
 
     exchange: Literal["binance", "kraken", "coinbase", "bybit", "okx"]
     symbols: tuple[str, ...] = Field(min_length=1, max_length=MAX_SYMBOLS)
@@ -203,7 +202,7 @@ class FeedSpec(_Part):
 
 
 class Metadata(BaseModel):
-    """The part of Kubernetes' object metadata that matters here; the rest is let through."""
+    """The fields of Kubernetes' object metadata that K2 uses; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -224,14 +223,14 @@ class ExchangeFeed(BaseModel):
 
     @classmethod
     def from_yaml(cls, text: str | bytes) -> "ExchangeFeed":
-        """The feed in a YAML file; raises `InvalidSpec` with every problem found."""
+        """Parse a YAML file. Raises `InvalidSpec` with every problem."""
         return cls.from_body(load_document(text))
 
     @classmethod
     def from_body(cls, body: Any) -> "ExchangeFeed":
-        """The feed in an object as the API server holds it; raises `InvalidSpec` with every problem found."""
+        """Parse an API server's object. Raises `InvalidSpec` with every problem."""
         if not isinstance(body, dict):
-            raise InvalidSpec([Problem("", body, f"the file must hold one {KIND} object")])
+            raise InvalidSpec([Problem("", body, f"the file must contain one {KIND} object")])
         try:
             feed = cls.model_validate(body)
         except ValidationError as error:
@@ -246,51 +245,51 @@ class ExchangeFeed(BaseModel):
         return self.metadata.name
 
     @property
-    def facts(self) -> ExchangeFacts:
-        """What K2 knows of the feed's exchange."""
+    def exchange_spec(self) -> ExchangeSpec:
+        """The specification of the feed's exchange."""
         return EXCHANGES[self.spec.exchange]
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The feed's symbols, split into base and quote."""
-        return tuple(self.facts.pair(symbol) for symbol in self.spec.symbols)
+        return tuple(self.exchange_spec.pair(symbol) for symbol in self.spec.symbols)
 
     @property
     def topic(self) -> str:
-        """Where the feed's trades go."""
+        """The Kafka topic of the feed's trades."""
         return self.spec.kafka.topic or topics.trades(self.spec.exchange)
 
     @property
     def partitions(self) -> int:
-        """How many partitions the feed's topic has."""
-        return self.spec.kafka.partitions or self.facts.partitions
+        """The number of partitions of the feed's topic."""
+        return self.spec.kafka.partitions or self.exchange_spec.partitions
 
     def shard(self, index: int) -> tuple[Pair, ...]:
-        """The symbols of shard `index`, by rendezvous hashing: another shard count moves as few as possible."""
-        return tuple(pair for pair in self.pairs if self._home(pair.native) == index)
+        """Return the symbols of shard `index`. Rendezvous hashing moves few symbols when the shard count changes."""
+        return tuple(pair for pair in self.pairs if self._shard_of(pair.raw_symbol) == index)
 
-    def _home(self, native: str) -> int:
+    def _shard_of(self, raw_symbol: str) -> int:
         return max(
             range(self.spec.ingest.shards),
-            key=lambda shard: hashlib.sha256(f"{shard}/{native}".encode()).digest(),
+            key=lambda shard: hashlib.sha256(f"{shard}/{raw_symbol}".encode()).digest(),
         )
 
 
 def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
-    seen: dict[str, int] = {}
-    for index, native in enumerate(feed.spec.symbols):
+    first_index: dict[str, int] = {}
+    for index, raw_symbol in enumerate(feed.spec.symbols):
         path = f"spec.symbols[{index}]"
         try:
-            pair = feed.facts.pair(native)
+            pair = feed.exchange_spec.pair(raw_symbol)
         except UnknownPair as error:
-            yield Problem(path, native, str(error))
+            yield Problem(path, raw_symbol, str(error))
             continue
-        if (first := seen.setdefault(pair.symbol, index)) != index:
-            yield Problem(path, native, f"each symbol may stand once; spec.symbols[{first}] is the same")
+        if (first := first_index.setdefault(pair.symbol, index)) != index:
+            yield Problem(path, raw_symbol, f"each symbol may be listed once; spec.symbols[{first}] is the same")
 
 
 def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
-    """Why these feeds cannot run side by side: a name, a topic or an exchange's symbol belongs to one feed."""
+    """Return why these feeds cannot run together: a name, a topic or an exchange's symbol belongs to one feed only."""
     problems: list[Problem] = []
     owners: dict[tuple[str, ...], str] = {}
     for feed in feeds:
@@ -298,7 +297,9 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
         claims += [("symbol", feed.spec.exchange, pair.symbol) for pair in feed.pairs]
         for claim in claims:
             if claim in owners:
-                problems.append(Problem(feed.name, claim[-1], f"this {claim[0]} already belongs to {owners[claim]}"))
+                problems.append(
+                    Problem(feed.name, claim[-1], f"this {claim[0]} already belongs to feed {owners[claim]}")
+                )
                 break
             owners[claim] = feed.name
     return problems

@@ -1,1 +1,1 @@
-"""The records that K2 stores, as Python values between the socket and Kafka."""
+"""Records that K2 stores, as Python values between the socket and Kafka."""

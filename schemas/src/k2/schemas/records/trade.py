@@ -1,4 +1,4 @@
-"""The trade, schema v3, as Python holds it between the socket and Kafka. Pure values."""
+"""The trade record, schema v3, as a Python value between the socket and Kafka."""
 
 import hashlib
 from enum import StrEnum
@@ -7,7 +7,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 
 import msgspec
 
-# Public and fixed: anybody can compute the id of a trade. See docs/adr/0002.
+# Public and fixed, so that anybody can compute the id of a trade (docs/adr/0002).
 MESSAGE_NAMESPACE: Final = uuid5(NAMESPACE_DNS, "k2.marketdata.io")
 
 VendorData = tuple[tuple[str, str], ...]
@@ -21,11 +21,11 @@ class Side(StrEnum):
 
 
 class Source(StrEnum):
-    """How a trade reached us; stored as `vendor_data["source"]`."""
+    """How a trade was received; stored as `vendor_data["source"]`."""
 
     LIVE = "live"
     SNAPSHOT = "snapshot"  # the exchange repeated recent trades after a subscription
-    BACKFILL = "backfill"  # asked for over REST to repair a gap
+    BACKFILL = "backfill"  # fetched over REST to repair a gap
     REPLAY = "replay"
 
 
@@ -49,20 +49,20 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def message_id(self) -> UUID:
-        """The same for the same trade, whichever connection, replica, backfill or replay brought it."""
+        """The trade's id; equal for the same trade from any connection, replica, backfill or replay."""
         return message_id(self.exchange, self.symbol, self.trade_id)
 
 
 def message_id(exchange: str, symbol: str, trade_id: str) -> UUID:
-    """UUIDv5 over `exchange|symbol|trade_id`."""
+    """Return the UUIDv5 over `exchange|symbol|trade_id`."""
     return uuid5(MESSAGE_NAMESPACE, f"{exchange}|{symbol}|{trade_id}")
 
 
-def derived_trade_id(prefix: str, timestamp: int, facts: tuple[str, ...], ordinal: int) -> str:
-    """An id for a trade that its exchange sends without one: `KRAKEN-{timestamp_us}-{hash}`.
+def derived_trade_id(prefix: str, timestamp: int, fields: tuple[str, ...], ordinal: int) -> str:
+    """Derive an id for a trade that its exchange sends without one: `KRAKEN-{timestamp_us}-{hash}`.
 
-    `ordinal` counts the trades of one message that are equal in `timestamp` and `facts`, from 0: ten equal fills
-    in one microsecond are ten trades.
+    `ordinal` counts the trades of one message with equal `timestamp` and `fields`, from 0: ten equal fills in one
+    microsecond are ten trades.
     """
-    text = "|".join((str(timestamp), *facts, str(ordinal)))
+    text = "|".join((str(timestamp), *fields, str(ordinal)))
     return f"{prefix}-{timestamp}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
