@@ -91,7 +91,7 @@ def test_a_feed_that_waits_for_an_operator_that_is_gone_is_freed(api: Api, names
     body = api.ask("GET", api.feed(namespace, "spot"))
     assert "deletionTimestamp" in body["metadata"]
     assert "k2.marketdata.io/operator" in body["metadata"]["finalizers"]
-    (free,) = commands("Free a feed that does not go")
+    (free,) = commands("Stuck deletion")
     shell(free)
     assert api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status"
 
