@@ -1,11 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-apiserver test-spark test-system demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
+.PHONY: help setup check house lint-charts format types test test-unit test-all test-apiserver test-spark test-system cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PACKAGES := common/src schemas/src ingest/src jobs/src operator/src query/src cli/src
 PYTEST_ARGS ?=
+WORKERS ?= 2
+# One file runs in one process; tests/conftest.py puts the longest files first.
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+E2E_PYTEST := $(BIN)/python -m pytest -p no:randomly
 # Deletion comes last.
 E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security monitoring dashboards kills faults changes deletion))
 DOCKER ?= docker
@@ -43,8 +47,11 @@ cluster-up: setup ## A Kubernetes cluster on this machine, with K2, two simulate
 cluster-down: setup ## Delete it
 	$(BIN)/python -m cluster down
 
-e2e: cluster-up ## The same, and every test of tests/e2e on it
-	$(BIN)/python -m pytest -p no:randomly -m e2e $(E2E) $(PYTEST_ARGS) || { $(BIN)/python -m cluster artefacts; exit 1; }
+e2e-smoke: cluster-up ## Feeds Ready, Gold equals the simulators, the audit, a kill, a deletion
+	$(E2E_PYTEST) -m "e2e and smoke" $(E2E) $(PYTEST_ARGS) || { $(BIN)/python -m cluster diagnostics; exit 1; }
+
+e2e: cluster-up ## Every test of tests/e2e
+	$(E2E_PYTEST) -m e2e $(E2E) $(PYTEST_ARGS) || { $(BIN)/python -m cluster diagnostics; exit 1; }
 
 ##@ Develop
 
@@ -63,6 +70,7 @@ check: setup ## Format, lint, types, import directions, YAML, docs links, the CR
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python .ci/check_house.py
 	$(BIN)/yamllint --strict manifests mkdocs.yml charts/*/Chart.yaml charts/*/values.yaml charts/*/ci
 	$(BIN)/mkdocs build --quiet --strict
 	$(BIN)/python -m k2.query.api.openapi | diff docs/reference/openapi.json -  # differs: ... > docs/reference/openapi.json
@@ -85,20 +93,23 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## All tests but those on a cluster: unit, contract, API server, Spark, system, faults
-	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+test-unit: setup ## Tests without JVM, cluster or API server
+	$(PYTEST) -m "not spark and not system and not faults and not apiserver and not e2e and not slow" $(PYTEST_ARGS)
 
-test-unit: setup ## Only what needs no JVM: seconds
-	$(BIN)/python -m pytest -m "not spark and not system and not faults and not apiserver and not e2e" $(PYTEST_ARGS)
+test: setup ## Unit, contract, API server, Spark and system tests, but those marked slow
+	$(PYTEST) -m "not e2e and not slow" $(PYTEST_ARGS)
+
+test-all: setup ## The same with those marked slow: every fault, every timeout
+	$(PYTEST) -m "not e2e" $(PYTEST_ARGS)
 
 test-apiserver: setup ## The operator against etcd and kube-apiserver of KUBEBUILDER_ASSETS
-	$(BIN)/python -m pytest -m apiserver $(PYTEST_ARGS)
+	$(PYTEST) -m apiserver $(PYTEST_ARGS)
 
 test-spark: setup ## Transforms, commits, audit and maintenance on Spark
-	$(BIN)/python -m pytest -m spark $(PYTEST_ARGS)
+	$(PYTEST) -m spark $(PYTEST_ARGS)
 
-test-system: setup ## The embedded platform, whole, and what happens when it is broken
-	$(BIN)/python -m pytest -m "system or faults" $(PYTEST_ARGS)
+test-system: setup ## The embedded platform, and what happens when parts of it fail
+	$(PYTEST) -m "system or faults" $(PYTEST_ARGS)
 
 screenshots: setup ## docs/images/console-*.png, of the platform in the folder DATA or of made-up tables, with Chromium
 	$(BIN)/python -m tests.console.screenshots $(DATA)

@@ -14,7 +14,7 @@ from k2.cli.embedded.schema_store import SchemaStore
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry
 from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import find
+from k2.jobs.spark.jvm.java import find_java
 from k2.jobs.spark.session import session, settings
 from k2.schemas import topics
 from k2.schemas.codecs import avro
@@ -63,10 +63,12 @@ def services(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> Pla
 
 @pytest.fixture(scope="session")
 def spark(services: Platform) -> Iterator[SparkSession]:
-    java = find()
+    java = find_java()
     jars.ensure(java)
     conf = settings(services, master="local[2]")
-    gateway.start(java, conf, options=["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options], log=_log(services))
+    # C1 only: a test ends before C2's code is worth what compiling it takes.
+    options = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *java.trust_options]
+    gateway.start(java, conf, options=options, log=_log(services))
     found = session(conf)
     yield found
     found.stop()
