@@ -1,4 +1,4 @@
-"""Kafka to Gold: K2's three layers beside a plain consumer that appends to one table."""
+"""Kafka to Gold: K2's three layers, and a plain consumer that appends to one table."""
 
 import json
 import signal
@@ -14,10 +14,10 @@ from urllib.request import urlopen
 
 from confluent_kafka import Producer
 
+from bench.baselines import baseline
 from bench.harness.figures import K2, Figure, Goal, Section, number, order
-from bench.harness.processes import BenchFailed, alive, cpu_seconds, last_words, pss, python, started, tree, until
-from bench.harness.services import Services, feed, services, written
-from bench.rivals import baseline
+from bench.harness.processes import BenchFailed, alive, cpu_seconds, last_line, pss, python, started, tree, until
+from bench.harness.services import Services, feed, services, write_feed
 from k2.cli.embedded import plan
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.ports import free
@@ -33,8 +33,8 @@ from k2.schemas.values import UNIT
 
 PLAIN: Final = "plain consumer"
 _SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
-_SPAN: Final = 3 * 3600 * 1_000_000  # microseconds of exchange time that the trades cover
-_REPEATED: Final = 100  # every hundredth trade comes twice
+_TIME_RANGE: Final = 3 * 3600 * 1_000_000  # microseconds of exchange time that the trades cover
+_DUPLICATE_EVERY: Final = 100  # every hundredth trade is sent twice
 _LIMIT: Final = 1.5
 _ROUNDS: Final = 2
 _WITHIN: Final = 600.0
@@ -42,37 +42,37 @@ _WITHIN: Final = 600.0
 
 @dataclass(slots=True)
 class Rounds:
-    """What the rounds of one contestant gave."""
+    """The results of one engine, by round."""
 
     cpu: list[float] = field(default_factory=list)  # seconds per million rows
     rate: list[float] = field(default_factory=list)  # rows/s
-    memory: list[float] = field(default_factory=list)  # GB at most
-    opening: list[float] = field(default_factory=list)  # CPU-seconds before the first batch
+    memory: list[float] = field(default_factory=list)  # GB, the peak
+    startup: list[float] = field(default_factory=list)  # CPU-seconds before the first batch
 
 
 def run(folder: Path, *, quick: bool, rounds: int) -> Section:
-    """Both take the same topic into fresh tables, in turns."""
+    """Let both engines read the same topic into new tables, in turns."""
     count, rounds = (200_000, 1) if quick else (2_000_000, min(rounds, _ROUNDS))
-    found = {K2: Rounds(), PLAIN: Rounds()}
+    results = {K2: Rounds(), PLAIN: Rounds()}
     with services(folder) as kafka:
-        wanted = feed(list(_SYMBOLS), trigger="1s")
-        kafka.create_topics(wanted)
-        distinct = _preload(kafka, wanted.topic, count)
+        spec = feed(list(_SYMBOLS), trigger="1s")
+        kafka.create_topics(spec)
+        distinct = _preload(kafka, spec.topic, count)
         for turn in range(rounds):
-            for name in order(list(found), turn):
-                contestant = _layers if name == K2 else _consumer
-                contestant(kafka, folder / f"{turn}-{name[0]}", count, distinct, found[name])
-                mine = found[name]
+            for name in order(list(results), turn):
+                measure = _measure_layers if name == K2 else _measure_consumer
+                measure(kafka, folder / f"{turn}-{name[0]}", count, distinct, results[name])
+                own = results[name]
                 print(
-                    f"  round {turn + 1}, {name}: {number(mine.cpu[-1])} CPU-s per million rows, "
-                    f"{number(mine.rate[-1])} rows/s",
+                    f"  round {turn + 1}, {name}: {number(own.cpu[-1])} CPU-s per million rows, "
+                    f"{number(own.rate[-1])} rows/s",
                     flush=True,
                 )
-    return _section(found, count, distinct)
+    return _section(results, count, distinct)
 
 
 def _preload(kafka: Services, topic: str, count: int) -> int:
-    """Fills the topic; returns how many different trades it holds."""
+    """Fill the topic, and return the number of distinct trades in it."""
     schema_id = Registry(kafka.platform.registry_url).register(topics.subject(topic), avro.text())
     encoder = TradeEncoder(schema_id)
     producer = Producer(
@@ -81,7 +81,7 @@ def _preload(kafka: Services, topic: str, count: int) -> int:
     distinct = 0
     for place, trade in enumerate(_trades(count)):
         value = encoder.encode(trade)
-        for _ in range(2 if place % _REPEATED == 0 else 1):
+        for _ in range(2 if place % _DUPLICATE_EVERY == 0 else 1):
             while True:
                 try:
                     producer.produce(topic, value, trade.symbol)
@@ -94,128 +94,125 @@ def _preload(kafka: Services, topic: str, count: int) -> int:
     if left := producer.flush(60):
         raise BenchFailed(f"{left} records could not be preloaded")
     with closing(kafka.counter(topic)) as counter:
-        if (held := counter()) != count:
-            raise BenchFailed(f"the topic holds {held} records instead of {count}")
+        if (stored := counter()) != count:
+            raise BenchFailed(f"the topic has {stored} records instead of {count}")
     return distinct
 
 
 def _trades(count: int) -> Iterator[Trade]:
-    """So many trades that, with every hundredth sent twice, `count` records result."""
-    pairs = [EXCHANGES["binance"].pair(native) for native in _SYMBOLS]
+    """Yield so many trades that sending every hundredth twice results in `count` records."""
+    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in _SYMBOLS]
     now = time.time_ns() // 1000
-    distinct = count * _REPEATED // (_REPEATED + 1)
-    while distinct + (distinct + _REPEATED - 1) // _REPEATED < count:
+    distinct = count * _DUPLICATE_EVERY // (_DUPLICATE_EVERY + 1)
+    while distinct + (distinct + _DUPLICATE_EVERY - 1) // _DUPLICATE_EVERY < count:
         distinct += 1
     for place in range(distinct):
         pair, sold = pairs[place % len(pairs)], place % 3 == 0
-        vendor = (("pair", pair.native), ("buyer_maker", "true" if sold else "false"), ("source", "live"))
+        vendor = (("pair", pair.raw_symbol), ("buyer_maker", "true" if sold else "false"), ("source", "live"))
         yield Trade(
             str(1_000_000 + place // len(pairs)), pair.symbol, "BINANCE", pair.base, pair.quote,
-            now - _SPAN + place * _SPAN // distinct // 1000 * 1000, 60_000 * UNIT + place % 10_000 * 1_000_000,
+            now - _TIME_RANGE + place * _TIME_RANGE // distinct // 1000 * 1000, 60_000 * UNIT + place % 10_000 * 1_000_000,
             (place % 977 + 1) * 100_000, Side.SELL if sold else Side.BUY, now, vendor,
         )  # fmt: skip
 
 
-def _layers(kafka: Services, folder: Path, count: int, distinct: int, found: Rounds) -> None:
+def _measure_layers(kafka: Services, folder: Path, count: int, distinct: int, results: Rounds) -> None:
     layout, port = Layout.at(folder), free()
     platform = layout.platform(kafka_port=kafka.port, registry_port=kafka.registry_port)
-    file = written(feed(list(_SYMBOLS), trigger="1s"), folder)
-    log, began = layout.log("jobs"), time.monotonic()
+    file = write_feed(feed(list(_SYMBOLS), trigger="1s"), folder)
+    log, started_at = layout.log("jobs"), time.monotonic()
     command = python("-m", "k2.jobs", "--feed", str(file), "--port", str(port))
     with started(command, log, env=plan.environment(platform)) as process:
-        until("the layers", lambda: _told(port), 120.0, 0.25, (process, log))
-        opening, memory = cpu_seconds(tree([process.pid])), 0
-        while _told(port).get("rows", 0) < distinct:
+        until("the layers", lambda: _gold_status(port), 120.0, 0.25, (process, log))
+        startup, memory = cpu_seconds(tree([process.pid])), 0
+        while _gold_status(port).get("rows", 0) < distinct:
             alive(process, log)
-            if time.monotonic() - began > _WITHIN:
-                raise BenchFailed(f"{distinct} trades were not in Gold within {_WITHIN:.0f} s")
+            if time.monotonic() - started_at > _WITHIN:
+                raise BenchFailed(f"{distinct} trades did not reach Gold within {_WITHIN:.0f} s")
             memory = max(memory, pss(tree([process.pid])))
             time.sleep(0.25)
-        wall, cpu = time.monotonic() - began, cpu_seconds(tree([process.pid]))
+        wall, cpu = time.monotonic() - started_at, cpu_seconds(tree([process.pid]))
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(120)
         except subprocess.TimeoutExpired:
             raise BenchFailed("k2.jobs did not stop within 120 s") from None
         if code:
-            raise BenchFailed(f"k2.jobs ended with {code}: {last_words(log)}")
+            raise BenchFailed(f"k2.jobs exited with {code}: {last_line(log)}")
     with closing(Engine(platform)) as engine:
-        held = engine.sql("SELECT count(*) AS n, count(DISTINCT message_id) AS d FROM gold_crypto_trades").to_pylist()[
-            0
-        ]
-    if held != {"n": distinct, "d": distinct}:
-        raise BenchFailed(f"Gold holds {held} instead of {distinct} trades")
-    found.opening.append(opening)
-    _note(found, cpu, wall, memory, count)
+        counts = engine.sql(
+            "SELECT count(*) AS n, count(DISTINCT message_id) AS d FROM gold_crypto_trades"
+        ).to_pylist()[0]
+    if counts != {"n": distinct, "d": distinct}:
+        raise BenchFailed(f"Gold has {counts} instead of {distinct} trades")
+    results.startup.append(startup)
+    _record(results, cpu, wall, memory, count)
 
 
-def _consumer(kafka: Services, folder: Path, count: int, distinct: int, found: Rounds) -> None:
-    topic, log = topics.trades("binance"), folder / "rival.log"
+def _measure_consumer(kafka: Services, folder: Path, count: int, distinct: int, results: Rounds) -> None:
+    topic, log = topics.trades("binance"), folder / "baseline.log"
     words = ["--bootstrap", kafka.bootstrap, "--topic", topic, "--count", str(count), "--folder", str(folder)]
-    began, cpu, memory = time.monotonic(), 0.0, 0
-    with started(python("-m", "bench.rivals.baseline", *words), log) as process:
+    started_at, cpu, memory = time.monotonic(), 0.0, 0
+    with started(python("-m", "bench.baselines.baseline", *words), log) as process:
         while process.poll() is None:
             parts = tree([process.pid])
             cpu, memory = max(cpu, cpu_seconds(parts)), max(memory, pss(parts))
-            if time.monotonic() - began > _WITHIN:
-                raise BenchFailed(f"the plain consumer did not end within {_WITHIN:.0f} s")
+            if time.monotonic() - started_at > _WITHIN:
+                raise BenchFailed(f"the plain consumer did not finish within {_WITHIN:.0f} s")
             time.sleep(0.1)
-        wall = time.monotonic() - began
+        wall = time.monotonic() - started_at
         if process.returncode:
-            raise BenchFailed(f"the plain consumer ended with {process.returncode}: {last_words(log)}")
+            raise BenchFailed(f"the plain consumer exited with {process.returncode}: {last_line(log)}")
     with closing(baseline.open_catalog(folder)) as catalog:
-        held = catalog.load_table((NAMESPACE, baseline.NAME)).scan().count()
-    if held != distinct:
-        raise BenchFailed(f"the plain consumer's table holds {held} instead of {distinct} trades")
-    _note(found, cpu, wall, memory, count)
+        stored = catalog.load_table((NAMESPACE, baseline.NAME)).scan().count()
+    if stored != distinct:
+        raise BenchFailed(f"the plain consumer's table has {stored} instead of {distinct} trades")
+    _record(results, cpu, wall, memory, count)
 
 
-def _note(found: Rounds, cpu: float, wall: float, memory: int, count: int) -> None:
-    found.cpu.append(cpu / count * 1e6)
-    found.rate.append(count / wall)
-    found.memory.append(memory / 1e9)
+def _record(results: Rounds, cpu: float, wall: float, memory: int, count: int) -> None:
+    results.cpu.append(cpu / count * 1e6)
+    results.rate.append(count / wall)
+    results.memory.append(memory / 1e9)
 
 
-def _told(port: int) -> dict[str, Any]:
-    """What Gold says of itself; nothing before it runs."""
+def _gold_status(port: int) -> dict[str, Any]:
+    """Return Gold's part of the status document; empty before it runs."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/status", timeout=2) as answer:
-            gold: dict[str, Any] = json.load(answer)["feeds"].get("bench", {}).get("gold", {})
+        with urlopen(f"http://127.0.0.1:{port}/status", timeout=2) as response:
+            gold: dict[str, Any] = json.load(response)["feeds"].get("bench", {}).get("gold", {})
     except (URLError, OSError):
         return {}
     return gold if gold.get("state") == "RUNNING" else {}
 
 
-def _section(found: dict[str, Rounds], count: int, distinct: int) -> Section:
-    section = Section("b", "Kafka to Gold")
+def _section(results: dict[str, Rounds], count: int, distinct: int) -> Section:
+    section = Section("layers", "Kafka to Gold")
     section.method = (
-        f"Input: {count:,} Avro records of {distinct:,} trades ({count - distinct:,} come twice), {len(_SYMBOLS)} "
-        "symbols, four partitions, three hours of exchange time, in the topic before either starts. Neither is pinned; "
-        "the broker runs beside them and is not counted.",
-        "K2 stores each record in Bronze, checks and types it in Silver and puts it into Gold once, with the batches' "
-        "offsets in the ledger; triggers of one second. Its CPU-seconds are those of Python and JVM together, start-up "
-        "included, until Gold has every trade. Afterwards Gold is counted: each trade is there once.",
-        "The plain consumer (`bench/rivals/baseline.py`) "
-        "reads with confluent-kafka, decodes with fastavro, drops ids that "
-        "it has "
-        "seen and appends 100,000 typed rows at a time to one unpartitioned table through PyIceberg. It keeps no "
-        "Bronze, "
-        "checks nothing, and forgets what it has seen when it ends.",
+        f"Input: {count:,} Avro records of {distinct:,} trades ({count - distinct:,} are sent twice), {len(_SYMBOLS)} "
+        "symbols, four partitions, three hours of exchange time, all in the topic before the engines start. Neither is "
+        "pinned to a core; the broker runs on the same machine and is not counted.",
+        "K2 stores each record in Bronze, validates and types it in Silver and writes it to Gold once, with the "
+        "batches' offsets in the commit log; triggers of one second. Its CPU-seconds are those of Python and JVM "
+        "together, start-up included, until Gold has every trade. Afterwards Gold is checked: it has each trade once.",
+        "The plain consumer (`bench/baselines/baseline.py`) reads with confluent-kafka, decodes with fastavro, drops "
+        "ids that it has seen and appends 100,000 typed rows at a time to one unpartitioned table through PyIceberg. "
+        "It keeps no Bronze, checks nothing, and forgets what it has seen when it ends.",
     )
-    for name, rounds in found.items():
+    for name, rounds in results.items():
         section.figures += [
             Figure(name, "CPU per million rows", "CPU-s", rounds.cpu),
             Figure(name, "rows, start-up included", "rows/s", rounds.rate),
-            Figure(name, "highest memory (PSS)", "GB", rounds.memory),
+            Figure(name, "peak memory (PSS)", "GB", rounds.memory),
         ]
-    section.figures.append(Figure(K2, "CPU until the layers run", "CPU-s", found[K2].opening))
-    medians = {(figure.who, figure.what): figure.median for figure in section.figures}
+    section.figures.append(Figure(K2, "CPU until the layers run", "CPU-s", results[K2].startup))
+    medians = {(figure.engine, figure.quantity): figure.median for figure in section.figures}
     cpu, plain = medians[K2, "CPU per million rows"], medians[PLAIN, "CPU per million rows"]
-    opening = medians[K2, "CPU until the layers run"] / count * 1e6
+    startup = medians[K2, "CPU until the layers run"] / count * 1e6
     speed = medians[K2, "rows, start-up included"] / medians[PLAIN, "rows, start-up included"]
     section.ratios = [
         ("CPU per million rows, K2 over the plain consumer", cpu / plain),
-        ("the same without K2's start-up", (cpu - opening) / plain),
+        ("the same without K2's start-up", (cpu - startup) / plain),
         ("rows/s, K2 over the plain consumer", speed),
     ]
     section.goals = [
@@ -224,9 +221,10 @@ def _section(found: dict[str, Rounds], count: int, distinct: int) -> Section:
             f"{cpu / plain:.2f} times",
             cpu <= _LIMIT * plain,
             f"K2 used {number(cpu)} CPU-seconds per million rows for three tables where the plain consumer used "
-            f"{number(plain)} for one. Of these, {number(opening)} are the start of Python, JVM and Spark, spread over "
-            f"{count / 1e6:g} million rows: more rows make them fewer. The other {number(cpu - opening)} are "
-            f"{(cpu - opening) / plain:.2f} times the plain consumer's, with code that the JVM still has to compile",
+            f"{number(plain)} for one. Of these, {number(startup)} are the start of Python, JVM and Spark, spread "
+            f"over {count / 1e6:g} million rows; they shrink with more rows. The other {number(cpu - startup)} are "
+            f"{(cpu - startup) / plain:.2f} times the plain consumer's, partly for code that the JVM still has to "
+            "compile",
         )
     ]
     return section

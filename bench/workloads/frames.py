@@ -1,4 +1,4 @@
-"""Binance's recorded trades as frames, in the spelling that each contestant subscribes to."""
+"""Frames of recorded Binance trades, as the stream that each engine subscribes to."""
 
 import os
 import re
@@ -24,8 +24,8 @@ _SIMULATED_RATE: Final = 46.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taped:
-    """One trade: when it was received, in seconds, and its JSON around the id."""
+class RecordedTrade:
+    """One trade: the time of its receipt in seconds, and its JSON around the id."""
 
     at: float
     symbol: str
@@ -34,53 +34,53 @@ class Taped:
 
 
 @dataclass(frozen=True, slots=True)
-class Tape:
-    """Trades in the order in which they were received."""
+class Recording:
+    """Trades in the order of their receipt."""
 
-    trades: Sequence[Taped]
+    trades: Sequence[RecordedTrade]
     origin: str
 
     @property
     def seconds(self) -> float:
-        """How long the recording lasts."""
+        """The length of the recording."""
         return self.trades[-1].at - self.trades[0].at
 
-    def busiest(self, seconds: float, lead: float = 0.0) -> "Tape":
-        """The stretch of so many seconds that holds the most trades, and `lead` seconds before it."""
+    def busiest(self, seconds: float, lead: float = 0.0) -> "Recording":
+        """Return the busiest time range of so many seconds, with `lead` seconds before it."""
         times = [trade.at for trade in self.trades]
         ends = [bisect_left(times, at + seconds) for at in times]
         first = max(range(len(times)), key=lambda index: ends[index] - index)
-        return Tape(self.trades[bisect_left(times, times[first] - lead) : ends[first]], self.origin)
+        return Recording(self.trades[bisect_left(times, times[first] - lead) : ends[first]], self.origin)
 
     def densest(self, seconds: float) -> int:
-        """The most trades within so short a time."""
+        """Return the highest number of trades within so many seconds."""
         times = [trade.at for trade in self.trades]
         return max(bisect_left(times, at + seconds) - index for index, at in enumerate(times))
 
 
-def load() -> Tape:
-    """The recording in the folder that K2_CAPTURES names; without one, a simulated market of the same size."""
+def load() -> Recording:
+    """Load the recording from the folder K2_CAPTURES; without it, simulate a market of the same size."""
     folder = Path(os.environ.get("K2_CAPTURES", "/nonexistent"))
     files = [folder / name for name in _FILES]
     if all(file.exists() for file in files):
-        found = [trade for file in files for trade in _taped(frames(file))]
+        trades = [trade for file in files for trade in _trades(frames(file))]
         origin = "trades of Binance spot recorded in 2024 (BTCUSDT and ETHUSDT)"
     else:
-        found = list(_taped(_simulated()))
-        origin = "a simulated market, because K2_CAPTURES names no folder with the recordings"
-    return Tape(sorted(found, key=lambda trade: trade.at), origin)
+        trades = list(_trades(_simulated()))
+        origin = "a simulated market, because K2_CAPTURES is not set to the folder with the recordings"
+    return Recording(sorted(trades, key=lambda trade: trade.at), origin)
 
 
-def numbered(tape: Tape, count: int, *, aggregated: bool) -> Iterator[tuple[float, str, int, bytes]]:
-    """`count` frames with ids that never repeat, the tape beginning anew when it ends: time, symbol, id, frame.
+def numbered(recording: Recording, count: int, *, aggregated: bool) -> Iterator[tuple[float, str, int, bytes]]:
+    """Yield time, symbol, id and frame of `count` trades with unique ids; the recording repeats when it ends.
 
-    `aggregated` spells each trade as an aggTrade of one fill, the only kind that cryptofeed subscribes to.
+    With `aggregated` each trade is an aggTrade of one fill, the only stream that cryptofeed subscribes to.
     """
     ids: Counter[str] = Counter(dict.fromkeys(SYMBOLS, 1_000_000))
-    start, length = tape.trades[0].at, tape.seconds
+    start, length = recording.trades[0].at, recording.seconds
     for place in range(count):
-        lap, index = divmod(place, len(tape.trades))
-        trade = tape.trades[index]
+        lap, index = divmod(place, len(recording.trades))
+        trade = recording.trades[index]
         ids[trade.symbol] += 1
         yield (
             trade.at - start + lap * length,
@@ -90,7 +90,7 @@ def numbered(tape: Tape, count: int, *, aggregated: bool) -> Iterator[tuple[floa
         )
 
 
-def _frame(trade: Taped, number: int, aggregated: bool) -> bytes:
+def _frame(trade: RecordedTrade, number: int, aggregated: bool) -> bytes:
     stream = trade.symbol.lower().encode()
     if not aggregated:
         return b'{"stream":"%b@trade","data":%b%d%b}' % (stream, trade.head, number, trade.tail)
@@ -99,16 +99,16 @@ def _frame(trade: Taped, number: int, aggregated: bool) -> bytes:
     return b'{"stream":"%b@aggTrade","data":%b%d%b}' % (stream, head, number, tail)
 
 
-def _taped(found: Iterator[tuple[float, bytes]]) -> Iterator[Taped]:
-    for at, frame in found:
+def _trades(recorded: Iterator[tuple[float, bytes]]) -> Iterator[RecordedTrade]:
+    for at, frame in recorded:
         if match := _TRADE.fullmatch(frame):
-            yield Taped(at, match[2].decode(), match[1], match[4])
+            yield RecordedTrade(at, match[2].decode(), match[1], match[4])
 
 
 def _simulated() -> Iterator[tuple[float, bytes]]:
-    pairs = [EXCHANGES["binance"].pair(native) for native in SYMBOLS]
+    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in SYMBOLS]
     venue = BinanceVenue(pairs)
     for pair in pairs:
-        for deal in Market(pair, "bench", _SIMULATED_RATE / 2, 0).until(_SIMULATED_SECONDS * 1_000_000):
-            for frame in venue.frames([deal]):
-                yield deal.time / 1e6, frame.encode()
+        for trade in Market(pair, "bench", _SIMULATED_RATE / 2, 0).until(_SIMULATED_SECONDS * 1_000_000):
+            for frame in venue.frames([trade]):
+                yield trade.time / 1e6, frame.encode()

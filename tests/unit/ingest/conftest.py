@@ -16,13 +16,13 @@ from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Exchange, Observed, RestBudget
+from k2.ingest.exchanges.base import Exchange, SequencedTrade, RestBudget
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
-from k2.ingest.sequencing.ids import Continuity
+from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
-from k2.ingest.sequencing.reconnect_windows import Windows
+from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.simulator.capture import frames
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.codecs import avro
@@ -90,7 +90,7 @@ def broker() -> Iterator[Broker]:
 def names(broker: Broker) -> Topics:
     """Three topics that no other test uses."""
     found = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
-    broker.create(found.trades, found.gaps, found.deadletter)
+    broker.create(found.trades, found.gaps, found.dead_letters)
     return found
 
 
@@ -107,17 +107,17 @@ def recorded(captures: Path) -> Callable[[str], list[bytes]]:
 
 
 @pytest.fixture(scope="session")
-def observed() -> Callable[..., Observed]:
+def observed() -> Callable[..., SequencedTrade]:
     """A trade with an id, or with a range of them."""
 
     def build(
         last: int, *, first: int = 0, price: int = 100, time: int = 0, source: str = "live", trade_id: str = ""
-    ) -> Observed:
+    ) -> SequencedTrade:
         trade = Trade(
             trade_id or str(last), "BTCUSDT", "BINANCE", "BTC", "USDT", time or last * 1000, price, 1, Side.BUY, 0,
             (("source", source),),
         )  # fmt: skip
-        return Observed(trade, 0 if trade_id else first or last, 0 if trade_id else last)
+        return SequencedTrade(trade, 0 if trade_id else first or last, 0 if trade_id else last)
 
     return build
 
@@ -137,15 +137,15 @@ class Shard:
         names: Topics,
         http: aiohttp.ClientSession,
         exchange: str,
-        natives: Sequence[str],
+        raw_symbols: Sequence[str],
         rest: str,
     ) -> None:
-        self.pairs = [EXCHANGES[exchange].pair(native) for native in natives]
+        self.pairs = [EXCHANGES[exchange].pair(raw_symbol) for raw_symbol in raw_symbols]
         self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
         self.stats = Stats(started_at=time.monotonic())
         self.publisher = Publisher(broker.bootstrap, self.names, "spot", 1, self.stats)
         self.adapter = adapter(exchange, self.pairs)
-        self.tracker = Continuity() if self.adapter.numbered else Windows()
+        self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
         self.ledger = GapLedger("spot", exchange.upper(), self.publisher, self.stats)
         self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
         client = RestClient(http, rest, RestBudget(1000, 1000))
@@ -169,7 +169,7 @@ class Shard:
             return found
 
         session = Session(
-            made, endpoints, [pair.native for pair in self.pairs], self.http, self.pipeline, self.tracker,
+            made, endpoints, [pair.raw_symbol for pair in self.pairs], self.http, self.pipeline, self.tracker,
             self.publisher, self.stats, tuning, connected,
         )  # fmt: skip
         parts = [session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]
@@ -193,7 +193,7 @@ class Shard:
 
     def dead_letters(self) -> list[tuple[bytes, str]]:
         """Frames and errors that the broker holds."""
-        found = self.broker.read(self.names.deadletter)
+        found = self.broker.read(self.names.dead_letters)
         return [(message.value(), dict(message.headers())["k2-error"].decode()) for message in found]
 
 
@@ -205,8 +205,8 @@ async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) 
     made: list[Shard] = []
     async with aiohttp.ClientSession() as http:
 
-        def build(exchange: str, natives: Sequence[str], rest: str = "http://127.0.0.1:1") -> Shard:
-            made.append(Shard(broker, names, http, exchange, natives, rest))
+        def build(exchange: str, raw_symbols: Sequence[str], rest: str = "http://127.0.0.1:1") -> Shard:
+            made.append(Shard(broker, names, http, exchange, raw_symbols, rest))
             return made[-1]
 
         yield build

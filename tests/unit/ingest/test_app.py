@@ -30,7 +30,7 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
     simulate, broker, names, registry_url, eventually, monkeypatch
 ):
     monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
-    monkeypatch.setattr("k2.schemas.topics.deadletter", lambda _: names.deadletter)
+    monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200)
     found = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
@@ -43,7 +43,7 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
         assert await running == 0
 
     await live(100)
-    simulator.misbehave(parse("drop=10"))
+    simulator.inject(parse("drop=10"))
     await asyncio.sleep(0.3)
     await live(400)
     ids = [int(avro.decode(message.value()[5:])["trade_id"]) for message in broker.read(names.trades)]
@@ -52,7 +52,7 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
 
 
 async def test_a_registry_that_does_not_answer_ends_the_attempts(broker, names, monkeypatch):
-    monkeypatch.setattr("k2.ingest.app._SERVICE_PAUSE", 0.01)
+    monkeypatch.setattr("k2.ingest.app._SERVICE_RETRY", 0.01)
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url="http://127.0.0.1:1")
     options = app.Options(tuning=Tuning(max_attempts=1))
     with pytest.raises(app.ServiceUnreachable, match=r"schema registry at http://127\.0\.0\.1:1"):

@@ -33,7 +33,7 @@ def refusal(monkeypatch, tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("", "k2.ingest: the following arguments are required: --feed; see k2.ingest --help\n"),
         ("--feed nowhere", "nowhere: No such file or directory\n"),
@@ -50,8 +50,8 @@ def refusal(monkeypatch, tmp_path: Path, capsys):
         ("--feed feed.yaml --grace inf", "k2.ingest: argument --grace: 'inf' is not allowed: "),
     ],
 )
-def test_what_a_shard_cannot_run_with_is_one_line(refusal, words: str, told: str):
-    assert refusal(words).startswith(told)
+def test_what_a_shard_cannot_run_with_is_one_line(refusal, words: str, expected: str):
+    assert refusal(words).startswith(expected)
 
 
 def test_a_port_in_use_and_a_host_that_is_not_ours_are_named(refusal):

@@ -26,7 +26,7 @@ def test_a_rest_refills_no_more_than_the_burst():
 
 def test_a_punishment_is_waited_out():
     bucket = TokenBucket(RestBudget(rate=2, burst=4), now=0)
-    bucket.punish(30, 0)
+    bucket.back_off(30, 0)
     assert bucket.take(1, 0) == 30.5
     assert TokenBucket(RestBudget(rate=2, burst=4), now=0).take(1, 0) == 0
 

@@ -14,8 +14,8 @@ from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.ingest import app
 from k2.ingest.arguments import Parser, number, port
-from k2.ingest.connection.session import EverySymbolRefused, GaveUp, Tuning
-from k2.ingest.kafka.publisher import PublisherDead
+from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
+from k2.ingest.kafka.publisher import ProducerFatal
 from k2.schemas.feed.model import ExchangeFeed
 
 
@@ -54,12 +54,12 @@ def main() -> int:
 def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     try:
         return 1 if asyncio.run(_until_signalled(feed, platform, options)) else 0
-    except (app.MixedProtocols, EverySymbolRefused, ValueError) as error:
+    except (app.MixedProtocols, AllSymbolsRefused, ValueError) as error:
         code = 2
         words = str(error)
-    except (app.ServiceUnreachable, GaveUp) as error:
+    except (app.ServiceUnreachable, AttemptsExhausted) as error:
         code, words = 3, str(error)
-    except PublisherDead as error:
+    except ProducerFatal as error:
         code, words = 1, str(error)
     except OSError as error:
         code, words = 2, f"--host {options.host} --port {options.port}: {error.strerror}; choose another"

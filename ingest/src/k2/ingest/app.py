@@ -14,7 +14,7 @@ import psutil
 
 from k2.common import logs
 from k2.common.platform import Platform
-from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaBook
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.connection.session import Session, Tuning
@@ -25,10 +25,10 @@ from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.sequencing.gaps import gap_of
-from k2.ingest.sequencing.ids import Continuity, Tracker
+from k2.ingest.sequencing.gaps import gap_from_event
+from k2.ingest.sequencing.ids import SequenceTracker, Tracker
 from k2.ingest.sequencing.ledger import GapLedger
-from k2.ingest.sequencing.reconnect_windows import Windows
+from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
@@ -44,9 +44,9 @@ _AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
 _TICK: Final = 1.0
 _SMOOTHING: Final = 0.2
 _HORIZON_MARGIN: Final = 600.0
-_PRESSED: Final = 0.9  # of the memory limit
-_RELAXED: Final = 0.8
-_SERVICE_PAUSE: Final = 2.0
+_PRESSURE_HIGH: Final = 0.9  # of the memory limit
+_PRESSURE_LOW: Final = 0.8
+_SERVICE_RETRY: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +85,19 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
     )
     try:
         publisher, schemas = await _publisher(feed, platform, stats, options.tuning.max_attempts)
-        tracker: Tracker = Continuity() if protocol.numbered else Windows()
-        ledger = GapLedger(feed.name, feed.facts.label, publisher, stats)
+        tracker: Tracker = SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
+        ledger = GapLedger(feed.name, feed.exchange_spec.label, publisher, stats)
         await _resume(feed, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
         async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest, protocol.budget)
             policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
-            probes = _Probes(repairer, pairs)
+            probes = HeadProbes(repairer, pairs)
             session = Session(
                 lambda endpoint: adapter(feed.spec.exchange, pairs, endpoint),
                 endpoints,
-                [pair.native for pair in pairs],
+                [pair.raw_symbol for pair in pairs],
                 http,
                 pipeline,
                 tracker,
@@ -107,7 +107,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
                 probes.restart,
             )
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
-            await _until(stop, session.run(), repairer.run(), publisher.run(), _tick(stats, publisher))
+            await _run_until(stop, session.run(), repairer.run(), publisher.run(), _monitor_loop(stats, publisher))
             probes.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(options.grace / 2):
@@ -121,7 +121,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
         await runner.cleanup()
 
 
-async def _until(stop: asyncio.Event, *parts: object) -> None:
+async def _run_until(stop: asyncio.Event, *parts: object) -> None:
     """Runs the parts until `stop` is set or one of them fails; its error is raised."""
     tasks = [asyncio.ensure_future(part) for part in (*parts, stop.wait())]  # type: ignore[call-overload]
     try:
@@ -134,7 +134,7 @@ async def _until(stop: asyncio.Event, *parts: object) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Probes:
+class HeadProbes:
     """Asks for the newest trades after each connection; a newer connection's question replaces an older one's."""
 
     def __init__(self, repairer: Repairer, pairs: Sequence[Pair]) -> None:
@@ -166,11 +166,11 @@ async def _publisher(
     feed: ExchangeFeed, platform: Platform, stats: Stats, max_attempts: int
 ) -> tuple[Publisher, dict[int, str]]:
     """A publisher whose broker, topics and schema are there, and the schemas of its topic by id."""
-    names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.deadletter(feed.spec.exchange))
-    return await _patiently(partial(_connect_publisher, feed, platform, stats, names), stats, max_attempts)
+    names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.dead_letters(feed.spec.exchange))
+    return await _wait_for_service(partial(_connect_publisher, feed, platform, stats, names), stats, max_attempts)
 
 
-async def _patiently(ask: Callable[[], Awaitable[_Answer]], stats: Stats, max_attempts: int) -> _Answer:
+async def _wait_for_service(ask: Callable[[], Awaitable[_Answer]], stats: Stats, max_attempts: int) -> _Answer:
     """What a service answers. Waits for it; for ever if attempts are not limited, else raises `ServiceUnreachable`."""
     attempt = 0
     while True:
@@ -182,7 +182,7 @@ async def _patiently(ask: Callable[[], Awaitable[_Answer]], stats: Stats, max_at
             if max_attempts and attempt >= max_attempts:
                 raise ServiceUnreachable(str(error)) from error
             log.warning("waiting for a service", error=str(error), attempt=attempt)
-            await asyncio.sleep(_SERVICE_PAUSE)
+            await asyncio.sleep(_SERVICE_RETRY)
 
 
 async def _connect_publisher(
@@ -191,7 +191,7 @@ async def _connect_publisher(
     registry = Registry(platform.registry_url)
     subject = topics.subject(names.trades)
     schema_id = await asyncio.to_thread(registry.register, subject, avro.text())
-    schemas = await asyncio.to_thread(SchemaBook(registry, subject).schemas)
+    schemas = await asyncio.to_thread(SchemaCache(registry, subject).schemas)
     publisher = Publisher(platform.kafka_bootstrap, names, feed.name, schema_id, stats)
     await publisher.check()
     return publisher, schemas
@@ -218,18 +218,18 @@ async def _resume(
         schemas=schemas,
         horizon=horizon,
     )
-    found = await _patiently(partial(asyncio.to_thread, read), stats, max_attempts)
+    found = await _wait_for_service(partial(asyncio.to_thread, read), stats, max_attempts)
     by_symbol = {pair.symbol: pair for pair in pairs}
     for symbol, position in found.positions.items():
         tracker.resume(by_symbol[symbol], position)
     for event in found.gaps:
-        gap = gap_of(event, by_symbol[event.symbol])
+        gap = gap_from_event(event, by_symbol[event.symbol])
         tracker.reopen(gap)
         ledger.reopen(gap, event)
     log.info("resumed", symbols=len(found.positions), open_gaps=len(found.gaps))
 
 
-async def _tick(stats: Stats, publisher: Publisher) -> None:
+async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:
     """Once a second: the rate, and whether memory is short, in which case the socket waits."""
     process, before, limit = psutil.Process(), sum(stats.received.values()), memory_limit()
     while True:
@@ -238,8 +238,10 @@ async def _tick(stats: Stats, publisher: Publisher) -> None:
         stats.rate += _SMOOTHING * ((now - before) / _TICK - stats.rate)
         before = now
         stats.resident_bytes = process.memory_info().rss
-        pressed = stats.resident_bytes > limit * (_RELAXED if publisher.pressed else _PRESSED)
-        if pressed and not publisher.pressed:
+        memory_pressure = stats.resident_bytes > limit * (
+            _PRESSURE_LOW if publisher.memory_pressure else _PRESSURE_HIGH
+        )
+        if memory_pressure and not publisher.memory_pressure:
             stats.errors["memory"] += 1
             log.error("memory is short; the socket waits", resident=stats.resident_bytes, limit=limit)
-        publisher.pressed = pressed
+        publisher.memory_pressure = memory_pressure

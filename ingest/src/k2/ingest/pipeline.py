@@ -18,15 +18,15 @@ from k2.ingest.exchanges.base import (
     Gap,
     Heartbeat,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Refused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
 )
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.gaps import GapState
-from k2.ingest.sequencing.ids import Conflict, Duplicate, Filled, Finding, Missing, Reset, Tracker
+from k2.ingest.sequencing.ids import Conflict, Duplicate, GapFilled, Finding, GapDetected, SequenceReset, Tracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
@@ -37,15 +37,15 @@ log = logs.get("pipeline")
 CONFLICTING = "CONFLICTING_TRADE"
 
 
-class Link(Protocol):
+class ConnectionHandle(Protocol):
     """The connection that a frame came from."""
 
     adapter: Exchange
 
-    def subscribed(self, natives: Sequence[str]) -> None:
+    def subscribed(self, raw_symbols: Sequence[str]) -> None:
         """The exchange accepted these symbols."""
 
-    def refused(self, reason: str, natives: Sequence[str]) -> None:
+    def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
         """The exchange refused these symbols, or something else if none is named."""
 
     def closing(self, reason: str) -> None:
@@ -64,8 +64,8 @@ class Pipeline:
         self._ledger = ledger
         self._stats = stats
         self._barrier: Awaitable[None] | None = None
-        self._waiting: deque[tuple[bytes, int, Link, deque[Event] | None]] = deque()
-        self._released: Trade | None = None
+        self._waiting: deque[tuple[bytes, int, ConnectionHandle, deque[Event] | None]] = deque()
+        self._trade_after_gap: Trade | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -73,7 +73,7 @@ class Pipeline:
         """Whether `settle` must be awaited before the next frame is read."""
         return self._barrier is not None
 
-    def handle(self, frame: bytes, received: int, link: Link) -> None:
+    def handle(self, frame: bytes, received: int, link: ConnectionHandle) -> None:
         """Takes one text frame; `received` is when it left the socket, UTC microseconds."""
         if self._barrier is not None:
             self._waiting.append((frame, received, link, None))
@@ -84,7 +84,7 @@ class Pipeline:
             self.dead(frame, MALFORMED, str(error))
             return
         for index, event in enumerate(events):
-            if type(event) is Observed:
+            if type(event) is SequencedTrade:
                 self._trade(event, frame)
             else:
                 self._control(event, frame, received, link)
@@ -103,8 +103,8 @@ class Pipeline:
             while (barrier := self._barrier) is not None:
                 await barrier
                 self._barrier = None
-                if (trade := self._released) is not None:
-                    self._released = None
+                if (trade := self._trade_after_gap) is not None:
+                    self._trade_after_gap = None
                     self._publisher.trade(trade)
                 waiting, self._waiting = self._waiting, deque()
                 while waiting and self._barrier is None:
@@ -117,20 +117,20 @@ class Pipeline:
         log.warning("dead letter", error=error, reason=reason, symbol=symbol, bytes=len(frame))
         self._publisher.dead_letter(frame, error, reason, symbol)
 
-    def _resume(self, frame: bytes, received: int, link: Link, rest: deque[Event] | None) -> None:
+    def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event] | None) -> None:
         if rest is None:
             self.handle(frame, received, link)
             return
         while rest and self._barrier is None:
             event = rest.popleft()
-            if type(event) is Observed:
+            if type(event) is SequencedTrade:
                 self._trade(event, frame)
             else:
                 self._control(event, frame, received, link)
         if rest:
             self._waiting.append((frame, received, link, rest))
 
-    def _trade(self, observed: Observed, frame: bytes) -> None:
+    def _trade(self, observed: SequencedTrade, frame: bytes) -> None:
         trade = observed.trade
         symbol = trade.symbol
         stats = self._stats
@@ -142,12 +142,12 @@ class Pipeline:
         if finding is None:
             self._publisher.trade(trade)
             return
-        self._found(finding, trade, frame)
+        self._on_finding(finding, trade, frame)
 
-    def _found(self, finding: Finding, trade: Trade, frame: bytes) -> None:
+    def _on_finding(self, finding: Finding, trade: Trade, frame: bytes) -> None:
         match finding:
-            case Missing(gap):
-                self._released = trade
+            case GapDetected(gap):
+                self._trade_after_gap = trade
                 self._barrier = self._ledger.open(gap)
                 return
             case Conflict():
@@ -156,34 +156,34 @@ class Pipeline:
                 return
             case Duplicate():
                 self._stats.duplicates[trade.symbol] += 1
-            case Filled(closed):
+            case GapFilled(closed):
                 source = dict(trade.vendor_data).get("source", "")
                 for gap in closed:
-                    self._late(gap, source)
-            case Reset(was):
+                    self._close_filled(gap, source)
+            case SequenceReset(was):
                 self._stats.errors["sequence_reset"] += 1
                 log.warning("the exchange numbers anew", symbol=trade.symbol, was=was, now=trade.trade_id)
         # Whatever was found, the record is kept: Bronze holds what came, Gold holds it once.
         self._publisher.trade(trade)
 
-    def _late(self, gap: Gap, source: str) -> None:
+    def _close_filled(self, gap: Gap, source: str) -> None:
         self._tracker.settle(gap)
         self._ledger.close(gap, GapState.REPAIRED, "snapshot" if source == "snapshot" else "late")
 
-    def _control(self, event: Event, frame: bytes, received: int, link: Link) -> None:
+    def _control(self, event: Event, frame: bytes, received: int, link: ConnectionHandle) -> None:
         match event:
             case Heartbeat(symbol, last_id):
                 self.head(symbol, last_id, received)
-            case Untrusted(error, reason, symbol, last_id):
+            case InvalidItem(error, reason, symbol, last_id):
                 self.dead(frame, error, reason, symbol)
                 pair = self._pairs.get(symbol)
-                if pair and last_id and isinstance(found := self._tracker.skip(pair, last_id, received), Missing):
+                if pair and last_id and isinstance(found := self._tracker.skip(pair, last_id, received), GapDetected):
                     self._barrier = self._ledger.open(found.gap)
-            case Subscribed(natives):
-                link.subscribed(natives)
-            case Refused(reason, natives):
+            case Subscribed(raw_symbols):
+                link.subscribed(raw_symbols)
+            case Refused(reason, raw_symbols):
                 self._stats.errors["refused"] += 1
-                link.refused(reason, natives)
+                link.refused(reason, raw_symbols)
             case Closing(reason):
                 link.closing(reason)
             case Unknown(kind):

@@ -57,21 +57,21 @@ async def test_a_gap_of_more_than_a_page_is_repaired_whole(found, market, eventu
 
 
 async def test_a_rate_limit_is_waited_out(found, market, eventually, pair):
-    market.misbehave(parse("ratelimit=1"))
-    await eventually(lambda: not market._mischief._scheduled)
+    market.inject(parse("ratelimit=1"))
+    await eventually(lambda: not market._faults._scheduled)
     began = time.monotonic()
     assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
     assert time.monotonic() - began >= 0.9  # Retry-After: 1
 
 
 async def test_a_server_error_is_asked_again(found, market, eventually, pair):
-    market.misbehave(parse("unavailable=1"))
-    await eventually(lambda: not market._mischief._scheduled)
+    market.inject(parse("unavailable=1"))
+    await eventually(lambda: not market._faults._scheduled)
     assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
 
 
 async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, market, eventually, pair, monkeypatch):
-    monkeypatch.setattr("k2.ingest.backfill.repairer._PATIENCE", (0.05,))
+    monkeypatch.setattr("k2.ingest.backfill.repairer._RETRY_DELAYS", (0.05,))
     state, method = await repaired(found, market, eventually, gap(pair, 1_001_496, 1_001_510))
     assert (state, method) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
     assert len(found.stored()) == 5
@@ -107,8 +107,8 @@ async def test_a_window_that_the_history_does_not_reach_is_given_up(simulate, sh
     simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
     await eventually(lambda: simulator.finished)
     found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
-    deals = simulator.history.deals["BTCUSDT"]
-    window = Gap(found.pairs[0], 0, 0, deals[0].time - 10**9, deals[-1].time, "gone")
+    trades = simulator.history.trades["BTCUSDT"]
+    window = Gap(found.pairs[0], 0, 0, trades[0].time - 10**9, trades[-1].time, "gone")
     state, method = await repaired(found, simulator, eventually, window)
     assert (state, method) == ("unrecoverable", "overlap: the history began after the gap")
 
@@ -117,11 +117,13 @@ async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simul
     simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
     await eventually(lambda: simulator.finished)
     found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
-    deals = simulator.history.deals["BTCUSDT"]
-    anchor = simulator.venue.trade_id(deals[-20])
-    window = Gap(found.pairs[0], 0, 0, deals[-20].time, deals[-1].time, anchor)
+    trades = simulator.history.trades["BTCUSDT"]
+    anchor = simulator.venue.trade_id(trades[-20])
+    window = Gap(found.pairs[0], 0, 0, trades[-20].time, trades[-1].time, anchor)
     assert await repaired(found, simulator, eventually, window) == ("repaired", "overlap")
-    assert {record["trade_id"] for record in found.stored()} >= {simulator.venue.trade_id(deal) for deal in deals[-19:]}
+    assert {record["trade_id"] for record in found.stored()} >= {
+        simulator.venue.trade_id(trade) for trade in trades[-19:]
+    }
 
 
 def answering(*answers: tuple[int, bytes]) -> web.Application:

@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from k2.ingest.connection.session import EverySymbolRefused, GaveUp, Tuning
+from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
 from k2.ingest.simulator.faults import parse
 
 FAST = {"backoff_first": 0.05, "backoff_limit": 0.1}
@@ -17,28 +17,28 @@ def rest(simulator) -> str:
     return f"http://127.0.0.1:{simulator.port}"
 
 
-def told(simulator, native: str, first: int) -> set[str]:
+def expected(simulator, raw_symbol: str, first: int) -> set[str]:
     """What the exchange traded from an id on."""
-    return {str(deal.id) for deal in simulator.history.deals[native] if deal.id >= first}
+    return {str(trade.id) for trade in simulator.history.trades[raw_symbol] if trade.id >= first}
 
 
-async def complete(shard, simulator, native: str) -> list[str]:
+async def complete(shard, simulator, raw_symbol: str) -> list[str]:
     """Stops; every trade from the first that came on is in Kafka. Returns the ids as stored."""
     assert await shard.stop() == 0
     ids = [record["trade_id"] for record in shard.stored()]
     first = min(map(int, ids))
     newest = max(map(int, ids))
-    assert set(ids) == {number for number in told(simulator, native, first) if int(number) <= newest}
+    assert set(ids) == {number for number in expected(simulator, raw_symbol, first) if int(number) <= newest}
     return ids
 
 
 @pytest.mark.parametrize(
-    ("exchange", "native"),
+    ("exchange", "raw_symbol"),
     [("binance", "BTCUSDT"), ("kraken", "BTC/USD"), ("coinbase", "BTC-USD"), ("okx", "BTC-USDT")],
 )
-async def test_every_trade_of_an_exchange_reaches_kafka_once(exchange, native, simulate, shard, eventually):
-    simulator = await simulate(exchange, symbols=[native], rate=400)
-    found = shard(exchange, [native], rest(simulator))
+async def test_every_trade_of_an_exchange_reaches_kafka_once(exchange, raw_symbol, simulate, shard, eventually):
+    simulator = await simulate(exchange, symbols=[raw_symbol], rate=400)
+    found = shard(exchange, [raw_symbol], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: sum(found.stats.received.values()) > 200)
     assert await found.stop() == 0
@@ -63,7 +63,7 @@ async def test_bybits_trades_reach_kafka_once_without_numbers(simulate, shard, e
     await eventually(lambda: sum(found.stats.received.values()) > 200)
     assert await found.stop() == 0
     ids = [record["trade_id"] for record in found.stored()]
-    emitted = [simulator.venue.trade_id(deal) for deal in simulator.history.deals["BTCUSDT"]]
+    emitted = [simulator.venue.trade_id(trade) for trade in simulator.history.trades["BTCUSDT"]]
     start = emitted.index(ids[0])
     assert ids == emitted[start : start + len(ids)]
 
@@ -73,7 +73,7 @@ async def test_a_closed_connection_is_followed_by_another_and_what_was_missed_is
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(backoff_first=0.3, backoff_limit=0.3))
     await eventually(lambda: sum(found.stats.received.values()) > 50)
-    simulator.misbehave(parse("close"))
+    simulator.inject(parse("close"))
     await eventually(lambda: found.stats.reconnects == 1)
     await eventually(lambda: found.stats.gaps_repaired["BTCUSDT"] == 1)
     await complete(found, simulator, "BTCUSDT")
@@ -87,7 +87,7 @@ async def test_a_gap_is_in_kafka_before_the_trade_that_showed_it(simulate, shard
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
     await eventually(lambda: sum(found.stats.received.values()) > 20)
-    simulator.misbehave(parse("drop=20"))
+    simulator.inject(parse("drop=20"))
     await eventually(lambda: found.stats.gaps_detected["BTCUSDT"] == 1)
     before = found.stats.received["BTCUSDT"]
     await eventually(lambda: found.stats.received["BTCUSDT"] > before + 20)
@@ -108,7 +108,7 @@ async def test_a_silent_connection_is_stale_and_left(simulate, shard, eventually
     found = shard("kraken", ["BTC/USD"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST, stale_after=1.2))
     await eventually(lambda: found.stats.received["BTCUSD"] > 10)
-    simulator.misbehave(parse("silent=2s"))
+    simulator.inject(parse("silent=2s"))
     await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
     before = found.stats.received["BTCUSD"]
     await eventually(lambda: found.stats.received["BTCUSD"] > before)
@@ -120,7 +120,7 @@ async def test_a_connection_that_was_never_answered_is_stale_too(simulate, shard
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1, faults=["silent=30s"])
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     session = found.start(url(simulator), tuning=Tuning(max_attempts=2, backoff_first=0.05, stale_after=0.5))
-    with pytest.raises(GaveUp, match="stale"):
+    with pytest.raises(AttemptsExhausted, match="stale"):
         await session
 
 
@@ -140,7 +140,7 @@ async def test_an_announced_shutdown_is_answered_by_a_handover(simulate, shard, 
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
     await eventually(lambda: found.connects == 1 and found.stats.received["BTCUSDT"] > 20)
-    simulator.misbehave(parse("shutdown"))
+    simulator.inject(parse("shutdown"))
     await eventually(lambda: found.connects == 2)
     await complete(found, simulator, "BTCUSDT")
     assert found.stats.reconnects == 0
@@ -152,7 +152,7 @@ async def test_a_repeat_of_fifty_is_stored_twice_under_the_same_ids_and_is_no_ga
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: found.stats.received["BTCUSDT"] > 60)
-    simulator.misbehave(parse("repeat=50"))
+    simulator.inject(parse("repeat=50"))
     await eventually(lambda: found.stats.duplicates["BTCUSDT"] >= 50)
     ids = await complete(found, simulator, "BTCUSDT")
     assert found.stats.duplicates["BTCUSDT"] == 50
@@ -163,11 +163,11 @@ async def test_a_repeat_of_fifty_is_stored_twice_under_the_same_ids_and_is_no_ga
 @pytest.mark.parametrize("exchange", ["binance", "kraken", "coinbase", "okx", "bybit"])
 async def test_frames_that_cannot_be_trusted_are_kept_and_the_connection_lives(exchange, simulate, shard, eventually):
     simulator = await simulate(exchange, rate=300)
-    found = shard(exchange, [pair.native for pair in _pairs(simulator)], rest(simulator))
+    found = shard(exchange, [pair.raw_symbol for pair in _pairs(simulator)], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: sum(found.stats.received.values()) > 20)
-    simulator.misbehave(parse("malformed=10"))
-    simulator.misbehave(parse("unknown=3"))
+    simulator.inject(parse("malformed=10"))
+    simulator.inject(parse("unknown=3"))
     await eventually(lambda: found.stats.dead_letters["MALFORMED_FRAME"] >= 9)
     await eventually(lambda: found.stats.errors["unknown_message"] >= 3)
     before = sum(found.stats.received.values())
@@ -185,13 +185,13 @@ async def test_whatever_is_logged_of_a_connection_carries_its_id(simulate, shard
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         found.start(url(simulator), tuning=Tuning(**FAST))
         await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
-        simulator.misbehave(parse("malformed=1"))
+        simulator.inject(parse("malformed=1"))
         await eventually(lambda: found.stats.dead_letters["MALFORMED_FRAME"])
-        simulator.misbehave(parse("close=1"))
+        simulator.inject(parse("close=1"))
         await eventually(lambda: found.stats.reconnects == 1)
         received = found.stats.received["BTCUSDT"]
         await eventually(lambda: found.stats.received["BTCUSDT"] > received + 20)
-        simulator.misbehave(parse("malformed=1"))
+        simulator.inject(parse("malformed=1"))
         await eventually(lambda: len(found.stats.dead_letters) and found.stats.dead_letters["MALFORMED_FRAME"] >= 2)
         assert await found.stop() == 0
     connected = [line["connection"] for line in lines if line["event"] == "connected"]
@@ -201,7 +201,7 @@ async def test_whatever_is_logged_of_a_connection_carries_its_id(simulate, shard
 
 
 def _pairs(simulator):
-    return [market.pair for market in simulator._tape._markets] or list(simulator._tape._pairs)
+    return [market.pair for market in simulator._source._markets] or list(simulator._source._pairs)
 
 
 async def test_an_oversized_frame_ends_the_connection_and_is_counted_and_nothing_is_lost(simulate, shard, eventually):
@@ -209,7 +209,7 @@ async def test_an_oversized_frame_ends_the_connection_and_is_counted_and_nothing
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
-    simulator.misbehave(parse("oversized"))
+    simulator.inject(parse("oversized"))
     await eventually(lambda: found.stats.reconnects == 1)
     before = found.stats.received["BTCUSDT"]
     await eventually(lambda: found.stats.received["BTCUSDT"] > before + 20 and not found.stats.gaps_open)
@@ -222,7 +222,7 @@ async def test_an_id_with_another_price_is_kept_apart(simulate, shard, eventuall
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
-    simulator.misbehave(parse("conflict"))
+    simulator.inject(parse("conflict"))
     await eventually(lambda: found.stats.dead_letters["CONFLICTING_TRADE"] == 1)
     ids = await complete(found, simulator, "BTCUSDT")
     assert len(ids) == len(set(ids))
@@ -233,7 +233,7 @@ async def test_a_new_numbering_is_followed(simulate, shard, eventually):
     found = shard("binance", ["BTCUSDT"], rest(simulator))
     found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
     await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
-    simulator.misbehave(parse("reset"))
+    simulator.inject(parse("reset"))
     await eventually(lambda: found.stats.errors["sequence_reset"] == 1)
     before = found.stats.received["BTCUSDT"]
     await eventually(lambda: found.stats.received["BTCUSDT"] > before + 50)
@@ -260,5 +260,5 @@ async def test_a_refused_symbol_is_told_in_the_status_while_the_others_flow(
 async def test_a_shard_whose_every_symbol_is_refused_ends_with_the_exchanges_words(simulate, shard):
     simulator = await simulate("kraken", symbols=["BTC/USD"], rate=1)
     session = shard("kraken", ["XYZ/USD"], rest(simulator)).start(url(simulator), tuning=Tuning(**FAST))
-    with pytest.raises(EverySymbolRefused, match="XYZ/USD: Currency pair not supported"):
+    with pytest.raises(AllSymbolsRefused, match="XYZ/USD: Currency pair not supported"):
         await session

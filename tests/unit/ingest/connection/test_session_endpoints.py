@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from k2.ingest.connection.session import GaveUp, Tuning
+from k2.ingest.connection.session import AttemptsExhausted, Tuning
 from k2.ingest.simulator.faults import parse
 
 FAST = {"backoff_first": 0.05, "backoff_limit": 0.1}
@@ -43,7 +43,7 @@ async def test_answered_pings_keep_a_quiet_connection_and_unanswered_ones_do_not
     await eventually(lambda: found.stats.connections)
     await asyncio.sleep(1.5)
     assert found.stats.reconnects == 0
-    simulator.misbehave(parse("wrong-pong=60s"))
+    simulator.inject(parse("wrong-pong=60s"))
     await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
 
 
@@ -64,7 +64,7 @@ async def test_endpoints_are_taken_in_turn(simulate, shard, eventually):
     for simulator in (first, second, first):
         await eventually(lambda: found.connects == len(seen) + 1)
         seen.append(found.stats.endpoint)
-        simulator.misbehave(parse("close"))
+        simulator.inject(parse("close"))
     assert seen == [url(first), url(second), url(first)]
 
 
@@ -79,7 +79,7 @@ async def test_a_connection_that_is_refused_is_tried_again(simulate, shard, even
 async def test_the_attempts_end_when_nobody_answers(shard):
     found = shard("binance", ["BTCUSDT"])
     session = found.start(NOBODY, tuning=Tuning(max_attempts=3, **FAST))
-    with pytest.raises(GaveUp, match=r"no data after 3 attempts; the last: ws://127\.0\.0\.1:1"):
+    with pytest.raises(AttemptsExhausted, match=r"no data after 3 attempts; the last: ws://127\.0\.0\.1:1"):
         await session
     assert found.stats.errors["connect"] == 3
     assert "127.0.0.1:1" in found.stats.message
@@ -89,7 +89,7 @@ async def test_a_connection_without_data_counts_as_an_attempt(simulate, shard):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1, faults=["silent=60s"])
     found = shard("binance", ["BTCUSDT"])
     session = found.start(url(simulator), tuning=Tuning(max_attempts=3, stale_after=0.2, **FAST))
-    with pytest.raises(GaveUp, match="stale"):
+    with pytest.raises(AttemptsExhausted, match="stale"):
         await session
     assert found.stats.reconnects == 3
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, MalformedFrame, Observed, Untrusted
+from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, MalformedFrame, SequencedTrade, InvalidItem
 from k2.schemas.exchanges.spec import EXCHANGES
 
 Place = tuple[str | int, ...]
@@ -22,8 +22,8 @@ LAST_MICROS = 253_402_300_799_999_999
 class Wire:
     """One exchange's trade on the wire: a real frame, and where its price, quantity, time, id and symbol stand."""
 
-    def __init__(self, native: str, frame: str, times: Sequence[object], **places: Place) -> None:
-        self.native = native
+    def __init__(self, raw_symbol: str, frame: str, times: Sequence[object], **places: Place) -> None:
+        self.raw_symbol = raw_symbol
         self.frame = json.loads(frame)
         self.times = times  # wrong ones, in this exchange's own unit
         self.places = places
@@ -85,7 +85,7 @@ NUMBERS = ["0", "0.00000000", "-1", "NaN", "Infinity", "1e999", "9" * 40, "0,5",
 def parsed(name: str, document: object) -> list[Event]:
     """What the adapter says of a frame; `MalformedFrame` stands for itself."""
     exchange, _, protocol = name.partition("#")
-    pair = EXCHANGES[exchange].pair(WIRES[name].native)
+    pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
     found = adapter(exchange, [pair], f"wss://host#{protocol}" if protocol else "")
     return list(found.parse(json.dumps(document).encode(), 1))
 
@@ -107,7 +107,7 @@ def replaced(name: str, field: str, value: object) -> Any:
 
 @EXCHANGE
 def test_the_frame_as_it_is_is_a_trade(name: str):
-    assert [type(event) for event in parsed(name, WIRES[name].frame)] == [Observed]
+    assert [type(event) for event in parsed(name, WIRES[name].frame)] == [SequencedTrade]
 
 
 @EXCHANGE
@@ -119,8 +119,11 @@ def test_a_number_that_cannot_be_held_exactly_is_never_a_trade(name: str, field:
             parsed(name, replaced(name, field, value))
         return
     (event,) = parsed(name, replaced(name, field, value))
-    assert isinstance(event, Untrusted)
-    assert (event.error, event.symbol) == (INEXACT, EXCHANGES[name.partition("#")[0]].pair(WIRES[name].native).symbol)
+    assert isinstance(event, InvalidItem)
+    assert (event.error, event.symbol) == (
+        INEXACT,
+        EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol).symbol,
+    )
     assert event.reason
 
 
@@ -137,17 +140,17 @@ def test_a_time_that_is_none_is_malformed(name: str):
 )
 def test_a_time_that_a_table_can_hold_is_passed_on_for_silver_to_judge(name: str, value: object):
     (event,) = parsed(name, replaced(name, "time", value))
-    assert isinstance(event, Observed)
+    assert isinstance(event, SequencedTrade)
     assert 0 < event.trade.timestamp <= LAST_MICROS
 
 
 @EXCHANGE
 def test_a_symbol_that_was_not_subscribed_is_told_as_such(name: str):
-    document = replaced(name, "symbol", OTHERS[WIRES[name].native])
+    document = replaced(name, "symbol", OTHERS[WIRES[name].raw_symbol])
     if name == "okx":
-        document["arg"]["instId"] = OTHERS[WIRES[name].native]
+        document["arg"]["instId"] = OTHERS[WIRES[name].raw_symbol]
     (event,) = parsed(name, document)
-    assert isinstance(event, Untrusted)
+    assert isinstance(event, InvalidItem)
     assert event.error == UNSUBSCRIBED
 
 
@@ -167,4 +170,4 @@ def test_a_field_of_another_type_is_malformed(name: str, field: str, value: obje
 @pytest.mark.parametrize("name", [name for name in WIRES if name != "kraken#v1"])  # its rows have places, not names
 def test_a_field_that_is_not_known_does_no_harm(name: str):
     document = changed(name, "price", lambda holder, _: holder.update(brand_new={"a": [1]}))
-    assert [type(event) for event in parsed(name, document | {"new": None})] == [Observed]
+    assert [type(event) for event in parsed(name, document | {"new": None})] == [SequencedTrade]

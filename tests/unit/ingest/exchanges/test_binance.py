@@ -12,18 +12,18 @@ from k2.ingest.exchanges.base import (
     Closing,
     Gap,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Refused,
     RestRefused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
 )
 from k2.ingest.exchanges.binance.parse import Binance
 from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.records.trade import Side
 
-BTC, ETH = (EXCHANGES["binance"].pair(native) for native in ("BTCUSDT", "ETHUSDT"))
+BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 FRAME = (
     '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,'
     '"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}'
@@ -63,7 +63,7 @@ def test_every_recorded_trade_is_read_and_no_other_frame_is_one(recorded, name, 
         if frame.startswith(b'{"lastUpdateId"'):  # the recorder asked REST for a snapshot of the book
             continue
         for event in binance.parse(frame, 7):
-            if isinstance(event, Observed):
+            if isinstance(event, SequencedTrade):
                 trades.append(event)
             else:
                 others.add(event)
@@ -96,7 +96,7 @@ def test_the_side_is_the_aggressors(maker, side):
 
 
 def test_order_ids_of_older_frames_do_no_harm():
-    assert isinstance(Binance([BTC]).parse(changed(b=1, a=2), 0)[0], Observed)
+    assert isinstance(Binance([BTC]).parse(changed(b=1, a=2), 0)[0], SequencedTrade)
 
 
 def test_subscriptions_name_every_symbol_two_hundred_a_message():
@@ -136,7 +136,7 @@ def test_a_symbol_that_was_not_subscribed_is_not_trusted():
 @pytest.mark.parametrize("field", ["p", "q"])
 def test_a_value_that_would_need_rounding_is_not_trusted_but_its_id_is_accounted_for(field, value):
     (event,) = Binance([BTC]).parse(changed(**{field: value}), 0)
-    assert isinstance(event, Untrusted)
+    assert isinstance(event, InvalidItem)
     assert (event.error, event.symbol, event.last_id) == (INEXACT, "BTCUSDT", 3_735_683_259)
 
 
@@ -156,9 +156,9 @@ def test_repair_asks_by_id_a_thousand_at_a_time():
     assert dict(first.params) == {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}
     page = binance.page(first, rows(100, 1099), gap, 9)
     assert [entry.last_id for entry in page.observed] == list(range(100, 1100))
-    assert dict(page.following.params) == {"symbol": "BTCUSDT", "fromId": "1100", "limit": "251"}
-    last = binance.page(page.following, rows(1100, 1350), gap, 9)
-    assert last.following is None
+    assert dict(page.next_request.params) == {"symbol": "BTCUSDT", "fromId": "1100", "limit": "251"}
+    last = binance.page(page.next_request, rows(1100, 1350), gap, 9)
+    assert last.next_request is None
     trade = last.observed[0].trade
     assert (trade.side, trade.price, trade.quantity, trade.timestamp) == (
         Side.SELL,
@@ -172,7 +172,7 @@ def test_repair_asks_by_id_a_thousand_at_a_time():
 def test_rows_outside_the_gap_are_left_alone_and_an_empty_page_ends_it():
     binance, gap = Binance([BTC]), Gap(BTC, 5, 6, 0, 1)
     assert [entry.last_id for entry in binance.page(binance.history(gap), rows(4, 9), gap, 0).observed] == [5, 6]
-    assert binance.page(binance.history(gap), b"[]", gap, 0).following is None
+    assert binance.page(binance.history(gap), b"[]", gap, 0).next_request is None
 
 
 def test_the_newest_trade_is_the_last_of_the_newest_aggregate():

@@ -42,9 +42,9 @@ def test_a_trade_holds_what_the_frame_says():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "side"), [("Buy", Side.BUY), ("Sell", Side.SELL)])
-def test_the_side_is_the_takers_as_it_is_told(told, side):
-    assert Bybit([BTC]).parse(frame(S=told), 0)[0].trade.side is side
+@pytest.mark.parametrize(("expected", "side"), [("Buy", Side.BUY), ("Sell", Side.SELL)])
+def test_the_side_is_the_takers_as_it_is_told(expected, side):
+    assert Bybit([BTC]).parse(frame(S=expected), 0)[0].trade.side is side
 
 
 def test_subscriptions_name_ten_topics_a_message():
@@ -129,7 +129,11 @@ def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(found, overla
         "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
     )  # fmt: skip
     page = bybit.page(request, rows(*found), gap, 7)
-    assert (page.overlaps, [entry.trade.trade_id for entry in page.observed], page.following) == (overlaps, ids, None)
+    assert (page.overlaps, [entry.trade.trade_id for entry in page.observed], page.next_request) == (
+        overlaps,
+        ids,
+        None,
+    )
     assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} <= {"backfill"}
 
 

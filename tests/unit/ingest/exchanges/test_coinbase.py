@@ -9,7 +9,7 @@ from k2.ingest.exchanges.base import (
     Gap,
     Heartbeat,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Refused,
     Subscribed,
     Unknown,
@@ -19,7 +19,7 @@ from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PRODUCTS = "SKL-USD SKL-BTC BAND-GBP NMR-EUR BAND-BTC YFI-BTC DASH-BTC NU-GBP CRV-EUR SKL-GBP".split()
-PAIRS = [EXCHANGES["coinbase"].pair(native) for native in PRODUCTS]
+PAIRS = [EXCHANGES["coinbase"].pair(raw_symbol) for raw_symbol in PRODUCTS]
 BTC = EXCHANGES["coinbase"].pair("BTC-USD")
 MATCH = {
     "type": "match", "trade_id": 280232, "maker_order_id": "a", "taker_order_id": "b", "side": "sell", "size": "985",
@@ -44,7 +44,7 @@ def test_the_recording_holds_97_matches_and_a_last_match_for_each_of_ten_product
     sources, others = [], set()
     for raw in recorded("coinbase_exchange.gz"):
         for event in Coinbase(PAIRS).parse(raw, 7):
-            if isinstance(event, Observed):
+            if isinstance(event, SequencedTrade):
                 sources.append(dict(event.trade.vendor_data)["source"])
             else:
                 others.add(event.kind if isinstance(event, Unknown) else type(event))
@@ -56,7 +56,7 @@ def test_recorded_ids_are_consecutive_for_each_product(recorded):
     newest: dict[str, int] = {}
     for raw in recorded("coinbase_exchange.gz"):
         for event in Coinbase(PAIRS).parse(raw, 7):
-            if isinstance(event, Observed):
+            if isinstance(event, SequencedTrade):
                 assert newest.get(event.trade.symbol, event.first_id - 1) == event.first_id - 1
                 newest[event.trade.symbol] = event.last_id
     assert len(newest) == 10
@@ -142,9 +142,9 @@ def test_repair_pages_from_the_newest_missing_id_down():
     assert (first.path, dict(first.params)) == ("/products/BTC-USD/trades", {"after": "1351", "limit": "1000"})
     page = coinbase.page(first, rows(1350, 351), gap, 7)
     assert [entry.last_id for entry in page.observed] == list(range(1350, 350, -1))
-    assert dict(page.following.params) == {"after": "351", "limit": "251"}
-    last = coinbase.page(page.following, rows(350, 100), gap, 7)
-    assert last.following is None
+    assert dict(page.next_request.params) == {"after": "351", "limit": "251"}
+    last = coinbase.page(page.next_request, rows(350, 100), gap, 7)
+    assert last.next_request is None
     assert last.observed[-1].last_id == 100
     trade = last.observed[-1].trade
     assert (trade.side, dict(trade.vendor_data)["source"]) == (Side.SELL, "backfill")
@@ -152,7 +152,7 @@ def test_repair_pages_from_the_newest_missing_id_down():
 
 def test_an_empty_history_ends_the_repair():
     gap = Gap(BTC, 100, 110, 0, 1)
-    assert Coinbase([BTC]).page(Coinbase([BTC]).history(gap), b"[]", gap, 0).following is None
+    assert Coinbase([BTC]).page(Coinbase([BTC]).history(gap), b"[]", gap, 0).next_request is None
 
 
 def test_the_newest_trade_is_asked_for_by_product():

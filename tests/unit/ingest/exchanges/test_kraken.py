@@ -8,7 +8,7 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Gap,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Refused,
     RestRefused,
     Subscribed,
@@ -115,7 +115,7 @@ def test_one_wrong_trade_does_not_spoil_its_neighbours():
     message = json.loads(frame())
     message["data"] += [message["data"][0] | {"symbol": "ETH/USD"}, message["data"][0] | {"trade_id": 10_218_209}]
     events = Kraken([BTC]).parse(json.dumps(message).encode(), 0)
-    assert [isinstance(event, Observed) for event in events] == [True, False, True]
+    assert [isinstance(event, SequencedTrade) for event in events] == [True, False, True]
     assert events[1].error == UNSUBSCRIBED
 
 
@@ -124,7 +124,7 @@ def test_a_gap_in_the_recorded_page_is_repaired_from_it(captures):
     gap = Gap(USDT, 10_218_300, 10_218_399, 1_762_795_433_971_744, 0)
     page = kraken.page(kraken.history(gap), body, gap, 7)
     assert [entry.last_id for entry in page.observed] == list(range(10_218_300, 10_218_400))
-    assert page.following is None
+    assert page.next_request is None
     assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} == {"backfill"}
 
 
@@ -149,9 +149,9 @@ def test_repair_asks_by_time_and_goes_on_from_the_cursor(captures):
     page = kraken.page(first, body, gap, 7)
     assert [entry.last_id for entry in page.observed] == list(range(10_219_200, 10_219_208))
     cursor = int(json.loads(body)["result"]["last"])
-    assert page.following.params["since"] == str(cursor - 1)
-    again = kraken.page(page.following, body, gap, 7)
-    assert again.following is None  # the cursor stands still: there is no more
+    assert page.next_request.params["since"] == str(cursor - 1)
+    again = kraken.page(page.next_request, body, gap, 7)
+    assert again.next_request is None  # the cursor stands still: there is no more
 
 
 def test_the_newest_id_is_the_largest_of_the_page(captures):

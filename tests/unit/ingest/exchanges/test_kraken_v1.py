@@ -5,14 +5,14 @@ import json
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Observed, Refused, Subscribed, Unknown
+from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, SequencedTrade, Refused, Subscribed, Unknown
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PAIRS = [
-    EXCHANGES["kraken"].pair(native)
-    for native in (
+    EXCHANGES["kraken"].pair(raw_symbol)
+    for raw_symbol in (
         "WAVES/EUR", "XMR/USD", "KSM/BTC", "GRT/ETH", "SC/EUR", "ETH/CHF", "OCEAN/BTC", "OMG/USD", "BTC/CHF", "ADA/BTC",
     )
 ]  # fmt: skip
@@ -29,11 +29,11 @@ def frame(fills: object, name: str = "XMR/USD") -> bytes:
 
 def test_the_recording_holds_ten_trades_and_ten_subscriptions(recorded):
     events = [event for raw in recorded("kraken_v1.gz") for event in KrakenV1(PAIRS).parse(raw, 7)]
-    assert sum(isinstance(event, Observed) for event in events) == 10
-    assert {native for event in events if isinstance(event, Subscribed) for native in event.natives} == {
-        pair.native for pair in PAIRS
+    assert sum(isinstance(event, SequencedTrade) for event in events) == 10
+    assert {raw_symbol for event in events if isinstance(event, Subscribed) for raw_symbol in event.raw_symbols} == {
+        pair.raw_symbol for pair in PAIRS
     }
-    assert {type(event) for event in events} == {Observed, Subscribed}
+    assert {type(event) for event in events} == {SequencedTrade, Subscribed}
 
 
 def test_a_trade_holds_what_the_frame_says():
@@ -128,7 +128,7 @@ def test_a_window_is_closed_by_rest_under_the_ids_of_the_websocket():
     gap = Gap(XMR, 0, 0, 1_618_678_150_826_417, 1_618_678_150_827_000, "anchor")
     page = v1.page(v1.history(gap), body, gap, 0)
     assert [entry.trade.trade_id for entry in page.observed] == [live[0].trade.trade_id]
-    assert page.following is None
+    assert page.next_request is None
     assert v1.newest_id(body) == 0
 
 

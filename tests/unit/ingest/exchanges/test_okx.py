@@ -8,7 +8,7 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Gap,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Refused,
     RestRefused,
     Subscribed,
@@ -18,7 +18,7 @@ from k2.ingest.exchanges.okx.parse import Okx
 from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.records.trade import Side
 
-USD, USDT = (EXCHANGES["okx"].pair(native) for native in ("BTC-USD", "BTC-USDT"))
+USD, USDT = (EXCHANGES["okx"].pair(raw_symbol) for raw_symbol in ("BTC-USD", "BTC-USDT"))
 TRADE = {
     "instId": "BTC-USDT", "tradeId": "130639474", "px": "42219.9", "sz": "0.12060306", "side": "buy",
     "ts": "1630048897897", "count": "3", "source": "0", "seqId": 1234,
@@ -36,14 +36,16 @@ def rows(newest: int, oldest: int) -> bytes:
 
 def test_the_recordings_spot_trades_are_read_and_its_derivatives_are_not_trusted(recorded):
     events = [event for raw in recorded("okx_v5.gz") for event in Okx([USDT]).parse(raw, 7)]
-    trades = [event for event in events if isinstance(event, Observed)]
-    untrusted = [event for event in events if getattr(event, "error", "") == UNSUBSCRIBED]
-    assert len(trades) + len(untrusted) == 74
+    trades = [event for event in events if isinstance(event, SequencedTrade)]
+    invalid = [event for event in events if getattr(event, "error", "") == UNSUBSCRIBED]
+    assert len(trades) + len(invalid) == 74
     assert len(trades) > 0
     assert all(event.first_id == event.last_id for event in trades)  # recorded before `count` existed
     kinds = {event.kind for event in events if isinstance(event, Unknown)}
     assert kinds >= {"tickers"}
-    assert {type(event) for event in events} <= {Observed, Subscribed, Unknown} | {type(event) for event in untrusted}
+    assert {type(event) for event in events} <= {SequencedTrade, Subscribed, Unknown} | {
+        type(event) for event in invalid
+    }
 
 
 def test_an_aggregate_stands_for_all_the_ids_it_covers(recorded):
@@ -123,9 +125,9 @@ def test_repair_pages_single_fills_from_the_newest_missing_id_down():
     assert dict(first.params) == {"instId": "BTC-USDT", "type": "1", "after": "251", "limit": "100"}
     page = okx.page(first, rows(250, 151), gap, 7)
     assert [entry.last_id for entry in page.observed] == list(range(250, 150, -1))
-    assert page.following.params["after"] == "151"
-    last = okx.page(page.following, rows(150, 51), gap, 7)
-    assert last.following is None
+    assert page.next_request.params["after"] == "151"
+    last = okx.page(page.next_request, rows(150, 51), gap, 7)
+    assert last.next_request is None
     assert [entry.last_id for entry in last.observed] == list(range(150, 99, -1))
     assert dict(last.observed[0].trade.vendor_data)["source"] == "backfill"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, Observed, RestRefused
+from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, SequencedTrade, RestRefused
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.spec import EXCHANGES
 
@@ -95,7 +95,7 @@ def judged(name: str, raw: bytes) -> list[Event]:
         return []
     encoder = TradeEncoder(1)
     for event in events:
-        if isinstance(event, Observed):
+        if isinstance(event, SequencedTrade):
             assert encoder.encode(event.trade)
             assert event.trade.price > 0
             assert event.trade.quantity > 0
@@ -105,7 +105,7 @@ def judged(name: str, raw: bytes) -> list[Event]:
 
 @ADAPTERS
 def test_the_samples_are_trades(name):
-    assert [type(event) for event in judged(name, SAMPLES[name].encode())] == [Observed]
+    assert [type(event) for event in judged(name, SAMPLES[name].encode())] == [SequencedTrade]
 
 
 @ADAPTERS

@@ -64,7 +64,7 @@ async def test_trades_of_one_symbol_keep_their_order(broker, names, publisher):
 
 async def test_an_awaited_trade_is_in_kafka_when_the_wait_ends(broker, names, publisher, stats):
     polling = asyncio.create_task(publisher.run())
-    await asyncio.wait_for(publisher.tracked(trade(5, source="backfill")), 10)
+    await asyncio.wait_for(publisher.send_trade_acked(trade(5, source="backfill")), 10)
     polling.cancel()
     assert [avro.decode(m.value()[5:])["trade_id"] for m in broker.read(names.trades)] == ["5"]
     assert stats.delivered == {b"BTCUSDT": 1}
@@ -74,7 +74,7 @@ async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publish
     monkeypatch.setattr("k2.ingest.kafka.publisher._IDLE_POLL", 30.0)
     polling = asyncio.create_task(publisher.run())
     await asyncio.sleep(0.1)
-    await asyncio.wait_for(publisher.tracked(trade(1)), 10)
+    await asyncio.wait_for(publisher.send_trade_acked(trade(1)), 10)
     polling.cancel()
 
 
@@ -82,7 +82,7 @@ async def test_a_dead_letter_holds_the_frame_and_says_why(broker, names, publish
     publisher.dead_letter(b"\xffnot json", "MALFORMED_FRAME", "because", "BTCUSDT")
     publisher.dead_letter(b"x", "INEXACT_VALUE", "r" * 5000)
     assert await publisher.close(10) == 0
-    by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.deadletter)}
+    by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.dead_letters)}
     found = by_error[b"MALFORMED_FRAME"]
     assert (found.value(), found.key()) == (b"\xffnot json", b"BTCUSDT")
     assert dict(found.headers()) == {"k2-error": b"MALFORMED_FRAME", "k2-reason": b"because", "k2-feed": b"spot"}
@@ -96,7 +96,7 @@ async def test_of_a_frame_too_large_the_beginning_and_the_hash_are_kept(broker, 
     publisher.dead_letter(frame, "MALFORMED_FRAME", "too large")
     publisher.dead_letter(frame[1:], "WHOLE", "fits")
     assert await publisher.close(10) == 0
-    by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.deadletter)}
+    by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.dead_letters)}
     assert by_error[b"MALFORMED_FRAME"].value() == frame[:4096]
     reason = dict(by_error[b"MALFORMED_FRAME"].headers())["k2-reason"].decode()
     assert hashlib.sha256(frame).hexdigest() in reason
@@ -125,11 +125,11 @@ async def test_what_a_lost_broker_did_not_acknowledge_is_reported_by_count(stats
 
 async def test_a_publisher_under_pressure_stops_the_socket_and_lets_it_go_on(publisher):
     assert not publisher.blocked
-    publisher.pressed = True
-    waiting = asyncio.create_task(publisher.unblocked())
+    publisher.memory_pressure = True
+    waiting = asyncio.create_task(publisher.wait_unblocked())
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    publisher.pressed = False
+    publisher.memory_pressure = False
     publisher.poll()
     await asyncio.wait_for(waiting, 1)
 
@@ -166,7 +166,7 @@ def resumed(broker, names, pairs):
 
 
 async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, names, publisher):
-    pairs = [EXCHANGES["binance"].pair(native) for native in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
+    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     for number in range(1, 2501):
         publisher.trade(trade(number))
     publisher.trade(trade(77, "ETHUSDT"))
@@ -193,7 +193,7 @@ async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names,
     assert await publisher.close(10) == 0
     broker.put(names.gaps, symbol, b'{"gap_id":"\xff"}')
     found = resumed(broker, names, [pair]).gaps
-    assert [gaps.gap_of(event, pair) for event in found if event.feed == "spot"] == [left]
+    assert [gaps.gap_from_event(event, pair) for event in found if event.feed == "spot"] == [left]
     assert len(found) == 1
 
 

@@ -58,13 +58,13 @@ def test_the_same_missing_ids_have_the_same_id_in_every_process():
 @given(st.integers(1, 2**63 - 1), st.integers(0, 10**6), TIMES, TIMES)
 def test_a_gap_survives_the_way_to_kafka_and_back(first, more, since, until):
     gap = Gap(PAIR, first, first + more, since, until)
-    assert gaps.gap_of(gaps.decode(gaps.opened("f", "BINANCE", gap, since).encode()), PAIR) == gap
+    assert gaps.gap_from_event(gaps.decode(gaps.opened("f", "BINANCE", gap, since).encode()), PAIR) == gap
 
 
 def test_a_window_survives_with_its_anchor():
     event = gaps.decode(gaps.opened("f", "KRAKEN", WINDOW, 0).encode())
     assert (event.first_id, event.last_id) == ("", "KRAKEN-1-a")
-    assert gaps.gap_of(event, PAIR) == WINDOW
+    assert gaps.gap_from_event(event, PAIR) == WINDOW
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"gap_id":1}', b"\x00\x00\x00\x00\x01"])

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.sequencing.ids import Conflict, Continuity, Duplicate, Filled, Missing, Position, Reset
+from k2.ingest.sequencing.ids import (
+    Conflict,
+    SequenceTracker,
+    Duplicate,
+    GapFilled,
+    GapDetected,
+    Position,
+    SequenceReset,
+)
 from k2.schemas.exchanges.spec import EXCHANGES
 
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
@@ -19,11 +27,11 @@ def missing_ids(found: list) -> list[int]:
 def test_any_dropped_ids_are_exactly_the_gaps(pair, observed):
     @given(st.sets(st.integers(1001, 1079)))
     def check(dropped: set[int]) -> None:
-        tracker, gaps = Continuity(), []
+        tracker, gaps = SequenceTracker(), []
         for number in range(1000, 1081):
             if number not in dropped:
                 finding = tracker.observe(pair, observed(number))
-                if isinstance(finding, Missing):
+                if isinstance(finding, GapDetected):
                     gaps.append(finding.gap)
                 else:
                     assert finding is None
@@ -37,15 +45,15 @@ def test_any_order_of_arrival_accounts_for_every_id(pair, observed):
 
     @given(IDS.flatmap(st.permutations), st.lists(st.integers(0, 79), max_size=20))
     def check(order: list[int], repeats: list[int]) -> None:
-        tracker, open_gaps = Continuity(), {}
+        tracker, open_gaps = SequenceTracker(), {}
         tracker.observe(pair, observed(1000))
         arrivals = list(order) + [order[index % len(order)] for index in repeats if order]
         duplicates = 0
         for number in arrivals:
             match tracker.observe(pair, observed(number)):
-                case Missing(gap):
+                case GapDetected(gap):
                     open_gaps[gap] = gap
-                case Filled(closed):
+                case GapFilled(closed):
                     for gap in closed:
                         del open_gaps[gap]
                 case Duplicate():
@@ -63,11 +71,11 @@ def test_any_order_of_arrival_accounts_for_every_id(pair, observed):
 def test_aggregates_cover_every_id_they_stand_for(pair, observed):
     @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=30))
     def check(runs: list[tuple[int, bool]]) -> None:
-        tracker, last, gaps, dropped = Continuity(), 1000, [], []
+        tracker, last, gaps, dropped = SequenceTracker(), 1000, [], []
         tracker.observe(pair, observed(last))
-        for size, told in [*runs, (1, True)]:
+        for size, expected in [*runs, (1, True)]:
             first, last = last + 1, last + size
-            if not told:
+            if not expected:
                 dropped += range(first, last + 1)
                 continue
             finding = tracker.observe(pair, observed(last, first=first))
@@ -79,14 +87,14 @@ def test_aggregates_cover_every_id_they_stand_for(pair, observed):
 
 
 def test_a_gap_says_between_which_times_it_lies(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(10, time=500))
     finding = tracker.observe(pair, observed(15, time=900))
-    assert finding == Missing(Gap(pair, 11, 14, 500, 900))
+    assert finding == GapDetected(Gap(pair, 11, 14, 500, 900))
 
 
 def test_a_repeat_of_fifty_is_fifty_duplicates(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     for number in range(1, 201):
         tracker.observe(pair, observed(number))
     assert {tracker.observe(pair, observed(number)) for number in range(151, 201)} == {Duplicate()}
@@ -94,53 +102,53 @@ def test_a_repeat_of_fifty_is_fifty_duplicates(pair, observed):
 
 
 def test_an_id_with_another_price_is_a_conflict_and_the_first_stays(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(1, price=100))
     assert tracker.observe(pair, observed(1, price=101)) == Conflict()
     assert tracker.observe(pair, observed(1, price=100)) == Duplicate()
 
 
 def test_a_late_trade_that_completes_a_gap_closes_it(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(1))
     gap = tracker.observe(pair, observed(4)).gap
-    assert tracker.observe(pair, observed(3)) == Filled(())
+    assert tracker.observe(pair, observed(3)) == GapFilled(())
     assert tracker.missing(gap) == ((2, 2),)
-    assert tracker.observe(pair, observed(2)) == Filled((gap,))
+    assert tracker.observe(pair, observed(2)) == GapFilled((gap,))
     assert tracker.missing(gap) == ()
 
 
 def test_a_numbering_that_begins_anew_is_followed_after_three(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(1_000_000))
     assert tracker.observe(pair, observed(1)) == Duplicate()
     assert tracker.observe(pair, observed(2)) == Duplicate()
-    assert tracker.observe(pair, observed(3)) == Reset(1_000_000)
+    assert tracker.observe(pair, observed(3)) == SequenceReset(1_000_000)
     assert tracker.observe(pair, observed(4)) is None
     assert tracker.observe(pair, observed(7)).gap == Gap(pair, 5, 6, 4000, 7000)
 
 
 def test_old_trades_near_the_newest_are_no_new_numbering(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(1_000_000))
     assert {tracker.observe(pair, observed(number)) for number in range(999_000, 999_300)} == {Duplicate()}
     assert tracker.observe(pair, observed(1_000_001)) is None
 
 
 def test_after_a_restart_what_happened_meanwhile_is_a_gap(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.resume(pair, Position("100", 5))
-    assert tracker.observe(pair, observed(150, time=9)) == Missing(Gap(pair, 101, 149, 5, 9))
+    assert tracker.observe(pair, observed(150, time=9)) == GapDetected(Gap(pair, 101, 149, 5, 9))
 
 
 def test_after_a_restart_without_loss_there_is_no_gap(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.resume(pair, Position("100", 5))
     assert tracker.observe(pair, observed(101)) is None
 
 
 def test_a_gap_that_was_open_before_a_restart_is_filled_after_it(pair, observed):
-    tracker, gap = Continuity(), Gap(pair, 10, 11, 0, 1)
+    tracker, gap = SequenceTracker(), Gap(pair, 10, 11, 0, 1)
     tracker.resume(pair, Position("100", 5))
     tracker.reopen(gap)
     assert tracker.repaired(gap, observed(10))
@@ -150,35 +158,35 @@ def test_a_gap_that_was_open_before_a_restart_is_filled_after_it(pair, observed)
 
 
 def test_a_gap_can_be_reopened_although_no_trade_is_known(pair, observed):
-    tracker, gap = Continuity(), Gap(pair, 10, 11, 0, 1)
+    tracker, gap = SequenceTracker(), Gap(pair, 10, 11, 0, 1)
     tracker.reopen(gap)
     assert tracker.missing(gap) == ((10, 11),)
     assert tracker.observe(pair, observed(12)) is None
 
 
 def test_the_exchanges_word_finds_a_gap_without_a_trade_after_it(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     assert tracker.head("BTCUSDT", 5, 0) is None
     tracker.observe(pair, observed(10))
     assert tracker.head("BTCUSDT", 10, 0) is None
     finding = tracker.head("BTCUSDT", 13, 99)
-    assert finding == Missing(Gap(pair, 11, 13, 10_000, 99))
+    assert finding == GapDetected(Gap(pair, 11, 13, 10_000, 99))
     assert tracker.head("BTCUSDT", 13, 99) is None
-    assert tracker.observe(pair, observed(12)) == Filled(())
+    assert tracker.observe(pair, observed(12)) == GapFilled(())
     assert tracker.observe(pair, observed(14)) is None
 
 
 def test_a_dead_letter_is_accounted_for_and_shows_the_gap_before_it(pair, observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     tracker.observe(pair, observed(10))
     assert tracker.skip(pair, 11, 0) is None
     assert tracker.observe(pair, observed(12)) is None
-    assert tracker.skip(pair, 15, 77) == Missing(Gap(pair, 13, 14, 12_000, 77))
+    assert tracker.skip(pair, 15, 77) == GapDetected(Gap(pair, 13, 14, 12_000, 77))
     assert tracker.skip(pair, 3, 0) is None
 
 
 def test_symbols_are_followed_apart(observed):
-    tracker = Continuity()
+    tracker = SequenceTracker()
     eth = EXCHANGES["binance"].pair("ETHUSDT")
     btc = EXCHANGES["binance"].pair("BTCUSDT")
     tracker.observe(btc, observed(10))
@@ -188,8 +196,8 @@ def test_symbols_are_followed_apart(observed):
 
 
 def test_the_symbol_that_traded_longest_ago_is_forgotten_first(pair):
-    tracker = Continuity(capacity=2)
-    for time, native in enumerate(("ETHUSDT", "SOLUSDT", "BTCUSDT")):
-        tracker.reopen(Gap(EXCHANGES["binance"].pair(native), 1, 2, 0, time))
+    tracker = SequenceTracker(capacity=2)
+    for time, raw_symbol in enumerate(("ETHUSDT", "SOLUSDT", "BTCUSDT")):
+        tracker.reopen(Gap(EXCHANGES["binance"].pair(raw_symbol), 1, 2, 0, time))
     assert tracker.missing(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, 0)) == ()
     assert tracker.missing(Gap(pair, 1, 2, 0, 2)) == ((1, 2),)

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.sequencing.ids import Conflict, Duplicate, Missing, Position
-from k2.ingest.sequencing.reconnect_windows import Windows
+from k2.ingest.sequencing.ids import Conflict, Duplicate, GapDetected, Position
+from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 
 
 def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them(pair, observed):
     @given(st.lists(st.integers(0, 5), max_size=10))
     def check(lives: list[int]) -> None:
-        tracker, found, number, since = Windows(), [], 0, 0
+        tracker, found, number, since = ReconnectWindowTracker(), [], 0, 0
         expected = []
         for trades in lives:
             for index in range(trades):
@@ -30,30 +30,30 @@ def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them
 
 
 def test_a_repeated_trade_is_a_duplicate_and_another_price_a_conflict(pair, observed):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a", price=100))
     assert tracker.observe(pair, observed(1, trade_id="a", price=100)) == Duplicate()
     assert tracker.observe(pair, observed(1, trade_id="a", price=200)) == Conflict()
 
 
 def test_a_repeat_after_a_reconnect_does_not_close_the_window(pair, observed):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
     tracker.disconnected()
     assert tracker.observe(pair, observed(1, trade_id="a")) == Duplicate()
-    assert isinstance(tracker.observe(pair, observed(2, trade_id="b")), Missing)
+    assert isinstance(tracker.observe(pair, observed(2, trade_id="b")), GapDetected)
 
 
 def test_the_time_between_two_processes_is_a_window(pair, observed):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     tracker.resume(pair, Position("a", 7))
     assert tracker.observe(pair, observed(1, trade_id="a")) == Duplicate()
-    assert tracker.observe(pair, observed(2, trade_id="b", time=9)) == Missing(Gap(pair, 0, 0, 7, 9, "a"))
+    assert tracker.observe(pair, observed(2, trade_id="b", time=9)) == GapDetected(Gap(pair, 0, 0, 7, 9, "a"))
     assert tracker.observe(pair, observed(3, trade_id="c")) is None
 
 
 def test_a_trade_from_the_history_counts_once(pair, observed):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
     tracker.disconnected()
     gap = tracker.observe(pair, observed(3, trade_id="c")).gap
@@ -65,7 +65,7 @@ def test_a_trade_from_the_history_counts_once(pair, observed):
 
 
 def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):
-    tracker, gap = Windows(), Gap(pair, 0, 0, 1, 2, "a")
+    tracker, gap = ReconnectWindowTracker(), Gap(pair, 0, 0, 1, 2, "a")
     tracker.reopen(gap)
     assert tracker.missing(gap)
     tracker.settle(gap)
@@ -73,13 +73,13 @@ def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):
 
 
 def test_ids_prove_nothing_here(pair):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     assert tracker.head("BTCUSDT", 10, 0) is None
     assert tracker.skip(pair, 10, 0) is None
 
 
 def test_only_the_newest_ids_are_remembered(pair, observed):
-    tracker = Windows()
+    tracker = ReconnectWindowTracker()
     for number in range(1000):
         tracker.observe(pair, observed(1, trade_id=str(number)))
     assert tracker.observe(pair, observed(1, trade_id="999")) == Duplicate()

@@ -6,10 +6,10 @@ import pytest
 
 from k2.ingest.simulator.capture import UnreadableCapture, frames
 from k2.ingest.simulator.runner import arguments_of, build
-from k2.ingest.simulator.sources import CaptureTape
+from k2.ingest.simulator.sources import CaptureSource
 from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
 
-BTC, ETH = (EXCHANGES["binance"].pair(native) for native in ("BTCUSDT", "ETHUSDT"))
+BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 
 
 def test_both_formats_are_read_and_other_lines_are_not(tmp_path):
@@ -41,9 +41,9 @@ def test_an_absent_file_and_a_folder_are_named(tmp_path):
 
 def test_a_recording_plays_at_its_pace_or_faster(captures):
     path = captures / "binance_spot_btcusdt.gz"
-    slow, fast = (CaptureTape("binance", [path], [BTC], speed) for speed in (1.0, 100.0))
-    for tape in (slow, fast):
-        tape.open(0)
+    slow, fast = (CaptureSource("binance", [path], [BTC], speed) for speed in (1.0, 100.0))
+    for source in (slow, fast):
+        source.open(0)
     slow_count = sum(1 for _ in slow.until(10 * 10**6))
     fast_count = sum(1 for _ in fast.until(10 * 10**6))
     assert 0 < slow_count < 1000
@@ -54,16 +54,16 @@ def test_a_recording_plays_at_its_pace_or_faster(captures):
 
 def test_recordings_are_merged_by_their_time(captures):
     paths = [captures / f"binance_spot_{name}.gz" for name in ("btcusdt", "ethusdt")]
-    tape = CaptureTape("binance", paths, [BTC, ETH], 0)
-    tape.open(0)
-    symbols = [deals[0].pair.symbol for deals, _ in tape.until(0)]
+    source = CaptureSource("binance", paths, [BTC, ETH], 0)
+    source.open(0)
+    symbols = [trades[0].pair.symbol for trades, _ in source.until(0)]
     assert len(symbols) == 9757 + 6106
     assert set(symbols) == {"BTCUSDT", "ETHUSDT"}
 
 
 def test_a_recording_without_the_symbols_asked_for_is_refused(captures):
     with pytest.raises(UnreadableCapture, match="no trade of the symbols asked for"):
-        CaptureTape("binance", [captures / "binance_spot_btcusdt.gz"], [ETH], 1)
+        CaptureSource("binance", [captures / "binance_spot_btcusdt.gz"], [ETH], 1)
 
 
 def test_a_symbol_that_is_not_the_exchanges_is_refused():

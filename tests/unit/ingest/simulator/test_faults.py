@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.ingest.simulator.fault_injector import Mischief
+from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import KINDS, Fault, UnknownFault, parse
 
 
@@ -51,65 +51,69 @@ def test_any_text_is_a_fault_or_refused(text):
 
 
 def test_a_fault_begins_at_its_time_and_once():
-    mischief = Mischief([parse("close@10s")])
-    assert mischief.begin(9.9) == []
-    assert [fault.kind for fault in mischief.begin(10)] == ["close"]
-    assert mischief.begin(11) == []
+    injector = FaultInjector([parse("close@10s")])
+    assert injector.start_due(9.9) == []
+    assert [fault.kind for fault in injector.start_due(10)] == ["close"]
+    assert injector.start_due(11) == []
 
 
 @pytest.mark.parametrize(
     ("kind", "ask"),
-    [("drop", lambda found: found.drops(1)), ("refuse", lambda found: found.refuses())],
+    [("drop", lambda found: found.drop_trades(1)), ("refuse", lambda found: found.refuse_connection())],
 )
 def test_a_counted_fault_ends_with_its_count(kind, ask):
-    mischief = Mischief()
-    assert not ask(mischief)
-    mischief.add(parse(f"{kind}=2"))
-    mischief.begin(0)
-    assert [ask(mischief) for _ in range(4)] == [True, True, False, False]
+    injector = FaultInjector()
+    assert not ask(injector)
+    injector.add(parse(f"{kind}=2"))
+    injector.start_due(0)
+    assert [ask(injector) for _ in range(4)] == [True, True, False, False]
 
 
 def test_a_whole_sweep_is_dropped_together():
-    mischief = Mischief([parse("drop=20")])
-    mischief.begin(0)
-    assert mischief.drops(15)
-    assert mischief.drops(15)
-    assert not mischief.drops(1)
+    injector = FaultInjector([parse("drop=20")])
+    injector.start_due(0)
+    assert injector.drop_trades(15)
+    assert injector.drop_trades(15)
+    assert not injector.drop_trades(1)
 
 
 def test_rest_is_limited_before_it_is_unavailable():
-    mischief = Mischief([parse("ratelimit=1"), parse("unavailable=2")])
-    mischief.begin(0)
-    assert [mischief.rest_status() for _ in range(4)] == [429, 503, 503, 0]
+    injector = FaultInjector([parse("ratelimit=1"), parse("unavailable=2")])
+    injector.start_due(0)
+    assert [injector.rest_error_status() for _ in range(4)] == [429, 503, 503, 0]
 
 
 def test_silence_withholds_everything_and_quiet_only_trades():
-    mischief = Mischief([parse("quiet=5s@1s"), parse("silent=5s@10s"), parse("wrong-pong=5s@20s")])
+    injector = FaultInjector([parse("quiet=5s@1s"), parse("silent=5s@10s"), parse("wrong-pong=5s@20s")])
     for now in (1, 10, 20):
-        mischief.begin(now)
-    mischief = Mischief([parse("quiet=5s")])
-    mischief.begin(1)
-    assert (mischief.withholds_trades(5.9), mischief.silent(5.9), mischief.withholds_trades(6)) == (True, False, False)
-    mischief.add(parse("silent=5s"))
-    mischief.begin(10)
-    assert (mischief.withholds_trades(14.9), mischief.silent(14.9), mischief.silent(15)) == (True, True, False)
-    mischief.add(parse("wrong-pong=5s"))
-    mischief.begin(20)
-    assert (mischief.wrong_pong(24.9), mischief.wrong_pong(25)) == (True, False)
+        injector.start_due(now)
+    injector = FaultInjector([parse("quiet=5s")])
+    injector.start_due(1)
+    assert (injector.suppresses_trades(5.9), injector.silent(5.9), injector.suppresses_trades(6)) == (
+        True,
+        False,
+        False,
+    )
+    injector.add(parse("silent=5s"))
+    injector.start_due(10)
+    assert (injector.suppresses_trades(14.9), injector.silent(14.9), injector.silent(15)) == (True, True, False)
+    injector.add(parse("wrong-pong=5s"))
+    injector.start_due(20)
+    assert (injector.wrong_pong(24.9), injector.wrong_pong(25)) == (True, False)
 
 
 def test_a_cut_is_for_connections_of_that_age():
-    mischief = Mischief([parse("cut=30s")])
-    assert not mischief.too_old(10**6)
-    mischief.begin(0)
-    assert (mischief.too_old(30), mischief.too_old(30.1)) == (False, True)
+    injector = FaultInjector([parse("cut=30s")])
+    assert not injector.too_old(10**6)
+    injector.start_due(0)
+    assert (injector.too_old(30), injector.too_old(30.1)) == (False, True)
 
 
 def test_nonsense_comes_in_the_number_asked_for():
     sample = '{"e":"trade","t":1}'
-    malformed = list(Mischief.nonsense("malformed", 10, sample))
+    malformed = list(FaultInjector.malformed_frames("malformed", 10, sample))
     assert len(malformed) == 10
     assert len(set(malformed)) > 5
-    (oversized,) = Mischief.nonsense("oversized", 1, sample)
+    (oversized,) = FaultInjector.malformed_frames("oversized", 1, sample)
     assert len(oversized) > 1 << 20
-    assert "somethingNew" in next(Mischief.nonsense("unknown", 1, sample))
+    assert "somethingNew" in next(FaultInjector.malformed_frames("unknown", 1, sample))

@@ -59,14 +59,16 @@ async def test_two_exchanges_of_one_seed_trade_the_same(simulate, eventually):
 
     def facts(simulator):
         return {
-            native: [(deal.id, deal.price, deal.quantity, deal.buy) for deal in deals]
-            for native, deals in simulator.history.deals.items()
+            raw_symbol: [(trade.id, trade.price, trade.quantity, trade.buy) for trade in trades]
+            for raw_symbol, trades in simulator.history.trades.items()
         }
 
-    shorter = {native: min(len(facts(first)[native]), len(facts(second)[native])) for native in facts(first)}
-    for native, length in shorter.items():
+    shorter = {
+        raw_symbol: min(len(facts(first)[raw_symbol]), len(facts(second)[raw_symbol])) for raw_symbol in facts(first)
+    }
+    for raw_symbol, length in shorter.items():
         assert length > 50
-        assert facts(first)[native][:length] == facts(second)[native][:length]
+        assert facts(first)[raw_symbol][:length] == facts(second)[raw_symbol][:length]
 
 
 async def test_nobody_is_told_of_symbols_they_did_not_ask_for(simulate, http):
@@ -105,8 +107,8 @@ async def test_krakens_history_pages_by_time_and_loses_no_trade_of_a_burst(simul
 @pytest.mark.parametrize(("fault", "status"), [("ratelimit=2", 429), ("unavailable=2", 503)])
 async def test_rest_fails_as_often_as_it_is_told_to(fault, status, simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=10)
-    simulator.misbehave(parse(fault))
-    await eventually(lambda: not simulator._mischief._scheduled)
+    simulator.inject(parse(fault))
+    await eventually(lambda: not simulator._faults._scheduled)
     path = "/api/v3/aggTrades?symbol=BTCUSDT&limit=1"
     assert [(await get(http, simulator, path))[0] for _ in range(3)] == [status, status, 200]
 
@@ -123,12 +125,12 @@ async def test_dropped_trades_happened_and_were_not_told(simulate, http, eventua
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=500)
     async with subscribed(http, simulator) as socket:
         before = (await trades(socket, 1))[0]["t"]
-        simulator.misbehave(parse("drop=20"))
+        simulator.inject(parse("drop=20"))
         await eventually(lambda: simulator.counts["dropped"] >= 20)
         ids = [before, *[trade["t"] for trade in await trades(socket, 200)]]
         assert set(range(before, ids[-1] + 1)) - set(ids)
         assert len(set(range(before, ids[-1] + 1)) - set(ids)) == simulator.counts["dropped"]
-    emitted = [deal.id for deal in simulator.history.deals["BTCUSDT"]]
+    emitted = [trade.id for trade in simulator.history.trades["BTCUSDT"]]
     assert emitted == list(range(emitted[0], emitted[-1] + 1))
 
 
@@ -136,12 +138,12 @@ async def test_a_repeat_sends_the_newest_trades_once_more(simulate, http, eventu
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1000, count=300)
     async with subscribed(http, simulator) as socket:
         await eventually(lambda: simulator.finished)
-        told = simulator.counts["frames"]
-        assert told > 50
-        await trades(socket, told)
-        simulator.misbehave(parse("repeat=50"))
+        expected = simulator.counts["frames"]
+        assert expected > 50
+        await trades(socket, expected)
+        simulator.inject(parse("repeat=50"))
         repeated = [trade["t"] for trade in await trades(socket, 50)]
-    newest = simulator.history.deals["BTCUSDT"][-1].id
+    newest = simulator.history.trades["BTCUSDT"][-1].id
     assert repeated == list(range(newest - 49, newest + 1))
 
 
@@ -150,7 +152,7 @@ async def test_a_conflict_repeats_the_newest_id_at_another_price(simulate, http,
     async with subscribed(http, simulator) as socket:
         await eventually(lambda: simulator.finished)
         last = (await trades(socket, simulator.counts["frames"]))[-1]
-        simulator.misbehave(parse("conflict"))
+        simulator.inject(parse("conflict"))
         (wrong,) = await trades(socket, 1)
     assert (wrong["t"], wrong["q"]) == (last["t"], last["q"])
     assert wrong["p"] != last["p"]
@@ -160,8 +162,8 @@ async def test_a_reset_numbers_from_one(simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=500)
     async with subscribed(http, simulator) as socket:
         await trades(socket, 5)
-        simulator.misbehave(parse("reset"))
-        await eventually(lambda: simulator.history.deals["BTCUSDT"][-1].id < 1000)
+        simulator.inject(parse("reset"))
+        await eventually(lambda: simulator.history.trades["BTCUSDT"][-1].id < 1000)
         ids = [trade["t"] for trade in await trades(socket, 100)]
     assert 1 in ids
     start = ids.index(1)
@@ -172,7 +174,7 @@ async def test_a_late_trade_lies_far_back(simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=50)
     async with subscribed(http, simulator) as socket:
         first = (await trades(socket, 1))[0]
-        simulator.misbehave(parse("late=2h"))
+        simulator.inject(parse("late=2h"))
         times = [trade["T"] for trade in await trades(socket, 30)]
     assert min(times) <= first["T"] - 7_000_000
 
@@ -184,7 +186,7 @@ async def test_a_late_trade_lies_far_back(simulate, http):
 async def test_connections_are_cut_and_accepted_again(fault, kinds, simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=100)
     async with subscribed(http, simulator, autoclose=False) as socket:
-        simulator.misbehave(parse(fault))
+        simulator.inject(parse(fault))
         message = await socket.receive(timeout=10)
         while message.type is aiohttp.WSMsgType.TEXT:
             message = await socket.receive(timeout=10)
@@ -197,7 +199,7 @@ async def test_connections_are_cut_and_accepted_again(fault, kinds, simulate, ht
 async def test_a_shutdown_is_announced_first(simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=10)
     async with subscribed(http, simulator) as socket:
-        simulator.misbehave(parse("shutdown"))
+        simulator.inject(parse("shutdown"))
         message = {}
         while message.get("stream") != "!serverShutdown":
             message = await socket.receive_json(timeout=10)
@@ -216,7 +218,7 @@ async def test_silence_sends_nothing_and_quiet_only_heartbeats(simulate, http):
             "heartbeat",
             "heartbeat",
         ]
-        simulator.misbehave(parse("silent=60s"))
+        simulator.inject(parse("silent=60s"))
         await asyncio.sleep(0.1)
         with pytest.raises(TimeoutError):
             await socket.receive(timeout=1.3)
@@ -224,8 +226,8 @@ async def test_silence_sends_nothing_and_quiet_only_heartbeats(simulate, http):
 
 async def test_refused_connections_are_as_many_as_asked_for(simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=10)
-    simulator.misbehave(parse("refuse=2"))
-    await eventually(lambda: not simulator._mischief._scheduled)
+    simulator.inject(parse("refuse=2"))
+    await eventually(lambda: not simulator._faults._scheduled)
     for _ in range(2):
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             async with subscribed(http, simulator):
@@ -238,7 +240,7 @@ async def test_nonsense_frames_are_sent_to_everybody(simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=100)
     async with subscribed(http, simulator) as socket:
         for fault in ("malformed=10", "unknown=1", "oversized=1"):
-            simulator.misbehave(parse(fault))
+            simulator.inject(parse(fault))
         texts: list[str] = []
         while not texts or len(texts[-1]) < 1 << 20:
             texts.append((await socket.receive(timeout=10)).data)
@@ -251,8 +253,8 @@ async def test_a_wrong_pong_is_not_what_was_sent(simulate, http, eventually):
     async with subscribed(http, simulator, autoping=False) as socket:
         await socket.ping(b"one")
         assert (await socket.receive(timeout=10)).data == b"one"
-        simulator.misbehave(parse("wrong-pong=60s"))
-        await eventually(lambda: not simulator._mischief._scheduled)
+        simulator.inject(parse("wrong-pong=60s"))
+        await eventually(lambda: not simulator._faults._scheduled)
         await socket.ping(b"two")
         assert (await socket.receive(timeout=10)).data == b"wrong"
 
@@ -300,17 +302,19 @@ async def test_a_websocket_elsewhere_is_told_where_they_are(simulate, http):
 
 
 async def test_a_recording_is_replayed_frame_by_frame(simulate, http, captures):
-    from k2.ingest.exchanges.base import Observed
+    from k2.ingest.exchanges.base import SequencedTrade
     from k2.ingest.simulator.capture import frames
 
     path = captures / "binance_spot_btcusdt.gz"
     binance = Binance([BTC])
     recorded = [
-        raw.decode() for _, raw in frames(path) if b'@trade"' in raw and isinstance(binance.parse(raw, 0)[0], Observed)
+        raw.decode()
+        for _, raw in frames(path)
+        if b'@trade"' in raw and isinstance(binance.parse(raw, 0)[0], SequencedTrade)
     ]
     simulator = await simulate("binance", symbols=["BTCUSDT"], captures=[path], speed=0)
     async with subscribed(http, simulator) as socket:
-        told = [(await socket.receive(timeout=10)).data for _ in recorded]
-    assert told == recorded
-    assert len(told) == 9757
+        expected = [(await socket.receive(timeout=10)).data for _ in recorded]
+    assert expected == recorded
+    assert len(expected) == 9757
     assert simulator.finished

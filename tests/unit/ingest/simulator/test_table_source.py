@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import MalformedFrame, Observed
+from k2.ingest.exchanges.base import MalformedFrame, SequencedTrade
 from k2.ingest.exchanges.venues import VENUES
 from k2.ingest.simulator.server import Simulator
-from k2.ingest.simulator.table_source import CannotBeRetold, TradesTape
+from k2.ingest.simulator.table_source import NotReplayable, TableSource
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Trade
 
@@ -31,40 +31,40 @@ def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
     )  # fmt: skip
 
 
-async def told(
+async def expected(
     exchange: str,
     trades: Sequence[Trade],
     http: aiohttp.ClientSession,
     speed: float = 0,
-    listens: Callable[[TradesTape], Awaitable[None]] | None = None,
+    listens: Callable[[TableSource], Awaitable[None]] | None = None,
 ) -> list[Trade]:
     """What the exchange's adapter makes of the replay. The client reads nothing before `listens` is done."""
-    tape = TradesTape(iter(trades), [pair(exchange)], speed)
-    simulator = Simulator(VENUES[exchange]([pair(exchange)]), tape)
+    source = TableSource(iter(trades), [pair(exchange)], speed)
+    simulator = Simulator(VENUES[exchange]([pair(exchange)]), source)
     port = await simulator.start()
     reader, found = adapter(exchange, [pair(exchange)]), list[Trade]()
     async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
         for message in reader.subscriptions():
             await socket.send_str(message.decode())
         if listens:
-            await listens(tape)
+            await listens(source)
         while len(found) < len(trades):
             try:
                 events = reader.parse((await socket.receive_str()).encode(), NOON)
             except MalformedFrame:
                 continue
-            found += [event.trade for event in events if isinstance(event, Observed)]
+            found += [event.trade for event in events if isinstance(event, SequencedTrade)]
     await simulator.stop()
     return found
 
 
-async def standstill(tape: TradesTape) -> None:
+async def standstill(source: TableSource) -> None:
     """Until the tape tells nothing more, though it is not at its end."""
     before = -1
-    while tape.told > before or not tape.told:
-        before = tape.told
+    while source.emitted > before or not source.emitted:
+        before = source.emitted
         await asyncio.sleep(1.0)
-    assert not tape.finished
+    assert not source.finished
 
 
 def facts(trade: Trade) -> tuple[object, ...]:
@@ -76,7 +76,7 @@ async def test_the_exchanges_own_adapter_reads_the_same_trades(exchange: str, ht
     # Two at one time and price: an exchange that aggregates must not make one of them.
     ids = ["2290000000061666327", "2290000000061666329"] if exchange == "bybit" else [3, 6]
     trades = [trade(exchange, number, 7 if place else 0) for place, number in enumerate([*ids, 9, 12])]
-    found = await told(exchange, trades, http)
+    found = await expected(exchange, trades, http)
     assert [facts(one) for one in found] == [facts(one) for one in trades]
     if exchange == "okx":
         assert {dict(one.vendor_data)["count"] for one in found} == {"3"}
@@ -84,30 +84,30 @@ async def test_the_exchanges_own_adapter_reads_the_same_trades(exchange: str, ht
 
 async def test_a_replay_keeps_its_pace_times_its_speed(http: aiohttp.ClientSession):
     loop = asyncio.get_running_loop()
-    tape = TradesTape([trade("binance", 1), trade("binance", 2, 3000)], [pair("binance")], 10.0)
-    tape.open(0)
-    assert [deal.id for deals, _ in tape.until(299_999) for deal in deals] == [1]
-    assert [deal.id for deals, _ in tape.until(300_000) for deal in deals] == [2]
-    assert tape.finished
+    source = TableSource([trade("binance", 1), trade("binance", 2, 3000)], [pair("binance")], 10.0)
+    source.open(0)
+    assert [sim_trade.id for batch, _ in source.until(299_999) for sim_trade in batch] == [1]
+    assert [sim_trade.id for batch, _ in source.until(300_000) for sim_trade in batch] == [2]
+    assert source.finished
     began = loop.time()
-    await told("binance", [trade("binance", 1), trade("binance", 2, 5000)], http, 10.0)
+    await expected("binance", [trade("binance", 1), trade("binance", 2, 5000)], http, 10.0)
     assert loop.time() - began >= 0.5
 
 
 async def test_a_replay_as_fast_as_can_be_waits_for_a_slow_listener(http: aiohttp.ClientSession):
     count = 200_000  # more than the server's queue for a client and the sockets hold
     trades = [trade("binance", number, number) for number in range(1, count + 1)]
-    assert [one.trade_id for one in await told("binance", trades, http, listens=standstill)] == [
+    assert [one.trade_id for one in await expected("binance", trades, http, listens=standstill)] == [
         one.trade_id for one in trades
     ]
 
 
 def test_a_trade_without_an_id_of_the_exchanges_own_is_refused_with_a_way_out():
-    with pytest.raises(CannotBeRetold, match=r"KRAKEN gave the trade KRAKEN-1-ab of BTCUSD no id.*topic or a file"):
-        TradesTape([trade("kraken", "KRAKEN-1-ab")], [pair("kraken")], 1.0)
+    with pytest.raises(NotReplayable, match=r"KRAKEN gave the trade KRAKEN-1-ab of BTCUSD no id.*topic or a file"):
+        TableSource([trade("kraken", "KRAKEN-1-ab")], [pair("kraken")], 1.0)
 
 
 def test_bybits_ids_need_not_be_numbers():
-    tape = TradesTape([trade("bybit", "9a-b")], [pair("bybit")], 0)
-    (((deal,), _),) = list(tape.until(0))
-    assert VENUES["bybit"]([pair("bybit")]).trade_id(deal) == "9a-b"
+    source = TableSource([trade("bybit", "9a-b")], [pair("bybit")], 0)
+    (((sim_trade,), _),) = list(source.until(0))
+    assert VENUES["bybit"]([pair("bybit")]).trade_id(sim_trade) == "9a-b"

@@ -80,7 +80,7 @@ def test_the_order_in_which_symbols_are_written_rolls_nothing(feed, settings, na
 def test_a_symbol_more_rolls_its_own_shard_and_nothing_else(feed, named):
     ingest = {"shards": 3, "redundancy": 2}
     after = feed(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)
-    home = next(shard for shard in range(3) if "BTCUSDT" in {pair.native for pair in after.shard(shard)})
+    home = next(shard for shard in range(3) if "BTCUSDT" in {pair.raw_symbol for pair in after.shard(shard)})
     assert moved(named(symbols=SYMBOLS, ingest=ingest), named(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)) == {
         "ConfigMap/binance-feed",
         f"Deployment/binance-ingest-{home}-0",

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from k2.common.platform import Platform
     from k2.ingest.simulator.server import Simulator
-    from k2.ingest.simulator.table_source import TradesTape
+    from k2.ingest.simulator.table_source import TableSource
     from k2.query.engine import Engine
-    from k2.query.replay.source import Range
+    from k2.query.replay.source import ReplayRange
     from k2.schemas.exchanges.spec import Pair
     from k2.schemas.records.trade import Trade
 
@@ -66,10 +66,10 @@ def replay(
     if sum((topic is not None, serve, to is not None)) > 1:
         refuse("--topic, --serve and --output are three places; give one")
     with _opened(data) as (engine, platform):
-        from k2.query.replay.pace import speed as parsed
-        from k2.query.replay.source import Range
+        from k2.query.replay.pace import parse_speed
+        from k2.query.replay.source import ReplayRange
 
-        asked = Range(
+        asked = ReplayRange(
             times.parse(start),
             times.parse(end) if end else None,
             tuple(symbol),
@@ -77,7 +77,7 @@ def replay(
             layer,
             times.parse_as_of(as_of) if as_of else None,
         )
-        pace = parsed(speed or ("max" if to else "1"))
+        pace = parse_speed(speed or ("max" if to else "1"))
         if serve:
             _serve(engine, platform, asked, pace, host, port)
         elif topic is not None:
@@ -102,17 +102,17 @@ def _opened(data: Path) -> "Iterator[tuple[Engine, Platform]]":
         refuse(" ".join(str(error).split()), code=UNREACHABLE)
 
 
-def _write(engine: "Engine", platform: "Platform", asked: "Range", speed: float, form: Format, to: Path | None) -> None:
+def _write(engine: "Engine", platform: "Platform", asked: "ReplayRange", speed: float, form: Format, to: Path | None) -> None:
     from k2.query.replay import rows
 
-    output.write(rows.reader(_chunks(engine, platform, asked, speed)), form, to)
+    output.write(rows.to_reader(_chunks(engine, platform, asked, speed)), form, to)
 
 
-def _chunks(engine: "Engine", platform: "Platform", asked: "Range", speed: float) -> "Iterator[list[Trade]]":
+def _chunks(engine: "Engine", platform: "Platform", asked: "ReplayRange", speed: float) -> "Iterator[list[Trade]]":
     from k2.query.replay import pace, source
 
     found = source.trades(engine, platform.registry_url, asked)
-    return pace.due(map(source.marked, found), pace.Pace(speed, time.monotonic), _sleep)
+    return pace.paced(map(source.mark_replayed, found), pace.Pace(speed, time.monotonic), _sleep)
 
 
 def _sleep(duration: float) -> None:
@@ -120,12 +120,12 @@ def _sleep(duration: float) -> None:
     time.sleep(duration)
 
 
-def _produce(engine: "Engine", platform: "Platform", asked: "Range", speed: float, topic: str) -> None:
+def _produce(engine: "Engine", platform: "Platform", asked: "ReplayRange", speed: float, topic: str) -> None:
     from k2.common.schema_registry import IncompatibleSchema, Registry, RegistryUnavailable
-    from k2.ingest.kafka.publisher import KafkaUnreachable, PublisherDead
+    from k2.ingest.kafka.publisher import KafkaUnreachable, ProducerFatal
     from k2.schemas.codecs import avro
 
-    if not _TOPIC.fullmatch(topic) or topic.startswith(topics.NOT_FOR_TRADES):
+    if not _TOPIC.fullmatch(topic) or topic.startswith(topics.RESERVED_PREFIXES):
         raise BadQuery(f"{topic[:60]!r} is no topic for trades; write letters, digits, dots and dashes")
     chunks = _chunks(engine, platform, asked, speed)
     try:
@@ -134,7 +134,7 @@ def _produce(engine: "Engine", platform: "Platform", asked: "Range", speed: floa
         sent, lost = asyncio.run(_publish(platform.kafka_bootstrap, topic, schema_id, chunks))
     except IncompatibleSchema as error:
         raise BadQuery(f"{topic} holds something else than trades: {error}") from error
-    except (KafkaUnreachable, RegistryUnavailable, PublisherDead) as error:
+    except (KafkaUnreachable, RegistryUnavailable, ProducerFatal) as error:
         raise Unavailable(str(error)) from error
     say(f"{sent - lost} trades are in {topic}")
     if lost:
@@ -167,7 +167,7 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             for trade in chunk:
                 if publisher.blocked:
-                    await publisher.unblocked()
+                    await publisher.wait_unblocked()
                 publisher.trade(trade)
     finally:
         polling.cancel()
@@ -176,45 +176,45 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
     return publisher.sent, lost
 
 
-def _serve(engine: "Engine", platform: "Platform", asked: "Range", speed: float, host: str, port: int) -> None:
+def _serve(engine: "Engine", platform: "Platform", asked: "ReplayRange", speed: float, host: str, port: int) -> None:
     from k2.ingest.exchanges.venues import VENUES
     from k2.ingest.simulator.server import Simulator
-    from k2.ingest.simulator.table_source import CannotBeRetold, TradesTape, deal
+    from k2.ingest.simulator.table_source import NotReplayable, TableSource, sim_trade
     from k2.query.replay import source
     from k2.schemas.exchanges.spec import EXCHANGES
 
-    exchange = asked.wanted().exchange
+    exchange = asked.trade_filter().exchange
     if exchange is None:
         raise BadQuery(f"say which exchange it is to be; there are {', '.join(EXCHANGES)}")
     pairs: dict[str, Pair] = {}
     try:
         for trade in source.trades(engine, platform.registry_url, asked):
             pairs.setdefault(trade.symbol, source.pair(trade))
-            deal(trade, pairs)
-    except CannotBeRetold as error:
+            sim_trade(trade, pairs)
+    except NotReplayable as error:
         raise BadQuery(str(error)) from error
-    tape = TradesTape(source.trades(engine, platform.registry_url, asked), list(pairs.values()), speed)
-    simulator = Simulator(VENUES[exchange.lower()](list(pairs.values())), tape)
+    table_source = TableSource(source.trades(engine, platform.registry_url, asked), list(pairs.values()), speed)
+    simulator = Simulator(VENUES[exchange.lower()](list(pairs.values())), table_source)
     outlive_pipes()
     try:
-        asyncio.run(_until_stopped(simulator, tape, host, port, exchange))
+        asyncio.run(_until_stopped(simulator, table_source, host, port, exchange))
     except OSError as error:
         raise BadQuery(f"--host {host} --port {port}: {error.strerror}; choose another") from error
 
 
-async def _until_stopped(simulator: "Simulator", tape: "TradesTape", host: str, port: int, exchange: str) -> None:
+async def _until_stopped(simulator: "Simulator", table_source: "TableSource", host: str, port: int, exchange: str) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     opened = await simulator.start(host, port)
     say(f"{exchange} is replayed at ws://{host}:{opened} and http://{host}:{opened} once somebody subscribes")
-    telling = asyncio.create_task(_tell_end(tape))
+    telling = asyncio.create_task(_tell_end(table_source))
     await stop.wait()
     telling.cancel()
     await simulator.stop()
 
 
-async def _tell_end(tape: "TradesTape") -> None:
-    while not tape.finished:  # noqa: ASYNC110 - the tape is read by the simulator's own loop
+async def _tell_end(table_source: "TableSource") -> None:
+    while not table_source.finished:  # noqa: ASYNC110 - the source is read by the simulator's own loop
         await asyncio.sleep(_LOOK_EVERY)
-    say(f"all {tape.told} trades were told; REST answers until ctrl-c")
+    say(f"all {table_source.emitted} trades were told; REST answers until ctrl-c")

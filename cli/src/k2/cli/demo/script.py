@@ -110,7 +110,7 @@ class Demo:
         for feed in self._feeds:
             traded = await self._exchange(feed, "GET", "/_sim/emitted")
             for pair in feed.pairs:
-                found[feed.facts.label, pair.symbol] = set(map(str, traded.get(pair.native, [])))
+                found[feed.exchange_spec.label, pair.symbol] = set(map(str, traded.get(pair.raw_symbol, [])))
         return found
 
     async def _exchange(self, feed: ExchangeFeed, method: str, path: str, body: str = "") -> Any:

@@ -23,7 +23,7 @@ class TokenBucket:
         self._tokens -= weight
         return max(0.0, -self._tokens / self.budget.rate)
 
-    def punish(self, seconds: float, now: float) -> None:
+    def back_off(self, seconds: float, now: float) -> None:
         """The exchange told us to stay away: nothing may be sent for `seconds`."""
         self.now = now
         self._tokens = min(self._tokens, -seconds * self.budget.rate)

@@ -20,7 +20,7 @@ from k2.schemas.exchanges.spec import Pair
 log = logs.get("repair")
 
 # A history may lag behind the stream: ask again before an id is said to be nowhere.
-_PATIENCE: Final = (2.0, 10.0, 30.0)
+_RETRY_DELAYS: Final = (2.0, 10.0, 30.0)
 _SETTLE: Final = 2.0  # seconds that the stream may lag behind the history
 _UNREACHABLE_PAUSE: Final = 30.0
 
@@ -74,11 +74,11 @@ class Repairer:
                 newest = await self._client.ask(self._adapter.newest(pair), self._adapter.newest_id)
             except RestRefused as error:
                 if error.unknown_symbol:
-                    self._stats.refused[pair.native] = str(error)
-                log.warning("no newest trade", symbol=pair.native, error=str(error))
+                    self._stats.refused[pair.raw_symbol] = str(error)
+                log.warning("no newest trade", symbol=pair.raw_symbol, error=str(error))
                 continue
             except (RestUnreachable, MalformedFrame) as error:
-                log.warning("no newest trade", symbol=pair.native, error=str(error))
+                log.warning("no newest trade", symbol=pair.raw_symbol, error=str(error))
                 continue
             asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
 
@@ -92,58 +92,58 @@ class Repairer:
         if not self._tracker.missing(gap):
             return  # late trades completed it, and the pipeline said so
         if not self._policy.enabled:
-            await self._end(gap, GapState.UNRECOVERABLE, "backfill is disabled")
+            await self._close_gap(gap, GapState.UNRECOVERABLE, "backfill is disabled")
             return
         if gap.until - gap.since > self._policy.max_gap * 1e6:
-            await self._end(gap, GapState.UNRECOVERABLE, "longer than spec.ingest.backfill.maxGap")
+            await self._close_gap(gap, GapState.UNRECOVERABLE, "longer than spec.ingest.backfill.maxGap")
             return
-        for pause in (*_PATIENCE, None):
+        for pause in (*_RETRY_DELAYS, None):
             try:
-                proved = await self._fetch(gap)
+                overlaps_all = await self._fetch(gap)
             except (RestRefused, MalformedFrame) as error:
                 self._stats.errors["rest_refused"] += 1
-                await self._end(gap, GapState.UNRECOVERABLE, f"rest: {error}"[:200])
+                await self._close_gap(gap, GapState.UNRECOVERABLE, f"rest: {error}"[:200])
                 return
             missing = self._tracker.missing(gap)
             if not missing or gap.is_window or pause is None:
                 break
             await asyncio.sleep(pause)
-        await self._conclude(gap, proved=proved)
+        await self._finish(gap, overlaps_all=overlaps_all)
 
     async def _fetch(self, gap: Gap) -> bool:
         """Publishes what the history holds of the gap; whether the history reached back far enough."""
-        request, proved = self._adapter.history(gap), True
+        request, overlaps_all = self._adapter.history(gap), True
         while True:
             page = await self._page(request, gap)
-            fresh = [entry.trade for entry in page.observed if self._tracker.repaired(gap, entry)]
-            await self._publisher.unblocked()
-            await asyncio.gather(*[self._publisher.tracked(trade) for trade in fresh])
-            self._stats.sources["backfill"] += len(fresh)
-            proved = proved and page.overlaps
-            if page.following is None:
-                return proved
-            request = page.following
+            new_trades = [entry.trade for entry in page.observed if self._tracker.repaired(gap, entry)]
+            await self._publisher.wait_unblocked()
+            await asyncio.gather(*[self._publisher.send_trade_acked(trade) for trade in new_trades])
+            self._stats.sources["backfill"] += len(new_trades)
+            overlaps_all = overlaps_all and page.overlaps
+            if page.next_request is None:
+                return overlaps_all
+            request = page.next_request
 
     async def _page(self, request: Request, gap: Gap) -> Page:
         def read(body: bytes) -> Page:
             page = self._adapter.page(request, body, gap, time.time_ns() // 1000)
-            for item in page.untrusted:
+            for item in page.invalid:
                 self._pipeline.dead(body, item.error, item.reason, item.symbol)
             return page
 
         return await self._client.ask(request, read)
 
-    async def _conclude(self, gap: Gap, *, proved: bool) -> None:
+    async def _finish(self, gap: Gap, *, overlaps_all: bool) -> None:
         left = self._tracker.settle(gap)
         if left and not gap.is_window:
             count = sum(last - first + 1 for first, last in left)
-            await self._end(gap, GapState.UNRECOVERABLE, f"rest: {count} ids are not in the exchange's history")
-        elif not proved:
-            await self._end(gap, GapState.UNRECOVERABLE, "overlap: the history began after the gap")
+            await self._close_gap(gap, GapState.UNRECOVERABLE, f"rest: {count} ids are not in the exchange's history")
+        elif not overlaps_all:
+            await self._close_gap(gap, GapState.UNRECOVERABLE, "overlap: the history began after the gap")
         else:
-            await self._end(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
+            await self._close_gap(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
 
-    async def _end(self, gap: Gap, state: GapState, method: str) -> None:
+    async def _close_gap(self, gap: Gap, state: GapState, method: str) -> None:
         self._tracker.settle(gap)
         if (event := self._ledger.close(gap, state, method)) is not None:
             await event

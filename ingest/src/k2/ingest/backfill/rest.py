@@ -50,7 +50,7 @@ class RestClient:
             except RestRefused as error:
                 if error.retry_after is None:
                     raise
-                self._bucket.punish(error.retry_after, time.monotonic())
+                self._bucket.back_off(error.retry_after, time.monotonic())
                 log.warning("rate limited", path=request.path, seconds=error.retry_after)
                 failure = error
             except (aiohttp.ClientError, TimeoutError) as error:

@@ -69,7 +69,7 @@ class Liveness:
         """We stopped reading ourselves for a while; the silence was ours."""
         self.last_frame_at = self.last_trade_at = now
 
-    def verdict(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
+    def close_reason_at(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
         """Why to leave this connection, if there is a reason."""
         if now - self.last_frame_at >= self.stale_after:
             return "stale"

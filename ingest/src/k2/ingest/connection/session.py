@@ -33,16 +33,16 @@ _SUBSCRIBE_TIMEOUT: Final = 20.0
 _WATCH_EVERY: Final = 0.25
 _OVERLAP: Final = 2.0  # seconds that two connections run side by side in a rotation
 _ROTATION_RETRY: Final = 30.0
-_PLANNED: Final = frozenset({"aged", "closing"})
+_ROTATION_REASONS: Final = frozenset({"aged", "closing"})
 _FRAMES_BEFORE_YIELD: Final = 256
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class GaveUp(ConnectionError):
+class AttemptsExhausted(ConnectionError):
     """The exchange could not be reached in the attempts that were allowed."""
 
 
-class EverySymbolRefused(ValueError):
+class AllSymbolsRefused(ValueError):
     """The exchange knows none of the symbols."""
 
 
@@ -60,13 +60,13 @@ class Tuning:
 class Connection:
     """One websocket to one endpoint, and what is known of it."""
 
-    def __init__(self, adapter: Exchange, endpoint: str, natives: Sequence[str], tuning: Tuning) -> None:
+    def __init__(self, adapter: Exchange, endpoint: str, raw_symbols: Sequence[str], tuning: Tuning) -> None:
         self.adapter = adapter
         self.endpoint = endpoint
         self.id = f"{random.getrandbits(48):012x}"
         self.frames = 0
         self.ready = asyncio.Event()
-        self.leaving = ""
+        self.close_reason = ""
         self.socket: aiohttp.ClientWebSocketResponse[bool] | None = None
         limits = adapter.limits
         self.liveness = Liveness(
@@ -74,9 +74,9 @@ class Connection:
             max_age=tuning.max_age or limits.max_age,
             opened_at=time.monotonic(),
         )
-        self._awaited = set(natives)
+        self._pending = set(raw_symbols)
         self._refused: dict[str, str] = {}
-        self._all = len(self._awaited)
+        self._symbol_count = len(self._pending)
 
     @property
     def url(self) -> str:
@@ -88,29 +88,29 @@ class Connection:
         """Symbols that the exchange refused here, and its words."""
         return self._refused
 
-    def subscribed(self, natives: Sequence[str]) -> None:
+    def subscribed(self, raw_symbols: Sequence[str]) -> None:
         """The exchange accepted these symbols."""
-        self._awaited.difference_update(natives)
-        if not self._awaited:
+        self._pending.difference_update(raw_symbols)
+        if not self._pending:
             self.ready.set()
 
-    def refused(self, reason: str, natives: Sequence[str]) -> None:
+    def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
         """The exchange refused these symbols, or something else if none is named."""
-        log.error("refused by the exchange", connection=self.id, reason=reason, symbols=list(natives))
-        for native in natives:
-            self._refused[native] = reason
-        if len(self._refused) == self._all:
-            self.leaving = "refused"
-        self.subscribed(natives)
+        log.error("refused by the exchange", connection=self.id, reason=reason, symbols=list(raw_symbols))
+        for raw_symbol in raw_symbols:
+            self._refused[raw_symbol] = reason
+        if len(self._refused) == self._symbol_count:
+            self.close_reason = "refused"
+        self.subscribed(raw_symbols)
 
     def closing(self, reason: str) -> None:
         """The exchange announced that it will close."""
         log.info("the exchange will close", connection=self.id, reason=reason)
-        self.leaving = "closing"
+        self.close_reason = "closing"
 
-    def stay(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """No successor could be had: go on for a while before the next try."""
-        self.leaving = ""
+        self.close_reason = ""
         self.liveness.max_age += seconds
 
 
@@ -121,7 +121,7 @@ class Session:
         self,
         adapters: Callable[[str], Exchange],
         endpoints: Sequence[str],
-        natives: Sequence[str],
+        raw_symbols: Sequence[str],
         http: aiohttp.ClientSession,
         pipeline: Pipeline,
         tracker: Tracker,
@@ -132,7 +132,7 @@ class Session:
     ) -> None:
         self._adapters = adapters
         self._endpoints = endpoints
-        self._natives = natives
+        self._raw_symbols = raw_symbols
         self._http = http
         self._pipeline = pipeline
         self._tracker = tracker
@@ -145,47 +145,47 @@ class Session:
 
     async def run(self) -> None:
         """Connects for ever. Raises `GaveUp`, `EverySymbolRefused`."""
-        connection, reader = await self._connect_patiently()
+        connection, reader = await self._connect_with_retry()
         try:
             while True:
                 reason = await self._watch(connection, reader)
-                if reason in _PLANNED and not reader.done():
-                    if successor := await self._overlap():
-                        await self._leave(connection, reader)
+                if reason in _ROTATION_REASONS and not reader.done():
+                    if successor := await self._connect_successor():
+                        await self._close(connection, reader)
                         connection, reader = successor
                     else:
-                        connection.stay(_ROTATION_RETRY)
+                        connection.extend(_ROTATION_RETRY)
                     continue
-                await self._leave(connection, reader)
-                self._lost(connection, reason)
-                await self._pause(f"{connection.endpoint}: {reason}")
-                connection, reader = await self._connect_patiently()
+                await self._close(connection, reader)
+                self._on_connection_lost(connection, reason)
+                await self._wait_to_retry(f"{connection.endpoint}: {reason}")
+                connection, reader = await self._connect_with_retry()
         finally:
-            await self._leave(connection, reader)
+            await self._close(connection, reader)
 
-    def _lost(self, connection: Connection, reason: str) -> None:
+    def _on_connection_lost(self, connection: Connection, reason: str) -> None:
         self._stats.reconnects += 1
         self._stats.errors[f"connection_{reason.partition(':')[0]}"] += 1
         self._tracker.disconnected()
         log.warning("connection lost", connection=connection.id, endpoint=connection.endpoint, reason=reason)
-        if len(connection.refusals) == len(self._natives):
-            native, words = next(iter(connection.refusals.items()))
-            raise EverySymbolRefused(f"{connection.endpoint} refuses every symbol; {native}: {words}")
+        if len(connection.refusals) == len(self._raw_symbols):
+            raw_symbol, words = next(iter(connection.refusals.items()))
+            raise AllSymbolsRefused(f"{connection.endpoint} refuses every symbol; {raw_symbol}: {words}")
 
-    async def _connect_patiently(self) -> tuple[Connection, asyncio.Task[str]]:
+    async def _connect_with_retry(self) -> tuple[Connection, asyncio.Task[str]]:
         while True:
             try:
                 return await self._connect()
             except _FAILURES as error:
                 endpoint = self._endpoints[(self._turn - 1) % len(self._endpoints)]
                 self._stats.errors["connect"] += 1
-                await self._pause(f"{endpoint}: {str(error) or type(error).__name__}")
+                await self._wait_to_retry(f"{endpoint}: {str(error) or type(error).__name__}")
 
-    async def _pause(self, why: str) -> None:
+    async def _wait_to_retry(self, why: str) -> None:
         """Waits before the next attempt; raises `GaveUp` after the last."""
         self._stats.message = why
         if self._tuning.max_attempts and self._backoff.attempts + 1 >= self._tuning.max_attempts:
-            raise GaveUp(f"no data after {self._tuning.max_attempts} attempts; the last: {why}")
+            raise AttemptsExhausted(f"no data after {self._tuning.max_attempts} attempts; the last: {why}")
         delay = self._backoff.next_delay()
         log.warning("waiting to connect", why=why, seconds=round(delay, 1))
         await asyncio.sleep(delay)
@@ -193,7 +193,7 @@ class Session:
     async def _connect(self) -> tuple[Connection, asyncio.Task[str]]:
         endpoint = self._endpoints[self._turn % len(self._endpoints)]
         self._turn += 1
-        connection = Connection(self._adapters(endpoint), endpoint, self._natives, self._tuning)
+        connection = Connection(self._adapters(endpoint), endpoint, self._raw_symbols, self._tuning)
         async with asyncio.timeout(_OPEN_TIMEOUT):
             connection.socket = await self._http.ws_connect(
                 connection.url,
@@ -202,13 +202,13 @@ class Session:
                 decode_text=False,
                 timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
             )
-        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(self._natives))
+        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(self._raw_symbols))
         self._stats.connections += 1
         self._stats.endpoint = endpoint
-        reader = asyncio.create_task(self._live(connection), name=f"reader-{connection.id}")
+        reader = asyncio.create_task(self._serve(connection), name=f"reader-{connection.id}")
         return connection, reader
 
-    async def _overlap(self) -> tuple[Connection, asyncio.Task[str]] | None:
+    async def _connect_successor(self) -> tuple[Connection, asyncio.Task[str]] | None:
         """A successor that is subscribed while the old connection still reads; None if there is none to be had."""
         try:
             connection, reader = await self._connect()
@@ -220,18 +220,18 @@ class Session:
         subscribed.cancel()
         if reader.done() or not connection.ready.is_set():
             log.warning("the successor was not subscribed; the old connection goes on", connection=connection.id)
-            await self._leave(connection, reader)
+            await self._close(connection, reader)
             return None
         await asyncio.sleep(_OVERLAP)
         log.info("rotated", connection=connection.id, endpoint=connection.endpoint)
         return connection, reader
 
-    async def _live(self, connection: Connection) -> str:
+    async def _serve(self, connection: Connection) -> str:
         """Subscribes, keeps alive and reads until the socket ends; says how it ended."""
         structlog.contextvars.bind_contextvars(connection=connection.id)  # of this task, and so of all it logs
         helpers: list[Coroutine[Any, Any, None]] = [self._subscribe(connection)]
         if connection.adapter.limits.ping_text:
-            helpers.append(self._keep_alive(connection))
+            helpers.append(self._ping_loop(connection))
         tasks = [asyncio.create_task(helper) for helper in helpers]
         try:
             return await self._read(connection)
@@ -249,7 +249,7 @@ class Session:
         self._on_connected()
 
     @staticmethod
-    async def _keep_alive(connection: Connection) -> None:
+    async def _ping_loop(connection: Connection) -> None:
         assert connection.socket is not None
         while True:
             await asyncio.sleep(connection.adapter.limits.ping_interval)
@@ -261,7 +261,7 @@ class Session:
         receive, handle, text = socket.receive, pipeline.handle, WSMsgType.TEXT
         while True:
             if publisher.blocked:
-                await publisher.unblocked()
+                await publisher.wait_unblocked()
                 connection.liveness.resumed(time.monotonic())
             message = await receive()
             if message.type is text:
@@ -303,10 +303,10 @@ class Session:
                 counts, second = self._note_trades(connection, counts, now), now
             if self._publisher.blocked:
                 connection.liveness.resumed(now)
-            if connection.leaving:
-                return connection.leaving
-            if verdict := connection.liveness.verdict(now):
-                return verdict
+            if connection.close_reason:
+                return connection.close_reason
+            if close_reason_at := connection.liveness.close_reason_at(now):
+                return close_reason_at
 
     def _note_trades(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
         counts = dict(self._stats.received)
@@ -317,7 +317,7 @@ class Session:
         return counts
 
     @staticmethod
-    async def _leave(connection: Connection, reader: asyncio.Task[str]) -> None:
+    async def _close(connection: Connection, reader: asyncio.Task[str]) -> None:
         """Closes a connection; what was read is handled, what was not will be found missing."""
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)

@@ -10,19 +10,19 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from k2.schemas.exchanges.spec import ExchangeFacts, Pair
+from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.records.trade import Side, Trade, VendorData
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
 
 # What msgspec raises for bytes it cannot read: not JSON or not of the type, not UTF-8, nested too deeply.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class MalformedFrame(ValueError):
     """A frame that cannot be trusted as a whole; it is kept in the dead letters."""
 
 
-class Observed(msgspec.Struct, gc=False, frozen=True):
+class SequencedTrade(msgspec.Struct, gc=False, frozen=True):
     """A trade, and the ids it stands for: OKX's aggregates cover several. 0 where the exchange numbers nothing."""
 
     trade: Trade
@@ -30,7 +30,7 @@ class Observed(msgspec.Struct, gc=False, frozen=True):
     last_id: int
 
 
-class Untrusted(msgspec.Struct, frozen=True):
+class InvalidItem(msgspec.Struct, frozen=True):
     """One item of a frame that cannot be a trade; the frame goes to the dead letters, its other items count."""
 
     error: str
@@ -42,14 +42,14 @@ class Untrusted(msgspec.Struct, frozen=True):
 class Subscribed(msgspec.Struct, frozen=True):
     """The exchange accepted these symbols (native spelling)."""
 
-    natives: tuple[str, ...]
+    raw_symbols: tuple[str, ...]
 
 
 class Refused(msgspec.Struct, frozen=True):
     """The exchange refused something we asked for; `natives` where it said which."""
 
     reason: str
-    natives: tuple[str, ...] = ()
+    raw_symbols: tuple[str, ...] = ()
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Unknown(msgspec.Struct, frozen=True):
     kind: str
 
 
-Event = Observed | Untrusted | Subscribed | Refused | Heartbeat | Closing | Unknown
+Event = SequencedTrade | InvalidItem | Subscribed | Refused | Heartbeat | Closing | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,9 @@ class Gap:
 class Page:
     """What one request brought: trades of the gap, and where to go on. `reached` says that nothing before is left."""
 
-    observed: Sequence[Observed]
-    untrusted: Sequence[Untrusted] = ()
-    following: Request | None = None
+    observed: Sequence[SequencedTrade]
+    invalid: Sequence[InvalidItem] = ()
+    next_request: Request | None = None
     overlaps: bool = True  # False: the history began after the gap did, so the gap cannot be proved closed
 
 
@@ -145,8 +145,8 @@ class RestRefused(Exception):
 class Exchange(Protocol):
     """One exchange's protocol. `pairs` are the symbols that this connection is for."""
 
-    facts: ExchangeFacts
-    numbered: bool  # whether this protocol's trades carry consecutive ids
+    spec: ExchangeSpec
+    has_sequence: bool  # whether this protocol's trades carry consecutive ids
     url: str
     path: str
     rest: str
@@ -214,7 +214,7 @@ def json_object(frame: bytes) -> dict[str, Any]:
     """The JSON object in a frame that is not a trade; raises `MalformedFrame`."""
     try:
         return msgspec.json.decode(frame, type=dict[str, Any])
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
 
 
@@ -226,7 +226,7 @@ def positive_id(value: int | str) -> int:
     return int(text)
 
 
-def fill(
+def build_trade(
     label: str,
     pair: Pair,
     trade_id: str,
@@ -238,18 +238,18 @@ def fill(
     vendor_data: VendorData,
     *,
     ids: tuple[int, int] = (0, 0),
-) -> Observed | Untrusted:
+) -> SequencedTrade | InvalidItem:
     """The trade, or why its numbers cannot be one. Price and quantity are exact or refused, never rounded."""
     try:
         exact_price = scaled(price) if isinstance(price, str) else scaled_decimal(price)
         exact_quantity = scaled(quantity) if isinstance(quantity, str) else scaled_decimal(quantity)
     except InexactValue as error:
-        return Untrusted(INEXACT, str(error), pair.symbol, ids[1])
+        return InvalidItem(INEXACT, str(error), pair.symbol, ids[1])
     trade = Trade(
         trade_id, pair.symbol, label, pair.base, pair.quote, timestamp, exact_price, exact_quantity,
         side, received, vendor_data,
     )  # fmt: skip
-    return Observed(trade, *ids)
+    return SequencedTrade(trade, *ids)
 
 
 def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
@@ -258,13 +258,13 @@ def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
         yield pairs[start : start + size]
 
 
-def sorted_out(items: Iterable[Observed | Untrusted]) -> tuple[list[Observed], list[Untrusted]]:
+def partition(items: Iterable[SequencedTrade | InvalidItem]) -> tuple[list[SequencedTrade], list[InvalidItem]]:
     """Trades apart from what is none."""
-    observed: list[Observed] = []
-    untrusted: list[Untrusted] = []
+    observed: list[SequencedTrade] = []
+    invalid: list[InvalidItem] = []
     for item in items:
-        if isinstance(item, Observed):
+        if isinstance(item, SequencedTrade):
             observed.append(item)
         else:
-            untrusted.append(item)
-    return observed, untrusted
+            invalid.append(item)
+    return observed, invalid

@@ -7,9 +7,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import moment, plain
+from k2.schemas.values import format_decimal, from_micros
 
 PROTOCOL_ERROR: Final = 1008
 
@@ -49,7 +49,7 @@ class Venue(Protocol):
         """Of the websocket."""
         ...
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """What a new connection is sent first."""
         ...
 
@@ -57,7 +57,7 @@ class Venue(Protocol):
         """The answers to a client's message."""
         ...
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """The frames that tell of one sweep of one pair."""
         ...
 
@@ -81,7 +81,7 @@ class Venue(Protocol):
         """The answer to a REST request."""
         ...
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """The id under which a deal is told."""
         ...
 
@@ -104,14 +104,14 @@ def message(text: str) -> dict[str, Any]:
         return {}
 
 
-def iso(deal: Deal) -> str:
+def iso(trade: SimTrade) -> str:
     """A deal's time as exchanges write it: 2023-10-06T17:35:55.440295Z."""
-    return moment(deal.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return from_micros(trade.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def number(value: int) -> str:
     """A price or quantity without needless zeros: 61837.63."""
-    text = plain(value).rstrip("0")
+    text = format_decimal(value).rstrip("0")
     return text + "0" if text.endswith(".") else text
 
 

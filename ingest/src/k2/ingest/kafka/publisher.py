@@ -32,7 +32,7 @@ Report = Callable[[KafkaError | None, Any], None]
 CAPACITY: Final = 100_000  # records in flight, the bound of the buffer before Kafka
 MAX_FRAME: Final = 1 << 20  # bytes; what sockets accept, and what a dead letter holds whole
 MAX_RECORD: Final = 2 * MAX_FRAME
-_PATIENCE: Final = 10.0
+_RETRY_DELAYS: Final = 10.0
 _POLL_EVERY: Final = 128  # trades between two looks at the delivery reports
 _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.02
@@ -42,7 +42,7 @@ class KafkaUnreachable(ConnectionError):
     """No broker answers, or it lacks the topics that the feed needs."""
 
 
-class PublisherDead(RuntimeError):
+class ProducerFatal(RuntimeError):
     """The producer met an error that it cannot recover from; only a new process can."""
 
 
@@ -52,7 +52,7 @@ class Topics:
 
     trades: str
     gaps: str
-    deadletter: str
+    dead_letters: str
 
 
 class Publisher:
@@ -66,21 +66,21 @@ class Publisher:
         self._encoder = TradeEncoder(schema_id)
         self._stats = stats
         self._refused: deque[tuple[Record, Report]] = deque()
-        self._again = 0  # records that were refused, were sent again, and of which nothing was heard since
-        self._circuit = Circuit(CAPACITY, _PATIENCE, time.monotonic())
+        self._resent = 0  # records that were refused, were sent again, and of which nothing was heard since
+        self._circuit = Circuit(CAPACITY, _RETRY_DELAYS, time.monotonic())
         self._closed = asyncio.Event()
         self._closed.set()
         self._sending = asyncio.Event()
         self._fatal = ""
         self._now = 0
         self._since_poll = 0
-        self.pressed = False  # memory is short: set by whoever watches it
+        self.memory_pressure = False  # memory is short: set by whoever watches it
         self.sent = 0
         self.acknowledged = 0
 
     async def check(self, timeout: float = 10.0) -> None:
         """Raises `KafkaUnreachable` unless a broker answers and has the topics."""
-        wanted = (self._names.trades, self._names.gaps, self._names.deadletter)
+        wanted = (self._names.trades, self._names.gaps, self._names.dead_letters)
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
         except KafkaException as error:
@@ -97,9 +97,9 @@ class Publisher:
     @property
     def blocked(self) -> bool:
         """Whether the socket must not be read now."""
-        return self.pressed or self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
+        return self.memory_pressure or self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
 
-    async def unblocked(self) -> None:
+    async def wait_unblocked(self) -> None:
         """Returns when the socket may be read again."""
         while self.blocked:
             self._closed.clear()
@@ -116,7 +116,7 @@ class Publisher:
         if self._since_poll >= _POLL_EVERY:
             self.poll()
 
-    def tracked(self, trade: Trade) -> Awaitable[None]:
+    def send_trade_acked(self, trade: Trade) -> Awaitable[None]:
         """Sends one trade; the result is there when Kafka has it."""
         return self._acknowledged(self._names.trades, self._encoder.encode(trade), trade.symbol)
 
@@ -135,7 +135,7 @@ class Publisher:
             (topics.DEAD_LETTER_FEED, self._feed),
         ]
         self._stats.dead_letters[error] += 1
-        self._acknowledged(self._names.deadletter, frame, symbol, headers)
+        self._acknowledged(self._names.dead_letters, frame, symbol, headers)
 
     def poll(self) -> None:
         """Takes delivery reports, sends again what was refused, and lets the circuit judge."""
@@ -143,13 +143,13 @@ class Publisher:
         self._now = time.time_ns() // 1000
         self._producer.poll(0)
         if self._fatal:
-            raise PublisherDead(f"{self._fatal}; {self.in_flight} records were not acknowledged")
+            raise ProducerFatal(f"{self._fatal}; {self.in_flight} records were not acknowledged")
         failing = bool(self._refused)
         state = self._circuit.update(self.in_flight, self.acknowledged, failing, time.monotonic())
         if failing and state is not State.CLOSED:
-            self._send_again()
+            self._resend()
         self._stats.circuit, self._stats.in_flight = int(state), self.in_flight
-        self._stats.unaccepted = len(self._refused) + self._again
+        self._stats.unaccepted = len(self._refused) + self._resent
         if not self.blocked:
             self._closed.set()
 
@@ -169,7 +169,7 @@ class Publisher:
         """Flushes for at most `timeout` seconds; returns how many records were never acknowledged."""
         deadline = time.monotonic() + timeout
         while self.in_flight and time.monotonic() < deadline and not self._fatal:
-            self._send_again()
+            self._resend()
             await asyncio.sleep(_BUSY_POLL)
             self.poll()
         if self.in_flight:
@@ -182,7 +182,7 @@ class Publisher:
 
         def report(error: KafkaError | None, _: Any) -> None:
             if error is not None:
-                self._refuse(error, record, report)
+                self._queue_resend(error, record, report)
                 return
             self.acknowledged += 1
             if topic == self._names.trades:
@@ -205,9 +205,9 @@ class Publisher:
         except BufferError:
             self._refused.append((record, report))  # not lost: `poll` sends it again
         except KafkaException as error:
-            self._refuse(error.args[0], record, report)
+            self._queue_resend(error.args[0], record, report)
 
-    def _refuse(self, error: KafkaError, record: Record, report: Report) -> None:
+    def _queue_resend(self, error: KafkaError, record: Record, report: Report) -> None:
         self._stats.failures += 1
         self._stats.message = f"{record[0]}: {error.str()}"
         if error.fatal():
@@ -215,15 +215,15 @@ class Publisher:
         log.error("Kafka refused a record; it is sent again", topic=record[0], error=error.str(), bytes=len(record[1]))
         self._refused.append((record, report))
 
-    def _send_again(self) -> None:
+    def _resend(self) -> None:
         for _ in range(len(self._refused)):
             record, report = self._refused.popleft()
-            self._again += 1
-            self._produce(record, self._heard(report))
+            self._resent += 1
+            self._produce(record, self._count_resent(report))
 
-    def _heard(self, report: Report) -> Report:
+    def _count_resent(self, report: Report) -> Report:
         def heard(error: KafkaError | None, message: Any) -> None:
-            self._again -= 1
+            self._resent -= 1
             report(error, message)
 
         return heard
@@ -231,7 +231,7 @@ class Publisher:
     def _on_trade(self, arrived: int, error: KafkaError | None, message: Any) -> None:
         if error is not None:  # of a refused message librdkafka knows everything but its timestamp
             record = (message.topic(), message.value(), message.key(), arrived)
-            self._refuse(error, record, partial(self._on_trade, arrived))
+            self._queue_resend(error, record, partial(self._on_trade, arrived))
             return
         self.acknowledged += 1
         stats = self._stats

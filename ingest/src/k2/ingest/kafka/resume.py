@@ -17,13 +17,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema
 
 from k2.common import logs
-from k2.ingest.exchanges.base import UNREADABLE
+from k2.ingest.exchanges.base import DECODE_ERRORS
 from k2.ingest.sequencing.gaps import GapEvent, GapState, decode
 from k2.ingest.sequencing.ids import Position
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 
 log = logs.get("resume")
 
@@ -132,7 +132,7 @@ def _position(value: bytes | None, schemas: Mapping[int, Any]) -> tuple[Position
         log.warning("a record cannot be read; Silver will judge it", error=str(error))
         return None
     live = record["vendor_data"].get("source") in _LIVE
-    return Position(record["trade_id"], micros(record["timestamp"])), live
+    return Position(record["trade_id"], to_micros(record["timestamp"])), live
 
 
 def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> list[GapEvent]:
@@ -141,7 +141,7 @@ def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> 
     for message in _read(consumer, topic, 0, low, high):
         try:
             event = decode(message.value() or b"")
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             log.warning("a gap event cannot be read", offset=message.offset(), error=str(error))
             continue
         if event.feed == feed and event.symbol in symbols:

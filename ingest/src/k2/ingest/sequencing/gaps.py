@@ -9,7 +9,7 @@ import msgspec
 from k2.ingest.exchanges.base import Gap
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import MESSAGE_NAMESPACE
-from k2.schemas.values import micros, moment
+from k2.schemas.values import from_micros, to_micros
 
 
 class GapState(StrEnum):
@@ -83,7 +83,7 @@ def decode(value: bytes) -> GapEvent:
     return _DECODER.decode(value)
 
 
-def gap_of(event: GapEvent, pair: Pair) -> Gap:
+def gap_from_event(event: GapEvent, pair: Pair) -> Gap:
     """The gap that an event of `pair` tells of."""
     since, until = _micros(event.since), _micros(event.until)
     if not event.first_id:
@@ -92,8 +92,8 @@ def gap_of(event: GapEvent, pair: Pair) -> Gap:
 
 
 def _text(micros_utc: int) -> str:
-    return moment(micros_utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return from_micros(micros_utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _micros(text: str) -> int:
-    return micros(datetime.fromisoformat(text))
+    return to_micros(datetime.fromisoformat(text))

@@ -8,11 +8,11 @@ begins anew is followed from its new beginning.
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from k2.ingest.exchanges.base import Gap, Observed
+from k2.ingest.exchanges.base import Gap, SequencedTrade
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Trade
 
-_REMEMBERED: Final = 256  # ids per symbol whose content is known; exchanges repeat 50 at most
+_RECENT_IDS: Final = 256  # ids per symbol whose content is known; exchanges repeat 50 at most
 _RESET_RUN: Final = 3  # so many consecutive ids far below the last are a new numbering, not old trades
 
 Fingerprint = int
@@ -29,27 +29,27 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class GapDetected:
     """A gap, found because of what came after it."""
 
     gap: Gap
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class GapFilled:
     """A late trade; `closed` are the gaps that it completed."""
 
     closed: tuple[Gap, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
+class SequenceReset:
     """The exchange's numbering began anew."""
 
     was: int
 
 
-Finding = Duplicate | Conflict | Missing | Filled | Reset
+Finding = Duplicate | Conflict | GapDetected | GapFilled | SequenceReset
 _DUPLICATE, _CONFLICT = Duplicate(), Conflict()
 
 
@@ -62,7 +62,7 @@ class Position:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenGap:
     """A gap, and the ids of it that are still missing, as disjoint inclusive ranges."""
 
     gap: Gap
@@ -92,9 +92,9 @@ class _Track:
     last_id: int
     last_time: int
     recent: dict[int, Fingerprint] = field(default_factory=dict)
-    gaps: list[_Open] = field(default_factory=list)
-    stray_id: int = 0
-    stray_run: int = 0
+    gaps: list[_OpenGap] = field(default_factory=list)
+    low_id: int = 0
+    low_run: int = 0
 
 
 class Tracker(Protocol):
@@ -106,20 +106,20 @@ class Tracker(Protocol):
     def disconnected(self) -> None:
         """A connection ended."""
 
-    def observe(self, pair: Pair, observed: Observed) -> Finding | None:
+    def observe(self, pair: Pair, observed: SequencedTrade) -> Finding | None:
         """What the next trade says about continuity; None for the usual case."""
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Accounts for a trade that was dead-lettered; ids before it may be a gap."""
 
-    def head(self, symbol: str, newest_id: int, received: int) -> Missing | None:
+    def head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """The exchange's word that `newest_id` exists; what we lack up to it is a gap, it included."""
 
     def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]:
         """The ranges of a gap that have not come yet; none once it is complete."""
         ...
 
-    def repaired(self, gap: Gap, observed: Observed) -> bool:
+    def repaired(self, gap: Gap, observed: SequencedTrade) -> bool:
         """Takes a trade out of a gap; False if it had come meanwhile."""
         ...
 
@@ -131,7 +131,7 @@ class Tracker(Protocol):
         """Follows a gap that an earlier process found and did not settle."""
 
 
-class Continuity:
+class SequenceTracker:
     """Every symbol's ids. At most `capacity` symbols; the one that traded longest ago is forgotten first."""
 
     def __init__(self, capacity: int = 10_000) -> None:
@@ -142,24 +142,24 @@ class Continuity:
         """Goes on after the last trade that an earlier process delivered."""
         self._tracks[pair.symbol] = _Track(pair, int(position.trade_id), position.timestamp)
 
-    def observe(self, pair: Pair, observed: Observed) -> Finding | None:
+    def observe(self, pair: Pair, observed: SequencedTrade) -> Finding | None:
         """What the next trade says about continuity; None for the usual case, the one that follows the last."""
         trade = observed.trade
         last = observed.last_id
         track = self._tracks.get(trade.symbol)
         if track is None:
-            self._admit(_Track(pair, last, trade.timestamp))
+            self._add(_Track(pair, last, trade.timestamp))
             track = self._tracks[trade.symbol]
-            _remember(track, last, trade)
+            _record(track, last, trade)
             return None
         expected = track.last_id + 1
         first = observed.first_id
         if last < expected:
-            return self._old(track, observed)
+            return self._observe_old(track, observed)
         since = track.last_time
         track.last_id = last
         track.last_time = trade.timestamp
-        _remember(track, last, trade)
+        _record(track, last, trade)
         if first <= expected:
             return None
         return self._missing(track, Gap(pair, expected, first - 1, since, trade.timestamp))
@@ -175,7 +175,7 @@ class Continuity:
             return None
         return self._missing(track, Gap(pair, expected, last_id - 1, track.last_time, received))
 
-    def head(self, symbol: str, newest_id: int, received: int) -> Missing | None:
+    def head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """The exchange's word that `newest_id` exists; what we lack up to it is a gap, it included."""
         track = self._tracks.get(symbol)
         if track is None or newest_id <= track.last_id:
@@ -184,7 +184,7 @@ class Continuity:
         track.last_id = newest_id
         return self._missing(track, gap)
 
-    def repaired(self, gap: Gap, observed: Observed) -> bool:
+    def repaired(self, gap: Gap, observed: SequencedTrade) -> bool:
         """Takes a trade out of a gap; False if it had come meanwhile."""
         track = self._tracks.get(gap.pair.symbol)
         if track is None:
@@ -211,37 +211,37 @@ class Continuity:
         """Follows a gap that an earlier process found and did not settle."""
         track = self._tracks.get(gap.pair.symbol)
         if track is None:
-            self._admit(track := _Track(gap.pair, gap.last_id, gap.until))
-        track.gaps.append(_Open(gap, [(gap.first_id, gap.last_id)]))
+            self._add(track := _Track(gap.pair, gap.last_id, gap.until))
+        track.gaps.append(_OpenGap(gap, [(gap.first_id, gap.last_id)]))
 
     @staticmethod
-    def _missing(track: _Track, gap: Gap) -> Missing:
-        track.gaps.append(_Open(gap, [(gap.first_id, gap.last_id)]))
-        return Missing(gap)
+    def _missing(track: _Track, gap: Gap) -> GapDetected:
+        track.gaps.append(_OpenGap(gap, [(gap.first_id, gap.last_id)]))
+        return GapDetected(gap)
 
     @staticmethod
-    def _old(track: _Track, observed: Observed) -> Finding | None:
+    def _observe_old(track: _Track, observed: SequencedTrade) -> Finding | None:
         trade, last = observed.trade, observed.last_id
         known = track.recent.get(last)
         if known is not None:
             return _DUPLICATE if known == _fingerprint(trade) else _CONFLICT
         hits = [entry for entry in track.gaps if entry.fill(observed.first_id, last)]
         if hits:
-            _remember(track, last, trade)
+            _record(track, last, trade)
             closed = tuple(entry.gap for entry in hits if not entry.missing)
             track.gaps = [entry for entry in track.gaps if entry.missing]
-            return Filled(closed)
-        track.stray_run = track.stray_run + 1 if observed.first_id == track.stray_id + 1 else 1
-        track.stray_id = last
-        if track.stray_run >= _RESET_RUN and last < track.last_id // 2:
+            return GapFilled(closed)
+        track.low_run = track.low_run + 1 if observed.first_id == track.low_id + 1 else 1
+        track.low_id = last
+        if track.low_run >= _RESET_RUN and last < track.last_id // 2:
             was = track.last_id
-            track.last_id, track.last_time, track.stray_run = last, trade.timestamp, 0
+            track.last_id, track.last_time, track.low_run = last, trade.timestamp, 0
             track.recent.clear()
-            _remember(track, last, trade)
-            return Reset(was)
+            _record(track, last, trade)
+            return SequenceReset(was)
         return _DUPLICATE
 
-    def _admit(self, track: _Track) -> None:
+    def _add(self, track: _Track) -> None:
         if len(self._tracks) >= self._capacity:
             oldest = min(self._tracks.values(), key=lambda known: known.last_time)
             del self._tracks[oldest.pair.symbol]
@@ -252,8 +252,8 @@ def _fingerprint(trade: Trade) -> Fingerprint:
     return hash((trade.price, trade.quantity, trade.side))
 
 
-def _remember(track: _Track, number: int, trade: Trade) -> None:
+def _record(track: _Track, number: int, trade: Trade) -> None:
     recent = track.recent
     recent[number] = hash((trade.price, trade.quantity, trade.side))
-    if len(recent) > _REMEMBERED:
+    if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]

@@ -7,12 +7,12 @@ does, so the first trade after a reconnect opens a window from the last trade be
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.ingest.exchanges.base import Gap, Observed
-from k2.ingest.sequencing.ids import Conflict, Duplicate, Finding, Missing, Position
+from k2.ingest.exchanges.base import Gap, SequencedTrade
+from k2.ingest.sequencing.ids import Conflict, Duplicate, Finding, GapDetected, Position
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Trade
 
-_REMEMBERED: Final = 256
+_RECENT_IDS: Final = 256
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Track:
     recent: dict[str, int] = field(default_factory=dict)
 
 
-class Windows:
+class ReconnectWindowTracker:
     """Every symbol's newest trades, and whether a connection ended since."""
 
     def __init__(self) -> None:
@@ -38,31 +38,31 @@ class Windows:
         for track in self._tracks.values():
             track.broken = True
 
-    def observe(self, pair: Pair, observed: Observed) -> Finding | None:
+    def observe(self, pair: Pair, observed: SequencedTrade) -> Finding | None:
         """A window, a repeated trade, or None for the usual case."""
         trade = observed.trade
         track = self._tracks.get(trade.symbol)
         if track is None:
             track = self._tracks[trade.symbol] = _Track(Position(trade.trade_id, trade.timestamp))
-            _remember(track, trade)
+            _record(track, trade)
             return None
         known = track.recent.get(trade.trade_id)
         if known is not None:
             return Duplicate() if known in {0, _fingerprint(trade)} else Conflict()
         before, track.last = track.last, Position(trade.trade_id, trade.timestamp)
-        _remember(track, trade)
+        _record(track, trade)
         if not track.broken:
             return None
         track.broken = False
         gap = Gap(pair, 0, 0, before.timestamp, trade.timestamp, before.trade_id)
         self._open.add(gap)
-        return Missing(gap)
+        return GapDetected(gap)
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Nothing: a dead letter has no place in a numbering that is not there."""
         return None
 
-    def head(self, symbol: str, newest_id: int, received: int) -> Missing | None:
+    def head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """Nothing: there are no ids to compare with."""
         return None
 
@@ -70,12 +70,12 @@ class Windows:
         """One empty range while the window is open."""
         return ((0, 0),) if gap in self._open else ()
 
-    def repaired(self, gap: Gap, observed: Observed) -> bool:
+    def repaired(self, gap: Gap, observed: SequencedTrade) -> bool:
         """Whether a trade of the window is new."""
         track = self._tracks.get(gap.pair.symbol)
         if track is None or observed.trade.trade_id not in track.recent:
             if track is not None:
-                _remember(track, observed.trade)
+                _record(track, observed.trade)
             return True
         return False
 
@@ -93,7 +93,7 @@ def _fingerprint(trade: Trade) -> int:
     return hash((trade.price, trade.quantity, trade.side)) or 1  # 0 stands for a trade known by its id only
 
 
-def _remember(track: _Track, trade: Trade) -> None:
+def _record(track: _Track, trade: Trade) -> None:
     track.recent[trade.trade_id] = _fingerprint(trade)
-    if len(track.recent) > _REMEMBERED:
+    if len(track.recent) > _RECENT_IDS:
         del track.recent[next(iter(track.recent))]

@@ -6,11 +6,11 @@ from typing import Final
 from k2.ingest.simulator.faults import Fault
 
 _COUNTED: Final = frozenset({"drop", "ratelimit", "unavailable", "refuse"})
-_LASTING: Final = frozenset({"silent", "quiet", "wrong-pong"})
+_TIMED: Final = frozenset({"silent", "quiet", "wrong-pong"})
 _BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '{"e":"trade"}', "\u0000")
 
 
-class Mischief:
+class FaultInjector:
     """The schedule of faults, and what is left of those that began."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
@@ -23,7 +23,7 @@ class Mischief:
         """Schedules one more."""
         self._scheduled.append(fault)
 
-    def begin(self, elapsed: float) -> list[Fault]:
+    def start_due(self, elapsed: float) -> list[Fault]:
         """The faults that begin now and are done at once; those that last are noted here."""
         due = [fault for fault in self._scheduled if fault.at <= elapsed]
         self._scheduled = [fault for fault in self._scheduled if fault.at > elapsed]
@@ -31,7 +31,7 @@ class Mischief:
         for fault in due:
             if fault.kind in _COUNTED:
                 self._left[fault.kind] = self._left.get(fault.kind, 0) + int(fault.amount)
-            elif fault.kind in _LASTING:
+            elif fault.kind in _TIMED:
                 self._until[fault.kind] = elapsed + fault.amount
             elif fault.kind == "cut":
                 self._age = fault.amount
@@ -39,15 +39,15 @@ class Mischief:
                 now.append(fault)
         return now
 
-    def drops(self, deals: int) -> bool:
+    def drop_trades(self, trades: int) -> bool:
         """Whether the next deals are not told."""
-        return self._take("drop", deals)
+        return self._take("drop", trades)
 
-    def refuses(self) -> bool:
+    def refuse_connection(self) -> bool:
         """Whether the next connection is refused."""
         return self._take("refuse", 1)
 
-    def rest_status(self) -> int:
+    def rest_error_status(self) -> int:
         """The status that the next REST request gets instead of its answer; 0 for none."""
         return 429 if self._take("ratelimit", 1) else 503 if self._take("unavailable", 1) else 0
 
@@ -55,7 +55,7 @@ class Mischief:
         """Whether nothing at all is sent."""
         return elapsed < self._until.get("silent", 0.0)
 
-    def withholds_trades(self, elapsed: float) -> bool:
+    def suppresses_trades(self, elapsed: float) -> bool:
         """Whether no trades are sent."""
         return self.silent(elapsed) or elapsed < self._until.get("quiet", 0.0)
 
@@ -68,7 +68,7 @@ class Mischief:
         return bool(self._age) and age > self._age
 
     @staticmethod
-    def nonsense(kind: str, count: int, sample: str) -> Iterator[str]:
+    def malformed_frames(kind: str, count: int, sample: str) -> Iterator[str]:
         """Frames that nobody should trust, some made from a real one."""
         if kind == "oversized":
             yield from ('{"padding":"' + "x" * (1 << 20) + '"}' for _ in range(count))

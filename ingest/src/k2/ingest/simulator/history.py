@@ -4,47 +4,47 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 
-KEPT: Final = 2_000_000  # trades a symbol
+RETAINED_TRADES: Final = 2_000_000  # trades a symbol
 
 
 class History:
     """Trades in the order of their ids, the newest `KEPT` of each symbol (native spelling)."""
 
     def __init__(self) -> None:
-        self._deals: dict[str, list[Deal]] = {}
+        self._trades: dict[str, list[SimTrade]] = {}
 
-    def add(self, deal: Deal) -> None:
+    def add(self, trade: SimTrade) -> None:
         """Appends a trade."""
-        deals = self._deals.setdefault(deal.pair.native, [])
-        deals.append(deal)
-        if len(deals) > KEPT + KEPT // 10:
-            del deals[: len(deals) - KEPT]
+        trades = self._trades.setdefault(trade.pair.raw_symbol, [])
+        trades.append(trade)
+        if len(trades) > RETAINED_TRADES + RETAINED_TRADES // 10:
+            del trades[: len(trades) - RETAINED_TRADES]
 
     @property
-    def deals(self) -> Mapping[str, Sequence[Deal]]:
+    def trades(self) -> Mapping[str, Sequence[SimTrade]]:
         """Everything, by native symbol."""
-        return self._deals
+        return self._trades
 
-    def newest(self, native: str, count: int) -> Sequence[Deal]:
+    def newest(self, raw_symbol: str, count: int) -> Sequence[SimTrade]:
         """The newest trades, oldest first."""
-        return self._deals.get(native, [])[-count:] if count > 0 else []
+        return self._trades.get(raw_symbol, [])[-count:] if count > 0 else []
 
-    def from_id(self, native: str, first: int, count: int) -> Sequence[Deal]:
+    def from_id(self, raw_symbol: str, first: int, count: int) -> Sequence[SimTrade]:
         """Trades from an id on, oldest first."""
-        deals = self._deals.get(native, [])
-        start = bisect_left(deals, first, key=lambda deal: deal.id)
-        return deals[start : start + count]
+        trades = self._trades.get(raw_symbol, [])
+        start = bisect_left(trades, first, key=lambda trade: trade.id)
+        return trades[start : start + count]
 
-    def before_id(self, native: str, number: int, count: int) -> Sequence[Deal]:
+    def before_id(self, raw_symbol: str, number: int, count: int) -> Sequence[SimTrade]:
         """Trades below an id, oldest first."""
-        deals = self._deals.get(native, [])
-        end = bisect_left(deals, number, key=lambda deal: deal.id)
-        return deals[max(0, end - count) : end]
+        trades = self._trades.get(raw_symbol, [])
+        end = bisect_left(trades, number, key=lambda trade: trade.id)
+        return trades[max(0, end - count) : end]
 
-    def after_time(self, native: str, time: int, count: int) -> Sequence[Deal]:
+    def after_time(self, raw_symbol: str, time: int, count: int) -> Sequence[SimTrade]:
         """Trades later than a time in microseconds, oldest first."""
-        deals = self._deals.get(native, [])
-        start = bisect_right(deals, time, key=lambda deal: deal.time)
-        return deals[start : start + count]
+        trades = self._trades.get(raw_symbol, [])
+        start = bisect_right(trades, time, key=lambda trade: trade.time)
+        return trades[start : start + count]

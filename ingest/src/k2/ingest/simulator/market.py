@@ -27,7 +27,7 @@ _MEAN_MOOD: Final = (_BUSY_SECONDS + _QUIET_RATE * _QUIET_SECONDS) / (_BUSY_SECO
 
 
 @dataclass(frozen=True, slots=True)
-class Deal:
+class SimTrade:
     """One trade of the simulated exchange. Price and quantity in units of 10**-8, time in UTC microseconds."""
 
     pair: Pair
@@ -57,27 +57,27 @@ class Market:
     _quiet: bool = True
 
     def __post_init__(self) -> None:
-        self._rng = random.Random(f"{self.seed}/{self.pair.native}")
+        self._rng = random.Random(f"{self.seed}/{self.pair.raw_symbol}")
         typical = _TYPICAL.get(self.pair.base, 10)
         self._tick = max(UNIT // 10_000, typical * UNIT // 1_000_000)
         self._price = typical * UNIT // self._tick * self._tick
-        self._next = self._pause(0.0)
+        self._next = self._wait_to_retry(0.0)
 
-    def until(self, now: int) -> Iterator[Deal]:
+    def until(self, now: int) -> Iterator[SimTrade]:
         """The trades up to `now`, UTC microseconds, that were not given before."""
         elapsed = (now - self.opened) / 1e6
         while self._next <= elapsed:
             yield from self._sweep(self.opened + int(self._next * 1e3) * 1000)
-            self._next += self._pause(self._next)
+            self._next += self._wait_to_retry(self._next)
 
-    def _sweep(self, time: int) -> Iterator[Deal]:
+    def _sweep(self, time: int) -> Iterator[SimTrade]:
         rng, buy = self._rng, self._rng.random() < 0.5
         direction = 1 if buy else -1
         for _ in range(self._fills()):
             if rng.random() < 0.5:
                 self._price = max(self._tick, self._price + direction * self._tick)
             quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * 10  # 0.005 and up, with a long tail
-            yield Deal(self.pair, self.next_id, time, self._price, min(quantity, 10_000 * UNIT), buy)
+            yield SimTrade(self.pair, self.next_id, time, self._price, min(quantity, 10_000 * UNIT), buy)
             self.next_id += 1
 
     def _fills(self) -> int:
@@ -88,7 +88,7 @@ class Market:
             fills += 1
         return fills
 
-    def _pause(self, at: float) -> float:
+    def _wait_to_retry(self, at: float) -> float:
         while at >= self._mood_ends:
             self._quiet = not self._quiet
             self._mood_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))

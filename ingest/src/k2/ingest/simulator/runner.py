@@ -13,7 +13,7 @@ from k2.ingest.exchanges.venues import VENUES
 from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
 from k2.ingest.simulator.server import Simulator
-from k2.ingest.simulator.sources import CaptureTape, MarketTape, Tape
+from k2.ingest.simulator.sources import CaptureSource, MarketSource, TradeSource
 from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
 
 DEFAULT_SYMBOLS = {
@@ -36,16 +36,16 @@ def build(
     speed: float = 1.0,
     faults: Sequence[str] = (),
     since: float = 0.0,
-    waits: bool = False,
+    wait_for_client: bool = False,
 ) -> Simulator:
     """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
     pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
-    tape: Tape = (
-        CaptureTape(exchange, captures, pairs, speed)
+    source: TradeSource = (
+        CaptureSource(exchange, captures, pairs, speed)
         if captures
-        else MarketTape(pairs, seed=seed, rate=rate, count=count, waits=waits)
+        else MarketSource(pairs, seed=seed, rate=rate, count=count, wait_for_client=wait_for_client)
     )
-    return Simulator(VENUES[exchange](pairs), tape, [parse(fault) for fault in faults], int(since * 1e6))
+    return Simulator(VENUES[exchange](pairs), source, [parse(fault) for fault in faults], int(since * 1e6))
 
 
 async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
             speed=arguments.speed,
             faults=arguments.fault,
             since=arguments.since,
-            waits=arguments.wait,
+            wait_for_client=arguments.wait,
         )
         asyncio.run(serve(simulator, arguments.host, arguments.port, arguments.exchange))
     except (UnknownPair, UnknownFault, UnreadableCapture) as error:

@@ -14,18 +14,18 @@ from k2.common import logs
 from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import RestBudget
 from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Answer, Client, Venue
-from k2.ingest.simulator.fault_injector import Mischief
+from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
-from k2.ingest.simulator.sources import Tape
+from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.sources import TradeSource
 
 log = logs.get("simulator")
 
 _TICK: Final = 0.005
 _QUEUE: Final = 50_000  # frames; a client that falls further behind is cut, as exchanges do
 _RECENT: Final = 1000
-_PONG_WITHIN: Final = 60.0
+_PONG_TIMEOUT: Final = 60.0
 
 
 class Connection:
@@ -35,8 +35,8 @@ class Connection:
         self.socket = socket
         self.client = client
         self.queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
-        self.pinged = b""
-        self.pinged_at = 0.0
+        self.ping_payload = b""
+        self.ping_sent_at = 0.0
 
     def put(self, frame: str) -> None:
         """Queues a frame; cuts the connection if its queue is full."""
@@ -61,18 +61,18 @@ class Connection:
 class Simulator:
     """One exchange. `start` opens the port, `stop` closes it; `history` keeps everything that was traded."""
 
-    def __init__(self, venue: Venue, tape: Tape, faults: Sequence[Fault] = (), since: int = 0) -> None:
+    def __init__(self, venue: Venue, source: TradeSource, faults: Sequence[Fault] = (), since: int = 0) -> None:
         """`since` (UTC microseconds) lets trading have begun before the port opens: that much is history already."""
         self.venue = venue
         self.history = History()
         self.port = 0
-        self._tape = tape
+        self._source = source
         self._since = since
         self._connections: set[Connection] = set()
         self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # native symbol and frame, of trades
         self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
         self._opened = time.monotonic()
-        self._mischief = Mischief(faults)
+        self._faults = FaultInjector(faults)
         self._subscribed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
@@ -94,7 +94,7 @@ class Simulator:
         site = web.TCPSite(self._runner, host, port)
         await site.start()
         self.port = self._runner.addresses[0][1]
-        self._tasks = [asyncio.create_task(self._trade()), asyncio.create_task(self._beat())]
+        self._tasks = [asyncio.create_task(self._trade_loop()), asyncio.create_task(self._heartbeat_loop())]
         return self.port
 
     async def stop(self) -> None:
@@ -106,14 +106,14 @@ class Simulator:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def misbehave(self, fault: Fault) -> None:
+    def inject(self, fault: Fault) -> None:
         """Schedules a fault, `fault.at` seconds from now."""
-        self._mischief.add(replace(fault, at=fault.at + self._elapsed))
+        self._faults.add(replace(fault, at=fault.at + self._elapsed))
 
     @property
     def finished(self) -> bool:
         """Whether the tape has come to its end."""
-        return self._tape.finished
+        return self._source.finished
 
     @property
     def _elapsed(self) -> float:
@@ -123,55 +123,55 @@ class Simulator:
     def _behind(self) -> bool:
         return any(connection.queue.qsize() > _QUEUE // 2 for connection in self._connections)
 
-    async def _trade(self) -> None:
-        if self._tape.waits:
+    async def _trade_loop(self) -> None:
+        if self._source.wait_for_client:
             await self._subscribed.wait()
             await asyncio.sleep(0.5)
-        self._tape.open(self._since or time.time_ns() // 1000)
+        self._source.open(self._since or time.time_ns() // 1000)
         while True:
             self._begin_faults()
-            if not (self._tape.patient and self._behind):
-                for deals, frames in self._tape.until(time.time_ns() // 1000):
-                    self._happened(deals, frames)
+            if not (self._source.lossless and self._behind):
+                for trades, frames in self._source.until(time.time_ns() // 1000):
+                    self._on_trades(trades, frames)
             await asyncio.sleep(_TICK)
 
-    def _happened(self, deals: Sequence[Deal], frames: Sequence[str]) -> None:
+    def _on_trades(self, trades: Sequence[SimTrade], frames: Sequence[str]) -> None:
         """A sweep took place: it is history, whether or not anybody is told."""
-        for deal in deals:
-            self.history.add(deal)
-        if not deals:
+        for trade in trades:
+            self.history.add(trade)
+        if not trades:
             return
-        native = deals[0].pair.native
-        if self._mischief.withholds_trades(self._elapsed) or self._mischief.drops(len(deals)):
-            self.counts["dropped"] += len(deals)
+        raw_symbol = trades[0].pair.raw_symbol
+        if self._faults.suppresses_trades(self._elapsed) or self._faults.drop_trades(len(trades)):
+            self.counts["dropped"] += len(trades)
             return
         if frames:
-            self._tell(native, frames, frames)
+            self._broadcast(raw_symbol, frames, frames)
             return
-        modern = list(self.venue.frames(deals))
-        older = list(self.venue.frames(deals, "/")) if len(self.venue.paths) > 1 else modern
-        self._tell(native, modern, older)
+        current_frames = list(self.venue.frames(trades))
+        older = list(self.venue.frames(trades, "/")) if len(self.venue.paths) > 1 else current_frames
+        self._broadcast(raw_symbol, current_frames, older)
 
-    def _tell(self, native: str, modern: Sequence[str], older: Sequence[str]) -> None:
-        self._recent.extend((native, frame) for frame in modern)
+    def _broadcast(self, raw_symbol: str, current_frames: Sequence[str], older: Sequence[str]) -> None:
+        self._recent.extend((raw_symbol, frame) for frame in current_frames)
         for connection in self._connections:
-            if native in connection.client.subscribed:
-                for frame in older if connection.client.protocol == "/" else modern:
+            if raw_symbol in connection.client.subscribed:
+                for frame in older if connection.client.protocol == "/" else current_frames:
                     connection.put(frame)
                     self.counts["frames"] += 1
 
     def _begin_faults(self) -> None:
-        for fault in self._mischief.begin(self._elapsed):
+        for fault in self._faults.start_due(self._elapsed):
             log.warning("fault", kind=fault.kind, amount=fault.amount)
             match fault.kind:
                 case "repeat":
-                    for native, frame in list(self._recent)[-int(fault.amount) :]:
-                        self._tell(native, [frame], [frame])
+                    for raw_symbol, frame in list(self._recent)[-int(fault.amount) :]:
+                        self._broadcast(raw_symbol, [frame], [frame])
                 case "late":
-                    for deal in self._tape.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
-                        self._happened([deal], ())
+                    for trade in self._source.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
+                        self._on_trades([trade], ())
                 case "reset":
-                    self._tape.renumber()
+                    self._source.renumber()
                 case "conflict":
                     self._conflict()
                 case "close":
@@ -187,16 +187,16 @@ class Simulator:
 
     def _confuse(self, kind: str, count: int) -> None:
         sample = self._recent[-1][1] if self._recent else "{}"
-        for frame in self._mischief.nonsense(kind, count, sample):
+        for frame in self._faults.malformed_frames(kind, count, sample):
             for connection in self._connections:
                 connection.put(frame)
 
     def _conflict(self) -> None:
-        for native in self.history.deals:
-            for deal in self.history.newest(native, 1):
-                wrong = replace(deal, price=deal.price + 100_000_000)
+        for raw_symbol in self.history.trades:
+            for trade in self.history.newest(raw_symbol, 1):
+                wrong = replace(trade, price=trade.price + 100_000_000)
                 for frame in self.venue.frames([wrong]):
-                    self._tell(native, [frame], [frame])
+                    self._broadcast(raw_symbol, [frame], [frame])
 
     def _announce_shutdown(self) -> None:
         frame = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":0}}'
@@ -204,43 +204,47 @@ class Simulator:
             connection.put(frame)
             asyncio.get_running_loop().call_later(5.0, connection.cut, "announced shutdown")
 
-    async def _beat(self) -> None:
+    async def _heartbeat_loop(self) -> None:
         """Once a second: heartbeats, pings, and the rules that clients must keep."""
         while True:
             await asyncio.sleep(1.0)
             now, elapsed = time.monotonic(), self._elapsed
             for connection in list(self._connections):
-                reason = self.venue.violation(connection.client, now) or self._no_pong(connection, now)
+                reason = self.venue.violation(connection.client, now) or self._missing_pong(connection, now)
                 if reason:
                     self.counts["violations"] += 1
                     log.warning("violation", reason=reason)
                     await connection.socket.close(code=PROTOCOL_ERROR, message=reason.encode())
-                elif self._mischief.too_old(now - connection.client.opened_at):
+                elif self._faults.too_old(now - connection.client.opened_at):
                     await connection.socket.close(code=1001, message=b"connection age")
-                elif not self._mischief.silent(elapsed):
+                elif not self._faults.silent(elapsed):
                     for frame in self.venue.heartbeats(connection.client, self.history, time.time_ns() // 1000):
                         connection.put(frame)
                     await self._ping(connection, now)
 
     async def _ping(self, connection: Connection, now: float) -> None:
         every = self.venue.ping_every
-        if every and not connection.pinged and now - max(connection.pinged_at, connection.client.opened_at) >= every:
-            connection.pinged, connection.pinged_at = str(int(now * 1000)).encode(), now
+        if (
+            every
+            and not connection.ping_payload
+            and now - max(connection.ping_sent_at, connection.client.opened_at) >= every
+        ):
+            connection.ping_payload, connection.ping_sent_at = str(int(now * 1000)).encode(), now
             with contextlib.suppress(ConnectionError):
-                await connection.socket.ping(connection.pinged)
+                await connection.socket.ping(connection.ping_payload)
 
     @staticmethod
-    def _no_pong(connection: Connection, now: float) -> str:
-        return "no pong" if connection.pinged and now - connection.pinged_at > _PONG_WITHIN else ""
+    def _missing_pong(connection: Connection, now: float) -> str:
+        return "no pong" if connection.ping_payload and now - connection.ping_sent_at > _PONG_TIMEOUT else ""
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
         self.counts["rest"] += 1
-        if status := self._mischief.rest_status():
+        if status := self._faults.rest_error_status():
             return web.Response(status=status, headers={"Retry-After": "1"}, text="{}")
         if self._bucket.take(self.venue.weight(request.path), time.monotonic()) > 0:
-            self._bucket.punish(0.0, time.monotonic())
+            self._bucket.back_off(0.0, time.monotonic())
             self.counts["limited"] += 1
             return _response(self.venue.limited())
         return _response(self.venue.rest(request.path, request.query, self.history))
@@ -249,7 +253,7 @@ class Simulator:
         path = request.path.rstrip("/") or "/"
         if path not in self.venue.paths:
             return web.Response(status=404, text=f"websockets are at {', '.join(self.venue.paths)}\n")
-        if self._mischief.refuses():
+        if self._faults.refuse_connection():
             return web.Response(status=503)
         socket = web.WebSocketResponse(autoping=False, compress=False, timeout=1.0)
         await socket.prepare(request)
@@ -258,7 +262,7 @@ class Simulator:
         writer = asyncio.create_task(connection.write())
         self._connections.add(connection)
         try:
-            for frame in self.venue.greet(connection.client):
+            for frame in self.venue.on_connect(connection.client):
                 connection.put(frame)
             await self._listen(connection)
         finally:
@@ -271,13 +275,13 @@ class Simulator:
         async for message in connection.socket:
             now = time.monotonic()
             if message.type is WSMsgType.PONG:
-                if connection.pinged and bytes(message.data) != connection.pinged:
+                if connection.ping_payload and bytes(message.data) != connection.ping_payload:
                     self.counts["violations"] += 1
                     await connection.socket.close(code=PROTOCOL_ERROR, message=b"wrong pong")
                 self.counts["pongs"] += 1
-                connection.pinged = b""
+                connection.ping_payload = b""
             elif message.type is WSMsgType.PING:
-                wrong = self._mischief.wrong_pong(self._elapsed)
+                wrong = self._faults.wrong_pong(self._elapsed)
                 await connection.socket.pong(b"wrong" if wrong else message.data)
             elif message.type is WSMsgType.TEXT:
                 self._message(connection, message.data, now)
@@ -289,23 +293,26 @@ class Simulator:
         replies = self.venue.receive(text, client, self.history)
         if client.subscribed:
             self._subscribed.set()
-        if self._mischief.silent(self._elapsed) or ("ping" in text and self._mischief.wrong_pong(self._elapsed)):
+        if self._faults.silent(self._elapsed) or ("ping" in text and self._faults.wrong_pong(self._elapsed)):
             return
         for reply in replies:
             connection.put(reply)
 
     async def _emitted(self, _: web.Request) -> web.Response:
-        ids = {native: [self.venue.trade_id(deal) for deal in deals] for native, deals in self.history.deals.items()}
+        ids = {
+            raw_symbol: [self.venue.trade_id(trade) for trade in trades]
+            for raw_symbol, trades in self.history.trades.items()
+        }
         return web.json_response(ids)
 
     async def _stats(self, _: web.Request) -> web.Response:
-        emitted = {native: len(deals) for native, deals in self.history.deals.items()}
+        emitted = {raw_symbol: len(trades) for raw_symbol, trades in self.history.trades.items()}
         document: dict[str, Any] = {**self.counts, "clients": len(self._connections), "emitted": emitted}
         return web.json_response({**document, "finished": self.finished})
 
     async def _fault(self, request: web.Request) -> web.Response:
         try:
-            self.misbehave(parse((await request.text()).strip()))
+            self.inject(parse((await request.text()).strip()))
         except UnknownFault as error:
             return web.Response(status=400, text=f"{error}\n")
         return web.Response(text="ok\n")

@@ -3,23 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from k2.ingest.simulator.market import Deal
-from k2.ingest.simulator.sources import Sweep
+from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.sources import TradeBatch
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
 
 _MOST: Final = 2000  # trades between two looks at who listens
 
 
-class CannotBeRetold(ValueError):
+class NotReplayable(ValueError):
     """A trade that the exchange's protocol has no words for."""
 
 
-class TradesTape:
+class TableSource:
     """Trades in the order in which they come, at `speed` times their pace (0: as fast as listeners take them)."""
 
-    waits = True
-    patient = True
+    wait_for_client = True
+    lossless = True
 
     def __init__(self, trades: Iterable[Trade], pairs: Sequence[Pair], speed: float) -> None:
         """Raises `CannotBeRetold` if the first trade has no id of the exchange's own."""
@@ -27,9 +27,9 @@ class TradesTape:
         self._trades = iter(trades)
         self._speed = speed
         self._opened = 0
-        self._next = self._following()
+        self._next = self._read_next()
         self._first = self._next.time if self._next else 0
-        self.told = 0
+        self.emitted = 0
 
     @property
     def finished(self) -> bool:
@@ -40,40 +40,40 @@ class TradesTape:
         """The first trade is due."""
         self._opened = now
 
-    def until(self, now: int) -> Iterator[Sweep]:
+    def until(self, now: int) -> Iterator[TradeBatch]:
         """Trades whose time has come, each by itself, a few thousand at most."""
         for _ in range(_MOST):
-            deal = self._next
-            if deal is None or (self._speed and (deal.time - self._first) / self._speed > now - self._opened):
+            sim_trade = self._next
+            if sim_trade is None or (self._speed and (sim_trade.time - self._first) / self._speed > now - self._opened):
                 return
-            self._next = self._following()
-            self.told += 1
-            yield (deal,), ()
+            self._next = self._read_next()
+            self.emitted += 1
+            yield (sim_trade,), ()
 
-    def late(self, time: int) -> Iterator[Deal]:
+    def late(self, time: int) -> Iterator[SimTrade]:
         """Nothing: what happened has happened."""
         yield from ()
 
     def renumber(self) -> None:
         """Nothing: what happened has happened."""
 
-    def _following(self) -> Deal | None:
+    def _read_next(self) -> SimTrade | None:
         trade = next(self._trades, None)
-        return None if trade is None else deal(trade, self._pairs)
+        return None if trade is None else sim_trade(trade, self._pairs)
 
 
-def deal(trade: Trade, pairs: Mapping[str, Pair]) -> Deal:
+def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
     """The trade as the simulated exchange holds it. Raises `CannotBeRetold`."""
-    told = dict(trade.vendor_data)
-    numbered, fills = trade.trade_id.isdigit(), told.get("count", "")
-    if not numbered and trade.exchange != "BYBIT":
-        raise CannotBeRetold(
+    vendor_data = dict(trade.vendor_data)
+    has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
+    if not has_sequence and trade.exchange != "BYBIT":
+        raise NotReplayable(
             f"{trade.exchange} gave the trade {trade.trade_id} of {trade.symbol} no id, so its protocol cannot tell it "
             f"again under the same one; replay into a topic or a file"
         )
-    return Deal(
+    return SimTrade(
         pairs[trade.symbol],
-        int(trade.trade_id) if numbered else 0,
+        int(trade.trade_id) if has_sequence else 0,
         trade.timestamp,
         trade.price,
         trade.quantity,

@@ -7,7 +7,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.values import moment, plain
+from k2.schemas.values import format_decimal, from_micros
 
 
 def document(stats: Stats, *, feed: str, exchange: str, shard: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def document(stats: Stats, *, feed: str, exchange: str, shard: str) -> dict[str,
         "message": stats.message,
         "uptimeSeconds": round(time.monotonic() - stats.started_at, 1),
         "messagesPerSecond": round(stats.rate, 1),
-        "lastMessageTime": moment(stats.last_received).isoformat() if stats.last_received else None,
+        "lastMessageTime": from_micros(stats.last_received).isoformat() if stats.last_received else None,
         "reconnects": stats.reconnects,
         "received": sum(stats.received.values()),
         "delivered": sum(stats.delivered.values()),
@@ -42,7 +42,7 @@ def document(stats: Stats, *, feed: str, exchange: str, shard: str) -> dict[str,
         "circuit": ("closed", "half-open", "open")[stats.circuit],
         "residentBytes": stats.resident_bytes,
         "symbols": {
-            symbol: {"trades": stats.received[symbol], "price": plain(price)}
+            symbol: {"trades": stats.received[symbol], "price": format_decimal(price)}
             for symbol, price in stats.last_prices.items()
         },
     }

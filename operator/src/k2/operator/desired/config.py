@@ -1,4 +1,4 @@
-"""The feed as its pods read it, and hashes of the parts of it that each pod depends on."""
+"""The ConfigMap with the feed that its pods read, and hashes of the parts of it that each pod depends on."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from k2.schemas.feed.model import ExchangeFeed
 
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round dumps; libyaml is ten times as fast
 
-# What is said to Kubernetes and not to the pods. `suspend` is in it: whoever runs is not suspended.
+# Fields that pods do not read. `suspend` is one: a pod that runs is not suspended.
 _NOT_FOR_PODS: Final[dict[str, Any]] = {
     "suspend": True,
     "deletion_policy": True,
@@ -20,7 +20,7 @@ _NOT_FOR_PODS: Final[dict[str, Any]] = {
 
 
 def config_map(feed: ExchangeFeed) -> Manifest:
-    """The ConfigMap with the feed's file."""
+    """Build the ConfigMap with the feed's file."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -30,21 +30,21 @@ def config_map(feed: ExchangeFeed) -> Manifest:
 
 
 def shard_hash(feed: ExchangeFeed, shard: int) -> str:
-    """A hash of what one shard does: its own symbols, and how they are read and published."""
+    """Hash the configuration of one shard: its symbols, and how they are ingested and published."""
     spec = _document(feed)["spec"]
     ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "redundancy"}}
-    symbols = sorted(pair.native for pair in feed.shard(shard))
+    symbols = sorted(pair.raw_symbol for pair in feed.shard(shard))
     return digest([feed.name, spec["exchange"], feed.topic, ingest, symbols])
 
 
 def layer_hash(feed: ExchangeFeed, layer: str) -> str:
-    """A hash of what one layer does. Gold's driver also deletes what Bronze and Silver need keep no longer."""
+    """Hash the configuration of one layer. Gold's driver also enforces the retention of Bronze and Silver."""
     layers = feed.spec.layers
     triggers = {name: getattr(layers, name).trigger for name in LAYERS if layer in {name, COMBINED}}
-    kept = () if layer in {"bronze", "silver"} else (layers.bronze.retention, layers.silver.retention)
-    return digest([feed.name, feed.spec.exchange, feed.topic, triggers, kept])
+    retention = () if layer in {"bronze", "silver"} else (layers.bronze.retention, layers.silver.retention)
+    return digest([feed.name, feed.spec.exchange, feed.topic, triggers, retention])
 
 
 def _document(feed: ExchangeFeed) -> dict[str, Any]:
-    found = feed.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"spec": _NOT_FOR_PODS})
-    return dict(found)
+    document = feed.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"spec": _NOT_FOR_PODS})
+    return dict(document)

@@ -1,4 +1,4 @@
-"""What belongs to one feed only: its name, topic and symbols. Of two that claim the same, the younger waits."""
+"""Conflicts between feeds. A name, a topic and an exchange's symbol belong to one feed; the older feed wins."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any, Final
 
 from k2.common.validation_errors import InvalidSpec
-from k2.operator.observed.objects import moment
+from k2.operator.observed.objects import K8sObject, parse_time
 from k2.schemas.feed.model import ExchangeFeed
 
-_WRITTEN: Final = ("apiVersion", "kind", "metadata", "spec")
+_USER_FIELDS: Final = ("apiVersion", "kind", "metadata", "spec")
 
 
 @dataclass(frozen=True, slots=True)
-class Claimant:
-    """A feed, which of the cluster's feeds it is, and what it claims."""
+class Claim:
+    """What one live feed of the cluster claims."""
 
     feed: ExchangeFeed
     uid: str
@@ -23,71 +23,69 @@ class Claimant:
     symbols: frozenset[str]
 
     @classmethod
-    def of(cls, feed: ExchangeFeed, body: Mapping[str, Any]) -> "Claimant":
-        """The claimant of a live object."""
-        about = body["metadata"]
+    def of(cls, feed: ExchangeFeed, body: Mapping[str, Any]) -> "Claim":
+        """Build the claim of a live object."""
+        metadata = body["metadata"]
         symbols = frozenset(pair.symbol for pair in feed.pairs)
-        return cls(feed, about["uid"], moment(about["creationTimestamp"]), feed.topic, symbols)
+        return cls(feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), feed.topic, symbols)
 
     @property
-    def place(self) -> str:
-        """Its namespace and name."""
+    def location(self) -> str:
+        """The feed's namespace and name."""
         return f"{self.feed.metadata.namespace}/{self.feed.name}"
 
-    def older_than(self, other: "Claimant") -> bool:
-        """Who came first. Creation times are whole seconds, so uids decide between equals, the same way each time."""
+    def older_than(self, other: "Claim") -> bool:
+        """Return whether this feed takes precedence. Creation times are whole seconds, so uids break ties."""
         return (self.since, self.uid) < (other.since, other.uid)
 
-    def clashes(self, other: "Claimant") -> bool:
-        """Whether both claim something."""
+    def conflicts_with(self, other: "Claim") -> bool:
+        """Return whether both feeds claim the same name, topic or symbol."""
         if self.topic == other.topic or self.feed.name == other.feed.name:
             return True
         return self.feed.spec.exchange == other.feed.spec.exchange and not self.symbols.isdisjoint(other.symbols)
 
 
-class Register:
-    """Reads each of the cluster's feeds once, and again only when it is written anew: every round needs them all."""
+def parse_feed(body: K8sObject) -> ExchangeFeed:
+    """Validate a live ExchangeFeed; raises `InvalidSpec`. Fields that users do not write are left out."""
+    return ExchangeFeed.from_body({name: body[name] for name in _USER_FIELDS})
+
+
+class ClaimCache:
+    """Parses each feed once, and again only when its spec changes: every round needs all of them."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, Claimant | None]] = {}
+        self._parsed: dict[str, tuple[Any, Claim | None]] = {}
 
-    def claimants(self, feeds: Iterable[Mapping[str, Any]]) -> list[Claimant]:
-        """The cluster's feeds that are written well enough to claim anything."""
-        read = {raw["metadata"]["uid"]: self._read(raw) for raw in feeds}
-        self._known = read
-        return [found for _, found in read.values() if found is not None]
+    def claims(self, feeds: Iterable[K8sObject]) -> list[Claim]:
+        """Return the claims of the cluster's valid feeds. An invalid feed claims nothing."""
+        self._parsed = {raw["metadata"]["uid"]: self._parse(raw) for raw in feeds}
+        return [claim for _, claim in self._parsed.values() if claim is not None]
 
-    def _read(self, raw: Mapping[str, Any]) -> tuple[Any, Claimant | None]:
-        known = self._known.get(raw["metadata"]["uid"])
-        # A uid never changes its name, its namespace or its age.
-        if known is not None and known[0] == raw["spec"]:
-            return known
+    def _parse(self, raw: K8sObject) -> tuple[Any, Claim | None]:
+        # The name, namespace and age of a uid never change.
+        cached = self._parsed.get(raw["metadata"]["uid"])
+        if cached is not None and cached[0] == raw["spec"]:
+            return cached
         try:
-            found = Claimant.of(ExchangeFeed.from_body({name: raw[name] for name in _WRITTEN}), raw)
+            return raw["spec"], Claim.of(parse_feed(raw), raw)
         except InvalidSpec:
             return raw["spec"], None
-        return raw["spec"], found
 
 
-def claimants(feeds: Iterable[Mapping[str, Any]]) -> list[Claimant]:
-    """The cluster's feeds that are written well enough to claim anything."""
-    return _REGISTER.claimants(feeds)
+def conflict_message(own: Claim, others: Iterable[Claim]) -> str:
+    """Return why this feed must not run and what to change; empty if it conflicts with no older feed."""
+    older = [other for other in others if other.uid != own.uid and other.conflicts_with(own) and other.older_than(own)]
+    return _describe(own, min(older, key=lambda claim: (claim.since, claim.uid))) if older else ""
 
 
-def refusal(mine: Claimant, others: Iterable[Claimant]) -> str:
-    """Why this feed must not run, and what to change; empty if nothing that it claims is an older feed's."""
-    older = [other for other in others if other.uid != mine.uid and other.clashes(mine) and other.older_than(mine)]
-    return _conflict(mine, min(older, key=lambda found: (found.since, found.uid))) if older else ""
-
-
-def _conflict(mine: Claimant, owner: Claimant) -> str:
-    if mine.topic == owner.topic:
-        return f"topic {mine.topic} belongs to {owner.place}; set another spec.kafka.topic"
-    if mine.feed.name == owner.feed.name:
-        return f"checkpoints are kept by name, and {owner.place} has this one; create the feed under another name"
-    shared = [pair.native for pair in mine.feed.pairs if pair.symbol in owner.symbols]
+def _describe(own: Claim, owner: Claim) -> str:
+    if own.topic == owner.topic:
+        return f"topic {own.topic} belongs to {owner.location}; set another spec.kafka.topic"
+    if own.feed.name == owner.feed.name:
+        return (
+            f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "
+            "create the feed under another name"
+        )
+    shared = [pair.raw_symbol for pair in own.feed.pairs if pair.symbol in owner.symbols]
     more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-    return f"{shared[0]}{more} of {owner.feed.spec.exchange} belongs to {owner.place}; remove it from spec.symbols"
-
-
-_REGISTER: Final = Register()
+    return f"{shared[0]}{more} of {owner.feed.spec.exchange} belongs to {owner.location}; remove it from spec.symbols"

@@ -12,15 +12,14 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaBook
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query import times
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import Judge, Row
+from k2.query.kafka.validation import Validator, ValidTrade
 from k2.query.replay import Layer, time_ranges
-from k2.query.replay.time_ranges import Stretch
-from k2.query.sql.trade_sql import Wanted
-from k2.query.times import AsOf
+from k2.query.sql.trade_sql import TradeFilter
+from k2.query.times import AsOf, TimeRange
 from k2.schemas import tables, topics
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
@@ -30,13 +29,13 @@ from k2.schemas.values import UNIT
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
-_OF_GOLD: Final = timedelta(hours=1)
-_OF_BRONZE: Final = timedelta(minutes=5)
+_GOLD_STEP: Final = timedelta(hours=1)
+_BRONZE_STEP: Final = timedelta(minutes=5)
 _SOURCE: Final = "source"
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ReplayRange:
     """What is told again. Times are [start, end): the exchange's in Gold, Kafka's in Bronze."""
 
     start: datetime
@@ -46,63 +45,69 @@ class Range:
     layer: Layer = Layer.GOLD
     as_of: AsOf | None = None
 
-    def wanted(self) -> Wanted:
+    def trade_filter(self) -> TradeFilter:
         """The same as a question. Raises `BadQuery` with what to change."""
-        checked = [Wanted.of(symbol, self.exchange, self.start, self.end) for symbol in self.symbols or (None,)]
+        checked = [TradeFilter.of(symbol, self.exchange, self.start, self.end) for symbol in self.symbols or (None,)]
         return checked[0] if len(checked) == 1 else replace(checked[0], symbol=None)
 
-    def names(self) -> frozenset[str]:
+    def symbol_names(self) -> frozenset[str]:
         """The symbols as the tables spell them."""
-        return frozenset(found for name in self.symbols if (found := Wanted.of(name, None, None, None).symbol))
+        return frozenset(symbol for name in self.symbols if (symbol := TradeFilter.of(name, None, None, None).symbol))
 
 
-def trades(engine: Engine, registry: str, asked: Range) -> Iterator[Trade]:
+def trades(engine: Engine, registry: str, replay_range: ReplayRange) -> Iterator[Trade]:
     """The trades, of which there is at least one. `registry` is the schema registry's URL; only Bronze needs it.
 
     Raises `BadQuery` for a range that is wrong or empty, before anything is given, and `Unavailable`.
     """
-    wanted, names = asked.wanted(), asked.names()
-    found = (
-        _of_gold(engine, asked, wanted) if asked.layer is Layer.GOLD else _of_bronze(engine, registry, asked, wanted)
+    trade_filter, symbol_names = replay_range.trade_filter(), replay_range.symbol_names()
+    stored = (
+        _from_gold(engine, replay_range, trade_filter)
+        if replay_range.layer is Layer.GOLD
+        else _from_bronze(engine, registry, replay_range, trade_filter)
     )
-    chosen = (trade for trade in found if not names or trade.symbol in names)
-    first = next(chosen, None)
+    selected = (trade for trade in stored if not symbol_names or trade.symbol in symbol_names)
+    first = next(selected, None)
     if first is None:
-        whose = " ".join(filter(None, (asked.exchange, *asked.symbols))) or "any symbol"
-        until = f"before {times.text(wanted.end)}" if wanted.end else "until now"
+        subject = " ".join(filter(None, (replay_range.exchange, *replay_range.symbols))) or "any symbol"
+        until = f"before {times.to_rfc3339(trade_filter.end)}" if trade_filter.end else "until now"
         raise BadQuery(
-            f"there is nothing to replay: {asked.layer} has no trade of {whose} from {times.text(asked.start)} on and "
+            f"there is nothing to replay: {replay_range.layer} has no trade of {subject} from {times.to_rfc3339(replay_range.start)} on and "
             f"{until}; give another range"
         )
-    return chain((first,), chosen)
+    return chain((first,), selected)
 
 
 def pair(trade: Trade) -> Pair:
     """The trade's symbol in its exchange's spelling."""
-    native = f"{trade.base_asset}{EXCHANGES[trade.exchange.lower()].separator}{trade.quote_currency}"
-    return Pair(native, trade.symbol, trade.base_asset, trade.quote_currency)
+    raw_symbol = f"{trade.base_asset}{EXCHANGES[trade.exchange.lower()].separator}{trade.quote_currency}"
+    return Pair(raw_symbol, trade.symbol, trade.base_asset, trade.quote_currency)
 
 
-def marked(trade: Trade) -> Trade:
+def mark_replayed(trade: Trade) -> Trade:
     """The trade as one that was told again: the same but for its source."""
-    told = tuple(pair for pair in trade.vendor_data if pair[0] != _SOURCE)
+    vendor_data = tuple(pair for pair in trade.vendor_data if pair[0] != _SOURCE)
     return Trade(
         trade.trade_id, trade.symbol, trade.exchange, trade.base_asset, trade.quote_currency, trade.timestamp,
-        trade.price, trade.quantity, trade.side, trade.ingestion_timestamp, (*told, (_SOURCE, Source.REPLAY.value)),
+        trade.price, trade.quantity, trade.side, trade.ingestion_timestamp, (*vendor_data, (_SOURCE, Source.REPLAY.value)),
     )  # fmt: skip
 
 
-def _of_gold(engine: Engine, asked: Range, wanted: Wanted) -> Iterator[Trade]:
-    snapshot = engine.snapshot_id(asked.as_of)
+def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: TradeFilter) -> Iterator[Trade]:
+    snapshot = engine.snapshot_id(replay_range.as_of)
     if snapshot is None:
         return
-    held = time_ranges.held(engine, GOLD, "timestamp", wanted.expression, snapshot)
-    if len(asked.symbols) > 1 or not held:
-        for name in asked.names():  # refuses one that was never stored
-            engine.trades_reader(symbol=name, start=asked.start, end=asked.start, as_of=snapshot)
-    for part in time_ranges.cut(held, wanted.start, wanted.end, _OF_GOLD):
+    covered = time_ranges.covered_ranges(engine, GOLD, "timestamp", trade_filter.expression, snapshot)
+    if len(replay_range.symbols) > 1 or not covered:
+        for name in replay_range.symbol_names():  # refuses one that was never stored
+            engine.trades_reader(symbol=name, start=replay_range.start, end=replay_range.start, as_of=snapshot)
+    for time_range in time_ranges.split_ranges(covered, trade_filter.start, trade_filter.end, _GOLD_STEP):
         reader = engine.trades_reader(
-            symbol=wanted.symbol, exchange=asked.exchange, start=part.start, end=part.end, as_of=snapshot
+            symbol=trade_filter.symbol,
+            exchange=replay_range.exchange,
+            start=time_range.start,
+            end=time_range.end,
+            as_of=snapshot,
         )
         for batch in reader:
             yield from _trades(batch)
@@ -134,28 +139,32 @@ def _vendor(text: str) -> VendorData:
     return tuple(json.loads(text).items())
 
 
-def _of_bronze(engine: Engine, registry: str, asked: Range, wanted: Wanted) -> Iterator[Trade]:
+def _from_bronze(
+    engine: Engine, registry: str, replay_range: ReplayRange, trade_filter: TradeFilter
+) -> Iterator[Trade]:
     from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThan
 
-    if wanted.exchange is None:
+    if trade_filter.exchange is None:
         raise BadQuery("Bronze has a table for each exchange; say which exchange")
-    name = tables.bronze(wanted.exchange.lower()).name
-    snapshot = engine.snapshot_id(asked.as_of, name)
+    name = tables.bronze(trade_filter.exchange.lower()).name
+    snapshot = engine.snapshot_id(replay_range.as_of, name)
     if snapshot is None:
         return
-    judge = _judges(Registry(registry), wanted.exchange)
+    validator = _validators(Registry(registry), trade_filter.exchange)
 
-    def within(part: Stretch) -> Any:
-        start = GreaterThanOrEqual(term="kafka_timestamp", value=part.start.isoformat())
-        return And(start, LessThan(term="kafka_timestamp", value=part.end.isoformat()))
+    def within(time_range: TimeRange) -> Any:
+        start = GreaterThanOrEqual(term="kafka_timestamp", value=time_range.start.isoformat())
+        return And(start, LessThan(term="kafka_timestamp", value=time_range.end.isoformat()))
 
-    held = time_ranges.held(engine, name, "kafka_timestamp", AlwaysTrue(), snapshot)
-    for part in time_ranges.cut(held, wanted.start, wanted.end, _OF_BRONZE):
-        span = {"start": times.text(part.start), "end": times.text(part.end)}
-        for row in engine.ask(_RECORDS.format(table=name), {name: within(part)}, as_of=snapshot, **span).to_pylist():
-            verdict = judge(row["topic"]).verdict(row["value"], row["key"], row["at"])
-            if isinstance(verdict, Row):
-                yield _judged(verdict)
+    covered = time_ranges.covered_ranges(engine, name, "kafka_timestamp", AlwaysTrue(), snapshot)
+    for time_range in time_ranges.split_ranges(covered, trade_filter.start, trade_filter.end, _BRONZE_STEP):
+        parameters = {"start": times.to_rfc3339(time_range.start), "end": times.to_rfc3339(time_range.end)}
+        for row in engine.execute(
+            _RECORDS.format(table=name), {name: within(time_range)}, as_of=snapshot, **parameters
+        ).to_pylist():
+            verdict = validator(row["topic"]).validate(row["value"], row["key"], row["at"])
+            if isinstance(verdict, ValidTrade):
+                yield _to_trade(verdict)
 
 
 _RECORDS: Final = (
@@ -165,18 +174,18 @@ _RECORDS: Final = (
 )
 
 
-def _judges(registry: Registry, label: str) -> Callable[[str], Judge]:
+def _validators(registry: Registry, label: str) -> Callable[[str], Validator]:
     @lru_cache(maxsize=64)
-    def judge(topic: str) -> Judge:
+    def validator(topic: str) -> Validator:
         try:
-            return Judge(SchemaBook(registry, topics.subject(topic)).schemas(), label)
+            return Validator(SchemaCache(registry, topics.subject(topic)).schemas(), label)
         except RegistryUnavailable as error:
             raise Unavailable(str(error)) from error
 
-    return judge
+    return validator
 
 
-def _judged(row: Row) -> Trade:
+def _to_trade(row: ValidTrade) -> Trade:
     fields = row._asdict()
     del fields["message_id"]
     return Trade(**fields | {"side": Side(row.side), "vendor_data": _vendor(row.vendor_data)})

@@ -11,14 +11,14 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     INEXACT,
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Closing,
     Event,
     Gap,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
@@ -26,13 +26,13 @@ from k2.ingest.exchanges.base import (
     RestRefused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     json_object,
     millis,
     positive_id,
-    sorted_out,
+    partition,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
@@ -77,8 +77,8 @@ _AGGREGATES = msgspec.json.Decoder(list[_Aggregate])
 class Binance:
     """Binance spot trades."""
 
-    facts = EXCHANGES["binance"]
-    numbered = True
+    spec = EXCHANGES["binance"]
+    has_sequence = True
     url = "wss://stream.binance.com:9443"
     path = "/stream"
     rest = "https://api.binance.com"
@@ -90,7 +90,7 @@ class Binance:
         self._pairs = pairs
         # (sold, bought) vendor data per symbol, made once: the flag says whether the buyer was the maker.
         self._known = {
-            pair.native: (
+            pair.raw_symbol: (
                 pair,
                 _vendor(pair, sold=True, source=Source.LIVE),
                 _vendor(pair, sold=False, source=Source.LIVE),
@@ -104,7 +104,7 @@ class Binance:
             msgspec.json.encode(
                 {
                     "method": "SUBSCRIBE",
-                    "params": [f"{pair.native.lower()}@trade" for pair in chunk],
+                    "params": [f"{pair.raw_symbol.lower()}@trade" for pair in chunk],
                     "id": number,
                 }
             )
@@ -115,11 +115,11 @@ class Binance:
         """What one frame says; raises `MalformedFrame`."""
         try:
             data = _FRAME.decode(frame).data
-        except UNREADABLE:
+        except DECODE_ERRORS:
             return self._other(frame)
         known = self._known.get(data.s)
         if known is None:
-            return [Untrusted(UNSUBSCRIBED, f"{data.s[:40]!r} was not subscribed")]
+            return [InvalidItem(UNSUBSCRIBED, f"{data.s[:40]!r} was not subscribed")]
         pair, sold, bought = known
         number = data.t
         if not 0 < number < 2**63:
@@ -127,12 +127,12 @@ class Binance:
         try:
             price, quantity = scaled(data.p), scaled(data.q)
         except InexactValue as error:
-            return [Untrusted(INEXACT, str(error), pair.symbol, number)]
+            return [InvalidItem(INEXACT, str(error), pair.symbol, number)]
         trade = Trade(
             str(number), pair.symbol, "BINANCE", pair.base, pair.quote, millis(data.T), price, quantity,
             Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
         )  # fmt: skip
-        return [Observed(trade, number, number)]
+        return [SequencedTrade(trade, number, number)]
 
     def _other(self, frame: bytes) -> Sequence[Event]:
         """Everything that is not a trade: acknowledgements, errors, the shutdown notice, new kinds of event."""
@@ -158,11 +158,11 @@ class Binance:
         if not isinstance(number, int) or isinstance(number, bool):
             return Subscribed(())
         start = (number - 1) * _PAIRS_A_MESSAGE
-        return Subscribed(tuple(pair.native for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
+        return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
 
     def newest(self, pair: Pair) -> Request:
         """The newest aggregate names the last trade id, for a sixth of the weight of the trade itself."""
-        return Request("/api/v3/aggTrades", {"symbol": pair.native, "limit": "1"}, weight=4)
+        return Request("/api/v3/aggTrades", {"symbol": pair.raw_symbol, "limit": "1"}, weight=4)
 
     def newest_id(self, body: bytes) -> int:
         """The last trade id of the newest aggregate."""
@@ -177,43 +177,43 @@ class Binance:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows = _decode(_ROWS_DECODER, body)
         items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.id <= gap.last_id)
-        observed, untrusted = sorted_out(items)
+        observed, invalid = partition(items)
         newest = rows[-1].id if rows else gap.last_id
-        following = self._from(gap, newest + 1) if newest < gap.last_id else None
-        return Page(observed, untrusted, following)
+        next_request = self._from(gap, newest + 1) if newest < gap.last_id else None
+        return Page(observed, invalid, next_request)
 
     @staticmethod
     def _from(gap: Gap, first: int) -> Request:
         limit = min(_ROWS, gap.last_id - first + 1)
-        params = {"symbol": gap.pair.native, "fromId": str(first), "limit": str(limit)}
+        params = {"symbol": gap.pair.raw_symbol, "fromId": str(first), "limit": str(limit)}
         return Request("/api/v3/historicalTrades", params, weight=25)
 
 
-def _backfilled(pair: Pair, row: _Row, received: int) -> Observed | Untrusted:
+def _backfilled(pair: Pair, row: _Row, received: int) -> SequencedTrade | InvalidItem:
     number = positive_id(row.id)
     side = Side.SELL if row.isBuyerMaker else Side.BUY
     vendor = _vendor(pair, sold=row.isBuyerMaker, source=Source.BACKFILL)
-    return fill(
+    return build_trade(
         "BINANCE", pair, str(number), millis(row.time), row.price, row.qty, side, received, vendor,
         ids=(number, number),
     )  # fmt: skip
 
 
 def _vendor(pair: Pair, *, sold: bool, source: Source) -> VendorData:
-    return (("pair", pair.native), ("buyer_maker", "true" if sold else "false"), ("source", source.value))
+    return (("pair", pair.raw_symbol), ("buyer_maker", "true" if sold else "false"), ("source", source.value))
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise _refusal(body) or MalformedFrame(str(error)) from error
 
 
 def _refusal(body: bytes) -> RestRefused | None:
     try:
         answer = msgspec.json.decode(body, type=dict[str, Any])
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
     if "code" not in answer:
         return None

@@ -5,9 +5,9 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, texts
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import plain
+from k2.schemas.values import format_decimal
 
 _MESSAGES_A_SECOND = 5
 _WEIGHTS = {"/api/v3/historicalTrades": 25.0, "/api/v3/aggTrades": 4.0, "/api/v3/trades": 25.0}
@@ -21,9 +21,9 @@ class BinanceVenue:
     ping_every = 20.0
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._natives = {pair.native for pair in pairs}
+        self._raw_symbols = {pair.raw_symbol for pair in pairs}
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """Nothing."""
         return []
 
@@ -42,14 +42,14 @@ class BinanceVenue:
                 return [json_text({"code": 2, "msg": f"Invalid request: unknown variant `{method}`"})]
         return [json_text({"result": None, "id": asked.get("id")})]
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """One frame a trade."""
-        for deal in deals:
-            stream, millis = deal.pair.native.lower(), deal.time // 1000
+        for trade in trades:
+            stream, millis = trade.pair.raw_symbol.lower(), trade.time // 1000
             yield (
-                f'{{"stream":"{stream}@trade","data":{{"e":"trade","E":{millis + 1},"s":"{deal.pair.native}",'
-                f'"t":{deal.id},"p":"{plain(deal.price)}","q":"{plain(deal.quantity)}","T":{millis},'
-                f'"m":{"false" if deal.buy else "true"},"M":true}}}}'
+                f'{{"stream":"{stream}@trade","data":{{"e":"trade","E":{millis + 1},"s":"{trade.pair.raw_symbol}",'
+                f'"t":{trade.id},"p":"{format_decimal(trade.price)}","q":"{format_decimal(trade.quantity)}","T":{millis},'
+                f'"m":{"false" if trade.buy else "true"},"M":true}}}}'
             )
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
@@ -72,30 +72,32 @@ class BinanceVenue:
 
     def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
         """The three endpoints of trades."""
-        native = query.get("symbol", "")
+        raw_symbol = query.get("symbol", "")
         if path not in _WEIGHTS:
             return answer({"code": -1000, "msg": "Not found"}, 404)
-        if native not in self._natives:
+        if raw_symbol not in self._raw_symbols:
             return answer({"code": -1121, "msg": "Invalid symbol."}, 400)
         limit, first = count(query, "limit", 1000), query.get("fromId", "")
-        deals = history.from_id(native, int(first), limit) if first.isdigit() else history.newest(native, limit)
+        trades = (
+            history.from_id(raw_symbol, int(first), limit) if first.isdigit() else history.newest(raw_symbol, limit)
+        )
         row = _aggregate if path.endswith("aggTrades") else _row
-        return answer([row(deal) for deal in deals])
+        return answer([row(trade) for trade in trades])
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """The number."""
-        return str(deal.id)
+        return str(trade.id)
 
 
-def _row(deal: Deal) -> dict[str, Any]:
+def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "id": deal.id, "price": plain(deal.price), "qty": plain(deal.quantity), "quoteQty": "0",
-        "time": deal.time // 1000, "isBuyerMaker": not deal.buy, "isBestMatch": True,
+        "id": trade.id, "price": format_decimal(trade.price), "qty": format_decimal(trade.quantity), "quoteQty": "0",
+        "time": trade.time // 1000, "isBuyerMaker": not trade.buy, "isBestMatch": True,
     }  # fmt: skip
 
 
-def _aggregate(deal: Deal) -> dict[str, Any]:
+def _aggregate(trade: SimTrade) -> dict[str, Any]:
     return {
-        "a": deal.id, "p": plain(deal.price), "q": plain(deal.quantity), "f": deal.id, "l": deal.id,
-        "T": deal.time // 1000, "m": not deal.buy, "M": True,
+        "a": trade.id, "p": format_decimal(trade.price), "q": format_decimal(trade.quantity), "f": trade.id, "l": trade.id,
+        "T": trade.time // 1000, "m": not trade.buy, "M": True,
     }  # fmt: skip

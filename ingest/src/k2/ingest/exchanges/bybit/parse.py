@@ -11,13 +11,13 @@ from typing import Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Event,
     Gap,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
@@ -25,13 +25,13 @@ from k2.ingest.exchanges.base import (
     RestRefused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     json_object,
     millis,
     millis_text,
-    sorted_out,
+    partition,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
@@ -87,8 +87,8 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 class Bybit:
     """Bybit spot trades."""
 
-    facts = EXCHANGES["bybit"]
-    numbered = False
+    spec = EXCHANGES["bybit"]
+    has_sequence = False
     url = "wss://stream.bybit.com"
     path = "/v5/public/spot"
     rest = "https://api.bybit.com"
@@ -97,7 +97,7 @@ class Bybit:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
-        self._known = {pair.native: pair for pair in pairs}
+        self._known = {pair.raw_symbol: pair for pair in pairs}
 
     def subscriptions(self) -> list[bytes]:
         """Subscribe messages; the id of each says which pairs it was for."""
@@ -106,7 +106,7 @@ class Bybit:
                 {
                     "req_id": str(number),
                     "op": "subscribe",
-                    "args": [_TOPIC + pair.native for pair in chunk],
+                    "args": [_TOPIC + pair.raw_symbol for pair in chunk],
                 }
             )
             for number, chunk in enumerate(chunks(self._pairs, _PAIRS_A_MESSAGE), start=1)
@@ -116,21 +116,21 @@ class Bybit:
         """What one frame says; raises `MalformedFrame`."""
         try:
             message = _FRAME.decode(frame)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return self._other(frame, error)
         if not message.topic.startswith(_TOPIC):
             return [Unknown(message.topic[:40])]
         return [self._observed(found, received) for found in message.data]
 
-    def _observed(self, found: _Trade, received: int) -> Observed | Untrusted:
+    def _observed(self, found: _Trade, received: int) -> SequencedTrade | InvalidItem:
         pair = self._known.get(found.s)
         if pair is None:
-            return Untrusted(UNSUBSCRIBED, f"{found.s[:40]!r} was not subscribed")
+            return InvalidItem(UNSUBSCRIBED, f"{found.s[:40]!r} was not subscribed")
         vendor = (
-            ("pair", pair.native), ("sequence", str(found.seq)), ("block_trade", str(found.BT).lower()),
+            ("pair", pair.raw_symbol), ("sequence", str(found.seq)), ("block_trade", str(found.BT).lower()),
             ("rpi", str(found.RPI).lower()), ("tick_direction", found.L), ("source", Source.LIVE.value),
         )  # fmt: skip
-        return fill(
+        return build_trade(
             "BYBIT",
             pair,
             _trade_id(found.i),
@@ -161,10 +161,10 @@ class Bybit:
     def _subscription(self, message: dict[str, Any]) -> Event:
         if message.get("success") is not True:
             text = str(message.get("ret_msg", "refused"))[:200]
-            return Refused(text, tuple(native for native in self._known if _TOPIC + native in text))
+            return Refused(text, tuple(raw_symbol for raw_symbol in self._known if _TOPIC + raw_symbol in text))
         number = str(message.get("req_id", ""))
         start = (int(number) - 1) * _PAIRS_A_MESSAGE if number.isascii() and number.isdigit() else len(self._pairs)
-        return Subscribed(tuple(pair.native for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
+        return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
 
     def newest(self, pair: Pair) -> Request:
         """The newest trade."""
@@ -187,21 +187,21 @@ class Bybit:
             for row in rows
             if gap.since <= millis_text(row.time) <= gap.until and row.execId != gap.anchor
         )
-        observed, untrusted = sorted_out(items)
+        observed, invalid = partition(items)
         overlaps = any(row.execId == gap.anchor or millis_text(row.time) < gap.since for row in rows)
-        return Page(observed, untrusted, overlaps=overlaps)
+        return Page(observed, invalid, overlaps=overlaps)
 
     @staticmethod
-    def _backfilled(gap: Gap, row: _Row, received: int) -> Observed | Untrusted:
-        vendor = (("pair", gap.pair.native), ("source", Source.BACKFILL.value))
-        return fill(
+    def _backfilled(gap: Gap, row: _Row, received: int) -> SequencedTrade | InvalidItem:
+        vendor = (("pair", gap.pair.raw_symbol), ("source", Source.BACKFILL.value))
+        return build_trade(
             "BYBIT", gap.pair, _trade_id(row.execId), millis_text(row.time), row.price, row.size, _SIDES[row.side],
             received, vendor,
         )  # fmt: skip
 
     @staticmethod
     def _recent(pair: Pair, limit: int) -> Request:
-        params = {"category": "spot", "symbol": pair.native, "limit": str(limit)}
+        params = {"category": "spot", "symbol": pair.raw_symbol, "limit": str(limit)}
         return Request("/v5/market/recent-trade", params)
 
 
@@ -214,7 +214,7 @@ def _trade_id(text: str) -> str:
 def _rows(body: bytes) -> list[_Row]:
     try:
         answer = _ANSWER.decode(body)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
     if answer.retCode != 0:
         wait = 5.0 if answer.retCode == _RATE_LIMITED else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number, texts
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
 
 _TOPIC = "publicTrade."
@@ -22,9 +22,9 @@ class BybitVenue:
     ping_every = 0.0
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._places = {pair.native: place for place, pair in enumerate(pairs)}
+        self._places = {pair.raw_symbol: place for place, pair in enumerate(pairs)}
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """Nothing."""
         return []
 
@@ -42,18 +42,18 @@ class BybitVenue:
         client.subscribed.update(topic.removeprefix(_TOPIC) for topic in topics)
         return [json_text({"success": True, "ret_msg": "", **reply})]
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """One frame a sweep; its trades share a sequence number."""
-        last = deals[-1]
+        last = trades[-1]
         rows = [
             {
-                "T": deal.time // 1000, "s": deal.pair.native, "S": "Buy" if deal.buy else "Sell",
-                "v": number(deal.quantity), "p": number(deal.price), "i": self.trade_id(deal), "BT": False,
+                "T": trade.time // 1000, "s": trade.pair.raw_symbol, "S": "Buy" if trade.buy else "Sell",
+                "v": number(trade.quantity), "p": number(trade.price), "i": self.trade_id(trade), "BT": False,
                 "RPI": False, "seq": last.id,
             }
-            for deal in deals
+            for trade in trades
         ]  # fmt: skip
-        topic = _TOPIC + last.pair.native
+        topic = _TOPIC + last.pair.raw_symbol
         yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
@@ -74,20 +74,20 @@ class BybitVenue:
 
     def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
         """The newest trades, newest first."""
-        native = query.get("symbol", "")
-        if path != "/v5/market/recent-trade" or native not in self._places:
+        raw_symbol = query.get("symbol", "")
+        if path != "/v5/market/recent-trade" or raw_symbol not in self._places:
             return answer({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
-        deals = history.newest(native, count(query, "limit", _ROWS))
+        trades = history.newest(raw_symbol, count(query, "limit", _ROWS))
         rows = [
             {
-                "execId": self.trade_id(deal), "symbol": native, "price": number(deal.price),
-                "size": number(deal.quantity), "side": "Buy" if deal.buy else "Sell", "time": str(deal.time // 1000),
+                "execId": self.trade_id(trade), "symbol": raw_symbol, "price": number(trade.price),
+                "size": number(trade.quantity), "side": "Buy" if trade.buy else "Sell", "time": str(trade.time // 1000),
                 "isBlockTrade": False,
             }
-            for deal in reversed(deals)
+            for trade in reversed(trades)
         ]  # fmt: skip
         return answer({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": rows}})
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """Unique among all symbols, and consecutive in none."""
-        return deal.name or str(_ID_BASE + deal.id * 1000 + self._places[deal.pair.native])
+        return trade.name or str(_ID_BASE + trade.id * 1000 + self._places[trade.pair.raw_symbol])

@@ -11,30 +11,30 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Event,
     Gap,
     Heartbeat,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     json_object,
     positive_id,
-    sorted_out,
+    partition,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 
 _PAIRS_A_MESSAGE = 100
 _ROWS = 1000
@@ -70,8 +70,8 @@ _ROWS_DECODER = msgspec.json.Decoder(list[_Row])
 class Coinbase:
     """Coinbase Exchange trades."""
 
-    facts = EXCHANGES["coinbase"]
-    numbered = True
+    spec = EXCHANGES["coinbase"]
+    has_sequence = True
     url = "wss://ws-feed.exchange.coinbase.com"
     path = ""
     rest = "https://api.exchange.coinbase.com"
@@ -80,7 +80,7 @@ class Coinbase:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
-        self._known = {pair.native: pair for pair in pairs}
+        self._known = {pair.raw_symbol: pair for pair in pairs}
 
     def subscriptions(self) -> list[bytes]:
         """Subscribe messages for matches and heartbeats; the first must come within 5 seconds."""
@@ -88,7 +88,7 @@ class Coinbase:
             msgspec.json.encode(
                 {
                     "type": "subscribe",
-                    "product_ids": [pair.native for pair in chunk],
+                    "product_ids": [pair.raw_symbol for pair in chunk],
                     "channels": ["matches", "heartbeat"],
                 }
             )
@@ -99,20 +99,20 @@ class Coinbase:
         """What one frame says; raises `MalformedFrame`."""
         try:
             found = _MATCH.decode(frame)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return self._other(frame, error)
         pair = self._known.get(found.product_id)
         if pair is None:
-            return [Untrusted(UNSUBSCRIBED, f"{found.product_id[:40]!r} was not subscribed")]
+            return [InvalidItem(UNSUBSCRIBED, f"{found.product_id[:40]!r} was not subscribed")]
         number = positive_id(found.trade_id)
         source = Source.SNAPSHOT if found.type == "last_match" else Source.LIVE
         vendor = (
-            ("pair", pair.native), ("maker_side", found.side), ("sequence", str(found.sequence)),
+            ("pair", pair.raw_symbol), ("maker_side", found.side), ("sequence", str(found.sequence)),
             ("maker_order_id", found.maker_order_id), ("taker_order_id", found.taker_order_id),
             ("source", source.value),
         )  # fmt: skip
-        return [fill(
-            "COINBASE", pair, str(number), micros(found.time), found.price, found.size, _TAKER[found.side],
+        return [build_trade(
+            "COINBASE", pair, str(number), to_micros(found.time), found.price, found.size, _TAKER[found.side],
             received, vendor, ids=(number, number),
         )]  # fmt: skip
 
@@ -148,11 +148,11 @@ class Coinbase:
 
     def _refused(self, message: dict[str, Any]) -> Refused:
         text = f"{message.get('message')}: {message.get('reason', '')}"[:200]
-        return Refused(text, tuple(native for native in self._known if native in text))
+        return Refused(text, tuple(raw_symbol for raw_symbol in self._known if raw_symbol in text))
 
     def newest(self, pair: Pair) -> Request:
         """The newest trade."""
-        return Request(f"/products/{pair.native}/trades", {"limit": "1"})
+        return Request(f"/products/{pair.raw_symbol}/trades", {"limit": "1"})
 
     def newest_id(self, body: bytes) -> int:
         """The id of the newest trade."""
@@ -166,28 +166,28 @@ class Coinbase:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows = _rows(body)
         items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.trade_id <= gap.last_id)
-        observed, untrusted = sorted_out(items)
+        observed, invalid = partition(items)
         oldest = min((row.trade_id for row in rows), default=0)
-        following = self._older_than(gap, oldest) if oldest > gap.first_id else None
-        return Page(observed, untrusted, following)
+        next_request = self._older_than(gap, oldest) if oldest > gap.first_id else None
+        return Page(observed, invalid, next_request)
 
     @staticmethod
     def _older_than(gap: Gap, number: int) -> Request:
         limit = min(_ROWS, number - gap.first_id)
-        return Request(f"/products/{gap.pair.native}/trades", {"after": str(number), "limit": str(limit)})
+        return Request(f"/products/{gap.pair.raw_symbol}/trades", {"after": str(number), "limit": str(limit)})
 
 
 def _rows(body: bytes) -> list[_Row]:
     try:
         return _ROWS_DECODER.decode(body)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
 
 
-def _backfilled(pair: Pair, row: _Row, received: int) -> Observed | Untrusted:
+def _backfilled(pair: Pair, row: _Row, received: int) -> SequencedTrade | InvalidItem:
     number = positive_id(row.trade_id)
-    vendor = (("pair", pair.native), ("maker_side", row.side), ("source", Source.BACKFILL.value))
-    return fill(
-        "COINBASE", pair, str(number), micros(row.time), row.price, row.size, _TAKER[row.side], received, vendor,
+    vendor = (("pair", pair.raw_symbol), ("maker_side", row.side), ("source", Source.BACKFILL.value))
+    return build_trade(
+        "COINBASE", pair, str(number), to_micros(row.time), row.price, row.size, _TAKER[row.side], received, vendor,
         ids=(number, number),
     )  # fmt: skip

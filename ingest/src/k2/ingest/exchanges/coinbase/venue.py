@@ -5,9 +5,9 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, iso, json_text, message, number, texts
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import moment, plain
+from k2.schemas.values import format_decimal, from_micros
 
 _SUBSCRIBE_WITHIN = 5.0
 
@@ -20,9 +20,9 @@ class CoinbaseVenue:
     ping_every = 0.0
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._natives = {pair.native for pair in pairs}
+        self._raw_symbols = {pair.raw_symbol for pair in pairs}
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """Nothing."""
         return []
 
@@ -32,8 +32,8 @@ class CoinbaseVenue:
         if asked.get("type") != "subscribe":
             return ['{"type":"error","message":"Malformed JSON","reason":"expected a subscribe message"}']
         products, channels = texts(asked.get("product_ids", [])), texts(asked.get("channels", []))
-        unknown = [product for product in products if product not in self._natives]
-        known = [product for product in products if product in self._natives]
+        unknown = [product for product in products if product not in self._raw_symbols]
+        known = [product for product in products if product in self._raw_symbols]
         replies = [
             json_text({"type": "error", "message": "Failed to subscribe", "reason": f"{name} is not a valid product"})
             for name in unknown
@@ -45,13 +45,13 @@ class CoinbaseVenue:
         listed = [{"name": channel, "product_ids": sorted(client.subscribed)} for channel in channels]
         replies.append(json_text({"type": "subscriptions", "channels": listed}))
         for product in known:
-            replies += [_match(deal, "last_match") for deal in history.newest(product, 1)]
+            replies += [_match(trade, "last_match") for trade in history.newest(product, 1)]
         return replies
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """One frame a trade."""
-        for deal in deals:
-            yield _match(deal, "match")
+        for trade in trades:
+            yield _match(trade, "match")
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """One a second and product, with its last trade id."""
@@ -59,7 +59,7 @@ class CoinbaseVenue:
         for product in sorted(client.heartbeats):
             last = history.newest(product, 1)
             beat = {"type": "heartbeat", "sequence": 0, "last_trade_id": last[0].id if last else 0}
-            found.append(json_text({**beat, "product_id": product, "time": moment(now).isoformat()}))
+            found.append(json_text({**beat, "product_id": product, "time": from_micros(now).isoformat()}))
         return found
 
     def violation(self, client: Client, now: float) -> str:
@@ -78,33 +78,33 @@ class CoinbaseVenue:
     def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
         """Trades of a product, newest first; `after` pages to older ones."""
         parts = path.strip("/").split("/")
-        if len(parts) != 3 or parts[0] != "products" or parts[2] != "trades" or parts[1] not in self._natives:
+        if len(parts) != 3 or parts[0] != "products" or parts[2] != "trades" or parts[1] not in self._raw_symbols:
             return answer({"message": "NotFound"}, 404)
         limit, after = count(query, "limit", 1000), query.get("after", "")
         product = parts[1]
-        deals = history.before_id(product, int(after), limit) if after.isdigit() else history.newest(product, limit)
-        return answer([_row(deal) for deal in reversed(deals)])
+        trades = history.before_id(product, int(after), limit) if after.isdigit() else history.newest(product, limit)
+        return answer([_row(trade) for trade in reversed(trades)])
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """The number."""
-        return str(deal.id)
+        return str(trade.id)
 
 
-def _maker(deal: Deal) -> str:
-    return "sell" if deal.buy else "buy"
+def _maker(trade: SimTrade) -> str:
+    return "sell" if trade.buy else "buy"
 
 
-def _match(deal: Deal, kind: str) -> str:
+def _match(trade: SimTrade, kind: str) -> str:
     return (
-        f'{{"type":"{kind}","trade_id":{deal.id},"maker_order_id":"{deal.id:08x}-0000-4000-8000-00000000000a",'
-        f'"taker_order_id":"{deal.id:08x}-0000-4000-8000-00000000000b","side":"{_maker(deal)}",'
-        f'"size":"{number(deal.quantity)}","price":"{number(deal.price)}","product_id":"{deal.pair.native}",'
-        f'"sequence":{deal.id * 3},"time":"{iso(deal)}"}}'
+        f'{{"type":"{kind}","trade_id":{trade.id},"maker_order_id":"{trade.id:08x}-0000-4000-8000-00000000000a",'
+        f'"taker_order_id":"{trade.id:08x}-0000-4000-8000-00000000000b","side":"{_maker(trade)}",'
+        f'"size":"{number(trade.quantity)}","price":"{number(trade.price)}","product_id":"{trade.pair.raw_symbol}",'
+        f'"sequence":{trade.id * 3},"time":"{iso(trade)}"}}'
     )
 
 
-def _row(deal: Deal) -> dict[str, Any]:
+def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "time": iso(deal), "trade_id": deal.id, "price": plain(deal.price), "size": plain(deal.quantity),
-        "side": _maker(deal),
+        "time": iso(trade), "trade_id": trade.id, "price": format_decimal(trade.price), "size": format_decimal(trade.quantity),
+        "side": _maker(trade),
     }  # fmt: skip

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Event,
     Gap,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
@@ -26,17 +26,17 @@ from k2.ingest.exchanges.base import (
     RestRefused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     fraction,
     json_object,
     positive_id,
-    sorted_out,
+    partition,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 
 _PAIRS_A_MESSAGE = 100
 _ROWS = 1000
@@ -88,8 +88,8 @@ def _bare(raw: msgspec.Raw) -> str:
 class Kraken:
     """Kraken spot trades."""
 
-    facts = EXCHANGES["kraken"]
-    numbered = True
+    spec = EXCHANGES["kraken"]
+    has_sequence = True
     url = "wss://ws.kraken.com"
     path = "/v2"
     rest = "https://api.kraken.com"
@@ -98,7 +98,7 @@ class Kraken:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
-        self._known = {pair.native: pair for pair in pairs}
+        self._known = {pair.raw_symbol: pair for pair in pairs}
 
     def subscriptions(self) -> list[bytes]:
         """Subscribe messages, each with a snapshot."""
@@ -108,7 +108,7 @@ class Kraken:
                     "method": "subscribe",
                     "params": {
                         "channel": "trade",
-                        "symbol": [pair.native for pair in chunk],
+                        "symbol": [pair.raw_symbol for pair in chunk],
                         "snapshot": True,
                     },
                     "req_id": number,
@@ -121,19 +121,19 @@ class Kraken:
         """What one frame says; raises `MalformedFrame`."""
         try:
             message = _FRAME.decode(frame)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return self._other(frame, error)
         source = Source.SNAPSHOT if message.type == "snapshot" else Source.LIVE
         return [self._fill(found, source, received) for found in message.data]
 
-    def _fill(self, found: _Fill, source: Source, received: int) -> Observed | Untrusted:
+    def _fill(self, found: _Fill, source: Source, received: int) -> SequencedTrade | InvalidItem:
         pair = self._known.get(found.symbol)
         if pair is None:
-            return Untrusted(UNSUBSCRIBED, f"{found.symbol[:40]!r} was not subscribed")
+            return InvalidItem(UNSUBSCRIBED, f"{found.symbol[:40]!r} was not subscribed")
         number = positive_id(found.trade_id)
-        vendor = (("pair", pair.native), ("order_type", found.ord_type), ("source", source.value))
-        return fill(
-            "KRAKEN", pair, str(number), micros(found.timestamp), _bare(found.price), _bare(found.qty),
+        vendor = (("pair", pair.raw_symbol), ("order_type", found.ord_type), ("source", source.value))
+        return build_trade(
+            "KRAKEN", pair, str(number), to_micros(found.timestamp), _bare(found.price), _bare(found.qty),
             SIDES[found.side], received, vendor, ids=(number, number),
         )  # fmt: skip
 
@@ -166,19 +166,19 @@ class Kraken:
     def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows, cursor = rows_of(body)
-        observed, untrusted = sorted_out(_backfilled(rows, gap, received))
+        observed, invalid = partition(_backfilled(rows, gap, received))
         newest = rows[-1][6] if rows else gap.last_id
-        return Page(observed, untrusted, after(request, gap.pair, cursor) if newest < gap.last_id else None)
+        return Page(observed, invalid, after(request, gap.pair, cursor) if newest < gap.last_id else None)
 
 
-def _backfilled(rows: list[Row], gap: Gap, received: int) -> Iterator[Observed | Untrusted]:
+def _backfilled(rows: list[Row], gap: Gap, received: int) -> Iterator[SequencedTrade | InvalidItem]:
     for price, volume, time, side, order_type, misc, number in rows:
         if gap.first_id <= number <= gap.last_id:
             vendor = (
-                ("pair", gap.pair.native), ("order_type", ORDER_TYPES.get(order_type, order_type)),
+                ("pair", gap.pair.raw_symbol), ("order_type", ORDER_TYPES.get(order_type, order_type)),
                 ("misc", misc), ("source", Source.BACKFILL.value),
             )  # fmt: skip
-            yield fill(
+            yield build_trade(
                 "KRAKEN", gap.pair, str(number), fraction(f"{time:f}"), price, volume, SIDES[side], received, vendor,
                 ids=(number, number),
             )  # fmt: skip
@@ -207,7 +207,7 @@ def rows_of(body: bytes) -> tuple[list[Row], int]:
             raise _refusal(answer.error)
         rows = [_ROWS_DECODER.decode(raw) for key, raw in answer.result.items() if key != "last"]
         cursor = positive_id(msgspec.json.decode(answer.result.get("last", msgspec.Raw(b"0")), strict=False))
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
     return (rows[0] if rows else []), cursor
 
@@ -223,8 +223,8 @@ def _refusal(errors: list[str]) -> RestRefused:
 
 def _subscription(message: dict[str, Any]) -> Event:
     result = message.get("result")
-    native = str((result if isinstance(result, dict) else message).get("symbol", ""))
-    named = (native,) if native else ()
+    raw_symbol = str((result if isinstance(result, dict) else message).get("symbol", ""))
+    named = (raw_symbol,) if raw_symbol else ()
     if message.get("success") is True:
         return Subscribed(named)
     return Refused(str(message.get("error", "refused"))[:200], named)

@@ -11,29 +11,29 @@ from typing import Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Event,
     Gap,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     fraction,
     json_object,
-    sorted_out,
+    partition,
 )
 from k2.ingest.exchanges.kraken.parse import ORDER_TYPES, SIDES, Kraken, after, rest_name, rows_of, since
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Source, derived_trade_id
-from k2.schemas.values import InexactValue, plain, scaled
+from k2.schemas.values import InexactValue, format_decimal, scaled
 
 _PAIRS_A_MESSAGE = 100
 _SILENT_EVENTS = frozenset({"heartbeat", "systemStatus", "pong"})
@@ -46,8 +46,8 @@ _FRAME = msgspec.json.Decoder(tuple[int, list[_Fill], Literal["trade"], str])
 class KrakenV1:
     """Kraken spot trades over the older protocol; chosen by the endpoint `wss://ws.kraken.com#v1`."""
 
-    facts = EXCHANGES["kraken"]
-    numbered = False
+    spec = EXCHANGES["kraken"]
+    has_sequence = False
     url = Kraken.url
     path = ""
     rest = Kraken.rest
@@ -75,11 +75,11 @@ class KrakenV1:
         """What one frame says; raises `MalformedFrame`."""
         try:
             _, fills, _, name = _FRAME.decode(frame)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return self._other(frame, error)
         pair = self._known.get(name)
         if pair is None:
-            return [Untrusted(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")]
+            return [InvalidItem(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")]
         return list(_identified(pair, fills, Source.LIVE, received))
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
@@ -97,7 +97,7 @@ class KrakenV1:
 
     def _subscription(self, message: dict[str, Any]) -> Event:
         pair = self._known.get(str(message.get("pair", "")))
-        named = (pair.native,) if pair else ()
+        named = (pair.raw_symbol,) if pair else ()
         if message.get("status") == "subscribed":
             return Subscribed(named)
         return Refused(str(message.get("errorMessage", "refused"))[:200], named)
@@ -123,13 +123,15 @@ class KrakenV1:
             for price, volume, time, side, order_type, misc, _ in rows
             if gap.since <= fraction(f"{time:f}") <= gap.until
         ]
-        observed, untrusted = sorted_out(_identified(gap.pair, fills, Source.BACKFILL, received))
+        observed, invalid = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
         newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
         more = bool(rows) and newest <= gap.until
-        return Page(observed, untrusted, after(request, gap.pair, cursor) if more else None)
+        return Page(observed, invalid, after(request, gap.pair, cursor) if more else None)
 
 
-def _identified(pair: Pair, fills: Iterable[_Fill], source: Source, received: int) -> Iterator[Observed | Untrusted]:
+def _identified(
+    pair: Pair, fills: Iterable[_Fill], source: Source, received: int
+) -> Iterator[SequencedTrade | InvalidItem]:
     seen: Counter[tuple[int, tuple[str, ...]]] = Counter()
     for price, volume, time, side, order_type, misc in fills:
         timestamp = fraction(time)
@@ -137,16 +139,16 @@ def _identified(pair: Pair, fills: Iterable[_Fill], source: Source, received: in
         trade_id = derived_trade_id("KRAKEN", timestamp, facts, seen[timestamp, facts])
         seen[timestamp, facts] += 1
         vendor = (
-            ("pair", pair.native), ("order_type", ORDER_TYPES.get(order_type, order_type)),
+            ("pair", pair.raw_symbol), ("order_type", ORDER_TYPES.get(order_type, order_type)),
             ("misc", misc), ("source", source.value),
         )  # fmt: skip
-        yield fill("KRAKEN", pair, trade_id, timestamp, price, volume, SIDES[side], received, vendor)
+        yield build_trade("KRAKEN", pair, trade_id, timestamp, price, volume, SIDES[side], received, vendor)
 
 
 def _normal(number: str) -> str:
     """One spelling of a number: REST writes 30243.40000 where the websocket writes 30243.40000000."""
     try:
-        return plain(scaled(number))
+        return format_decimal(scaled(number))
     except InexactValue:
         return number[:40]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, iso, json_text, message, number, texts
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import plain
+from k2.schemas.values import format_decimal
 
 _SNAPSHOT = 50
 _V1 = {"BTC": "XBT", "DOGE": "XDG"}
@@ -21,11 +21,11 @@ class KrakenVenue:
     ping_every = 0.0
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = {pair.native: pair for pair in pairs}
+        self._pairs = {pair.raw_symbol: pair for pair in pairs}
         self._v1_names = {_v1_name(pair): pair for pair in pairs}
         self._rest_names = {_v1_name(pair).replace("/", ""): pair for pair in pairs}
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """The system's status."""
         if client.protocol == "/":
             return ['{"connectionID":18239578009413566319,"event":"systemStatus","status":"online","version":"1.8.3"}']
@@ -43,19 +43,21 @@ class KrakenVenue:
         if asked.get("method") != "subscribe" or params.get("channel") != "trade":
             return ['{"error":"Method or channel not supported","method":"subscribe","success":false}']
         replies: list[str] = []
-        for native in texts(params.get("symbol", [])):
-            replies += self._subscribe(native, params.get("snapshot") is True, asked.get("req_id"), client, history)
+        for raw_symbol in texts(params.get("symbol", [])):
+            replies += self._subscribe(raw_symbol, params.get("snapshot") is True, asked.get("req_id"), client, history)
         return replies
 
-    def _subscribe(self, native: str, snapshot: bool, number: object, client: Client, history: History) -> list[str]:
-        if native not in self._pairs:
-            error = f"Currency pair not supported {native}"
-            refusal = {"error": error, "method": "subscribe", "success": False, "symbol": native, "req_id": number}
+    def _subscribe(
+        self, raw_symbol: str, snapshot: bool, number: object, client: Client, history: History
+    ) -> list[str]:
+        if raw_symbol not in self._pairs:
+            error = f"Currency pair not supported {raw_symbol}"
+            refusal = {"error": error, "method": "subscribe", "success": False, "symbol": raw_symbol, "req_id": number}
             return [json_text(refusal)]
-        client.subscribed.add(native)
-        result = {"channel": "trade", "snapshot": snapshot, "symbol": native}
+        client.subscribed.add(raw_symbol)
+        result = {"channel": "trade", "snapshot": snapshot, "symbol": raw_symbol}
         replies = [json_text({"method": "subscribe", "result": result, "success": True, "req_id": number})]
-        recent = history.newest(native, _SNAPSHOT)
+        recent = history.newest(raw_symbol, _SNAPSHOT)
         if snapshot and recent:
             replies.append(_v2_frame(recent, "snapshot"))
         return replies
@@ -71,15 +73,15 @@ class KrakenVenue:
                 status |= {"status": "error", "errorMessage": f"Currency pair not supported {name}"}
                 replies.append(json_text(status))
                 continue
-            client.subscribed.add(pair.native)
+            client.subscribed.add(pair.raw_symbol)
             replies.append(json_text({"channelID": 1, **status, "status": "subscribed"}))
-            if recent := history.newest(pair.native, _SNAPSHOT):
+            if recent := history.newest(pair.raw_symbol, _SNAPSHOT):
                 replies.append(_v1_frame(recent))
         return replies
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """One frame a sweep."""
-        yield _v1_frame(deals) if protocol == "/" else _v2_frame(deals, "update")
+        yield _v1_frame(trades) if protocol == "/" else _v2_frame(trades, "update")
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """One a second."""
@@ -105,48 +107,57 @@ class KrakenVenue:
         limit, since = count(query, "count", 1000), query.get("since", "")
         if since.isdigit():
             start = (int(since) - 1000) // 1000
-            later = [deal for deal in history.after_time(pair.native, start, limit * 2) if _nanos(deal) > int(since)]
-            deals: Sequence[Deal] = later[:limit]
+            later = [
+                trade for trade in history.after_time(pair.raw_symbol, start, limit * 2) if _nanos(trade) > int(since)
+            ]
+            trades: Sequence[SimTrade] = later[:limit]
         else:
-            deals = history.newest(pair.native, limit)
-        last = str(_nanos(deals[-1])) if deals else (since or "1")
-        rows = ",".join(_rest_row(deal) for deal in deals)
+            trades = history.newest(pair.raw_symbol, limit)
+        last = str(_nanos(trades[-1])) if trades else (since or "1")
+        rows = ",".join(_rest_row(trade) for trade in trades)
         key = f"X{query['pair'][:3]}Z{query['pair'][3:]}"
         return Answer(f'{{"error":[],"result":{{"{key}":[{rows}],"last":"{last}"}}}}'.encode())
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """The number."""
-        return str(deal.id)
+        return str(trade.id)
 
 
-def _nanos(deal: Deal) -> int:
+def _nanos(trade: SimTrade) -> int:
     """REST's times have a digit that the websocket's lack. They never go back, or a cursor would skip trades."""
-    return deal.time * 1000 + deal.time // 1000 % 10 * 100
+    return trade.time * 1000 + trade.time // 1000 % 10 * 100
 
 
-def _rest_row(deal: Deal) -> str:
-    whole, nanos = divmod(_nanos(deal), 10**9)
+def _rest_row(trade: SimTrade) -> str:
+    whole, nanos = divmod(_nanos(trade), 10**9)
     return (
-        f'["{plain(deal.price)[:-3]}","{plain(deal.quantity)}",{whole}.{nanos // 100:07d},'
-        f'"{"b" if deal.buy else "s"}","m","",{deal.id}]'
+        f'["{format_decimal(trade.price)[:-3]}","{format_decimal(trade.quantity)}",{whole}.{nanos // 100:07d},'
+        f'"{"b" if trade.buy else "s"}","m","",{trade.id}]'
     )
 
 
-def _v2_frame(deals: Sequence[Deal], kind: str) -> str:
+def _v2_frame(trades: Sequence[SimTrade], kind: str) -> str:
     rows = ",".join(
-        f'{{"symbol":"{deal.pair.native}","side":"{"buy" if deal.buy else "sell"}","price":{number(deal.price)},'
-        f'"qty":{plain(deal.quantity)},"ord_type":"market","trade_id":{deal.id},"timestamp":"{iso(deal)}"}}'
-        for deal in deals
+        f'{{"symbol":"{trade.pair.raw_symbol}","side":"{"buy" if trade.buy else "sell"}","price":{number(trade.price)},'
+        f'"qty":{format_decimal(trade.quantity)},"ord_type":"market","trade_id":{trade.id},"timestamp":"{iso(trade)}"}}'
+        for trade in trades
     )
     return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'
 
 
-def _v1_frame(deals: Sequence[Deal]) -> str:
+def _v1_frame(trades: Sequence[SimTrade]) -> str:
     rows = [
-        [plain(d.price), plain(d.quantity), f"{d.time // 10**6}.{d.time % 10**6:06d}", "b" if d.buy else "s", "m", ""]
-        for d in deals
+        [
+            format_decimal(d.price),
+            format_decimal(d.quantity),
+            f"{d.time // 10**6}.{d.time % 10**6:06d}",
+            "b" if d.buy else "s",
+            "m",
+            "",
+        ]
+        for d in trades
     ]
-    return json_text([1, rows, "trade", _v1_name(deals[0].pair)])
+    return json_text([1, rows, "trade", _v1_name(trades[0].pair)])
 
 
 def _v1_name(pair: Pair) -> str:

@@ -10,13 +10,13 @@ from typing import Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    UNREADABLE,
+    DECODE_ERRORS,
     UNSUBSCRIBED,
     Event,
     Gap,
     Limits,
     MalformedFrame,
-    Observed,
+    SequencedTrade,
     Page,
     Refused,
     Request,
@@ -24,13 +24,13 @@ from k2.ingest.exchanges.base import (
     RestRefused,
     Subscribed,
     Unknown,
-    Untrusted,
+    InvalidItem,
     chunks,
-    fill,
+    build_trade,
     json_object,
     millis_text,
     positive_id,
-    sorted_out,
+    partition,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
@@ -76,8 +76,8 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 class Okx:
     """OKX spot trades."""
 
-    facts = EXCHANGES["okx"]
-    numbered = True
+    spec = EXCHANGES["okx"]
+    has_sequence = True
     url = "wss://ws.okx.com:8443"
     path = "/ws/v5/public"
     rest = "https://www.okx.com"
@@ -87,7 +87,7 @@ class Okx:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
-        self._known = {pair.native: pair for pair in pairs}
+        self._known = {pair.raw_symbol: pair for pair in pairs}
 
     def subscriptions(self) -> list[bytes]:
         """Subscribe messages."""
@@ -96,7 +96,7 @@ class Okx:
                 {
                     "id": str(number),
                     "op": "subscribe",
-                    "args": [{"channel": "trades", "instId": pair.native} for pair in chunk],
+                    "args": [{"channel": "trades", "instId": pair.raw_symbol} for pair in chunk],
                 }
             )
             for number, chunk in enumerate(chunks(self._pairs, _PAIRS_A_MESSAGE), start=1)
@@ -108,20 +108,20 @@ class Okx:
             return ()
         try:
             trades = _FRAME.decode(frame).data
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return self._other(frame, error)
         return [self._observed(found, Source.LIVE, received) for found in trades]
 
-    def _observed(self, found: _Trade, source: Source, received: int) -> Observed | Untrusted:
+    def _observed(self, found: _Trade, source: Source, received: int) -> SequencedTrade | InvalidItem:
         pair = self._known.get(found.instId)
         if pair is None:
-            return Untrusted(UNSUBSCRIBED, f"{found.instId[:40]!r} was not subscribed")
+            return InvalidItem(UNSUBSCRIBED, f"{found.instId[:40]!r} was not subscribed")
         last, count = positive_id(found.tradeId), positive_id(found.count)
         vendor = (
-            ("pair", pair.native), ("count", found.count), ("sequence", str(found.seqId)),
+            ("pair", pair.raw_symbol), ("count", found.count), ("sequence", str(found.seqId)),
             ("order_source", found.source), ("source", source.value),
         )  # fmt: skip
-        return fill(
+        return build_trade(
             "OKX", pair, str(last), millis_text(found.ts), found.px, found.sz, _SIDES[found.side], received, vendor,
             ids=(max(1, last - count + 1), last),
         )  # fmt: skip
@@ -135,7 +135,7 @@ class Okx:
                 return [Subscribed((str(arg.get("instId", "")),))]
             case "error":
                 text = f"{message.get('code')}: {message.get('msg')}"[:200]
-                return [Refused(text, tuple(native for native in self._known if native in text))]
+                return [Refused(text, tuple(raw_symbol for raw_symbol in self._known if raw_symbol in text))]
             case str(kind):
                 return [Unknown(kind[:40])]
         if arg.get("channel") == "trades":
@@ -146,7 +146,7 @@ class Okx:
 
     def newest(self, pair: Pair) -> Request:
         """The newest trade."""
-        return Request("/api/v5/market/trades", {"instId": pair.native, "limit": "1"})
+        return Request("/api/v5/market/trades", {"instId": pair.raw_symbol, "limit": "1"})
 
     def newest_id(self, body: bytes) -> int:
         """The id of the newest trade."""
@@ -165,20 +165,20 @@ class Okx:
             for row, number in zip(rows, numbers, strict=True)
             if gap.first_id <= number <= gap.last_id
         )
-        observed, untrusted = sorted_out(items)
+        observed, invalid = partition(items)
         oldest = min(numbers, default=0)
-        return Page(observed, untrusted, self._older_than(gap, oldest) if oldest > gap.first_id else None)
+        return Page(observed, invalid, self._older_than(gap, oldest) if oldest > gap.first_id else None)
 
     @staticmethod
     def _older_than(gap: Gap, number: int) -> Request:
-        params = {"instId": gap.pair.native, "type": "1", "after": str(number), "limit": str(_ROWS)}
+        params = {"instId": gap.pair.raw_symbol, "type": "1", "after": str(number), "limit": str(_ROWS)}
         return Request("/api/v5/market/history-trades", params)
 
 
 def _rows(body: bytes) -> list[_Trade]:
     try:
         answer = _ANSWER.decode(body)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
     if answer.code != "0":
         text = f"{answer.code}: {answer.msg}"[:200]

@@ -6,7 +6,7 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number
 from k2.ingest.simulator.history import History
-from k2.ingest.simulator.market import Deal
+from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
 
 _SILENCE = 30.0
@@ -20,9 +20,9 @@ class OkxVenue:
     ping_every = 0.0
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._natives = {pair.native for pair in pairs}
+        self._raw_symbols = {pair.raw_symbol for pair in pairs}
 
-    def greet(self, client: Client) -> list[str]:
+    def on_connect(self, client: Client) -> list[str]:
         """Nothing."""
         return []
 
@@ -35,21 +35,21 @@ class OkxVenue:
             return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
         replies = []
         for arg in asked.get("args", []):
-            native = arg.get("instId") if isinstance(arg, dict) else None
-            if native not in self._natives or arg.get("channel") != "trades":
-                text = f"Wrong URL or channel:trades,instId:{native} doesn't exist."
+            raw_symbol = arg.get("instId") if isinstance(arg, dict) else None
+            if raw_symbol not in self._raw_symbols or arg.get("channel") != "trades":
+                text = f"Wrong URL or channel:trades,instId:{raw_symbol} doesn't exist."
                 replies.append(json_text({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55"}))
                 continue
-            client.subscribed.add(native)
+            client.subscribed.add(raw_symbol)
             replies.append(json_text({"event": "subscribe", "arg": arg, "connId": "a4d3ae55"}))
         return replies
 
-    def frames(self, deals: Sequence[Deal], protocol: str = "") -> Iterator[str]:
+    def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """One frame for each run of fills at one price."""
-        for _, group in groupby(deals, key=lambda deal: (deal.price, deal.buy)):
+        for _, group in groupby(trades, key=lambda trade: (trade.price, trade.buy)):
             fills = list(group)
             row = _row(fills[-1], sum(fill.quantity for fill in fills), sum(fill.fills for fill in fills))
-            yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.native}, "data": [row]})
+            yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.raw_symbol}, "data": [row]})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """None: OKX answers pings."""
@@ -69,28 +69,32 @@ class OkxVenue:
 
     def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
         """Single fills, newest first; `after` pages to older ones."""
-        native, after = query.get("instId", ""), query.get("after", "")
-        if native not in self._natives:
+        raw_symbol, after = query.get("instId", ""), query.get("after", "")
+        if raw_symbol not in self._raw_symbols:
             return answer({"code": "51001", "msg": "Instrument ID does not exist.", "data": []})
         if path == "/api/v5/market/history-trades":
             limit = count(query, "limit", 100)
-            deals = history.before_id(native, int(after), limit) if after.isdigit() else history.newest(native, limit)
+            trades = (
+                history.before_id(raw_symbol, int(after), limit)
+                if after.isdigit()
+                else history.newest(raw_symbol, limit)
+            )
         elif path == "/api/v5/market/trades":
-            deals = history.newest(native, count(query, "limit", 500))
+            trades = history.newest(raw_symbol, count(query, "limit", 500))
         else:
             return answer({"code": "404", "msg": "Not found", "data": []}, 404)
         return answer(
-            {"code": "0", "msg": "", "data": [_row(deal, deal.quantity, deal.fills) for deal in reversed(deals)]}
+            {"code": "0", "msg": "", "data": [_row(trade, trade.quantity, trade.fills) for trade in reversed(trades)]}
         )
 
-    def trade_id(self, deal: Deal) -> str:
+    def trade_id(self, trade: SimTrade) -> str:
         """The number; an aggregate is told under its last."""
-        return str(deal.id)
+        return str(trade.id)
 
 
-def _row(last: Deal, quantity: int, fills: int) -> dict[str, Any]:
+def _row(last: SimTrade, quantity: int, fills: int) -> dict[str, Any]:
     return {
-        "instId": last.pair.native, "tradeId": str(last.id), "px": number(last.price), "sz": number(quantity),
+        "instId": last.pair.raw_symbol, "tradeId": str(last.id), "px": number(last.price), "sz": number(quantity),
         "side": "buy" if last.buy else "sell", "ts": str(last.time // 1000), "count": str(fills), "source": "0",
         "seqId": last.id,
     }  # fmt: skip
