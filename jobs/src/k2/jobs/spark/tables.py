@@ -1,21 +1,26 @@
-"""Spark's side of the table specs: creates what is missing, refuses what was changed by hand."""
+"""Creation and verification of the Iceberg tables according to their specs."""
 
 from collections.abc import Iterable
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from k2.schemas.tables import CATALOG, NAMESPACE, Table
+from k2.schemas.tables import CATALOG, NAMESPACE, Column, Table
 
 
 class TableDrifted(RuntimeError):
-    """A table whose columns are not those of its spec."""
+    """The columns of a table differ from its spec."""
 
 
 def ensure(spark: SparkSession, tables: Iterable[Table]) -> None:
-    """Creates the namespace and the tables that are missing. Raises `TableDrifted` for one that was altered."""
+    """Create the namespace, missing tables and missing nullable columns.
+
+    Raises `TableDrifted` if an existing table differs from its spec in any other way.
+    """
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{NAMESPACE}")
     for table in tables:
         if spark.catalog.tableExists(table.identifier):
+            _add_columns(spark, table)
             verify(spark, table)
             continue
         spark.sql(ddl(table))
@@ -24,10 +29,8 @@ def ensure(spark: SparkSession, tables: Iterable[Table]) -> None:
 
 
 def ddl(table: Table) -> str:
-    """The statement that creates a table."""
-    columns = ", ".join(
-        f"{_quoted(column.name)} {column.type} COMMENT '{column.doc.replace(chr(39), '')}'" for column in table.columns
-    )
+    """Return the CREATE TABLE statement of a table."""
+    columns = ", ".join(map(_definition, table.columns))
     partitions = ", ".join(
         _quoted(part.column) if part.transform == "identity" else f"{part.transform}s({_quoted(part.column)})"
         for part in table.partitions
@@ -39,17 +42,37 @@ def ddl(table: Table) -> str:
     )
 
 
+def _add_columns(spark: SparkSession, table: Table) -> None:
+    """Add the nullable columns that an existing table lacks: their spec is newer than the table."""
+
+    def missing() -> list[Column]:
+        names = set(spark.table(table.identifier).columns)
+        return [column for column in table.columns if column.nullable and column.name not in names]
+
+    if columns := missing():
+        try:
+            spark.sql(f"ALTER TABLE {table.identifier} ADD COLUMNS ({', '.join(map(_definition, columns))})")
+        except PySparkException:
+            spark.catalog.refreshTable(table.identifier)
+            if missing():  # otherwise another process added them at the same time
+                raise
+
+
 def verify(spark: SparkSession, table: Table) -> None:
-    """Raises `TableDrifted` with the difference unless a table has exactly the columns of its spec."""
-    found = {field.name: field.dataType.simpleString() for field in spark.table(table.identifier).schema.fields}
-    wanted = {column.name: _simple(column.type) for column in table.columns}
+    """Raise `TableDrifted`, with the differences, unless a table has exactly the columns of its spec."""
+    actual = {field.name: field.dataType.simpleString() for field in spark.table(table.identifier).schema.fields}
+    expected = {column.name: _simple(column.type) for column in table.columns}
     differences = [
-        *(f"{name} {kind} is missing" for name, kind in wanted.items() if name not in found),
-        *(f"{name} {kind} is not in the spec" for name, kind in found.items() if name not in wanted),
-        *(f"{name} is {found[name]}, not {kind}" for name, kind in wanted.items() if found.get(name, kind) != kind),
+        *(f"{name} {kind} is missing" for name, kind in expected.items() if name not in actual),
+        *(f"{name} {kind} is not in the spec" for name, kind in actual.items() if name not in expected),
+        *(f"{name} is {actual[name]}, not {kind}" for name, kind in expected.items() if actual.get(name, kind) != kind),
     ]
     if differences:
-        raise TableDrifted(f"{table.identifier} was altered: {'; '.join(differences)}; restore it or rename it away")
+        raise TableDrifted(f"{table.identifier} was altered: {'; '.join(differences)}; restore it or rename it")
+
+
+def _definition(column: Column) -> str:
+    return f"{_quoted(column.name)} {column.type} COMMENT '{column.doc.replace(chr(39), '')}'"
 
 
 def _quoted(name: str) -> str:

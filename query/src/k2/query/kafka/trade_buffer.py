@@ -7,50 +7,42 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.kafka.kafka_reader import Judged, Place
-from k2.query.kafka.validation import Row
-from k2.query.sql.trade_sql import Wanted
-from k2.schemas.values import micros
+from k2.query import arrow_schema
+from k2.query.kafka.records import TopicPartition, ValidatedRecord
+from k2.query.kafka.validation import ValidTrade
+from k2.query.sql.trade_sql import TradeFilter
+from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch, Schema, Table
+    from pyarrow import RecordBatch, Table
 
-CHUNK: Final = 1_000
-_TIMES: Final = ("timestamp", "ingestion_timestamp")
-_DECIMALS: Final = ("price", "quantity")
-
-Entry = tuple[Place, int, Row]
+CHUNK_TRADES: Final = 1_000
 
 
-def schema() -> "Schema":
-    """Gold's twelve columns of a trade, in Arrow."""
-    import pyarrow as pa
-
-    kinds = dict.fromkeys(_TIMES, pa.timestamp("us", "UTC")) | dict.fromkeys(_DECIMALS, pa.decimal128(18, 8))
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in Row._fields])
+Entry = tuple[TopicPartition, int, ValidTrade]
 
 
-def table(rows: Sequence[Row]) -> "Table":
+def table(rows: Sequence[ValidTrade]) -> "Table":
     """Trades as Arrow holds them."""
     import pyarrow as pa
 
-    kinds = schema()
-    columns = zip(*rows, strict=True) if rows else ([] for _ in kinds)
-    arrays = [_array(list(values), field.type) for values, field in zip(columns, kinds, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=kinds)
+    types = arrow_schema.trades()
+    columns = zip(*rows, strict=True) if rows else ([] for _ in types)
+    arrays = [_array(list(values), field.type) for values, field in zip(columns, types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=types)
 
 
-def matching(wanted: Wanted, row: Row) -> bool:
+def matches(trade_filter: TradeFilter, row: ValidTrade) -> bool:
     """Whether a trade is wanted."""
     return (
-        (wanted.symbol is None or row.symbol == wanted.symbol)
-        and (wanted.exchange is None or row.exchange == wanted.exchange)
-        and (wanted.start is None or row.timestamp >= micros(wanted.start))
-        and (wanted.end is None or row.timestamp < micros(wanted.end))
+        (trade_filter.symbol is None or row.symbol == trade_filter.symbol)
+        and (trade_filter.exchange is None or row.exchange == trade_filter.exchange)
+        and (trade_filter.start is None or row.timestamp >= to_micros(trade_filter.start))
+        and (trade_filter.end is None or row.timestamp < to_micros(trade_filter.end))
     )
 
 
-def first_of_each(trades: "Table") -> "Table":
+def deduplicate(trades: "Table") -> "Table":
     """The trades without those whose message id stands further up already."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -59,60 +51,62 @@ def first_of_each(trades: "Table") -> "Table":
     if pc.count_distinct(ids).as_py() == len(ids):
         return trades
     numbered = pa.table({"id": ids, "number": pa.array(range(len(ids)), pa.int64())})
-    firsts = numbered.group_by("id").aggregate([("number", "min")]).column("number_min")
-    return trades.take(firsts.combine_chunks().sort())
+    first_rows = numbered.group_by("id").aggregate([("number", "min")]).column("number_min")
+    return trades.take(first_rows.combine_chunks().sort())
 
 
-class Held:
+class TradeBuffer:
     """At most `most` trades, give or take a chunk. One thread at a time may use it."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_trades: int) -> None:
+        self._max_trades = max_trades
         self._open: list[Entry] = []
         self._chunks: deque[_Chunk] = deque()
         self._count = 0
-        self.floors: dict[Place, int] = {}  # from here on everything of a place is held
+        self.floors: dict[TopicPartition, int] = {}  # from here on everything of a place is held
 
-    def begin(self, starts: Mapping[Place, int]) -> None:
+    def start_partitions(self, starts: Mapping[TopicPartition, int]) -> None:
         """Places whose records will come, each from an offset on."""
         self.floors |= starts
 
-    def add(self, records: Iterable[Judged]) -> None:
+    def add(self, records: Iterable[ValidatedRecord]) -> None:
         """Keeps the valid trades among some records."""
-        self._open += [(place, offset, row) for place, offset, _, row in records if isinstance(row, Row)]
-        while len(self._open) >= CHUNK:
-            self._chunks.append(_Chunk(self._open[:CHUNK]))
-            del self._open[:CHUNK]
-            self._count += CHUNK
-        while self._count > self._most:
+        self._open += [
+            (topic_partition, offset, row) for topic_partition, offset, _, row in records if isinstance(row, ValidTrade)
+        ]
+        while len(self._open) >= CHUNK_TRADES:
+            self._chunks.append(_Chunk(self._open[:CHUNK_TRADES]))
+            del self._open[:CHUNK_TRADES]
+            self._count += CHUNK_TRADES
+        while self._count > self._max_trades:
             oldest = self._chunks.popleft()
-            self._count -= CHUNK
-            for place, last in oldest.lasts.items():
-                self.floors[place] = max(self.floors[place], last + 1)
+            self._count -= CHUNK_TRADES
+            for topic_partition, last in oldest.last_offsets.items():
+                self.floors[topic_partition] = max(self.floors[topic_partition], last + 1)
 
-    def view(self) -> "View":
+    def view(self) -> "BufferView":
         """What is held now; it does not change when more comes."""
-        return View(tuple(self._chunks), tuple(self._open))
+        return BufferView(tuple(self._chunks), tuple(self._open))
 
 
-class View:
+class BufferView:
     """What was held at one moment."""
 
     def __init__(self, chunks: "tuple[_Chunk, ...]", newest: tuple[Entry, ...]) -> None:
         self._chunks = chunks
         self._newest = newest
 
-    def rows(self, starts: Mapping[Place, int], wanted: Wanted) -> "Table":
+    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> "Table":
         """The wanted trades that stand at `starts` or after; of other places none."""
         import pyarrow as pa
 
         newest = [
             row
-            for place, offset, row in self._newest
-            if place in starts and offset >= starts[place] and matching(wanted, row)
+            for topic_partition, offset, row in self._newest
+            if topic_partition in starts and offset >= starts[topic_partition] and matches(trade_filter, row)
         ]
-        found = [batch for chunk in self._chunks if (batch := chunk.rows(starts, wanted)) is not None]
-        return pa.concat_tables([pa.Table.from_batches(found, schema()), table(newest)])
+        batches = [batch for chunk in self._chunks if (batch := chunk.rows(starts, trade_filter)) is not None]
+        return pa.concat_tables([pa.Table.from_batches(batches, arrow_schema.trades()), table(newest)])
 
 
 class _Chunk:
@@ -122,32 +116,37 @@ class _Chunk:
         import pyarrow as pa
 
         self._batch = table([row for _, _, row in entries]).to_batches()[0]
-        self.lasts: dict[Place, int] = {}
-        self._firsts: dict[Place, int] = {}
-        for place, offset, _ in entries:
-            self._firsts.setdefault(place, offset)
-            self.lasts[place] = offset
-        codes = {place: code for code, place in enumerate(self.lasts)}
-        self._codes = pa.array([codes[place] for place, _, _ in entries], pa.int32())
+        self.last_offsets: dict[TopicPartition, int] = {}
+        self._first_offsets: dict[TopicPartition, int] = {}
+        for topic_partition, offset, _ in entries:
+            self._first_offsets.setdefault(topic_partition, offset)
+            self.last_offsets[topic_partition] = offset
+        codes = {topic_partition: code for code, topic_partition in enumerate(self.last_offsets)}
+        self._codes = pa.array([codes[topic_partition] for topic_partition, _, _ in entries], pa.int32())
         self._offsets = pa.array([offset for _, offset, _ in entries], pa.int64())
 
-    def rows(self, starts: Mapping[Place, int], wanted: Wanted) -> "RecordBatch | None":
+    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> "RecordBatch | None":
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if all(starts.get(place, last + 1) > last for place, last in self.lasts.items()):
+        if all(starts.get(topic_partition, last + 1) > last for topic_partition, last in self.last_offsets.items()):
             return None
         conditions = [
             pc.equal(self._batch.column(name), value)
-            for name, value in (("symbol", wanted.symbol), ("exchange", wanted.exchange))
+            for name, value in (("symbol", trade_filter.symbol), ("exchange", trade_filter.exchange))
             if value is not None
         ]
         times = self._batch.column("timestamp")
-        conditions += [pc.greater_equal(times, wanted.start)] if wanted.start else []
-        conditions += [pc.less(times, wanted.end)] if wanted.end else []
-        if any(starts.get(place, first + 1) > first for place, first in self._firsts.items()):
-            begins = pa.array([starts.get(place, last + 1) for place, last in self.lasts.items()], pa.int64())
-            conditions.append(pc.greater_equal(self._offsets, begins.take(self._codes)))
+        conditions += [pc.greater_equal(times, trade_filter.start)] if trade_filter.start else []
+        conditions += [pc.less(times, trade_filter.end)] if trade_filter.end else []
+        if any(
+            starts.get(topic_partition, first + 1) > first for topic_partition, first in self._first_offsets.items()
+        ):
+            start_offsets = pa.array(
+                [starts.get(topic_partition, last + 1) for topic_partition, last in self.last_offsets.items()],
+                pa.int64(),
+            )
+            conditions.append(pc.greater_equal(self._offsets, start_offsets.take(self._codes)))
         if not conditions:
             return self._batch
         mask = conditions[0]
@@ -156,12 +155,12 @@ class _Chunk:
         return self._batch.filter(mask)
 
 
-def _array(values: list[Any], kind: Any) -> Any:
+def _array(values: list[Any], arrow_type: Any) -> Any:
     import pyarrow as pa
 
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(arrow_type):
         units = b"".join(value.to_bytes(16, "little", signed=True) for value in values)
-        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(units)])
-    if pa.types.is_timestamp(kind):
-        return pa.array(values, pa.int64()).view(kind)
-    return pa.array(values, kind)
+        return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(units)])
+    if pa.types.is_timestamp(arrow_type):
+        return pa.array(values, pa.int64()).view(arrow_type)
+    return pa.array(values, arrow_type)

@@ -5,21 +5,19 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from k2.query import arrow_schema
 from k2.schemas.records.trade import Trade, VendorData
-from k2.schemas.tables import TRADE_COLUMNS
 from k2.schemas.values import decimal
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader
 
 
-def reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
+def to_reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
     """The chunks, each as a batch."""
     import pyarrow as pa
 
-    moment, number = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
-    kinds = {"timestamp": moment, "ingestion_timestamp": moment, "price": number, "quantity": number}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in TRADE_COLUMNS])
+    schema = arrow_schema.trades()
 
     def batches() -> "Iterator[RecordBatch]":
         for chunk in chunks:
@@ -30,8 +28,8 @@ def reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
                 "side": [trade.side.value for trade in chunk],
                 "vendor_data": [_json(trade.vendor_data) for trade in chunk],
             }
-            told = [columns.get(name) or [getattr(trade, name) for trade in chunk] for name in TRADE_COLUMNS]
-            arrays = [pa.array(column, field.type) for column, field in zip(told, schema, strict=True)]
+            values = [columns.get(name) or [getattr(trade, name) for trade in chunk] for name in schema.names]
+            arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())

@@ -72,7 +72,7 @@ def status() -> dict[str, Any]:
             "x-kubernetes-list-map-keys": ["type"],
         },
         ingest=_object(
-            "The connections to the exchange.",
+            "Connections to the exchange.",
             connected=_count("Connections that are up."),
             desired=_count("Connections that should be up."),
             messagesPerSecond=_count("Trades received per second."),

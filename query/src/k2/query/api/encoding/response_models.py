@@ -1,15 +1,17 @@
-"""The shapes of answers, for the OpenAPI document. Nothing is validated by them: rows go out as they come."""
+"""Response models of the OpenAPI document. They validate nothing: rows are sent as the engine returns them."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
-from k2.query.api.encoding.formats import Media
-from k2.query.api.errors import PROBLEM
+from k2.query.api.encoding.formats import MediaType
+from k2.query.api.errors import PROBLEM_JSON
+from k2.schemas.tables import BARS_TABLE, GOLD_TABLE, TRADE_COLUMNS, Column
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 tells it."""
+    """An error as RFC 9457 problem details."""
 
     type: str
     title: str
@@ -17,67 +19,71 @@ class Problem(BaseModel):
     detail: str = Field(description="one sentence that says what to change")
 
 
-class Trade(BaseModel):
-    """One trade."""
+def _row_model(
+    name: str, doc: str, columns: Iterable[Column], described: Mapping[str, str], optional: Iterable[str] = ()
+) -> type[BaseModel]:
+    """Return the model of a table's rows in JSON: numbers for int and bigint, strings for every other type."""
+    fields: dict[str, Any] = {}
+    for column in columns:
+        kind: Any = int if column.type in {"int", "bigint"} else str
+        kind = kind | None if column.nullable or column.name in optional else kind
+        fields[column.name] = (kind, Field(description=described.get(column.name)))
+    return create_model(name, __doc__=doc, **fields)
 
-    message_id: str
-    trade_id: str
-    symbol: str
-    exchange: str
-    base_asset: str
-    quote_currency: str
-    timestamp: str = Field(description="exchange time, RFC 3339 in UTC")
-    price: str = Field(description="an exact decimal")
-    quantity: str = Field(description="an exact decimal, in the base asset")
-    side: str = Field(description="BUY or SELL: the aggressor's side")
-    ingestion_timestamp: str
-    vendor_data: str | None = Field(description="what else the exchange sent, as JSON")
+
+Trade: Final = _row_model(
+    "Trade",
+    "One trade.",
+    (column for column in GOLD_TABLE.columns if column.name in TRADE_COLUMNS),
+    {
+        "timestamp": "exchange time, RFC 3339 in UTC",
+        "price": "an exact decimal",
+        "quantity": "an exact decimal, in the base asset",
+        "side": "BUY or SELL: the aggressor's side",
+        "vendor_data": "further fields of the exchange, as JSON",
+    },
+    optional=("vendor_data",),
+)
 
 
 class TradesPage(BaseModel):
     """A page of trades."""
 
-    data: list[Trade]
-    next: str | None = Field(description="the address of the next page")
-    snapshot_id: str | None = Field(description="of Gold; give it as as_of and the answer never changes")
+    data: list[Trade]  # type: ignore[valid-type]
+    next: str | None = Field(description="URL of the next page")
+    snapshot_id: str | None = Field(description="snapshot of Gold; pass it as as_of to get the same result again")
 
 
-class Bar(BaseModel):
-    """What was traded in an interval."""
-
-    exchange: str
-    symbol: str
-    start: str
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
-    trades: int
-    vwap: str
+_BAR_INTERNALS: Final = {"notional", "first_at", "first_id", "last_at", "last_id", "exchange_date"}
+Bar: Final = _row_model(
+    "Bar",
+    "The trades of one interval, aggregated.",
+    (column for column in BARS_TABLE.columns if column.name not in _BAR_INTERNALS),
+    {},
+)
 
 
 class Bars(BaseModel):
-    """Bars in order of time."""
+    """Bars in time order."""
 
-    data: list[Bar]
+    data: list[Bar]  # type: ignore[valid-type]
     snapshot_id: str | None
 
 
 class Rows(BaseModel):
-    """Rows of other kinds."""
+    """Rows of any other kind."""
 
     data: list[dict[str, Any]]
 
 
 class SqlRows(Rows):
-    """What a statement gives."""
+    """The result of a SQL statement."""
 
-    truncated: bool = Field(description="whether there are more rows than were asked for")
+    truncated: bool = Field(description="whether there are more rows than returned")
 
 
 class DeadLetter(BaseModel):
-    """A record that could not be trusted."""
+    """A record that could not be decoded or validated."""
 
     exchange: str
     topic: str
@@ -87,40 +93,40 @@ class DeadLetter(BaseModel):
     error_category: str
     error_message: str | None
     dlq_timestamp: str
-    value: str = Field(description="its bytes, as base64")
-    text: str | None = Field(description="the same, where they are text")
+    value: str = Field(description="the bytes, as base64")
+    text: str | None = Field(description="the bytes as text, if they are UTF-8")
 
 
 _ERRORS: Final = {
-    400: "the question must be changed",
-    401: "no key, or one that is not known",
-    403: "the key does not allow this",
-    406: "there is no such format",
-    413: "the answer would be too large, or would take too long",
-    429: "too many requests; Retry-After says when to come back",
-    503: "the catalog, the files or this server cannot answer now; Retry-After says when to come back",
+    400: "the query is invalid",
+    401: "missing or unknown API key",
+    403: "the key lacks the scope",
+    406: "no such format",
+    413: "the result is too large, or takes too long",
+    429: "too many requests; Retry-After says when to retry",
+    503: "the catalog, the files or the server are not available; Retry-After says when to retry",
 }
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
-def errors(*more: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of every route, and those of one route."""
-    known = {**_ERRORS, **dict.fromkeys(more, "")}
-    titles = {404: "there is no such thing", 410: "the cursor's snapshot has expired", 415: "the body is packed"}
+def error_responses(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of every route, and `more` that only one route has."""
+    descriptions = {**_ERRORS, **dict.fromkeys(more, "")}
+    titles = {404: "not found", 410: "the cursor's snapshot has expired", 415: "the body is compressed"}
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"description": words or titles[status], "content": {PROBLEM: schema}}
-        for status, words in sorted(known.items())
+        status: {"description": words or titles[status], "content": {PROBLEM_JSON: schema}}
+        for status, words in sorted(descriptions.items())
     }
 
 
-def rows(model: type[BaseModel], *more: int) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route that gives rows in every format."""
-    shape = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-    content = {Media.JSON.value: shape, Media.CSV.value: {"schema": {"type": "string"}}}
-    content |= {Media.PARQUET.value: _BYTES, Media.ARROW.value: _BYTES}
-    found: dict[int | str, dict[str, Any]] = {200: {"description": "the rows", "content": content}}
-    return found | {304: {"description": "what you have has not changed"}} | errors(*more)
+def row_responses(model: type[BaseModel], *more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of a route that returns rows in every format."""
+    model_schema = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    content = {MediaType.JSON.value: model_schema, MediaType.CSV.value: {"schema": {"type": "string"}}}
+    content |= {MediaType.PARQUET.value: _BYTES, MediaType.ARROW.value: _BYTES}
+    success: dict[int | str, dict[str, Any]] = {200: {"description": "the rows", "content": content}}
+    return success | {304: {"description": "not modified"}} | error_responses(*more)
 
 
-SHAPES: Final[tuple[type[BaseModel], ...]] = (Problem, Trade, TradesPage, Bar, Bars, Rows, SqlRows, DeadLetter)
+MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, Trade, TradesPage, Bar, Bars, Rows, SqlRows, DeadLetter)

@@ -1,0 +1,54 @@
+"""Gold tables: deduplicated trades of all exchanges, and their 1-minute bars."""
+
+from datetime import date
+from typing import Final
+
+from k2.schemas.tables.spec import DISTINCT_COLUMNS, TRADE_FIELDS, Column, Partition, Table, without_dictionary
+
+GOLD: Final = "gold_crypto_trades"
+BARS: Final = "gold_ohlcv_1m"
+
+GOLD_TABLE: Final = Table(
+    GOLD,
+    (
+        *TRADE_FIELDS,
+        Column("vendor_data", "string", "what else the exchange sent, as JSON"),
+        Column("gold_ingestion_timestamp", "timestamp", "when the batch that stored it began"),
+        Column("exchange_date", "date", "UTC day of timestamp"),
+        Column("exchange_hour", "int", "UTC hour of timestamp, 0 to 23"),
+    ),
+    (Partition("exchange_date"), Partition("exchange_hour")),
+    sort=("symbol", "timestamp"),
+    # Small row groups, so that a query for one symbol of an hour skips the others within the file.
+    properties={"write.parquet.row-group-size-bytes": str(16 << 20), **without_dictionary(*DISTINCT_COLUMNS)},
+)
+
+BARS_TABLE: Final = Table(
+    BARS,
+    (
+        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("symbol", "string", "normalised: BTCUSDT"),
+        Column("start", "timestamp", "UTC minute; minutes without trades have no row"),
+        Column("open", "decimal(18,8)", "price of the first trade"),
+        Column("high", "decimal(18,8)", "highest price"),
+        Column("low", "decimal(18,8)", "lowest price"),
+        Column("close", "decimal(18,8)", "price of the last trade"),
+        Column("volume", "decimal(38,8)", "sum of the quantities, in base asset"),
+        Column("trades", "bigint", "how many"),
+        Column("vwap", "decimal(18,8)", "notional over volume, rounded half up to 8 places"),
+        Column("notional", "decimal(38,16)", "sum of price times quantity, exact; null beyond 38 digits"),
+        Column("first_at", "timestamp", "exchange time of the first trade"),
+        Column("first_id", "string", "id of the first trade"),
+        Column("last_at", "timestamp", "exchange time of the last trade"),
+        Column("last_id", "string", "id of the last trade"),
+        Column("exchange_date", "date", "UTC day of start"),
+    ),
+    # A minute of a symbol is a row: even a thousand symbols are a million and a half rows a day, one file.
+    (Partition("exchange"), Partition("exchange_date")),
+    sort=("symbol", "start"),
+)
+
+
+def day_tag(day: date) -> str:
+    """Gold's tag for a UTC day that has closed."""
+    return f"day-{day.isoformat()}"

@@ -1,0 +1,106 @@
+"""Value types of table specs, and the columns that several tables share.
+
+Types are Spark DDL; `timestamp` is Iceberg's timestamptz. No engine is imported here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+NAMESPACE: Final = "market_data"
+CATALOG: Final = "lake"  # a key column of JDBC catalogs: every engine must use the same name
+
+_PROPERTIES: Final = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+    "write.distribution-mode": "none",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+    # Planning reads every manifest, each small commit adds one, and Iceberg's default merges at a hundred.
+    "commit.manifest.min-count-to-merge": "20",
+    # Writers, compaction and audit commit to the same table; each retry rebases on the winner.
+    "commit.retry.num-retries": "20",
+    "commit.retry.min-wait-ms": "50",
+    "commit.retry.max-wait-ms": "5000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, Spark DDL type and description.
+
+    A `nullable` column is null in rows written before it existed, and is added to existing tables that lack it.
+    """
+
+    name: str
+    type: str
+    doc: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition field: an Iceberg transform (identity, day, month) of a column."""
+
+    column: str
+    transform: str = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The spec of one table, from which Spark's DDL and PyIceberg's objects are generated."""
+
+    name: str
+    columns: tuple[Column, ...]
+    partitions: tuple[Partition, ...]
+    sort: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_properties(self) -> Mapping[str, str]:
+        """The properties of all tables, overridden by the table's own."""
+        return MappingProxyType({**_PROPERTIES, **self.properties})
+
+    @property
+    def identifier(self) -> str:
+        """The name in Spark: `lake.market_data.<name>`."""
+        return f"{CATALOG}.{NAMESPACE}.{self.name}"
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+
+TRADE_FIELDS: Final = (
+    Column("message_id", "string", "UUIDv5 over exchange|symbol|trade_id"),
+    Column("trade_id", "string", "the exchange's own id"),
+    Column("symbol", "string", "normalised: BTCUSDT"),
+    Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+    Column("base_asset", "string", "BTC"),
+    Column("quote_currency", "string", "USDT"),
+    Column("timestamp", "timestamp", "exchange time of the trade"),
+    Column("price", "decimal(18,8)", "in quote currency"),
+    Column("quantity", "decimal(18,8)", "in base asset"),
+    Column("side", "string", "BUY or SELL: the aggressor's side"),
+    Column("ingestion_timestamp", "timestamp", "when the frame left the socket"),
+)
+# A trade's columns in Silver and Gold, which differ in the type of vendor_data only.
+TRADE_COLUMNS: Final = (*(column.name for column in TRADE_FIELDS), "vendor_data")
+
+KAFKA_POSITION: Final = (
+    Column("topic", "string", "Kafka topic"),
+    Column("partition", "int", "Kafka partition"),
+    Column("offset", "bigint", "Kafka offset"),
+)
+
+# Columns whose values are mostly distinct: a dictionary would be built and thrown away.
+DISTINCT_COLUMNS: Final = ("message_id", "trade_id", "timestamp", "ingestion_timestamp")
+
+
+def without_dictionary(*columns: str) -> dict[str, str]:
+    """Return the table properties that turn dictionary encoding off for `columns`."""
+    return {f"write.parquet.dict-encoding-enabled.column.{column}": "false" for column in columns}
