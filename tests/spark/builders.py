@@ -14,18 +14,19 @@ from fastavro import schemaless_writer
 from pyspark.sql import DataFrame, SparkSession
 
 from k2.common.platform import Platform
-from k2.jobs.commit.appender import OFFSETS, Appender, Snapshot, TableLog
-from k2.jobs.layers.batches import EXCHANGE, ROWS_IN, STARTED
+from k2.jobs.commit.appender import Appender
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
-from k2.jobs.spark.local_frames import frame
-from k2.jobs.stream import Stream, state_of
+from k2.jobs.spark.local_frames import local_frame
+from k2.jobs.stream import Stream, initial_state
 from k2.schemas import tables
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.trade import Side, Trade, message_id
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED
 from k2.schemas.tables import Table
-from k2.schemas.values import decimal, micros, moment
+from k2.schemas.values import decimal, from_micros, to_micros
 
 HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)  # every trade's hour unless a test says otherwise
 NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "bybit": "BTCUSDT", "okx": "BTC-USDT"}
@@ -37,8 +38,8 @@ def trade(number: int | str, at: datetime | None = None, *, exchange: str = "bin
     when = at or HOUR + timedelta(seconds=int(number) if str(number).isdigit() else 0)
     facts = {
         "trade_id": str(number), "symbol": pair.symbol, "exchange": exchange.upper(), "base_asset": pair.base,
-        "quote_currency": pair.quote, "timestamp": micros(when), "price": 6_183_763_000_000, "quantity": 2_000_000,
-        "side": Side.BUY, "ingestion_timestamp": micros(when) + 5_000, "vendor_data": (("source", "live"),),
+        "quote_currency": pair.quote, "timestamp": to_micros(when), "price": 6_183_763_000_000, "quantity": 2_000_000,
+        "side": Side.BUY, "ingestion_timestamp": to_micros(when) + 5_000, "vendor_data": (("source", "live"),),
     }  # fmt: skip
     return Trade(**(facts | changes))
 
@@ -48,9 +49,9 @@ def as_record(found: Trade) -> dict[str, Any]:
     return {
         "message_id": str(message_id(found.exchange, found.symbol, found.trade_id)),
         "trade_id": found.trade_id, "symbol": found.symbol, "exchange": found.exchange,
-        "base_asset": found.base_asset, "quote_currency": found.quote_currency, "timestamp": moment(found.timestamp),
+        "base_asset": found.base_asset, "quote_currency": found.quote_currency, "timestamp": from_micros(found.timestamp),
         "price": decimal(found.price), "quantity": decimal(found.quantity), "side": found.side.value,
-        "ingestion_timestamp": moment(found.ingestion_timestamp), "vendor_data": dict(found.vendor_data),
+        "ingestion_timestamp": from_micros(found.ingestion_timestamp), "vendor_data": dict(found.vendor_data),
     }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ class Lake:
     def record(self, found: Trade) -> Record:
         """The Kafka record of a trade, as the ingest writes it."""
         value = avro.TradeEncoder(self.schema_id).encode(found)
-        return Record(value, found.symbol, moment(found.ingestion_timestamp))
+        return Record(value, found.symbol, from_micros(found.ingestion_timestamp))
 
     def arrive(self, feed: ExchangeFeed, found: Iterable[Trade | Record], partition: int = 0) -> None:
         """Commits one Bronze batch."""
@@ -110,12 +111,12 @@ class Lake:
             for index, entry in enumerate(records)
         ]  # fmt: skip
         summary = {
-            EXCHANGE: feed.facts.label,
+            EXCHANGE: feed.exchange_spec.label,
             STARTED: "0",
             ROWS_IN: str(len(rows)),
             OFFSETS: json.dumps({feed.topic: {str(partition): [first, first + len(rows) - 1]}}),
         }
-        found = frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
+        found = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
         Appender(self.spark, table, f"{feed.name}-bronze-query").append(found, next(self._epochs), summary)
 
     def restart(self, feed: ExchangeFeed) -> None:
@@ -133,7 +134,7 @@ class Lake:
     @contextmanager
     def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
         """A query of a new process; when it is left, the checkpoint is free again."""
-        stream = Stream(self.spark, feed, self.platform, layer, state_of(feed, layer))
+        stream = Stream(self.spark, feed, self.platform, layer, initial_state(feed, layer))
         try:
             yield stream
         finally:
@@ -170,7 +171,7 @@ class Lake:
 
     def snapshots(self, table: Table) -> list[Snapshot]:
         """A table's commits, newest first."""
-        return list(TableLog(self.spark, table).snapshots())
+        return list(SnapshotHistory(self.spark, table).snapshots())
 
     def sql(self, statement: str, table: Table) -> None:
         """Runs a statement in which `{}` is the table."""

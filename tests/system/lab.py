@@ -18,12 +18,12 @@ from k2.cli.embedded import broker as embedded
 from k2.cli.embedded import ports
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry
-from k2.jobs.spark.jvm.java import find
+from k2.jobs.spark.jvm.java import find_java
 from k2.query.iceberg import catalog, tables
-from k2.query.kafka.kafka_offsets import EXCHANGE, FRONTIER, QUERY
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Trade
+from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
 from k2.schemas.tables import GOLD_TABLE, of_exchange
 from tests.spark.builders import as_record
 
@@ -33,7 +33,7 @@ TOPIC = topics.trades("binance")
 @contextmanager
 def broker(folder: Path) -> Iterator[str]:
     """A broker of its own; gives its address."""
-    java, port, controller = find(), ports.free(), ports.free()
+    java, port, controller = find_java(), ports.free(), ports.free()
     embedded.prepare(java, folder, port, controller)
     child = embedded.child(java, folder, folder / "broker.log")
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from k2.jobs.app import App
-from k2.jobs.layers.bars import Unit
-from k2.jobs.maintenance.bar_maintenance import Upkeep
+from k2.jobs.layers.bars import RebuildUnit
+from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.purge import Purge
-from k2.jobs.spark.local_frames import frame
+from k2.jobs.spark.local_frames import local_frame
 from k2.query.engine import Engine
 from k2.query.sql import trade_sql
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas import tables
-from k2.schemas.bars import EXCHANGE, GOLD_SNAPSHOT, HOURS
-from k2.schemas.values import decimal, moment
+from k2.schemas.snapshots import EXCHANGE, GOLD_SNAPSHOT, HOURS
+from k2.schemas.values import decimal, from_micros
 from tests.spark.builders import HOUR, Lake, consecutive, trade
 from tests.spark.maintenance.test_purge import _ether, _other
 
@@ -32,15 +32,15 @@ COLUMNS = ", ".join(f"`{column.name}` {column.type}" for column in tables.GOLD_T
 def _stored(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     rows = lake.table(BARS).where(f"symbol = '{symbol}'").selectExpr(*TOLD, "unix_micros(start) AS at").collect()
     found = [row.asDict() for row in sorted(rows, key=lambda row: (row["at"], row["exchange"]))]
-    return [{name: row[name] for name in TOLD} | {"start": moment(row["at"])} for row in found]
+    return [{name: row[name] for name in TOLD} | {"start": from_micros(row["at"])} for row in found]
 
 
 def _asked(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     """The same, computed by the query engine from the trades."""
     with closing(Engine(lake.platform)) as engine:
-        wanted = Wanted.of(symbol, None, None, None)
+        wanted = TradeFilter.of(symbol, None, None, None)
         return (
-            engine._ask(wanted, trade_sql.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False)
+            engine._execute(wanted, trade_sql.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False)
             .read_all()
             .to_pylist()
         )
@@ -81,8 +81,8 @@ def _random_trades(count: int) -> list[dict[str, Any]]:
 def test_bars_of_any_trades_are_exactly_those_of_a_query(lake: Lake):
     lake.feed()
     rows = _random_trades(3000)
-    frame(lake.spark, rows, COLUMNS).writeTo(tables.GOLD_TABLE.identifier).append()
-    assert Upkeep(lake.spark).run() is True
+    local_frame(lake.spark, rows, COLUMNS).writeTo(tables.GOLD_TABLE.identifier).append()
+    assert BarMaintainer(lake.spark).run() is True
     for symbol in ("BTCUSDT", "ETHUSDT"):
         found = _stored(lake, symbol)
         assert len(found) == 10
@@ -93,7 +93,7 @@ def test_a_late_trade_corrects_its_bar_and_only_its_hour_is_written(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 90), trade(100, HOUR + timedelta(hours=1))])
     lake.run(feed, "silver", "gold")
-    upkeep = Upkeep(lake.spark)
+    upkeep = BarMaintainer(lake.spark)
     assert upkeep.run()
     lake.arrive(feed, [trade(101, HOUR + timedelta(hours=1, minutes=1))])
     lake.run(feed, "silver", "gold")
@@ -121,7 +121,7 @@ def test_two_feeds_write_one_table_and_each_finds_what_the_other_left(lake: Lake
         lake.arrive(kraken, consecutive(round_ * 100, round_ * 100 + 90, exchange="kraken"))
         for one in (feed, other, kraken):
             lake.run(one, "silver", "gold")
-        assert [Upkeep(lake.spark).run() for _ in range(3)] == [True, False, False]
+        assert [BarMaintainer(lake.spark).run() for _ in range(3)] == [True, False, False]
         for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSD"):
             assert _stored(lake, symbol) == _asked(lake, symbol)
 
@@ -132,7 +132,7 @@ def test_of_two_that_rebuild_the_same_hour_at_once_the_later_takes_the_newer_gol
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 10))
     lake.run(feed, "silver", "gold")
-    slow, quick = Upkeep(lake.spark), Upkeep(lake.spark)
+    slow, quick = BarMaintainer(lake.spark), BarMaintainer(lake.spark)
     slow.run()
     lake.arrive(feed, consecutive(11, 20))
     lake.run(feed, "silver", "gold")
@@ -157,14 +157,14 @@ def test_what_a_process_left_between_golds_commit_and_the_bars_is_done_by_the_ne
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 10))
     lake.run(feed, "silver", "gold")
-    Upkeep(lake.spark).run()
+    BarMaintainer(lake.spark).run()
     for first in (4000, 8000):  # two commits of which the bars were never told, in two more hours
         lake.arrive(feed, consecutive(first, first + 10))
         lake.run(feed, "silver", "gold")
-    assert Upkeep(lake.spark).run() is True
+    assert BarMaintainer(lake.spark).run() is True
     assert _stored(lake) == _asked(lake)
     before = lake.snapshots(BARS)[0].id
-    assert Upkeep(lake.spark).run() is False
+    assert BarMaintainer(lake.spark).run() is False
     assert lake.snapshots(BARS)[0].id == before
 
 
@@ -172,20 +172,20 @@ def test_a_rebuild_that_is_done_again_gives_the_same_bars(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 100))
     lake.run(feed, "silver", "gold")
-    upkeep = Upkeep(lake.spark)
+    upkeep = BarMaintainer(lake.spark)
     upkeep.run()
     first = _stored(lake)
     lake.sql(f"DELETE FROM {{}} WHERE start < TIMESTAMP '{HOUR + timedelta(minutes=1):%Y-%m-%d %H:%M:%S}'", BARS)
     assert len(_stored(lake)) < len(first)
     gold = lake.snapshots(tables.GOLD_TABLE)[0]
-    upkeep._commit([Unit("BINANCE", HOUR.date(), HOUR.hour)], gold, lake.snapshots(BARS)[0])
+    upkeep._commit([RebuildUnit("BINANCE", HOUR.date(), HOUR.hour)], gold, lake.snapshots(BARS)[0])
     assert _stored(lake) == first
-    upkeep._commit([Unit("BINANCE", HOUR.date())], gold, lake.snapshots(BARS)[0])
+    upkeep._commit([RebuildUnit("BINANCE", HOUR.date())], gold, lake.snapshots(BARS)[0])
     assert _stored(lake) == first
 
 
 def test_hours_that_compaction_put_into_one_file_are_rebuilt_with_their_day(lake: Lake):
-    feed, upkeep = lake.feed(), Upkeep(lake.spark)
+    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
     for hour in range(6):
         lake.arrive(feed, [trade(hour + 1, HOUR + timedelta(hours=hour))])
         lake.run(feed, "silver", "gold")
@@ -202,7 +202,7 @@ def test_hours_that_compaction_put_into_one_file_are_rebuilt_with_their_day(lake
 
 
 def test_golds_compaction_gives_the_bars_nothing_to_do(lake: Lake):
-    feed, upkeep = lake.feed(), Upkeep(lake.spark)
+    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
     for number in range(6):
         lake.arrive(feed, [trade(number + 1)])
         lake.run(feed, "silver", "gold")
@@ -222,7 +222,7 @@ def test_a_commit_of_gold_says_which_hours_it_touches(lake: Lake):
 
 
 def test_rows_deleted_by_hand_leave_the_bars_too(lake: Lake):
-    feed, upkeep = lake.feed(), Upkeep(lake.spark)
+    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
     lake.arrive(feed, [*consecutive(1, 100), trade(5000)])
     lake.run(feed, "silver", "gold")
     upkeep.run()
@@ -233,7 +233,7 @@ def test_rows_deleted_by_hand_leave_the_bars_too(lake: Lake):
 
 
 def test_a_purge_takes_a_feeds_bars_and_leaves_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    feed, other, kraken, upkeep = lake.feed(), _other(lake), lake.feed("kraken"), Upkeep(lake.spark)
+    feed, other, kraken, upkeep = lake.feed(), _other(lake), lake.feed("kraken"), BarMaintainer(lake.spark)
     lake.arrive(feed, consecutive(1, 10))
     lake.arrive(other, _ether(1, 10))
     lake.arrive(kraken, consecutive(1, 10, exchange="kraken"))
@@ -245,10 +245,10 @@ def test_a_purge_takes_a_feeds_bars_and_leaves_the_others(lake: Lake, monkeypatc
     assert _stored(lake, "ETHUSDT") == []
     found = {row[0] for row in lake.table(BARS).select("symbol").collect()}
     assert found == {"BTCUSDT", "BTCUSD"}
-    units, wanted = upkeep._units, list[Unit]()
+    units, wanted = upkeep._units, list[RebuildUnit]()
     monkeypatch.setattr(upkeep, "_units", lambda touched: wanted.extend(units(touched)) or wanted)
     upkeep.run()
-    assert wanted == [Unit("BINANCE")]
+    assert wanted == [RebuildUnit("BINANCE")]
     assert _stored(lake) == _asked(lake)
 
 

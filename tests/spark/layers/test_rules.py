@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2.common.schema_registry import Registry
-from k2.jobs.commit import snapshots
-from k2.jobs.layers import batches
 from k2.query.iceberg import catalog, tables
 from k2.query.kafka import kafka_offsets
 from k2.query.kafka.validation import Validator, ValidTrade
@@ -70,7 +68,8 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
 
     validator = Validator({lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
     verdicts = [
-        validator.validate(one.value, one.key.encode() if one.key is not None else None, to_micros(one.at)) for one in found
+        validator.validate(one.value, one.key.encode() if one.key is not None else None, to_micros(one.at))
+        for one in found
     ]
     letters = {row["offset"]: row["error_category"] for row in lake.dead.select("offset", "error_category").collect()}
     assert {n: verdict for n, verdict in enumerate(verdicts) if not isinstance(verdict, ValidTrade)} == letters
@@ -83,7 +82,9 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
         "cast(quantity * 100000000 AS decimal(38,0)) AS quantity",
     )
     times = (f"unix_micros({name}) AS {name}" for name in ("timestamp", "ingestion_timestamp"))
-    texts = [name for name in ValidTrade._fields if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}]
+    texts = [
+        name for name in ValidTrade._fields if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}
+    ]
     silver = lake.silver().selectExpr(
         "offset", "to_json(vendor_data) AS vendor_data", *units, *times, *(t for t in texts if t != "vendor_data")
     )
@@ -92,12 +93,6 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
 
 
 def test_golds_commits_say_how_far_it_has_come(lake: Lake):
-    """The two sides of the frontier agree on its names."""
-    assert (batches.FRONTIER, batches.EXCHANGE, snapshots.QUERY) == (
-        kafka_offsets.FRONTIER,
-        kafka_offsets.EXCHANGE,
-        kafka_offsets.QUERY,
-    )
     feed = lake.feed()
     lake.arrive(feed, [trade(1), Record(b"bad"), trade(2)])
     lake.arrive(feed, [trade(3)], partition=1)

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Protocol
 
-EXCHANGE: Final = "k2.exchange"
-HOURS: Final = "k2.hours"  # ranges of hours since 1970, both ends included
-GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"
-DELETED: Final = "k2.deleted-of."  # a table property of Gold: the exchange of which this snapshot deleted rows
+from k2.schemas.snapshots import DELETED, EXCHANGE, HOURS
 
 _MAX_RANGES: Final = 64
 

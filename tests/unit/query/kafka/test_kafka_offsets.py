@@ -11,7 +11,8 @@ from pyiceberg.table import Table
 from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog, tables
 from k2.query.kafka import kafka_offsets
-from k2.query.kafka.kafka_offsets import EXCHANGE, FRONTIER, QUERY, Frontiers
+from k2.query.kafka.kafka_offsets import FrontierCache
+from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
 from k2.schemas.tables import GOLD_TABLE
 from tests.unit.query.conftest import trade
 
@@ -27,19 +28,19 @@ def gold(layout: Layout) -> Iterator[Table]:
 
 @pytest.fixture
 def commit(gold: Table) -> Commit:
-    def made(offsets: dict[str, dict[str, int]], query: str = "one", exchange: str = "BINANCE") -> int:
-        told = {FRONTIER: json.dumps(offsets), QUERY: query, EXCHANGE: exchange}
+    def append(offsets: dict[str, dict[str, int]], query: str = "one", exchange: str = "BINANCE") -> int:
+        summary = {FRONTIER: json.dumps(offsets), QUERY: query, EXCHANGE: exchange}
         rows = pa.Table.from_pylist([trade(len(gold.snapshots()))], schema=gold.schema().as_arrow())
-        gold.append(rows, snapshot_properties=told)
+        gold.append(rows, snapshot_properties=summary)
         snapshot = gold.current_snapshot()
         assert snapshot is not None
         return snapshot.snapshot_id
 
-    return made
+    return append
 
 
 def now(gold: Table) -> kafka_offsets.Frontier:
-    return kafka_offsets.of(gold, gold.current_snapshot())
+    return kafka_offsets.frontier_of(gold, gold.current_snapshot())
 
 
 def test_each_feeds_newest_word_counts(gold: Table, commit: Commit):
@@ -50,8 +51,8 @@ def test_each_feeds_newest_word_counts(gold: Table, commit: Commit):
     assert now(gold).offsets == {"a": {0: 9, 1: 1}, "b": {3: 8}}
     assert now(gold).exchanges == {"a": "BINANCE", "b": "KRAKEN"}
     assert (now(gold).offset("a", 1), now(gold).offset("a", 2), now(gold).offset("c", 0)) == (1, None, None)
-    assert kafka_offsets.of(gold, gold.snapshot_by_id(first)).offsets == {"a": {0: 9, 1: 1}, "b": {3: 7}}
-    assert kafka_offsets.of(gold, None).offsets == {}
+    assert kafka_offsets.frontier_of(gold, gold.snapshot_by_id(first)).offsets == {"a": {0: 9, 1: 1}, "b": {3: 7}}
+    assert kafka_offsets.frontier_of(gold, None).offsets == {}
 
 
 def test_of_one_query_the_furthest_counts_partition_by_partition(gold: Table, commit: Commit):
@@ -76,11 +77,11 @@ def test_compaction_and_lost_ancestors_move_no_frontier(gold: Table, commit: Com
 
 
 def test_what_is_remembered_is_what_would_be_read(gold: Table, commit: Commit):
-    remembered = Frontiers()
+    cache = FrontierCache()
     for number in range(1, 25):
         commit({"a": {str(number % 3): number}})
         if number % 2 == 0:
-            assert remembered.at(gold, gold.current_snapshot()) == now(gold)
+            assert cache.at(gold, gold.current_snapshot()) == now(gold)
     oldest = min(gold.snapshots(), key=lambda snapshot: snapshot.sequence_number)
-    assert remembered.at(gold, oldest).offsets == {"a": {1: 1}}
-    assert len(remembered._known) <= 8
+    assert cache.at(gold, oldest).offsets == {"a": {1: 1}}
+    assert len(cache._cache) <= 8

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2.cli.embedded.layout import Layout
-from k2.query import times
+from k2.query import arrow_schema, times
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import catalog, tables
-from k2.query.kafka import trade_buffer
 from k2.query.sql import bars, symbols, trade_sql
 from k2.query.sql.trade_sql import TradeFilter
-from k2.schemas.bars import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS, encode_hours
+from k2.schemas.bars import encode_hours
+from k2.schemas.snapshots import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS
 from k2.schemas.tables import BARS_TABLE, GOLD, GOLD_TABLE
 from tests.unit.query.conftest import NOON, trade
 
@@ -44,7 +44,9 @@ class Tables:
     bars: Any
     engine: Engine
 
-    def trades(self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, with_hours: bool = True) -> int:
+    def trades(
+        self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, with_hours: bool = True
+    ) -> int:
         """Commits trades of one exchange; returns the snapshot."""
         hours = encode_hours(int(row["timestamp"].timestamp()) // 3600 for row in rows)
         summary = {EXCHANGE: exchange} if exchange else {}
@@ -73,7 +75,11 @@ class Tables:
         trade_filter = TradeFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
         return (
             self.engine._execute(
-                trade_filter, trade_sql.ohlcv(trade_filter, times.parse_interval(interval)), trade_filter.parameters, as_of, hybrid=False
+                trade_filter,
+                trade_sql.ohlcv(trade_filter, times.parse_interval(interval)),
+                trade_filter.parameters,
+                as_of,
+                hybrid=False,
             )
             .read_all()
             .to_pylist()
@@ -87,9 +93,11 @@ class Tables:
         """From now on Kafka has these trades after those that Gold has taken."""
 
         def tail(_gold: Any, _snapshot_id: int, trade_filter: TradeFilter) -> pa.Table:
-            return pa.Table.from_pylist([row for row in rows if _is_of(row, trade_filter)], schema=trade_buffer.schema())
+            return pa.Table.from_pylist(
+                [row for row in rows if _is_of(row, trade_filter)], schema=arrow_schema.trades()
+            )
 
-        self.engine._hybrid._rows = tail
+        self.engine._hybrid._tail_rows = tail
 
     def from_engine(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """The bars as the engine gives them."""
@@ -219,7 +227,9 @@ def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
         assert rows == _rows_or_error(lake.from_gold, interval, **query)
 
 
-def _rows_or_error(execute: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any) -> list[dict[str, Any]] | str:
+def _rows_or_error(
+    execute: Callable[..., list[dict[str, Any]]], *args: Any, **query: Any
+) -> list[dict[str, Any]] | str:
     try:
         return execute(*args, **query)
     except BadQuery as error:

@@ -1,4 +1,4 @@
-"""The audit of the bars: those of each hour are what Gold's trades give, at the Gold snapshot that the bars name."""
+"""The audit of the bars: each hour's bars equal those of Gold's trades at the Gold snapshot that the bars name."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -7,42 +7,49 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.report import Finding
-from k2.jobs.commit.appender import TableLog
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.layers import bars
-from k2.schemas.bars import GOLD_SNAPSHOT
+from k2.schemas.snapshots import GOLD_SNAPSHOT
 from k2.schemas.tables import BARS_TABLE, GOLD_TABLE, Table
-from k2.schemas.values import moment
+from k2.schemas.values import from_micros
 
 _HOUR: Final = 3_600_000_000
-_MOST: Final = 100
+_MAX_FINDINGS: Final = 100
 
 
-def differing(spark: SparkSession, since: datetime | None) -> list[Finding]:
-    """The hours since then, or ever, whose bars are not those of Gold. Bars that nobody has made yet are no finding."""
+def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
+    """Return a finding for each hour since then (None: ever) whose bars differ from Gold's trades.
+
+    Bars that are not built yet are no finding.
+    """
     if not spark.catalog.tableExists(BARS_TABLE.identifier):
         return []
-    made = next((found for found in TableLog(spark, BARS_TABLE).snapshots() if GOLD_SNAPSHOT in found.summary), None)
-    if made is None:
+    history = SnapshotHistory(spark, BARS_TABLE).snapshots()
+    newest = next((snapshot for snapshot in history if GOLD_SNAPSHOT in snapshot.summary), None)
+    if newest is None:
         return []
-    made_of = int(made.summary[GOLD_SNAPSHOT])
-    if all(found.id != made_of for found in TableLog(spark, GOLD_TABLE).snapshots()):
-        return []  # too old to be compared: its files may be gone
-    trades, stored = _at(spark, GOLD_TABLE, made_of), _at(spark, BARS_TABLE, made.id)
+    gold_snapshot = int(newest.summary[GOLD_SNAPSHOT])
+    if all(snapshot.id != gold_snapshot for snapshot in SnapshotHistory(spark, GOLD_TABLE).snapshots()):
+        return []  # expired: its files may be deleted
+    trades, stored = _at(spark, GOLD_TABLE, gold_snapshot), _at(spark, BARS_TABLE, newest.id)
     if since is not None:
         first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         trades = trades.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("timestamp") >= F.lit(first)))
         stored = stored.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("start") >= F.lit(first)))
-    anew = _digests(bars.of(trades)).withColumnRenamed("digest", "anew")
-    both = anew.join(_digests(stored), ["exchange", "hour"], "full_outer")
-    found = both.where("NOT anew <=> digest").orderBy("exchange", "hour").limit(_MOST).collect()
-    return [Finding(row["exchange"], "ohlcv_mismatch", _told(row["hour"], row["digest"], row["anew"])) for row in found]
+    recomputed = _digests(bars.bars_of_trades(trades)).withColumnRenamed("digest", "recomputed")
+    both = recomputed.join(_digests(stored), ["exchange", "hour"], "full_outer")
+    rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour").limit(_MAX_FINDINGS).collect()
+    return [
+        Finding(row["exchange"], "ohlcv_mismatch", _describe(row["hour"], row["digest"], row["recomputed"]))
+        for row in rows
+    ]
 
 
-def _told(hour: int, stored: object, anew: object) -> str:
-    text = f"{moment(hour * _HOUR):%Y-%m-%dT%H:00Z}"
+def _describe(hour: int, stored: object, recomputed: object) -> str:
+    text = f"{from_micros(hour * _HOUR):%Y-%m-%dT%H:00Z}"
     if stored is None:
-        return f"the bars lack the hour {text}, in which Gold has trades"
-    return f"the bars of the hour {text} are not those of Gold{'' if anew else ', which has no trade in it'}"
+        return f"there are no bars for the hour {text}, in which Gold has trades"
+    return f"the bars of the hour {text} differ from Gold{'' if recomputed else ', which has no trades in it'}"
 
 
 def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
@@ -50,7 +57,7 @@ def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
 
 
 def _digests(rows: DataFrame) -> DataFrame:
-    """Each hour's bars as a number that knows no order."""
+    """Return an order-independent hash of each hour's bars."""
     columns: list[Column] = [F.col(column.name) for column in BARS_TABLE.columns]
     hour = F.expr(f"unix_micros(start) div {_HOUR}").alias("hour")
     digest = F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("digest")

@@ -1,30 +1,26 @@
-"""The lake at one moment: every table's snapshot, and how far each layer had come.
+"""A consistent view of the tables: one pinned snapshot each, and each layer's progress at that time.
 
-Snapshots are pinned downstream first, Gold before Silver before Bronze: so upstream always holds what downstream was
-made from, and what it holds beyond that is lag.
+Snapshots are pinned downstream first, Gold before Silver before Bronze. Upstream tables therefore always contain the
+rows that downstream ones were made from, and any further rows are lag.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from itertools import islice
 
 from pyspark.sql import DataFrame, SparkSession
 
-from k2.jobs.audit.offsets import Partition, Place
-from k2.jobs.commit.appender import OFFSETS, Snapshot, TableLog
-from k2.jobs.layers.batches import EXCHANGE, FRONTIER, ROWS_IN
+from k2.jobs.audit.offsets import Partition, TopicPartition
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.schemas import tables
+from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
 from k2.schemas.tables import Table
 
-PRUNED: Final = "k2.pruned-before"  # a table property: rows older than this may be gone
-
-_PURGED: Final = "k2.purged-at."  # a table property: what older snapshots say of this topic is void
-
-Frontier = dict[Place, int]  # the first offset that is not due
+Frontier = dict[TopicPartition, int]  # the first offset that is not due yet
 
 
-class Pins:
-    """Some exchanges' tables, as they are when this is made."""
+class PinnedSnapshots:
+    """The tables of some exchanges at the snapshots that were current at construction."""
 
     def __init__(self, spark: SparkSession, exchanges: Iterable[str]) -> None:
         names = list(exchanges)
@@ -36,113 +32,111 @@ class Pins:
             *map(tables.bronze, names),
             tables.GAPS_TABLE,
         ]
-        self._logs: dict[str, list[Snapshot]] = {}
+        self._histories: dict[str, list[Snapshot]] = {}
         for table in order:
-            newest_first = TableLog(spark, table).snapshots()
-            bronze_like = table.name.startswith("bronze_") or table is tables.GAPS_TABLE
-            # Only of Silver, the dead letters and Gold is more asked than where it stands.
-            self._logs[table.name] = (
-                [found for found, _ in zip(newest_first, range(1), strict=False)]
-                if (bronze_like)
-                else list(newest_first)
-            )
+            newest_first = SnapshotHistory(spark, table).snapshots()
+            current_only = table.name.startswith("bronze_") or table is tables.GAPS_TABLE
+            # Only Silver, the dead letters and Gold are asked for more than their current snapshot.
+            self._histories[table.name] = list(islice(newest_first, 1 if current_only else None))
 
     def rows(self, table: Table) -> DataFrame:
-        """A table's rows at its pinned snapshot."""
+        """Return a table's rows at its pinned snapshot."""
         newest = self.snapshot_id(table)
         if newest is None:
             return self._spark.table(table.identifier).where("false")
         return self._spark.read.option("versionAsOf", str(newest)).table(table.identifier)
 
     def snapshot_id(self, table: Table) -> int | None:
-        """The pinned snapshot; None for a table that holds nothing yet."""
-        log = self._logs[table.name]
-        return log[0].id if log else None
+        """Return a table's pinned snapshot id; None if it has no snapshot yet."""
+        history = self._histories[table.name]
+        return history[0].id if history else None
 
     def pruned_before(self, table: Table) -> str | None:
-        """Before when rows may have been deleted because they were old; None if none were."""
-        found = TableLog(self._spark, table).java_table().properties().get(PRUNED)
-        return None if found is None else str(found)
+        """Return the time (ISO 8601) before which retention may have deleted rows; None if it never did."""
+        before = SnapshotHistory(self._spark, table).java_table().properties().get(PRUNED)
+        return None if before is None else str(before)
 
-    def silver_frontier(self, exchange: str, held: Mapping[Place, Partition]) -> Frontier:
-        """Up to where Bronze rows must have become something.
+    def silver_frontier(self, exchange: str, partitions: Mapping[TopicPartition, Partition]) -> Frontier:
+        """Return up to which offsets Bronze rows must be in Silver or the dead letters.
 
-        Silver commits a batch's trades first, then its dead letters: a batch that is between the two is not due, and
-        one whose dead letters are pinned while its trades are not is not due either.
+        Silver commits the trades of a batch first, then its dead letters. A batch of which only one of the two is
+        pinned is not due.
         """
-        silver, letters = self._logs[tables.silver(exchange).name], self._logs[tables.DEAD_LETTERS]
-        found: Frontier = {}
-        for place, partition in held.items():
-            if (last := partition.last(("silver", "dead"))) is not None:
-                found[place] = last + 1
+        silver = self._histories[tables.silver(exchange).name]
+        dead_letters = self._histories[tables.DEAD_LETTERS]
+        frontier: Frontier = {}
+        for topic_partition, partition in partitions.items():
+            if (last := partition.last(("silver", "dead_letters"))) is not None:
+                frontier[topic_partition] = last + 1
         purged = self._purged(tables.silver(exchange))
         for snapshot in silver:
-            for place, (_, last) in _ranges(snapshot).items():
-                if snapshot.committed_at <= purged.get(place[0], 0.0):
+            for topic_partition, (_, last) in _ranges(snapshot).items():
+                if snapshot.committed_at <= purged.get(topic_partition[0], 0.0):
                     continue
-                found[place] = max(found.get(place, 0), last + 1)
-        for place, first in _unsettled(silver, letters).items():
-            found[place] = min(found.get(place, first), first)
-        return found
+                frontier[topic_partition] = max(frontier.get(topic_partition, 0), last + 1)
+        for topic_partition, first in _unsettled(silver, dead_letters).items():
+            frontier[topic_partition] = min(frontier.get(topic_partition, first), first)
+        return frontier
 
     def gold_frontier(self, label: str) -> Frontier:
-        """Up to where Silver rows must be in Gold, as the newest commit of each query of an exchange tells it."""
-        found: Frontier = {}
+        """Return up to which offsets Silver rows must be in Gold, from the newest commit of each of its queries."""
+        frontier: Frontier = {}
         purged = self._purged(tables.GOLD_TABLE)
-        for snapshot in _newest(self._logs[tables.GOLD]).values():
+        for snapshot in _newest(self._histories[tables.GOLD]).values():
             if snapshot.summary.get(EXCHANGE) != label:
                 continue
             for topic, partitions in json.loads(snapshot.summary[FRONTIER]).items():
                 if snapshot.committed_at <= purged.get(topic, 0.0):
                     continue
                 for partition, upto in partitions.items():
-                    place = topic, int(partition)
-                    found[place] = max(found.get(place, 0), upto)
-        return found
+                    topic_partition = topic, int(partition)
+                    frontier[topic_partition] = max(frontier.get(topic_partition, 0), upto)
+        return frontier
 
     def _purged(self, table: Table) -> dict[str, float]:
-        """When which topics' rows were removed."""
-        properties = TableLog(self._spark, table).java_table().properties()
-        found = {str(key): str(properties[key]) for key in properties if str(key).startswith(_PURGED)}
-        return {key.removeprefix(_PURGED): float(value) for key, value in found.items()}
+        """Return when the rows of purged topics were deleted, in seconds since 1970."""
+        properties = SnapshotHistory(self._spark, table).java_table().properties()
+        purged = {str(key): str(properties[key]) for key in properties if str(key).startswith(PURGED)}
+        return {key.removeprefix(PURGED): float(value) for key, value in purged.items()}
 
 
 def purged_key(topic: str) -> str:
-    """The table property that says when a topic's rows were removed (seconds since 1970)."""
-    return f"{_PURGED}{topic}"
+    """Return the table property that records when a topic's rows were purged (seconds since 1970)."""
+    return f"{PURGED}{topic}"
 
 
-def _newest(log: Iterable[Snapshot]) -> dict[str, Snapshot]:
-    """Each query's newest commit."""
-    found: dict[str, Snapshot] = {}
-    for snapshot in log:
+def _newest(newest_first: Iterable[Snapshot]) -> dict[str, Snapshot]:
+    """Return the newest commit of each query."""
+    newest: dict[str, Snapshot] = {}
+    for snapshot in newest_first:
         if snapshot.query_id:
-            found.setdefault(snapshot.query_id, snapshot)
-    return found
+            newest.setdefault(snapshot.query_id, snapshot)
+    return newest
 
 
-def _unsettled(silver: Iterable[Snapshot], letters: Iterable[Snapshot]) -> Frontier:
-    """Where batches begin of which only the trades or only the dead letters are pinned."""
-    judged, buried = _newest(silver), list(letters)
-    whole = {(snapshot.query_id, snapshot.epoch) for snapshot in buried}
-    half = [
+def _unsettled(silver: Iterable[Snapshot], dead_letters: Iterable[Snapshot]) -> Frontier:
+    """Return the first offsets of batches of which only the trades or only the dead letters are pinned."""
+    trade_commits, dead_letter_commits = _newest(silver), list(dead_letters)
+    with_dead_letters = {(snapshot.query_id, snapshot.epoch) for snapshot in dead_letter_commits}
+    incomplete = [
         snapshot
-        for snapshot in judged.values()
-        if snapshot.rows < int(snapshot.summary[ROWS_IN]) and (snapshot.query_id, snapshot.epoch) not in whole
+        for snapshot in trade_commits.values()
+        if snapshot.rows < int(snapshot.summary[ROWS_IN])
+        and (snapshot.query_id, snapshot.epoch) not in with_dead_letters
     ]
-    half += [
+    incomplete += [
         snapshot
-        for snapshot in buried
-        if snapshot.query_id in judged and snapshot.epoch > judged[snapshot.query_id].epoch
+        for snapshot in dead_letter_commits
+        if snapshot.query_id in trade_commits and snapshot.epoch > trade_commits[snapshot.query_id].epoch
     ]
-    found: Frontier = {}
-    for snapshot in half:
-        for place, (first, _) in _ranges(snapshot).items():
-            found[place] = min(found.get(place, first), first)
-    return found
+    first_offsets: Frontier = {}
+    for snapshot in incomplete:
+        for topic_partition, (first, _) in _ranges(snapshot).items():
+            first_offsets[topic_partition] = min(first_offsets.get(topic_partition, first), first)
+    return first_offsets
 
 
-def _ranges(snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
+def _ranges(snapshot: Snapshot) -> dict[TopicPartition, tuple[int, int]]:
     return {
         (topic, int(partition)): (first, last)
         for topic, partitions in json.loads(snapshot.summary.get(OFFSETS, "{}")).items()

@@ -1,9 +1,9 @@
-"""The table `audit_batches`: what the snapshots say of themselves, kept longer than the snapshots are.
+"""The commit log, table `audit_batches`: snapshot summaries, kept longer than the snapshots themselves.
 
-A summary is the truth, since it is committed with the rows; this only copies it. Of a feed's drivers the one that runs
-Gold writes the ledger, of its own feed's commits alone, so each commit is copied once however many feeds share a table.
-A feed's commits are known by its topic, which is no other feed's. A query's batches are numbered and committed in
-their order: the number that was copied last says which are left.
+A summary is authoritative, since it is committed with the rows; the log only copies it. The driver that runs a feed's
+Gold writes the log, for its own feed's commits alone, so each commit is copied once however many feeds share a table.
+A topic belongs to one feed, so it identifies that feed's commits. Batches of a query are numbered and committed in
+order: the last copied epoch says which ones remain.
 """
 
 import json
@@ -14,85 +14,86 @@ from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
-from k2.jobs.commit.appender import OFFSETS, Snapshot, TableLog
-from k2.jobs.layers.batches import ROWS_IN, STARTED
-from k2.jobs.spark.local_frames import frame
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.snapshots import OFFSETS, ROWS_IN, STARTED
 from k2.schemas.tables import Table
-from k2.schemas.values import moment
+from k2.schemas.values import from_micros
 
 Row = dict[str, Any]
 
-_SETTLED: Final = 120.0  # seconds after which a Silver batch's dead letters are there if there are any
+_SETTLE_TIME: Final = 120.0  # seconds within which the dead letters of a Silver batch are committed
 
 
-class Ledger:
-    """Copies the commits of these feeds."""
+class CommitLog:
+    """Copies the commits of some feeds into `audit_batches`."""
 
     def __init__(self, spark: SparkSession, feeds: Sequence[ExchangeFeed]) -> None:
         self._spark = spark
         self._feeds = feeds
-        self._copied: dict[tuple[str, str], int] | None = None  # layer, query: the newest batch in the ledger
-        self._walked: dict[str, int] = {}  # table: the newest snapshot when it was last read, as far as all was copied
+        self._copied: dict[tuple[str, str], int] | None = None  # layer, query: the newest batch in the log
+        self._read_up_to: dict[str, int] = {}  # table: the newest snapshot up to which all commits are copied
 
     def record(self, *, settled: bool = True) -> int:
-        """Copies every commit that is not in the ledger yet; returns how many.
+        """Copy every commit that is not in the log yet; return how many were copied.
 
-        Unless the streams are `settled`, Silver's newest commits wait: their dead letters may be on the way.
+        Unless the streams are `settled`, Silver's newest commits are left for later: their dead letters may not be
+        committed yet.
         """
         copied = dict(self._newest() if self._copied is None else self._copied)
-        walked = dict(self._walked)
-        rows = list(self._rows(copied, walked, time.time() - (0.0 if settled else _SETTLED)))
+        read_up_to = dict(self._read_up_to)
+        rows = list(self._rows(copied, read_up_to, time.time() - (0.0 if settled else _SETTLE_TIME)))
         if rows:
             schema = ", ".join(f"`{column.name}` {column.type}" for column in tables.BATCHES_TABLE.columns)
-            frame(self._spark, rows, schema).writeTo(tables.BATCHES_TABLE.identifier).append()
-        self._copied, self._walked = copied, walked
+            local_frame(self._spark, rows, schema).writeTo(tables.BATCHES_TABLE.identifier).append()
+        self._copied, self._read_up_to = copied, read_up_to
         return len(rows)
 
     def _newest(self) -> dict[tuple[str, str], int]:
-        found = self._spark.table(tables.BATCHES_TABLE.identifier).groupBy("layer", "query_id").agg({"epoch": "max"})
-        return {(row[0], row[1]): row[2] for row in found.collect()}
+        newest = self._spark.table(tables.BATCHES_TABLE.identifier).groupBy("layer", "query_id").agg({"epoch": "max"})
+        return {(row[0], row[1]): row[2] for row in newest.collect()}
 
-    def _rows(self, copied: dict[tuple[str, str], int], walked: dict[str, int], until: float) -> Iterator[Row]:
-        labels = {feed.topic: feed.facts.label for feed in self._feeds}
-        found: list[tuple[str, Snapshot]] = []
+    def _rows(self, copied: dict[tuple[str, str], int], read_up_to: dict[str, int], until: float) -> Iterator[Row]:
+        labels = {feed.topic: feed.exchange_spec.label for feed in self._feeds}
+        commits: list[tuple[str, Snapshot]] = []
         for exchange in sorted({feed.spec.exchange for feed in self._feeds}):
-            found += [(BRONZE, snapshot) for snapshot in self._new(tables.bronze(exchange), walked)]
-            found += [(SILVER, snapshot) for snapshot in self._new(tables.silver(exchange), walked, until)]
-        found += [(GOLD, snapshot) for snapshot in self._new(tables.GOLD_TABLE, walked)]
+            commits += [(BRONZE, snapshot) for snapshot in self._new(tables.bronze(exchange), read_up_to)]
+            commits += [(SILVER, snapshot) for snapshot in self._new(tables.silver(exchange), read_up_to, until)]
+        commits += [(GOLD, snapshot) for snapshot in self._new(tables.GOLD_TABLE, read_up_to)]
         own = [
             (layer, snapshot, labels[topic])
-            for layer, snapshot in found
+            for layer, snapshot in commits
             if (topic := _topic(snapshot)) in labels and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
         ]
-        letters = self._letters() if any(layer == SILVER for layer, _, _ in own) else {}
+        dead_letters = self._dead_letters() if any(layer == SILVER for layer, _, _ in own) else {}
         for layer, snapshot, label in own:
             key = layer, snapshot.query_id
             copied[key] = max(copied.get(key, -1), snapshot.epoch)
-            count = letters.get((snapshot.query_id, snapshot.epoch), 0) if layer == SILVER else 0
+            count = dead_letters.get((snapshot.query_id, snapshot.epoch), 0) if layer == SILVER else 0
             yield _row(layer, label, snapshot, dead_letters=count)
 
-    def _letters(self) -> dict[tuple[str, int], int]:
-        log = TableLog(self._spark, tables.DEAD_LETTERS_TABLE).snapshots()
-        return {(snapshot.query_id, snapshot.epoch): snapshot.rows for snapshot in log}
+    def _dead_letters(self) -> dict[tuple[str, int], int]:
+        history = SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE).snapshots()
+        return {(snapshot.query_id, snapshot.epoch): snapshot.rows for snapshot in history}
 
-    def _new(self, table: Table, walked: dict[str, int], until: float | None = None) -> list[Snapshot]:
-        """Commits of queries since the table was last read, of those that are not younger than `until`."""
-        found: list[Snapshot] = []
-        stop, newest = walked.get(table.name), None
-        for snapshot in TableLog(self._spark, table).snapshots():
+    def _new(self, table: Table, read_up_to: dict[str, int], until: float | None = None) -> list[Snapshot]:
+        """Return the queries' commits since the table was last read, without those after `until`."""
+        commits: list[Snapshot] = []
+        stop, newest = read_up_to.get(table.name), None
+        for snapshot in SnapshotHistory(self._spark, table).snapshots():
             if snapshot.id == stop:
                 break
             if until is not None and snapshot.committed_at > until:
                 continue
             newest = newest or snapshot.id
             if snapshot.epoch >= 0:
-                found.append(snapshot)
+                commits.append(snapshot)
         if newest is not None:
-            walked[table.name] = newest
-        return found
+            read_up_to[table.name] = newest
+        return commits
 
 
 def _topic(snapshot: Snapshot) -> str:
@@ -121,6 +122,6 @@ def _row(layer: str, exchange: str, snapshot: Snapshot, *, dead_letters: int = 0
         "dead_letters": dead_letters,
         "duplicates_dropped": rows_in - snapshot.rows if layer == GOLD else 0,
         "snapshot_id": snapshot.id,
-        "started_at": moment(started),
+        "started_at": from_micros(started),
         "committed_at": committed,
     }

@@ -23,23 +23,23 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.jobs import bootstrap
-from k2.jobs.audit.pinned_snapshots import PRUNED
 from k2.jobs.commit import retry
-from k2.jobs.commit.appender import Snapshot, TableLog
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.maintenance import daily_tags, stream_positions
 from k2.jobs.maintenance.stream_positions import Reader
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import NoJava
+from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.jobs.spark.session import tables_in_s3
 from k2.schemas import tables
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.snapshots import PRUNED
 from k2.schemas.tables import Table
 from k2.schemas.values import seconds
 
 log = logs.get("maintenance")
 
-KEPT_SNAPSHOTS: Final = 100
+MIN_SNAPSHOTS: Final = 100
 _MOST_SNAPSHOTS: Final = 5000  # each commit writes all of them anew into the table's metadata
 _HISTORY: Final = {tables.GOLD: timedelta(days=7)}  # for time travel
 _SHORT_HISTORY: Final = timedelta(hours=1)
@@ -153,12 +153,12 @@ class Maintenance:
         return int(found["rewritten_data_files_count"])
 
     def _expire(self, table: Table, found: Iterable[Reader], now: datetime) -> int:
-        tablelog = TableLog(self._spark, table)
+        tablelog = SnapshotHistory(self._spark, table)
         snapshots, named = list(tablelog.snapshots()), set(tablelog.refs().values())
         needed, by = stream_positions.held(found, snapshots)
-        old = expendable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
+        old = expirable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
         expired = [snapshot for snapshot in old if snapshot.id not in named]
-        if needed > KEPT_SNAPSHOTS:
+        if needed > MIN_SNAPSHOTS:
             self._report.setdefault(table.name, {})["held_by"] = by
         if expired:
             self._forget(table, {snapshot.id for snapshot in expired})
@@ -171,9 +171,9 @@ class Maintenance:
             self._call("expire_snapshots", table, older_than=_literal(_EPOCH), snapshot_ids=f"array({ids})")
         except _FAILURES as error:
             # Of snapshots that another maintainer expired meanwhile Iceberg says no more than that a size is negative.
-            if snapshots <= {snapshot.id for snapshot in TableLog(self._spark, table).snapshots()}:
+            if snapshots <= {snapshot.id for snapshot in SnapshotHistory(self._spark, table).snapshots()}:
                 raise
-            raise retry.CameFirst from error
+            raise retry.CommitConflict from error
 
     def _remove_orphans(self, table: Table) -> int:
         return len(self._spark.sql(_statement("remove_orphan_files", table, **self._listing)).collect())
@@ -184,8 +184,8 @@ class Maintenance:
     def _step(self, table: Table, name: str, act: Callable[[], int]) -> None:
         try:
             done = act()
-        except (retry.CameFirst, *_FAILURES) as error:
-            if retry.lost(error):  # another driver, or a stream, changed the same files: the next round does it
+        except (retry.CommitConflict, *_FAILURES) as error:
+            if retry.is_conflict(error):  # another driver, or a stream, changed the same files: the next round does it
                 log.info("another writer came first; the next round tries again", table=table.name, step=name)
                 self._report.setdefault(table.name, {})[name] = "conflict"
             else:
@@ -199,12 +199,12 @@ class Maintenance:
         self._errors.append(f"{what}: {_told(error)}")
 
 
-def expendable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
+def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
     """Snapshots that nobody needs: old, not among the newest, read by all, and not the newest of their query.
 
     By the newest commit of a query its next run knows what it has written already.
     """
-    kept = max(KEPT_SNAPSHOTS, needed)
+    kept = max(MIN_SNAPSHOTS, needed)
     guards: dict[str, int] = {}
     for snapshot in newest_first:
         guards.setdefault(snapshot.query_id, snapshot.id)
@@ -255,17 +255,17 @@ def main(words: Sequence[str]) -> int:
     """One round for some feeds."""
     parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="One round of table maintenance.")
     parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
-    bootstrap.add_jvm(parser)
+    bootstrap.add_jvm_arguments(parser)
     arguments = parser.parse_args(words)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
-        feeds = bootstrap.feeds_of(arguments.feed)
+        feeds = bootstrap.read_feeds(arguments.feed)
         spark = bootstrap.connect(platform, arguments.master, arguments.memory)
         spark_tables.ensure(spark, {table.name: table for feed in feeds for table in _tables(feed)}.values())
         report = Maintenance(spark, platform, feeds).run()
         spark.stop()
-    except (InvalidSpec, OSError, NoJava, spark_tables.TableDrifted) as error:
+    except (InvalidSpec, OSError, JavaNotFound, spark_tables.TableDrifted) as error:
         unreachable = isinstance(error, jars.JarsUnavailable)
         print(error, file=sys.stderr)
         return 3 if unreachable else 2

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
+
 if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-FRONTIER: Final = "k2.frontier"
-QUERY: Final = "k2.query-id"
-EXCHANGE: Final = "k2.exchange"
-_REMEMBERED: Final = 8
+_CACHE_SIZE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,59 +30,59 @@ class Frontier:
         """Where Gold ends in a partition; None if it has taken nothing from it."""
         return self.offsets.get(topic, {}).get(partition)
 
-    def after(self, summary: Mapping[str, str]) -> "Frontier":
+    def advance(self, summary: Mapping[str, str]) -> "Frontier":
         """The frontier once a commit with this summary is made on top."""
         if FRONTIER not in summary:
             return self  # compaction and deletion move no frontier
         offsets, exchanges, queries = dict(self.offsets), dict(self.exchanges), dict(self.queries)
         query = summary.get(QUERY, "")
-        for topic, told in json.loads(summary[FRONTIER]).items():
+        for topic, partitions in json.loads(summary[FRONTIER]).items():
             # A query that was begun anew starts over; what an earlier one said of the topic holds no longer.
             merged = dict(offsets.get(topic, {})) if queries.get(topic) == query else {}
-            for partition, offset in told.items():
+            for partition, offset in partitions.items():
                 merged[int(partition)] = max(merged.get(int(partition), 0), offset)
             offsets[topic], exchanges[topic], queries[topic] = merged, summary.get(EXCHANGE, ""), query
         return Frontier(offsets, exchanges, queries)
 
 
-class Frontiers:
+class FrontierCache:
     """The frontiers of one table's snapshots. The last few are remembered, so that a new commit costs one summary."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Frontier] = {}
+        self._cache: dict[int, Frontier] = {}
 
     def at(self, table: "Table", snapshot: "Snapshot | None") -> Frontier:
         """The frontier of a snapshot; of None, which is Gold before its first commit, an empty one."""
-        news: list[Snapshot] = []
-        found = Frontier()
+        unread: list[Snapshot] = []
+        frontier = Frontier()
         for ancestor in _lineage(table, snapshot):
-            if (known := self._known.get(ancestor.snapshot_id)) is not None:
-                found = known
+            if (cached := self._cache.get(ancestor.snapshot_id)) is not None:
+                frontier = cached
                 break
-            news.append(ancestor)
-        for ancestor in reversed(news):
+            unread.append(ancestor)
+        for ancestor in reversed(unread):
             summary = ancestor.summary
-            found = found.after(summary.additional_properties) if summary else found
-        if snapshot is not None and news:
-            self._known = {**dict(list(self._known.items())[1 - _REMEMBERED :]), snapshot.snapshot_id: found}
-        return found
+            frontier = frontier.advance(summary.additional_properties) if summary else frontier
+        if snapshot is not None and unread:
+            self._cache = {**dict(list(self._cache.items())[1 - _CACHE_SIZE :]), snapshot.snapshot_id: frontier}
+        return frontier
 
 
-def of(table: "Table", snapshot: "Snapshot | None") -> Frontier:
+def frontier_of(table: "Table", snapshot: "Snapshot | None") -> Frontier:
     """The frontier of one snapshot of Gold."""
-    return Frontiers().at(table, snapshot)
+    return FrontierCache().at(table, snapshot)
 
 
 def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[Snapshot]":
     """A snapshot and its ancestors, newest first; where some were expired, it goes on with what is left."""
-    every = {found.snapshot_id: found for found in table.snapshots()}
+    by_id = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
         yield snapshot
-        snapshot = every.get(snapshot.parent_snapshot_id or 0) or _newest_before(every, snapshot)
+        snapshot = by_id.get(snapshot.parent_snapshot_id or 0) or _newest_older(by_id, snapshot)
 
 
-def _newest_before(every: "Mapping[int, Snapshot]", snapshot: "Snapshot") -> "Snapshot | None":
-    older = [found for found in every.values() if _sequence(found) < _sequence(snapshot)]
+def _newest_older(by_id: "Mapping[int, Snapshot]", snapshot: "Snapshot") -> "Snapshot | None":
+    older = [each for each in by_id.values() if _sequence(each) < _sequence(snapshot)]
     return max(older, key=_sequence, default=None)
 
 

@@ -1,8 +1,8 @@
-"""Bars from the maintained table where it is exact, from the trades elsewhere: the same answer to the last digit.
+"""Plan which bars to read from `gold_ohlcv_1m` and which to compute from Gold's trades, with identical results.
 
-Each commit of `gold_ohlcv_1m` names the snapshot of Gold that its bars equal. Between that snapshot and the one that is
-asked for, whichever is the newer, only the hours that Gold's commits have touched can differ: those, and what of a
-minute lies at the ends of a range, are answered from Gold itself.
+Each commit of `gold_ohlcv_1m` names the snapshot of Gold that its bars were computed from. Between that snapshot and
+the requested one, whichever is newer, only the hours that Gold's commits changed can differ. Those hours, and partial
+minutes at both ends of the range, are computed from Gold itself.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.execution.hybrid import around
-from k2.query.iceberg.scan_planner import Lake, Plan
-from k2.query.iceberg.snapshots import snapshot_of
-from k2.query.sql.trade_sql import FIRST, LAST, UNITS, VIEW, Wanted, bucket
-from k2.query.times import AsOf, text
-from k2.schemas.bars import GOLD_SNAPSHOT, changed, summary
+from k2.query.execution.hybrid import widen
+from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
+from k2.query.iceberg.snapshots import resolve_snapshot
+from k2.query.sql.trade_sql import FIRST, LAST, UNITS, VIEW, TradeFilter, bucket
+from k2.query.times import AsOf, TimeRange, to_rfc3339
+from k2.schemas.bars import changed_hours, effective_summary
+from k2.schemas.snapshots import GOLD_SNAPSHOT
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
@@ -29,32 +30,19 @@ MINUTES: Final = "minutes"
 MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-Newer = Callable[["Table", "Snapshot", Wanted], "ArrowTable"]
-_MOST_STRETCHES: Final = 24  # a question that Gold must answer in more places is left to Gold as a whole
+_MAX_GOLD_RANGES: Final = 24  # with more, the whole query is answered from Gold
+TailReader = Callable[["Table", "Snapshot", TradeFilter], "ArrowTable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch of time, [start, end)."""
+class BarPlan:
+    """The files of both tables, the trades of the Kafka tail, and as SQL with its parameters what each answers."""
 
-    start: datetime
-    end: datetime
-
-    @classmethod
-    def of(cls, number: int, unit: timedelta) -> "Stretch":
-        """One hour or minute, by its number since 1970."""
-        return cls(_EPOCH + number * unit, _EPOCH + (number + 1) * unit)
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """The files of both tables, the trades that Gold has not yet, and what of each answers: as SQL, with its values."""
-
-    bars: Plan
-    gold: Plan
-    newer: "ArrowTable | None"
-    minutes: str  # the bars that are exact
-    trades: str | None  # the trades of the others, where there are any
+    bars: ScanPlan
+    gold: ScanPlan
+    tail: "ArrowTable | None"
+    minutes: str  # the condition of the stored bars that are exact
+    trades: str | None  # the condition of the trades that the other bars are computed from, if there are any
     parameters: dict[str, Any]
 
 
@@ -66,42 +54,56 @@ class _Commit:
     summary: Mapping[str, str]
 
 
-def mixture(lake: Lake, wanted: Wanted, as_of: AsOf | None, newer: Newer | None = None) -> Mixture | None:
-    """How to answer with the maintained bars; None where they are of no use: the answer then comes from the trades.
+def plan_bars(
+    planner: ScanPlanner, trade_filter: TradeFilter, as_of: AsOf | None, read_tail: TailReader | None = None
+) -> BarPlan | None:
+    """Plan how to answer with the stored bars; return None where they do not help and the trades must be read.
 
-    `newer` tells the trades that are wanted and that a snapshot of Gold does not hold; they may be Gold's own again.
+    `read_tail` returns the trades that match and that a snapshot of Gold does not hold; it may repeat trades of Gold.
     """
-    if BARS not in lake.names():
+    if BARS not in planner.names():
         return None
-    bars, gold = lake.table(BARS), lake.table(GOLD)  # in this order: Gold then has the snapshot that the bars name
-    asked = snapshot_of(gold, as_of)
-    made = _newest(bars)
-    if asked is None or made is None:
+    bars, gold = planner.table(BARS), planner.table(GOLD)  # in this order, so that Gold has the snapshot the bars name
+    requested = resolve_snapshot(gold, as_of)
+    newest_bars = _newest_bars(bars)
+    if requested is None or newest_bars is None:
         return None
-    snapshot, made_of = made
-    hours = _differing(gold, asked, made_of, wanted.exchange)
+    bars_snapshot, gold_snapshot_id = newest_bars
+    hours = _differing_hours(gold, requested, gold_snapshot_id, trade_filter.exchange)
     if hours is None:
         return None
-    tail = newer(gold, asked, wanted) if newer else None
-    behind = [Stretch.of(hour, _HOUR) for hour in hours]
-    stretches = _stretches(wanted, [*behind, *_touched(tail, MINUTE)])
-    if stretches is None:  # Kafka's newest trades touch a minute or two; where they lie far apart, hours are fewer
-        stretches = _stretches(wanted, [*behind, *_touched(tail, _HOUR)])
-    if stretches is None:
+    tail = read_tail(gold, requested, trade_filter) if read_tail else None
+    changed_ranges = [TimeRange.of(hour, _HOUR) for hour in hours]
+    gold_ranges = _gold_ranges(trade_filter, [*changed_ranges, *_touched(tail, MINUTE)])
+    if gold_ranges is None:  # the tail usually touches a minute or two; if they are many, whole hours are fewer ranges
+        gold_ranges = _gold_ranges(trade_filter, [*changed_ranges, *_touched(tail, _HOUR)])
+    if gold_ranges is None:
         return None
-    inner, left = _inner(wanted), [stretch for stretch in stretches if stretch.start < stretch.end]
-    return Mixture(
-        lake.planned(bars, snapshot, _of_bars(inner)),
-        lake.planned(gold, asked, _of_gold(wanted, left, wide=tail is not None), past=as_of is not None)
-        if left
-        else Plan(gold, gold.schema(), asked.snapshot_id, ()),
+    whole_minutes = _whole_minutes(trade_filter)
+    gold_ranges = [time_range for time_range in gold_ranges if time_range.start < time_range.end]
+    return BarPlan(
+        planner.plan_at(bars, bars_snapshot, _bars_expression(whole_minutes)),
+        planner.plan_at(
+            gold,
+            requested,
+            _gold_expression(trade_filter, gold_ranges, widened=tail is not None),
+            past=as_of is not None,
+        )
+        if gold_ranges
+        else ScanPlan(gold, gold.schema(), requested.snapshot_id, ()),
         tail,
-        *_conditions(inner, left),
+        *_conditions(whole_minutes, gold_ranges),
     )
 
 
-def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[Stretch]:
-    """The hours or minutes in which trades lie."""
+def ohlcv(bar_plan: BarPlan, bar: timedelta) -> str:
+    """Return the SQL of the bars of an interval of whole minutes."""
+    parts = [_stored_bars(bar_plan.minutes)] + ([_computed_bars(bar_plan.trades)] if bar_plan.trades else [])
+    return _rolled_up(" UNION ALL ".join(parts), bar)
+
+
+def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[TimeRange]:
+    """Return the hours or minutes that contain trades."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -109,119 +111,121 @@ def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[Stretch]:
         return []
     seconds = trades.column("timestamp").cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
     numbers = {int(second // unit.total_seconds()) for second in pc.unique(seconds).to_pylist()}
-    return [Stretch.of(number, unit) for number in numbers]
+    return [TimeRange.of(number, unit) for number in numbers]
 
 
-def _newest(bars: "Table") -> "tuple[Snapshot, int] | None":
-    """The newest snapshot that says of which Gold snapshot its bars are, or a later one with the same rows."""
-    same: Snapshot | None = None
+def _newest_bars(bars: "Table") -> "tuple[Snapshot, int] | None":
+    """Return the newest snapshot that names its Gold snapshot, or a later one with the same rows, and that id."""
+    same_rows: Snapshot | None = None
     for snapshot, commit in _lineage(bars, bars.current_snapshot()):
-        same = same or snapshot
-        if (made_of := commit.summary.get(GOLD_SNAPSHOT)) is not None:
-            return same, int(made_of)
+        same_rows = same_rows or snapshot
+        if (gold_snapshot_id := commit.summary.get(GOLD_SNAPSHOT)) is not None:
+            return same_rows, int(gold_snapshot_id)
         if commit.operation != "replace":
-            same = None
+            same_rows = None
     return None
 
 
-def _differing(gold: "Table", asked: "Snapshot", made_of: int, exchange: str | None) -> set[int] | None:
-    """Hours whose bars may differ between two snapshots of Gold; None if that cannot be told, or is every hour."""
-    found = changed((commit for _, commit in _lineage(gold, asked)), made_of)
-    if found is None:
-        newer = gold.snapshot_by_id(made_of)
-        found = changed((commit for _, commit in _lineage(gold, newer)), asked.snapshot_id)
-    return found.of(exchange) if found is not None else None
+def _differing_hours(
+    gold: "Table", requested: "Snapshot", gold_snapshot_id: int, exchange: str | None
+) -> set[int] | None:
+    """Return the hours whose bars may differ between two snapshots of Gold; None if unknown, or every hour."""
+    changes = changed_hours((commit for _, commit in _lineage(gold, requested)), gold_snapshot_id)
+    if changes is None:
+        newer = gold.snapshot_by_id(gold_snapshot_id)
+        changes = changed_hours((commit for _, commit in _lineage(gold, newer)), requested.snapshot_id)
+    return changes.of(exchange) if changes is not None else None
 
 
 def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[tuple[Snapshot, _Commit]]":
-    every = {found.snapshot_id: found for found in table.snapshots()}
+    by_id = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
-        told = snapshot.summary
-        facts = summary(snapshot.snapshot_id, told.additional_properties if told else {}, table.properties)
-        yield (
-            snapshot,
-            _Commit(snapshot.snapshot_id, snapshot.parent_snapshot_id, told.operation.value if told else "", facts),
+        summary = snapshot.summary
+        effective = effective_summary(
+            snapshot.snapshot_id, summary.additional_properties if summary else {}, table.properties
         )
-        snapshot = every.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+        operation = summary.operation.value if summary else ""
+        yield snapshot, _Commit(snapshot.snapshot_id, snapshot.parent_snapshot_id, operation, effective)
+        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
 
 
-def _inner(wanted: Wanted) -> Wanted:
-    """The whole minutes of a question."""
-    start, end = wanted.start, wanted.end
-    return replace(wanted, start=start and start + (_EPOCH - start) % MINUTE, end=end and end - (end - _EPOCH) % MINUTE)
+def _whole_minutes(trade_filter: TradeFilter) -> TradeFilter:
+    """Return the filter narrowed to whole minutes."""
+    start, end = trade_filter.start, trade_filter.end
+    return replace(
+        trade_filter,
+        start=start and start + (_EPOCH - start) % MINUTE,
+        end=end and end - (end - _EPOCH) % MINUTE,
+    )
 
 
-def _stretches(wanted: Wanted, places: Iterable[Stretch]) -> list[Stretch] | None:
-    """What Gold must answer: the ends of the range, and the places, within it. None if that is all, or too many."""
-    inner = _inner(wanted)
+def _gold_ranges(trade_filter: TradeFilter, time_ranges: Iterable[TimeRange]) -> list[TimeRange] | None:
+    """Return what Gold must answer: partial minutes at the ends, and `time_ranges`. None if all, or too many."""
+    inner = _whole_minutes(trade_filter)
     if inner.start and inner.end and inner.start >= inner.end:
         return None
-    found = [Stretch(wanted.start, inner.start)] if wanted.start and inner.start else []
-    for place in _merged(places):
-        start = max(place.start, inner.start) if inner.start else place.start
-        end = min(place.end, inner.end) if inner.end else place.end
+    gold_ranges = [TimeRange(trade_filter.start, inner.start)] if trade_filter.start and inner.start else []
+    for time_range in _merge(time_ranges):
+        start = max(time_range.start, inner.start) if inner.start else time_range.start
+        end = min(time_range.end, inner.end) if inner.end else time_range.end
         if (start, end) == (inner.start, inner.end):
             return None
-        found += [Stretch(start, end)] if start < end else []
-    found += [Stretch(inner.end, wanted.end)] if wanted.end and inner.end else []
-    return found if len(found) <= _MOST_STRETCHES else None
+        gold_ranges += [TimeRange(start, end)] if start < end else []
+    gold_ranges += [TimeRange(inner.end, trade_filter.end)] if trade_filter.end and inner.end else []
+    return gold_ranges if len(gold_ranges) <= _MAX_GOLD_RANGES else None
 
 
-def _merged(places: Iterable[Stretch]) -> list[Stretch]:
-    found: list[Stretch] = []
-    for place in sorted(places, key=lambda place: place.start):
-        if found and found[-1].end >= place.start:
-            found[-1] = Stretch(found[-1].start, max(found[-1].end, place.end))
+def _merge(time_ranges: Iterable[TimeRange]) -> list[TimeRange]:
+    merged: list[TimeRange] = []
+    for time_range in sorted(time_ranges, key=lambda time_range: time_range.start):
+        if merged and merged[-1].end >= time_range.start:
+            merged[-1] = TimeRange(merged[-1].start, max(merged[-1].end, time_range.end))
         else:
-            found.append(place)
-    return found
+            merged.append(time_range)
+    return merged
 
 
-def _of_gold(wanted: Wanted, stretches: list[Stretch], *, wide: bool) -> "BooleanExpression":
-    """Where the trades of the stretches are; `wide`, and those that Kafka's may be with a slightly different time."""
+def _gold_expression(trade_filter: TradeFilter, gold_ranges: list[TimeRange], *, widened: bool) -> "BooleanExpression":
+    """Match the trades of the ranges; `widened`, also those that Kafka may give a slightly different time."""
     from pyiceberg.expressions import Or
 
-    parts = [replace(wanted, start=stretch.start, end=stretch.end) for stretch in stretches]
-    return reduce(Or, ((around(part) if wide else part).expression for part in parts))
+    parts = [replace(trade_filter, start=time_range.start, end=time_range.end) for time_range in gold_ranges]
+    return reduce(Or, ((widen(part) if widened else part).expression for part in parts))
 
 
-def _of_bars(inner: Wanted) -> "BooleanExpression":
+def _bars_expression(whole_minutes: TradeFilter) -> "BooleanExpression":
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
-    found = replace(inner, start=None, end=None).expression
-    if inner.start:
-        found = And(found, GreaterThanOrEqual(term="exchange_date", value=inner.start.date().isoformat()))
-        found = And(found, GreaterThanOrEqual(term="start", value=inner.start.isoformat()))
-    if inner.end:
-        found = And(found, LessThanOrEqual(term="exchange_date", value=inner.end.date().isoformat()))
-        found = And(found, LessThan(term="start", value=inner.end.isoformat()))
-    return found
+    start, end = whole_minutes.start, whole_minutes.end
+    expression = replace(whole_minutes, start=None, end=None).expression
+    if start:
+        expression = And(expression, GreaterThanOrEqual(term="exchange_date", value=start.date().isoformat()))
+        expression = And(expression, GreaterThanOrEqual(term="start", value=start.isoformat()))
+    if end:
+        expression = And(expression, LessThanOrEqual(term="exchange_date", value=end.date().isoformat()))
+        expression = And(expression, LessThan(term="start", value=end.isoformat()))
+    return expression
 
 
-def ohlcv(mixture: Mixture, bar: timedelta) -> str:
-    """The bars of an interval of whole minutes."""
-    parts = [_stored(mixture.minutes)] + ([_computed(mixture.trades)] if mixture.trades else [])
-    return _rolled_up(" UNION ALL ".join(parts), bar)
-
-
-def _conditions(inner: Wanted, stretches: list[Stretch]) -> tuple[str, str | None, dict[str, Any]]:
-    whose = replace(inner, start=None, end=None)
-    parameters = whose.parameters
-    kept, gold = [whose.condition], []
-    for name, sign, moment in (("from", ">=", inner.start), ("until", "<", inner.end)):
+def _conditions(whole_minutes: TradeFilter, gold_ranges: list[TimeRange]) -> tuple[str, str | None, dict[str, Any]]:
+    """Return the condition of the stored bars, that of the trades (if any), and the parameters of both."""
+    any_time = replace(whole_minutes, start=None, end=None)
+    parameters = any_time.parameters
+    stored, computed = [any_time.condition], []
+    for name, sign, moment in (("from", ">=", whole_minutes.start), ("until", "<", whole_minutes.end)):
         if moment:
-            kept.append(f"start {sign} ${name}::TIMESTAMPTZ")
-            parameters[name] = text(moment)
-    for number, stretch in enumerate(stretches):
-        within = f"{{0}} >= $from{number}::TIMESTAMPTZ AND {{0}} < $until{number}::TIMESTAMPTZ"
-        parameters |= {f"from{number}": text(stretch.start), f"until{number}": text(stretch.end)}
-        kept.append(f"NOT ({within.format('start')})")
-        gold.append(f"({within.format('timestamp')})")
-    trades = f"{whose.condition} AND ({' OR '.join(gold)})" if gold else None
-    return " AND ".join(kept), trades, parameters
+            stored.append(f"start {sign} ${name}::TIMESTAMPTZ")
+            parameters[name] = to_rfc3339(moment)
+    for number, time_range in enumerate(gold_ranges):
+        in_range = f"{{0}} >= $from{number}::TIMESTAMPTZ AND {{0}} < $until{number}::TIMESTAMPTZ"
+        parameters |= {f"from{number}": to_rfc3339(time_range.start), f"until{number}": to_rfc3339(time_range.end)}
+        stored.append(f"NOT ({in_range.format('start')})")
+        computed.append(f"({in_range.format('timestamp')})")
+    trades = f"{any_time.condition} AND ({' OR '.join(computed)})" if computed else None
+    return " AND ".join(stored), trades, parameters
 
 
-def _stored(condition: str) -> str:
+def _stored_bars(condition: str) -> str:
     too_long = "error('a sum of prices times quantities has more than 38 digits')"
     units = f"coalesce(replace(notional::VARCHAR, '.', '')::HUGEINT, {too_long}::HUGEINT)"
     return (
@@ -230,7 +234,7 @@ def _stored(condition: str) -> str:
     )
 
 
-def _computed(condition: str) -> str:
+def _computed_bars(condition: str) -> str:
     price, quantity = UNITS.format("price"), UNITS.format("quantity")
     return (
         f"SELECT exchange, symbol, {bucket(MINUTE, 'timestamp')} AS start, {FIRST} AS open, max(price) AS high, "  # noqa: S608

@@ -1,0 +1,28 @@
+"""Keys that K2 writes into Iceberg snapshot summaries and table properties.
+
+`k2.jobs` writes them; maintenance, audit and queries read them. Stored tables rely on the strings.
+"""
+
+from typing import Final
+
+# Snapshot summary of every layer's commit.
+QUERY: Final = "k2.query-id"  # the streaming query, as named in its checkpoint
+EPOCH: Final = "k2.epoch"  # its micro-batch
+OFFSETS: Final = "k2.offsets"  # JSON: topic, partition, first and last offset, both inclusive
+EXCHANGE: Final = "k2.exchange"  # the label of the trades' exchange
+STARTED: Final = "k2.started-at"  # start of the batch in UTC microseconds
+ROWS_IN: Final = "k2.rows-in"  # input rows of the batch
+SCHEMAS: Final = "k2.schemas"  # JSON: ids of the writer schemas by which Silver decoded the batch
+
+# Snapshot summary of Gold's commits.
+ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before this commit
+FRONTIER: Final = "k2.frontier"  # JSON: topic, partition, the first offset that is not in Gold
+HOURS: Final = "k2.hours"  # JSON ranges of the hours since 1970 of its trades, both ends inclusive
+
+# Snapshot summary of the bars' commits.
+GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"  # the Gold snapshot that the bars equal
+
+# Table properties.
+DELETED: Final = "k2.deleted-of."  # + snapshot id, of Gold: the exchange whose rows that snapshot deleted
+PRUNED: Final = "k2.pruned-before"  # rows older than this may have been deleted
+PURGED: Final = "k2.purged-at."  # + topic: older snapshots say nothing about this topic
