@@ -11,6 +11,23 @@ import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, settings
 
+# C1 only, in every JVM that a test starts: it ends before C2's code is worth what compiling it takes.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# With xdist a file runs in one process: long files come first, so that no process is left with one at the end.
+_LONGEST_FIRST = ("tests/system", "tests/apiserver", "tests/spark")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order tests by the folder that they are in; within a folder the order stays."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((index for index, folder in enumerate(_LONGEST_FIRST) if folder in path), len(_LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
 settings.register_profile(
     "k2",
     derandomize=True,

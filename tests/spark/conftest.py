@@ -66,8 +66,7 @@ def spark(services: Platform) -> Iterator[SparkSession]:
     java = find_java()
     jars.ensure(java)
     conf = settings(services, master="local[2]")
-    # C1 only: a test ends before C2's code is worth what compiling it takes.
-    options = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *java.trust_options]
+    options = ["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options]
     gateway.start(java, conf, options=options, log=_log(services))
     found = session(conf)
     yield found

@@ -10,14 +10,6 @@ from tests.system import lab as laboratory
 from tests.system.lab import Lab
 
 
-@pytest.fixture(scope="session", autouse=True)
-def short_lived_jvms() -> Iterator[None]:
-    """Compile with C1 only: the platform of a test ends before C2's code is worth what compiling it takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
-        yield
-
-
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with laboratory.broker(tmp_path_factory.mktemp("broker")) as address:

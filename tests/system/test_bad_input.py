@@ -64,6 +64,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_flow_and_loses_nothing(small_disk: Path, tmp_path: Path):
     with (
         exchange("binance", "--rate", "40", "--wait", log=tmp_path / "exchange.log") as binance,

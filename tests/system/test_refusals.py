@@ -8,7 +8,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.telemetry.stats import Stats
-from k2.query.kafka.kafka_reader import Records
+from k2.query.kafka.kafka_reader import KafkaReader
 from tests.spark.builders import consecutive
 from tests.system.lab import TOPIC, Lab
 
@@ -32,7 +32,7 @@ async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(
     oldest(lab, "1")
     try:
         for trade in trades:
-            publisher.trade(trade)
+            publisher.send_trade(trade)
         async with asyncio.timeout(60):
             while not stats.unaccepted:
                 publisher.poll()
@@ -43,10 +43,10 @@ async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(
         oldest(lab, NEVER)
     assert await publisher.close(60) == 0
     stored = {}
-    records = Records(lab.platform)
-    places = records.places({})
-    for batch in records.between(records.beginnings(places), records.ends(places), places):
-        stored |= {record.verdict.trade_id: record for record in batch if not isinstance(record.verdict, str)}
+    records = KafkaReader(lab.platform)
+    places = records.partitions({})
+    for batch in records.read(records.beginning_offsets(places), records.end_offsets(places), places):
+        stored |= {record.value.trade_id: record for record in batch if not isinstance(record.value, str)}
     assert {number: record.timestamp for number, record in stored.items()} == {
         trade.trade_id: trade.ingestion_timestamp // 1000 for trade in trades
     }

@@ -16,9 +16,9 @@ from k2.query.execution import top_n
 from k2.query.iceberg import tables
 from k2.query.kafka.kafka_offsets import Frontier
 from k2.query.kafka.tail import Tail
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.tables import GOLD
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 from tests.spark.builders import HOUR, consecutive, trade
 from tests.system.lab import TOPIC, Lab
 
@@ -72,7 +72,7 @@ def test_a_trade_that_came_again_is_there_once(lab: Lab, engine: Engine):
 def test_a_dead_letter_is_no_trade(lab: Lab, engine: Engine):
     lab.commit([trade(1)], {0: 1})
     lab.send(trade(1), trade(2), trade(3, price=-1), trade(4))
-    lab.put(b"\x00garbage", "BTCUSDT", micros(HOUR) // 1000)
+    lab.put(b"\x00garbage", "BTCUSDT", to_micros(HOUR) // 1000)
     lab.send(trade(5))
     assert ids(engine) == ["1", "2", "4", "5"]
 
@@ -105,14 +105,14 @@ def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
 
 
 def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(top_n, "_ROWS", 1)
+    monkeypatch.setattr(top_n, "_FIRST_READ_ROWS", 1)
     hours = [[trade(10 * hour + n, HOUR + timedelta(hours=hour, seconds=n)) for n in range(10)] for hour in range(3)]
-    for hour, found in enumerate(hours):
-        lab.commit(found, {0: 10 * (hour + 1)})
-    lab.send(*(found for hour in hours for found in hour), trade(30, HOUR + timedelta(hours=2, seconds=30)))
+    for hour, trades in enumerate(hours):
+        lab.commit(trades, {0: 10 * (hour + 1)})
+    lab.send(*(trades for hour in hours for trades in hour), trade(30, HOUR + timedelta(hours=2, seconds=30)))
     plan = engine.catalog.load_table(tables.identifier(GOLD)).scan().plan_files()
     oldest, _, newest = sorted(
-        (Path(urlparse(found.file.file_path).path) for found in plan), key=lambda path: path.parent
+        (Path(urlparse(trades.file.file_path).path) for trades in plan), key=lambda path: path.parent
     )
     oldest.rename(oldest.with_suffix(".away"))
     assert ids(engine, limit=3) == ["28", "29", "30"]
@@ -169,22 +169,22 @@ def test_without_kafka_or_registry_there_is_no_answer(lab: Lab, live: bool):
 
 def test_what_memory_has_no_room_for_is_read_again(lab: Lab):
     lab.send(*consecutive(1, 4_500))
-    with closing(Tail(lab.platform, live=True, most=2_000)) as found:
+    with closing(Tail(lab.platform, live=True, max_trades=2_000)) as trades:
         for begins in (0, 1_000, 3_500, 4_400):
-            rows = found.rows(at(p0=begins), Wanted())
+            rows = trades.rows(at(p0=begins), TradeFilter())
             assert rows.column("trade_id").to_pylist() == texts(begins + 1, 4_500)
-        assert found._follower._held._count <= 2_000
+        assert trades._follower._buffer._count <= 2_000
 
 
 def test_a_server_answers_from_memory_in_milliseconds(lab: Lab):
     lab.send(*consecutive(1, 20_000))
-    with closing(Tail(lab.platform, live=True)) as found:
-        found.rows(at(p0=0), Wanted())
+    with closing(Tail(lab.platform, live=True)) as trades:
+        trades.rows(at(p0=0), TradeFilter())
         taken = []
         for number in range(50):
             lab.send(trade(20_001 + number))
             began = time.perf_counter()
-            rows = found.rows(at(p0=19_000), Wanted(symbol="BTCUSDT"))
+            rows = trades.rows(at(p0=19_000), TradeFilter(symbol="BTCUSDT"))
             taken.append(time.perf_counter() - began)
             assert rows.num_rows == 1_001 + number
     assert min(taken) < 0.05  # the others tell how busy the machine is
@@ -205,9 +205,9 @@ def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine:
         taken = 0
         while not ended.is_set() or taken < sent[0]:
             before = sent[0]
-            found = ids(engine)
-            assert len(found) == len(set(found))
-            assert set(found) >= set(texts(1, before))
+            trades = ids(engine)
+            assert len(trades) == len(set(trades))
+            assert set(trades) >= set(texts(1, before))
             if before > taken:
                 rounds = range(1, before, 3)
                 offsets = {side: 3 * sum(1 for number in rounds if number % 2 == side) for side in (0, 1)}

@@ -17,48 +17,50 @@ from tests.system.lab import TOPIC, Lab
 
 pytestmark = pytest.mark.system
 
-LETTERS = "/v1/dead-letters"
+DEAD_LETTERS_PATH = "/v1/dead-letters"
 
 
-async def write(lab: Lab, exchange: str, *found: tuple[bytes, str, str]) -> None:
+async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str]) -> None:
     """As the ingest of an exchange writes frames, each with its error and the reason."""
     stats = Stats(started_at=time.monotonic())
-    names = Topics(TOPIC, TOPIC, topics.deadletter(exchange))
+    names = Topics(TOPIC, TOPIC, topics.dead_letters(exchange))
     publisher = Publisher(lab.platform.kafka_bootstrap, names, "spot", 1, stats)
-    for frame, error, reason in found:
-        publisher.dead_letter(frame, error, reason)
+    for frame, error, reason in frames:
+        publisher.send_dead_letter(frame, error, reason)
     assert await publisher.close(60) == 0
 
 
 async def test_frames_are_told_the_newest_first_and_each_as_it_came(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     text, binary = b'{"e":"trade","p":"\xc3\xa4"}', bytes(range(256))
     for exchange in ("binance", "kraken"):
-        lab.create(topics.deadletter(exchange))
+        lab.create(topics.dead_letters(exchange))
     began = datetime.now(UTC)
     await write(lab, "binance", (text, "MALFORMED", "p is no number"), (binary, "MALFORMED", "not UTF-8"))
     await write(lab, "kraken", (b"[]", "UNKNOWN_SYMBOL", "no symbol"))
     with TestClient(create(ApiSettings.read(), lab.platform), base_url="http://localhost") as api:
 
         def rows(**query: object) -> list[dict[str, object]]:
-            answer = api.get(LETTERS, params={"stage": "ingest", **query})
+            answer = api.get(DEAD_LETTERS_PATH, params={"stage": "ingest", **query})
             assert answer.status_code == 200, answer.text
             return answer.json()["data"]
 
-        found = rows()
-        assert {row["error_message"] for row in found} == {"p is no number", "not UTF-8", "no symbol"}
-        assert found[0]["exchange"] == "KRAKEN"
-        assert [row["dlq_timestamp"] for row in found] == sorted((row["dlq_timestamp"] for row in found), reverse=True)
-        assert {row["bytes"] for row in found} == {len(text), 256, 2}
+        frames = rows()
+        assert {row["error_message"] for row in frames} == {"p is no number", "not UTF-8", "no symbol"}
+        assert frames[0]["exchange"] == "KRAKEN"
+        assert [row["dlq_timestamp"] for row in frames] == sorted(
+            (row["dlq_timestamp"] for row in frames), reverse=True
+        )
+        assert {row["bytes"] for row in frames} == {len(text), 256, 2}
         assert [row["error_category"] for row in rows(exchange="binance")] == ["MALFORMED"] * 2
         assert [row["exchange"] for row in rows(category="UNKNOWN_SYMBOL")] == ["KRAKEN"]
         assert len(rows(limit=2)) == 2
         assert rows(end=(began - timedelta(minutes=1)).isoformat()) == []
         assert len(rows(start=(began - timedelta(minutes=1)).isoformat())) == 3
-        monkeypatch.setattr(raw_frames, "LOOKED_AT", 1)
+        monkeypatch.setattr(raw_frames, "MAX_FRAMES", 1)
         assert len(rows()) <= 1 + lab.partitions
 
-        for row in found:
-            place = f"{LETTERS}/{row['topic']}/{row['partition']}/{row['offset']}"
+        for row in frames:
+            place = f"{DEAD_LETTERS_PATH}/{row['topic']}/{row['partition']}/{row['offset']}"
             whole = api.get(place).json()
             assert {name: whole[name] for name in ("exchange", "error_message", "dlq_timestamp", "offset")} == {
                 name: row[name] for name in ("exchange", "error_message", "dlq_timestamp", "offset")
@@ -67,14 +69,14 @@ async def test_frames_are_told_the_newest_first_and_each_as_it_came(lab: Lab, mo
             assert len(value) == row["bytes"]
             assert value in (text, binary, b"[]")
             assert whole["text"] == (None if value == binary else value.decode())
-        assert api.get(f"{LETTERS}/{topics.deadletter('binance')}/0/99").status_code == 404
-        assert api.get(f"{LETTERS}/{topics.deadletter('nobody')}/0/0").status_code == 404
+        assert api.get(f"{DEAD_LETTERS_PATH}/{topics.dead_letters('binance')}/0/99").status_code == 404
+        assert api.get(f"{DEAD_LETTERS_PATH}/{topics.dead_letters('nobody')}/0/0").status_code == 404
 
 
 def test_without_kafka_it_is_said_and_to_be_asked_again(lab: Lab):
     nowhere = lab.platform.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
     with TestClient(create(ApiSettings.read(), nowhere), base_url="http://localhost") as api:
-        answer = api.get(LETTERS, params={"stage": "ingest"})
+        answer = api.get(DEAD_LETTERS_PATH, params={"stage": "ingest"})
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         assert "Kafka at 127.0.0.1:1" in answer.json()["detail"]

@@ -18,10 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from k2.query.api import errors
-from k2.query.api.auth import Access
+from k2.query.api.auth import AccessControl
 from k2.query.api.routes import stream
 from k2.query.api.settings import ApiSettings
-from k2.query.live.broadcaster import Hub
+from k2.query.live.broadcaster import Broadcaster
 from k2.query.live.resume import Cursor
 from k2.schemas import topics
 from tests.spark.builders import consecutive, trade
@@ -38,19 +38,19 @@ class Server:
 
     def __init__(self, lab: Lab, **options: Any) -> None:
         self.lab = lab
-        self.hub: Hub | None = None
+        self.hub: Broadcaster | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-            self.hub = app.state.hub = Hub(lab.platform, **options)
+            self.hub = app.state.broadcaster = Broadcaster(lab.platform, **options)
             yield
             await self.hub.close()
 
         app = FastAPI(lifespan=lifespan)
-        app.state.access, app.state.settings = Access(ApiSettings()), ApiSettings()
+        app.state.access, app.state.settings = AccessControl(ApiSettings()), ApiSettings()
         app.include_router(stream.router())
         errors.register(app)
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
@@ -99,22 +99,22 @@ class Events:
 
 @contextmanager
 def serving(lab: Lab, **options: Any) -> Iterator[Server]:
-    found = Server(lab, **options)
-    thread = threading.Thread(target=lambda: asyncio.run(found.server.serve()))
+    events_ = Server(lab, **options)
+    thread = threading.Thread(target=lambda: asyncio.run(events_.server.serve()))
     thread.start()
     try:
-        eventually("the server listens", lambda: found.server.started, within=30)
-        yield found
+        eventually("the server listens", lambda: events_.server.started, within=30)
+        yield events_
     finally:
-        found.server.should_exit = True
+        events_.server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
 
 
 @pytest.fixture
 def served(lab: Lab) -> Iterator[Server]:
-    with serving(lab) as found:
-        yield found
+    with serving(lab) as events_:
+        yield events_
 
 
 def ids(events: list[dict[str, Any]]) -> list[int]:
@@ -166,33 +166,33 @@ def test_who_comes_back_goes_on_where_it_was(lab: Lab, served: Server):
     with served.events() as events:
         running = threading.Thread(target=market)
         running.start()
-        found = events.take(7)
+        events_ = events.take(7)
     kinds = 0
-    while len(found) < 1_200:
+    while len(events_) < 1_200:
         kinds += 1
-        last, more = found[-1]["id"], min(150, 1_200 - len(found))
+        last, more = events_[-1]["id"], min(150, 1_200 - len(events_))
         if kinds % 2:
             with served.events(last=last) as events:
-                found += events.take(more)
+                events_ += events.take(more)
         else:
             with served.socket(f"?cursor={last}") as other:
                 told = [json.loads(other.recv(20)) for _ in range(more)]
-                found += [event for event in told if event["event"] == "trade"]
+                events_ += [event for event in told if event["event"] == "trade"]
     running.join()
-    assert sorted(ids(found)) == counted(1, 1_200)
+    assert sorted(ids(events_)) == counted(1, 1_200)
 
 
 def test_a_copy_in_another_partition_is_not_sent_to_who_comes_back(lab: Lab, served: Server):
     """Kafka hands out one partition after the other; whoever resumes in the midst of one is sent no copy of it."""
     with served.events() as events:
         lab.send(trade(1))
-        found = events.take(1)
+        events_ = events.take(1)
     lab.send(*consecutive(2, 3_000))
     lab.send(*consecutive(2, 6_000), partition=1)  # the redundant connection's, and more
-    while len(found) < 6_000:
-        with served.events(last=found[-1]["id"]) as events:
-            found += events.take(min(1_500, 6_000 - len(found)))
-    assert ids(found) == counted(1, 6_000)
+    while len(events_) < 6_000:
+        with served.events(last=events_[-1]["id"]) as events:
+            events_ += events.take(min(1_500, 6_000 - len(events_)))
+    assert ids(events_) == counted(1, 6_000)
 
 
 def test_an_id_holds_across_a_restart_of_the_server(lab: Lab):
@@ -228,30 +228,30 @@ def test_an_id_before_what_kafka_holds_is_gone(lab: Lab, served: Server):
 
 
 def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "STALL", 300.0)
+    monkeypatch.setattr(stream, "SEND_TIMEOUT", 300.0)
     with serving(lab, queue=500) as served, served.events() as slow, served.events() as quick:
-        found: list[dict[str, Any]] = []
-        reading = threading.Thread(target=lambda: [found.append(event) for event in islice(quick, 6_000)])
+        events_: list[dict[str, Any]] = []
+        reading = threading.Thread(target=lambda: [events_.append(event) for event in islice(quick, 6_000)])
         reading.start()
         for start in range(1, 6_001, 250):
             lab.send(*consecutive(start, start + 249, vendor_data=LONG))
-            eventually("the quick one has read", lambda begin=start: len(found) >= begin - 1, within=60, every=0.01)
+            eventually("the quick one has read", lambda begin=start: len(events_) >= begin - 1, within=60, every=0.01)
         reading.join(60)
-        assert ids(found) == counted(1, 6_000)
+        assert ids(events_) == counted(1, 6_000)
         told = list(slow)
         eventually("both are gone", lambda: served.subscribers == 0, within=30)
         assert told[-1]["event"] == "dropped"
         assert "were not read" in told[-1]["data"]["reason"]
-        seen = ids(told[:-1])
-        assert seen == counted(1, len(seen))
+        received = ids(told[:-1])
+        assert received == counted(1, len(received))
         with served.events(last=told[-1]["id"]) as again:
-            left = min(100, 6_000 - len(seen))
+            left = min(100, 6_000 - len(received))
             assert left
-            assert ids(again.take(left)) == counted(len(seen) + 1, len(seen) + left)
+            assert ids(again.take(left)) == counted(len(received) + 1, len(received) + left)
 
 
 def test_a_client_that_takes_nothing_is_let_go(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "STALL", 0.5)
+    monkeypatch.setattr(stream, "SEND_TIMEOUT", 0.5)
     with served.events():
         lab.send(*consecutive(1, 4_500, vendor_data=LONG))
         eventually("it is let go", lambda: served.subscribers == 0, within=60)
