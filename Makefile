@@ -24,14 +24,14 @@ BUILD_ARGS = $(foreach name,PYTHON_IMAGE SPARK_IMAGE PIP_INDEX_URL K2_MAVEN,$(if
 demo: setup ## Three simulated feeds, two accidents, one audit (LIVE=1: the exchanges themselves)
 	$(BIN)/python -m k2.cli.demo $(if $(LIVE),--live)
 
-bench: setup ## Measure K2 beside its rivals and write docs/benchmarks.md
+bench: setup ## Measure K2 and its baselines, and write docs/benchmarks.md
 	$(BIN)/python -m bench
 
 bench-operator: setup ## Measure the operator with 500 feeds on an API server of KUBEBUILDER_ASSETS
-	$(BIN)/python -m bench f
+	$(BIN)/python -m bench operator
 
-bench-query: setup ## Measure the HTTP API on 20 million trades, beside DuckDB, ClickHouse and PyIceberg
-	$(BIN)/python -m bench g
+bench-query: setup ## Measure the HTTP API on 20 million trades, next to DuckDB, ClickHouse and PyIceberg
+	$(BIN)/python -m bench http_api
 
 images: ## Container images of the operator, the ingest, the jobs and the API
 	for image in $(IMAGES); do \

@@ -1,8 +1,9 @@
-"""`python -m bench [a b c d e f g] [--rounds N] [--quick] [--output FILE]`: measures, prints; a whole run writes docs.
+"""`python -m bench [BENCHMARK ...] [--rounds N] [--quick] [--output FILE]`: run benchmarks and print the results.
 
-A whole run is a to e; f, which needs an API server, and g are measured and written into docs each alone.
+Without names it runs ingest, layers, freshness, queries and footprint, and writes docs/benchmarks.md and the README.
+`operator`, which needs an API server, and `http_api` take longer: each writes its section only when it runs alone.
 
-Exit 0 if every part could be measured, whether or not its goals were reached; 1 if one could not.
+Exit 0 if every benchmark ran, whether or not its goals were reached; 1 if one failed.
 """
 
 import argparse
@@ -18,72 +19,76 @@ from bench.harness import report
 from bench.harness.figures import Section
 from bench.harness.processes import ROOT
 
-PARTS: Final = {
-    "a": ("ingest", "Socket to Kafka, one core"),
-    "b": ("layers", "Kafka to Gold"),
-    "c": ("freshness", "Socket to Gold, with triggers of one second"),
-    "d": ("queries", "One hour of one symbol"),
-    "e": ("footprint", "The whole platform at rest and at work"),
+# Title of each benchmark, by the name of its module.
+DEFAULT: Final = {
+    "ingest": "Socket to Kafka, one core",
+    "layers": "Kafka to Gold",
+    "freshness": "Socket to Gold, with triggers of one second",
+    "queries": "One hour of one symbol",
+    "footprint": "Memory and CPU of the whole platform",
 }
-APART: Final = {"f": ("feeds", "Many feeds on one operator"), "g": ("asking", "Asking over HTTP")}
+SEPARATE: Final = {"operator": "Many feeds on one operator", "http_api": "Queries over HTTP"}
 
 
 def main() -> int:
-    """Runs the parts that were asked for; each failure is told and the others go on."""
-    words = _arguments()
-    signal.signal(signal.SIGTERM, _ended)
+    """Run the chosen benchmarks. A failure is reported, and the others still run."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _terminate)
     sections = []
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as scratch:
-        for letter in words.parts or PARTS:
-            section = _measure(letter, Path(scratch) / letter, words)
+        for name in arguments.benchmarks or DEFAULT:
+            section = _measure(name, Path(scratch) / name, arguments)
             sections.append(section)
             print("\n".join(report.table(section)), flush=True)
     page = ROOT / "docs" / "benchmarks.md"
-    alone = len(words.parts) == 1 and words.parts[0] in APART
-    if alone and not (words.quick or words.output or sections[0].failed):
-        report.write_apart(page, sections[0])
+    separate = len(arguments.benchmarks) == 1 and arguments.benchmarks[0] in SEPARATE
+    if separate and not (arguments.quick or arguments.output or sections[0].failed):
+        report.write_separate(page, sections[0])
         print(f"written to {page}")
-    output = words.output or (None if words.parts or words.quick else page)
+    output = arguments.output or (None if arguments.benchmarks or arguments.quick else page)
     if output is not None:
-        report.write(output, sections, quick=words.quick)
+        report.write(output, sections, quick=arguments.quick)
         print(f"written to {output}")
-        if not (words.output or words.parts or words.quick):
+        if not (arguments.output or arguments.benchmarks or arguments.quick):
             report.write_readme(ROOT / "README.md", sections)
     return 1 if any(section.failed for section in sections) else 0
 
 
-def _measure(letter: str, folder: Path, words: argparse.Namespace) -> Section:
-    module, title = (PARTS | APART)[letter]
-    print(f"{letter}  {title} ...", flush=True)
-    began = time.monotonic()
+def _measure(name: str, folder: Path, arguments: argparse.Namespace) -> Section:
+    title = (DEFAULT | SEPARATE)[name]
+    print(f"{name}: {title} ...", flush=True)
+    started_at = time.monotonic()
     try:
-        section: Section = importlib.import_module(f"bench.{module}").run(
-            folder, quick=words.quick, rounds=words.rounds
+        section: Section = importlib.import_module(f"bench.{name}").run(
+            folder, quick=arguments.quick, rounds=arguments.rounds
         )
-    except Exception as error:  # noqa: BLE001 - one part that cannot be measured must not hide the others
-        section = Section(letter, title, failed=f"{type(error).__name__}: {error}")
-    section.took = time.monotonic() - began
+    except Exception as error:  # noqa: BLE001 - a benchmark that fails must not hide the others
+        section = Section(name, title, failed=f"{type(error).__name__}: {error}")
+    section.seconds = time.monotonic() - started_at
     return section
 
 
-def _ended(number: int, _: Any) -> None:
-    """SIGTERM ends the processes of a measurement as ctrl-c does."""
+def _terminate(number: int, _: Any) -> None:
+    """Exit on SIGTERM as on Ctrl-C, so that the measured processes are ended."""
     raise SystemExit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="Measures K2 beside its rivals.")
-    known = PARTS | APART
+    parser = argparse.ArgumentParser(prog="bench", description="Measure K2 and its baselines.")
+    titles = DEFAULT | SEPARATE
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=", ".join(f"{key}: {what}" for key, (_, what) in known.items())
+        "benchmarks",
+        nargs="*",
+        metavar="BENCHMARK",
+        help="; ".join(f"{name}: {title}" for name, title in titles.items()),
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of the parts that compare contestants")
-    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works")
-    parser.add_argument("--output", type=Path, help="of the page; only a whole run writes docs/benchmarks.md")
-    words = parser.parse_args()
-    if unknown := set(words.parts) - set(known):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return words
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the benchmarks that compare engines")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it works")
+    parser.add_argument("--output", type=Path, help="page to write; the default run writes docs/benchmarks.md")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.benchmarks) - set(titles):
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join(titles)}")
+    return arguments
 
 
 if __name__ == "__main__":

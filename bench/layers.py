@@ -111,7 +111,8 @@ def _trades(count: int) -> Iterator[Trade]:
         vendor = (("pair", pair.raw_symbol), ("buyer_maker", "true" if sold else "false"), ("source", "live"))
         yield Trade(
             str(1_000_000 + place // len(pairs)), pair.symbol, "BINANCE", pair.base, pair.quote,
-            now - _TIME_RANGE + place * _TIME_RANGE // distinct // 1000 * 1000, 60_000 * UNIT + place % 10_000 * 1_000_000,
+            now - _TIME_RANGE + place * _TIME_RANGE // distinct // 1000 * 1000,
+            60_000 * UNIT + place % 10_000 * 1_000_000,
             (place % 977 + 1) * 100_000, Side.SELL if sold else Side.BUY, now, vendor,
         )  # fmt: skip
 

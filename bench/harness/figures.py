@@ -1,4 +1,4 @@
-"""What a measurement leaves behind: figures with units, goals that are reached or not, and why not."""
+"""Results of a benchmark: figures with units, and goals with the reason why one was missed."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ K2: Final = "K2"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity of one contestant, once a round."""
+    """One quantity of one engine, with a value per round."""
 
-    who: str
-    what: str
+    engine: str
+    quantity: str
     unit: str
     values: Sequence[float]
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return median(self.values)
 
     @property
@@ -30,23 +30,23 @@ class Figure:
 
     @property
     def spread(self) -> str:
-        """Lowest and highest round; empty if there was only one."""
+        """The lowest and the highest round; empty if there was only one."""
         return f"{number(min(self.values))} to {number(max(self.values))}" if len(self.values) > 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What was wanted, what was found, and, where it falls short, why."""
+    """A target, the measured value, and the reason if the target was missed."""
 
-    wanted: str
-    found: str
+    target: str
+    measured: str
     reached: bool
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Figures that depend on two things: a row for each of one, a column for each of the other."""
+    """A table of figures with a row per engine and a column per setting."""
 
     title: str
     columns: Sequence[str]
@@ -55,9 +55,9 @@ class Grid:
 
 @dataclass(slots=True)
 class Section:
-    """One part of the benchmark."""
+    """The results of one benchmark."""
 
-    letter: str
+    name: str
     title: str
     method: Sequence[str] = ()
     figures: list[Figure] = field(default_factory=list)
@@ -66,11 +66,11 @@ class Section:
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: str = ""
-    took: float = 0.0
+    seconds: float = 0.0
 
 
 def number(value: float) -> str:
-    """Three digits that matter, and thousands set apart."""
+    """Format a number with three significant digits and thousands separators."""
     if math.isnan(value):
         return "none"
     if value == 0 or abs(value) >= 100:
@@ -80,13 +80,13 @@ def number(value: float) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed; nan for none."""
+    """Return the `share` quantile (0 to 1) of the values; nan if there are none."""
     if not values:
         return math.nan
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def order(contestants: Sequence[str], turn: int) -> list[str]:
-    """Who measures in which order: turned round from one round to the next, so that none always goes first."""
-    return list(contestants) if turn % 2 == 0 else list(reversed(contestants))
+def order(engines: Sequence[str], round_: int) -> list[str]:
+    """Return the engines in their order of measurement, reversed in every second round so that none is always first."""
+    return list(engines) if round_ % 2 == 0 else list(reversed(engines))

@@ -1,4 +1,4 @@
-"""One connection to an API server, a watch of one kind, and what the server's audit log says was asked of it."""
+"""A client of an API server with a watch, and the requests in the server's audit log."""
 
 import http.client
 import json
@@ -27,77 +27,77 @@ POLICY: Final = {
 
 
 class Connection:
-    """One that is kept open: `Api` opens one a request, which costs more than the request."""
+    """A persistent connection: `Api` opens one per request, which costs more than the request."""
 
     def __init__(self, api: Api) -> None:
         parts = urlsplit(api.url)
         self._http = http.client.HTTPSConnection(str(parts.hostname), parts.port, timeout=60, context=api.trust())
 
-    def ask(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
-        """The answer. Raises `BenchFailed` if it is a refusal."""
+    def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
+        """Send a request and return its JSON response. Raises `BenchFailed` on an error status."""
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": content}
         self._http.request(method, path, json.dumps(body) if body is not None else None, headers)
-        answer = self._http.getresponse()
-        raw = answer.read()
-        if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise BenchFailed(f"{method} {path}: {answer.status} {raw[:300].decode(errors='replace')}")
+        response = self._http.getresponse()
+        raw = response.read()
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise BenchFailed(f"{method} {path}: {response.status} {raw[:300].decode(errors='replace')}")
         return json.loads(raw)
 
     def events(self, path: str) -> Iterator[Any]:
-        """What a watch tells, from now on, until the connection is closed."""
-        version = self.ask("GET", f"{path}?limit=1")["metadata"]["resourceVersion"]
+        """Yield the events of a watch from now on, until the connection is closed."""
+        version = self.request("GET", f"{path}?limit=1")["metadata"]["resourceVersion"]
         self._http.request(
             "GET", f"{path}?watch=1&resourceVersion={version}", headers={"Authorization": f"Bearer {TOKEN}"}
         )
-        with self._http.getresponse() as answer:
-            while line := answer.readline():
+        with self._http.getresponse() as response:
+            while line := response.readline():
                 yield json.loads(line)
 
     def end(self) -> None:
-        """Ends a watch that another thread reads."""
+        """End a watch that another thread reads."""
         if self._http.sock is not None:
             self._http.sock.shutdown(socket.SHUT_RDWR)
 
 
-class Watched:
-    """When each object of a kind first was as somebody waits for it to be."""
+class ObservedTimes:
+    """The times at which objects first reached an awaited state."""
 
-    def __init__(self, meant: Callable[[Any], str]) -> None:
-        self._meant = meant  # what an object shows: a name to wait for, or nothing
-        self._seen: dict[str, float] = {}
-        self._news = threading.Condition()
+    def __init__(self, name: Callable[[Any], str]) -> None:
+        self._name = name  # the name of an object in the awaited state, else an empty string
+        self._times: dict[str, float] = {}
+        self._changed = threading.Condition()
 
-    def note(self, body: Any) -> None:
-        """An object was seen."""
-        if what := self._meant(body):
-            with self._news:
-                self._seen.setdefault(what, time.monotonic())
-                self._news.notify_all()
+    def record(self, body: Any) -> None:
+        """Record the time if the object is in the awaited state."""
+        if name := self._name(body):
+            with self._changed:
+                self._times.setdefault(name, time.monotonic())
+                self._changed.notify_all()
 
     def wait(self, count: int, within: float) -> float:
-        """When the last of so many was seen."""
-        with self._news:
-            if not self._news.wait_for(lambda: len(self._seen) >= count, within):
-                raise BenchFailed(f"{len(self._seen)} of {count} within {within:.0f} s")
-            return sorted(self._seen.values())[count - 1]
+        """Wait for `count` objects and return the monotonic time of the last one. Raises `BenchFailed`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._times) >= count, within):
+                raise BenchFailed(f"{len(self._times)} of {count} objects within {within:.0f} s")
+            return sorted(self._times.values())[count - 1]
 
-    def wait_for(self, what: str, within: float) -> float:
-        """When something was seen."""
-        with self._news:
-            if not self._news.wait_for(lambda: what in self._seen, within):
-                raise BenchFailed(f"{what} was not seen within {within:.0f} s")
-            return self._seen[what]
+    def wait_for(self, name: str, within: float) -> float:
+        """Wait for one object and return its monotonic time. Raises `BenchFailed`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: name in self._times, within):
+                raise BenchFailed(f"{name} was not observed within {within:.0f} s")
+            return self._times[name]
 
 
 @contextmanager
-def watching(api: Api, path: str, meant: Callable[[Any], str]) -> Iterator[Watched]:
-    """A watch in a thread. `meant` gives what an object shows that is waited for."""
-    found, connection, ended = Watched(meant), Connection(api), threading.Event()
+def watching(api: Api, path: str, name: Callable[[Any], str]) -> Iterator[ObservedTimes]:
+    """Watch a path in a thread. `name` returns the name of an object in the awaited state, else an empty string."""
+    observed, connection, ended = ObservedTimes(name), Connection(api), threading.Event()
 
     def follow() -> None:
         try:
             for event in connection.events(path):
-                found.note(event["object"])
+                observed.record(event["object"])
         except (OSError, ValueError, AttributeError, http.client.HTTPException):
             if not ended.is_set():
                 raise
@@ -106,7 +106,7 @@ def watching(api: Api, path: str, meant: Callable[[Any], str]) -> Iterator[Watch
     thread.start()
     time.sleep(1)  # until it is open
     try:
-        yield found
+        yield observed
     finally:
         ended.set()
         connection.end()
@@ -114,26 +114,26 @@ def watching(api: Api, path: str, meant: Callable[[Any], str]) -> Iterator[Watch
 
 
 class Audit:
-    """The audit log of an API server: which requests a user sent in a span of time."""
+    """The requests of one user in the audit log of an API server."""
 
     def __init__(self, log: Path, user: str) -> None:
         self._log = log
         self._user = user
 
-    def asked(self, since: datetime, until: datetime) -> Counter[str]:
-        """How often the user asked for what: `patch configmaps`. Watches that were opened are not requests here."""
-        found: Counter[str] = Counter()
+    def requests(self, since: datetime, until: datetime) -> Counter[str]:
+        """Count the requests in a time range by verb and resource, as in `patch configmaps`; watches are left out."""
+        counts: Counter[str] = Counter()
         for entry in self._entries():
-            moment = datetime.fromisoformat(entry["requestReceivedTimestamp"])
-            if since <= moment <= until and entry["verb"] != "watch":
-                about = entry.get("objectRef", {})
-                parts = (about.get("resource", entry["requestURI"]), about.get("subresource", ""))
-                found[f"{entry['verb']} {'/'.join(part for part in parts if part)}"] += 1
-        return found
+            received_at = datetime.fromisoformat(entry["requestReceivedTimestamp"])
+            if since <= received_at <= until and entry["verb"] != "watch":
+                reference = entry.get("objectRef", {})
+                parts = (reference.get("resource", entry["requestURI"]), reference.get("subresource", ""))
+                counts[f"{entry['verb']} {'/'.join(part for part in parts if part)}"] += 1
+        return counts
 
     def _entries(self) -> Iterator[Any]:
         if not self._log.exists():
-            raise BenchFailed(f"the API server wrote no {self._log.name}")
+            raise BenchFailed(f"the API server wrote no audit log {self._log.name}")
         with self._log.open(encoding="utf-8") as lines:
             for line in lines:
                 entry = json.loads(line)
@@ -141,6 +141,6 @@ class Audit:
                     yield entry
 
 
-def writes(asked: Counter[str]) -> int:
-    """How many of the requests were to change something, whether or not they did."""
-    return sum(count for what, count in asked.items() if what.partition(" ")[0] in WRITES)
+def writes(requests: Counter[str]) -> int:
+    """Return the number of requests with a writing verb, whether or not they changed an object."""
+    return sum(count for request, count in requests.items() if request.partition(" ")[0] in WRITES)

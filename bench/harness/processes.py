@@ -1,4 +1,4 @@
-"""Processes of a measurement: started on chosen cores, weighed, and ended whatever happens."""
+"""Start processes on chosen cores, measure their CPU and memory, and end them in every case."""
 
 import os
 import subprocess
@@ -16,24 +16,24 @@ CACHE: Final = Path(
     os.environ.get("K2_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2"
 )
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class BenchFailed(RuntimeError):
-    """A measurement that cannot be made, and why."""
+    """A benchmark cannot run; the message says why."""
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """The core of what is measured, and those of everything else; the same one where there is only one."""
+    """Return the core of the measured process and those of all others; the same core if there is only one."""
     first, *others = sorted(os.sched_getaffinity(0))
     return {first}, set(others) or {first}
 
 
 @contextmanager
-def pinned(chosen: set[int]) -> Iterator[None]:
-    """What this thread starts meanwhile runs on these cores."""
+def pinned(cpus: set[int]) -> Iterator[None]:
+    """Start processes of this thread on these cores, within the context."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, chosen)
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def pinned(chosen: set[int]) -> Iterator[None]:
 def started(
     command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, on: set[int] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, its output in a log. It and its children are gone afterwards."""
+    """Run a process with its output in a log; kill it and its children at the end."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, pinned(on or os.sched_getaffinity(0)):
         process = subprocess.Popen(
@@ -60,12 +60,12 @@ def started(
 
 
 def python(*words: str) -> list[str]:
-    """A command of this interpreter."""
+    """Return a command line of this interpreter."""
     return [sys.executable, *words]
 
 
 def output(what: str, *words: str, env: Mapping[str, str]) -> str:
-    """What a command of this interpreter prints. Raises `BenchFailed` with its last words, as those of `what`."""
+    """Run a command of this interpreter and return its output. Raises `BenchFailed` with the end of its errors."""
     done = subprocess.run(python(*words), capture_output=True, text=True, check=False, env={**os.environ, **env})
     if done.returncode:
         raise BenchFailed(f"{what}: {done.stderr.strip()[-500:]}")
@@ -73,25 +73,25 @@ def output(what: str, *words: str, env: Mapping[str, str]) -> str:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL to each of them that still runs."""
+    """Send SIGKILL to the processes that still run."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def tree(pids: Iterable[int]) -> list[psutil.Process]:
-    """These processes and everything that they started."""
-    found: dict[int, psutil.Process] = {}
+    """Return these processes and all of their descendants."""
+    processes: dict[int, psutil.Process] = {}
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             parent = psutil.Process(pid)
             for process in (parent, *parent.children(recursive=True)):
-                found[process.pid] = process
-    return list(found.values())
+                processes[process.pid] = process
+    return list(processes.values())
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """User and system time that these processes have used so far, with that of children that ended."""
+    """Return the user and system seconds of these processes so far, ended children included."""
     total = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -101,7 +101,7 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def pss(processes: Iterable[psutil.Process]) -> int:
-    """Bytes of memory of these processes; what several share is counted once, by shares."""
+    """Return the proportional set size (PSS) of these processes in bytes."""
     total = 0
     for process in processes:
         with suppress(OSError):
@@ -113,32 +113,32 @@ def pss(processes: Iterable[psutil.Process]) -> int:
 
 def until(
     what: str,
-    check: Callable[[], Found],
+    check: Callable[[], Result],
     within: float,
     every: float = 0.1,
     by: tuple[subprocess.Popen[Any], Path] | None = None,
-) -> Found:
-    """The first result of `check` that is true.
+) -> Result:
+    """Return the first true result of `check`.
 
-    Raises `BenchFailed` when it does not come in time, or as soon as the process `by` which it comes has ended.
+    Raises `BenchFailed` after `within` seconds, or as soon as the process `by` that should produce it has ended.
     """
     deadline = time.monotonic() + within
-    while not (found := check()):
+    while not (result := check()):
         if by is not None:
             alive(*by)
         if time.monotonic() > deadline:
-            raise BenchFailed(f"{what}: not within {within:.0f} s")
+            raise BenchFailed(f"timed out after {within:.0f} s waiting for {what}")
         time.sleep(every)
-    return found
+    return result
 
 
 def alive(process: subprocess.Popen[Any], log: Path) -> None:
-    """Raises `BenchFailed` with its last words if a process has ended."""
+    """Raise `BenchFailed` with the last line of the log if a process has ended."""
     if process.poll() is not None:
-        raise BenchFailed(f"{log.stem} ended with {process.returncode}: {last_words(log)}")
+        raise BenchFailed(f"{log.stem} exited with {process.returncode}: {last_line(log)}")
 
 
-def last_words(log: Path) -> str:
-    """The last line of a log."""
+def last_line(log: Path) -> str:
+    """Return the last line of a log."""
     lines = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
-    return lines[-1][:500] if lines else "it said nothing"
+    return lines[-1][:500] if lines else "no output"

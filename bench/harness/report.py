@@ -1,4 +1,4 @@
-"""The table on the screen, and the page in the docs."""
+"""Print the results as a table, and write them to the documentation."""
 
 import os
 import platform
@@ -14,17 +14,17 @@ from bench.harness.figures import Section, number
 
 _BEGIN: Final = "<!-- figures: make bench writes them -->"
 _END: Final = "<!-- end of figures -->"
-_APART: Final = ("<!-- {0}: measured apart -->", "<!-- end of {0} -->")
-_KEPT: Final = re.compile(r"<!-- \w+: measured apart -->.*?<!-- end of \w+ -->", re.DOTALL)
+_SEPARATE: Final = ("<!-- {0}: measured separately -->", "<!-- end of {0} -->")
+_SEPARATE_SECTION: Final = re.compile(r"<!-- \w+: measured separately -->.*?<!-- end of \w+ -->", re.DOTALL)
 _PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
 
 
 def machine() -> list[tuple[str, str]]:
-    """What was measured on."""
-    from k2.jobs.spark.jvm.jars import locked
-    from k2.jobs.spark.jvm.java import find
+    """Return the hardware and the versions of the software."""
+    from k2.jobs.spark.jvm.jars import read_lock
+    from k2.jobs.spark.jvm.java import find_java
 
-    jars = {jar.artifact: jar.version for jar in locked()}
+    jars = {jar.artifact: jar.version for jar in read_lock()}
     shown = [
         name for name in jars if name in {"kafka_2.13", "kafka-server"} or name.startswith("iceberg-spark-runtime")
     ]
@@ -33,50 +33,52 @@ def machine() -> list[tuple[str, str]]:
         ("memory", f"{psutil.virtual_memory().total / 1e9:.1f} GB"),
         ("system", f"{platform.system()} {platform.release()}"),
         ("Python", platform.python_version()),
-        ("Java", str(find().version)),
+        ("Java", str(find_java().version)),
         *((name, version(name)) for name in _PACKAGES),
         *((name, jars[name]) for name in shown),
     ]
 
 
 def table(section: Section) -> Iterator[str]:
-    """A section as lines for a terminal."""
-    yield f"{section.letter}  {section.title} ({section.took:.0f} s)"
+    """Yield a section as lines for a terminal."""
+    yield f"{section.name}: {section.title} ({section.seconds:.0f} s)"
     if section.failed:
         yield f"   FAILED: {section.failed}"
-    width = max((len(figure.what) for figure in section.figures), default=0)
+    width = max((len(figure.quantity) for figure in section.figures), default=0)
     for figure in section.figures:
-        yield f"   {figure.who:<12} {figure.what:<{width}}  {figure.shown:>10} {figure.unit:<14} {figure.spread}"
+        yield f"   {figure.engine:<12} {figure.quantity:<{width}}  {figure.shown:>10} {figure.unit:<14} {figure.spread}"
     for grid in section.grids:
         widths = [max(map(len, cells)) for cells in zip(grid.columns, *grid.rows, strict=True)]
         yield f"   {grid.title}"
         for cells in (grid.columns, *grid.rows):
             yield "     " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-    for what, ratio in section.ratios:
-        yield f"   {what}: {number(ratio)}"
+    for name, ratio in section.ratios:
+        yield f"   {name}: {number(ratio)}"
     for goal in section.goals:
-        yield f"   {'reached' if goal.reached else 'MISSED':<8} {goal.wanted}: {goal.found}"
+        yield f"   {'reached' if goal.reached else 'MISSED':<8} {goal.target}: {goal.measured}"
         if not goal.reached:
-            yield f"            {goal.why}"
+            yield f"            {goal.reason}"
 
 
 def write(path: Path, sections: Sequence[Section], *, quick: bool) -> None:
-    """The page; what was measured apart stays on it."""
-    kept = _KEPT.findall(path.read_text("utf-8")) if path.exists() else []
-    path.write_text("\n".join([*_page(sections, quick=quick), *(f"\n{section}" for section in kept)]) + "\n", "utf-8")
+    """Write the page, and keep the sections that were measured separately."""
+    separate = _SEPARATE_SECTION.findall(path.read_text("utf-8")) if path.exists() else []
+    path.write_text(
+        "\n".join([*_page(sections, quick=quick), *(f"\n{section}" for section in separate)]) + "\n", "utf-8"
+    )
 
 
-def write_apart(path: Path, section: Section) -> None:
-    """A section that is measured by a command of its own, in its place on the page, or at the end."""
-    begin, end = (mark.format(section.letter) for mark in _APART)
+def write_separate(path: Path, section: Section) -> None:
+    """Replace the section of a benchmark that runs alone, or append it to the page."""
+    begin, end = (mark.format(section.name) for mark in _SEPARATE)
     before, _, rest = path.read_text("utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    lines = [begin, "", *_section(section), *_judged([section]), "", _measured_on(), "", end]
+    lines = [begin, "", *_section(section), *_goals_with_reasons([section]), "", _measured_on(), "", end]
     path.write_text(f"{before.rstrip()}\n\n" + "\n".join(lines) + f"\n{after}", "utf-8")
 
 
 def write_readme(path: Path, sections: Sequence[Section]) -> None:
-    """The goals and what was found, between the two marks of the README."""
+    """Write the goals and the measured values between the two marks of the README."""
     before, _, rest = path.read_text("utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     lines = [_BEGIN, *_goal_table(sections), "", _measured_on(), _END]
@@ -92,57 +94,58 @@ def _page(sections: Sequence[Section], *, quick: bool) -> Iterator[str]:
     yield from (
         "# Benchmarks",
         "",
-        "`make bench` measures K2 and, beside it, its rivals on one machine in one run, and writes this page. "
-        "Contestants",
-        "take turns and change their order from round to round; a figure is the median of its rounds, with the lowest",
-        "and the highest beside it. Figures of another machine differ; their ratios should not differ much.",
+        "`make bench` measures K2 and its baselines on one machine in one run, and writes this page. Engines take "
+        "turns, in",
+        "an order that changes from round to round; a figure is the median of its rounds, with the lowest and the "
+        "highest",
+        "next to it. Absolute figures depend on the machine, ratios much less.",
         "",
     )
     if quick:
-        yield from ('!!! warning "A short run"', "", "    Made with `--quick`: sizes are small and figures rough.", "")
+        yield from ('!!! warning "Quick run"', "", "    Measured with `--quick`: small sizes, rough figures.", "")
     yield from _goals(sections)
     for section in sections:
         yield from _section(section)
-    yield from ("## The machine", "", "| | |", "|---|---|", *(f"| {name} | {found} |" for name, found in machine()))
+    yield from ("## The machine", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine()))
 
 
 def _goals(sections: Sequence[Section]) -> Iterator[str]:
-    yield from ("## Goals", "", *_judged(sections))
+    yield from ("## Goals", "", *_goals_with_reasons(sections))
 
 
-def _judged(sections: Sequence[Section]) -> Iterator[str]:
+def _goals_with_reasons(sections: Sequence[Section]) -> Iterator[str]:
     yield from _goal_table(sections)
     missed = [(section, goal) for section in sections for goal in section.goals if not goal.reached]
     if missed:
-        yield from ("", "What falls short, and why:", "")
+        yield from ("", "Goals that were missed:", "")
         yield from (
-            f"- **{goal.wanted}** ({section.letter}): {goal.found}. {_sentence(goal.why)}".rstrip()
+            f"- **{goal.target}** ({section.name}): {goal.measured}. {_sentence(goal.reason)}".rstrip()
             for section, goal in missed
         )
     yield ""
 
 
 def _goal_table(sections: Sequence[Section]) -> Iterator[str]:
-    yield from ("| | goal | found | reached |", "|---|---|---|---|")
+    yield from ("| | goal | measured | reached |", "|---|---|---|---|")
     for section in sections:
         name = section.title
         if section.failed:
             yield f"| {name} | | not measured | no |"
         for goal in section.goals:
-            yield f"| {name} | {goal.wanted} | {goal.found} | {'yes' if goal.reached else '**no**'} |"
+            yield f"| {name} | {goal.target} | {goal.measured} | {'yes' if goal.reached else '**no**'} |"
             name = ""
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {section.letter}. {section.title}", "")
+    yield from (f"## {section.title}", "")
     if section.failed:
-        yield from (f"Could not be measured: {section.failed}", "")
+        yield from (f"The benchmark failed: {section.failed}", "")
     for paragraph in section.method:
         yield from (paragraph, "")
     if section.figures:
         yield from ("| | | median | unit | rounds |", "|---|---|--:|---|---|")
         for figure in section.figures:
-            yield f"| {figure.who} | {figure.what} | {figure.shown} | {figure.unit} | {figure.spread} |"
+            yield f"| {figure.engine} | {figure.quantity} | {figure.shown} | {figure.unit} | {figure.spread} |"
         yield ""
     for grid in section.grids:
         yield from (f"**{grid.title}**", "", _row(grid.columns), _row(["---"] + ["--:"] * (len(grid.columns) - 1)))
@@ -151,7 +154,7 @@ def _section(section: Section) -> Iterator[str]:
         yield from (
             "| ratio | |",
             "|---|--:|",
-            *(f"| {what} | {number(ratio)} |" for what, ratio in section.ratios),
+            *(f"| {name} | {number(ratio)} |" for name, ratio in section.ratios),
             "",
         )
     for note in section.notes:

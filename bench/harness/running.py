@@ -1,4 +1,4 @@
-"""The whole embedded platform, as `k2 up --simulate` runs it, for the length of a measurement."""
+"""Run the whole embedded platform for a benchmark, as `k2 up --simulate` does."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from typing import Any, Final
 import psutil
 
 from bench.harness.processes import BenchFailed, alive, end, python, started, tree, until
-from bench.harness.services import feed, written
+from bench.harness.services import feed, write_feed
 from k2.cli.embedded import state, status
 from k2.cli.embedded.layout import Layout
 
@@ -23,32 +23,32 @@ _DOWN_WITHIN: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One that runs."""
+    """A running platform."""
 
     layout: Layout
     process: subprocess.Popen[Any]
-    began: float
+    started_at: float  # monotonic seconds
 
-    def look(self) -> status.FeedStatus:
-        """The feed as it is now."""
+    def status(self) -> status.FeedStatus:
+        """Return the current status of the feed."""
         alive(self.process, self.layout.root / "up.log")
-        found = state.load(self.layout.state)
-        return status.look(status.feeds(self.layout, found), found)[0]
+        current = state.load(self.layout.state)
+        return status.look(status.feeds(self.layout, current), current)[0]
 
-    def parts(self) -> dict[str, list[psutil.Process]]:
-        """Its processes by part, without the simulated exchange."""
-        found = {"k2 up": [psutil.Process(self.process.pid)]}
+    def components(self) -> dict[str, list[psutil.Process]]:
+        """Return its processes by component, without the simulated exchange."""
+        processes = {"k2 up": [psutil.Process(self.process.pid)]}
         for name, child in state.load(self.layout.state).children.items():
             if not name.startswith("simulator-"):
-                found["ingest" if name.startswith("ingest-") else name] = tree([child.pid])
-        return found
+                processes["ingest" if name.startswith("ingest-") else name] = tree([child.pid])
+        return processes
 
     def warm_up(self, seconds: float) -> None:
-        """Waits until it has run for so long, start-up and Gold's first rows included."""
-        self.watch(self.began + seconds - time.monotonic())
+        """Wait until it has run for so many seconds, start-up included."""
+        self.run_for(self.started_at + seconds - time.monotonic())
 
-    def watch(self, seconds: float) -> None:
-        """Waits, and raises `BenchFailed` should it end."""
+    def run_for(self, seconds: float) -> None:
+        """Wait so many seconds. Raises `BenchFailed` if the platform ends meanwhile."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             alive(self.process, self.layout.root / "up.log")
@@ -57,28 +57,28 @@ class Platform:
 
 @contextmanager
 def platform(folder: Path, rate: float, trigger: str = "") -> Iterator[Platform]:
-    """A platform whose Gold has rows. It is stopped in order, and what is left is ended."""
+    """Run a platform and wait for rows in Gold; stop it at the end, and kill what remains."""
     layout = Layout.at(folder / "data")
-    file, log = written(feed(list(SYMBOLS), trigger=trigger), folder), layout.root / "up.log"
+    file, log = write_feed(feed(list(SYMBOLS), trigger=trigger), folder), layout.root / "up.log"
     words = ["up", "-f", str(file), "--simulate", "--rate", str(rate), "--data", str(layout.root)]
     try:
         with started(python("-m", "k2.cli.main", *words), log) as process:
-            found = Platform(layout, process, time.monotonic())
-            until("rows in Gold", lambda: _reached_gold(found), _UP_WITHIN, 1.0, (process, log))
-            yield found
+            running = Platform(layout, process, time.monotonic())
+            until("rows in Gold", lambda: _reached_gold(running), _UP_WITHIN, 1.0, (process, log))
+            yield running
             process.send_signal(signal.SIGINT)
             try:
                 code = process.wait(_DOWN_WITHIN)
             except subprocess.TimeoutExpired:
                 raise BenchFailed(f"k2 up did not stop within {_DOWN_WITHIN:.0f} s") from None
             if code:
-                raise BenchFailed(f"k2 up ended with {code}")
+                raise BenchFailed(f"k2 up exited with {code}")
     finally:
         for child in state.load(layout.state).children.values():
             if (left := child.find()) is not None:
                 end(tree([left.pid]))
 
 
-def _reached_gold(found: Platform) -> bool:
-    started_all = any(name.startswith("ingest-") for name in state.load(found.layout.state).children)
-    return started_all and bool(found.look().rows.get("gold"))
+def _reached_gold(running: Platform) -> bool:
+    ingest_started = any(name.startswith("ingest-") for name in state.load(running.layout.state).children)
+    return ingest_started and bool(running.status().rows.get("gold"))

@@ -1,4 +1,4 @@
-"""A Kafka broker and a schema registry of one's own, as `k2 up` runs them, for the length of a measurement."""
+"""Run a Kafka broker and a schema registry for a benchmark, as `k2 up` does."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class Services:
-    """The broker's address and the registry's, and what a measurement asks of them."""
+    """A broker and a registry with their addresses, and helpers for topics."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -43,12 +43,12 @@ class Services:
         self._admin: AdminClient | None = None
 
     def start(self) -> None:
-        """Returns when both answer. Raises `BrokerFailed`."""
+        """Start both and wait until they answer. Raises `BrokerFailed`."""
         self._thread.start()
         self._wait(self._start())
 
     def stop(self) -> None:
-        """Ends both; the folder stays."""
+        """Stop both, and keep the folder."""
         if self._child is not None and self._child.process is not None:
             end(tree([self._child.process.pid]))
         self._wait(self._stop())
@@ -56,18 +56,18 @@ class Services:
         self._thread.join(10)
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """A topic, empty."""
+        """Create an empty topic."""
         assert self._admin is not None
         for future in self._admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
 
     def create_topics(self, feed: ExchangeFeed) -> None:
-        """The topics of a feed, as `k2 up` creates them."""
+        """Create the topics of a feed, as `k2 up` does."""
         assert self._admin is not None
         self._wait(broker.create_topics(self._admin, [feed]))
 
     def counter(self, *names: str) -> "Counter":
-        """Counts what these topics hold."""
+        """Return a counter of the records in these topics."""
         return Counter(self.bootstrap, names)
 
     async def _start(self) -> None:
@@ -93,38 +93,38 @@ class Services:
 
 
 class Counter:
-    """How many records topics hold: all of them are acknowledged."""
+    """Count the acknowledged records in topics, by their high watermarks."""
 
     def __init__(self, bootstrap: str, names: tuple[str, ...]) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-counter"})
-        found = self._consumer.list_topics(timeout=10).topics
-        if absent := [name for name in names if name not in found]:
-            raise BenchFailed(f"there is no topic {', '.join(absent)}")
-        self._partitions = [TopicPartition(name, number) for name in names for number in found[name].partitions]
+        metadata = self._consumer.list_topics(timeout=10).topics
+        if absent := [name for name in names if name not in metadata]:
+            raise BenchFailed(f"unknown topic {', '.join(absent)}")
+        self._partitions = [TopicPartition(name, number) for name in names for number in metadata[name].partitions]
 
     def __call__(self) -> int:
-        """The number now."""
+        """Return the current number of records."""
         return sum(self._consumer.get_watermark_offsets(part, timeout=10)[1] for part in self._partitions)
 
     def close(self) -> None:
-        """Lets go of the broker."""
+        """Close the consumer."""
         self._consumer.close()
 
 
 @contextmanager
 def services(folder: Path) -> Iterator[Services]:
-    """A broker and a registry in a folder."""
+    """Run a broker and a registry with their data in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = Services(Layout.at(folder))
+    running = Services(Layout.at(folder))
     try:
-        found.start()
-        yield found
+        running.start()
+        yield running
     finally:
-        found.stop()
+        running.stop()
 
 
 def feed(symbols: list[str], *, port: int = 0, topic: str = "", trigger: str = "", partitions: int = 4) -> ExchangeFeed:
-    """A feed of Binance, from a port of this machine if one is given; without a trigger the contract's own."""
+    """Return a Binance feed, reading from a local port if one is given; an empty trigger means the default."""
     ingest = {"endpoints": [f"ws://{HOST}:{port}"], "restEndpoint": f"http://{HOST}:{port}"} if port else {}
     layers = {layer: {"trigger": trigger} for layer in ("bronze", "silver", "gold")} if trigger else {}
     spec = {
@@ -138,9 +138,9 @@ def feed(symbols: list[str], *, port: int = 0, topic: str = "", trigger: str = "
     return ExchangeFeed.from_body({**body, "spec": spec})
 
 
-def written(found: ExchangeFeed, folder: Path) -> Path:
-    """The feed as a file."""
+def write_feed(exchange_feed: ExchangeFeed, folder: Path) -> Path:
+    """Write the feed to a YAML file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "bench.yaml"
-    file.write_text(plan.written(found), "utf-8")
+    file.write_text(plan.written(exchange_feed), "utf-8")
     return file

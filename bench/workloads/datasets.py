@@ -1,4 +1,4 @@
-"""A Gold of made-up trades, in files that Spark wrote: a commit is one of one stretch of time."""
+"""Build a Gold table of synthetic trades in files written by Spark, one commit per time range."""
 
 import json
 import secrets
@@ -28,39 +28,39 @@ BASES: Final = "BTC ETH SOL XRP DOGE ADA BNB TRX DOT LTC".split()
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """So many trades, of every symbol alike, from a moment on; within one hour."""
+    """A commit of `rows` trades, evenly over all symbols and over `length` from `start`, within one hour."""
 
     start: datetime
-    span: timedelta
+    length: timedelta
     rows: int
     summary: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(platform: Platform, commits: Iterable[Commit], folder: Path) -> "Table":
-    """Gold, with these commits in it, each written by Spark into a file. What Spark is given lies in the folder."""
+    """Create Gold and let Spark write each commit to one file; staging files are in the folder. Return the table."""
     staged = folder / "staged"
     staged.mkdir(parents=True)
-    told: list[tuple[str, dict[str, str]]] = []
+    staged_files: list[tuple[str, dict[str, str]]] = []
     for place, commit in enumerate(commits):
-        told.append((str(staged / f"{place}.parquet"), dict(commit.summary)))
-        parquet.write_table(_rows(commit), told[-1][0], compression="lz4")
-    order = staged / "commits.json"
-    order.write_text(json.dumps(told), "utf-8")
-    output("the table", "-m", "bench.workloads.load_gold", str(order), env=plan.environment(platform))
+        staged_files.append((str(staged / f"{place}.parquet"), dict(commit.summary)))
+        parquet.write_table(_rows(commit), staged_files[-1][0], compression="lz4")
+    commits_file = staged / "commits.json"
+    commits_file.write_text(json.dumps(staged_files), "utf-8")
+    output("the table", "-m", "bench.workloads.load_gold", str(commits_file), env=plan.environment(platform))
     shutil.rmtree(staged)
     return connect(platform).load_table(tables.identifier(GOLD))
 
 
 def _rows(commit: Commit) -> pa.Table:
-    """Trades of every symbol alike."""
-    start, span, count = commit.start, commit.span, commit.rows
+    """Return the trades of a commit, with the same number for every symbol."""
+    start, length, count = commit.start, commit.length, commit.rows
     each = [count // len(BASES) + (place < count % len(BASES)) for place in range(len(BASES))]
-    first, length = int(start.timestamp() * 1e6), int(span.total_seconds() * 1e6)
-    times = [first + place * length // size for size in each for place in range(size)]
+    first, micros = int(start.timestamp() * 1e6), int(length.total_seconds() * 1e6)
+    times = [first + place * micros // size for size in each for place in range(size)]
     bases = [base for base, size in zip(BASES, each, strict=True) for _ in range(size)]
     noise = secrets.token_bytes(16 * count).hex()
     ids = [_uuid(noise[at : at + 32]) for at in range(0, 32 * count, 32)]
-    moment, amount = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
+    timestamp, decimal = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
     prices = pa.array([place * 7919 % 1_000_000 * 10_000 + 60_000 * UNIT for place in range(count)], pa.int64())
     quantities = pa.array([(place * 104_729 % 99_991 + 1) * 1000 for place in range(count)], pa.int64())
     vendors = ('{"pair":"","buyer_maker":"true","source":"live"}', '{"pair":"","buyer_maker":"false","source":"live"}')
@@ -71,13 +71,13 @@ def _rows(commit: Commit) -> pa.Table:
         "exchange": pa.array(["BINANCE"] * count),
         "base_asset": bases,
         "quote_currency": ["USDT"] * count,
-        "timestamp": pa.array(times, moment),
-        "price": _decimals(prices, amount),
-        "quantity": _decimals(quantities, amount),
+        "timestamp": pa.array(times, timestamp),
+        "price": _decimals(prices, decimal),
+        "quantity": _decimals(quantities, decimal),
         "side": ["BUY" if place % 2 else "SELL" for place in range(count)],
-        "ingestion_timestamp": pa.array([at + 41_000 for at in times], moment),
+        "ingestion_timestamp": pa.array([at + 41_000 for at in times], timestamp),
         "vendor_data": [vendors[place % 2] for place in range(count)],
-        "gold_ingestion_timestamp": pa.array([first + length] * count, moment),
+        "gold_ingestion_timestamp": pa.array([first + micros] * count, timestamp),
         "exchange_date": pa.array([start.date()] * count, pa.date32()),
         "exchange_hour": pa.array([start.hour] * count, pa.int32()),
     }
@@ -89,7 +89,7 @@ def _uuid(digits: str) -> str:
 
 
 def _decimals(units: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Units of 10**-8 as decimals, without a Python object for each."""
+    """Convert units of 10**-8 to decimals without a Python object for each."""
     low = units.buffers()[1].to_pybytes()
     words = bytearray(2 * len(low))
     for byte in range(8):

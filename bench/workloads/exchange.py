@@ -1,7 +1,7 @@
 """`python -m bench.workloads.exchange`: a websocket server that sends prepared frames as fast as its client reads.
 
-It prints its port, and `began <UTC seconds>` when it sends the first frame. With `--paced` each frame waits for its
-recorded time, and the moments at which the frames were handed to the socket are written to `--sent`.
+It prints its port, and `began <UTC seconds>` when it sends the first frame. With `--paced` each frame is sent at its
+recorded time, and the times at which frames were handed to the socket are written to `--sent`.
 """
 
 import argparse
@@ -23,8 +23,8 @@ _CHUNK: Final = 1 << 16
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
-def framed(payload: bytes, opcode: int = _TEXT) -> bytes:
-    """A websocket frame as servers send it."""
+def encode_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
+    """Encode a payload as an unmasked websocket frame."""
     size = len(payload)
     if size < 126:
         return bytes((0x80 | opcode, size)) + payload
@@ -32,7 +32,7 @@ def framed(payload: bytes, opcode: int = _TEXT) -> bytes:
 
 
 class Exchange:
-    """The frames, and whoever asks for them."""
+    """Send the frames to every client that connects."""
 
     def __init__(self, frames: list[tuple[float, str, int, bytes]], *, paced: bool, sent: Path | None) -> None:
         self._frames = frames
@@ -41,7 +41,7 @@ class Exchange:
         self._chunks = [] if paced else _chunks([frame for *_, frame in frames])
 
     def serve(self, client: socket.socket) -> None:
-        """One connection, to its end."""
+        """Serve one connection until it closes."""
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with client, client.makefile("rb") as stream:
             path, headers = _request(stream)
@@ -59,10 +59,10 @@ class Exchange:
             while message := _message(stream):
                 opcode, payload = message
                 if opcode == _TEXT:
-                    client.sendall(framed(b'{"result":null,"id":%d}' % json.loads(payload)["id"]))
+                    client.sendall(encode_frame(b'{"result":null,"id":%d}' % json.loads(payload)["id"]))
                     threading.Thread(target=self._send, args=(client,), daemon=True).start()
                 elif opcode == _CLOSE:
-                    client.sendall(framed(payload, _CLOSE))
+                    client.sendall(encode_frame(payload, _CLOSE))
                     return
 
     def _send(self, client: socket.socket) -> None:
@@ -74,26 +74,26 @@ class Exchange:
         print("sent", flush=True)
 
     def _pace(self, client: socket.socket) -> None:
-        began, told, place = time.monotonic(), [], 0
+        started_at, sent, place = time.monotonic(), [], 0
         while place < len(self._frames):
-            at = self._frames[place][0] - (time.monotonic() - began)
+            at = self._frames[place][0] - (time.monotonic() - started_at)
             if at > 0:
                 time.sleep(at)
-            elapsed, first = time.monotonic() - began, place
+            elapsed, first = time.monotonic() - started_at, place
             while place < len(self._frames) and self._frames[place][0] <= elapsed:
                 place += 1
             due = self._frames[first:place]
             now = time.time_ns()
-            client.sendall(b"".join(framed(frame) for *_, frame in due))
-            told += [(symbol, number, now) for _, symbol, number, _ in due]
+            client.sendall(b"".join(encode_frame(frame) for *_, frame in due))
+            sent += [(symbol, number, now) for _, symbol, number, _ in due]
         if self._sent is not None:
-            self._sent.write_text(json.dumps(told), "utf-8")
+            self._sent.write_text(json.dumps(sent), "utf-8")
 
 
 def _chunks(frames: list[bytes]) -> list[bytes]:
     chunks, chunk = [], bytearray()
     for frame in frames:
-        chunk += framed(frame)
+        chunk += encode_frame(frame)
         if len(chunk) >= _CHUNK:
             chunks.append(bytes(chunk))
             chunk.clear()
@@ -110,7 +110,7 @@ def _request(stream: object) -> tuple[str, dict[str, str]]:
 
 
 def _message(stream: object) -> tuple[int, bytes] | None:
-    """The next masked frame of a client; None at the end."""
+    """Return opcode and payload of the client's next masked frame; None at the end of the stream."""
     try:
         head = stream.read(2)  # type: ignore[attr-defined]
         if len(head) < 2:
@@ -125,17 +125,19 @@ def _message(stream: object) -> tuple[int, bytes] | None:
 
 
 def main() -> int:
-    """Serves until it is killed."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser(prog="bench.workloads.exchange")
-    parser.add_argument("--count", type=int, default=0, help="frames; 0: the stretch, once")
-    parser.add_argument("--paced", type=float, default=0.0, help="the busiest so many seconds, at their own pace")
+    parser.add_argument("--count", type=int, default=0, help="number of frames; 0: the recording or its burst, once")
+    parser.add_argument(
+        "--paced", type=float, default=0.0, help="send only the busiest N seconds, at their recorded pace"
+    )
     parser.add_argument("--aggregated", action="store_true")
     parser.add_argument("--sent", type=Path)
-    parser.add_argument("--lead", type=float, default=0.0, help="seconds of the recording before that stretch")
-    words = parser.parse_args()
-    tape = load().busiest(words.paced, words.lead) if words.paced else load()
-    frames = list(numbered(tape, words.count or len(tape.trades), aggregated=words.aggregated))
-    exchange = Exchange(frames, paced=bool(words.paced), sent=words.sent)
+    parser.add_argument("--lead", type=float, default=0.0, help="seconds of the recording before the burst")
+    arguments = parser.parse_args()
+    recording = load().busiest(arguments.paced, arguments.lead) if arguments.paced else load()
+    frames = list(numbered(recording, arguments.count or len(recording.trades), aggregated=arguments.aggregated))
+    exchange = Exchange(frames, paced=bool(arguments.paced), sent=arguments.sent)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(f"port {listener.getsockname()[1]}", flush=True)
         while True:

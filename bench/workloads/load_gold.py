@@ -1,4 +1,4 @@
-"""`python -m bench.workloads.load_gold FILE`: appends each Parquet file listed in FILE to Gold, each in one commit."""
+"""`python -m bench.workloads.load_gold FILE`: append each Parquet file listed in FILE to Gold, in one commit each."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from k2.schemas.tables import GOLD_TABLE
 
 
 def main(commits: Path) -> int:
-    """FILE is JSON: of each commit the Parquet file, and what its snapshot is to say of itself, in their order."""
+    """Append in order. FILE is a JSON list of pairs: a Parquet file, and properties of its snapshot."""
     spark = bootstrap.connect(Platform.read(), "local[2]", "2g")
     tables.ensure(spark, [GOLD_TABLE])
     for file, summary in json.loads(commits.read_text("utf-8")):
@@ -23,4 +23,4 @@ def main(commits: Path) -> int:
 
 
 if __name__ == "__main__":
-    bootstrap.leave(main(Path(sys.argv[1])))
+    bootstrap.exit_process(main(Path(sys.argv[1])))

@@ -1,7 +1,7 @@
-"""`python -m bench.workloads.timed_ingest FILE ...`: K2's ingest, which also writes the time of each acknowledgement.
+"""`python -m bench.workloads.timed_ingest FILE ...`: K2's ingest, which writes the time of each acknowledgement.
 
-The same is done to cryptofeed. Only latencies are measured this way, at the recorded pace; throughput is that of the
-programs as they are.
+cryptofeed is patched in the same way. Only latency is measured with this variant, at the recorded pace; throughput is
+measured with the unchanged programs.
 """
 
 import json
@@ -16,19 +16,19 @@ from k2.schemas.codecs import avro, wire
 
 
 def main() -> int:
-    """Runs until SIGTERM; returns the ingest's own exit code."""
+    """Run until SIGTERM, and return the ingest's exit code."""
     times = Path(sys.argv.pop(1))
-    found: list[tuple[int, bytes]] = []
-    reported = Publisher._on_trade  # noqa: SLF001
+    acknowledged: list[tuple[int, bytes]] = []
+    original = Publisher._on_trade  # noqa: SLF001
 
     def timed(self: Publisher, arrived: int, error: Any, message: Any) -> None:
-        reported(self, arrived, error, message)
+        original(self, arrived, error, message)
         if error is None:
-            found.append((time.time_ns(), message.value()))
+            acknowledged.append((time.time_ns(), message.value()))
 
     Publisher._on_trade = timed  # type: ignore[method-assign]  # noqa: SLF001
     code = ingest.main()
-    rows = [(record["symbol"], int(record["trade_id"]), at) for at, value in found
+    rows = [(record["symbol"], int(record["trade_id"]), at) for at, value in acknowledged
             for record in (avro.decode(wire.split(value)[1]),)]  # fmt: skip
     times.write_text(json.dumps(rows), "utf-8")
     return code

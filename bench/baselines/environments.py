@@ -1,4 +1,4 @@
-"""Environments of their own for rivals, kept in the cache: what they need must not meet what K2 needs."""
+"""Virtual environments for the baselines, in the cache, because their dependencies conflict with those of K2."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from bench.harness.processes import CACHE, BenchFailed, python
 
 
 def environment(name: str, packages: Sequence[str]) -> Path:
-    """The interpreter of one that has these packages. Raises `BenchFailed`."""
+    """Create an environment with these packages if needed, and return its interpreter. Raises `BenchFailed`."""
     folder = CACHE / "bench" / name
     interpreter = folder / "bin" / "python"
     if (folder / "complete").exists():
@@ -22,6 +22,6 @@ def environment(name: str, packages: Sequence[str]) -> Path:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BenchFailed(f"{name} cannot be installed: {done.stderr.strip()[-500:]}")
+            raise BenchFailed(f"{name} installation failed: {done.stderr.strip()[-500:]}")
     (folder / "complete").touch()
     return interpreter

@@ -1,7 +1,7 @@
-"""`python -m bench.rivals.baseline`: the hand-written alternative, a plain consumer from Kafka into one Iceberg table.
+"""`python -m bench.baselines.baseline`: a plain consumer from Kafka to one Iceberg table.
 
-It reads every partition from its beginning, decodes with fastavro, drops ids that it has seen, and appends 100,000
-rows at a time with PyIceberg. What was seen is in memory only, nothing is validated, and a restart begins anew.
+It reads every partition from the beginning, decodes with fastavro, drops duplicate ids, and appends 100,000 rows at a
+time with PyIceberg. The ids are in memory only, nothing is validated, and a restart reads everything again.
 """
 
 import argparse
@@ -21,42 +21,42 @@ from k2.query.iceberg import tables
 from k2.schemas.codecs import avro
 from k2.schemas.tables import GOLD_TABLE, NAMESPACE, TRADE_COLUMNS
 
-NAME: Final = "rival_trades"
+NAME: Final = "baseline_trades"
 _HEADER: Final = 5
 _ROWS: Final = 100_000
 
 
 def main() -> int:
-    """Ends when it has consumed `--count` records."""
-    parser = argparse.ArgumentParser(prog="bench.rivals.baseline")
+    """Consume `--count` records, then exit."""
+    parser = argparse.ArgumentParser(prog="bench.baselines.baseline")
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    words = parser.parse_args()
-    table = open_catalog(words.folder).create_table(
+    arguments = parser.parse_args()
+    table = open_catalog(arguments.folder).create_table(
         (NAMESPACE, NAME), _columns(), properties={"write.parquet.compression-codec": "zstd"}
     )
     schema, reader = schema_to_pyarrow(table.schema(), include_field_ids=False), avro.load()
-    consumer = Consumer({"bootstrap.servers": words.bootstrap, "group.id": "rival", "enable.auto.commit": False})
-    partitions = consumer.list_topics(words.topic, timeout=10).topics[words.topic].partitions
-    consumer.assign([TopicPartition(words.topic, number, 0) for number in partitions])
-    seen: set[str] = set()
+    consumer = Consumer({"bootstrap.servers": arguments.bootstrap, "group.id": "baseline", "enable.auto.commit": False})
+    partitions = consumer.list_topics(arguments.topic, timeout=10).topics[arguments.topic].partitions
+    consumer.assign([TopicPartition(arguments.topic, number, 0) for number in partitions])
+    message_ids: set[str] = set()
     rows: list[dict[str, Any]] = []
     consumed = 0
-    while consumed < words.count:
+    while consumed < arguments.count:
         for message in consumer.consume(10_000, timeout=1.0):
             if message.error():
                 raise SystemExit(str(message.error()))
             consumed += 1
             record: Any = schemaless_reader(BytesIO((message.value() or b"")[_HEADER:]), reader, None)
-            record["message_id"] = str(record["message_id"])  # fastavro makes a UUID, and Arrow has no use for it
-            if record["message_id"] in seen:
+            record["message_id"] = str(record["message_id"])  # fastavro returns a UUID, which Arrow cannot convert
+            if record["message_id"] in message_ids:
                 continue
-            seen.add(record["message_id"])
+            message_ids.add(record["message_id"])
             record["vendor_data"] = msgspec.json.encode(record["vendor_data"]).decode()
             rows.append(record)
-        if len(rows) >= _ROWS or consumed >= words.count:
+        if len(rows) >= _ROWS or consumed >= arguments.count:
             table.append(pa.Table.from_pylist(rows, schema=schema))
             rows.clear()
     consumer.close()
@@ -64,9 +64,9 @@ def main() -> int:
 
 
 def open_catalog(folder: Path) -> SqlCatalog:
-    """The rival's own catalog."""
+    """Return the catalog of the baseline."""
     folder.mkdir(parents=True, exist_ok=True)
-    catalog = SqlCatalog("rival", uri=f"sqlite:///{folder}/rival.db", warehouse=f"file://{folder}/rival")
+    catalog = SqlCatalog("baseline", uri=f"sqlite:///{folder}/baseline.db", warehouse=f"file://{folder}/baseline")
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return catalog
 

@@ -1,8 +1,8 @@
-"""Run by cryptofeed's own interpreter: Binance trades from a websocket on this machine into Kafka, as its users do it.
+"""cryptofeed from a local websocket to Kafka, with its own interpreter and as its documentation does it.
 
 usage: cryptofeed_client.py WEBSOCKET_BASE BOOTSTRAP TOPIC_KEY [TIMES_FILE]
 
-With TIMES_FILE it also writes, when stopped, when each record was acknowledged. Nothing of K2 is imported here.
+With TIMES_FILE it writes the time of each acknowledgement when it stops. Nothing of K2 is imported here.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ NATIVE = {"BTC-USDT": "BTCUSDT", "ETH-USDT": "ETHUSDT"}
 
 
 class TimedKafka(TradeKafka):
-    """Notes the moment of each acknowledgement."""
+    """Record the time of each acknowledgement."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -39,9 +39,9 @@ class TimedKafka(TradeKafka):
 
 
 def main(base, bootstrap, key, times=None):
-    """Runs until SIGTERM."""
+    """Run until SIGTERM."""
     opened = connection.connect
-    # It refuses addresses without TLS; this server has none, for K2 neither.
+    # It refuses addresses without TLS, which the benchmark's server does not have; K2 uses the same server.
     connection.connect = lambda address, **options: opened(address.replace("wss://", "ws://", 1), **options)
     Binance.websocket_endpoints = [connection.WebsocketEndpoint(base.replace("ws://", "wss://", 1))]
     Symbols.set(BINANCE, dict(NATIVE), {"instrument_type": dict.fromkeys(NATIVE, "spot")})
@@ -54,7 +54,7 @@ def main(base, bootstrap, key, times=None):
     if times:
         rows = [(NATIVE[record["symbol"]], int(record["id"]), at) for at, value in callback.times
                 for record in (json.loads(value),)]  # fmt: skip
-        with open(times, "w") as file:  # noqa: PTH123 - nothing but what cryptofeed needs
+        with open(times, "w") as file:  # noqa: PTH123 - no imports beyond cryptofeed's
             json.dump(rows, file)
 
 

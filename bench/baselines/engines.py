@@ -1,4 +1,4 @@
-"""Those who answer questions over Gold: K2 through HTTP, and rivals as libraries, without HTTP between."""
+"""Engines that run queries over Gold: K2 over HTTP, and the baselines as libraries, without HTTP."""
 
 import http.client
 import json
@@ -18,10 +18,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.harness.processes import BenchFailed, last_words
-from bench.rivals.environments import environment
-from bench.workloads import questions
-from bench.workloads.questions import Kind, Question
+from bench.baselines.environments import environment
+from bench.harness.processes import BenchFailed, last_line
+from bench.workloads import queries
+from bench.workloads.queries import Kind, Query
 from k2.query.sql.trade_sql import COLUMNS
 
 if TYPE_CHECKING:
@@ -30,63 +30,63 @@ if TYPE_CHECKING:
 CLICKHOUSE: Final = ("chdb==4.4.0", "chdb-core==26.9.0")
 _ARROW: Final = {"Accept": "application/vnd.apache.arrow.stream"}
 
-Answer = tuple[float, int]  # ms, rows
+Result = tuple[float, int]  # milliseconds, rows
 
 
-class Contestant(Protocol):
-    """One that is asked."""
+class Engine(Protocol):
+    """An engine that is measured."""
 
-    def ask(self, asked: Sequence[Question], clients: int) -> list[Answer]:
-        """Every question once, by so many clients at once."""
+    def run(self, batch: Sequence[Query], clients: int) -> list[Result]:
+        """Run every query once, with so many concurrent clients."""
         ...
 
 
 class _Threads(ABC):
-    """A contestant whose clients are threads of this process."""
+    """An engine whose clients are threads of this process."""
 
-    def ask(self, asked: Sequence[Question], clients: int) -> list[Answer]:
-        """Every question once, by so many clients at once."""
+    def run(self, batch: Sequence[Query], clients: int) -> list[Result]:
+        """Run every query once, with so many concurrent clients."""
         with ThreadPoolExecutor(clients) as pool:
-            return list(pool.map(self._timed, asked))
+            return list(pool.map(self._timed, batch))
 
-    def _timed(self, question: Question) -> Answer:
-        began = time.perf_counter()
-        found = self.answer(question)
-        return (time.perf_counter() - began) * 1000, found.num_rows
+    def _timed(self, query: Query) -> Result:
+        started_at = time.perf_counter()
+        table = self.execute(query)
+        return (time.perf_counter() - started_at) * 1000, table.num_rows
 
     @abstractmethod
-    def answer(self, question: Question) -> pa.Table:
-        """As Arrow."""
+    def execute(self, query: Query) -> pa.Table:
+        """Return the result as an Arrow table."""
 
 
 class Http(_Threads):
-    """K2's API. Each client keeps its connection; an answer counts when it is a table in the client's hands."""
+    """K2's HTTP API. Each client keeps its connection; a query ends when the client has the whole table."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname or "", parts.port
-        self._own = threading.local()
+        self._local = threading.local()
 
-    def answer(self, question: Question) -> pa.Table:
-        """As Arrow."""
-        path = _path(question)
-        if not hasattr(self._own, "connection"):
-            self._own.connection = http.client.HTTPConnection(*self._address, timeout=120)
-        connection: http.client.HTTPConnection = self._own.connection
+    def execute(self, query: Query) -> pa.Table:
+        """Return the result as an Arrow table."""
+        path = _path(query)
+        if not hasattr(self._local, "connection"):
+            self._local.connection = http.client.HTTPConnection(*self._address, timeout=120)
+        connection: http.client.HTTPConnection = self._local.connection
         connection.request("GET", path, headers=_ARROW)
         response = connection.getresponse()
         if response.status != 200:
             raise BenchFailed(f"{path}: {response.status} {response.read()[:300]!r}")
         with pa.ipc.open_stream(response) as batches:
-            found = batches.read_all()
+            table = batches.read_all()
         response.read()  # the end of the body, so that the connection can be used again
-        return found
+        return table
 
 
-def _path(question: Question) -> str:
-    start, end = (at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (question.start, question.end))
-    words = {"symbol": question.symbol, "start": start, "end": end}
-    match question.kind:
+def _path(query: Query) -> str:
+    start, end = (at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (query.start, query.end))
+    words = {"symbol": query.symbol, "start": start, "end": end}
+    match query.kind:
         case Kind.PRICE:
             return f"/v1/price?{urlencode({'at': end})}"
         case Kind.BARS:
@@ -97,47 +97,47 @@ def _path(question: Question) -> str:
 
 
 class DuckDB(_Threads):
-    """DuckDB straight on the files, of which it is told only those of the hours in question: the floor."""
+    """DuckDB directly on the files of the hours in the query: the lower bound."""
 
     def __init__(self, files: Mapping[datetime, Sequence[str]]) -> None:
         self._files = files
         self._connection = duckdb.connect()
 
-    def answer(self, question: Question) -> pa.Table:
-        """As Arrow."""
+    def execute(self, query: Query) -> pa.Table:
+        """Return the result as an Arrow table."""
         with self._connection.cursor() as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
-            return cursor.sql(questions.duckdb(question, self._files)).to_arrow_table()
+            return cursor.sql(queries.duckdb_sql(query, self._files)).to_arrow_table()
 
 
 class PyIceberg(_Threads):
-    """PyIceberg on a table that is loaded already, and Arrow for what must be computed."""
+    """PyIceberg on a table that is already loaded, with Arrow for computations."""
 
     def __init__(self, table: "Table") -> None:
         self._table = table
 
-    def answer(self, question: Question) -> pa.Table:
-        """As Arrow, in order of time."""
-        start, end = question.start.isoformat(), question.end.isoformat()
+    def execute(self, query: Query) -> pa.Table:
+        """Return the result as an Arrow table, sorted by time."""
+        start, end = query.start.isoformat(), query.end.isoformat()
         rows = f"timestamp >= '{start}' and timestamp < '{end}'"
-        rows += f" and symbol = '{question.symbol}'" if question.symbol else ""
-        found = self._table.scan(rows, selected_fields=_fields(question)).to_arrow().sort_by("timestamp")
+        rows += f" and symbol = '{query.symbol}'" if query.symbol else ""
+        trades = self._table.scan(rows, selected_fields=_fields(query)).to_arrow().sort_by("timestamp")
         # Arrow has no first and last of decimals.
-        found = found.append_column("rounded", pc.cast(found.column("price"), pa.float64()))
-        match question.kind:
+        trades = trades.append_column("rounded", pc.cast(trades.column("price"), pa.float64()))
+        match query.kind:
             case Kind.PRICE:
-                return found.group_by(["exchange", "symbol"], use_threads=False).aggregate([("rounded", "last")])
+                return trades.group_by(["exchange", "symbol"], use_threads=False).aggregate([("rounded", "last")])
             case Kind.BARS:
-                minutes = pc.floor_temporal(found.column("timestamp"), unit="minute")
+                minutes = pc.floor_temporal(trades.column("timestamp"), unit="minute")
                 keys = ["exchange", "symbol", "start"]
                 figures = [("rounded", "first"), ("price", "max"), ("price", "min"), ("rounded", "last")]
                 figures += [("quantity", "sum"), ("quantity", "count")]
-                return found.append_column("start", minutes).group_by(keys, use_threads=False).aggregate(figures)
-        return found.drop_columns("rounded")
+                return trades.append_column("start", minutes).group_by(keys, use_threads=False).aggregate(figures)
+        return trades.drop_columns("rounded")
 
 
-def _fields(question: Question) -> tuple[str, ...]:
-    match question.kind:
+def _fields(query: Query) -> tuple[str, ...]:
+    match query.kind:
         case Kind.PRICE:
             return "exchange", "symbol", "timestamp", "price"
         case Kind.BARS:
@@ -146,7 +146,7 @@ def _fields(question: Question) -> tuple[str, ...]:
 
 
 class ClickHouse(AbstractContextManager["ClickHouse"]):
-    """ClickHouse as a library in a process of its own, with the trades loaded into a table of its own."""
+    """ClickHouse as a library in its own process, with the trades loaded into its own table."""
 
     def __init__(self, folder: Path, files: str) -> None:
         self._folder, self._files = folder, files
@@ -161,8 +161,8 @@ class ClickHouse(AbstractContextManager["ClickHouse"]):
             [str(interpreter), str(script), str(self._folder), self._files],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
-        told = self._read()
-        self.version, self.seconds = told["version"], told["seconds"]
+        loaded = self._read()
+        self.version, self.seconds = loaded["version"], loaded["seconds"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -175,17 +175,17 @@ class ClickHouse(AbstractContextManager["ClickHouse"]):
             self._process.wait()
         self._errors.close()
 
-    def ask(self, asked: Sequence[Question], clients: int) -> list[Answer]:
-        """Every question once, by so many clients at once."""
+    def run(self, batch: Sequence[Query], clients: int) -> list[Result]:
+        """Run every query once, with so many concurrent clients."""
         assert self._process.stdin is not None
-        statements = [questions.clickhouse(question, "bench.gold") for question in asked]
+        statements = [queries.clickhouse_sql(query, "bench.gold") for query in batch]
         self._process.stdin.write(json.dumps({"clients": clients, "statements": statements}) + "\n")
         self._process.stdin.flush()
-        return [(took, rows) for took, rows in self._read()]
+        return [(milliseconds, rows) for milliseconds, rows in self._read()]
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BenchFailed(f"ClickHouse ended: {last_words(self._log)}")
+            raise BenchFailed(f"ClickHouse exited: {last_line(self._log)}")
         return json.loads(line)

@@ -1,0 +1,1 @@
+"""The engines and programs that K2 is compared with."""

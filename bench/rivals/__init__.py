@@ -1,1 +1,0 @@
-"""What K2 is measured against."""
