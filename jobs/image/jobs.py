@@ -3,4 +3,4 @@
 from k2.jobs import bootstrap
 from k2.jobs.__main__ import main
 
-bootstrap.leave(main())
+bootstrap.exit_process(main())

@@ -10,7 +10,7 @@ import pytest
 
 from k2.common.schema_registry import RegistryUnavailable
 from k2.jobs.audit import runner
-from k2.jobs.spark.local_frames import frame
+from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 
@@ -49,7 +49,7 @@ def _list_gap(lake: Lake, first: int, last: int, state: str) -> None:
         "last_id": str(last), "detected_at": HOUR, "method": "rest", "state": state,
     }  # fmt: skip
     columns = ", ".join(f"{column.name} {column.type}" for column in tables.GAPS_TABLE.columns)
-    frame(lake.spark, [row], columns).writeTo(tables.GAPS_TABLE.identifier).append()
+    local_frame(lake.spark, [row], columns).writeTo(tables.GAPS_TABLE.identifier).append()
 
 
 def test_a_balanced_lake_passes_and_is_the_same_when_rebuilt(lake: Lake):

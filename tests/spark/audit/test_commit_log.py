@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from k2.jobs.app import App
-from k2.jobs.audit.audit_status import AuditWatch
-from k2.jobs.audit.completeness import Hour, write
-from k2.jobs.commit.commit_log import Ledger
-from k2.jobs.stream import state_of
+from k2.jobs.audit.completeness import HourCompleteness, write
+from k2.jobs.audit.status import AuditStatus
+from k2.jobs.commit.commit_log import CommitLog
+from k2.jobs.stream import initial_state
 from k2.schemas import tables
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 from tests.spark.maintenance.test_purge import _ether, _other
@@ -23,7 +23,7 @@ def _rows(lake: Lake):
 
 def test_two_feeds_that_share_gold_and_silver_record_each_commit_once(lake: Lake):
     feed, other, kraken = lake.feed(), _other(lake), lake.feed("kraken")
-    ledgers = [Ledger(lake.spark, [one]) for one in (feed, other, kraken)]
+    ledgers = [CommitLog(lake.spark, [one]) for one in (feed, other, kraken)]
     for number in (1, 2, 3):
         lake.arrive(feed, [trade(number)])
         lake.arrive(other, _ether(number, number))
@@ -33,7 +33,7 @@ def test_two_feeds_that_share_gold_and_silver_record_each_commit_once(lake: Lake
         counts = [ledger.record() for ledger in ledgers]
         # Bronze and silver of the day, gold of the day.
         assert counts == [3, 3, 3]
-    assert [Ledger(lake.spark, [one]).record() for one in (feed, other, kraken)] == [0, 0, 0]
+    assert [CommitLog(lake.spark, [one]).record() for one in (feed, other, kraken)] == [0, 0, 0]
     found = _rows(lake)
     written = [
         snapshot.id
@@ -50,15 +50,15 @@ def test_commits_from_before_a_ledger_are_recorded_though_another_feeds_came_lat
     feed, other = lake.feed(), _other(lake)
     lake.arrive(feed, [trade(1)])
     lake.arrive(other, _ether(1, 1))
-    assert Ledger(lake.spark, [other]).record() == 1
-    assert Ledger(lake.spark, [feed]).record() == 1
+    assert CommitLog(lake.spark, [other]).record() == 1
+    assert CommitLog(lake.spark, [feed]).record() == 1
 
 
 def test_a_silver_commit_waits_for_its_dead_letters_unless_the_streams_are_settled(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [trade(1), Record(b"bad")])
     lake.run(feed, "silver")
-    ledger = Ledger(lake.spark, [feed])
+    ledger = CommitLog(lake.spark, [feed])
     assert ledger.record(settled=False) == 1
     assert {row["layer"] for row in _rows(lake)} == {"bronze"}
     assert ledger.record(settled=True) == 1
@@ -69,35 +69,35 @@ def test_of_a_feeds_drivers_the_one_that_runs_gold_writes_the_ledger(lake: Lake)
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 2))
     for layers, expected in ((("bronze",), 0), (("silver",), 0), (("gold",), 1)):
-        App(lake.spark, lake.platform, [feed], layers, restart=False)._note(settled=True)
+        App(lake.spark, lake.platform, [feed], layers, restart=False)._record_commits(settled=True)
         assert len(_rows(lake)) == expected
 
 
-def _hour(state: str, hours: int, symbol: str = "BTCUSDT") -> Hour:
-    return Hour("BINANCE", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
+def _hour(state: str, hours: int, symbol: str = "BTCUSDT") -> HourCompleteness:
+    return HourCompleteness("BINANCE", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
 
 
 def test_the_hours_that_an_audit_found_incomplete_are_told_of_the_feeds_own_symbols(lake: Lake):
     feed = lake.feed()
-    state = state_of(feed, "gold")
-    watch = AuditWatch(lake.spark, [(feed, state)])
-    watch.look(HOUR)
+    state = initial_state(feed, "gold")
+    status = AuditStatus(lake.spark, [(feed, state)])
+    status.refresh(HOUR)
     assert "audit" not in state.document()
     checked = HOUR + timedelta(hours=3)
     hours = [_hour("incomplete", 0), _hour("incomplete", 1), _hour("complete", 2), _hour("incomplete", 0, "ETHUSDT")]
     write(lake.spark, hours, None, checked)
-    watch.look(checked)
+    status.refresh(checked)
     assert state.document()["audit"] == {"incompleteHours": 2, "checkedAt": "2026-03-02T13:00:00+00:00"}
     write(lake.spark, [_hour("complete", 1)], None, checked + timedelta(minutes=1))
-    watch.look(checked + timedelta(minutes=2))
+    status.refresh(checked + timedelta(minutes=2))
     assert state.document()["audit"] == {"incompleteHours": 1, "checkedAt": "2026-03-02T13:01:00+00:00"}
-    watch.look(HOUR + timedelta(days=7, minutes=30))
+    status.refresh(HOUR + timedelta(days=7, minutes=30))
     assert state.document()["audit"]["incompleteHours"] == 0
 
 
 def test_what_nobody_audited_is_not_told(lake: Lake):
     feed = lake.feed()
-    state = state_of(feed, "gold")
+    state = initial_state(feed, "gold")
     write(lake.spark, [_hour("incomplete", 0, "ETHUSDT")], None, HOUR)
-    AuditWatch(lake.spark, [(feed, state)]).look(HOUR)
+    AuditStatus(lake.spark, [(feed, state)]).refresh(HOUR)
     assert state.incomplete_hours is None

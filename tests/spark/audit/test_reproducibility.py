@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from k2.cli.main import app
 from k2.jobs.audit import rebuild, runner
-from k2.jobs.maintenance.bar_maintenance import Upkeep
+from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
 from k2.schemas.codecs import avro
@@ -28,18 +28,18 @@ def _answer(lake: Lake, command: str, *words: str) -> bytes:
 
 
 def test_the_same_question_as_of_the_same_snapshot_gives_the_same_bytes(lake: Lake):
-    feed, upkeep = lake.feed(), Upkeep(lake.spark)
+    feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     for first in range(1, 50, 10):
         lake.arrive(feed, consecutive(first, first + 9))
         lake.run(feed, "silver", "gold")
-    upkeep.run()
+    maintainer.run()
     snapshot = str(lake.snapshots(tables.GOLD_TABLE)[0].id)
     questions = [("trades", ("--as-of", snapshot)), ("ohlcv", ("--symbol", "BTCUSDT", "--as-of", snapshot))]
     before = [_answer(lake, command, *words) for command, words in questions]
     assert before[0].count(b"\n") == 51
     lake.arrive(feed, [trade(100), trade(200, HOUR + timedelta(seconds=3), price=1)])
     lake.run(feed, "silver", "gold")
-    upkeep.run()
+    maintainer.run()
     report = Maintenance(lake.spark, lake.platform, [feed]).run(now=HOUR + 2 * DAY, orphans=False)
     assert report["tables"][tables.GOLD]["compacted_files"] >= 5
     assert [_answer(lake, command, *words) for command, words in questions] == before
@@ -54,13 +54,13 @@ def test_a_day_made_again_from_bronze_has_the_same_hash(lake: Lake):
     lake.arrive(feed, [*consecutive(15, 20), late, trade(23, HOUR + DAY)])
     lake.run(feed, "silver", "gold")
     # Kept, as the audit keeps it: Spark would otherwise write the rules into each column's expression.
-    judged = rebuild.rebuilt(lake.bronze(), {feed.topic: {lake.schema_id: avro.text()}}, "BINANCE").persist()
+    judged = rebuild.revalidated(lake.bronze(), {feed.topic: {lake.schema_id: avro.text()}}, "BINANCE").persist()
     again = rebuild.deduplicated(judged.where("error_category IS NULL"))
     for day, count in ((HOUR.date(), 21), (HOUR.date() + DAY, 2)):
         only = f"exchange_date = DATE '{day}'"
-        found = rebuild.of_gold(again.where(only))
+        found = rebuild.gold_digest(again.where(only))
         assert found.rows == count
-        assert found == rebuild.of_gold(lake.gold.where(only))
+        assert found == rebuild.gold_digest(lake.gold.where(only))
     judged.unpersist()
 
 
@@ -68,7 +68,7 @@ def test_the_audit_finds_bars_that_are_not_golds(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 100), trade(4000), trade(8000)])
     lake.run(feed, "silver", "gold")
-    Upkeep(lake.spark).run()
+    BarMaintainer(lake.spark).run()
     later = HOUR + timedelta(hours=4)
 
     def differ(**narrowed: datetime) -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ def test_the_audit_finds_bars_that_are_not_golds(lake: Lake):
         conf.unset(key)
     found = differ()
     assert found == [
-        ("ohlcv_mismatch", "the bars of the hour 2026-03-02T10:00Z are not those of Gold"),
-        ("ohlcv_mismatch", "the bars lack the hour 2026-03-02T12:00Z, in which Gold has trades"),
+        ("ohlcv_mismatch", "the bars of the hour 2026-03-02T10:00Z differ from Gold"),
+        ("ohlcv_mismatch", "there are no bars for the hour 2026-03-02T12:00Z, in which Gold has trades"),
     ]
     assert differ(since=HOUR + timedelta(hours=1)) == found[1:]

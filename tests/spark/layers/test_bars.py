@@ -40,7 +40,9 @@ def _asked(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     with closing(Engine(lake.platform)) as engine:
         wanted = TradeFilter.of(symbol, None, None, None)
         return (
-            engine._execute(wanted, trade_sql.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False)
+            engine._execute(
+                wanted, trade_sql.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False
+            )
             .read_all()
             .to_pylist()
         )
@@ -93,18 +95,18 @@ def test_a_late_trade_corrects_its_bar_and_only_its_hour_is_written(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 90), trade(100, HOUR + timedelta(hours=1))])
     lake.run(feed, "silver", "gold")
-    upkeep = BarMaintainer(lake.spark)
-    assert upkeep.run()
+    maintainer = BarMaintainer(lake.spark)
+    assert maintainer.run()
     lake.arrive(feed, [trade(101, HOUR + timedelta(hours=1, minutes=1))])
     lake.run(feed, "silver", "gold")
-    assert upkeep.run()  # from here on each hour has a file of its own
+    assert maintainer.run()  # from here on each hour has a file of its own
     first = _stored(lake)
     late = trade(
         0, HOUR - timedelta(seconds=-1, microseconds=1), price=1, ingestion_timestamp=trade(9).ingestion_timestamp
     )
     lake.arrive(feed, [late])
     lake.run(feed, "silver", "gold")
-    assert upkeep.run()
+    assert maintainer.run()
     found = _stored(lake)
     assert found == _asked(lake)
     assert (found[0]["low"], found[0]["trades"]) == (decimal(1), first[0]["trades"] + 1)
@@ -172,44 +174,44 @@ def test_a_rebuild_that_is_done_again_gives_the_same_bars(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 100))
     lake.run(feed, "silver", "gold")
-    upkeep = BarMaintainer(lake.spark)
-    upkeep.run()
+    maintainer = BarMaintainer(lake.spark)
+    maintainer.run()
     first = _stored(lake)
     lake.sql(f"DELETE FROM {{}} WHERE start < TIMESTAMP '{HOUR + timedelta(minutes=1):%Y-%m-%d %H:%M:%S}'", BARS)
     assert len(_stored(lake)) < len(first)
     gold = lake.snapshots(tables.GOLD_TABLE)[0]
-    upkeep._commit([RebuildUnit("BINANCE", HOUR.date(), HOUR.hour)], gold, lake.snapshots(BARS)[0])
+    maintainer._commit([RebuildUnit("BINANCE", HOUR.date(), HOUR.hour)], gold, lake.snapshots(BARS)[0])
     assert _stored(lake) == first
-    upkeep._commit([RebuildUnit("BINANCE", HOUR.date())], gold, lake.snapshots(BARS)[0])
+    maintainer._commit([RebuildUnit("BINANCE", HOUR.date())], gold, lake.snapshots(BARS)[0])
     assert _stored(lake) == first
 
 
 def test_hours_that_compaction_put_into_one_file_are_rebuilt_with_their_day(lake: Lake):
-    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
+    feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     for hour in range(6):
         lake.arrive(feed, [trade(hour + 1, HOUR + timedelta(hours=hour))])
         lake.run(feed, "silver", "gold")
-        upkeep.run()
+        maintainer.run()
     assert len(_spans(lake)) == 6
     report = Maintenance(lake.spark, lake.platform, [feed]).run(now=HOUR + timedelta(days=2), orphans=False)
     assert report["errors"] == []
     assert _spans(lake) == {("BINANCE", HOUR.hour, HOUR.hour + 5)}
     lake.arrive(feed, [trade(100, HOUR + timedelta(hours=2, minutes=2))])
     lake.run(feed, "silver", "gold")
-    assert upkeep.run()
+    assert maintainer.run()
     assert _stored(lake) == _asked(lake)
     assert len(_stored(lake)) == 7
 
 
 def test_golds_compaction_gives_the_bars_nothing_to_do(lake: Lake):
-    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
+    feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     for number in range(6):
         lake.arrive(feed, [trade(number + 1)])
         lake.run(feed, "silver", "gold")
-    upkeep.run()
+    maintainer.run()
     Maintenance(lake.spark, lake.platform, [feed]).run(now=HOUR + timedelta(days=2), orphans=False)
     assert lake.snapshots(tables.GOLD_TABLE)[0].operation == "replace"
-    assert upkeep.run() is False
+    assert maintainer.run() is False
 
 
 def test_a_commit_of_gold_says_which_hours_it_touches(lake: Lake):
@@ -222,32 +224,32 @@ def test_a_commit_of_gold_says_which_hours_it_touches(lake: Lake):
 
 
 def test_rows_deleted_by_hand_leave_the_bars_too(lake: Lake):
-    feed, upkeep = lake.feed(), BarMaintainer(lake.spark)
+    feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     lake.arrive(feed, [*consecutive(1, 100), trade(5000)])
     lake.run(feed, "silver", "gold")
-    upkeep.run()
+    maintainer.run()
     lake.sql("DELETE FROM {} WHERE trade_id = '5000'", tables.GOLD_TABLE)
-    assert upkeep.run()
+    assert maintainer.run()
     assert _stored(lake) == _asked(lake)
     assert len(_stored(lake)) == 2
 
 
 def test_a_purge_takes_a_feeds_bars_and_leaves_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    feed, other, kraken, upkeep = lake.feed(), _other(lake), lake.feed("kraken"), BarMaintainer(lake.spark)
+    feed, other, kraken, maintainer = lake.feed(), _other(lake), lake.feed("kraken"), BarMaintainer(lake.spark)
     lake.arrive(feed, consecutive(1, 10))
     lake.arrive(other, _ether(1, 10))
     lake.arrive(kraken, consecutive(1, 10, exchange="kraken"))
     for one in (feed, other, kraken):
         lake.run(one, "silver", "gold")
-    upkeep.run()
+    maintainer.run()
     done = Purge(lake.spark, lake.platform, other, exchange=False).run()
     assert done[tables.BARS] == 1
     assert _stored(lake, "ETHUSDT") == []
     found = {row[0] for row in lake.table(BARS).select("symbol").collect()}
     assert found == {"BTCUSDT", "BTCUSD"}
-    units, wanted = upkeep._units, list[RebuildUnit]()
-    monkeypatch.setattr(upkeep, "_units", lambda touched: wanted.extend(units(touched)) or wanted)
-    upkeep.run()
+    units, wanted = maintainer._units, list[RebuildUnit]()
+    monkeypatch.setattr(maintainer, "_units", lambda touched: wanted.extend(units(touched)) or wanted)
+    maintainer.run()
     assert wanted == [RebuildUnit("BINANCE")]
     assert _stored(lake) == _asked(lake)
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from k2.jobs.commit.appender import TableLog
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.maintenance import daily_tags, runner
 from k2.jobs.maintenance.runner import Maintenance
 from k2.query.engine import Engine
@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner, "KEPT_SNAPSHOTS", 1)
+    monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 1)
     monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta())
 
 
@@ -44,7 +44,7 @@ def _maintain(lake: Lake, feed, now: datetime) -> dict[str, object]:
 def test_a_closed_day_is_tagged_once_and_read_when_its_other_snapshots_have_expired(lake: Lake):
     feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     _arrive(lake, feed, 1, 2)
-    today, log = _noon(), TableLog(lake.spark, GOLD_TABLE)
+    today, log = _noon(), SnapshotHistory(lake.spark, GOLD_TABLE)
     assert "tagged_days" not in _maintain(lake, feed, today)
     assert _maintain(lake, feed, today + DAY)["tagged_days"] == 1
     tag = day_tag(today.date())
@@ -67,7 +67,7 @@ def test_a_closed_day_is_tagged_once_and_read_when_its_other_snapshots_have_expi
 def test_a_tag_that_has_aged_goes_and_its_snapshot_after_it(lake: Lake):
     feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     _arrive(lake, feed, 1)
-    log = TableLog(lake.spark, GOLD_TABLE)
+    log = SnapshotHistory(lake.spark, GOLD_TABLE)
     old = next(log.snapshots()).id
     log.java_table().manageSnapshots().createTag("day-2026-03-02", old).setMaxRefAgeMs("day-2026-03-02", 1).commit()
     _arrive(lake, feed, 2, 3, 4)
@@ -79,7 +79,7 @@ def test_a_tag_that_has_aged_goes_and_its_snapshot_after_it(lake: Lake):
 
 
 def test_days_that_nobody_tagged_are_tagged_later_and_none_before_the_first_trade():
-    ends = daily_tags.ended(datetime(2026, 3, 10, 0, 30, tzinfo=UTC), date(2026, 3, 8))
+    ends = daily_tags.closed_days(datetime(2026, 3, 10, 0, 30, tzinfo=UTC), date(2026, 3, 8))
     assert ends == [date(2026, 3, 8), date(2026, 3, 9)]
-    assert daily_tags.ended(datetime(2026, 3, 9, 23, 59, tzinfo=UTC), date(2026, 3, 9)) == []
-    assert len(daily_tags.ended(datetime(2026, 3, 10, tzinfo=UTC), date(2020, 1, 1))) == 7
+    assert daily_tags.closed_days(datetime(2026, 3, 9, 23, 59, tzinfo=UTC), date(2026, 3, 9)) == []
+    assert len(daily_tags.closed_days(datetime(2026, 3, 10, tzinfo=UTC), date(2020, 1, 1))) == 7

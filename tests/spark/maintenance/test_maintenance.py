@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2.jobs.audit.runner import audit
-from k2.jobs.commit.appender import TableLog
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.maintenance import runner
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
@@ -24,7 +24,7 @@ SOON = timedelta(hours=2)
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
     """Three instead of a hundred: the same rule on a table that is quickly made."""
-    monkeypatch.setattr(runner, "KEPT_SNAPSHOTS", 3)
+    monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 3)
     monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta(hours=1))
 
 
@@ -140,14 +140,14 @@ def test_the_newest_commit_of_every_query_outlives_all_others(lake: Lake):
         lake.arrive(feed, [trade(number)])
         lake.run(feed, "silver", "gold")
     assert _maintain(lake, feed)[tables.GOLD]["expired_snapshots"] > 0
-    log = TableLog(lake.spark, tables.GOLD_TABLE)
-    assert log.newest_of(guard.query_id) == guard
+    log = SnapshotHistory(lake.spark, tables.GOLD_TABLE)
+    assert log.newest_of_query(guard.query_id) == guard
     commits = lake.checkpoint(kraken, "gold") / "commits"
     (commits / "0").unlink()
     (commits / ".0.crc").unlink(missing_ok=True)
     lake.run(kraken, "gold")
     assert lake.gold.where("exchange = 'KRAKEN'").count() == 1
-    assert log.newest_of(guard.query_id) == guard
+    assert log.newest_of_query(guard.query_id) == guard
 
 
 def test_old_rows_go_by_whole_days_and_the_audit_knows(lake: Lake):
@@ -194,7 +194,7 @@ def test_an_unreadable_place_stops_expiry_and_is_told(lake: Lake):
     offsets.write_text("v1\n")
     report = Maintenance(lake.spark, lake.platform, [feed]).run(now=datetime.now(UTC) + SOON, orphans=False)
     assert len(report["errors"]) == 1
-    assert "the place of a reader cannot be read" in report["errors"][0]
+    assert "the position of a reader cannot be read" in report["errors"][0]
     assert len(lake.snapshots(BRONZE)) >= 6
 
 
@@ -229,18 +229,18 @@ def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(l
 
 
 def test_snapshots_that_another_driver_expired_meanwhile_are_no_failure(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    feed, expendable, meanwhile = _keeping(lake), runner.expendable, []
+    feed, expirable, meanwhile = _keeping(lake), runner.expirable, []
     _arrive(lake, feed, 1, 8)
     lake.run(feed, "silver")
 
     def overtaken(snapshots, *rest):
-        found = expendable(snapshots, *rest)
+        found = expirable(snapshots, *rest)
         if not meanwhile:
             meanwhile.append(found)  # first: the other one comes here too
             _maintain(lake, feed)
         return found
 
-    monkeypatch.setattr(runner, "expendable", overtaken)
+    monkeypatch.setattr(runner, "expirable", overtaken)
     assert _maintain(lake, feed)[BRONZE.name]["expired_snapshots"] == "conflict"
     assert len(meanwhile[0]) > len(_ids(lake, BRONZE)) == 3
 

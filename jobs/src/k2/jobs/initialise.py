@@ -1,10 +1,10 @@
-"""`python -m k2.jobs.initialise`: the catalog's own tables, and those that all feeds share.
+"""`python -m k2.jobs.initialise`: create the catalog's own tables and those that all feeds share.
 
-Drivers make what is missing as well. But PostgreSQL lets only one of several that start together make a table, and the
-others fail and start anew; so whoever installs a platform runs this once, before the first feed.
+Drivers create missing tables as well. But if several start together, PostgreSQL lets only one of them create a table,
+and the others fail and restart. An installation therefore runs this command once, before the first feed.
 
-Exit codes: 0 everything is there, 1 it could not be made, 2 bad input or an altered table, 3 a needed service could not
-be reached.
+Exit codes: 0 all tables exist, 1 a table could not be created, 2 invalid input or an altered table, 3 a required
+service is unreachable.
 """
 
 import argparse
@@ -19,53 +19,53 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.jobs import bootstrap
-from k2.jobs.audit.runner import CatalogUnreachable, reason
+from k2.jobs.audit.runner import CatalogUnreachable, error_reason
 from k2.jobs.spark import tables
 from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import NoJava
+from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.schemas.tables import CATALOG, SHARED
 
 
 def main(words: Sequence[str]) -> int:
-    """Initialises the environment's catalog."""
+    """Initialise the catalog that the environment names; return the exit code."""
     arguments = _arguments(words)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
         _run(platform, arguments)
     except (CatalogUnreachable, jars.JarsUnavailable) as error:
-        code, told = 3, str(error)
-    except (InvalidSpec, OSError, NoJava, tables.TableDrifted) as error:
-        code, told = 2, str(error)
+        code, message = 3, str(error)
+    except (InvalidSpec, OSError, JavaNotFound, tables.TableDrifted) as error:
+        code, message = 2, str(error)
     except (Py4JError, PySparkException, gateway.JvmFailed) as error:
-        code, told = 1, f"the tables could not be made: {reason(error)}"
+        code, message = 1, f"the tables could not be created: {error_reason(error)}"
     else:
         return 0
-    print(told, file=sys.stderr)
+    print(message, file=sys.stderr)
     return code
 
 
 def _run(platform: Platform, arguments: argparse.Namespace) -> None:
     spark = bootstrap.connect(platform, arguments.master, arguments.memory)
     try:
-        _reach(spark)
+        _check_catalog(spark)
         tables.ensure(spark, SHARED)
     finally:
         spark.stop()
 
 
-def _reach(spark: SparkSession) -> None:
+def _check_catalog(spark: SparkSession) -> None:
     try:
-        spark.sql(f"SHOW NAMESPACES IN {CATALOG}")  # makes the catalog's own tables
+        spark.sql(f"SHOW NAMESPACES IN {CATALOG}")  # creates the catalog's own tables
     except (Py4JError, PySparkException) as error:
-        raise CatalogUnreachable(f"the catalog cannot be read: {reason(error)}") from error
+        raise CatalogUnreachable(f"the catalog cannot be read: {error_reason(error)}") from error
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="k2.jobs.initialise", description="Makes the tables that feeds share.")
-    bootstrap.add_jvm(parser)
+    parser = argparse.ArgumentParser(prog="k2.jobs.initialise", description="Create the tables that feeds share.")
+    bootstrap.add_jvm_arguments(parser)
     return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    bootstrap.leave(main(sys.argv[1:]))
+    bootstrap.exit_process(main(sys.argv[1:]))

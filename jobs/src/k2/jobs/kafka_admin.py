@@ -1,4 +1,4 @@
-"""Kafka's own word on its topics: what a query must wait for, since Spark's source fails without it."""
+"""Checks for Kafka topics, which Spark's Kafka source needs to exist before it starts."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from confluent_kafka.admin import AdminClient
 _TIMEOUT: Final = 5.0  # seconds
 
 
-def lacks(bootstrap: str, topic: str) -> str:
-    """Why a topic cannot be read yet; empty if it is there."""
-    # All topics: asked for one by name, a broker may create it.
+def missing_topic_reason(bootstrap: str, topic: str) -> str:
+    """Return why a topic cannot be read yet; empty if it exists."""
+    # List all topics: a broker may create one that is requested by name.
     try:
-        there = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=_TIMEOUT).topics
+        topics = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=_TIMEOUT).topics
     except KafkaException as error:
         return f"Kafka at {bootstrap} does not answer: {error.args[0].str()}"
-    return "" if topic in there else f"Kafka at {bootstrap} has no topic {topic} yet"
+    return "" if topic in topics else f"Kafka at {bootstrap} has no topic {topic} yet"

@@ -117,7 +117,9 @@ class Purge:
             if snapshot.operation in {"delete", "overwrite"} and snapshot.summary.get("spark.app.id") == app
         ]
         if own_deletes:
-            properties = ", ".join(f"'{DELETED}{snapshot}' = '{self._feed.exchange_spec.label}'" for snapshot in own_deletes)
+            properties = ", ".join(
+                f"'{DELETED}{snapshot}' = '{self._feed.exchange_spec.label}'" for snapshot in own_deletes
+            )
             statement = f"ALTER TABLE {tables.GOLD_TABLE.identifier} SET TBLPROPERTIES ({properties})"
             retry_on_conflict(lambda: self._spark.sql(statement))
 
@@ -183,7 +185,9 @@ def _run(platform: Platform, feed: ExchangeFeed, arguments: argparse.Namespace) 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.purge", description="Delete the data of a deleted feed.")
     parser.add_argument("--feed", type=Path, required=True, help="ExchangeFeed manifest (YAML)")
-    parser.add_argument("--exchange", action="store_true", help="also drop the exchange's tables; only if it has no other feed")
+    parser.add_argument(
+        "--exchange", action="store_true", help="also drop the exchange's tables; only if it has no other feed"
+    )
     bootstrap.add_jvm_arguments(parser)
     return parser.parse_args(words)
 

@@ -1,4 +1,4 @@
-"""One streaming query of one feed: its source, its checkpoint, what it writes, and how it is started and drained."""
+"""One streaming query of one feed: its source, checkpoint and batch handler, and how it is started and drained."""
 
 import fcntl
 import time
@@ -12,13 +12,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from k2.common.platform import Platform
-from k2.common.schema_registry import Registry, SchemaBook
+from k2.common.schema_registry import Registry, SchemaCache
 from k2.jobs import kafka_admin
-from k2.jobs.commit.appender import TableLog
 from k2.jobs.commit.checkpoints import Checkpoint, path
-from k2.jobs.commit.lineage import Upstream
+from k2.jobs.commit.lineage import UpstreamTable
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.layers.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
-from k2.jobs.spark.filesystem import Files
+from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import tables, topics
@@ -29,17 +29,17 @@ BRONZE: Final = "bronze"
 SILVER: Final = "silver"
 GOLD: Final = "gold"
 GAPS: Final = "gaps"
-ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
+LAYER_ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
 
-_MOST_OFFSETS: Final = 1_000_000  # a Bronze batch: what a small driver takes without falling behind its memory
+_MAX_OFFSETS: Final = 1_000_000  # a Bronze batch that fits the memory of a small driver
 
 
 class CheckpointInUse(RuntimeError):
-    """Another process runs this query from the same checkpoint."""
+    """Another process runs the query of this checkpoint."""
 
 
 class Stream:
-    """One query. `start` follows the feed's trigger, `drain` takes what is there and ends."""
+    """One streaming query. `start` follows the feed's trigger; `drain` processes the available data and stops."""
 
     def __init__(
         self, spark: SparkSession, feed: ExchangeFeed, platform: Platform, layer: str, state: LayerState
@@ -51,42 +51,42 @@ class Stream:
         self._spark = spark
         self._platform = platform
         self._folder = path(platform.checkpoints, feed.name, layer)
-        self._files = Files(spark)
+        self._files = FileSystem(spark)
         self._lock: Any = None
         self._batch = self._build_batch()
 
     @property
     def name(self) -> str:
-        """`<feed>-<layer>`, which is also the SparkApplication's name."""
+        """`<feed>-<layer>`, which is also the name of the SparkApplication."""
         return f"{self.feed.name}-{self.layer}"
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where it keeps its place."""
+        """The query's checkpoint."""
         return Checkpoint(self._files, self._folder)
 
-    def awaited(self) -> str:
-        """What the query must wait for, since Kafka's source fails without it; empty if nothing is missing."""
+    def waiting_reason(self) -> str:
+        """Return why the query cannot start yet; empty if it can. Spark's Kafka source fails on a missing topic."""
         topic = self._topic
-        return kafka_admin.lacks(self._platform.kafka_bootstrap, topic) if topic else ""
+        return kafka_admin.missing_topic_reason(self._platform.kafka_bootstrap, topic) if topic else ""
 
     def start(self) -> None:
-        """Starts the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
+        """Start the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
         self._start({"processingTime": f"{int(seconds(self._trigger) * 1000)} milliseconds"})
 
     def drain(self) -> None:
-        """Takes everything that is there, then ends."""
+        """Process all available data, then stop."""
         if self.layer in {BRONZE, GAPS}:
             self._start({"availableNow": True})
             return
-        # With that trigger Iceberg's stream looks for the snapshot that the query once began with, which may be gone.
+        # With `availableNow` Iceberg's source loads the snapshot that the query first started with; it may be expired.
         self._start({"processingTime": "0 seconds"})
         assert self.query is not None
         self.query.processAllAvailable()
         self.query.stop()
 
-    def settle(self, timeout: float) -> None:
-        """Stops a running query between two batches, or within one after `timeout` seconds."""
+    def stop_between_batches(self, timeout: float) -> None:
+        """Stop a running query between two batches, or within one after `timeout` seconds."""
         if self.query is None:
             return
         deadline = time.monotonic() + timeout
@@ -95,7 +95,7 @@ class Stream:
         self.query.stop()
 
     def _start(self, trigger: dict[str, Any]) -> None:
-        self._claim()
+        self._lock_checkpoint()
         self.checkpoint.check()
         self._count_rows()
         writer = self._writer().trigger(**trigger)
@@ -104,10 +104,11 @@ class Stream:
         self.state.state = "RUNNING"
 
     def _writer(self) -> DataStreamWriter:
-        return self._source().writeStream.foreachBatch(self._guarded(self._batch))
+        return self._source().writeStream.foreachBatch(self._batch_function(self._batch))
 
-    def _guarded(self, batch: Batch) -> Callable[[DataFrame, int], None]:
-        begun = self.checkpoint.place() is not None
+    def _batch_function(self, batch: Batch) -> Callable[[DataFrame, int], None]:
+        """Return the function for Spark, which calls `begin` as soon as the checkpoint has a query id."""
+        begun = self.checkpoint.progress() is not None
         if begun:
             batch.begin(self.checkpoint.query_id())
 
@@ -121,16 +122,16 @@ class Stream:
         return run
 
     def _build_batch(self) -> Batch:
-        spark, exchange, label = self._spark, self.feed.spec.exchange, self.feed.facts.label
+        spark, exchange, label = self._spark, self.feed.spec.exchange, self.feed.exchange_spec.label
         topic, checkpoint, state = self.feed.topic, self.checkpoint, self.state
         if self.layer == BRONZE:
             return BronzeBatch(spark, exchange, label, checkpoint, state)
         if self.layer == SILVER:
-            book = SchemaBook(Registry(self._platform.registry_url), topics.subject(topic))
-            upstream = Upstream(spark, tables.bronze(exchange), topic, checkpoint)
-            return SilverBatch(spark, exchange, label, upstream, book.schemas, state)
+            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(topic))
+            upstream = UpstreamTable(spark, tables.bronze(exchange), topic, checkpoint)
+            return SilverBatch(spark, exchange, label, upstream, schemas.schemas, state)
         if self.layer == GOLD:
-            return GoldBatch(spark, label, Upstream(spark, tables.silver(exchange), topic, checkpoint), state)
+            return GoldBatch(spark, label, UpstreamTable(spark, tables.silver(exchange), topic, checkpoint), state)
         return GapsBatch(self.feed.name, label)
 
     def _source(self) -> DataFrame:
@@ -139,7 +140,7 @@ class Stream:
         upstream = tables.bronze if self.layer == SILVER else tables.silver
         return (
             self._spark.readStream.format("iceberg")
-            # Compaction and retention rewrite and delete; neither brings a row that was not there.
+            # Compaction and retention rewrite and delete rows; neither adds one.
             .option("streaming-skip-delete-snapshots", "true")
             .option("streaming-skip-overwrite-snapshots", "true")
             .load(upstream(self.feed.spec.exchange).identifier)
@@ -152,15 +153,15 @@ class Stream:
             .option("subscribe", topic)
             .option("startingOffsets", "earliest")
             .option("failOnDataLoss", "true")
-            .option("maxOffsetsPerTrigger", str(_MOST_OFFSETS))
+            .option("maxOffsetsPerTrigger", str(_MAX_OFFSETS))
             .load()
         )
 
     def _count_rows(self) -> None:
-        """What the layer holds before this process adds to it. Gold is shared, so its own batches count it."""
-        held = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
-        if held is not None:
-            newest = next(TableLog(self._spark, held(self.feed.spec.exchange)).snapshots(), None)
+        """Set the row count of the layer at the start. Gold is a shared table, so `GoldBatch` counts its own rows."""
+        table = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
+        if table is not None:
+            newest = next(SnapshotHistory(self._spark, table(self.feed.spec.exchange)).snapshots(), None)
             self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
 
     @property
@@ -172,8 +173,8 @@ class Stream:
         layers = self.feed.spec.layers
         return {BRONZE: layers.bronze, SILVER: layers.silver}.get(self.layer, layers.gold).trigger
 
-    def _claim(self) -> None:
-        """Takes the checkpoint for this process. In a bucket the Spark operator runs one driver an application."""
+    def _lock_checkpoint(self) -> None:
+        """Lock a local checkpoint for this process. For a bucket, the Spark operator runs one driver an application."""
         if self._lock is not None or urlsplit(self._folder).scheme not in {"", "file"}:
             return
         lock = Path(urlsplit(self._folder).path) / ".lock"
@@ -187,16 +188,16 @@ class Stream:
             raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
 
 
-def state_of(feed: ExchangeFeed, layer: str) -> LayerState:
-    """A layer's state before its first batch."""
+def initial_state(feed: ExchangeFeed, layer: str) -> LayerState:
+    """Return the state of a layer before its first batch."""
     layers = feed.spec.layers
     trigger = {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
     return LayerState(layer, feed.spec.exchange, feed.name, seconds(trigger))
 
 
-def ended(query: StreamingQuery) -> str:
-    """Why a query ended, in one line; empty if it did what it was asked."""
+def failure_reason(query: StreamingQuery) -> str:
+    """Return why a query failed, in one line; empty if it was stopped or completed."""
     error = query.exception()
     if error is None:
         return ""
-    return error_summary.told(error_summary.text(error))
+    return error_summary.summarize(error_summary.full_text(error))

@@ -17,7 +17,7 @@ from k2.cli.embedded.integrity import free
 from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import FAILED, UNREACHABLE, refuse
 from k2.jobs.spark.jvm import jars
-from k2.jobs.spark.jvm.java import Java, NoJava, find
+from k2.jobs.spark.jvm.java import Java, JavaNotFound, find_java
 
 Data = Annotated[Path, typer.Option("--data", help="the platform's folder", file_okay=False)]
 
@@ -28,8 +28,8 @@ _DISK: Final = 2 << 30
 def java_and_jars() -> Java:
     """The Java to use, with every archive in the cache. Exits with 2 or 3 and the remedy if one is not to be had."""
     try:
-        java = find()
-    except NoJava as error:
+        java = find_java()
+    except JavaNotFound as error:
         refuse(str(error))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -42,7 +42,7 @@ def java_and_jars() -> Java:
 
         try:
             jars.ensure(java, progress)
-        except (jars.JarsUnavailable, jars.WrongChecksum) as error:
+        except (jars.JarsUnavailable, jars.ChecksumMismatch) as error:
             refuse(str(error), code=UNREACHABLE)
     return java
 
@@ -60,9 +60,9 @@ def findings(data: Path) -> Iterator[Finding]:
     """What of this machine matters to K2."""
     yield Finding("python", sys.version_info >= (3, 11), platform.python_version())
     try:
-        java = find()
+        java = find_java()
         yield Finding("java", good=True, found=f"{java.version} ({java.origin}: {java.path})")
-    except NoJava as error:
+    except JavaNotFound as error:
         yield Finding("java", good=False, found=str(error))
     missing = jars.missing(*jars.EMBEDDED)
     yield Finding("archives", good=True, found=f"{len(missing)} to fetch at the first start" if missing else "complete")

@@ -1,1 +1,1 @@
-"""The audit: proof from the tables that nothing is missing, repeated or invented."""
+"""The audit: checks that no row is missing, duplicated or orphaned in the tables."""

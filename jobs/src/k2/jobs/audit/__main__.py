@@ -1,4 +1,4 @@
-"""`python -m k2.jobs.audit`: the audit of all exchanges, or of the feeds given."""
+"""`python -m k2.jobs.audit`: the audit of all exchanges in the catalog."""
 
 import sys
 
@@ -6,4 +6,4 @@ from k2.jobs import bootstrap
 from k2.jobs.audit.runner import main
 
 if __name__ == "__main__":
-    bootstrap.leave(main(sys.argv[1:]))
+    bootstrap.exit_process(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
-"""Kafka offsets as bitmaps: which of them a layer holds, exactly, in a few kilobytes for each 32,768 rows.
+"""Kafka offsets of the layers as bitmaps: exact sets, in a few kilobytes for each 32,768 offsets.
 
-Spark condenses the rows; what the bitmaps say is decided here, without Spark.
+Spark aggregates the rows into bitmaps; the comparison runs here, without Spark.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,54 +12,54 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 WIDTH: Final = 32_768  # offsets in one of Spark's bitmaps
-_LAYERS: Final = ("bronze", "silver", "dead")
+_LAYERS: Final = ("bronze", "silver", "dead_letters")
 
-Place = tuple[str, int]  # topic, partition
+TopicPartition = tuple[str, int]  # topic and partition number
 Range = tuple[int, int]  # both ends included
 
 
-def bitmaps(bronze: DataFrame, silver: DataFrame, dead: DataFrame) -> DataFrame:
-    """Per topic, partition and bucket of offsets: rows and bitmap of each layer."""
-    layers = zip(_LAYERS, (bronze, silver, dead), strict=True)
+def bitmaps(bronze: DataFrame, silver: DataFrame, dead_letters: DataFrame) -> DataFrame:
+    """Return row counts and offset bitmaps of each layer, by topic, partition and bucket of offsets."""
+    layers = zip(_LAYERS, (bronze, silver, dead_letters), strict=True)
     rows = [frame.select(F.lit(name).alias("layer"), "topic", "partition", "offset") for name, frame in layers]
-    places = reduce(DataFrame.unionByName, rows).withColumn("bucket", F.expr(f"offset div {WIDTH}"))
+    buckets = reduce(DataFrame.unionByName, rows).withColumn("bucket", F.expr(f"offset div {WIDTH}"))
     counts = [F.count_if(F.col("layer") == name).alias(f"{name}_rows") for name in _LAYERS]
     bits = [
         F.expr(f"bitmap_construct_agg(bitmap_bit_position(offset + 1)) FILTER (WHERE layer = '{name}')").alias(name)
         for name in _LAYERS
     ]
-    return places.groupBy("topic", "partition", "bucket").agg(*counts, *bits)
+    return buckets.groupBy("topic", "partition", "bucket").agg(*counts, *bits)
 
 
 @dataclass(slots=True)
 class Bucket:
-    """Offsets of `WIDTH` neighbours: each layer's as the bits of a number, and how many rows came twice."""
+    """A bucket of `WIDTH` consecutive offsets: each layer's offsets as the bits of an integer, and duplicate counts."""
 
     bronze: int = 0
     silver: int = 0
-    dead: int = 0
-    bronze_twice: int = 0
-    kept_twice: int = 0  # rows of Silver and dead letters together over the first of each offset
+    dead_letters: int = 0
+    bronze_duplicates: int = 0
+    processed_duplicates: int = 0  # rows of Silver and dead letters together beyond the first of each offset
     rows: tuple[int, int, int] = (0, 0, 0)
 
     @property
-    def kept(self) -> int:
-        """What became of Bronze's rows."""
-        return self.silver | self.dead
+    def processed(self) -> int:
+        """The offsets that are in Silver or the dead letters, as bits."""
+        return self.silver | self.dead_letters
 
 
 @dataclass(slots=True)
 class Partition:
-    """One partition's buckets by number."""
+    """The buckets of one partition, by number."""
 
     buckets: dict[int, Bucket] = field(default_factory=dict)
 
     def first(self) -> int | None:
-        """Bronze's first offset."""
+        """Return the first offset in Bronze; None if there is none."""
         return next((first for first, _ in self.runs("bronze")), None)
 
     def last(self, layers: Sequence[str] = ("bronze",)) -> int | None:
-        """The last offset of some layers."""
+        """Return the last offset in some layers; None if there is none."""
         for number in sorted(self.buckets, reverse=True):
             bits = reduce(int.__or__, (getattr(self.buckets[number], layer) for layer in layers))
             if bits:
@@ -67,37 +67,37 @@ class Partition:
         return None
 
     def runs(self, layer: str) -> Iterator[Range]:
-        """Stretches of offsets that a layer holds, merged."""
-        return merged(
+        """Yield the merged ranges of offsets in a layer."""
+        return merge_adjacent(
             (number * WIDTH + first, number * WIDTH + last)
             for number in sorted(self.buckets)
             for first, last in runs(getattr(self.buckets[number], layer))
         )
 
-    def holes(self, floor: int) -> Iterator[Range]:
-        """Offsets from `floor` on that Bronze lacks, though it holds later ones."""
+    def gaps(self, floor: int) -> Iterator[Range]:
+        """Yield the ranges of offsets from `floor` on that are missing in Bronze before later ones."""
         expected = floor
         for first, last in self.runs("bronze"):
             if first > expected:
                 yield expected, first - 1
             expected = max(expected, last + 1)
 
-    def lost(self, floor: int, frontier: int) -> Iterator[Range]:
-        """Offsets in [floor, frontier) that Bronze holds and nothing became of."""
-        return merged(self._masked(lambda bucket: bucket.bronze & ~bucket.kept, floor, frontier))
+    def missing(self, floor: int, frontier: int) -> Iterator[Range]:
+        """Yield the ranges in [floor, frontier) that are in Bronze but neither in Silver nor the dead letters."""
+        return merge_adjacent(self._masked(lambda bucket: bucket.bronze & ~bucket.processed, floor, frontier))
 
-    def unknown(self, after: int) -> Iterator[Range]:
-        """Offsets beyond `after` that Silver or the dead letters hold: Bronze ends there."""
-        return merged(self._masked(lambda bucket: bucket.kept, after + 1, None))
+    def orphans(self, after: int) -> Iterator[Range]:
+        """Yield the ranges beyond `after`, where Bronze ends, that are in Silver or the dead letters."""
+        return merge_adjacent(self._masked(lambda bucket: bucket.processed, after + 1, None))
 
-    def repeated(self, floor: int, *, bronze: bool) -> list[int]:
-        """Numbers of the buckets, from that of `floor` on, in which an offset came twice: in Bronze, or in the rest."""
+    def duplicate_buckets(self, floor: int, *, bronze: bool) -> list[int]:
+        """Return the buckets from `floor` on with duplicate offsets: in Bronze, or in Silver and dead letters."""
         numbers = sorted(number for number in self.buckets if number >= floor // WIDTH)
-        twice = "bronze_twice" if bronze else "kept_twice"
-        return [number for number in numbers if getattr(self.buckets[number], twice)]
+        count = "bronze_duplicates" if bronze else "processed_duplicates"
+        return [number for number in numbers if getattr(self.buckets[number], count)]
 
-    def waiting(self, frontier: int) -> int:
-        """How many Bronze rows are not due yet."""
+    def pending(self, frontier: int) -> int:
+        """Return the number of Bronze rows from `frontier` on, which are not due yet."""
         return sum(last - first + 1 for first, last in self._masked(lambda bucket: bucket.bronze, frontier, None))
 
     def _masked(self, of: Callable[[Bucket], int], floor: int, frontier: int | None) -> Iterator[Range]:
@@ -111,23 +111,23 @@ class Partition:
             yield from ((base + first, base + last) for first, last in runs(bits))
 
 
-def partitions(rows: Iterable[Mapping[str, Any]]) -> dict[Place, Partition]:
-    """The collected rows of `bitmaps`."""
-    found: dict[Place, Partition] = {}
+def partitions(rows: Iterable[Mapping[str, Any]]) -> dict[TopicPartition, Partition]:
+    """Return the partitions in the collected rows of `bitmaps`."""
+    result: dict[TopicPartition, Partition] = {}
     for row in rows:
-        bronze, silver, dead = (int.from_bytes(row[layer] or b"", "little") for layer in _LAYERS)
-        counts = (row["bronze_rows"], row["silver_rows"], row["dead_rows"])
-        found.setdefault((row["topic"], row["partition"]), Partition()).buckets[row["bucket"]] = Bucket(
-            bronze, silver, dead,
+        bronze, silver, dead_letters = (int.from_bytes(row[layer] or b"", "little") for layer in _LAYERS)
+        counts = (row["bronze_rows"], row["silver_rows"], row["dead_letters_rows"])
+        result.setdefault((row["topic"], row["partition"]), Partition()).buckets[row["bucket"]] = Bucket(
+            bronze, silver, dead_letters,
             counts[0] - bronze.bit_count(),
-            counts[1] + counts[2] - (silver | dead).bit_count(),
+            counts[1] + counts[2] - (silver | dead_letters).bit_count(),
             counts,
         )  # fmt: skip
-    return found
+    return result
 
 
 def runs(bits: int) -> Iterator[Range]:
-    """Stretches of set bits."""
+    """Yield the ranges of set bits."""
     base = 0
     while bits:
         skip = (bits & -bits).bit_length() - 1
@@ -138,23 +138,23 @@ def runs(bits: int) -> Iterator[Range]:
         base += skip + length
 
 
-def merged(ranges: Iterable[Range]) -> Iterator[Range]:
-    """Ranges in order, those that touch as one."""
-    held: Range | None = None
+def merge_adjacent(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield sorted ranges with adjacent ones merged."""
+    current: Range | None = None
     for first, last in ranges:
-        if held is not None and first == held[1] + 1:
-            held = held[0], last
+        if current is not None and first == current[1] + 1:
+            current = current[0], last
             continue
-        if held is not None:
-            yield held
-        held = first, last
-    if held is not None:
-        yield held
+        if current is not None:
+            yield current
+        current = first, last
+    if current is not None:
+        yield current
 
 
-def told(ranges: Iterable[Range], most: int = 10) -> str:
-    """Ranges as a person reads them: 5, 7 to 9 and 3 more."""
-    found = list(ranges)
-    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in found[:most])
-    more = f" and {len(found) - most} more" if len(found) > most else ""
+def format_ranges(ranges: Iterable[Range], limit: int = 10) -> str:
+    """Return ranges as text, such as "5, 7 to 9 and 3 more"; empty without ranges."""
+    items = list(ranges)
+    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in items[:limit])
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return shown + more

@@ -1,4 +1,4 @@
-"""What the audit says: one JSON document, or the same as text. No Spark here."""
+"""The audit report, as JSON and as text. Independent of Spark."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ _NONE: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that should not be: whose, which check found it, and what it is."""
+    """An inconsistency: the exchange, the check that found it, and a description."""
 
     exchange: str
     check: str
@@ -22,22 +22,24 @@ class Finding:
 
 @dataclass(slots=True)
 class ExchangeReport:
-    """One exchange's numbers."""
+    """The numbers of one exchange."""
 
     rows: dict[str, int] = field(default_factory=dict)  # bronze, silver, dead_letters, gold
-    dead_letters: dict[str, int] = field(default_factory=dict)  # by category
+    dead_letters: dict[str, int] = field(default_factory=dict)  # by error category
     duplicates: int = 0  # Silver rows beyond the first of their message id
-    lag: dict[str, int] = field(default_factory=dict)  # rows that silver and gold have yet to take
+    lag: dict[str, int] = field(default_factory=dict)  # rows that silver and gold have yet to process
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)
     snapshots: dict[str, int | None] = field(default_factory=dict)
-    rebuilt: dict[str, int] = field(default_factory=dict)  # rows that were built anew and are the same
+    rebuilt: dict[str, int] = field(
+        default_factory=dict
+    )  # by layer: rows that were rebuilt from Bronze with equal hashes
 
 
 @dataclass(slots=True)
 class Report:
-    """The whole audit."""
+    """The report on all audited exchanges."""
 
     exchanges: dict[str, ExchangeReport] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -48,54 +50,54 @@ class Report:
         return FINDINGS if self.findings else BALANCED
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON holds it."""
+        """Return the report as JSON-serialisable values."""
         return {
             "verdict": self.verdict,
-            "exchanges": {name: asdict(found) for name, found in self.exchanges.items()},
+            "exchanges": {name: asdict(exchange) for name, exchange in self.exchanges.items()},
             "findings": [asdict(finding) for finding in self.findings],
         }
 
     def json(self) -> str:
-        """The report as JSON."""
+        """Return the report as indented JSON."""
         return json.dumps(self.document(), indent=2)
 
     def text(self) -> str:
-        """The report for a person."""
+        """Return the report as text for a terminal."""
         head = ("EXCHANGE", "BRONZE", "SILVER", "DEAD", "GOLD", "DUPLICATES", "LAG", "GAPS", "HOURS", "IDS")
-        lines = table([head, *(_line(name, found) for name, found in self.exchanges.items())])
-        repairs = [text for found in self.exchanges.values() for text in found.in_repair]
+        lines = table([head, *(_line(name, exchange) for name, exchange in self.exchanges.items())])
+        repairs = [text for exchange in self.exchanges.values() for text in exchange.in_repair]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
-        same = {name: _rows(found.rebuilt) for name, found in self.exchanges.items() if found.rebuilt}
-        if same:
+        rebuilt = {name: _rows(exchange.rebuilt) for name, exchange in self.exchanges.items() if exchange.rebuilt}
+        if rebuilt:
             lines += [
                 "",
                 "rebuilt from Bronze, with the same hashes:",
-                *(f"  {name}: {told}" for name, told in same.items()),
+                *(f"  {name}: {counts}" for name, counts in rebuilt.items()),
             ]
         if not self.findings:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
-        told = [f"  {finding.check}: {finding.text}" for finding in self.findings]
-        return "\n".join([*lines, "", f"{len(told)} finding{'s' * (len(told) > 1)}:", *told])
+        findings = [f"  {finding.check}: {finding.text}" for finding in self.findings]
+        return "\n".join([*lines, "", f"{len(findings)} finding{'s' * (len(findings) > 1)}:", *findings])
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines."""
+    """Return rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _line(name: str, found: ExchangeReport) -> list[str]:
-    rows, ids = found.rows, found.completeness
-    proved = f"{ids['present']}/{ids['expected']}" if ids.get("expected") else _NONE
+def _line(name: str, exchange: ExchangeReport) -> list[str]:
+    rows, ids = exchange.rows, exchange.completeness
+    verified = f"{ids['present']}/{ids['expected']}" if ids.get("expected") else _NONE
     return [
         name,
         *(str(rows.get(layer, 0)) for layer in ("bronze", "silver", "dead_letters", "gold")),
-        str(found.duplicates),
-        _counts((layer, count) for layer, count in found.lag.items() if count),
-        _counts(found.gaps.items()),
+        str(exchange.duplicates),
+        _counts((layer, count) for layer, count in exchange.lag.items() if count),
+        _counts(exchange.gaps.items()),
         _counts(ids.get("hours", {}).items()),
-        proved,
+        verified,
     ]
 
 

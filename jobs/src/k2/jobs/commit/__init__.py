@@ -1,1 +1,1 @@
-"""Exactly-once commits: snapshot summaries, checkpoints, lineage, conflict retries."""
+"""Exactly-once commits: appends, snapshot summaries, checkpoints, lineage and conflict retries."""

@@ -1,31 +1,31 @@
-"""Checkpoints: where each query keeps its place, and whether what is there can be trusted.
+"""Streaming checkpoints: a query's position, and the check that a checkpoint is safe to start from.
 
-A checkpoint whose `metadata` file is lost would be given a new query id, and with it every guard against writing a
-batch twice would be blind. Such a checkpoint is refused, and so is one whose newest offsets cannot be read.
+Without its `metadata` file a checkpoint would get a new query id, and no guard would recognise a batch that is already
+written. Such a checkpoint is rejected, and so is one whose newest offsets cannot be read.
 """
 
 import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from k2.jobs.spark.filesystem import Files
+from k2.jobs.spark.filesystem import FileSystem
 
-# Another number means another folder: raise it when a change makes old checkpoints unreadable, on purpose.
+# Part of the folder name. Raise it when a deliberate change makes old checkpoints unreadable.
 GENERATION: Final = "v1"
 
 
 class BrokenCheckpoint(RuntimeError):
-    """A checkpoint that must not be started from."""
+    """A checkpoint that is not safe to start from."""
 
 
 def path(root: str, feed: str, query: str) -> str:
-    """The checkpoint of one query of one feed."""
+    """Return the checkpoint folder of one query of one feed."""
     return f"{root.rstrip('/')}/{feed}/{query}/{GENERATION}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """How far a query came: the newest batch that it planned, where that one ends, and whether it was committed."""
+class Progress:
+    """The newest batch that a query planned: its end offsets, whether it is committed, and when it was planned."""
 
     epoch: int
     end: Any
@@ -34,14 +34,14 @@ class Place:
 
 
 class Checkpoint:
-    """One query's checkpoint."""
+    """The checkpoint of one query."""
 
-    def __init__(self, files: Files, folder: str) -> None:
+    def __init__(self, files: FileSystem, folder: str) -> None:
         self._files = files
         self.folder = folder
 
     def check(self) -> None:
-        """Raises `BrokenCheckpoint`, with the file and the remedy, if the query must not start from here."""
+        """Raise `BrokenCheckpoint`, with the file and the remedy, if the query must not start from this checkpoint."""
         epochs = self._epochs("offsets")
         if not epochs:
             return
@@ -52,7 +52,7 @@ class Checkpoint:
             )
         try:
             self.query_id()
-            self.place()
+            self.progress()
         except (ValueError, KeyError, IndexError) as error:
             raise BrokenCheckpoint(
                 f"{self.folder}/offsets/{epochs[-1]} or metadata cannot be read ({error}); restore the file from a "
@@ -61,27 +61,27 @@ class Checkpoint:
             ) from error
 
     def query_id(self) -> str:
-        """The id that outlives restarts. Raises ValueError or KeyError if it cannot be read."""
+        """Return the query id, which is stable across restarts. Raises ValueError or KeyError if it cannot be read."""
         return str(json.loads(self._files.read(f"{self.folder}/metadata"))["id"])
 
-    def place(self) -> Place | None:
-        """How far the query came; None if it never ran. Raises ValueError if the newest offsets cannot be read."""
+    def progress(self) -> Progress | None:
+        """Return the query's progress; None if it never ran. Raises ValueError if the newest offsets are unreadable."""
         epochs = self._epochs("offsets")
         if not epochs:
             return None
         newest = epochs[-1]
         file = f"{self.folder}/offsets/{newest}"
-        return Place(newest, self.end(newest), newest in self._epochs("commits"), self._files.modified(file))
+        return Progress(newest, self.end(newest), newest in self._epochs("commits"), self._files.modified(file))
 
     def initial(self) -> Any:
-        """Where the first batch began, for a Kafka source."""
+        """Return the start offsets of the first batch of a Kafka source."""
         return json.loads(self._files.read(f"{self.folder}/sources/0/0").partition("\n")[2])
 
     def end(self, epoch: int) -> Any:
-        """Where a batch ends, as its source tells it. Raises ValueError if it cannot be read."""
+        """Return a batch's end offsets in the source's own format. Raises ValueError if they cannot be read."""
         lines = self._files.read(f"{self.folder}/offsets/{epoch}").splitlines()
         if len(lines) < 3 or not lines[0].startswith("v"):
-            raise ValueError("it is cut short")
+            raise ValueError("the file is truncated")
         return json.loads(lines[2])
 
     def _epochs(self, kind: str) -> list[int]:

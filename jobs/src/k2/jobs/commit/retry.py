@@ -1,4 +1,4 @@
-"""Writers that meet on one table: of two commits that touch the same rows one wins, and the other is told so."""
+"""Retries of Iceberg commits that lost an optimistic-concurrency conflict."""
 
 import random
 import time
@@ -14,32 +14,37 @@ log = logs.get("conflicts")
 
 ERRORS: Final = (Py4JError, PySparkException)
 
-_WORDS: Final = ("ValidationException", "CommitFailedException", "Found conflicting files", "Found new conflicting")
+_CONFLICT_MESSAGES: Final = (
+    "ValidationException",
+    "CommitFailedException",
+    "Found conflicting files",
+    "Found new conflicting",
+)
 _ATTEMPTS: Final = 10
-_FIRST: Final = 0.5  # seconds
-_LONGEST: Final = 20.0
+_FIRST_PAUSE: Final = 0.5  # seconds
+_LONGEST_PAUSE: Final = 20.0
 _Result = TypeVar("_Result")
 
 
-class CameFirst(Exception):
-    """Another writer has done what was to be done."""
+class CommitConflict(Exception):
+    """Another writer committed the same change first."""
 
 
-def lost(error: BaseException) -> bool:
-    """Whether a commit failed because another came before it: nothing was written, and it may be tried again."""
-    told = str(error)
-    return isinstance(error, CameFirst) or any(word in told for word in _WORDS)
+def is_conflict(error: BaseException) -> bool:
+    """Whether a commit failed because of a concurrent one: nothing was written, and it can be retried."""
+    message = str(error)
+    return isinstance(error, CommitConflict) or any(text in message for text in _CONFLICT_MESSAGES)
 
 
-def until_won(act: Callable[[], _Result]) -> _Result:
-    """What `act` returns; it is done again when another writer's commit came between, ten times at most."""
+def retry_on_conflict(commit: Callable[[], _Result]) -> _Result:
+    """Call `commit`, again after a conflict with another writer, at most ten times; return its result."""
     for attempt in range(1, _ATTEMPTS):
         try:
-            return act()
+            return commit()
         except ERRORS as error:
-            if not lost(error):
+            if not is_conflict(error):
                 raise
-            pause = min(_LONGEST, _FIRST * 2.0**attempt) * random.uniform(0.5, 1.0)
-            log.info("another writer came first", attempt=attempt, seconds=round(pause, 1))
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt) * random.uniform(0.5, 1.0)
+            log.info("commit conflict, retrying", attempt=attempt, seconds=round(pause, 1))
             time.sleep(pause)
-    return act()
+    return commit()

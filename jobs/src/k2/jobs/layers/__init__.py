@@ -1,1 +1,1 @@
-"""The medallion layers: Kafka to Bronze, Bronze to Silver, Silver to Gold, Gold to bars."""
+"""The transforms of the medallion layers: Bronze, Silver, Gold and bars."""

@@ -1,7 +1,7 @@
-"""Bars of a minute, made from Gold's trades, and which of their files a change replaces. Exact: nothing is counted up.
+"""One-minute OHLCV bars of Gold's trades, and the files that a change replaces.
 
 DataFrames in, DataFrames out. Bars are rebuilt from all trades of an hour, or of the day where a file holds more than
-that hour; so a trade that comes late corrects its bar, and a rebuild that is done twice changes nothing.
+that hour, and never incremented: a late trade corrects its bar, and a repeated rebuild changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,25 +18,25 @@ from k2.schemas.tables import BARS_TABLE
 
 _HOUR: Final = 3600
 _DAY: Final = 24
-_MOST_HOURS: Final = 8  # hours that are rebuilt alone; of more, whole days are
-_LAST_NUMBER: Final = f"{2**64 - 1}"  # ids without a number come last
+_MAX_HOURS: Final = 8  # hours that are rebuilt on their own; beyond that whole days are rebuilt
+_LAST_NUMBER: Final = f"{2**64 - 1}"  # sorts ids that are not numbers last
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """What is rebuilt as one: an hour of an exchange; without `hour` a day; without `day` all; of every exchange."""
+class RebuildUnit:
+    """The unit of a rebuild: an hour of an exchange; None in a field means all hours, all days, all exchanges."""
 
     exchange: str | None = None
     day: date | None = None
     hour: int | None = None
 
-    def of_gold(self) -> Column:
-        """The trades that it is made from."""
+    def gold_filter(self) -> Column:
+        """Return the filter for the Gold trades of the unit."""
         rows = self._days()
         return rows if self.hour is None else rows & (F.col("exchange_hour") == self.hour)
 
-    def of_bars(self) -> Column:
-        """The bars that it replaces."""
+    def bars_filter(self) -> Column:
+        """Return the filter for the bars that the unit replaces."""
         rows = self._days()
         if self.hour is None or self.day is None:
             return rows
@@ -49,8 +49,8 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file of bars: whose they are, and the first and last hour of the day that it holds."""
+class BarFile:
+    """A data file of bars: its exchange and day, and the first and last hour of the day in it."""
 
     exchange: str
     day: date
@@ -58,51 +58,53 @@ class File:
     last: int
 
 
-def units(touched: Mapping[str, Iterable[int]], files: Iterable[File]) -> list[Unit]:
-    """What must be rebuilt where these hours (since 1970) have changed. Only whole files can be replaced."""
+def rebuild_units(touched: Mapping[str, Iterable[int]], files: Iterable[BarFile]) -> list[RebuildUnit]:
+    """Return what to rebuild after these hours (since 1970) of exchanges changed. Only whole files can be replaced."""
     wide = {
         (file.exchange, file.day, hour)
         for file in files
         if file.first != file.last
         for hour in range(file.first, file.last + 1)
     }
-    places = [(exchange, *_placed(hour)) for exchange, hours in touched.items() for hour in hours]
-    days = {(exchange, day) for exchange, day, hour in places if (exchange, day, hour) in wide}
-    alone = {(exchange, day, hour) for exchange, day, hour in places if (exchange, day) not in days}
-    if len(alone) > _MOST_HOURS:
-        days |= {(exchange, day) for exchange, day, _ in alone}
-        alone = set()
-    return [Unit(*place) for place in sorted(days)] + [Unit(*place) for place in sorted(alone)]
+    changed = [(exchange, *_day_and_hour(hour)) for exchange, hours in touched.items() for hour in hours]
+    days = {(exchange, day) for exchange, day, hour in changed if (exchange, day, hour) in wide}
+    hours = {(exchange, day, hour) for exchange, day, hour in changed if (exchange, day) not in days}
+    if len(hours) > _MAX_HOURS:
+        days |= {(exchange, day) for exchange, day, _ in hours}
+        hours = set()
+    return [RebuildUnit(*key) for key in sorted(days)] + [RebuildUnit(*key) for key in sorted(hours)]
 
 
-def _placed(hour: int) -> tuple[date, int]:
+def _day_and_hour(hour: int) -> tuple[date, int]:
     return datetime.fromtimestamp(hour * _HOUR, UTC).date(), hour % _DAY
 
 
-def of_units(gold: DataFrame, wanted: Iterable[Unit]) -> DataFrame:
-    """The bars of some units, an hour in a file of its own, a day of an exchange in one."""
-    wanted = list(wanted)
-    parts = [of(gold.where(unit.of_gold())).coalesce(1) for unit in wanted if unit.hour is not None]
-    if days := [unit.of_gold() for unit in wanted if unit.hour is None]:
-        parts.append(of(gold.where(reduce(or_, days))).repartition("exchange", "exchange_date"))
+def bars_of_units(gold: DataFrame, units: Iterable[RebuildUnit]) -> DataFrame:
+    """Return the bars of rebuild units: one file for each hour, or for each day of an exchange."""
+    units = list(units)
+    parts = [bars_of_trades(gold.where(unit.gold_filter())).coalesce(1) for unit in units if unit.hour is not None]
+    if days := [unit.gold_filter() for unit in units if unit.hour is None]:
+        parts.append(bars_of_trades(gold.where(reduce(or_, days))).repartition("exchange", "exchange_date"))
     return reduce(DataFrame.unionByName, parts)
 
 
-def of(trades: DataFrame) -> DataFrame:
-    """One bar for each exchange, symbol and minute that has trades."""
-    place = F.struct(F.col("timestamp").alias("at"), _number().alias("number"), F.col("trade_id").alias("id"), "price")
+def bars_of_trades(trades: DataFrame) -> DataFrame:
+    """Return one bar for each exchange, symbol and minute that has trades."""
+    ordered = F.struct(
+        F.col("timestamp").alias("at"), _number().alias("number"), F.col("trade_id").alias("id"), "price"
+    )
     minute = F.expr("timestamp_micros(unix_micros(timestamp) div 60000000 * 60000000)").alias("start")
     traded = F.col("price") * F.col("quantity")
     grouped = trades.groupBy("exchange", "symbol", minute).agg(
-        F.min(place).alias("first"),
-        F.max(place).alias("last"),
+        F.min(ordered).alias("first"),
+        F.max(ordered).alias("last"),
         F.max("price").alias("high"),
         F.min("price").alias("low"),
         F.sum("quantity").alias("volume"),
         F.count("*").alias("trades"),
         F.try_sum(traded).alias("notional"),
     )
-    found = {
+    computed = {
         "open": F.col("first.price"),
         "close": F.col("last.price"),
         "vwap": F.col("notional") / F.col("volume"),
@@ -113,12 +115,12 @@ def of(trades: DataFrame) -> DataFrame:
         "exchange_date": F.to_date("start"),
     }
     return grouped.select(
-        *(found.get(column.name, F.col(column.name)).cast(column.type).alias(column.name)
+        *(computed.get(column.name, F.col(column.name)).cast(column.type).alias(column.name)
           for column in BARS_TABLE.columns)
     )  # fmt: skip
 
 
 def _number() -> Column:
-    """A trade's id as a number, as queries order by it."""
+    """Return a trade's id as a number, in the order that queries use."""
     number = "try_cast(trade_id AS decimal(20,0))"
     return F.expr(f"CASE WHEN {number} BETWEEN 0 AND {_LAST_NUMBER} THEN {number} ELSE {_LAST_NUMBER} END")

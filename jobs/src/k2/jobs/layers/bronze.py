@@ -1,4 +1,4 @@
-"""Bronze: Kafka records as they are, undecoded."""
+"""Bronze: undecoded Kafka records."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
@@ -6,8 +6,8 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.layers import batch_time
 
 
-def stored(records: DataFrame) -> DataFrame:
-    """Kafka's columns under Bronze's names, with the time at which the batch began."""
+def to_bronze(records: DataFrame) -> DataFrame:
+    """Return Kafka records with the column names of Bronze and the start time of the batch."""
     return records.select(
         "value",
         "key",

@@ -1,13 +1,12 @@
 """Silver: every Bronze row becomes a typed trade or a dead letter with the first rule that it breaks.
 
-DataFrames in, DataFrames out, native functions only. What a row becomes depends on nothing but the row and the
-registered schemas: neither the clock nor the batch has a say, so a rebuild gives the same rows.
+DataFrames in, DataFrames out, native functions only. The rules are those of `k2.schemas.validation`. The result depends
+only on the row and the registered schemas, not on the clock or the batch, so a rebuild gives the same rows.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -15,28 +14,39 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.avro.functions import from_avro
 
 from k2.jobs.layers import batch_time
+from k2.schemas import validation
 from k2.schemas.codecs import avro, wire
 from k2.schemas.tables import TRADE_COLUMNS
+from k2.schemas.validation import ErrorCategory
 
-FUTURE: Final = "1 minute"
-GENESIS: Final = "2009-01-03"  # Bitcoin's first block; nothing was traded before
-_TEXTS: Final = ("trade_id", "symbol", "exchange", "base_asset", "quote_currency", "side")
 _MAX_INT: Final = 2**31 - 1
 _KAFKA: Final = ("topic", "partition", "offset")
 
 
+class _TradeColumns:
+    """`TradeFields` as Spark columns of a decoded row."""
+
+    def __init__(self, exchange: str) -> None:
+        self._trade = F.col("trade")
+        key = F.col("key").cast("string")
+        self.exchange = self._trade["exchange"]
+        self.expected_exchange = exchange
+        self.symbol = self._trade["symbol"]
+        self.pair = F.concat(self._trade["base_asset"], self._trade["quote_currency"])
+        self.key = F.coalesce(key, self._trade["symbol"])
+        self.price = self._trade["price"]
+        self.quantity = self._trade["quantity"]
+        self.timestamp = F.unix_micros(self._trade["timestamp"])
+        self.kafka_timestamp = F.unix_micros(F.col("kafka_timestamp"))
+
+    def is_missing(self, name: str) -> Column:
+        null = self._trade[name].isNull()
+        return null | (self._trade[name] == "") if name in validation.TEXT_FIELDS else null
+
+
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One way in which a row can be wrong: `broken` is never null."""
-
-    category: str
-    broken: Column
-    message: Column
-
-
-@dataclass(frozen=True, slots=True)
-class _Validator:
-    """The columns that judge a row, built once: each is hundreds of calls into the JVM."""
+class _Expressions:
+    """The columns that decode and validate a row, built once per schema set: each is hundreds of calls into the JVM."""
 
     schema_id: Column
     trade: Column
@@ -46,40 +56,40 @@ class _Validator:
 
 
 def validated(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> DataFrame:
-    """Bronze rows with their trade's columns, `schema_id`, and `error_category` (null for a valid trade).
+    """Return Bronze rows with their trade's columns, `schema_id`, and `error_category` (null for a valid trade).
 
-    `schemas` are the registered writer schemas by id; `exchange` is the label that trades of these topics carry.
+    `schemas` are the registered writer schemas by id; `exchange` is the label of the topics' trades.
     """
-    validator = _validator(tuple(schemas.items()), exchange)
-    headed = bronze.select("*", validator.schema_id.alias("schema_id"))
-    # A generator of one: the optimiser must not copy the decoding into each of the rules that look at its result.
-    decoded = headed.select("*", F.explode(F.array(validator.trade)).alias("trade"))
-    return decoded.select("*", validator.broken.alias("broken")).select(
+    expressions = _expressions(tuple(schemas.items()), exchange)
+    with_id = bronze.select("*", expressions.schema_id.alias("schema_id"))
+    # A generator of one: the optimiser must not copy the decoding into each of the rules that use its result.
+    decoded = with_id.select("*", F.explode(F.array(expressions.trade)).alias("trade"))
+    return decoded.select("*", expressions.broken.alias("broken")).select(
         *(f"trade.{name}" for name in TRADE_COLUMNS),
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
         "value",
-        validator.category.alias("error_category"),
-        validator.message.alias("error_message"),
+        expressions.category.alias("error_category"),
+        expressions.message.alias("error_message"),
     )
 
 
 @lru_cache(maxsize=16)
-def _validator(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Validator:
-    known = dict(schemas)
-    found = rules(known, exchange)
-    return _Validator(
-        _schema_id(known),
-        _decoded(known),
-        broken=_first((rule.broken, F.lit(number)) for number, rule in enumerate(found)),
-        category=_first((F.col("broken") == number, F.lit(rule.category)) for number, rule in enumerate(found)),
-        message=_first((F.col("broken") == number, rule.message) for number, rule in enumerate(found)),
+def _expressions(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Expressions:
+    by_id = dict(schemas)
+    broken, messages = _broken(by_id, exchange), _messages(exchange)
+    return _Expressions(
+        _schema_id(by_id),
+        _decoded(by_id),
+        broken=_first((condition, F.lit(number)) for number, condition in enumerate(broken.values())),
+        category=_first((F.col("broken") == number, F.lit(name.value)) for number, name in enumerate(broken)),
+        message=_first((F.col("broken") == number, messages[name]) for number, name in enumerate(broken)),
     )
 
 
 def trades(rows: DataFrame) -> DataFrame:
-    """The valid ones, as Silver holds them."""
+    """Return the valid rows with Silver's columns."""
     return rows.where("error_category IS NULL").select(
         *TRADE_COLUMNS,
         "schema_id",
@@ -90,7 +100,7 @@ def trades(rows: DataFrame) -> DataFrame:
 
 
 def dead_letters(rows: DataFrame, exchange: str) -> DataFrame:
-    """The others, whole, with what is wrong with them."""
+    """Return the invalid rows with their complete value and what is wrong with them."""
     return rows.where("error_category IS NOT NULL").select(
         "value",
         F.lit(exchange).alias("exchange"),
@@ -102,61 +112,47 @@ def dead_letters(rows: DataFrame, exchange: str) -> DataFrame:
     )
 
 
-def rules(schemas: Mapping[int, str], exchange: str) -> tuple[Rule, ...]:
-    """What a row must keep, in the order in which it is judged."""
-    trade = F.col("trade")
-    ahead = trade["timestamp"] > F.col("kafka_timestamp") + F.expr(f"INTERVAL {FUTURE}")
-    empty = {name: _empty(trade, name) for name in TRADE_COLUMNS}
-    key = F.col("key").cast("string")
-    return (
-        Rule("MALFORMED_HEADER", ~_well_headed(), F.lit("the value does not begin with 0x00 and a schema id")),
-        Rule(
-            "UNKNOWN_SCHEMA",
-            ~F.coalesce(F.col("schema_id").isin(list(schemas)), F.lit(False)),
-            F.concat(F.lit("the registry has no schema "), F.col("schema_id").cast("string"), F.lit(" for this topic")),
+def _broken(schemas: Mapping[int, str], exchange: str) -> dict[ErrorCategory, Column]:
+    """Return, in the order of evaluation, the condition under which a row breaks each rule."""
+    trade, fields = F.col("trade"), _TradeColumns(exchange)
+    return {
+        ErrorCategory.MALFORMED_HEADER: ~_has_header(),
+        ErrorCategory.UNKNOWN_SCHEMA: ~F.coalesce(F.col("schema_id").isin(list(schemas)), F.lit(False)),
+        ErrorCategory.UNDECODABLE: trade["message_id"].isNull()
+        & trade["trade_id"].isNull()
+        & trade["timestamp"].isNull(),
+        **{rule.category: rule.broken(fields) for rule in validation.RULES},
+    }
+
+
+def _messages(exchange: str) -> dict[ErrorCategory, Column]:
+    """Return the error message of each category."""
+    trade, fields = F.col("trade"), _TradeColumns(exchange)
+    key = F.coalesce(F.col("key").cast("string"), F.lit("null"))
+    missing = (F.when(fields.is_missing(name), F.lit(name)) for name in TRADE_COLUMNS)
+    time = trade["timestamp"].cast("string")
+    return {
+        ErrorCategory.MALFORMED_HEADER: F.lit("the value does not begin with 0x00 and a schema id"),
+        ErrorCategory.UNKNOWN_SCHEMA: F.concat(
+            F.lit("the registry has no schema "), F.col("schema_id").cast("string"), F.lit(" for this topic")
         ),
-        Rule(
-            "UNDECODABLE",
-            trade["message_id"].isNull() & trade["trade_id"].isNull() & trade["timestamp"].isNull(),
-            F.lit("the bytes after the header are not a record of their schema"),
+        ErrorCategory.UNDECODABLE: F.lit("the bytes after the header are not a record of their schema"),
+        ErrorCategory.MISSING_FIELD: F.concat_ws(" ", F.lit("empty:"), *missing),
+        ErrorCategory.UNKNOWN_EXCHANGE: F.concat(F.lit("exchange is "), trade["exchange"], F.lit(f", not {exchange}")),
+        ErrorCategory.SYMBOL_MISMATCH: F.concat(F.lit("symbol is "), trade["symbol"], F.lit(", key is "), key),
+        ErrorCategory.NON_POSITIVE_PRICE: F.concat(F.lit("price is "), trade["price"].cast("string")),
+        ErrorCategory.NON_POSITIVE_QUANTITY: F.concat(F.lit("quantity is "), trade["quantity"].cast("string")),
+        ErrorCategory.FUTURE_TIMESTAMP: F.concat(
+            F.lit("timestamp is "), time, F.lit(f", over {validation.MAX_AHEAD_MICROS // 60_000_000} minute ahead")
         ),
-        Rule(
-            "MISSING_FIELD",
-            reduce(or_, empty.values()),
-            F.concat_ws(" ", F.lit("empty:"), *(F.when(broken, F.lit(name)) for name, broken in empty.items())),
+        ErrorCategory.IMPLAUSIBLE_TIMESTAMP: F.concat(
+            F.lit("timestamp is "), time, F.lit(f", before {validation.GENESIS}")
         ),
-        Rule(
-            "UNKNOWN_EXCHANGE",
-            trade["exchange"] != exchange,
-            F.concat(F.lit("exchange is "), trade["exchange"], F.lit(f", not {exchange}")),
-        ),
-        Rule(
-            "SYMBOL_MISMATCH",
-            (trade["symbol"] != F.concat(trade["base_asset"], trade["quote_currency"]))
-            | F.coalesce(key != trade["symbol"], F.lit(False)),
-            F.concat(F.lit("symbol is "), trade["symbol"], F.lit(", key is "), F.coalesce(key, F.lit("null"))),
-        ),
-        Rule("NON_POSITIVE_PRICE", trade["price"] <= 0, F.concat(F.lit("price is "), trade["price"].cast("string"))),
-        Rule(
-            "NON_POSITIVE_QUANTITY",
-            trade["quantity"] <= 0,
-            F.concat(F.lit("quantity is "), trade["quantity"].cast("string")),
-        ),
-        Rule(
-            "FUTURE_TIMESTAMP",
-            ahead,
-            F.concat(F.lit("timestamp is "), trade["timestamp"].cast("string"), F.lit(f", over {FUTURE} ahead")),
-        ),
-        Rule(
-            "IMPLAUSIBLE_TIMESTAMP",
-            trade["timestamp"] < F.lit(GENESIS).cast("timestamp"),
-            F.concat(F.lit("timestamp is "), trade["timestamp"].cast("string"), F.lit(f", before {GENESIS}")),
-        ),
-    )
+    }
 
 
 def _first(cases: Iterable[tuple[Column, Column]]) -> Column:
-    """The value of the first case that holds; null if none does. A case that cannot be judged does not hold."""
+    """Return the value of the first case whose condition is true; null if none is. A null condition is not true."""
     (condition, value), *others = cases
     chain = F.when(condition, value)
     for condition, value in others:
@@ -164,35 +160,31 @@ def _first(cases: Iterable[tuple[Column, Column]]) -> Column:
     return chain
 
 
-def _well_headed() -> Column:
+def _has_header() -> Column:
     value = F.col("value")
-    begins = F.substring(value, 1, 1) == _bytes(bytes([wire.MAGIC]))
-    return F.coalesce((F.length(value) >= wire.HEADER_SIZE) & begins, F.lit(False))
+    magic = F.substring(value, 1, 1) == _bytes(bytes([wire.MAGIC]))
+    return F.coalesce((F.length(value) >= wire.HEADER_SIZE) & magic, F.lit(False))
 
 
 def _schema_id(schemas: Mapping[int, str]) -> Column:
-    """The id in the header: by comparison with those that are known, by arithmetic only for the others."""
+    """Return the id in the header: registered ids by comparison, which is faster, others by arithmetic."""
     head = F.substring("value", 1, wire.HEADER_SIZE)
     number = F.conv(F.hex(F.substring("value", 2, 4)), 16, 10).cast("bigint")
-    chain = F.when(~_well_headed(), F.lit(None).cast("int"))
+    chain = F.when(~_has_header(), F.lit(None).cast("int"))
     for schema_id in schemas:
         chain = chain.when(head == _bytes(wire.header(schema_id)), F.lit(schema_id))
     return chain.when(number <= _MAX_INT, number.cast("int"))
 
 
 def _decoded(schemas: Mapping[int, str]) -> Column:
-    """The record in the newest schema, decoded with the one that wrote it; null or all nulls if that fails."""
+    """Return the record in the newest schema, decoded with its writer schema; null or all nulls if that fails."""
     body = F.expr(f"substring(value, {wire.HEADER_SIZE + 1})")
     options = {"mode": "PERMISSIVE", "avroSchema": avro.text()}
     chain: Column | None = None
     for schema_id, text in schemas.items():
-        found, decoded = F.col("schema_id") == schema_id, from_avro(body, text, options)
-        chain = F.when(found, decoded) if chain is None else chain.when(found, decoded)
+        is_writer, decoded = F.col("schema_id") == schema_id, from_avro(body, text, options)
+        chain = F.when(is_writer, decoded) if chain is None else chain.when(is_writer, decoded)
     return chain if chain is not None else from_avro(F.lit(None).cast("binary"), avro.text(), options)
-
-
-def _empty(trade: Column, name: str) -> Column:
-    return trade[name].isNull() | (trade[name] == "") if name in _TEXTS else trade[name].isNull()
 
 
 def _bytes(raw: bytes) -> Column:

@@ -1,1 +1,1 @@
-"""Table maintenance while the streams run: retention, compaction, expiry, bars, tags."""
+"""Table maintenance while the streams run: retention, compaction, snapshot expiry, bars and tags."""

@@ -6,4 +6,4 @@ from k2.jobs import bootstrap
 from k2.jobs.maintenance.runner import main
 
 if __name__ == "__main__":
-    bootstrap.leave(main(sys.argv[1:]))
+    bootstrap.exit_process(main(sys.argv[1:]))

@@ -80,9 +80,9 @@ class BarMaintainer:
             yield replace(snapshot, summary=effective_summary(snapshot.id, snapshot.summary, deleted))
 
     def _touched(self, history: Iterator[Snapshot]) -> ChangedHours:
-        made_of = next((s.summary[GOLD_SNAPSHOT] for s in self._bars.snapshots() if GOLD_SNAPSHOT in s.summary), None)
-        found = changed_hours(history, int(made_of)) if made_of is not None else None
-        return ChangedHours(everything=True) if found is None else found
+        last = next((s.summary[GOLD_SNAPSHOT] for s in self._bars.snapshots() if GOLD_SNAPSHOT in s.summary), None)
+        touched = changed_hours(history, int(last)) if last is not None else None
+        return ChangedHours(everything=True) if touched is None else touched
 
     def _units(self, touched: ChangedHours) -> list[RebuildUnit]:
         if touched.everything:

@@ -1,7 +1,7 @@
-"""`python -m k2.jobs.maintenance`: keeps tables small while streams run: retention, compaction, tags, expiry, orphans.
+"""`python -m k2.jobs.maintenance`: retention, compaction, tags, snapshot expiry and orphan files, while streams run.
 
-Nothing is removed that a reader still needs, whether it runs or is stopped: its checkpoint tells. Exit codes: 0 done,
-1 a step failed, 2 bad input, 3 a needed service could not be reached.
+Snapshots that a running or stopped reader still needs, according to its checkpoint, are kept. Exit codes: 0 done, 1 a
+step failed, 2 invalid input, 3 a required service is unreachable.
 """
 
 import argparse
@@ -40,15 +40,15 @@ from k2.schemas.values import seconds
 log = logs.get("maintenance")
 
 MIN_SNAPSHOTS: Final = 100
-_MOST_SNAPSHOTS: Final = 5000  # each commit writes all of them anew into the table's metadata
+_MAX_SNAPSHOTS: Final = 5000  # each commit writes all of them again into the table's metadata
 _HISTORY: Final = {tables.GOLD: timedelta(days=7)}  # for time travel
 _SHORT_HISTORY: Final = timedelta(hours=1)
 _DEAD_LETTERS: Final = timedelta(days=30)
 _BATCHES: Final = timedelta(days=90)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOSED_AFTER: Final = timedelta(hours=1)  # a partition is compacted this long after its time ended
-_EVERY: Final = 3600.0
-_ORPHANS_EVERY: Final = 24  # runs: listing a whole warehouse is slow
+_INTERVAL: Final = 3600.0  # seconds
+_ORPHAN_ROUNDS: Final = 24  # orphan files are removed every so many rounds: listing a whole warehouse is slow
 _FAILURES: Final = (Py4JError, PySparkException)
 _OPTIONS: Final = {
     "min-input-files": "5",
@@ -60,17 +60,17 @@ _OPTIONS: Final = {
 
 
 class Maintenance:
-    """Maintains the tables of some feeds. Feeds of the same exchange keep rows as long as the longest of them says.
+    """Maintains the tables of some feeds. Of feeds of the same exchange, the longest retention applies.
 
-    Shared tables have as many maintainers as there are drivers of Gold. Where two meet, one of them loses a step and
-    does it in the next round. A maintainer knows its own feeds only: of two that keep rows of one exchange in Bronze
-    or Silver for different times, in applications of their own, the shorter time holds for both.
+    Every driver of Gold maintains the shared tables. If two conflict, one of them skips the step until the next round.
+    A driver knows only its own feeds: if feeds of one exchange run in separate applications with different retention
+    of Bronze or Silver, the shorter one applies to both.
     """
 
     def __init__(self, spark: SparkSession, platform: Platform, feeds: Sequence[ExchangeFeed]) -> None:
         self._spark = spark
         self._checkpoints = platform.checkpoints
-        # Hadoop, which lists files otherwise, does not know the bucket.
+        # By default files are listed with Hadoop, which does not know the bucket.
         self._listing = {"prefix_listing": "true"} if tables_in_s3(platform) else {}
         self._feeds = feeds
         self._exchanges = sorted({feed.spec.exchange for feed in feeds})
@@ -78,7 +78,7 @@ class Maintenance:
         self._errors: list[str] = []
 
     def run(self, *, now: datetime | None = None, orphans: bool = True) -> dict[str, Any]:
-        """One round. A step that fails is told in the report and leaves the others alone."""
+        """Run one round and return its report. A step that fails is in the report and does not stop the others."""
         now = now or datetime.now(UTC)
         self._report, self._errors = {}, []
         bronze, silver = list(map(tables.bronze, self._exchanges)), list(map(tables.silver, self._exchanges))
@@ -93,42 +93,44 @@ class Maintenance:
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))
-        self._step(tables.GOLD_TABLE, "tagged_days", partial(daily_tags.tag, self._spark, now - _CLOSED_AFTER))
+        self._step(
+            tables.GOLD_TABLE, "tagged_days", partial(daily_tags.tag_closed_days, self._spark, now - _CLOSED_AFTER)
+        )
         try:
-            found = stream_positions.readers(self._spark, self._checkpoints)
+            readers = stream_positions.readers(self._spark, self._checkpoints)
         except (ValueError, KeyError, IndexError, *_FAILURES) as error:
-            self._failed("no snapshot is expired, for the place of a reader cannot be read", error)
+            self._add_error("no snapshots expired: the position of a reader cannot be read", error)
         else:
             for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
-                self._step(table, "expired_snapshots", partial(self._expire, table, found, now))
+                self._step(table, "expired_snapshots", partial(self._expire, table, readers, now))
         if orphans:
             for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
                 self._step(table, "orphan_files", partial(self._remove_orphans, table))
         return {"tables": self._report, "errors": self._errors}
 
-    def hourly(self, stop: threading.Event) -> None:
-        """Rounds until `stop` is set, in a thread of their own. Nothing that happens in one ends the process."""
+    def run_hourly(self, stop: threading.Event) -> None:
+        """Run rounds until `stop` is set, in a thread of their own. An error ends the round, not the process."""
         rounds = 0
-        while not stop.wait(_EVERY):
+        while not stop.wait(_INTERVAL):
             started = time.monotonic()
             try:
-                done = self.run(orphans=rounds % _ORPHANS_EVERY == 0)
+                report = self.run(orphans=rounds % _ORPHAN_ROUNDS == 0)
             except Exception:
-                log.exception("maintenance failed; the next round is in an hour")
+                log.exception("maintenance failed, retrying in an hour")
             else:
-                log.info("maintained", seconds=round(time.monotonic() - started, 1), **done)
+                log.info("maintenance done", seconds=round(time.monotonic() - started, 1), **report)
             rounds += 1
 
     def _retain(self, now: datetime) -> None:
         longest = _DEAD_LETTERS
         for exchange in self._exchanges:
             layers = [feed.spec.layers for feed in self._feeds if feed.spec.exchange == exchange]
-            kept = max(timedelta(seconds=seconds(layer.bronze.retention)) for layer in layers)
-            judged = max(kept, *(timedelta(seconds=seconds(layer.silver.retention)) for layer in layers))
-            longest = max(longest, judged)
-            self._prune(tables.bronze(exchange), _day(now - kept), "kafka_timestamp")
-            # A trade may come long after it was made; it is kept as long as the others that came with it.
-            self._prune(tables.silver(exchange), _day(now - judged), "timestamp", "bronze_timestamp")
+            bronze = max(timedelta(seconds=seconds(layer.bronze.retention)) for layer in layers)
+            silver = max(bronze, *(timedelta(seconds=seconds(layer.silver.retention)) for layer in layers))
+            longest = max(longest, silver)
+            self._prune(tables.bronze(exchange), _day(now - bronze), "kafka_timestamp")
+            # A trade can arrive long after its exchange time; it is kept as long as trades that arrived with it.
+            self._prune(tables.silver(exchange), _day(now - silver), "timestamp", "bronze_timestamp")
         self._prune(tables.DEAD_LETTERS_TABLE, _day(now - longest), "dlq_timestamp")
         self._prune(tables.BATCHES_TABLE, _day(now - _BATCHES), "committed_at")
 
@@ -139,7 +141,7 @@ class Maintenance:
         old = " AND ".join(f"`{column}` < {_literal(before)}" for column in columns)
         rows = self._spark.table(table.identifier).where(old).count()
         if rows:
-            # First the word, then the deed: who finds rows gone must find out why.
+            # Set the property first: the audit must be able to tell deleted rows from missing ones.
             self._spark.sql(f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ('{PRUNED}' = '{before.isoformat()}')")
             self._spark.sql(f"DELETE FROM {table.identifier} WHERE {old}")  # noqa: S608 - names and times of our own
         return rows
@@ -147,30 +149,30 @@ class Maintenance:
     def _compact(self, table: Table, now: datetime) -> int:
         strategy = "sort" if table.sort else "binpack"
         where = _closed(table, now - _CLOSED_AFTER)
-        found = self._call(
+        result = self._call(
             "rewrite_data_files", table, strategy=f"'{strategy}'", where=f'"{where}"', options=_map(_OPTIONS)
         )
-        return int(found["rewritten_data_files_count"])
+        return int(result["rewritten_data_files_count"])
 
-    def _expire(self, table: Table, found: Iterable[Reader], now: datetime) -> int:
-        tablelog = SnapshotHistory(self._spark, table)
-        snapshots, named = list(tablelog.snapshots()), set(tablelog.refs().values())
-        needed, by = stream_positions.held(found, snapshots)
+    def _expire(self, table: Table, readers: Iterable[Reader], now: datetime) -> int:
+        history = SnapshotHistory(self._spark, table)
+        snapshots, referenced = list(history.snapshots()), set(history.refs().values())
+        needed, reader = stream_positions.snapshots_needed(readers, snapshots)
         old = expirable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
-        expired = [snapshot for snapshot in old if snapshot.id not in named]
+        expired = [snapshot for snapshot in old if snapshot.id not in referenced]
         if needed > MIN_SNAPSHOTS:
-            self._report.setdefault(table.name, {})["held_by"] = by
+            self._report.setdefault(table.name, {})["held_by"] = reader
         if expired:
-            self._forget(table, {snapshot.id for snapshot in expired})
+            self._expire_snapshots(table, {snapshot.id for snapshot in expired})
         return len(expired)
 
-    def _forget(self, table: Table, snapshots: set[int]) -> None:
+    def _expire_snapshots(self, table: Table, snapshots: set[int]) -> None:
         ids = ", ".join(f"{snapshot}L" for snapshot in snapshots)
         try:
-            # Iceberg also expires by age unless it is told that nothing is old.
+            # Iceberg also expires snapshots by age, unless `older_than` is before all of them.
             self._call("expire_snapshots", table, older_than=_literal(_EPOCH), snapshot_ids=f"array({ids})")
         except _FAILURES as error:
-            # Of snapshots that another maintainer expired meanwhile Iceberg says no more than that a size is negative.
+            # For snapshots that another driver has just expired, Iceberg reports only a negative size.
             if snapshots <= {snapshot.id for snapshot in SnapshotHistory(self._spark, table).snapshots()}:
                 raise
             raise retry.CommitConflict from error
@@ -185,46 +187,48 @@ class Maintenance:
         try:
             done = act()
         except (retry.CommitConflict, *_FAILURES) as error:
-            if retry.is_conflict(error):  # another driver, or a stream, changed the same files: the next round does it
-                log.info("another writer came first; the next round tries again", table=table.name, step=name)
+            if retry.is_conflict(error):  # another driver or a stream changed the same files
+                log.info("commit conflict, retrying in the next round", table=table.name, step=name)
                 self._report.setdefault(table.name, {})[name] = "conflict"
             else:
-                self._failed(f"{table.name}: {name}", error)
+                self._add_error(f"{table.name}: {name}", error)
         else:
             if done:
                 self._report.setdefault(table.name, {})[name] = done
 
-    def _failed(self, what: str, error: BaseException) -> None:
-        log.error("a step of the maintenance failed", step=what, error=str(error)[:2000])
-        self._errors.append(f"{what}: {_told(error)}")
+    def _add_error(self, step: str, error: BaseException) -> None:
+        log.error("maintenance step failed", step=step, error=str(error)[:2000])
+        self._errors.append(f"{step}: {_first_line(error)}")
 
 
 def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
-    """Snapshots that nobody needs: old, not among the newest, read by all, and not the newest of their query.
+    """Return the snapshots that can be expired: old, not among the newest, read by all, not the newest of a query.
 
-    By the newest commit of a query its next run knows what it has written already.
+    The next run of a query learns from its newest commit which batches are written already.
     """
-    kept = max(MIN_SNAPSHOTS, needed)
-    guards: dict[str, int] = {}
+    retained = max(MIN_SNAPSHOTS, needed)
+    newest_of_queries: dict[str, int] = {}
     for snapshot in newest_first:
-        guards.setdefault(snapshot.query_id, snapshot.id)
-    guards.pop("", None)
-    guarded = set(guards.values())
+        newest_of_queries.setdefault(snapshot.query_id, snapshot.id)
+    newest_of_queries.pop("", None)
+    guarded = set(newest_of_queries.values())
     return [
         snapshot
         for index, snapshot in enumerate(newest_first)
-        if index >= kept and (snapshot.committed_at < before or index >= _MOST_SNAPSHOTS) and snapshot.id not in guarded
+        if index >= retained
+        and (snapshot.committed_at < before or index >= _MAX_SNAPSHOTS)
+        and snapshot.id not in guarded
     ]
 
 
-def _told(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip(": ") for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("An error occurred while calling")]
-    return (told or [type(error).__name__])[0][:300]
+    message = [line for line in lines if not line.startswith("An error occurred while calling")]
+    return (message or [type(error).__name__])[0][:300]
 
 
 def _closed(table: Table, until: datetime) -> str:
-    """Rows of partitions that ended before `until`."""
+    """Return the filter for rows of partitions that ended before `until`."""
     if table is tables.GOLD_TABLE:
         day = f"DATE '{until:%Y-%m-%d}'"
         return f"exchange_date < {day} OR (exchange_date = {day} AND exchange_hour < {until.hour})"
@@ -242,19 +246,21 @@ def _literal(moment: datetime) -> str:
 
 
 def _map(options: Mapping[str, str]) -> str:
-    words = ", ".join(f"'{key}', '{value}'" for key, value in options.items())
-    return f"map({words})"
+    entries = ", ".join(f"'{key}', '{value}'" for key, value in options.items())
+    return f"map({entries})"
 
 
 def _statement(procedure: str, table: Table, **arguments: str) -> str:
-    words = [f"table => '{table.identifier}'", *(f"{name} => {value}" for name, value in arguments.items())]
-    return f"CALL {tables.CATALOG}.system.{procedure}({', '.join(words)})"
+    parts = [f"table => '{table.identifier}'", *(f"{name} => {value}" for name, value in arguments.items())]
+    return f"CALL {tables.CATALOG}.system.{procedure}({', '.join(parts)})"
 
 
 def main(words: Sequence[str]) -> int:
-    """One round for some feeds."""
-    parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="One round of table maintenance.")
-    parser.add_argument("--feed", type=Path, action="append", required=True, help="an ExchangeFeed in YAML")
+    """Run one round for some feeds; return the exit code."""
+    parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="Run one round of table maintenance.")
+    parser.add_argument(
+        "--feed", type=Path, action="append", required=True, help="ExchangeFeed manifest (YAML); repeatable"
+    )
     bootstrap.add_jvm_arguments(parser)
     arguments = parser.parse_args(words)
     try:
@@ -270,7 +276,7 @@ def main(words: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 3 if unreachable else 2
     except _FAILURES as error:
-        print(f"the catalog cannot be read: {_told(error)}", file=sys.stderr)
+        print(f"the catalog cannot be read: {_first_line(error)}", file=sys.stderr)
         return 3
     except gateway.JvmFailed as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How far the streams that read a table have come, so that nothing they still need is removed."""
+"""Positions of the streams that read a table, so that no snapshot that they still need is expired."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from k2.jobs.commit.appender import Snapshot
 from k2.jobs.commit.checkpoints import Checkpoint, path
-from k2.jobs.commit.lineage import NOTHING
-from k2.jobs.spark.filesystem import Files
+from k2.jobs.commit.lineage import NO_SNAPSHOT
+from k2.jobs.commit.snapshots import Snapshot
+from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.stream import GOLD, SILVER
 
 _READING: Final = (SILVER, GOLD)  # the layers that read tables
@@ -17,45 +17,45 @@ _READING: Final = (SILVER, GOLD)  # the layers that read tables
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """One query: the snapshot after which it goes on (`NOTHING`: with the first), and the newest that it planned."""
+    """A query that reads a table: the snapshot after which it resumes, or `NO_SNAPSHOT`, and the newest planned."""
 
     name: str
     start: int
     planned: int
 
-    def needs(self, log: Sequence[Snapshot]) -> int:
-        """How many of a table's newest snapshots this reader needs; none if it reads another table."""
-        ids = [snapshot.id for snapshot in log]
+    def snapshots_needed(self, newest_first: Sequence[Snapshot]) -> int:
+        """Return how many of a table's newest snapshots the reader needs; 0 if it reads another table."""
+        ids = [snapshot.id for snapshot in newest_first]
         if self.start in ids:
             return ids.index(self.start) + 1
         return len(ids) if self.planned in ids else 0
 
 
 def readers(spark: SparkSession, root: str) -> list[Reader]:
-    """Every query below `root` that reads a table, whether it runs or not, whoever runs it.
+    """Return every query below the checkpoint folder `root` that reads a table, whether it is running or not.
 
-    Raises ValueError, KeyError or IndexError if the place of one cannot be read.
+    Raises ValueError, KeyError or IndexError if the position of one cannot be read.
     """
-    files = Files(spark)
-    found = (
+    files = FileSystem(spark)
+    candidates = (
         _reader(f"{feed}-{layer}", Checkpoint(files, path(root, feed, layer)))
         for feed in files.names(root)
         for layer in _READING
     )
-    return [reader for reader in found if reader is not None]
+    return [reader for reader in candidates if reader is not None]
 
 
-def held(found: Iterable[Reader], log: Sequence[Snapshot]) -> tuple[int, str]:
-    """How many of a table's newest snapshots its readers need, and which reader needs most."""
-    needs = [(reader.needs(log), reader.name) for reader in found]
-    return max(needs, default=(0, ""))
+def snapshots_needed(readers: Iterable[Reader], newest_first: Sequence[Snapshot]) -> tuple[int, str]:
+    """Return how many of a table's newest snapshots its readers need, and the reader that needs most."""
+    needed = [(reader.snapshots_needed(newest_first), reader.name) for reader in readers]
+    return max(needed, default=(0, ""))
 
 
 def _reader(name: str, checkpoint: Checkpoint) -> Reader | None:
-    place = checkpoint.place()
-    if place is None:
+    progress = checkpoint.progress()
+    if progress is None:
         return None
-    planned: int = place.end["snapshot_id"]
-    if place.committed:
+    planned: int = progress.end["snapshot_id"]
+    if progress.committed:
         return Reader(name, planned, planned)
-    return Reader(name, checkpoint.end(place.epoch - 1)["snapshot_id"] if place.epoch else NOTHING, planned)
+    return Reader(name, checkpoint.end(progress.epoch - 1)["snapshot_id"] if progress.epoch else NO_SNAPSHOT, planned)

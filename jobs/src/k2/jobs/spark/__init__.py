@@ -1,1 +1,1 @@
-"""Spark itself: session, tables, file systems, progress listener, JVM."""
+"""Spark: session, tables, file systems, progress listener and JVM."""

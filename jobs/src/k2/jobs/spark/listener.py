@@ -1,4 +1,4 @@
-"""Feeds the layers' state from Spark's own progress events."""
+"""A listener that updates the state of the layers from Spark's progress events."""
 
 import json
 import time
@@ -21,10 +21,10 @@ log = logs.get("stream")
 
 
 class ProgressListener(StreamingQueryListener):
-    """Knows the streams by their queries' names.
+    """Updates streams, by the names of their queries.
 
-    pyspark would copy each event into Python field by field, thousands of calls into the JVM a minute; K2 takes the
-    event's JSON in one.
+    pyspark would copy each event into Python field by field, with thousands of calls into the JVM a minute; this
+    listener reads the event's JSON with one call.
     """
 
     def __init__(self, streams: Iterable[Stream]) -> None:
@@ -39,11 +39,11 @@ class ProgressListener(StreamingQueryListener):
         return self._wrapped
 
     def started(self, run_id: str, name: str) -> None:
-        """A query runs."""
+        """Remember the name of a query that started."""
         self._names[run_id] = name
 
     def progressed(self, progress: dict[str, Any]) -> None:
-        """A query finished a micro-batch."""
+        """Record that a query finished a micro-batch."""
         stream = self._streams.get(progress.get("name") or "")
         if stream is None:
             return
@@ -51,7 +51,7 @@ class ProgressListener(StreamingQueryListener):
         log.debug("progress", query=stream.name, epoch=progress["batchId"], milliseconds=progress["durationMs"])
 
     def idle(self, run_id: str) -> None:
-        """A query looked and found nothing."""
+        """Record that a query polled its source and has no new data."""
         stream = self._streams.get(self._names.get(run_id, ""))
         if stream is not None:
             stream.state.polled_at = time.time()
@@ -66,18 +66,18 @@ class ProgressListener(StreamingQueryListener):
         """Not called: see `_Events`."""
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
-        """Not called: the app sees by itself that a query ended."""
+        """Not called: the app checks whether its queries are active."""
 
 
 class _Events:
-    """What the JVM calls."""
+    """The callbacks for the JVM."""
 
     def __init__(self, listener: ProgressListener) -> None:
         self._listener = listener
 
     def onQueryStarted(self, event: Any) -> None:  # noqa: N802 - Spark's spelling
-        found = json.loads(event.json())
-        self._listener.started(found["runId"], found["name"] or "")
+        fields = json.loads(event.json())
+        self._listener.started(fields["runId"], fields["name"] or "")
 
     def onQueryProgress(self, event: Any) -> None:  # noqa: N802
         self._listener.progressed(json.loads(event.progress().json()))
@@ -89,6 +89,6 @@ class _Events:
         pass
 
     class Java:
-        """How py4j knows the interface."""
+        """The Java interface that py4j implements."""
 
         implements = ("org.apache.spark.sql.streaming.PythonStreamingQueryListener",)

@@ -1,4 +1,4 @@
-"""The Spark session: Iceberg's catalog, time zone, streaming defaults. One place for every setting."""
+"""The Spark session and its settings: Iceberg catalog, time zone, streaming defaults."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ _S3A: Final = "spark.hadoop.fs.s3a"
 
 
 def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]:
-    """Spark's configuration for K2 on these services. `master` is left out where a cluster sets it."""
+    """Return Spark's configuration for these services. Leave out `master` where a cluster sets it."""
     conf = {
         "spark.app.name": "k2",
         "spark.sql.session.timeZone": "UTC",
@@ -22,22 +22,22 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.defaultCatalog": CATALOG,
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
-        # Micro-batches are small: planning them adaptively costs more than it saves.
+        # Micro-batches are small: adaptive planning costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.streaming.metricsEnabled": "false",
-        # Call sites of DataFrame operations cost several calls into the JVM for each column that is built.
+        # Recording call sites costs several calls into the JVM for each column expression.
         "spark.sql.dataFrameQueryContext.enabled": "false",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "100",
         "spark.sql.streaming.stopTimeout": "30s",
         "spark.cleaner.periodicGC.interval": "10min",
-        # Iceberg checks writes itself, and better; the DataFrame's nullability is Avro's, not the table's.
+        # Iceberg checks the rows themselves; the DataFrame's nullability is Avro's, not the table's.
         "spark.sql.iceberg.check-nullability": "false",
         **_catalog(platform),
     }
     if "://" not in platform.checkpoints or platform.checkpoints.startswith("file:"):
-        # The default manager forks a shell for each file on a local disk.
+        # The default manager starts a shell process for each file on a local disk.
         manager = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         conf["spark.sql.streaming.checkpointFileManagerClass"] = manager
     if uses_s3(platform):
@@ -55,11 +55,11 @@ def _catalog(platform: Platform) -> dict[str, str]:
         f"{_CATALOG_KEY}.jdbc.schema-version": "V1",
         f"{_CATALOG_KEY}.jdbc.initialize": "true",
         f"{_CATALOG_KEY}.warehouse": platform.warehouse,
-        # A cached table may lack the newest commit, and a batch that looks for duplicates must see it.
+        # A cached table may lack the newest commit, which the lookup of duplicates must see.
         f"{_CATALOG_KEY}.cache-enabled": "false",
     }
     if platform.catalog_uri.startswith("sqlite:"):
-        # Writers of one file wait for each other instead of failing.
+        # Concurrent writers of the SQLite file wait instead of failing.
         conf |= {f"{_CATALOG_KEY}.jdbc.busy_timeout": "30000", f"{_CATALOG_KEY}.jdbc.journal_mode": "WAL"}
     if tables_in_s3(platform):
         conf |= _s3(platform)
@@ -82,7 +82,7 @@ def uses_s3(platform: Platform) -> bool:
 
 
 def _s3(platform: Platform) -> dict[str, str]:
-    """Iceberg's own client. It and Hadoop's find the credentials in AWS's variables, or in the pod's identity."""
+    """Return the settings of Iceberg's S3 client. Credentials come from AWS variables or the pod's identity."""
     conf = {
         f"{_CATALOG_KEY}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
         f"{_CATALOG_KEY}.client.region": platform.s3_region,
@@ -92,7 +92,7 @@ def _s3(platform: Platform) -> dict[str, str]:
 
 
 def _s3a(platform: Platform) -> dict[str, str]:
-    """Hadoop's client: Spark writes checkpoints with it, and K2 removes with it what tables have left."""
+    """Return the settings of Hadoop's S3 client, for Spark's checkpoints and for deleting folders of tables."""
     conf = {
         f"{_S3A}.endpoint.region": platform.s3_region,
         f"{_S3A}.path.style.access": _text(platform.s3_path_style),
@@ -108,7 +108,7 @@ def _text(value: bool) -> str:
 
 
 def jdbc(uri: str) -> str:
-    """A catalog URI, written as SQLAlchemy does, in JDBC's spelling."""
+    """Convert a catalog URI from SQLAlchemy's format to JDBC's."""
     parts = urlsplit(uri)
     scheme = parts.scheme.partition("+")[0]
     if scheme == "sqlite":
@@ -117,7 +117,7 @@ def jdbc(uri: str) -> str:
 
 
 def session(conf: Mapping[str, str]) -> SparkSession:
-    """The session of this process, in the JVM that `k2.jobs.spark.jvm.gateway` or the cluster started."""
+    """Return the session of this process, in the JVM that `k2.jobs.spark.jvm.gateway` or the cluster started."""
     builder = SparkSession.builder
     for key, value in conf.items():
         builder = builder.config(key, value)

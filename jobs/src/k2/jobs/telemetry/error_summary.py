@@ -1,7 +1,7 @@
-"""Why a process of the jobs failed, in one line that names the service: the catalog, the bucket, Kafka, the registry.
+"""One-line summaries of failures that name the service: the catalog, the bucket, Kafka or the schema registry.
 
-Java tells a failure as a chain of causes with a stack under each. The last cause says what happened; whose classes
-the causes are says where.
+A Java error is a chain of causes, each with a stack trace. The last cause is what happened; the packages of the causes
+identify the service.
 """
 
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")  # what Kubernetes keeps of a container that has ended
-_MOST: Final = 500
-_QUERY: Final = "=== Streaming Query ==="  # from here on Spark tells the query's plan
+_MAX_LENGTH: Final = 500
+_QUERY: Final = "=== Streaming Query ==="  # the query's plan follows
 _CAUSE: Final = re.compile(
     r"^(?:Caused by: |: )?((?:[a-z][\w$]*\.)*)([A-Z]\w*(?:Exception|Error|Unavailable)): (.*)$", re.MULTILINE
 )
@@ -23,26 +23,26 @@ _SERVICES: Final = (
 )
 
 
-def text(error: BaseException) -> str:
-    """All that an error tells: Spark's own keeps the causes of what it says apart."""
+def full_text(error: BaseException) -> str:
+    """Return an error's text with its causes, which Spark's exceptions keep apart from the message."""
     cause: Any = getattr(error, "_cause", None) or error.__cause__
     if cause is None:
         return str(error)
     return f"{error}\nCaused by: {getattr(cause, '_stackTrace', '') or cause}"
 
 
-def told(text: str) -> str:
-    """The last cause that an error's text tells, after the service that it came from."""
-    causes = [(f"{package}{name}", f"{name}: {words.strip()}") for package, name, words in _CAUSE.findall(text)]
+def summarize(text: str) -> str:
+    """Return the last cause in an error's text, prefixed with the service that it came from."""
+    causes = [(f"{package}{name}", f"{name}: {message.strip()}") for package, name, message in _CAUSE.findall(text)]
     if not causes:
         causes = [(text, " ".join(text.partition(_QUERY)[0].split()))]
     names = [name for name, _ in reversed(causes)]
-    service = next((f"{part}: " for name in names for part, known in _SERVICES if known.search(name)), "")
-    return f"{service}{causes[-1][1]}"[:_MOST]
+    service = next((f"{label}: " for name in names for label, pattern in _SERVICES if pattern.search(name)), "")
+    return f"{service}{causes[-1][1]}"[:_MAX_LENGTH]
 
 
-def leave_word(words: str, path: Path = TERMINATION_LOG) -> None:
-    """Tells Kubernetes why this process ends, where it runs in a pod."""
+def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
+    """Write the reason for the exit to Kubernetes' termination log, if the process runs in a pod."""
     if path.is_file():
-        with suppress(OSError):  # the same words stand in the log
-            path.write_text(words, "utf-8")
+        with suppress(OSError):  # the log has the same message
+            path.write_text(message, "utf-8")

@@ -1,1 +1,1 @@
-"""Java for K2: which one, which archives, and how a JVM is started. No pyspark session here."""
+"""Java: discovery, archives and the start of Spark's JVM. Needs no Spark session."""

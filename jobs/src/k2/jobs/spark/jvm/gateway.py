@@ -1,7 +1,7 @@
-"""Starts Spark's JVM and tells pyspark where it is.
+"""Start of Spark's JVM, and pyspark's connection to it.
 
-pyspark would start it through shell scripts and a launcher JVM, and with a module that pip-installed Java lacks;
-starting it here is faster and works with either Java. In a cluster Spark has started the JVM already.
+pyspark would start it through shell scripts and a launcher JVM, with a module that pip-installed Java lacks; a direct
+start is faster and works with any supported Java. In a cluster, Spark has started the JVM already.
 """
 
 import os
@@ -23,8 +23,8 @@ _START_TIMEOUT: Final = 60.0
 _PORT: Final = "PYSPARK_GATEWAY_PORT"
 _SECRET: Final = "PYSPARK_GATEWAY_SECRET"  # noqa: S105 - the name of a variable
 
-# What org.apache.spark.launcher.JavaModuleOptions of Spark 4.1 asks for, but for jdk.incubator.vector: Spark's
-# linear algebra would use it, K2 has none, and jlinked images lack it.
+# The modules of org.apache.spark.launcher.JavaModuleOptions of Spark 4.1, without jdk.incubator.vector: only Spark's
+# linear algebra uses it, and jlinked images lack it.
 _MODULES: Final = (
     "java.base/java.lang java.base/java.lang.invoke java.base/java.lang.reflect java.base/java.io java.base/java.net "
     "java.base/java.nio java.base/java.util java.base/java.util.concurrent java.base/java.util.concurrent.atomic "
@@ -43,11 +43,11 @@ _OPTIONS: Final = (
 
 
 class JvmFailed(RuntimeError):
-    """The JVM ended before it could be talked to."""
+    """The JVM exited before pyspark could connect."""
 
 
-def provided() -> bool:
-    """Whether somebody else has started the JVM, as spark-submit does in a cluster."""
+def is_provided() -> bool:
+    """Whether the JVM is already running, started by spark-submit in a cluster."""
     return _PORT in os.environ
 
 
@@ -59,57 +59,57 @@ def start(
     sets: Sequence[str] = (SPARK,),
     log: Path | None = None,
 ) -> None:
-    """Starts a JVM with some sets of archives, which dies with this process. Raises `JvmFailed`."""
+    """Start a JVM with some sets of archives; it exits with this process. Raises `JvmFailed`."""
     with tempfile.TemporaryDirectory(prefix="k2-jvm-") as folder:
-        told = Path(folder) / "connection"
+        connection_file = Path(folder) / "connection"
         output = log.open("ab") if log else None
         process = subprocess.Popen(
             _command(java, conf, options, sets),
-            stdin=subprocess.PIPE,  # the JVM exits when this closes, however this process ends
+            stdin=subprocess.PIPE,  # the JVM exits when the pipe closes, however this process ends
             stdout=output,
             stderr=output,
-            env={**os.environ, **_ENVIRONMENT, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(told)},
-            start_new_session=True,  # ctrl-c is for us; Spark is stopped in order
+            env={**os.environ, **_ENVIRONMENT, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(connection_file)},
+            start_new_session=True,  # Ctrl-C must not reach the JVM; this process stops Spark in order
         )
-        port, secret = _connection(process, told)
+        port, secret = _read_connection(process, connection_file)
     _PROCESSES.append(process)
     _connect(port, secret)
 
 
 def _connect(port: int, secret: str) -> None:
-    """Has pyspark connect, and leaves nothing of it in the environment: a process started from here has its own JVM."""
+    """Connect pyspark, then clean the environment, so that child processes start a JVM of their own."""
     os.environ[_PORT], os.environ[_SECRET] = str(port), secret
     try:
-        SparkContext._ensure_initialized()  # noqa: SLF001 - the public way makes a context, too early for its settings
+        SparkContext._ensure_initialized()  # noqa: SLF001 - the public way creates a context, before its settings are known
     finally:
         del os.environ[_PORT], os.environ[_SECRET]
 
 
-_PROCESSES: list[subprocess.Popen[bytes]] = []  # kept, so that their pipes stay open
+_PROCESSES: list[subprocess.Popen[bytes]] = []  # references that keep the pipes open
 
 
 def pid() -> int | None:
-    """The JVM's process id, if it was started here."""
+    """Return the process id of the JVM; None if this process did not start one."""
     return _PROCESSES[-1].pid if _PROCESSES else None
 
 
 def _command(java: Java, conf: Mapping[str, str], options: Sequence[str], sets: Sequence[str]) -> list[str]:
     jars = [str(spark_home() / "jars" / "*"), *map(str, classpath(*sets))]
     opens = [f"--add-opens={module}=ALL-UNNAMED" for module in _MODULES]
-    settings = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
+    settings = [argument for key, value in conf.items() for argument in ("--conf", f"{key}={value}")]
     return [
         str(java.path), *_OPTIONS, *opens, *options, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", ":".join(jars),
         "org.apache.spark.deploy.SparkSubmit", *settings, "pyspark-shell",
     ]  # fmt: skip
 
 
-def _connection(process: subprocess.Popen[bytes], told: Path) -> tuple[int, str]:
+def _read_connection(process: subprocess.Popen[bytes], file: Path) -> tuple[int, str]:
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
-        if told.exists():
-            raw = told.read_bytes()
+        if file.exists():
+            raw = file.read_bytes()
             port, size = struct.unpack_from(">ii", raw)
             return port, raw[8 : 8 + size].decode()
         time.sleep(0.05)
     process.kill()
-    raise JvmFailed(f"Spark's JVM did not start (exit {process.poll()}); see the log of the jobs")
+    raise JvmFailed(f"Spark's JVM did not start (exit {process.poll()}); see the log of the jobs process")

@@ -1,7 +1,7 @@
-"""The Java archives of `jars.lock`: resolved once through the Ivy that ships with pyspark, verified, kept in a cache.
+"""The Java archives of `jars.lock`: resolved once with the Ivy that ships with pyspark, verified and cached.
 
-A second start finds them there and needs no network. `K2_CACHE` names another cache; `K2_MAVEN` another repository
-than Ivy's own choice, which is Maven Central. In a container image they are beside Spark's own archives instead.
+Later starts use the cache and need no network. `K2_CACHE` sets the cache folder, `K2_MAVEN` a repository other than
+Maven Central. A container image has the archives among Spark's own instead.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
-from k2.jobs.spark.jvm.java import Java, find
+from k2.jobs.spark.jvm.java import Java, find_java
 
 SPARK: Final = "spark"
 BROKER: Final = "broker"
@@ -28,20 +28,20 @@ EMBEDDED: Final = (SPARK, BROKER)
 _LOCK: Final = "jars.lock"
 _SUCCESS: Final = "[SUCCESSFUL ]"
 
-Progress = Callable[[int, int, str], None]  # done, total, what came last
+Progress = Callable[[int, int, str], None]  # done, total, name of the last archive
 
 
 class JarsUnavailable(ConnectionError):
-    """Archives that are neither in the cache nor to be had."""
+    """Archives are not in the cache and cannot be fetched."""
 
 
-class WrongChecksum(RuntimeError):
-    """An archive that is not the one that the lock names."""
+class ChecksumMismatch(RuntimeError):
+    """An archive differs from the one in the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Jar:
-    """One archive of one set."""
+    """One archive of a set."""
 
     set: str
     group: str
@@ -51,12 +51,12 @@ class Jar:
 
     @property
     def file(self) -> str:
-        """Its name in the cache."""
+        """The archive's file name in the cache."""
         return f"{self.artifact}-{self.version}.jar"
 
 
-def locked(text: str | None = None) -> tuple[Jar, ...]:
-    """Every archive in the lock."""
+def read_lock(text: str | None = None) -> tuple[Jar, ...]:
+    """Return every archive of a lock; of K2's own without `text`."""
     lines = (files("k2.jobs.spark.jvm").joinpath(_LOCK).read_text("utf-8") if text is None else text).splitlines()
     return tuple(_jar(line) for line in lines if line.strip() and not line.startswith("#"))
 
@@ -68,24 +68,24 @@ def _jar(line: str) -> Jar:
 
 
 def cache() -> Path:
-    """Where archives are kept."""
+    """Return the cache folder of the archives."""
     base = os.environ.get("K2_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2"
     return Path(base) / "jars"
 
 
 def classpath(*sets: str) -> list[Path]:
-    """The archives of some sets, where `ensure` put them; those that Spark brings itself are left out."""
-    return [cache() / jar.set / jar.file for jar in locked() if jar.set in sets and not _brought(jar)]
+    """Return the cached archives of some sets, without those that are among Spark's own."""
+    return [cache() / jar.set / jar.file for jar in read_lock() if jar.set in sets and not _bundled(jar)]
 
 
 def missing(*sets: str) -> list[Jar]:
-    """The archives of some sets that would have to be fetched."""
-    wanted = [jar for jar in locked() if jar.set in sets and not _brought(jar)]
-    return [jar for jar in wanted if not _whole(cache() / jar.set / jar.file, jar)]
+    """Return the archives of some sets that must be fetched."""
+    required = [jar for jar in read_lock() if jar.set in sets and not _bundled(jar)]
+    return [jar for jar in required if not _is_intact(cache() / jar.set / jar.file, jar)]
 
 
 def ensure(java: Java, progress: Progress = lambda *_: None, *, sets: Sequence[str] = EMBEDDED) -> None:
-    """Makes sure that every archive of some sets is there, whole. Raises `JarsUnavailable`, `WrongChecksum`."""
+    """Fetch the archives of some sets that are missing or corrupt. Raises `JarsUnavailable`, `ChecksumMismatch`."""
     absent = missing(*sets)
     if not absent:
         return
@@ -94,76 +94,79 @@ def ensure(java: Java, progress: Progress = lambda *_: None, *, sets: Sequence[s
         _resolve(java, absent, Path(folder), progress)
         for jar in absent:
             fetched = Path(folder) / jar.set / jar.file
-            if (found := sha256(fetched)) != jar.sha256:
-                raise WrongChecksum(f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {found}, not {jar.sha256}")
+            if (checksum := sha256(fetched)) != jar.sha256:
+                raise ChecksumMismatch(
+                    f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {checksum}, not {jar.sha256}"
+                )
             target = cache() / jar.set / jar.file
             target.parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(target)
 
 
-def _brought(jar: Jar) -> bool:
-    """Whether an archive is among Spark's own, where images put it."""
+def _bundled(jar: Jar) -> bool:
+    """Whether an archive is among Spark's own, as in container images."""
     return jar.set != BROKER and (spark_home() / "jars" / jar.file).exists()
 
 
-def _whole(path: Path, jar: Jar) -> bool:
+def _is_intact(path: Path, jar: Jar) -> bool:
     return path.exists() and sha256(path) == jar.sha256
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _resolve(java: Java, wanted: Sequence[Jar], folder: Path, progress: Progress) -> None:
-    """Lets Ivy put the archives into `folder`, a folder a set."""
-    (folder / "ivy.xml").write_text(_module(wanted), encoding="utf-8")
-    sets = sorted({jar.set for jar in wanted})
+def _resolve(java: Java, archives: Sequence[Jar], folder: Path, progress: Progress) -> None:
+    """Fetch archives with Ivy into `folder`, one subfolder a set."""
+    (folder / "ivy.xml").write_text(_ivy_module(archives), encoding="utf-8")
+    sets = sorted({jar.set for jar in archives})
     command = [
         str(java.path), *java.trust_options, "-cp", str(_ivy()), "org.apache.ivy.Main",
-        *_settings(folder), "-cache", str(folder / "ivy"), "-ivy", str(folder / "ivy.xml"),
+        *_ivy_settings(folder), "-cache", str(folder / "ivy"), "-ivy", str(folder / "ivy.xml"),
         "-confs", *sets, "-types", "jar", "bundle",
         "-retrieve", f"{folder}/[conf]/[artifact]-[revision].[ext]",
     ]  # fmt: skip
-    said: list[str] = []
-    progress(0, len(wanted), "resolving")
+    output: list[str] = []
+    progress(0, len(archives), "resolving")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as ivy:
         assert ivy.stdout is not None
         done = 0
         for line in ivy.stdout:
-            said.append(line)
+            output.append(line)
             if _SUCCESS in line:
                 done += 1
-                progress(done, len(wanted), line.partition("!")[2].partition(" ")[0])
-    absent = [jar for jar in wanted if not (folder / jar.set / jar.file).exists()]
+                progress(done, len(archives), line.partition("!")[2].partition(" ")[0])
+    absent = [jar for jar in archives if not (folder / jar.set / jar.file).exists()]
     if absent:
-        absent = [jar for jar in absent if _not_found(jar, said)] or absent  # one that is missing holds up the others
+        absent = [jar for jar in absent if _not_found(jar, output)] or absent  # one missing archive blocks the others
         names = ", ".join(f"{jar.group}:{jar.artifact}:{jar.version}" for jar in absent[:3])
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise JarsUnavailable(
-            f"{names}{more} cannot be fetched from the Maven repository; check the network and run again" + _why(said)
+            f"{names}{more} cannot be fetched from the Maven repository; check the network and run again"
+            + _reason(output)
         )
-    progress(len(wanted), len(wanted), "done")
+    progress(len(archives), len(archives), "done")
 
 
-def _not_found(jar: Jar, said: Iterable[str]) -> bool:
+def _not_found(jar: Jar, output: Iterable[str]) -> bool:
     name = f"{jar.group}#{jar.artifact};{jar.version}"
-    return any(name in line and "not found" in line.lower() for line in said)
+    return any(name in line and "not found" in line.lower() for line in output)
 
 
-def _why(said: Iterable[str]) -> str:
-    reasons = [line.strip() for line in said if "ERROR" in line or "Exception" in line or "timed out" in line]
+def _reason(output: Iterable[str]) -> str:
+    reasons = [line.strip() for line in output if "ERROR" in line or "Exception" in line or "timed out" in line]
     return f" ({reasons[0][:200]})" if reasons else ""
 
 
-def _module(wanted: Iterable[Jar]) -> str:
-    sets = sorted({jar.set for jar in wanted})
+def _ivy_module(archives: Sequence[Jar]) -> str:
+    sets = sorted({jar.set for jar in archives})
     configurations = "".join(f"<conf name={quoteattr(name)}/>" for name in sets)
     dependencies = "".join(
         f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.artifact)} rev={quoteattr(jar.version)} "
         f'conf="{jar.set}-&gt;default" transitive="false"/>'
-        for jar in wanted
+        for jar in archives
     )
     return (
         '<ivy-module version="2.0"><info organisation="k2" module="jars"/>'
@@ -171,7 +174,7 @@ def _module(wanted: Iterable[Jar]) -> str:
     )
 
 
-def _settings(folder: Path) -> list[str]:
+def _ivy_settings(folder: Path) -> list[str]:
     root = os.environ.get("K2_MAVEN")
     if not root:
         return []
@@ -185,7 +188,7 @@ def _settings(folder: Path) -> list[str]:
 
 
 def spark_home() -> Path:
-    """Where Spark's archives are: where pip put them, or in the distribution that pyspark is a part of."""
+    """Return the folder that holds Spark's `jars`: the pip package, or the distribution that contains pyspark."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise JarsUnavailable("pyspark is not installed; run: pip install 'k2-market-data[jobs]'")
@@ -197,20 +200,22 @@ def _ivy() -> Path:
     return next((spark_home() / "jars").glob("ivy-*.jar"))
 
 
-def main(words: Sequence[str]) -> int:
-    """Fills the cache, copies sets into a folder (for images), or writes new checksums after a version was changed."""
+def main(arguments: Sequence[str]) -> int:
+    """Fill the cache, copy sets into a folder (for images), or update the lock's checksums after a version change."""
     parser = argparse.ArgumentParser(prog="k2.jobs.spark.jvm.jars", description=main.__doc__)
-    parser.add_argument("--update", action="store_true", help="resolve what the lock names and write its checksums")
+    parser.add_argument(
+        "--update", action="store_true", help="resolve the archives of the lock and write their checksums"
+    )
     parser.add_argument(
         "--copy", nargs=2, action="append", metavar=("SET", "FOLDER"), help="copy a set's archives into a folder"
     )
-    arguments = parser.parse_args(words)
-    if arguments.update:
+    options = parser.parse_args(arguments)
+    if options.update:
         _update()
         return 0
-    copies: list[tuple[str, str]] = arguments.copy or []
+    copies: list[tuple[str, str]] = options.copy or []
     sets = [name for name, _ in copies] or EMBEDDED
-    ensure(find(), lambda done, total, name: print(f"{done}/{total} {name}"), sets=sets)
+    ensure(find_java(), lambda done, total, name: print(f"{done}/{total} {name}"), sets=sets)
     for name, folder in copies:
         for path in classpath(name):
             shutil.copyfile(path, Path(folder) / path.name)
@@ -221,12 +226,12 @@ def _update() -> None:
     lock = Path(str(files("k2.jobs.spark.jvm").joinpath(_LOCK)))
     text = lock.read_text("utf-8")
     with tempfile.TemporaryDirectory(prefix="k2-jars-") as folder:
-        _resolve(find(), locked(text), Path(folder), lambda *_: None)
-        for jar in locked(text):
-            found = sha256(Path(folder) / jar.set / jar.file)
-            if found != jar.sha256:
-                print(f"{jar.file}: {found}")
-                text = text.replace(jar.sha256, found)
+        _resolve(find_java(), read_lock(text), Path(folder), lambda *_: None)
+        for jar in read_lock(text):
+            checksum = sha256(Path(folder) / jar.set / jar.file)
+            if checksum != jar.sha256:
+                print(f"{jar.file}: {checksum}")
+                text = text.replace(jar.sha256, checksum)
     lock.write_text(text, "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Why a process of the jobs failed, out of what Spark and Java say."""
+"""One-line summaries of Spark and Java errors, and the termination message."""
 
 import pytest
 
@@ -32,7 +32,7 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
             "Caused by: k2.common.schema_registry.RegistryUnavailable: http://k2-registry: refused\n",
             "the schema registry: RegistryUnavailable: http://k2-registry: refused",
         ),
-        ("java.lang.IllegalStateException: of nobody's", "IllegalStateException: of nobody's"),
+        ("java.lang.IllegalStateException: unrelated", "IllegalStateException: unrelated"),
         ("two\n lines", "two lines"),
         ("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold", "Failed to get table t"),
         (
@@ -42,29 +42,31 @@ Caused by: software.amazon.awssdk.services.s3.model.S3Exception: Storage backend
         ("", ""),
     ],
 )
-def test_a_failure_names_its_service_and_its_last_cause(text, expected):
-    assert error_summary.told(text) == expected
+def test_summary_names_the_service_and_the_last_cause(text, expected):
+    assert error_summary.summarize(text) == expected
 
 
-def test_causes_that_spark_keeps_apart_are_told():
+def test_full_text_includes_causes_that_spark_keeps_apart():
     error = RuntimeError("Failed to get table t\n=== Streaming Query ===\nIdentifier: gold")
-    assert error_summary.told(error_summary.text(error)) == "Failed to get table t"
+    assert error_summary.summarize(error_summary.full_text(error)) == "Failed to get table t"
     error._cause = RuntimeError("the first of them")
     error._cause._stackTrace = CATALOG.partition("\n: ")[2]
-    assert error_summary.told(error_summary.text(error)).startswith("the catalog: PSQLException: FATAL: password")
+    assert error_summary.summarize(error_summary.full_text(error)).startswith(
+        "the catalog: PSQLException: FATAL: password"
+    )
     error._cause = None
-    error.__cause__ = ConnectionError("away")
-    assert error_summary.text(error).endswith("Caused by: away")
+    error.__cause__ = ConnectionError("unreachable")
+    assert error_summary.full_text(error).endswith("Caused by: unreachable")
 
 
-def test_a_failure_is_told_in_no_more_than_a_condition_can_hold():
-    assert len(error_summary.told(f"Caused by: a.bException: {'x' * 9_000}")) <= 500
-    assert len(error_summary.told("x" * 9_000)) == 500
+def test_summary_is_limited_to_500_characters():
+    assert len(error_summary.summarize(f"Caused by: a.bException: {'x' * 9_000}")) <= 500
+    assert len(error_summary.summarize("x" * 9_000)) == 500
 
 
-def test_words_are_left_only_where_a_container_has_a_place_for_them(tmp_path):
-    error_summary.leave_word("why", tmp_path / "none")
+def test_termination_message_is_written_only_if_the_file_exists(tmp_path):
+    error_summary.write_termination_message("the reason", tmp_path / "none")
     assert not (tmp_path / "none").exists()
     (tmp_path / "log").touch()
-    error_summary.leave_word("why", tmp_path / "log")
-    assert (tmp_path / "log").read_text() == "why"
+    error_summary.write_termination_message("the reason", tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "the reason"

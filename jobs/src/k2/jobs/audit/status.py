@@ -1,0 +1,51 @@
+"""The newest audit result of each feed, from `audit_completeness`, for /metrics and /status."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
+
+from k2.jobs.audit.completeness import INCOMPLETE
+from k2.jobs.commit.snapshots import SnapshotHistory
+from k2.jobs.telemetry.metrics import LayerState
+from k2.schemas import tables
+from k2.schemas.feed.model import ExchangeFeed
+
+# Older hours can no longer be repaired and would hide new ones. `k2 audit` still reports them.
+RECENT: Final = timedelta(days=7)
+_MAX_AGE: Final = timedelta(hours=1)  # hours leave the window without a new snapshot
+
+
+class AuditStatus:
+    """Sets the number of incomplete hours and the time of the audit in the Gold state of each feed."""
+
+    def __init__(self, spark: SparkSession, gold: Sequence[tuple[ExchangeFeed, LayerState]]) -> None:
+        self._spark = spark
+        self._gold = gold
+        self._snapshot_id: int | None = None
+        self._refreshed_at = datetime.min.replace(tzinfo=UTC)
+
+    def refresh(self, now: datetime | None = None) -> None:
+        """Count the incomplete hours again if an audit has committed since the last call, or after an hour."""
+        now = now or datetime.now(UTC)
+        if not self._gold:
+            return
+        newest = next(SnapshotHistory(self._spark, tables.COMPLETENESS_TABLE).snapshots(), None)
+        if newest is None or (newest.id == self._snapshot_id and now - self._refreshed_at < _MAX_AGE):
+            return
+        for feed, state in self._gold:
+            self._count(feed, state, now - RECENT)
+        self._snapshot_id, self._refreshed_at = newest.id, now
+
+    def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime) -> None:
+        symbols = [pair.symbol for pair in feed.pairs]
+        own = (F.col("exchange") == feed.exchange_spec.label) & F.col("symbol").isin(symbols)
+        recent = F.col("hour") >= F.lit(since)
+        rows = self._spark.table(tables.COMPLETENESS_TABLE.identifier).where(own & recent)
+        (result,) = rows.agg(
+            F.count_if(F.col("state") == INCOMPLETE).alias("hours"), F.unix_micros(F.max("checked_at")).alias("at")
+        ).collect()
+        if result["at"] is not None:
+            state.incomplete_hours, state.audited_at = result["hours"], result["at"] / 1e6

@@ -1,0 +1,91 @@
+"""Iceberg snapshots and their summaries: which batch of which query each commit is.
+
+A commit and its summary are one atomic write. The summary therefore records exactly which batches a table holds: a
+batch whose epoch is in a snapshot of the table is there completely; any other is not there at all.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from k2.schemas.snapshots import EPOCH, QUERY
+from k2.schemas.tables import Table
+
+Offsets = dict[str, dict[str, list[int]]]  # topic, partition: first and last offset, both included
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One commit. `committed_at` is in seconds since 1970, `operation` is Iceberg's (append, overwrite, ...)."""
+
+    id: int
+    parent: int | None
+    committed_at: float
+    operation: str
+    summary: Mapping[str, str]
+
+    @property
+    def query_id(self) -> str:
+        """Id of the streaming query that made the commit; empty for maintenance."""
+        return self.summary.get(QUERY, "")
+
+    @property
+    def epoch(self) -> int:
+        """Number of the micro-batch; -1 for maintenance."""
+        return int(self.summary.get(EPOCH, -1))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that the commit added."""
+        return int(self.summary.get("added-records", 0))
+
+
+class SnapshotHistory:
+    """The snapshots and refs of one table."""
+
+    def __init__(self, spark: SparkSession, table: Table) -> None:
+        self._jvm: Any = spark._jvm  # noqa: SLF001 - pyspark has no public way to Iceberg's API
+        self._session: Any = spark._jsparkSession  # noqa: SLF001
+        self._table = table
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Yield the current snapshot and its ancestors, newest first; expired ones are skipped."""
+        table = self.java_table()
+        to_json = self._jvm.org.apache.iceberg.SnapshotParser.toJson  # one call a snapshot, not one a property
+        snapshot = table.currentSnapshot()
+        while snapshot is not None:
+            fields = json.loads(to_json(snapshot))
+            summary: dict[str, str] = fields["summary"]
+            parent: int | None = fields.get("parent-snapshot-id")
+            at = fields["timestamp-ms"] / 1000
+            yield Snapshot(fields["snapshot-id"], parent, at, summary.pop("operation", ""), summary)
+            if parent is None:
+                return
+            snapshot = table.snapshot(parent)
+            if snapshot is None:
+                snapshot = _newest_before(table, fields["sequence-number"])
+
+    def refs(self) -> dict[str, int]:
+        """Return the snapshot id of each branch and tag."""
+        refs = self.java_table().refs()
+        return {str(name): int(refs.get(name).snapshotId()) for name in list(refs.keySet())}
+
+    def newest_of_query(self, query_id: str) -> Snapshot | None:
+        """Return the newest commit of a query; None if it has none."""
+        return next((snapshot for snapshot in self.snapshots() if snapshot.query_id == query_id), None)
+
+    def java_table(self) -> Any:
+        """Return Iceberg's Java table, refreshed."""
+        load = self._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable
+        table = load(self._session, self._table.identifier)
+        table.refresh()
+        return table
+
+
+def _newest_before(table: Any, sequence_number: int) -> Any:
+    """Return the newest snapshot below a sequence number; None if all are expired."""
+    older = [snapshot for snapshot in table.snapshots() if snapshot.sequenceNumber() < sequence_number]
+    return max(older, key=lambda snapshot: int(snapshot.sequenceNumber()), default=None)
