@@ -1,4 +1,4 @@
-"""docs/reference/exchangefeed-fields.md, from the CustomResourceDefinition. `make charts` writes it (readme.py)."""  # noqa: INP001
+"""Generate docs/reference/exchangefeed-fields.md from the CustomResourceDefinition, for readme.py (`make charts`)."""  # noqa: INP001
 
 import re
 from collections.abc import Iterator
@@ -11,19 +11,18 @@ Schema = dict[str, Any]
 _HEAD: Final = """\
 # Fields of an ExchangeFeed
 
-<!-- Made from the CustomResourceDefinition by `make charts`; change the model, not this page. -->
+<!-- Generated from the CustomResourceDefinition by `make charts`; change the model, not this page. -->
 
-All that the API server knows of a feed: every field of `spec` and `status`, and every rule with the sentence that
-refuses what breaks it. What the fields are for is told in [ExchangeFeed](exchangefeed.md), what a status means in
-[Conditions](conditions.md).
+The schema of a feed: every field of `spec` and `status`, and every validation rule with its error message.
+[ExchangeFeed](exchangefeed.md) explains the fields, [Conditions](conditions.md) the status.
 """
 _RULES: Final = """
 ## Rules
 
-What the API server checks beyond types and limits, and what it answers. Where a symbol is at fault, the answer names it
-in place of `spec.symbols`. A `[]` stands for each entry.
+The checks of the API server beyond types and limits, with their error messages. If a symbol is invalid, the message
+names it in place of `spec.symbols`. `[]` stands for each entry.
 
-| Where | Sentence |
+| Field | Message |
 |---|---|
 """
 _LIMITS: Final = (
@@ -37,18 +36,18 @@ _OF_EXCHANGE: Final = re.compile("self.exchange != '([a-z]+)' ")
 
 
 def text() -> str:
-    """The page."""
-    about = crd.definition()["spec"]
-    version = about["versions"][0]
+    """Return the text of the page."""
+    definition = crd.definition()["spec"]
+    version = definition["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
-    return "".join([_HEAD, *_names(about, version), *_sections(root), *_rules(root)])
+    return "".join([_HEAD, *_names(definition, version), *_sections(root), *_rules(root)])
 
 
-def _names(about: Schema, version: Schema) -> Iterator[str]:
-    short = ", ".join(f"`{name}`" for name in about["names"]["shortNames"])
-    categories = ", ".join(f"`{name}`" for name in about["names"]["categories"])
-    api = f"{about['group']}/{version['name']}"
-    yield f"\n`apiVersion: {api}`, `kind: {about['names']['kind']}`, {about['scope'].lower()}. "
+def _names(definition: Schema, version: Schema) -> Iterator[str]:
+    short = ", ".join(f"`{name}`" for name in definition["names"]["shortNames"])
+    categories = ", ".join(f"`{name}`" for name in definition["names"]["categories"])
+    api = f"{definition['group']}/{version['name']}"
+    yield f"\n`apiVersion: {api}`, `kind: {definition['names']['kind']}`, {definition['scope'].lower()}. "
     yield f"Short names: {short}; category: {categories}.\n"
     yield "\n## Columns of kubectl get feeds\n\n| Column | Shows | Only with `-o wide` |\n|---|---|---|\n"
     for column in version["additionalPrinterColumns"]:
@@ -104,7 +103,7 @@ def _default(field: Schema) -> str:
     if "default" not in field:
         return ""
     if _fields(field):
-        return "that of each field"
+        return "the defaults of its fields"
     default = field["default"]
     if isinstance(default, str):
         return f"`{default}`" if default else '`""`'
@@ -112,22 +111,24 @@ def _default(field: Schema) -> str:
 
 
 def _allowed(field: Schema) -> str:
-    said = [" or ".join(f"`{word}`" for word in field["enum"])] if "enum" in field else []
-    said += [_between(field.get(low), field.get(high), what) for low, high, what in _LIMITS if {low, high} & set(field)]
+    allowed = [" or ".join(f"`{word}`" for word in field["enum"])] if "enum" in field else []
+    allowed += [
+        _between(field.get(low), field.get(high), what) for low, high, what in _LIMITS if {low, high} & set(field)
+    ]
     messages = [rule["message"] for rule in field.get("x-kubernetes-validations", ())]
-    said += [message.removeprefix(_MUST).partition(";")[0] for message in messages if message.startswith(_MUST)]
+    allowed += [message.removeprefix(_MUST).partition(";")[0] for message in messages if message.startswith(_MUST)]
     if "pattern" in field and not messages:
-        said.append(f"matches `{field['pattern']}`")
+        allowed.append(f"matches `{field['pattern']}`")
     if field.get("x-kubernetes-list-type") == "set":
-        said.append("none twice")
+        allowed.append("unique entries")
     if keys := field.get("x-kubernetes-list-map-keys"):
-        said.append(f"one for each `{keys[0]}`")
+        allowed.append(f"unique by `{keys[0]}`")
     element = field.get("items") or field.get("additionalProperties")
     if element and not _fields(element) and (each := _allowed(element)):
-        said.append(f"each: {each}")
+        allowed.append(f"each entry: {each}")
     if field.get("x-kubernetes-preserve-unknown-fields"):
-        said.append("whatever Kubernetes takes there")
-    return "; ".join(said)
+        allowed.append("as in Kubernetes")
+    return "; ".join(allowed)
 
 
 def _between(low: int | None, high: int | None, what: str) -> str:
@@ -137,18 +138,18 @@ def _between(low: int | None, high: int | None, what: str) -> str:
 
 
 def _rules(root: Schema) -> Iterator[str]:
-    found: dict[str, list[str]] = {}
+    rules: dict[str, list[str]] = {}
     for where, rule in _ruled("", root):
         message = rule["message"]
         if "oldSelf" in rule["rule"]:
-            message = f"{message} (judged when a feed changes)"
-        places = found.setdefault(message, [])
+            message = f"{message} (checked when a feed changes)"
+        places = rules.setdefault(message, [])
         of = _OF_EXCHANGE.match(rule["rule"])
         place = f"`{where}`{f' of {of[1]}' if of else ''}" if where else "the whole object"
         if place not in places:
             places.append(place)
     yield _RULES
-    for message, places in found.items():
+    for message, places in rules.items():
         yield f"| {'<br>'.join(places)} | {_escaped(message)} |\n"
 
 

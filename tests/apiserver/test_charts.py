@@ -251,8 +251,8 @@ def test_the_operator_may_do_what_the_documentation_says_and_nothing_else(
     api: Api, restricted: str, released: Released
 ):
     own, everywhere = (
-        documented("The operator, in each namespace of feeds"),
-        documented("The operator, in the whole cluster"),
+        documented("The operator, in each feed namespace"),
+        documented("The operator, cluster-wide"),
     )
     assert ("apps", "deployments", "patch") in own
     assert allowed(api, released.token, restricted) == own | everywhere
@@ -263,7 +263,7 @@ def test_the_operator_may_do_what_the_documentation_says_and_nothing_else(
 def test_a_driver_may_do_what_the_documentation_says_and_nothing_else(api: Api, restricted: str, released: Released):
     asked = f"/api/v1/namespaces/{restricted}/serviceaccounts/k2-spark/token"
     token = api.ask("POST", asked, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
-    assert allowed(api, token, restricted) == documented("Spark drivers, in their own namespace")
+    assert allowed(api, token, restricted) == documented("Spark drivers, in their namespace")
     assert allowed(api, token, "default") == set()
 
 

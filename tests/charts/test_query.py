@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from k2.query.api.keys import Scope, hashed, load
+from k2.query.api.keys import Scope, hash_key, load
 from k2.query.api.settings import PORT
 from tests.charts.rendering import Manifest, needs_helm, of_kind, one, render
 
@@ -50,7 +50,7 @@ def test_a_random_key_is_made_of_which_the_api_is_told_the_hash_only(tmp_path: P
     file = tmp_path / "keys.yaml"
     file.write_text(held["keys.yaml"])
     (key,) = load(file)
-    assert key.hash == hashed(held["key"])
+    assert key.hash == hash_key(held["key"])
     assert key.scopes == (Scope.READ, Scope.STREAM)
     assert held["key"] not in held["keys.yaml"]
     (keys,) = [volume["secret"] for volume in pod()["volumes"] if volume["name"] == "keys"]

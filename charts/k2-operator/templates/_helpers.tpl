@@ -1,4 +1,4 @@
-{{/* The name of everything in the release's own namespace. */}}
+{{/* Name of the objects in the release's namespace. */}}
 {{- define "k2-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
@@ -9,12 +9,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The name of what belongs to no namespace; two releases of one name may live in two namespaces. */}}
+{{/* Name of cluster-scoped objects; it has the namespace, so that releases of one name do not collide. */}}
 {{- define "k2-operator.clusterName" -}}
 {{- printf "%s-%s" (include "k2-operator.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
-{{/* What finds the operator's pod. It never changes. */}}
+{{/* Selector labels of the operator's pod. They are immutable. */}}
 {{- define "k2-operator.selector" -}}
 app.kubernetes.io/name: k2-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -29,7 +29,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
 {{- end -}}
 
-{{/* (list . "operator"): an image, by its digest if one is given. */}}
+{{/* (list . "operator"): reference of an image, by its digest if one is set. */}}
 {{- define "k2-operator.image" -}}
 {{- $root := index . 0 -}}
 {{- with index $root.Values.images (index . 1) -}}
@@ -53,12 +53,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- .Values.settings.sparkServiceAccount | default "k2-spark" -}}
 {{- end -}}
 
-{{/* Where feeds live, as YAML; `fromYamlArray` makes it a list again. */}}
+{{/* The feed namespaces as YAML; parse it with `fromYamlArray`. */}}
 {{- define "k2-operator.feedNamespaces" -}}
 {{- .Values.feedNamespaces | default (list .Release.Namespace) | uniq | toYaml -}}
 {{- end -}}
 
-{{/* The settings file: the settings as they are given, and the images of the feeds' pods. */}}
+{{/* The settings file: the value `settings` and the images of the feeds' pods. */}}
 {{- define "k2-operator.settings" -}}
 {{- $images := dict "ingestImage" (include "k2-operator.image" (list . "ingest")) -}}
 {{- $images = set $images "jobsImage" (include "k2-operator.image" (list . "jobs")) -}}

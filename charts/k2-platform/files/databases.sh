@@ -1,11 +1,11 @@
 #!/bin/bash
-# Makes the users and databases that are missing, and gives the users the passwords of their Secrets. Runs at every start of
-# the server, so a first start that was cut short, a later registry and a changed password are all mended by the next one.
+# Creates missing users and databases, and sets the users' passwords from their Secrets. It runs at every start of the server,
+# so the next start repairs an interrupted first start and applies a registry enabled later or a changed password.
 set -euo pipefail
 
 until pg_isready --quiet --host 127.0.0.1; do sleep 1; done
 
-# database NAME SECRET: a database, and its owner as the Secret's files say
+# database NAME SECRET: create a database and its owner from the Secret's files
 database() {
   DATABASE=$1 OWNER=$(< "/etc/k2/$2/username") OWNER_PASSWORD=$(< "/etc/k2/$2/password") \
     psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --username postgres --dbname postgres <<'SQL'

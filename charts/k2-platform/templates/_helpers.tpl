@@ -11,7 +11,7 @@ app.kubernetes.io/part-of: k2
 {{- end }}
 {{- end }}
 
-{{/* Labels of a component's pods. No version: an upgrade must not restart what did not change. */}}
+{{/* Labels of a component's pods, without the version: an upgrade must not restart unchanged pods. */}}
 {{- define "k2.podLabels" -}}
 app.kubernetes.io/part-of: k2
 {{ include "k2.selector" . }}
@@ -20,7 +20,7 @@ app.kubernetes.io/part-of: k2
 {{- end }}
 {{- end }}
 
-{{/* The labels that find a component's pods. They can never change. */}}
+{{/* Selector labels of a component's pods. They are immutable. */}}
 {{- define "k2.selector" -}}
 app.kubernetes.io/name: k2-platform
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
@@ -38,11 +38,11 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 {{- end }}
 
-{{/* What every pod has in common: (list $ uid). */}}
+{{/* Pod settings common to all components: (list $ uid). */}}
 {{- define "k2.pod" -}}
 {{- $root := index . 0 -}}
 automountServiceAccountToken: false
-# A Service named k2-registry would set K2_REGISTRY_... in every pod.
+# Service links of a Service k2-registry would set K2_REGISTRY_... in every pod.
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -71,7 +71,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* Where a pod may run, of the values of a component. */}}
+{{/* Node selector, tolerations and affinity, from the values of a component. */}}
 {{- define "k2.placement" -}}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -84,7 +84,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* A claim's size and class, of the values of a component. */}}
+{{/* Size and class of a PersistentVolumeClaim, from the values of a component. */}}
 {{- define "k2.claim" -}}
 accessModes: [ReadWriteOnce]
 {{- with .class }}
@@ -95,7 +95,7 @@ resources:
     storage: {{ .size }}
 {{- end }}
 
-{{/* The value of a Secret's key: the one that is there, or a new random one. (list $ "k2-s3" "secret-key") */}}
+{{/* The value of a Secret's key: the existing one, or a new random one. (list $ "k2-s3" "secret-key") */}}
 {{- define "k2.kept" -}}
 {{- $found := lookup "v1" "Secret" (index . 0).Release.Namespace (index . 1) -}}
 {{- $old := get (default (dict) (get (default (dict) $found) "data")) (index . 2) -}}

@@ -36,7 +36,7 @@ volumes:
 {{- end }}
 {{- end }}
 
-{{/* What every process of K2 is told of its services. */}}
+{{/* Environment variables with the services, for every process of K2. */}}
 {{- define "k2.env" -}}
 - name: K2_KAFKA_BOOTSTRAP
   value: {{ include "k2.kafka.bootstrap" . | quote }}
@@ -64,7 +64,7 @@ volumes:
 {{- end }}
 {{- end }}
 
-{{/* A variable that is filled from a Secret: (list "NAME" "secret" "key"). */}}
+{{/* An environment variable from a Secret: (list "NAME" "secret" "key"). */}}
 {{- define "k2.env.secret" -}}
 - name: {{ index . 0 }}
   valueFrom:

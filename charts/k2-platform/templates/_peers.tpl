@@ -1,6 +1,6 @@
 {{/* NetworkPolicyPeers: the pods of feeds, and some components of this chart. */}}
 
-{{/* Pods of feeds: (list $ true) is all of them, (list $ false) all but the ingest. */}}
+{{/* Pods of feeds: (list $ true) for all, (list $ false) for all but the ingest. */}}
 {{- define "k2.peers.feeds" -}}
 {{- $root := index . 0 -}}
 - podSelector: {{- include "k2.feedPods" (index . 1) | nindent 4 }}
@@ -32,7 +32,7 @@ matchExpressions:
       - {key: app.kubernetes.io/component, operator: In, values: {{ rest . | toJson }}}
 {{- end }}
 
-{{/* Who may talk to Kafka. Strimzi's own policy lets in who is named in the listener, so both say the same. */}}
+{{/* Clients of Kafka. Strimzi's own policy admits the peers of the listener, so both use this list. */}}
 {{- define "k2.peers.kafka" -}}
 {{- $away := ne (include "k2.kafka.namespace" .) .Release.Namespace -}}
 - podSelector: {{- include "k2.feedPods" true | nindent 4 }}

@@ -1,4 +1,4 @@
-{{/* Where the services are: those of this chart, or the existing ones. */}}
+{{/* Addresses of the services, of this chart or existing ones. */}}
 
 {{- define "k2.kafka.namespace" -}}
 {{- .Values.kafka.namespace | default .Release.Namespace }}
@@ -38,12 +38,12 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:9092
 {{- .Values.postgres.existingSecret | default "k2-postgres" }}
 {{- end }}
 
-{{/* Empty: Amazon's. */}}
+{{/* Empty: AWS. */}}
 {{- define "k2.s3.endpoint" -}}
 {{- if .Values.minio.enabled -}} http://k2-minio:9000 {{- else -}} {{ .Values.s3.endpoint }} {{- end }}
 {{- end }}
 
-{{/* Empty: the pods' own identity. */}}
+{{/* Empty: the pods' workload identity. */}}
 {{- define "k2.s3.secret" -}}
 {{- .Values.s3.existingSecret | default (ternary "k2-s3" "" .Values.minio.enabled) }}
 {{- end }}
@@ -60,7 +60,7 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:9092
 {{- .Values.query.keys.existingSecret | default "k2-query-keys" }}
 {{- end }}
 
-{{/* Whether more than one pod of the query serves: empty if not. */}}
+{{/* Non-empty if the query has more than one pod. */}}
 {{- define "k2.query.several" -}}
 {{- $least := ternary .Values.query.autoscaling.min .Values.query.replicas .Values.query.autoscaling.enabled -}}
 {{- if gt (int $least) 1 }}yes{{ end }}
