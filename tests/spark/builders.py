@@ -1,4 +1,4 @@
-"""Trades, Bronze rows and queries for the Spark tests: a lake of a few rows, filled as the jobs fill it."""
+"""Builders of trades, Bronze rows and queries for the Spark tests, on a lake of a few rows."""
 
 import itertools
 import json
@@ -33,30 +33,30 @@ NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "byb
 
 
 def trade(number: int | str, at: datetime | None = None, *, exchange: str = "binance", **changes: Any) -> Trade:
-    """A trade; by default one a second from `HOUR` on, by its number."""
+    """Return a trade; by default its time is `HOUR` plus its number in seconds."""
     pair = EXCHANGES[exchange].pair(NATIVE[exchange])
     when = at or HOUR + timedelta(seconds=int(number) if str(number).isdigit() else 0)
-    facts = {
+    fields = {
         "trade_id": str(number), "symbol": pair.symbol, "exchange": exchange.upper(), "base_asset": pair.base,
         "quote_currency": pair.quote, "timestamp": to_micros(when), "price": 6_183_763_000_000, "quantity": 2_000_000,
         "side": Side.BUY, "ingestion_timestamp": to_micros(when) + 5_000, "vendor_data": (("source", "live"),),
     }  # fmt: skip
-    return Trade(**(facts | changes))
+    return Trade(**(fields | changes))
 
 
-def as_record(found: Trade) -> dict[str, Any]:
-    """The trade as fastavro takes it."""
+def as_record(trade: Trade) -> dict[str, Any]:
+    """Return the trade as a record for fastavro."""
     return {
-        "message_id": str(message_id(found.exchange, found.symbol, found.trade_id)),
-        "trade_id": found.trade_id, "symbol": found.symbol, "exchange": found.exchange,
-        "base_asset": found.base_asset, "quote_currency": found.quote_currency, "timestamp": from_micros(found.timestamp),
-        "price": decimal(found.price), "quantity": decimal(found.quantity), "side": found.side.value,
-        "ingestion_timestamp": from_micros(found.ingestion_timestamp), "vendor_data": dict(found.vendor_data),
+        "message_id": str(message_id(trade.exchange, trade.symbol, trade.trade_id)),
+        "trade_id": trade.trade_id, "symbol": trade.symbol, "exchange": trade.exchange,
+        "base_asset": trade.base_asset, "quote_currency": trade.quote_currency, "side": trade.side.value,
+        "timestamp": from_micros(trade.timestamp), "price": decimal(trade.price), "quantity": decimal(trade.quantity),
+        "ingestion_timestamp": from_micros(trade.ingestion_timestamp), "vendor_data": dict(trade.vendor_data),
     }  # fmt: skip
 
 
 def written(record: dict[str, Any], schema_id: int, schema: dict[str, Any] | None = None) -> bytes:
-    """A Kafka value, written by the general encoder with any schema."""
+    """Return a Kafka value, encoded by fastavro with any schema."""
     body = BytesIO()
     schemaless_writer(body, schema or avro.load(), record)
     return wire.header(schema_id) + body.getvalue()
@@ -73,17 +73,17 @@ class Record:
 
 @dataclass
 class Lake:
-    """One test's tables, checkpoints and schemas."""
+    """The tables, checkpoints and schemas of one test."""
 
     spark: SparkSession
     platform: Platform
     schema_id: int
-    stored_at: datetime | None = None  # what Bronze says of when it stored a row; None: when the trade came
+    stored_at: datetime | None = None  # Bronze timestamp of all rows; None: the time of arrival
     _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     _epochs: Iterator[int] = field(default_factory=itertools.count)
 
     def feed(self, exchange: str = "binance", name: str = "", **layers: Any) -> ExchangeFeed:
-        """A feed of one symbol, and its tables."""
+        """Return a feed of one symbol and create its tables."""
         body = {
             "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": name or exchange},
             "spec": {"exchange": exchange, "symbols": [NATIVE[exchange]], "layers": layers},
@@ -91,14 +91,14 @@ class Lake:
         spark_tables.ensure(self.spark, tables.of_exchange(exchange))
         return ExchangeFeed.from_body(body)
 
-    def record(self, found: Trade) -> Record:
-        """The Kafka record of a trade, as the ingest writes it."""
-        value = avro.TradeEncoder(self.schema_id).encode(found)
-        return Record(value, found.symbol, from_micros(found.ingestion_timestamp))
+    def record(self, trade: Trade) -> Record:
+        """Return the Kafka record of a trade, as the ingest writes it."""
+        value = avro.TradeEncoder(self.schema_id).encode(trade)
+        return Record(value, trade.symbol, from_micros(trade.ingestion_timestamp))
 
-    def arrive(self, feed: ExchangeFeed, found: Iterable[Trade | Record], partition: int = 0) -> None:
-        """Commits one Bronze batch."""
-        records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in found]
+    def arrive(self, feed: ExchangeFeed, entries: Iterable[Trade | Record], partition: int = 0) -> None:
+        """Commit one Bronze batch."""
+        records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in entries]
         first = self._offsets.get((feed.topic, partition), 0)
         self._offsets[feed.topic, partition] = first + len(records)
         table = tables.bronze(feed.spec.exchange)
@@ -116,15 +116,19 @@ class Lake:
             ROWS_IN: str(len(rows)),
             OFFSETS: json.dumps({feed.topic: {str(partition): [first, first + len(rows) - 1]}}),
         }
-        found = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
-        Appender(self.spark, table, f"{feed.name}-bronze-query").append(found, next(self._epochs), summary)
+        frame = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
+        Appender(self.spark, table, f"{feed.name}-bronze-query").append(frame, next(self._epochs), summary)
 
     def restart(self, feed: ExchangeFeed) -> None:
-        """The feed's topic was deleted and made anew."""
-        self._offsets = {place: after for place, after in self._offsets.items() if place[0] != feed.topic}
+        """Reset the offsets, as if the feed's topic was deleted and recreated."""
+        self._offsets = {
+            topic_partition: after
+            for topic_partition, after in self._offsets.items()
+            if topic_partition[0] != feed.topic
+        }
 
     def run(self, feed: ExchangeFeed, *layers: str) -> None:
-        """Starts each query as a new process would, lets it take what is there, and ends it."""
+        """Run each query as a new process would: process all available data, then stop."""
         for layer in layers:
             with self.stream(feed, layer) as stream:
                 stream.drain()
@@ -133,7 +137,7 @@ class Lake:
 
     @contextmanager
     def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
-        """A query of a new process; when it is left, the checkpoint is free again."""
+        """Yield a query as in a new process; afterwards stop it and release the checkpoint."""
         stream = Stream(self.spark, feed, self.platform, layer, initial_state(feed, layer))
         try:
             yield stream
@@ -144,19 +148,19 @@ class Lake:
                 stream._lock.close()
 
     def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
-        """The folder of a query's checkpoint."""
+        """Return the folder of a query's checkpoint."""
         return Path(self.platform.checkpoints) / feed.name / layer / "v1"
 
     def table(self, table: Table) -> DataFrame:
-        """A table as it is now."""
+        """Return the current rows of a table."""
         return self.spark.table(table.identifier)
 
     def bronze(self, exchange: str = "binance") -> DataFrame:
-        """Bronze of an exchange."""
+        """Return the Bronze rows of an exchange."""
         return self.table(tables.bronze(exchange))
 
     def silver(self, exchange: str = "binance") -> DataFrame:
-        """Silver of an exchange."""
+        """Return the Silver rows of an exchange."""
         return self.table(tables.silver(exchange))
 
     @property
@@ -170,19 +174,19 @@ class Lake:
         return self.table(tables.GOLD_TABLE)
 
     def snapshots(self, table: Table) -> list[Snapshot]:
-        """A table's commits, newest first."""
+        """Return the snapshots of a table, newest first."""
         return list(SnapshotHistory(self.spark, table).snapshots())
 
     def sql(self, statement: str, table: Table) -> None:
-        """Runs a statement in which `{}` is the table."""
+        """Run a statement in which `{}` stands for the table."""
         self.spark.sql(statement.format(table.identifier))
 
 
 def numbers(rows: DataFrame) -> list[int]:
-    """The trade ids in some rows, as numbers, in order; one that is there twice stands there twice."""
+    """Return the trade ids of rows as sorted numbers, duplicates included."""
     return sorted(int(row[0]) for row in rows.select("trade_id").collect())
 
 
 def consecutive(first: int, last: int, **changes: Any) -> Sequence[Trade]:
-    """Trades `first` to `last`, a second apart."""
+    """Return trades `first` to `last`, a second apart."""
     return [trade(number, **changes) for number in range(first, last + 1)]

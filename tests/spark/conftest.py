@@ -68,9 +68,9 @@ def spark(services: Platform) -> Iterator[SparkSession]:
     conf = settings(services, master="local[2]")
     options = ["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options]
     gateway.start(java, conf, options=options, log=_log(services))
-    found = session(conf)
-    yield found
-    found.stop()
+    session_ = session(conf)
+    yield session_
+    session_.stop()
 
 
 def _log(services: Platform) -> Path:
@@ -80,8 +80,8 @@ def _log(services: Platform) -> Path:
 @pytest.fixture(scope="session")
 def schema_id(registry_url: str) -> int:
     registry = Registry(registry_url)
-    (found,) = {registry.register(topics.subject(topics.trades(name)), avro.text()) for name in EXCHANGES}
-    return found
+    (schema_id_,) = {registry.register(topics.subject(topics.trades(name)), avro.text()) for name in EXCHANGES}
+    return schema_id_
 
 
 @pytest.fixture

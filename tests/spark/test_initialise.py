@@ -1,4 +1,4 @@
-"""The command that prepares a catalog, as the platform's chart runs it."""
+"""The command that initialises a catalog, as the platform chart runs it."""
 
 import os
 import sqlite3
@@ -25,23 +25,23 @@ def _tables(folder: Path) -> dict[str, str]:
         return dict(catalog.execute("SELECT table_name, metadata_location FROM iceberg_tables"))
 
 
-def test_a_first_run_makes_the_shared_tables_and_a_second_lets_them_be(tmp_path: Path):
+def test_the_first_run_creates_the_shared_tables_and_a_second_changes_nothing(tmp_path: Path):
     first = _command(tmp_path)
     assert first.returncode == 0, first.stderr
-    made = _tables(tmp_path)
-    assert set(made) == {table.name for table in SHARED}
+    created = _tables(tmp_path)
+    assert set(created) == {table.name for table in SHARED}
     second = _command(tmp_path)
     assert second.returncode == 0, second.stderr
-    assert _tables(tmp_path) == made
+    assert _tables(tmp_path) == created
 
 
-def test_an_unreachable_catalog_is_told_in_one_line_with_3(tmp_path: Path):
+def test_an_unreachable_catalog_exits_with_3_and_one_line(tmp_path: Path):
     done = _command(tmp_path, K2_CATALOG_URI="sqlite:////nowhere/catalog.db")
     assert done.returncode == 3, done.stderr
     assert "the catalog cannot be read" in done.stderr.splitlines()[-1]
 
 
-def test_a_wrong_address_is_bad_input(tmp_path: Path):
+def test_an_invalid_url_is_invalid_input(tmp_path: Path):
     done = _command(tmp_path, K2_REGISTRY_URL="registry:8080")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "K2_REGISTRY_URL" in done.stderr

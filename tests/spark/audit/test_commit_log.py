@@ -1,4 +1,4 @@
-"""The ledger holds each commit once, whoever shares the tables; and what an audit found reaches Gold's state."""
+"""The commit log has each commit once, and the newest audit result is in the state of Gold."""
 
 from collections import Counter
 from datetime import timedelta
@@ -23,18 +23,17 @@ def _rows(lake: Lake):
 
 def test_two_feeds_that_share_gold_and_silver_record_each_commit_once(lake: Lake):
     feed, other, kraken = lake.feed(), _other(lake), lake.feed("kraken")
-    ledgers = [CommitLog(lake.spark, [one]) for one in (feed, other, kraken)]
+    logs = [CommitLog(lake.spark, [one]) for one in (feed, other, kraken)]
     for number in (1, 2, 3):
         lake.arrive(feed, [trade(number)])
         lake.arrive(other, _ether(number, number))
         lake.arrive(kraken, [trade(number, exchange="kraken")])
         for one in (feed, other, kraken):
             lake.run(one, "silver", "gold")
-        counts = [ledger.record() for ledger in ledgers]
-        # Bronze and silver of the day, gold of the day.
+        counts = [log.record() for log in logs]
         assert counts == [3, 3, 3]
     assert [CommitLog(lake.spark, [one]).record() for one in (feed, other, kraken)] == [0, 0, 0]
-    found = _rows(lake)
+    rows = _rows(lake)
     written = [
         snapshot.id
         for table in (*map(tables.bronze, ("binance", "kraken")), *map(tables.silver, ("binance", "kraken")),
@@ -42,11 +41,11 @@ def test_two_feeds_that_share_gold_and_silver_record_each_commit_once(lake: Lake
         for snapshot in lake.snapshots(table)
         if snapshot.epoch >= 0
     ]  # fmt: skip
-    assert Counter(row["snapshot_id"] for row in found) == Counter(written)
-    assert Counter(row["exchange"] for row in found) == {"BINANCE": 18, "KRAKEN": 9}
+    assert Counter(row["snapshot_id"] for row in rows) == Counter(written)
+    assert Counter(row["exchange"] for row in rows) == {"BINANCE": 18, "KRAKEN": 9}
 
 
-def test_commits_from_before_a_ledger_are_recorded_though_another_feeds_came_later(lake: Lake):
+def test_older_commits_are_recorded_after_those_of_another_feed(lake: Lake):
     feed, other = lake.feed(), _other(lake)
     lake.arrive(feed, [trade(1)])
     lake.arrive(other, _ether(1, 1))
@@ -58,14 +57,14 @@ def test_a_silver_commit_waits_for_its_dead_letters_unless_the_streams_are_settl
     feed = lake.feed()
     lake.arrive(feed, [trade(1), Record(b"bad")])
     lake.run(feed, "silver")
-    ledger = CommitLog(lake.spark, [feed])
-    assert ledger.record(settled=False) == 1
+    log = CommitLog(lake.spark, [feed])
+    assert log.record(settled=False) == 1
     assert {row["layer"] for row in _rows(lake)} == {"bronze"}
-    assert ledger.record(settled=True) == 1
+    assert log.record(settled=True) == 1
     assert {row["layer"]: row["dead_letters"] for row in _rows(lake)} == {"bronze": 0, "silver": 1}
 
 
-def test_of_a_feeds_drivers_the_one_that_runs_gold_writes_the_ledger(lake: Lake):
+def test_only_the_driver_that_runs_gold_writes_the_commit_log(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 2))
     for layers, expected in ((("bronze",), 0), (("silver",), 0), (("gold",), 1)):
@@ -77,7 +76,7 @@ def _hour(state: str, hours: int, symbol: str = "BTCUSDT") -> HourCompleteness:
     return HourCompleteness("BINANCE", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
 
 
-def test_the_hours_that_an_audit_found_incomplete_are_told_of_the_feeds_own_symbols(lake: Lake):
+def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lake):
     feed = lake.feed()
     state = initial_state(feed, "gold")
     status = AuditStatus(lake.spark, [(feed, state)])
@@ -95,7 +94,7 @@ def test_the_hours_that_an_audit_found_incomplete_are_told_of_the_feeds_own_symb
     assert state.document()["audit"]["incompleteHours"] == 0
 
 
-def test_what_nobody_audited_is_not_told(lake: Lake):
+def test_audit_status_is_empty_without_an_audit_of_the_feed(lake: Lake):
     feed = lake.feed()
     state = initial_state(feed, "gold")
     write(lake.spark, [_hour("incomplete", 0, "ETHUSDT")], None, HOUR)

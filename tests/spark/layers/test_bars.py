@@ -1,4 +1,4 @@
-"""Bars of a minute equal what Gold gives, whoever writes Gold and however late its trades come."""
+"""One-minute bars equal those of Gold's trades, with concurrent writers and late trades."""
 
 import random
 from contextlib import closing
@@ -25,35 +25,41 @@ from tests.spark.maintenance.test_purge import _ether, _other
 pytestmark = pytest.mark.spark
 
 BARS = tables.BARS_TABLE
-TOLD = ("exchange", "symbol", "start", "open", "high", "low", "close", "volume", "trades", "vwap")
+QUERY_COLUMNS = ("exchange", "symbol", "start", "open", "high", "low", "close", "volume", "trades", "vwap")
 COLUMNS = ", ".join(f"`{column.name}` {column.type}" for column in tables.GOLD_TABLE.columns)
 
 
 def _stored(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
-    rows = lake.table(BARS).where(f"symbol = '{symbol}'").selectExpr(*TOLD, "unix_micros(start) AS at").collect()
-    found = [row.asDict() for row in sorted(rows, key=lambda row: (row["at"], row["exchange"]))]
-    return [{name: row[name] for name in TOLD} | {"start": from_micros(row["at"])} for row in found]
+    rows = (
+        lake.table(BARS).where(f"symbol = '{symbol}'").selectExpr(*QUERY_COLUMNS, "unix_micros(start) AS at").collect()
+    )
+    bars = [row.asDict() for row in sorted(rows, key=lambda row: (row["at"], row["exchange"]))]
+    return [{name: row[name] for name in QUERY_COLUMNS} | {"start": from_micros(row["at"])} for row in bars]
 
 
-def _asked(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
-    """The same, computed by the query engine from the trades."""
+def _queried(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
+    """Return the same bars, computed by the query engine from the trades."""
     with closing(Engine(lake.platform)) as engine:
-        wanted = TradeFilter.of(symbol, None, None, None)
+        trade_filter = TradeFilter.of(symbol, None, None, None)
         return (
             engine._execute(
-                wanted, trade_sql.ohlcv(wanted, timedelta(minutes=1)), wanted.parameters, None, hybrid=False
+                trade_filter,
+                trade_sql.ohlcv(trade_filter, timedelta(minutes=1)),
+                trade_filter.parameters,
+                None,
+                hybrid=False,
             )
             .read_all()
             .to_pylist()
         )
 
 
-def _summaries(lake: Lake) -> list[str]:
-    return [found.summary[GOLD_SNAPSHOT] for found in lake.snapshots(BARS) if GOLD_SNAPSHOT in found.summary]
+def _gold_snapshots(lake: Lake) -> list[str]:
+    return [snapshot.summary[GOLD_SNAPSHOT] for snapshot in lake.snapshots(BARS) if GOLD_SNAPSHOT in snapshot.summary]
 
 
-def _spans(lake: Lake) -> set[tuple[Any, ...]]:
-    """Each file's day and hours."""
+def _file_hours(lake: Lake) -> set[tuple[Any, ...]]:
+    """Return the exchange and the first and last hour of each file."""
     bounds = [f"hour(readable_metrics.start.{bound}_bound)" for bound in ("lower", "upper")]
     return {
         tuple(row)
@@ -62,7 +68,7 @@ def _spans(lake: Lake) -> set[tuple[Any, ...]]:
 
 
 def _random_trades(count: int) -> list[dict[str, Any]]:
-    """Trades that crowd: few minutes, equal times, ids with and without a number, the largest and smallest values."""
+    """Return trades in few minutes, with equal times, numeric and other ids, the largest and smallest values."""
     rng = random.Random(1)
     values = [1, 3, 7, 10**8, 6_183_763_000_001, 10**18 - 1]
     rows = []
@@ -80,18 +86,18 @@ def _random_trades(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def test_bars_of_any_trades_are_exactly_those_of_a_query(lake: Lake):
+def test_bars_of_random_trades_equal_those_of_a_query(lake: Lake):
     lake.feed()
     rows = _random_trades(3000)
     local_frame(lake.spark, rows, COLUMNS).writeTo(tables.GOLD_TABLE.identifier).append()
     assert BarMaintainer(lake.spark).run() is True
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        found = _stored(lake, symbol)
-        assert len(found) == 10
-        assert found == _asked(lake, symbol)
+        bars = _stored(lake, symbol)
+        assert len(bars) == 10
+        assert bars == _queried(lake, symbol)
 
 
-def test_a_late_trade_corrects_its_bar_and_only_its_hour_is_written(lake: Lake):
+def test_a_late_trade_corrects_its_bar_and_rewrites_only_its_hour(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 90), trade(100, HOUR + timedelta(hours=1))])
     lake.run(feed, "silver", "gold")
@@ -107,15 +113,15 @@ def test_a_late_trade_corrects_its_bar_and_only_its_hour_is_written(lake: Lake):
     lake.arrive(feed, [late])
     lake.run(feed, "silver", "gold")
     assert maintainer.run()
-    found = _stored(lake)
-    assert found == _asked(lake)
-    assert (found[0]["low"], found[0]["trades"]) == (decimal(1), first[0]["trades"] + 1)
-    assert found[1:] == first[1:]
+    bars = _stored(lake)
+    assert bars == _queried(lake)
+    assert (bars[0]["low"], bars[0]["trades"]) == (decimal(1), first[0]["trades"] + 1)
+    assert bars[1:] == first[1:]
     newest = lake.snapshots(BARS)[0]
     assert newest.operation == "overwrite"
 
 
-def test_two_feeds_write_one_table_and_each_finds_what_the_other_left(lake: Lake):
+def test_maintainers_of_several_feeds_share_the_work(lake: Lake):
     feed, other, kraken = lake.feed(), _other(lake), lake.feed("kraken")
     for round_ in range(2):
         lake.arrive(feed, consecutive(round_ * 100, round_ * 100 + 90))
@@ -125,12 +131,10 @@ def test_two_feeds_write_one_table_and_each_finds_what_the_other_left(lake: Lake
             lake.run(one, "silver", "gold")
         assert [BarMaintainer(lake.spark).run() for _ in range(3)] == [True, False, False]
         for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSD"):
-            assert _stored(lake, symbol) == _asked(lake, symbol)
+            assert _stored(lake, symbol) == _queried(lake, symbol)
 
 
-def test_of_two_that_rebuild_the_same_hour_at_once_the_later_takes_the_newer_gold(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-):
+def test_of_two_concurrent_rebuilds_the_later_uses_the_newer_gold(lake: Lake, monkeypatch: pytest.MonkeyPatch):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 10))
     lake.run(feed, "silver", "gold")
@@ -140,7 +144,7 @@ def test_of_two_that_rebuild_the_same_hour_at_once_the_later_takes_the_newer_gol
     lake.run(feed, "silver", "gold")
     commit, attempts = slow._commit, []
 
-    def meanwhile(*arguments: Any) -> None:
+    def commit_after_another(*arguments: Any) -> None:
         if not attempts:
             lake.arrive(feed, consecutive(21, 30))
             lake.run(feed, "silver", "gold")
@@ -148,29 +152,29 @@ def test_of_two_that_rebuild_the_same_hour_at_once_the_later_takes_the_newer_gol
         attempts.append(1)
         commit(*arguments)
 
-    monkeypatch.setattr(slow, "_commit", meanwhile)
+    monkeypatch.setattr(slow, "_commit", commit_after_another)
     slow.run()
-    assert _stored(lake) == _asked(lake)
+    assert _stored(lake) == _queried(lake)
     assert _stored(lake)[0]["trades"] == 30
-    assert _summaries(lake)[0] == str(lake.snapshots(tables.GOLD_TABLE)[0].id)
+    assert _gold_snapshots(lake)[0] == str(lake.snapshots(tables.GOLD_TABLE)[0].id)
 
 
-def test_what_a_process_left_between_golds_commit_and_the_bars_is_done_by_the_next(lake: Lake):
+def test_bars_of_gold_commits_before_a_restart_are_built_later(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 10))
     lake.run(feed, "silver", "gold")
     BarMaintainer(lake.spark).run()
-    for first in (4000, 8000):  # two commits of which the bars were never told, in two more hours
+    for first in (4000, 8000):  # two commits without a rebuild, in two more hours
         lake.arrive(feed, consecutive(first, first + 10))
         lake.run(feed, "silver", "gold")
     assert BarMaintainer(lake.spark).run() is True
-    assert _stored(lake) == _asked(lake)
+    assert _stored(lake) == _queried(lake)
     before = lake.snapshots(BARS)[0].id
     assert BarMaintainer(lake.spark).run() is False
     assert lake.snapshots(BARS)[0].id == before
 
 
-def test_a_rebuild_that_is_done_again_gives_the_same_bars(lake: Lake):
+def test_a_repeated_rebuild_gives_the_same_bars(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 100))
     lake.run(feed, "silver", "gold")
@@ -186,24 +190,24 @@ def test_a_rebuild_that_is_done_again_gives_the_same_bars(lake: Lake):
     assert _stored(lake) == first
 
 
-def test_hours_that_compaction_put_into_one_file_are_rebuilt_with_their_day(lake: Lake):
+def test_hours_that_compaction_merged_are_rebuilt_with_their_day(lake: Lake):
     feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     for hour in range(6):
         lake.arrive(feed, [trade(hour + 1, HOUR + timedelta(hours=hour))])
         lake.run(feed, "silver", "gold")
         maintainer.run()
-    assert len(_spans(lake)) == 6
+    assert len(_file_hours(lake)) == 6
     report = Maintenance(lake.spark, lake.platform, [feed]).run(now=HOUR + timedelta(days=2), orphans=False)
     assert report["errors"] == []
-    assert _spans(lake) == {("BINANCE", HOUR.hour, HOUR.hour + 5)}
+    assert _file_hours(lake) == {("BINANCE", HOUR.hour, HOUR.hour + 5)}
     lake.arrive(feed, [trade(100, HOUR + timedelta(hours=2, minutes=2))])
     lake.run(feed, "silver", "gold")
     assert maintainer.run()
-    assert _stored(lake) == _asked(lake)
+    assert _stored(lake) == _queried(lake)
     assert len(_stored(lake)) == 7
 
 
-def test_golds_compaction_gives_the_bars_nothing_to_do(lake: Lake):
+def test_compaction_of_gold_rebuilds_no_bars(lake: Lake):
     feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     for number in range(6):
         lake.arrive(feed, [trade(number + 1)])
@@ -214,7 +218,7 @@ def test_golds_compaction_gives_the_bars_nothing_to_do(lake: Lake):
     assert maintainer.run() is False
 
 
-def test_a_commit_of_gold_says_which_hours_it_touches(lake: Lake):
+def test_the_summary_of_a_gold_commit_has_the_hours_of_its_trades(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [trade(1), trade(2, HOUR + timedelta(hours=1)), trade(3, HOUR + timedelta(hours=5))])
     lake.run(feed, "silver", "gold")
@@ -223,18 +227,18 @@ def test_a_commit_of_gold_says_which_hours_it_touches(lake: Lake):
     assert (summary[EXCHANGE], summary[HOURS]) == ("BINANCE", f"[[{hour},{hour + 1}],[{hour + 5},{hour + 5}]]")
 
 
-def test_rows_deleted_by_hand_leave_the_bars_too(lake: Lake):
+def test_manually_deleted_rows_are_removed_from_the_bars(lake: Lake):
     feed, maintainer = lake.feed(), BarMaintainer(lake.spark)
     lake.arrive(feed, [*consecutive(1, 100), trade(5000)])
     lake.run(feed, "silver", "gold")
     maintainer.run()
     lake.sql("DELETE FROM {} WHERE trade_id = '5000'", tables.GOLD_TABLE)
     assert maintainer.run()
-    assert _stored(lake) == _asked(lake)
+    assert _stored(lake) == _queried(lake)
     assert len(_stored(lake)) == 2
 
 
-def test_a_purge_takes_a_feeds_bars_and_leaves_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+def test_a_purge_deletes_only_the_feeds_bars(lake: Lake, monkeypatch: pytest.MonkeyPatch):
     feed, other, kraken, maintainer = lake.feed(), _other(lake), lake.feed("kraken"), BarMaintainer(lake.spark)
     lake.arrive(feed, consecutive(1, 10))
     lake.arrive(other, _ether(1, 10))
@@ -245,19 +249,19 @@ def test_a_purge_takes_a_feeds_bars_and_leaves_the_others(lake: Lake, monkeypatc
     done = Purge(lake.spark, lake.platform, other, exchange=False).run()
     assert done[tables.BARS] == 1
     assert _stored(lake, "ETHUSDT") == []
-    found = {row[0] for row in lake.table(BARS).select("symbol").collect()}
-    assert found == {"BTCUSDT", "BTCUSD"}
-    units, wanted = maintainer._units, list[RebuildUnit]()
-    monkeypatch.setattr(maintainer, "_units", lambda touched: wanted.extend(units(touched)) or wanted)
+    symbols = {row[0] for row in lake.table(BARS).select("symbol").collect()}
+    assert symbols == {"BTCUSDT", "BTCUSD"}
+    units, rebuilt = maintainer._units, list[RebuildUnit]()
+    monkeypatch.setattr(maintainer, "_units", lambda touched: rebuilt.extend(units(touched)) or rebuilt)
     maintainer.run()
-    assert wanted == [RebuildUnit("BINANCE")]
-    assert _stored(lake) == _asked(lake)
+    assert rebuilt == [RebuildUnit("BINANCE")]
+    assert _stored(lake) == _queried(lake)
 
 
-def test_an_app_that_drains_leaves_the_bars_equal_to_gold(lake: Lake):
+def test_a_drained_app_leaves_the_bars_equal_to_gold(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 10))
     lake.run(feed, "silver", "gold")
     App(lake.spark, lake.platform, [feed], ("gold",), restart=False)._finish_bars()
     assert len(_stored(lake)) == 1
-    assert _stored(lake) == _asked(lake)
+    assert _stored(lake) == _queried(lake)

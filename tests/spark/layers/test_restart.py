@@ -1,4 +1,4 @@
-"""Restarts: nothing is written twice, nothing is lost, and what cannot be trusted is refused."""
+"""Restarts: no duplicates, no loss, and invalid checkpoints and tables are rejected."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from tests.spark.builders import Lake, Record, consecutive, numbers
 pytestmark = pytest.mark.spark
 
 
-def _forget_newest_commit(lake: Lake, feed, layer: str) -> None:
-    """What a driver that is killed between a table's commit and the checkpoint's leaves behind."""
+def _delete_newest_commit(lake: Lake, feed, layer: str) -> None:
+    """Delete the newest commit file, as if the driver was killed between the table's commit and the checkpoint's."""
     commits = [path for path in (lake.checkpoint(feed, layer) / "commits").iterdir() if path.name.isdigit()]
     newest = max(commits, key=lambda path: int(path.name))
     newest.unlink()
@@ -26,13 +26,13 @@ def _forget_newest_commit(lake: Lake, feed, layer: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["silver", "gold"])
-def test_a_driver_killed_between_commit_and_checkpoint_writes_nothing_twice(lake: Lake, layer: str):
+def test_a_driver_killed_between_commit_and_checkpoint_writes_no_duplicates(lake: Lake, layer: str):
     feed = lake.feed()
     for first in (1, 6):
         lake.arrive(feed, [*consecutive(first, first + 4), Record(b"bad")])
         lake.run(feed, "silver", "gold")
     before = len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))
-    _forget_newest_commit(lake, feed, layer)
+    _delete_newest_commit(lake, feed, layer)
     lake.run(feed, layer)
     assert (len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))) == before
     assert numbers(lake.silver()) == numbers(lake.gold) == list(range(1, 11))
@@ -46,9 +46,8 @@ def test_a_driver_killed_between_trades_and_dead_letters_writes_only_the_dead_le
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 3), Record(b"bad")])
     lake.run(feed, "silver")
-    _forget_newest_commit(lake, feed, "silver")
-    letters = lake.snapshots(tables.DEAD_LETTERS_TABLE)
-    assert len(letters) == 1
+    _delete_newest_commit(lake, feed, "silver")
+    assert len(lake.snapshots(tables.DEAD_LETTERS_TABLE)) == 1
     lake.sql("DROP TABLE {}", tables.DEAD_LETTERS_TABLE)
     spark_tables.ensure(lake.spark, [tables.DEAD_LETTERS_TABLE])
     lake.run(feed, "silver")
@@ -57,7 +56,7 @@ def test_a_driver_killed_between_trades_and_dead_letters_writes_only_the_dead_le
 
 
 @pytest.mark.parametrize("layer", ["silver", "gold"])
-def test_a_checkpoint_older_than_its_table_is_refused(lake: Lake, layer: str):
+def test_a_checkpoint_older_than_its_table_is_rejected(lake: Lake, layer: str):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 3))
     lake.run(feed, "silver", "gold")
@@ -73,7 +72,7 @@ def test_a_checkpoint_older_than_its_table_is_refused(lake: Lake, layer: str):
         lake.run(feed, layer)
 
 
-def test_a_lost_metadata_file_is_refused_by_name(lake: Lake):
+def test_a_missing_metadata_file_is_reported(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 2))
     lake.run(feed, "silver")
@@ -83,7 +82,7 @@ def test_a_lost_metadata_file_is_refused_by_name(lake: Lake):
     assert numbers(lake.silver()) == [1, 2]
 
 
-def test_truncated_offsets_are_refused_by_name(lake: Lake):
+def test_truncated_offsets_are_reported(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 2))
     lake.run(feed, "silver")
@@ -94,7 +93,7 @@ def test_truncated_offsets_are_refused_by_name(lake: Lake):
         lake.run(feed, "silver")
 
 
-def test_a_checkpoint_serves_one_process_at_a_time(lake: Lake):
+def test_a_checkpoint_is_used_by_one_process_at_a_time(lake: Lake):
     feed = lake.feed()
     with lake.stream(feed, "silver") as running:
         running.start()
@@ -102,17 +101,17 @@ def test_a_checkpoint_serves_one_process_at_a_time(lake: Lake):
             lake.run(feed, "silver")
 
 
-def test_a_table_altered_by_hand_is_refused_with_the_difference(lake: Lake):
+def test_a_manually_altered_table_is_rejected_with_the_difference(lake: Lake):
     lake.feed()
     silver = tables.silver("binance")
     lake.sql("ALTER TABLE {} DROP COLUMN side", silver)
     lake.sql("ALTER TABLE {} ADD COLUMN note string", silver)
     lake.sql("ALTER TABLE {} ALTER COLUMN schema_id TYPE bigint", silver)
-    with pytest.raises(spark_tables.TableDrifted) as refused:
+    with pytest.raises(spark_tables.TableDrifted) as error:
         lake.feed()
-    told = str(refused.value)
+    message = str(error.value)
     for part in ("side string is missing", "note string is not in the spec", "schema_id is bigint, not int"):
-        assert part in told
+        assert part in message
 
 
 def test_processes_started_from_a_driver_do_not_inherit_its_jvm(spark: SparkSession):

@@ -1,4 +1,4 @@
-"""Closed days of Gold are tagged, and what a tag names outlives every other snapshot of its age."""
+"""Closed days of Gold are tagged, and tagged snapshots outlive the expiry of others."""
 
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -25,7 +25,7 @@ def few_snapshots(monkeypatch: pytest.MonkeyPatch):
 
 
 def _noon() -> datetime:
-    """Of the day of the commits that are made now."""
+    """Return noon of the current day, the day of the commits."""
     return datetime.now(UTC).replace(hour=12)
 
 
@@ -41,44 +41,44 @@ def _maintain(lake: Lake, feed, now: datetime) -> dict[str, object]:
     return report["tables"].get(tables.GOLD, {})
 
 
-def test_a_closed_day_is_tagged_once_and_read_when_its_other_snapshots_have_expired(lake: Lake):
+def test_a_closed_day_is_tagged_once_and_can_be_read_after_other_snapshots_expired(lake: Lake):
     feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     _arrive(lake, feed, 1, 2)
-    today, log = _noon(), SnapshotHistory(lake.spark, GOLD_TABLE)
+    today, history = _noon(), SnapshotHistory(lake.spark, GOLD_TABLE)
     assert "tagged_days" not in _maintain(lake, feed, today)
     assert _maintain(lake, feed, today + DAY)["tagged_days"] == 1
     tag = day_tag(today.date())
-    tagged = log.refs()[tag]
+    tagged = history.refs()[tag]
     _arrive(lake, feed, 3, 4, 5)
     assert "tagged_days" not in _maintain(lake, feed, today + DAY)
     assert _maintain(lake, feed, today + 2 * DAY)["tagged_days"] == 1
     _arrive(lake, feed, 6)
     assert _maintain(lake, feed, today + 2 * DAY)["expired_snapshots"] > 0
-    assert log.refs()[tag] == tagged
+    assert history.refs()[tag] == tagged
     with closing(Engine(lake.platform)) as engine:
-        told = {row["tags"]: row["snapshot_id"] for row in engine.snapshots().to_pylist() if row["tags"]}
-        assert told == {name: snapshot for name, snapshot in log.refs().items() if name != "main"}
+        tags = {row["tags"]: row["snapshot_id"] for row in engine.snapshots().to_pylist() if row["tags"]}
+        assert tags == {name: snapshot for name, snapshot in history.refs().items() if name != "main"}
         assert engine.trades(as_of=tag).column("trade_id").to_pylist() == ["1", "2"]
         assert engine.trades(as_of=day_tag((today + DAY).date())).num_rows == 5
         assert engine.trades().num_rows == 6
-    _arrive(lake, feed, 7)  # the streams go on across what has expired
+    _arrive(lake, feed, 7)  # the streams continue after the expiry
 
 
-def test_a_tag_that_has_aged_goes_and_its_snapshot_after_it(lake: Lake):
+def test_an_old_tag_expires_and_its_snapshot_with_it(lake: Lake):
     feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     _arrive(lake, feed, 1)
-    log = SnapshotHistory(lake.spark, GOLD_TABLE)
-    old = next(log.snapshots()).id
-    log.java_table().manageSnapshots().createTag("day-2026-03-02", old).setMaxRefAgeMs("day-2026-03-02", 1).commit()
+    history = SnapshotHistory(lake.spark, GOLD_TABLE)
+    old = next(history.snapshots()).id
+    history.java_table().manageSnapshots().createTag("day-2026-03-02", old).setMaxRefAgeMs("day-2026-03-02", 1).commit()
     _arrive(lake, feed, 2, 3, 4)
     _maintain(lake, feed, datetime.now(UTC))
-    assert set(log.refs()) == {"main"}
+    assert set(history.refs()) == {"main"}
     _arrive(lake, feed, 5)
     _maintain(lake, feed, datetime.now(UTC))
-    assert old not in {snapshot.id for snapshot in log.snapshots()}
+    assert old not in {snapshot.id for snapshot in history.snapshots()}
 
 
-def test_days_that_nobody_tagged_are_tagged_later_and_none_before_the_first_trade():
+def test_untagged_days_are_tagged_later_but_none_before_the_first_commit():
     ends = daily_tags.closed_days(datetime(2026, 3, 10, 0, 30, tzinfo=UTC), date(2026, 3, 8))
     assert ends == [date(2026, 3, 8), date(2026, 3, 9)]
     assert daily_tags.closed_days(datetime(2026, 3, 9, 23, 59, tzinfo=UTC), date(2026, 3, 9)) == []

@@ -1,4 +1,4 @@
-"""Rows that another engine deleted from Gold without writing its files anew are not answered."""
+"""Rows of Gold that another engine deleted with delete files are not in query results."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.spark.builders import HOUR, Lake, consecutive
 pytestmark = pytest.mark.spark
 
 
-def test_rows_deleted_apart_from_their_files_are_gone(lake: Lake):
+def test_rows_deleted_by_delete_files_are_not_returned(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 5))
     lake.run(feed, "silver", "gold")

@@ -1,4 +1,4 @@
-"""Maintenance: tables get smaller, and no stream, running or stopped, misses or repeats a row because of it."""
+"""Maintenance: tables get smaller, and no running or stopped stream misses or repeats a row."""
 
 import json
 import threading
@@ -17,13 +17,13 @@ from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
 pytestmark = pytest.mark.spark
 
 BRONZE, SILVER = tables.bronze("binance"), tables.silver("binance")
-# Commits are made now, whatever time their trades tell: an hour from now they are old, and two days from now closed.
+# Commits are made now, whatever the times of their trades: an hour from now they are old.
 SOON = timedelta(hours=2)
 
 
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
-    """Three instead of a hundred: the same rule on a table that is quickly made."""
+    """Keep three snapshots instead of a hundred, so that small tables are enough."""
     monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 3)
     monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta(hours=1))
 
@@ -34,8 +34,8 @@ def _maintain(lake: Lake, *feeds, now: datetime | None = None, orphans: bool = F
     return report["tables"]
 
 
-def _keeping(lake: Lake):
-    """A feed whose rows are kept, however old the tests' fixed time becomes."""
+def _retaining(lake: Lake):
+    """Return a feed with a retention that covers the fixed time of the tests."""
     return lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
 
 
@@ -52,22 +52,22 @@ def _ids(lake: Lake, table) -> list[int]:
     return [snapshot.id for snapshot in lake.snapshots(table)]
 
 
-def test_nothing_that_a_stopped_reader_needs_is_expired(lake: Lake):
-    feed = _keeping(lake)
+def test_snapshots_that_a_stopped_reader_needs_are_kept(lake: Lake):
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 2)
     lake.run(feed, "silver", "gold")
-    place = _ids(lake, BRONZE)[0]
+    position = _ids(lake, BRONZE)[0]
     _arrive(lake, feed, 3, 6)
     report = _maintain(lake, feed)
     assert report[BRONZE.name]["expired_snapshots"] == 1
     assert report[BRONZE.name]["held_by"] == "binance-silver"
-    assert place in _ids(lake, BRONZE)
+    assert position in _ids(lake, BRONZE)
     lake.run(feed, "silver", "gold")
     assert numbers(lake.gold) == list(range(1, 9))
 
 
-def test_a_batch_that_was_planned_and_not_committed_keeps_the_place_where_it_begins(lake: Lake):
-    feed = _keeping(lake)
+def test_the_start_of_a_planned_but_uncommitted_batch_is_kept(lake: Lake):
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 1)
     lake.run(feed, "silver", "gold")
     before = _ids(lake, BRONZE)[0]
@@ -83,8 +83,8 @@ def test_a_batch_that_was_planned_and_not_committed_keeps_the_place_where_it_beg
     assert numbers(lake.silver()) == numbers(lake.gold) == list(range(1, 7))
 
 
-def test_a_reader_goes_on_after_compaction_and_expiry_and_the_audit_balances(lake: Lake):
-    feed = _keeping(lake)
+def test_a_reader_continues_after_compaction_and_expiry_and_the_audit_is_clean(lake: Lake):
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 2)
     lake.run(feed, "silver", "gold")
     for number in range(3, 8):
@@ -104,9 +104,9 @@ def test_a_reader_goes_on_after_compaction_and_expiry_and_the_audit_balances(lak
     assert audit(lake.spark, lake.platform, rebuild=True).findings == []
 
 
-def test_a_reader_that_began_at_a_snapshot_which_is_gone_still_drains(lake: Lake):
-    """The checkpoint's first offset outlives its snapshot; only where the query stands now may matter."""
-    feed = _keeping(lake)
+def test_a_reader_that_started_at_an_expired_snapshot_drains(lake: Lake):
+    """The checkpoint's first offset outlives its snapshot; only the current position matters."""
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 6)
     lake.run(feed, "silver")
     first = _ids(lake, BRONZE)[-1]
@@ -117,8 +117,8 @@ def test_a_reader_that_began_at_a_snapshot_which_is_gone_still_drains(lake: Lake
     assert numbers(lake.silver()) == list(range(1, 8))
 
 
-def test_compacted_gold_is_sorted_and_the_open_hour_is_left_alone(lake: Lake):
-    feed = _keeping(lake)
+def test_compacted_gold_is_sorted_and_the_open_hour_is_not_compacted(lake: Lake):
+    feed = _retaining(lake)
     later = HOUR + timedelta(hours=3)
     for number in range(1, 6):
         lake.arrive(feed, [trade(number, HOUR + timedelta(seconds=60 - number)), trade(100 + number, later)])
@@ -131,8 +131,8 @@ def test_compacted_gold_is_sorted_and_the_open_hour_is_left_alone(lake: Lake):
     assert rows == sorted(rows)
 
 
-def test_the_newest_commit_of_every_query_outlives_all_others(lake: Lake):
-    feed, kraken = _keeping(lake), lake.feed("kraken")
+def test_the_newest_commit_of_every_query_is_kept(lake: Lake):
+    feed, kraken = _retaining(lake), lake.feed("kraken")
     lake.arrive(kraken, [trade(1, exchange="kraken")])
     lake.run(kraken, "silver", "gold")
     guard = lake.snapshots(tables.GOLD_TABLE)[0]
@@ -140,25 +140,25 @@ def test_the_newest_commit_of_every_query_outlives_all_others(lake: Lake):
         lake.arrive(feed, [trade(number)])
         lake.run(feed, "silver", "gold")
     assert _maintain(lake, feed)[tables.GOLD]["expired_snapshots"] > 0
-    log = SnapshotHistory(lake.spark, tables.GOLD_TABLE)
-    assert log.newest_of_query(guard.query_id) == guard
+    history = SnapshotHistory(lake.spark, tables.GOLD_TABLE)
+    assert history.newest_of_query(guard.query_id) == guard
     commits = lake.checkpoint(kraken, "gold") / "commits"
     (commits / "0").unlink()
     (commits / ".0.crc").unlink(missing_ok=True)
     lake.run(kraken, "gold")
     assert lake.gold.where("exchange = 'KRAKEN'").count() == 1
-    assert log.newest_of_query(guard.query_id) == guard
+    assert history.newest_of_query(guard.query_id) == guard
 
 
-def test_old_rows_go_by_whole_days_and_the_audit_knows(lake: Lake):
+def test_old_rows_are_deleted_by_whole_days_and_the_audit_is_clean(lake: Lake):
     feed = lake.feed()
     today = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
     old, week = today - timedelta(days=31), today - timedelta(days=8)
-    # The last of them was made long ago and came today: a backfill, kept as long as what came with it.
+    # The last one is old and arrived today: a backfill, kept as long as trades that arrived with it.
     days = [trade(1, old), trade(2, week), trade(3, today), lake.record(trade(4, old))]
     backfill = Record(days.pop().value, at=today)
-    for found in (*days, backfill):
-        lake.arrive(feed, [found])
+    for entry in (*days, backfill):
+        lake.arrive(feed, [entry])
     lake.run(feed, "silver", "gold")
     report = _maintain(lake, feed, now=today + timedelta(hours=1))
     assert report[BRONZE.name]["deleted_rows"] == 2
@@ -173,9 +173,9 @@ def test_old_rows_go_by_whole_days_and_the_audit_knows(lake: Lake):
     assert numbers(lake.gold) == [1, 2, 3, 4, 5]
 
 
-def test_a_reader_passes_over_rows_rewritten_by_hand(lake: Lake):
-    """An overwrite brings no row that was not there; the rows after it still come, once."""
-    feed = _keeping(lake)
+def test_a_reader_skips_manually_rewritten_rows(lake: Lake):
+    """An overwrite adds no new row; later rows are still read, once."""
+    feed = _retaining(lake)
     lake.arrive(feed, consecutive(1, 4))
     lake.run(feed, "silver", "gold")
     lake.sql("DELETE FROM {} WHERE offset = 0", SILVER)
@@ -185,8 +185,8 @@ def test_a_reader_passes_over_rows_rewritten_by_hand(lake: Lake):
     assert numbers(lake.gold) == [1, 2, 3, 4, 5, 6]
 
 
-def test_an_unreadable_place_stops_expiry_and_is_told(lake: Lake):
-    feed = _keeping(lake)
+def test_an_unreadable_position_stops_expiry_and_is_reported(lake: Lake):
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 6)
     lake.run(feed, "silver")
     offsets = lake.checkpoint(feed, "silver") / "offsets" / "0"
@@ -198,16 +198,16 @@ def test_an_unreadable_place_stops_expiry_and_is_told(lake: Lake):
     assert len(lake.snapshots(BRONZE)) >= 6
 
 
-def test_only_files_that_no_table_knows_and_that_are_old_are_orphans(lake: Lake):
-    feed = _keeping(lake)
+def test_recent_files_are_no_orphans(lake: Lake):
+    feed = _retaining(lake)
     _arrive(lake, feed, 1, 1)
     lake.run(feed, "silver", "gold")
-    assert not any("orphan_files" in found for found in _maintain(lake, feed, orphans=True).values())
+    assert not any("orphan_files" in report for report in _maintain(lake, feed, orphans=True).values())
     assert numbers(lake.gold) == [1]
 
 
-def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(lake: Lake):
-    feeds = _keeping(lake), lake.feed("kraken", bronze={"retention": "3000d"}, silver={"retention": "3000d"})
+def test_two_concurrent_drivers_skip_at_most_a_step(lake: Lake):
+    feeds = _retaining(lake), lake.feed("kraken", bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     for number in range(1, 8):
         lake.arrive(feeds[0], [trade(number), Record(b"bad")])
         lake.arrive(feeds[1], [trade(number, exchange="kraken")])
@@ -228,23 +228,25 @@ def test_two_drivers_that_maintain_the_same_tables_at_once_lose_a_step_at_most(l
     assert lake.dead.count() == 7
 
 
-def test_snapshots_that_another_driver_expired_meanwhile_are_no_failure(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    feed, expirable, meanwhile = _keeping(lake), runner.expirable, []
+def test_snapshots_that_another_driver_just_expired_are_a_conflict_not_an_error(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    feed, expirable, first_call = _retaining(lake), runner.expirable, []
     _arrive(lake, feed, 1, 8)
     lake.run(feed, "silver")
 
-    def overtaken(snapshots, *rest):
-        found = expirable(snapshots, *rest)
-        if not meanwhile:
-            meanwhile.append(found)  # first: the other one comes here too
+    def expire_first(snapshots, *rest):
+        expired = expirable(snapshots, *rest)
+        if not first_call:
+            first_call.append(expired)  # before the nested call, which runs this function too
             _maintain(lake, feed)
-        return found
+        return expired
 
-    monkeypatch.setattr(runner, "expirable", overtaken)
+    monkeypatch.setattr(runner, "expirable", expire_first)
     assert _maintain(lake, feed)[BRONZE.name]["expired_snapshots"] == "conflict"
-    assert len(meanwhile[0]) > len(_ids(lake, BRONZE)) == 3
+    assert len(first_call[0]) > len(_ids(lake, BRONZE)) == 3
 
 
 def test_the_report_is_json(lake: Lake):
-    feed = _keeping(lake)
+    feed = _retaining(lake)
     assert json.loads(json.dumps(Maintenance(lake.spark, lake.platform, [feed]).run())) == {"tables": {}, "errors": []}

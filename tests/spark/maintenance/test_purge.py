@@ -1,4 +1,4 @@
-"""What a deleted feed leaves is removed, once and for all; what is another's stays, and the audit still balances."""
+"""A purge deletes the data of one feed, keeps that of others, and leaves the audit clean."""
 
 import json
 import os
@@ -26,7 +26,7 @@ LATER = HOUR + timedelta(hours=2)
 
 
 def _other(lake: Lake) -> ExchangeFeed:
-    """A second feed of the same exchange, with a topic and a symbol of its own."""
+    """Return a second feed of the same exchange, with its own topic and symbol."""
     feed = lake.feed()
     body = feed.model_dump(by_alias=True, mode="json") | {"metadata": {"name": "more"}}
     body["spec"] |= {"symbols": ["ETHUSDT"], "kafka": {"topic": "more"}}
@@ -57,7 +57,7 @@ def _symbols(rows) -> set[str]:
     return {row[0] for row in rows.select("symbol").distinct().collect()}
 
 
-def test_of_two_feeds_of_an_exchange_only_the_purged_ones_rows_go(lake: Lake):
+def test_only_the_rows_of_the_purged_feed_are_deleted(lake: Lake):
     feed, other = _filled(lake)
     removed = _purge(lake, feed)
     assert removed.pop("checkpoints").endswith(feed.name)
@@ -77,14 +77,14 @@ def test_of_two_feeds_of_an_exchange_only_the_purged_ones_rows_go(lake: Lake):
     assert runner.audit(lake.spark, lake.platform, now=LATER, rebuild=True).findings == []
 
 
-def test_a_second_purge_finds_nothing_and_succeeds(lake: Lake):
+def test_a_repeated_purge_succeeds_and_removes_nothing(lake: Lake):
     feed, _ = _filled(lake)
     assert _purge(lake, feed)
     assert _purge(lake, feed) == {}
 
 
-def test_what_a_feed_has_left_on_purpose_outlives_the_exchanges_last_feed(lake: Lake):
-    """The other feed was deleted with its data retained; only when it is purged too may the tables go."""
+def test_retained_rows_of_another_feed_are_kept_with_the_exchanges_tables(lake: Lake):
+    """The other feed was deleted with its data retained; the tables are dropped when it is purged too."""
     feed, other = _filled(lake)
     _purge(lake, feed, exchange=True)
     assert _symbols(lake.silver()) == _symbols(lake.gold) == {"ETHUSDT"}
@@ -96,7 +96,7 @@ def test_what_a_feed_has_left_on_purpose_outlives_the_exchanges_last_feed(lake: 
     assert lake.gold.isEmpty()
 
 
-def test_the_last_feed_of_an_exchange_takes_its_tables_with_it(lake: Lake):
+def test_a_purge_of_the_last_feed_drops_the_exchanges_tables(lake: Lake):
     feed, kraken = lake.feed(), lake.feed("kraken")
     lake.arrive(feed, [*consecutive(1, 5), Record(b"bad")])
     lake.arrive(kraken, [trade(1, exchange="kraken"), Record(b"bad")])
@@ -116,7 +116,7 @@ def test_the_last_feed_of_an_exchange_takes_its_tables_with_it(lake: Lake):
     assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
 
 
-def test_a_feed_that_never_ran_is_purged_too(lake: Lake):
+def test_a_feed_that_never_ran_can_be_purged(lake: Lake):
     feed = ExchangeFeed.from_body(lake.feed("okx").model_dump(by_alias=True, mode="json"))
     for table in tables.of_exchange("okx"):
         lake.sql("DROP TABLE {}", table)
@@ -125,8 +125,8 @@ def test_a_feed_that_never_ran_is_purged_too(lake: Lake):
 
 
 @pytest.mark.parametrize("exchange", [False, True])
-def test_a_feed_of_the_same_name_begins_anew_and_balances(lake: Lake, *, exchange: bool):
-    """Its topic begins with offset 0 again, which what older snapshots say must not be taken for."""
+def test_a_new_feed_of_the_same_name_has_a_clean_audit(lake: Lake, *, exchange: bool):
+    """Its topic restarts at offset 0, which must not be confused with the offsets of older snapshots."""
     feed, other = _filled(lake)
     _purge(lake, feed)
     if exchange:
@@ -156,8 +156,8 @@ def _command(file: Path, root: Path, *words: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_purges_where_nothing_is_and_tells_by_its_exit_code(lake: Lake, tmp_path: Path):
-    """In a catalog that nobody has written to, with a checkpoint that was begun."""
+def test_exit_codes_of_the_command(lake: Lake, tmp_path: Path):
+    """The catalog is empty, and there is a started checkpoint."""
     file, left = tmp_path / "feed.yaml", tmp_path / "checkpoints" / "binance" / "bronze" / "v1"
     file.write_text(yaml.safe_dump(lake.feed().model_dump(by_alias=True, mode="json")))
     left.mkdir(parents=True)
@@ -165,7 +165,7 @@ def test_the_command_purges_where_nothing_is_and_tells_by_its_exit_code(lake: La
     done = _command(file, tmp_path, "--exchange")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["removed"] == {"checkpoints": f"file:{tmp_path}/checkpoints/binance"}
-    assert [found.name for found in (tmp_path / "checkpoints").iterdir()] == ["another"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["another"]
     missing = _command(tmp_path / "none.yaml", tmp_path)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     unreachable = _command(file, tmp_path / "no-such-folder")
