@@ -28,6 +28,6 @@ def platform_at(kafka: str, registry_url: str, tmp_path: Path) -> Platform:
 
 @pytest.fixture
 def lab(platform_at: Platform) -> Iterator[Lab]:
-    found = Lab(platform_at)
-    yield found
-    found.empty()
+    new_lab = Lab(platform_at)
+    yield new_lab
+    new_lab.empty()

@@ -33,8 +33,8 @@ def eventually(what: str, check: Callable[[], Any], within: float = 300.0, every
     """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        if found := check():
-            return found
+        if result := check():
+            return result
         time.sleep(every)
     raise AssertionError(f"{what}: not within {within:.0f} s")
 
@@ -130,7 +130,7 @@ class Running:
         return self.process.wait(300)
 
     def said(self) -> str:
-        """Everything that `k2 up` told its user."""
+        """Return everything that `k2 up` has printed."""
         return self.root.with_suffix(".log").read_text()
 
     def _status(self) -> dict[str, Any]:
@@ -145,8 +145,8 @@ class Running:
 
     def kill(self, part: str) -> None:
         """SIGKILL to one part; the driver's JVM goes with it."""
-        found = self.state.children.get(part)
-        if found is not None and (process := found.find()) is not None:
+        child = self.state.children.get(part)
+        if child is not None and (process := child.find()) is not None:
             os.kill(process.pid, signal.SIGKILL)
 
     def sql(self, statement: str) -> list[dict[str, Any]]:

@@ -80,9 +80,9 @@ class Lab:
         while set(names) & set(self.admin.list_topics(timeout=10).topics):
             time.sleep(0.05)
 
-    def send(self, *found: Trade, partition: int = 0, topic: str = TOPIC) -> None:
+    def send(self, *trades: Trade, partition: int = 0, topic: str = TOPIC) -> None:
         """Puts trades into Kafka; they are there when it returns."""
-        for trade in found:
+        for trade in trades:
             self.put(self.encoder.encode(trade), trade.symbol, trade.ingestion_timestamp // 1000, partition, topic)
         assert self.producer.flush(10) == 0
 
@@ -91,14 +91,14 @@ class Lab:
         self.producer.produce(topic, value, key, partition=partition, timestamp=at)
 
     def commit(
-        self, found: Sequence[Trade], frontier: Mapping[int, int], *, query: str = "one", topic: str = TOPIC
+        self, trades: Sequence[Trade], frontier: Mapping[int, int], *, query: str = "one", topic: str = TOPIC
     ) -> int:
         """Commits trades to Gold as a job does, and says how far it has come; gives the snapshot."""
         with closing(catalog.connect(self.platform)) as opened:
             gold = opened.load_table(tables.identifier(GOLD_TABLE))
-            told = {topic: {str(partition): offset for partition, offset in frontier.items()}}
-            properties = {FRONTIER: json.dumps(told), QUERY: query, EXCHANGE: "BINANCE"}
-            rows = pa.Table.from_pylist([_gold(trade) for trade in found], schema=gold.schema().as_arrow())
+            document = {topic: {str(partition): offset for partition, offset in frontier.items()}}
+            properties = {FRONTIER: json.dumps(document), QUERY: query, EXCHANGE: "BINANCE"}
+            rows = pa.Table.from_pylist([_gold(trade) for trade in trades], schema=gold.schema().as_arrow())
             gold.append(rows, snapshot_properties=properties)
             snapshot = gold.current_snapshot()
             assert snapshot is not None

@@ -30,25 +30,25 @@ def test_an_exchange_that_cannot_be_reached_is_given_up_after_the_attempts(tmp_p
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
         port = taken.getsockname()[1]
-        code, told = refused(tmp_path, feed("binance", ["BTCUSDT"], port), "--attempts", "2")
+        code, message = refused(tmp_path, feed("binance", ["BTCUSDT"], port), "--attempts", "2")
     assert code == 3
-    assert told.startswith("binance: no data after 2 attempts; the last: ws://127.0.0.1:")
-    assert "Cannot connect to host" in told
+    assert message.startswith("binance: no data after 2 attempts; the last failed with ws://127.0.0.1:")
+    assert "Cannot connect to host" in message
 
 
 def test_symbols_that_the_exchange_does_not_know_end_the_feed(tmp_path: Path):
     with exchange("kraken", "--symbols", "BTC/USD", log=tmp_path / "exchange.log") as kraken:
-        code, told = refused(tmp_path, feed("kraken", ["NOPE/USD"], kraken.port))
+        code, message = refused(tmp_path, feed("kraken", ["NOPE/USD"], kraken.port))
     assert code == 2
-    assert "refuses every symbol; NOPE/USD:" in told
+    assert "refused every symbol; NOPE/USD:" in message
 
 
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        code, told = refused(tmp_path, feed("binance", ["BTCUSDT"]), "--simulate", "--kafka-port", str(port))
+        code, message = refused(tmp_path, feed("binance", ["BTCUSDT"]), "--simulate", "--kafka-port", str(port))
     assert code == 2
-    assert f"--kafka-port {port} is in use" in told
+    assert f"--kafka-port {port} is in use" in message
     assert not (tmp_path / "data" / "logs").exists()
 
 
@@ -74,15 +74,15 @@ def test_a_full_disk_stops_the_flow_and_loses_nothing(small_disk: Path, tmp_path
         fill(small_disk)
         eventually("the platform says what is wrong", lambda: "the disk is full: make room" in running.said())
         (small_disk / "filler").unlink()
-        seen = newest(running)
-        eventually("the layers go on", lambda: newest(running) > seen + 200, within=180)
+        before = newest(running)
+        eventually("the layers go on", lambda: newest(running) > before + 200, within=180)
         eventually("no gap is open", lambda: settled(running), within=180)
         assert running.down() == 0
         for native, ids in binance.emitted().items():
-            held = running.gold(native)
-            last = max(map(int, held))
-            assert len(held) == len(set(held))
-            assert set(held) == {number for number in ids if int(number) <= last}
+            gold_ids = running.gold(native)
+            last = max(map(int, gold_ids))
+            assert len(gold_ids) == len(set(gold_ids))
+            assert set(gold_ids) == {number for number in ids if int(number) <= last}
         code, report = running.audit()
         assert (code, report["findings"]) == (0, [])
 

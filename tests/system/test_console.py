@@ -21,8 +21,8 @@ IDS = "[...document.querySelectorAll('#tape tr')].map((row) => row.title.split('
 def page(tmp_path: Path) -> Iterator[Page]:
     if not PROGRAM:
         pytest.skip("there is no Chromium in PATH")
-    with browser(tmp_path / "browser") as found:
-        yield found
+    with browser(tmp_path / "browser") as opened:
+        yield opened
 
 
 def at(now: int, number: int) -> Trade:

@@ -18,22 +18,22 @@ TOPIC = "market.crypto.trades.binance"
 @pytest.fixture(scope="module")
 def binance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
     log = tmp_path_factory.mktemp("exchange") / "exchange.log"
-    with exchange("binance", "--symbols", SYMBOL, "--rate", "50", "--seed", "faults", "--wait", log=log) as found:
-        yield found
+    with exchange("binance", "--symbols", SYMBOL, "--rate", "50", "--seed", "faults", "--wait", log=log) as simulated:
+        yield simulated
 
 
 @pytest.fixture(scope="module")
 def running(binance: Exchange, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with platform(tmp_path_factory.mktemp("platform"), feed("binance", [SYMBOL], binance.port)) as found:
-        eventually("trades are in Gold", lambda: found.status().get("rows", {}).get("gold"))
-        yield found
+    with platform(tmp_path_factory.mktemp("platform"), feed("binance", [SYMBOL], binance.port)) as started:
+        eventually("trades are in Gold", lambda: started.status().get("rows", {}).get("gold"))
+        yield started
 
 
 def caught_up(running: Running, binance: Exchange) -> set[str]:
     """The ids that the exchange had traded when this was called, once Gold holds them all."""
-    wanted = binance.emitted()[SYMBOL]
-    eventually("Gold holds every trade", lambda: wanted <= set(running.gold(SYMBOL)))
-    return wanted
+    emitted = binance.emitted()[SYMBOL]
+    eventually("Gold holds every trade", lambda: emitted <= set(running.gold(SYMBOL)))
+    return emitted
 
 
 def test_dropped_frames_are_found_and_fetched_over_rest(running: Running, binance: Exchange) -> None:
@@ -71,9 +71,9 @@ def test_a_closed_connection_costs_nothing(running: Running, binance: Exchange) 
 
 
 def test_a_two_hours_late_trade_lands_in_gold(running: Running, binance: Exchange) -> None:
-    known = binance.emitted()[SYMBOL]
+    before = binance.emitted()[SYMBOL]
     binance.misbehave("late=2h")
-    eventually("the exchange traded", lambda: binance.emitted()[SYMBOL] - known)
+    eventually("the exchange traded", lambda: binance.emitted()[SYMBOL] - before)
     caught_up(running, binance)
     border = datetime.now(UTC) - timedelta(minutes=110)
     late = running.sql(f"SELECT trade_id FROM gold_crypto_trades WHERE timestamp < '{border.isoformat()}'")
@@ -130,8 +130,10 @@ def consumed(running: Running, topic: str, count: int) -> list:
     )
     consumer.subscribe([topic])
     try:
-        found: list = []
-        eventually("records arrive", lambda: found.extend(consumer.consume(100, 1.0)) or len(found) >= count, within=30)
-        return found
+        records: list = []
+        eventually(
+            "records arrive", lambda: records.extend(consumer.consume(100, 1.0)) or len(records) >= count, within=30
+        )
+        return records
     finally:
         consumer.close()

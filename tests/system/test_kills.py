@@ -36,9 +36,9 @@ def test_gold_holds_what_was_emitted_after_every_part_was_killed(tmp_path: Path,
         assert sum(map(len, emitted.values())) == trades
         assert running.down() == 0
         for native, ids in emitted.items():
-            held = running.gold(native.replace("/", ""))
-            assert len(held) == len(set(held))
-            assert set(held) == ids
+            gold_ids = running.gold(native.replace("/", ""))
+            assert len(gold_ids) == len(set(gold_ids))
+            assert set(gold_ids) == ids
         code, report = running.audit()
         assert (code, report["findings"]) == (0, [])
 
@@ -60,10 +60,10 @@ def test_a_killed_platform_goes_on_where_it_was(tmp_path: Path) -> None:
         eventually("new trades are in Gold", lambda: len(running.gold("BTCUSD")) > len(before) + 200)
         eventually("no gap is open", lambda: settled(running))
         assert running.down() == 0
-        held = running.gold("BTCUSD")
-        assert len(held) == len(set(held))
-        assert before <= set(held)
-        numbers = sorted(map(int, held))
+        gold_ids = running.gold("BTCUSD")
+        assert len(gold_ids) == len(set(gold_ids))
+        assert before <= set(gold_ids)
+        numbers = sorted(map(int, gold_ids))
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         assert running.audit()[0] == 0
 

@@ -20,8 +20,8 @@ def recorded_ids(captures: Path, symbol: str) -> list[str]:
 
 
 def test_every_recorded_trade_is_in_gold_once(captures: Path, tmp_path: Path) -> None:
-    wanted = {symbol: recorded_ids(captures, symbol) for symbol in RECORDED}
-    assert {symbol: len(set(ids)) for symbol, ids in wanted.items()} == RECORDED
+    recorded = {symbol: recorded_ids(captures, symbol) for symbol in RECORDED}
+    assert {symbol: len(set(ids)) for symbol, ids in recorded.items()} == RECORDED
     files = [word for symbol in RECORDED for word in ("--capture", str(captures / f"binance_spot_{symbol.lower()}.gz"))]
     symbols = ["--symbols", *RECORDED]
     with (
@@ -32,7 +32,7 @@ def test_every_recorded_trade_is_in_gold_once(captures: Path, tmp_path: Path) ->
             "every recorded trade is delivered", lambda: running.status().get("delivered") == sum(RECORDED.values())
         )
         assert running.down() == 0
-        for symbol, ids in wanted.items():
+        for symbol, ids in recorded.items():
             assert sorted(running.gold(symbol)) == sorted(ids)
         code, report = running.audit()
         assert (code, report["verdict"], report["findings"]) == (0, "balanced", [])

@@ -60,7 +60,7 @@ def test_trades_come_and_the_feeds_are_shown(lab: Lab):
     assert line[:6] == ["10:00:04.000", "BINANCE", "ETHUSDT", "BUY", "61837.63000000", "0.02000000"]
 
 
-def test_a_key_is_sent_and_a_refusal_is_told(lab: Lab, tmp_path):
+def test_a_key_is_sent_and_a_rejection_is_reported(lab: Lab, tmp_path):
     lab.commit([trade(1)], {0: 1})
     keys = tmp_path / "keys.yaml"
     token = add(keys, "reader", [Scope.READ])
