@@ -32,9 +32,9 @@ def eventually() -> Callable[..., Any]:
 
     async def wait(condition: Callable[[], Any], within: float = 10.0) -> Any:
         deadline = asyncio.get_running_loop().time() + within
-        while not (found := condition()):
+        while not (result := condition()):
             assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
             await asyncio.sleep(0.01)
-        return found
+        return result
 
     return wait
