@@ -11,6 +11,6 @@ from tests.e2e.harness import Cluster
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The running cluster; `make e2e` makes it."""
-    found = provider(os.environ)
-    found.up()
-    return Cluster(found.env)
+    running = provider(os.environ)
+    running.up()
+    return Cluster(running.env)
