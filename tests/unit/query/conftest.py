@@ -56,8 +56,8 @@ def append(layout: Layout) -> Iterator[Append]:
     with closing(catalog.connect(layout.platform(), create=True)) as opened:
         (gold,) = tables.ensure(opened, [GOLD_TABLE])
 
-        def rows(found: Sequence[dict[str, Any]]) -> int:
-            gold.append(pa.Table.from_pylist(list(found), schema=gold.schema().as_arrow()))
+        def rows(trades: Sequence[dict[str, Any]]) -> int:
+            gold.append(pa.Table.from_pylist(list(trades), schema=gold.schema().as_arrow()))
             snapshot = gold.current_snapshot()
             assert snapshot is not None
             return snapshot.snapshot_id

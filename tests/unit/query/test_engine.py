@@ -6,7 +6,7 @@ import pytest
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import data_files
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -42,9 +42,9 @@ def test_only_the_files_of_the_hour_and_symbol_are_planned(engine: Engine, appen
     for hour in range(3):
         append([trade(hour, HOUR * hour)])
         append([trade(hour, HOUR * hour, symbol="ETHUSDT")])
-    wanted = Wanted.of("BTCUSDT", None, NOON, NOON + HOUR)
-    assert len(engine._lake.plan(GOLD, wanted.expression).files) == 1
-    assert len(engine._lake.plan(GOLD).files) == 6
+    trade_filter = TradeFilter.of("BTCUSDT", None, NOON, NOON + HOUR)
+    assert len(engine._planner.plan(GOLD, trade_filter.expression).files) == 1
+    assert len(engine._planner.plan(GOLD).files) == 6
     assert ids(engine, symbol="btcusdt", start=NOON, end=NOON + HOUR) == ["0"]
 
 
@@ -134,13 +134,13 @@ def test_an_empty_table_answers_with_no_rows(engine: Engine) -> None:
 def test_an_unknown_symbol_is_refused_and_a_quiet_hour_is_not(engine: Engine, append: Append) -> None:
     append([trade(1)])
     assert engine.trades(symbol="BTCUSDT", start=NOON + HOUR).num_rows == 0
-    with pytest.raises(BadQuery, match="there are BTCUSDT"):
+    with pytest.raises(BadQuery, match="available symbols: BTCUSDT"):
         engine.trades(symbol="ETHUSDT")
 
 
 def test_a_dataset_of_the_same_files_has_the_same_rows(engine: Engine, append: Append) -> None:
     append([trade(1), trade(2, HOUR)])
-    plan = engine._lake.plan(GOLD)
+    plan = engine._planner.plan(GOLD)
     assert sorted(data_files.dataset(plan).to_table().column("trade_id").to_pylist()) == ["1", "2"]
     assert data_files.dataset(plan).schema.names == [field.name for field in plan.schema.fields]
 
@@ -153,8 +153,8 @@ def test_a_renamed_and_an_added_column_are_right_in_old_files(engine: Engine, ap
 
         update.add_column("sequence", LongType())
     append([trade(2)])
-    found = engine.sql(f"SELECT aggressor, sequence FROM {GOLD} WHERE trade_id = '1'").to_pylist()
-    assert found == [{"aggressor": "BUY", "sequence": None}]
+    rows = engine.sql(f"SELECT aggressor, sequence FROM {GOLD} WHERE trade_id = '1'").to_pylist()
+    assert rows == [{"aggressor": "BUY", "sequence": None}]
 
 
 def test_what_was_read_of_a_table_is_forgotten_with_its_next_commit(engine: Engine, append: Append) -> None:

@@ -1,1 +1,1 @@
-"""Questions to the tables: DuckDB over files that PyIceberg plans. Nothing heavy is imported until it is needed."""
+"""Query the tables with DuckDB over files that PyIceberg plans. Heavy libraries are imported on first use."""

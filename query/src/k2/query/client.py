@@ -1,9 +1,9 @@
-"""A client of the HTTP API: a question, and a `pyarrow.Table`. Answers come as Arrow, so nothing in them is lost.
+"""Client of the HTTP API: each method sends a query and returns a `pyarrow.Table`. Results come as Arrow, without loss.
 
     with Client("http://127.0.0.1:8000") as k2:
         frame = k2.trades(symbol="BTCUSDT", window_minutes=60).to_pandas()
 
-`polars.from_arrow(...)` and DuckDB take the tables as they are.
+`polars.from_arrow(...)` and DuckDB accept the tables directly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,33 +20,40 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader, Table
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
-_TIMEOUT: Final = 60.0
-_PIECE: Final = 1 << 20
+_TIMEOUT_SECONDS: Final = 60.0
+_CHUNK_BYTES: Final = 1 << 20
 
-When = datetime | str
-Then = datetime | str | int
+Time = datetime | str
+AsOf = datetime | str | int
 
 
 class ApiError(Exception):
-    """The API refused, or could not answer: its status, and the sentence that says why."""
+    """The API rejected the request or failed; `status` is the HTTP status and `detail` the reason."""
 
     def __init__(self, status: int, detail: str, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
-        self.retry_after = retry_after  # seconds; None where nothing changes by waiting
+        self.retry_after = retry_after  # seconds; None if retrying does not help
 
 
 class Unreachable(ApiError):
-    """There is no API at this address, or the connection broke before the answer was whole."""
+    """No API answered at this address, or the connection broke before the response was complete."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(0, detail)
 
 
 class Client:
-    """Asks one API. Raises `ApiError` for whatever is not an answer; what is returned is whole."""
+    """Query one API. Methods raise `ApiError` for any response other than a complete result.
 
-    def __init__(self, url: str, key: str | None = None, *, timeout: float = _TIMEOUT) -> None:
+    Args:
+        url: The API's base URL.
+        key: The API key, if the API requires one.
+        timeout: Seconds to wait for each step of a request.
+
+    """
+
+    def __init__(self, url: str, key: str | None = None, *, timeout: float = _TIMEOUT_SECONDS) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
 
@@ -59,7 +66,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Close the connection."""
         self._http.close()
 
     def trades(
@@ -67,14 +74,14 @@ class Client:
         *,
         symbol: str | None = None,
         exchange: str | None = None,
-        start: When | None = None,
-        end: When | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
         window_minutes: float | None = None,
         limit: int | None = None,
-        as_of: Then | None = None,
+        as_of: AsOf | None = None,
         hybrid: bool = False,
     ) -> "Table":
-        """Trades in order of time: all, or at most `limit`."""
+        """Return trades in order of time: all, or at most `limit`."""
         return self._table(
             "/v1/trades",
             symbol=symbol,
@@ -88,8 +95,8 @@ class Client:
         )
 
     def trades_batches(self, **query: Any) -> "Iterator[RecordBatch]":
-        """What `trades` gives, batch by batch, for what is too large to be held whole."""
-        with self._reader("GET", "/v1/trades", params=_told(query)) as reader:
+        """Yield the rows of `trades` batch by batch, for results too large for memory."""
+        with self._reader("GET", "/v1/trades", params=_parameters(query)) as reader:
             yield from reader
 
     def ohlcv(
@@ -98,46 +105,46 @@ class Client:
         interval: str = "1m",
         *,
         exchange: str | None = None,
-        start: When | None = None,
-        end: When | None = None,
-        as_of: Then | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        as_of: AsOf | None = None,
         hybrid: bool = False,
     ) -> "Table":
-        """Bars of a symbol, in order of time."""
-        told = {"exchange": exchange, "start": start, "end": end, "as_of": as_of, "hybrid": hybrid or None}
-        return self._table("/v1/ohlcv", symbol=symbol, interval=interval, **told)
+        """Return the bars of a symbol in order of time."""
+        parameters = {"exchange": exchange, "start": start, "end": end, "as_of": as_of, "hybrid": hybrid or None}
+        return self._table("/v1/ohlcv", symbol=symbol, interval=interval, **parameters)
 
     def price(
-        self, symbol: str | None = None, *, at: When | None = None, within_minutes: float | None = None
+        self, symbol: str | None = None, *, at: Time | None = None, within_minutes: float | None = None
     ) -> "Table":
-        """The price of one symbol or of all at a moment, or now."""
+        """Return the price of one symbol, or of all, at a time or now."""
         return self._table("/v1/price", symbol=symbol, at=at, within_minutes=within_minutes)
 
     def symbols(self) -> "Table":
-        """Every symbol of every exchange."""
+        """Return every symbol of every exchange."""
         return self._table("/v1/symbols")
 
     def snapshots(self, table: str | None = None) -> "Table":
-        """A table's snapshots, oldest first."""
+        """Return a table's snapshots, oldest first."""
         return self._table("/v1/snapshots", table=table)
 
     def completeness(self, **query: Any) -> "Table":
-        """A row a symbol and hour, as the audit judged it."""
+        """Return the audit's result, a row per symbol and hour."""
         return self._table("/v1/completeness", **query)
 
     def gaps(self, **query: Any) -> "Table":
-        """Gaps, the newest first."""
+        """Return gaps, newest first."""
         return self._table("/v1/gaps", **query)
 
-    def sql(self, statement: str, *, as_of: Then | None = None, limit: int | None = None) -> "Table":
-        """What one SELECT over the tables gives."""
-        told = {"as_of": None if as_of is None else _text(as_of), "limit": limit}
-        body = {"statement": statement} | {name: value for name, value in told.items() if value is not None}
+    def sql(self, statement: str, *, as_of: AsOf | None = None, limit: int | None = None) -> "Table":
+        """Return the rows of one SELECT over the tables."""
+        parameters = {"as_of": None if as_of is None else _text(as_of), "limit": limit}
+        body = {"statement": statement} | {name: value for name, value in parameters.items() if value is not None}
         with self._reader("POST", "/v1/sql", json=body) as reader:
             return reader.read_all()
 
     def _table(self, path: str, **query: Any) -> "Table":
-        with self._reader("GET", path, params=_told(query)) as reader:
+        with self._reader("GET", path, params=_parameters(query)) as reader:
             return reader.read_all()
 
     @contextmanager
@@ -145,66 +152,66 @@ class Client:
         import pyarrow as pa
 
         try:
-            with self._http.stream(method, path, headers={"Accept": _ARROW}, **request) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    answer.read()
-                    raise _error(answer)
-                with pa.ipc.open_stream(pa.PythonFile(_Body(answer.iter_bytes(_PIECE)), mode="r")) as reader:
+            with self._http.stream(method, path, headers={"Accept": _ARROW}, **request) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise _error(response)
+                with pa.ipc.open_stream(pa.PythonFile(_Body(response.iter_bytes(_CHUNK_BYTES)), mode="r")) as reader:
                     yield reader
         except (httpx.TransportError, pa.ArrowInvalid, OSError) as error:
-            raise Unreachable(f"{self._http.base_url} did not answer, or not to the end: {error}") from error
+            raise Unreachable(f"{self._http.base_url} did not send a complete response: {error}") from error
 
 
 class _Body:
-    """The bytes of an answer as a file."""
+    """A response's bytes as a file object."""
 
     closed = False
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = memoryview(b"")
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
-        """So many bytes, fewer only at the end."""
-        found: list[memoryview] = []
+        """Read `size` bytes, fewer only at the end."""
+        parts: list[memoryview] = []
         while size:
-            if not self._held:
-                piece = next(self._pieces, None)
-                if piece is None:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
                     break
-                self._held = memoryview(piece)
-            part = self._held if size < 0 else self._held[:size]
-            self._held = self._held[len(part) :]
-            found.append(part)
+                self._rest = memoryview(chunk)
+            part = self._rest if size < 0 else self._rest[:size]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
             size -= len(part) if size > 0 else 0
-        return b"".join(found)
+        return b"".join(parts)
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def close(self) -> None:
-        """The answer is closed by whoever opened it."""
+        """Do nothing: the response is closed by its context manager."""
 
 
-def _told(query: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+def _parameters(query: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     return {name: _text(value) for name, value in query.items() if value is not None}
 
 
 def _text(value: Any) -> Any:
     if isinstance(value, datetime):
-        return times.text(times.aware(value, "a time"))
+        return times.to_rfc3339(times.to_utc(value, "a time"))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _error(answer: Any) -> ApiError:
+def _error(response: Any) -> ApiError:
     try:
-        detail = str(answer.json()["detail"])
+        detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = f"{answer.status_code} {answer.reason_phrase}"
-    after = answer.headers.get("retry-after", "")
-    return ApiError(answer.status_code, detail, float(after) if after.isdigit() else None)
+        detail = f"{response.status_code} {response.reason_phrase}"
+    after = response.headers.get("retry-after", "")
+    return ApiError(response.status_code, detail, float(after) if after.isdigit() else None)

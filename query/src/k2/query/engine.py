@@ -1,10 +1,10 @@
-"""The query engine as a library: one object that keeps the catalog and DuckDB open and answers in Arrow.
+"""Query the tables of a platform as a library. The `Engine` keeps the catalog and DuckDB open and returns Arrow.
 
     with closing(Engine(platform)) as engine:
         table = engine.trades(symbol="BTCUSDT", start=start, end=end)
 
-Answers are `pyarrow.Table`s; the `..._reader` methods give the same as a `pyarrow.RecordBatchReader`, for what is too
-large to be held whole. Times are UTC, ranges are [start, end), decimals are exact. Several threads may use one engine.
+Methods return a `pyarrow.Table`; the `..._reader` methods return the same rows as a `pyarrow.RecordBatchReader`, for
+results too large for memory. Times are UTC, ranges are [start, end), decimals are exact. An engine is thread-safe.
 """
 
 import os
@@ -18,18 +18,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
 from k2.common.platform import Platform
-from k2.common.validation_errors import shown
+from k2.common.validation_errors import format_value
 from k2.query import times
 from k2.query.errors import BadQuery
 from k2.query.execution import cancellation, chunked_scan, top_n
-from k2.query.execution.duckdb_results import reader_of, told, utc
-from k2.query.execution.hybrid import Hybrid
+from k2.query.execution.duckdb_results import duckdb_errors, to_reader, with_utc
+from k2.query.execution.hybrid import HybridView
 from k2.query.iceberg import data_files, snapshots
-from k2.query.iceberg.scan_planner import Lake, Plan
-from k2.query.iceberg.snapshots import snapshot_of
+from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
+from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.sql import bars, symbols, trade_sql
-from k2.query.sql.guard import tables_of
-from k2.query.sql.trade_sql import Place, Wanted
+from k2.query.sql.guard import referenced_tables
+from k2.query.sql.trade_sql import TradeFilter, TradePosition
 from k2.query.times import AsOf
 from k2.schemas.tables import BARS, GOLD
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
 
-    from k2.query.kafka.raw_frames import Frames
+    from k2.query.kafka.raw_frames import RawFrames
 
-MEMORY: Final = "1GB"
-_AHEAD: Final = 8  # answers whose next piece is made at once
-_HELD: Final = 100_000  # rows from a start that are held at once; more are streamed
-_NAMED: Final = 20  # symbols that a message lists
+DEFAULT_MEMORY: Final = "1GB"
+_PREFETCH_THREADS: Final = 8  # queries whose next chunk may be read ahead at the same time
+_TOP_N_LIMIT: Final = 100_000  # rows; a larger limit with a start is streamed in chunks
+_SYMBOLS_SHOWN: Final = 20  # symbols that an error message lists
 
 
 class TradesQuery(TypedDict, total=False):
-    """What `Engine.trades` can be asked."""
+    """The arguments of `Engine.trades`."""
 
     symbol: str | None
     exchange: str | None
@@ -57,13 +57,13 @@ class TradesQuery(TypedDict, total=False):
     end: datetime | None
     window: timedelta | None
     limit: int | None
-    beyond: Place | None
+    beyond: TradePosition | None
     as_of: AsOf | None
     hybrid: bool
 
 
 class OhlcvQuery(TypedDict, total=False):
-    """What `Engine.ohlcv` can be asked."""
+    """The arguments of `Engine.ohlcv`."""
 
     symbol: Required[str]
     interval: str
@@ -75,53 +75,61 @@ class OhlcvQuery(TypedDict, total=False):
 
 
 class Engine:
-    """Answers questions about the tables of one platform.
+    """Query the tables of one platform.
 
-    Every method raises `BadQuery` for a question that must be changed and `Unavailable` where catalog or files are not
-    to be had. `as_of` is a time, a snapshot id or a tag; without it the newest snapshot answers. A `hybrid` answer has,
-    after Gold's trades, those that Kafka has and Gold has not yet; a server keeps the newest of them in memory, `live`.
-    `memory` is DuckDB's, and as much again that of all `statements` of SQL which are asked at once.
+    Every method raises `BadQuery` for a query that the caller must change, and `Unavailable` where the catalog or the
+    files cannot be reached. `as_of` is a time, a snapshot id or a tag; without it the newest snapshot is read. A
+    `hybrid` query adds the trades that Kafka holds and Gold does not yet.
+
+    Args:
+        platform: Where catalog, warehouse, Kafka and schema registry are.
+        memory: DuckDB's memory limit, such as "1GB". User SQL has as much again, divided by `statements`.
+        statements: How many SQL statements of users may run at once.
+        live: Follow Kafka in a thread and keep its newest trades in memory, as a server does for hybrid queries.
+
     """
 
-    def __init__(self, platform: Platform, *, memory: str = MEMORY, statements: int = 1, live: bool = False) -> None:
+    def __init__(
+        self, platform: Platform, *, memory: str = DEFAULT_MEMORY, statements: int = 1, live: bool = False
+    ) -> None:
         import duckdb
 
-        self._lake = Lake(platform)
-        self._hybrid = Hybrid(self._lake, platform, live=live)
+        self._planner = ScanPlanner(platform)
+        self._hybrid = HybridView(self._planner, platform, live=live)
         self._platform = platform
-        self._share = _share(memory, statements)
-        self._ahead = ThreadPoolExecutor(_AHEAD, "k2-ahead")
-        self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill()})
+        self._memory_share = _memory_share(memory, statements)
+        self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-ahead")
+        self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill_directory()})
 
     def close(self) -> None:
-        """Lets go of the catalog, of DuckDB, and of Kafka."""
+        """Close the catalog, DuckDB and Kafka."""
         self._hybrid.close()
-        self._ahead.shutdown(cancel_futures=True)  # DuckDB refuses to be closed under a statement
+        self._prefetch.shutdown(cancel_futures=True)  # first: DuckDB cannot be closed while a statement runs
         self._duckdb.close()
-        self._lake.close()
+        self._planner.close()
 
     @property
     def catalog(self) -> "SqlCatalog":
-        """The Iceberg catalog that it reads."""
-        return self._lake.catalog
+        """The Iceberg catalog that the engine reads."""
+        return self._planner.catalog
 
     @cached_property
-    def frames(self) -> "Frames":
-        """What an ingest could not use, in Kafka."""
-        from k2.query.kafka.raw_frames import Frames
+    def raw_frames(self) -> "RawFrames":
+        """The frames in Kafka that an ingest could not parse."""
+        from k2.query.kafka.raw_frames import RawFrames
 
-        return Frames(self._platform)
+        return RawFrames(self._platform)
 
     def trades(self, **query: Unpack["TradesQuery"]) -> "ArrowTable":
-        """What `trades_reader` gives, whole."""
+        """Return the rows of `trades_reader` as a table."""
         return self.trades_reader(**query).read_all()
 
     def ohlcv(self, **query: Unpack["OhlcvQuery"]) -> "ArrowTable":
-        """What `ohlcv_reader` gives, whole."""
+        """Return the rows of `ohlcv_reader` as a table."""
         return self.ohlcv_reader(**query).read_all()
 
     def sql(self, statement: str, *, as_of: AsOf | None = None) -> "ArrowTable":
-        """What `sql_reader` gives, whole."""
+        """Return the rows of `sql_reader` as a table."""
         return self.sql_reader(statement, as_of=as_of).read_all()
 
     def trades_reader(
@@ -133,52 +141,57 @@ class Engine:
         end: datetime | None = None,
         window: timedelta | None = None,
         limit: int | None = None,
-        beyond: Place | None = None,
+        beyond: TradePosition | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
     ) -> "RecordBatchReader":
-        """Gold's trades in order of time, at most `limit`: the first from `start` on, or without a start the newest.
+        """Return Gold's trades in order of time: the first `limit` from `start` on, or without a start the newest.
 
-        `window` stands for a start that long before `end`, or before now. `beyond` a trade's place are those that come
-        after it, or, without a start, before it: with `as_of` a snapshot, the next page.
+        `window` stands for a start that long before `end`, or before now. `beyond` returns the trades after a position
+        (without a start, before it): with a snapshot as `as_of`, the next page.
         """
         if limit is not None and limit < 1:
-            raise BadQuery(f"the limit {limit} is too small; give 1 or more")
+            raise BadQuery(f"limit {limit} is too small; give 1 or more")
         if window is not None:
-            start, end = times.window(window, start, end, as_of)
-        wanted = Wanted.of(symbol, exchange, start, end).beyond(beyond)
-        parameters = wanted.parameters | (beyond.parameters if beyond else {})
-        _only_now(as_of, hybrid=hybrid)
-        few = limit is not None and (limit <= _HELD or not wanted.start)
-        if hybrid and not few:
-            return self._ask(wanted, trade_sql.trades(wanted, limit, beyond), parameters, as_of, hybrid=True)
-        fresh = None
+            start, end = times.window_range(window, start, end, as_of)
+        trade_filter = TradeFilter.of(symbol, exchange, start, end).beyond(beyond)
+        parameters = trade_filter.parameters | (beyond.parameters if beyond else {})
+        _reject_as_of(as_of, hybrid=hybrid)
+        use_top_n = limit is not None and (limit <= _TOP_N_LIMIT or not trade_filter.start)
+        if hybrid and not use_top_n:
+            return self._execute(
+                trade_filter, trade_sql.trades(trade_filter, limit, beyond), parameters, as_of, hybrid=True
+            )
+        tail = None
         if hybrid:
             with self._cursor(GOLD) as cursor, cursor:
-                plan, fresh = self._hybrid.apart(cursor, wanted)
+                plan, tail = self._hybrid.split(cursor, trade_filter)
         else:
-            plan = self._lake.plan(GOLD, wanted.expression, as_of)
+            plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
 
-        def ask(piece: Plan, most: int | None) -> "RecordBatchReader":
-            return self._read(piece, trade_sql.trades(wanted, most, beyond), parameters)
+        def scan(chunk: ScanPlan, row_limit: int | None) -> "RecordBatchReader":
+            return self._read(chunk, trade_sql.trades(trade_filter, row_limit, beyond), parameters)
 
         def merge(former: "ArrowTable", latter: "ArrowTable") -> "ArrowTable":
             with self._cursor(GOLD) as cursor:
                 cursor.register("former", former).register("latter", latter)
                 cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {trade_sql.union('former', 'latter')}")
-                statement = trade_sql.trades(wanted, limit, beyond)
-                return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
+                statement = trade_sql.trades(trade_filter, limit, beyond)
+                return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
 
-        if few and limit is not None:
-            found = top_n.few(plan, ask, merge, limit, newest=not wanted.start)
-            reader = (merge(found, fresh) if fresh is not None and fresh.num_rows else found).to_reader()
+        if use_top_n and limit is not None:
+            rows = top_n.top_rows(plan, scan, merge, limit, newest=not trade_filter.start)
+            reader = (merge(rows, tail) if tail is not None and tail.num_rows else rows).to_reader()
         else:
-            parts = chunked_scan.of(
-                plan, chunked_scan.ROWS_FOR_ONE if wanted.symbol and limit is None else chunked_scan.ROWS
+            chunks = chunked_scan.split(
+                plan,
+                chunked_scan.SINGLE_SYMBOL_CHUNK_ROWS
+                if trade_filter.symbol and limit is None
+                else chunked_scan.CHUNK_ROWS,
             )
-            reader = chunked_scan.whole(parts, ask, self._ahead)
-            reader = chunked_scan.at_most(reader, limit) if limit else reader
-        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
+            reader = chunked_scan.read_chunks(chunks, scan, self._prefetch)
+            reader = chunked_scan.limit_rows(reader, limit) if limit else reader
+        return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
 
     def ohlcv_reader(
         self,
@@ -191,40 +204,44 @@ class Engine:
         as_of: AsOf | None = None,
         hybrid: bool = False,
     ) -> "RecordBatchReader":
-        """Bars of a symbol, one row an exchange and interval (1s to 1d, aligned to UTC); none where nothing traded."""
-        bar = times.bar(interval)
-        wanted = Wanted.of(symbol, exchange, start, end)
-        _only_now(as_of, hybrid=hybrid)
-        mixture = None
+        """Return the bars of a symbol, a row per exchange and interval (1s to 1d, aligned to UTC) that had trades."""
+        bar = times.parse_interval(interval)
+        trade_filter = TradeFilter.of(symbol, exchange, start, end)
+        _reject_as_of(as_of, hybrid=hybrid)
+        bar_plan = None
         if not bar % bars.MINUTE:
-            mixture = bars.mixture(self._lake, wanted, as_of, self._hybrid.newer if hybrid else None)
-        if mixture is not None:
-            reader = self._mixed(wanted, mixture, bars.ohlcv(mixture, bar))
-            gold = mixture.gold
-            return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, gold, hybrid=hybrid))
-        return self._ask(wanted, trade_sql.ohlcv(wanted, bar), wanted.parameters, as_of, hybrid=hybrid)
+            bar_plan = bars.plan_bars(self._planner, trade_filter, as_of, self._hybrid.tail_after if hybrid else None)
+        if bar_plan is not None:
+            reader = self._read_bar_plan(trade_filter, bar_plan, bars.ohlcv(bar_plan, bar))
+            gold = bar_plan.gold
+            return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, gold, hybrid=hybrid))
+        return self._execute(
+            trade_filter, trade_sql.ohlcv(trade_filter, bar), trade_filter.parameters, as_of, hybrid=hybrid
+        )
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
-        """What one SELECT over K2's tables gives. It runs apart from everything, and can reach nothing else.
+        """Run one SELECT of a user over K2's tables, in a sandbox that can read nothing else.
 
         A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
         """
         import duckdb
 
-        names = tables_of(statement, self._lake.names())
+        names = referenced_tables(statement, self._planner.names())
         if isinstance(as_of, int) and len(names) != 1:
-            raise BadQuery(f"the snapshot {as_of} is one table's and the statement reads {len(names)}; give a time")
-        plans = {name: self._lake.plan(name, as_of=as_of) for name in names}
-        with ExitStack() as held, told("the statement"):
-            connection = duckdb.connect(config={"memory_limit": self._share, "temp_directory": ""})
-            held.enter_context(connection)
-            cancellation.adopt(connection)
-            _fence(connection, plans)
-            reader = reader_of(connection, connection.sql(statement), "the statement")
-            held.pop_all()  # from here on the reader closes it
+            raise BadQuery(
+                f"the snapshot {as_of} belongs to one table and the statement reads {len(names)}; give a time instead"
+            )
+        plans = {name: self._planner.plan(name, as_of=as_of) for name in names}
+        with ExitStack() as resources, duckdb_errors("the statement"):
+            connection = duckdb.connect(config={"memory_limit": self._memory_share, "temp_directory": ""})
+            resources.enter_context(connection)
+            cancellation.register(connection)
+            _sandbox(connection, plans)
+            reader = to_reader(connection, connection.sql(statement), "the statement")
+            resources.pop_all()  # the reader closes the connection now
             return reader
 
-    def ask(
+    def execute(
         self,
         statement: str,
         tables: "Mapping[str, BooleanExpression | None]",
@@ -232,125 +249,124 @@ class Engine:
         as_of: AsOf | None = None,
         **parameters: Any,
     ) -> "ArrowTable":
-        """What a statement of K2's own gives, whole: never a user's, which `sql` fences in.
+        """Run a statement of K2's own and return its rows. Never pass user SQL: only `sql` is sandboxed.
 
-        `tables` are those that it reads, each with what its rows have in common, by which files are skipped.
+        `tables` maps each table that the statement reads to a condition of its rows, by which files are skipped.
         """
-        plans = {name: self._lake.plan(name, where, as_of) for name, where in tables.items()}
-        with told(", ".join(tables)), self._duckdb.cursor() as cursor:
-            cancellation.adopt(cursor)
+        plans = {name: self._planner.plan(name, where, as_of) for name, where in tables.items()}
+        with duckdb_errors(", ".join(tables)), self._duckdb.cursor() as cursor:
+            cancellation.register(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             for name, plan in plans.items():
                 data_files.attach(cursor, name, plan)
-            found = cursor.sql(statement, params=parameters).to_arrow_table()
-        return found.cast(utc(found.schema))
+            table = cursor.sql(statement, params=parameters).to_arrow_table()
+        return table.cast(with_utc(table.schema))
 
     def symbols(self, as_of: AsOf | None = None) -> "ArrowTable":
-        """Every symbol that was ever traded: exchange, symbol, its assets, trades, first_trade, last_trade."""
-        mixture = bars.mixture(self._lake, Wanted(), as_of)
-        if mixture is None:
-            return self.ask(symbols.of_trades(GOLD), {GOLD: None}, as_of=as_of)
-        statement = symbols.of_bars(mixture, bars.MINUTES, trade_sql.VIEW)
-        counted = self._mixed(Wanted(), mixture, statement).read_all()
-        where, snapshot_id = symbols.last_hours(counted), mixture.gold.snapshot_id
-        return symbols.joined(counted, self.ask(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
+        """Return every traded symbol: exchange, symbol, its assets, trades, first_trade, last_trade."""
+        bar_plan = bars.plan_bars(self._planner, TradeFilter(), as_of)
+        if bar_plan is None:
+            return self.execute(symbols.from_trades(GOLD), {GOLD: None}, as_of=as_of)
+        statement = symbols.from_bars(bar_plan, bars.MINUTES, trade_sql.VIEW)
+        counted = self._read_bar_plan(TradeFilter(), bar_plan, statement).read_all()
+        where, snapshot_id = symbols.last_trade_hours(counted), bar_plan.gold.snapshot_id
+        return symbols.join_assets(counted, self.execute(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
 
     def topics(self) -> Mapping[str, str]:
-        """Kafka's topics that Gold has taken trades from, and the exchange label of each."""
+        """Return the Kafka topics that Gold has consumed, with the exchange label of each."""
         return self._hybrid.topics()
 
     def names(self) -> tuple[str, ...]:
-        """The tables that there are."""
-        return self._lake.names()
+        """Return the names of the existing tables."""
+        return self._planner.names()
 
     def snapshots(self, table: str = GOLD) -> "ArrowTable":
-        """A table's snapshots, oldest first: what `as_of` can name, and what each added."""
-        return snapshots.snapshots(self._lake.table(table))
+        """Return a table's snapshots, oldest first: the values that `as_of` accepts, and the rows each added."""
+        return snapshots.list_snapshots(self._planner.table(table))
 
     def snapshot_id(self, as_of: AsOf | None = None, table: str = GOLD) -> int | None:
-        """The snapshot that `as_of` stands for: give it back as `as_of` and the answer never changes."""
-        found = snapshot_of(self._lake.table(table), as_of)
-        return found.snapshot_id if found else None
+        """Return the id of the snapshot that `as_of` stands for. Passed as `as_of`, it makes results repeatable."""
+        snapshot = resolve_snapshot(self._planner.table(table), as_of)
+        return snapshot.snapshot_id if snapshot else None
 
-    def _ask(
-        self, wanted: Wanted, statement: str, parameters: dict[str, Any], as_of: AsOf | None, *, hybrid: bool
+    def _execute(
+        self, trade_filter: TradeFilter, statement: str, parameters: dict[str, Any], as_of: AsOf | None, *, hybrid: bool
     ) -> "RecordBatchReader":
         if not hybrid:
-            plan = self._lake.plan(GOLD, wanted.expression, as_of)
+            plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
             reader = self._read(plan, statement, parameters)
         else:
             with self._cursor(GOLD) as cursor:
-                plan = self._hybrid.attach(cursor, trade_sql.VIEW, wanted)
-                reader = reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
-        return _or_unknown(reader, lambda: self._refuse_unknown_symbol(wanted, plan, hybrid=hybrid))
+                plan = self._hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
+                reader = to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
+        return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
 
-    def _read(self, plan: Plan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
+    def _read(self, plan: ScanPlan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
         with self._cursor(GOLD) as cursor:
-            statement = data_files.within(cursor, trade_sql.VIEW, plan, statement)
-            return reader_of(cursor, cursor.sql(statement, params=parameters), GOLD)
+            statement = data_files.inline_view(cursor, trade_sql.VIEW, plan, statement)
+            return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
 
     @contextmanager
-    def _cursor(self, what: str) -> "Iterator[DuckDBPyConnection]":
-        """One that the reader made with it closes; where none is made, it is closed here."""
-        with ExitStack() as held, told(what):
+    def _cursor(self, subject: str) -> "Iterator[DuckDBPyConnection]":
+        """Open a cursor. The reader that is created with it closes it; on an error it is closed here."""
+        with ExitStack() as resources, duckdb_errors(subject):
             cursor = self._duckdb.cursor()
-            held.enter_context(cursor)
-            cancellation.adopt(cursor)
+            resources.enter_context(cursor)
+            cancellation.register(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             yield cursor
-            held.pop_all()
+            resources.pop_all()
 
-    def _mixed(self, wanted: Wanted, mixture: bars.Mixture, statement: str) -> "RecordBatchReader":
+    def _read_bar_plan(self, trade_filter: TradeFilter, bar_plan: bars.BarPlan, statement: str) -> "RecordBatchReader":
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
-            data_files.attach(cursor, bars.MINUTES, mixture.bars)
-            if mixture.newer is None:
-                data_files.attach(cursor, trade_sql.VIEW, mixture.gold)
+            data_files.attach(cursor, bars.MINUTES, bar_plan.bars)
+            if bar_plan.tail is None:
+                data_files.attach(cursor, trade_sql.VIEW, bar_plan.gold)
             else:
-                self._hybrid.join(cursor, trade_sql.VIEW, mixture.gold, mixture.newer, wanted)
-            return reader_of(cursor, cursor.sql(statement, params=mixture.parameters), GOLD)
+                self._hybrid.attach_union(cursor, trade_sql.VIEW, bar_plan.gold, bar_plan.tail, trade_filter)
+            return to_reader(cursor, cursor.sql(statement, params=bar_plan.parameters), GOLD)
 
-    def _refuse_unknown_symbol(self, wanted: Wanted, plan: Plan, *, hybrid: bool) -> None:
-        """An empty answer is an answer, unless the symbol was never traded at all."""
-        if wanted.symbol is None or plan.snapshot_id is None:
+    def _raise_if_never_traded(self, trade_filter: TradeFilter, plan: ScanPlan, *, hybrid: bool) -> None:
+        """Raise `BadQuery` if an empty result is due to a symbol that was never traded."""
+        if trade_filter.symbol is None or plan.snapshot_id is None:
             return
-        ever = replace(wanted, exchange=None, start=None, end=None)
-        found = sorted(set(self.symbols(plan.snapshot_id).column("symbol").to_pylist()))
-        if found and wanted.symbol not in found and not (hybrid and self._hybrid.follows(plan, ever)):
-            more = ", ..." if len(found) > _NAMED else ""
-            raise BadQuery(
-                f"no trade of {shown(wanted.symbol)} was ever stored; there are {', '.join(found[:_NAMED])}{more}"
-            )
+        any_time = replace(trade_filter, exchange=None, start=None, end=None)
+        stored = sorted(set(self.symbols(plan.snapshot_id).column("symbol").to_pylist()))
+        if stored and trade_filter.symbol not in stored and not (hybrid and self._hybrid.has_newer(plan, any_time)):
+            more = ", ..." if len(stored) > _SYMBOLS_SHOWN else ""
+            available = f"{', '.join(stored[:_SYMBOLS_SHOWN])}{more}"
+            raise BadQuery(f"no trade of {format_value(trade_filter.symbol)} is stored; available symbols: {available}")
 
 
-def _only_now(as_of: AsOf | None, *, hybrid: bool) -> None:
+def _reject_as_of(as_of: AsOf | None, *, hybrid: bool) -> None:
     if hybrid and as_of is not None:
-        raise BadQuery("a hybrid answer is as of now; leave out as-of, or hybrid")
+        raise BadQuery("a hybrid query is always as of now; leave out as-of or hybrid")
 
 
-def _spill() -> str:
-    """Where what does not fit into memory may lie for a while. DuckDB makes it when it needs it, and removes it."""
+def _spill_directory() -> str:
+    """Return where DuckDB may spill to disk. It creates the directory when needed, and removes it."""
     return f"{tempfile.gettempdir()}/k2-query-{os.getpid()}"
 
 
-def _share(memory: str, count: int) -> str:
-    """One of so many equal parts, as DuckDB writes sizes."""
+def _memory_share(memory: str, count: int) -> str:
+    """Divide a memory size in DuckDB's notation by `count`."""
     amount = memory.rstrip("KMGTiB ")
     return f"{float(amount) / count:.3f}{memory[len(amount) :].strip()}"
 
 
-def _fence(connection: "DuckDBPyConnection", plans: dict[str, Plan]) -> None:
-    """Leaves a connection with nothing but the tables' own files, and no way to change that."""
-    readable = [path for plan in plans.values() if data_files.local(plan) for path in data_files.paths(plan)]
+def _sandbox(connection: "DuckDBPyConnection", plans: dict[str, ScanPlan]) -> None:
+    """Restrict a connection to the files of the given tables, and lock its configuration."""
+    readable = [path for plan in plans.values() if data_files.is_local(plan) for path in data_files.paths(plan)]
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = [{', '.join(map(data_files.literal, readable))}]")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(data_files.quote_literal, readable))}]")
     connection.execute("SET enable_external_access = false")
     for name, plan in plans.items():
         data_files.attach(connection, name, plan)
     connection.execute("SET lock_configuration = true")
 
 
-def _or_unknown(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
-    """The same rows; if there are none, after `check` has had its say."""
+def _check_if_empty(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
+    """Return the same rows; call `check` first if there are none."""
     import pyarrow as pa
 
     batches = (batch for batch in reader if batch.num_rows)

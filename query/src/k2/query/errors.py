@@ -1,17 +1,17 @@
-"""The ways in which a question cannot be answered."""
+"""The errors of a query."""
 
 
 class BadQuery(ValueError):
-    """The question is wrong; the message is one line that says what to change."""
+    """The query must be changed; the message is one line that says how."""
 
 
 class TooLarge(BadQuery):
-    """The question is fine, and its answer more than this machine may take."""
+    """The query is valid, but needs more memory than is allowed."""
 
 
 class Unavailable(RuntimeError):
-    """The catalog or the files cannot be reached; the message is one line that says which."""
+    """The catalog, files or a service cannot be reached; the message is one line that says which."""
 
 
-class NotYet(Unavailable):
-    """All can be reached, and nothing was ever written."""
+class CatalogEmpty(Unavailable):
+    """Everything can be reached, but nothing was written yet."""

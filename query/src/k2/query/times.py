@@ -1,25 +1,43 @@
-"""Times as users write them. RFC 3339 with an offset, always: a time without one is refused, never guessed."""
+"""Parse times, intervals and `as_of` values.
+
+Times are RFC 3339 with an offset: a time without one is rejected, never guessed.
+"""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from k2.common.validation_errors import shown
+from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
 
-AsOf = datetime | int | str  # a moment, the id of a snapshot, or a tag
+AsOf = datetime | int | str  # a time, a snapshot id, or a tag
 
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 _TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}")
 _INTERVALS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _INTERVAL: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
-_DAY: Final = timedelta(days=1)
+_ONE_DAY: Final = timedelta(days=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TimeRange:
+    """A range of time, [start, end)."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def of(cls, number: int, unit: timedelta) -> "TimeRange":
+        """Return one hour or minute, by its number since 1970."""
+        return cls(_EPOCH + number * unit, _EPOCH + (number + 1) * unit)
 
 
 def parse(text: str) -> datetime:
-    """The UTC moment of an RFC 3339 time; raises `BadQuery` for anything else."""
-    wrong = f"{shown(text)} is not a time; write it with its offset, such as 2026-01-31T14:00:00Z"
+    """Parse an RFC 3339 time to UTC. Raises `BadQuery` for anything else."""
+    wrong = f"{format_value(text)} is not a time; write it in RFC 3339 with an offset, such as 2026-01-31T14:00:00Z"
     if not _RFC3339.fullmatch(text):
         raise BadQuery(wrong)
     try:
@@ -29,45 +47,45 @@ def parse(text: str) -> datetime:
 
 
 def parse_as_of(text: str) -> AsOf:
-    """A snapshot id, a tag, which begins with a letter, or a time; raises `BadQuery` for anything else."""
+    """Parse a snapshot id, a tag (which begins with a letter) or a time. Raises `BadQuery` for anything else."""
     if _TAG.fullmatch(text):
         return text
     return int(text) if _SNAPSHOT.fullmatch(text) else parse(text)
 
 
-def aware(moment: datetime, name: str) -> datetime:
-    """`moment` in UTC; raises `BadQuery` if it has no time zone."""
+def to_utc(moment: datetime, name: str) -> datetime:
+    """Convert a time to UTC. Raises `BadQuery`, which names the parameter, if it has no time zone."""
     if moment.tzinfo is None:
-        raise BadQuery(f"{name} {moment.isoformat()} has no time zone; write it with its offset, such as ...Z")
+        raise BadQuery(f"{name} {moment.isoformat()} has no time zone; add the offset, such as ...Z")
     return moment.astimezone(UTC)
 
 
-def text(moment: datetime) -> str:
-    """A UTC moment in RFC 3339, with microseconds."""
+def to_rfc3339(moment: datetime) -> str:
+    """Format a time as RFC 3339 in UTC, with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def bar(interval: str) -> timedelta:
-    """The length of a bar, 1s to 1d; raises `BadQuery` unless whole bars fill a UTC day."""
+def parse_interval(interval: str) -> timedelta:
+    """Parse the length of a bar, 1s to 1d. Raises `BadQuery` unless whole bars fill a UTC day."""
     match = _INTERVAL.fullmatch(interval)
     length = timedelta(**{f"{_INTERVALS[match[2]]}s": int(match[1])}) if match else timedelta()
-    if not length or length > _DAY or _DAY % length:
+    if not length or length > _ONE_DAY or _ONE_DAY % length:
         raise BadQuery(
-            f"{shown(interval)} is not an interval; write 1s to 1d so that whole bars fill a day, such as 1m, 5m or 1h"
+            f"{format_value(interval)} is not an interval; use 1s to 1d, dividing a day evenly, such as 1m, 5m or 1h"
         )
     return length
 
 
-def window(
+def window_range(
     length: timedelta, start: datetime | None, end: datetime | None, as_of: AsOf | None
 ) -> tuple[datetime, datetime]:
-    """The range of a window: so long before `end`, before the time of `as_of`, or before now."""
+    """Return the range of length `length` that ends at `end`, at the time of `as_of`, or now. Raises `BadQuery`."""
     if start is not None:
-        raise BadQuery("a window and a start say the same twice; leave one out")
+        raise BadQuery("window and start exclude each other; leave one out")
     if length <= timedelta():
-        raise BadQuery("the window is not longer than nothing; give 1 minute or more")
+        raise BadQuery("the window must be longer than 0; give 1 minute or more")
     end = end or (as_of if isinstance(as_of, datetime) else datetime.now(UTC))
     try:
         return end - length, end
     except OverflowError:
-        raise BadQuery("the window reaches back before the year 1; make it shorter") from None
+        raise BadQuery("the window begins before the year 1; make it shorter") from None

@@ -1,4 +1,4 @@
-"""The real application over a small lake: real catalog, real files, requests through ASGI."""
+"""The real application over a small set of tables: real catalog and files, requests through ASGI."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ Serve = Callable[..., TestClient]
 
 @pytest.fixture
 def append(layout: Layout, append_to_gold: Append) -> Append:
-    """Appends rows to Gold, beside which there are all tables that feeds share."""
+    """Append rows to Gold, with all tables that feeds share created."""
     with closing(catalog.connect(layout.platform())) as opened:
         tables.ensure(opened, SHARED)
     return append_to_gold
@@ -33,7 +33,7 @@ def append(layout: Layout, append_to_gold: Append) -> Append:
 
 @pytest.fixture
 def serve(layout: Layout) -> Iterator[Serve]:
-    """A client of a server with these settings."""
+    """Return a client of an application with these settings."""
     with ExitStack() as stack:
 
         def serving(**settings: Any) -> TestClient:
@@ -51,19 +51,19 @@ def api(serve: Serve) -> TestClient:
 
 @pytest.fixture
 def running(layout: Layout) -> Iterator[Callable[..., str]]:
-    """The URL of a real server on this machine, with these settings."""
+    """Start a real server on this machine with these settings, and return its URL."""
     with ExitStack() as stack:
 
         def started(**settings: Any) -> str:
-            told: list[str] = []
-            serving = server(ApiSettings.read(**settings | {"port": 0}), layout.platform())
-            thread = threading.Thread(target=run, args=(serving, told.append))
+            urls: list[str] = []
+            http_server = server(ApiSettings.read(**settings | {"port": 0}), layout.platform())
+            thread = threading.Thread(target=run, args=(http_server, urls.append))
             thread.start()
             stack.callback(thread.join)
-            stack.callback(setattr, serving, "should_exit", True)
+            stack.callback(setattr, http_server, "should_exit", True)
             deadline = time.monotonic() + 60
-            while not told and thread.is_alive() and time.monotonic() < deadline:
+            while not urls and thread.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.01)
-            return told[0]
+            return urls[0]
 
         yield started

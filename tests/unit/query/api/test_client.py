@@ -24,10 +24,10 @@ def k2(running: Running, append: Append) -> Iterator[Client]:
         yield client
 
 
-def test_an_answer_longer_than_a_page_is_whole(k2: Client) -> None:
-    found = k2.trades(symbol="BTCUSDT", start=NOON, end=NOON + timedelta(hours=1))
-    assert found.column("trade_id").to_pylist() == [str(number) for number in range(12_500)]
-    assert found.column("price")[3].as_py() == Decimal("0.50000000")
+def test_a_result_longer_than_a_page_is_complete(k2: Client) -> None:
+    table = k2.trades(symbol="BTCUSDT", start=NOON, end=NOON + timedelta(hours=1))
+    assert table.column("trade_id").to_pylist() == [str(number) for number in range(12_500)]
+    assert table.column("price")[3].as_py() == Decimal("0.50000000")
     assert sum(batch.num_rows for batch in k2.trades_batches(start=NOON)) == 12_500
     assert k2.trades(limit=3).column("trade_id").to_pylist() == ["12497", "12498", "12499"]
 
@@ -43,7 +43,7 @@ def test_tables_become_frames(k2: Client) -> None:
     assert (k2.gaps().num_rows, k2.completeness().num_rows) == (0, 0)
 
 
-def test_what_the_api_says_is_an_exception(k2: Client) -> None:
+def test_an_error_of_the_api_is_an_exception(k2: Client) -> None:
     with pytest.raises(ApiError, match="no trade of") as raised:
         k2.trades(symbol="NOSUCH")
     assert raised.value.status == 400
@@ -53,14 +53,14 @@ def test_a_key_is_sent(running: Running, append: Append, tmp_path: Path) -> None
     append(ROWS[:3])
     key = keys.add(tmp_path / "keys.yaml", "one", [Scope.READ])
     url = running(keys=tmp_path / "keys.yaml")
-    with Client(url, key) as allowed, Client(url) as stranger:
+    with Client(url, key) as allowed, Client(url) as anonymous:
         assert allowed.trades().num_rows == 3
-        with pytest.raises(ApiError, match="a key is needed"):
-            stranger.trades()
-        with pytest.raises(ApiError, match="has no scope sql"):
+        with pytest.raises(ApiError, match="an API key is required"):
+            anonymous.trades()
+        with pytest.raises(ApiError, match="lacks scope sql"):
             allowed.sql("SELECT 1 AS one")
 
 
-def test_an_address_without_an_api_is_told() -> None:
+def test_an_address_without_an_api_is_unreachable() -> None:
     with Client("http://127.0.0.1:9") as nobody, pytest.raises(Unreachable, match="did not answer"):
         nobody.trades()

@@ -1,4 +1,4 @@
-"""Memory that is needed again is kept, and what stays is not looked through for garbage."""
+"""Freed memory is retained, and long-lived objects are excluded from garbage collection."""
 
 import platform
 import subprocess
@@ -9,42 +9,42 @@ import pytest
 PROGRAM = """
 import resource, sys
 from k2.query.api import memory as heap
-kept = heap.keep() if sys.argv[1] == "keep" else None
+retained = heap.retain_freed_memory() if sys.argv[1] == "retain" else None
 for warm in (True, False):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
         parts = [bytes(8_000_000) + b"x", bytes(12_000_000) + b"x"]
         del parts
-print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(retained, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def faults(way: str) -> tuple[str, int]:
     done = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
-    kept, count = done.stdout.split()
-    return kept, int(count)
+    retained, count = done.stdout.split()
+    return retained, int(count)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_what_an_answer_took_is_not_asked_for_again() -> None:
-    (_, without), (kept, count) = faults("plain"), faults("keep")
-    assert kept == "True"
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_retained_for_the_next_response() -> None:
+    (_, without), (retained, count) = faults("plain"), faults("retain")
+    assert retained == "True"
     assert count < without / 10
 
 
-SETTLED = """
+FROZEN = """
 import gc, sys
 from k2.query.api import memory as heap
-with heap.settled() as count:
-    assert all(name in sys.modules for name in heap._LATER)
-    looked_at = len(gc.get_objects())
-print(count, looked_at, gc.get_freeze_count())
+with heap.frozen_heap() as count:
+    assert all(name in sys.modules for name in heap._LAZY_IMPORTS)
+    tracked = len(gc.get_objects())
+print(count, tracked, gc.get_freeze_count())
 """
 
 
-def test_what_is_loaded_is_not_looked_through_while_it_serves() -> None:
-    done = subprocess.run([sys.executable, "-c", SETTLED], capture_output=True, text=True, check=True)
-    kept, looked_at, after = map(int, done.stdout.split())
-    assert kept > 50_000
-    assert looked_at < kept / 100
+def test_imported_modules_are_not_scanned_while_serving() -> None:
+    done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, check=True)
+    frozen, tracked, after = map(int, done.stdout.split())
+    assert frozen > 50_000
+    assert tracked < frozen / 100
     assert (after, done.stderr) == (0, "")

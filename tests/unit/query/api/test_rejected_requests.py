@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request is told in one sentence, as RFC 9457 has it, and nothing of the server with it."""
+"""Every invalid request gets one RFC 9457 sentence that reveals nothing of the server."""
 
 from typing import Any
 from urllib.parse import quote
@@ -40,7 +40,7 @@ def problem(answer: Any, status: int) -> str:
         ("window_minutes=nan", "window_minutes"),
         ("window_minutes=inf", "window_minutes"),
         ("exchange=nasdaq", "is not an exchange"),
-        ("symbl=BTCUSDT", "not known"),
+        ("symbl=BTCUSDT", "is not a known parameter"),
         ("as_of=tomorrow", "has no tag"),
         ("as_of=2026-01-31", "is not a time"),
         ("as_of=123", "nothing as of"),
@@ -50,7 +50,7 @@ def problem(answer: Any, status: int) -> str:
         ("symbol=NOSUCH", "no trade of"),
     ],
 )
-def test_a_wrong_question_says_what_to_change(api: TestClient, append: Append, query: str, says: str) -> None:
+def test_an_invalid_query_says_what_to_change(api: TestClient, append: Append, query: str, says: str) -> None:
     append(ROWS)
     assert says in problem(api.get(f"{TRADES}?{query}"), 400)
 
@@ -71,7 +71,7 @@ PARAMETERS = ["symbol", "exchange", "start", "end", "window_minutes", "limit", "
 
 @pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_what_is_no_value_is_refused_in_every_parameter(api: TestClient, append: Append, name: str, text: str) -> None:
+def test_an_injection_is_rejected_in_every_parameter(api: TestClient, append: Append, name: str, text: str) -> None:
     append(ROWS)
     problem(api.get(f"{TRADES}?{name}={quote(text)}"), 400)
 
@@ -89,7 +89,7 @@ def test_what_is_no_value_is_refused_in_every_parameter(api: TestClient, append:
         "/v1/dead-letters/x/{}/1",
     ],
 )
-def test_what_is_no_value_is_refused_by_every_route(api: TestClient, append: Append, path: str) -> None:
+def test_an_injection_is_rejected_by_every_route(api: TestClient, append: Append, path: str) -> None:
     append(ROWS)
     for text in INJECTIONS:
         answer = api.get(path.format(quote(text, safe="")))
@@ -97,18 +97,18 @@ def test_what_is_no_value_is_refused_by_every_route(api: TestClient, append: App
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_routes_and_methods_that_there_are_not_are_problems_too(api: TestClient) -> None:
+def test_unknown_routes_and_methods_are_problems_too(api: TestClient) -> None:
     problem(api.get("/v2/trades"), 404)
     assert problem(api.post(TRADES), 405)
     assert api.post(TRADES).headers["allow"] == "GET"
 
 
-def test_ten_years_are_answered_as_ten_minutes_are(api: TestClient, append: Append) -> None:
+def test_a_range_of_decades_works(api: TestClient, append: Append) -> None:
     append(ROWS)
     assert len(api.get(f"{TRADES}?start=2016-01-01T00:00:00Z&end=2036-01-01T00:00:00Z").json()["data"]) == 2
 
 
-def test_without_a_catalog_the_answer_is_503_and_not_nothing(serve: Serve, layout: Layout) -> None:
+def test_without_a_catalog_the_response_is_503_and_not_empty(serve: Serve, layout: Layout) -> None:
     api = serve()
     for path in (TRADES, "/v1/symbols", "/v1/feeds", "/v1/ohlcv?symbol=BTCUSDT", "/readyz"):
         answer = api.get(path)
@@ -117,7 +117,7 @@ def test_without_a_catalog_the_answer_is_503_and_not_nothing(serve: Serve, layou
     assert api.get("/healthz").status_code == 200
 
 
-def test_a_server_that_was_there_before_the_catalog_answers_once_it_is(api: TestClient, request: Any) -> None:
+def test_a_server_started_before_the_catalog_recovers(api: TestClient, request: Any) -> None:
     problem(api.get("/readyz"), 503)
     request.getfixturevalue("append")(ROWS)
     assert api.get("/readyz").status_code == 200
@@ -125,7 +125,7 @@ def test_a_server_that_was_there_before_the_catalog_answers_once_it_is(api: Test
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/vnd.apache.arrow.stream"])
-def test_files_that_are_gone_are_told_and_not_left_out(
+def test_missing_data_files_are_an_error_and_not_skipped(
     api: TestClient, append: Append, layout: Layout, accept: str
 ) -> None:
     append(ROWS)
@@ -144,9 +144,9 @@ def test_a_broken_catalog_is_503(api: TestClient, append: Append, layout: Layout
     problem(api.get(TRADES), 503)
 
 
-def test_a_body_that_is_too_long_or_packed_is_not_read(serve: Serve, append: Append) -> None:
+def test_a_body_that_is_too_large_or_compressed_is_rejected(serve: Serve, append: Append) -> None:
     append(ROWS)
-    api = serve(body_bytes=2048)
+    api = serve(max_body_bytes=2048)
     problem(api.post("/v1/sql", json={"statement": "SELECT 1" + " " * 3000}), 413)
     problem(api.post("/v1/sql", content=iter([b" " * 1500] * 2)), 413)
     problem(api.post("/v1/sql", content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), 415)

@@ -1,4 +1,4 @@
-"""A real server on a real socket: clients that hang, flood or vanish take nothing from the others."""
+"""A real server on a real socket: clients that stall, flood or disconnect do not affect the others."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ from tests.unit.query.conftest import Append, trade
 
 Running = Callable[..., str]
 POST = b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-FOR_EVER = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
+ENDLESS_QUERY = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
 
 def connect(url: str) -> socket.socket:
@@ -25,7 +25,7 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout=60)
 
 
-def figure(url: str, name: str) -> float:
+def metric(url: str, name: str) -> float:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
@@ -39,86 +39,86 @@ def eventually(holds: Callable[[], bool], within: float = 60) -> bool:
     return False
 
 
-def test_a_client_that_never_ends_its_headers_is_hung_up_on(running: Running) -> None:
-    url = running(header_seconds=1.0)
+def test_a_client_with_endless_headers_is_disconnected(running: Running) -> None:
+    url = running(header_timeout=1.0)
     with connect(url) as slow:
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         began = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT012 - it may be told by a reset, or by an end
+        with pytest.raises(OSError):  # noqa: PT012 - the server may reset or close
             for _ in range(600):
                 slow.sendall(b"X-Slow: 1\r\n")
                 time.sleep(0.1)
         assert time.monotonic() - began < 50
 
 
-def test_a_client_that_says_nothing_is_hung_up_on(running: Running) -> None:
-    with connect(running(header_seconds=1.0)) as silent:
+def test_a_silent_client_is_disconnected(running: Running) -> None:
+    with connect(running(header_timeout=1.0)) as silent:
         assert silent.recv(1) == b""
 
 
-def test_a_client_that_uses_its_connection_again_is_not_hung_up_on(running: Running) -> None:
-    url = running(header_seconds=1.0)
+def test_a_reused_connection_is_not_disconnected(running: Running) -> None:
+    url = running(header_timeout=1.0)
     with httpx.Client(base_url=url) as client:
         for _ in range(3):
             assert client.get("/healthz").status_code == 200
             time.sleep(0.7)
 
 
-def test_headers_without_measure_are_refused(running: Running) -> None:
+def test_oversized_headers_are_rejected(running: Running) -> None:
     with connect(running()) as big:
         big.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000)
         assert big.recv(100).startswith(b"HTTP/1.1 400")
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(running: Running) -> None:
-    with connect(running(header_seconds=1.0)) as slow:
+def test_a_body_that_does_not_arrive_gets_408(running: Running) -> None:
+    with connect(running(header_timeout=1.0)) as slow:
         slow.sendall(POST + b"Content-Length: 100\r\n\r\n{")
         assert b" 408 " in slow.recv(1000).split(b"\r\n")[0]
 
 
-def test_a_question_whose_client_has_gone_is_stopped(running: Running, append: Append) -> None:
+def test_a_query_is_cancelled_when_its_client_disconnects(running: Running, append: Append) -> None:
     append([trade(1)])
-    url = running(queries=1, seconds=120)
-    body = b'{"statement": "' + FOR_EVER.encode() + b'"}'
+    url = running(max_queries=1, query_timeout=120)
+    body = b'{"statement": "' + ENDLESS_QUERY.encode() + b'"}'
     with connect(url) as leaving:
         leaving.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        assert eventually(lambda: figure(url, "k2_api_queries_running") == 1)
-    assert eventually(lambda: figure(url, "k2_api_queries_running") == 0)
+        assert eventually(lambda: metric(url, "k2_api_queries_running") == 1)
+    assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
     assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
 
 
-def test_statements_wait_for_each_other_and_hold_up_nobody_else(running: Running, append: Append) -> None:
+def test_queued_statements_do_not_block_other_queries(running: Running, append: Append) -> None:
     append([trade(1)])
-    url = running(statements=1, queries=2, seconds=120)
-    body = b'{"statement": "' + FOR_EVER.encode() + b'"}'
+    url = running(max_statements=1, max_queries=2, query_timeout=120)
+    body = b'{"statement": "' + ENDLESS_QUERY.encode() + b'"}'
     with connect(url) as first, connect(url) as second:
         for leaving in (first, second):
             leaving.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        assert eventually(lambda: figure(url, "k2_api_queries_waiting") == 1)
-        assert figure(url, "k2_api_queries_running") == 1
+        assert eventually(lambda: metric(url, "k2_api_queries_waiting") == 1)
+        assert metric(url, "k2_api_queries_running") == 1
         assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
         first.close()
-        assert eventually(lambda: figure(url, "k2_api_queries_waiting") == 0)
-        assert figure(url, "k2_api_queries_running") == 1
-    assert eventually(lambda: figure(url, "k2_api_queries_running") == 0)
+        assert eventually(lambda: metric(url, "k2_api_queries_waiting") == 0)
+        assert metric(url, "k2_api_queries_running") == 1
+    assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
 
 
-def test_a_client_that_does_not_read_is_let_go(running: Running, append: Append) -> None:
+def test_a_client_that_does_not_read_is_disconnected(running: Running, append: Append) -> None:
     append([trade(number, number / 1000, vendor_data="x" * 500) for number in range(40_000)])
-    url = running(stall=1.0)
+    url = running(send_timeout=1.0)
     with connect(url) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(
             b"GET /v1/trades HTTP/1.1\r\nHost: localhost\r\nAccept: application/vnd.apache.arrow.stream\r\n\r\n"
         )
-        assert eventually(lambda: figure(url, "k2_api_queries_running") == 1)
-        assert eventually(lambda: figure(url, "k2_api_queries_running") == 0)
+        assert eventually(lambda: metric(url, "k2_api_queries_running") == 1)
+        assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
         assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_flood_is_answered_with_what_there_is_and_told_to_come_back(running: Running, append: Append) -> None:
+def test_requests_over_the_limits_are_rejected_with_retry_after(running: Running, append: Append) -> None:
     append([trade(1)])
-    url = running(requests=4, queries=2, queries_each=2, waiting=1, rate_open="100000/minute")
+    url = running(max_requests=4, max_queries=2, max_queries_per_client=2, max_queued=1, rate_anonymous="100000/minute")
     busy = threading.Event()
 
     def ask(number: int) -> int:
@@ -129,29 +129,29 @@ def test_a_flood_is_answered_with_what_there_is_and_told_to_come_back(running: R
             assert answer.headers["retry-after"]
         return answer.status_code
 
-    told: set[int] = set()
+    statuses: set[int] = set()
     with ThreadPoolExecutor(24) as pool:
         for wave in range(10):  # on a busy machine a wave may come drop by drop
-            found = [pool.submit(ask, 48 * wave + number) for number in range(48)]
+            futures = [pool.submit(ask, 48 * wave + number) for number in range(48)]
             busy.set()
-            told |= {future.result() for future in found}
-            if len(told) > 1:
+            statuses |= {future.result() for future in futures}
+            if len(statuses) > 1:
                 break
             busy.clear()
-    assert 200 in told
-    assert told <= {200, 429, 503}
-    assert len(told) > 1
+    assert 200 in statuses
+    assert statuses <= {200, 429, 503}
+    assert len(statuses) > 1
     assert httpx.get(f"{url}/v1/trades", timeout=60).status_code == 200
 
 
-def test_connections_too_many_are_told_to_come_back_and_health_is_heard_on_them(running: Running) -> None:
-    url = running(requests=1)
-    with ExitStack() as held:
+def test_connections_over_the_limit_get_503_except_for_health_checks(running: Running) -> None:
+    url = running(max_requests=1)
+    with ExitStack() as connections:
         for _ in range(4):
-            held.enter_context(connect(url))
+            connections.enter_context(connect(url))
         answer = httpx.get(f"{url}/openapi.json")
         assert answer.status_code == 503
-        assert answer.json()["detail"] == "too many connections; come back in a moment"
+        assert answer.json()["detail"] == "too many connections; retry in a moment"
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"]
         assert answer.headers["connection"] == "close"
@@ -159,7 +159,7 @@ def test_connections_too_many_are_told_to_come_back_and_health_is_heard_on_them(
     assert eventually(lambda: httpx.get(f"{url}/openapi.json").status_code == 200)
 
 
-def test_metrics_name_routes_and_not_what_was_asked(running: Running, append: Append) -> None:
+def test_metrics_are_labelled_by_route_template(running: Running, append: Append) -> None:
     append([trade(1)])
     url = running()
     httpx.get(f"{url}/v1/dead-letters/topic/1/2", timeout=60)

@@ -1,4 +1,4 @@
-"""What the page tells people to copy runs as it stands."""
+"""The code of docs/how-to/query-http.md runs as printed."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def url(running: Running, append: Append) -> str:
     return running()
 
 
-def test_the_python_of_the_page_runs_from_top_to_bottom(url: str) -> None:
+def test_the_python_code_of_the_page_runs(url: str) -> None:
     names: dict[str, Any] = {"url": url}
     for block in blocks("python"):
         exec(compile(block, "query-http.md", "exec"), names)
@@ -38,9 +38,9 @@ def test_the_python_of_the_page_runs_from_top_to_bottom(url: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_shell_of_the_page_runs(url: str, tmp_path: Path) -> None:
+def test_the_shell_code_of_the_page_runs(url: str, tmp_path: Path) -> None:
     (script,) = blocks("bash")
-    found = subprocess.run(
+    done = subprocess.run(
         ["bash", "-euc", script.replace("curl -s", "curl -sf")],
         cwd=tmp_path,
         env={**os.environ, "K2_URL": url},
@@ -48,6 +48,6 @@ def test_the_shell_of_the_page_runs(url: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stderr
-    assert '"trades":2500' in found.stdout
+    assert done.returncode == 0, done.stderr
+    assert '"trades":2500' in done.stdout
     assert (tmp_path / "btcusdt-5m.csv").read_text("utf-8").startswith("exchange,symbol,start")

@@ -17,19 +17,19 @@ from k2.query.errors import BadQuery, Unavailable
 from k2.query.execution import cancellation, chunked_scan, top_n
 from k2.query.execution.cancellation import Interrupt
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import Plan
-from k2.query.sql.trade_sql import Place
+from k2.query.iceberg.scan_planner import ScanPlan
+from k2.query.sql.trade_sql import TradePosition
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
 HOUR = timedelta(hours=1)
-WHOLE = chunked_scan.of
+SPLIT = chunked_scan.split
 
 
-def cut(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, max_rows: int) -> None:
     """From here on a piece has no more rows than this, or is of one hour; and so many are looked at for a few."""
-    monkeypatch.setattr(chunked_scan, "of", lambda plan, _: WHOLE(plan, most))
-    monkeypatch.setattr(top_n, "_ROWS", most)
+    monkeypatch.setattr(chunked_scan, "split", lambda plan, _: SPLIT(plan, max_rows))
+    monkeypatch.setattr(top_n, "_FIRST_READ_ROWS", max_rows)
 
 
 def fill(append: Append) -> None:
@@ -42,42 +42,42 @@ def fill(append: Append) -> None:
 
 def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append: Append) -> None:
     fill(append)
-    plan = engine._lake.plan(GOLD)
-    assert [len(piece.files) for piece in chunked_scan.of(plan, 1)] == [3, 1, 1, 2, 2]
-    found = chunked_scan.of(plan, 14)
-    assert [len(piece.files) for piece in found] == [4, 3, 2]
-    assert sorted(path for piece in found for path in piece.files) == sorted(plan.files)
-    assert len(chunked_scan.of(plan, chunked_scan.ROWS)) == 1
+    plan = engine._planner.plan(GOLD)
+    assert [len(chunk.files) for chunk in chunked_scan.split(plan, 1)] == [3, 1, 1, 2, 2]
+    chunks = chunked_scan.split(plan, 14)
+    assert [len(chunk.files) for chunk in chunks] == [4, 3, 2]
+    assert sorted(path for chunk in chunks for path in chunk.files) == sorted(plan.files)
+    assert len(chunked_scan.split(plan, chunked_scan.CHUNK_ROWS)) == 1
 
 
-@pytest.mark.parametrize("held", [0, 1000])
-@pytest.mark.parametrize("most", [1, 14])
+@pytest.mark.parametrize("top_n_limit", [0, 1000])
+@pytest.mark.parametrize("max_rows", [1, 14])
 def test_the_answer_is_that_of_one_piece(
-    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, most: int, held: int
+    engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, max_rows: int, top_n_limit: int
 ) -> None:
     fill(append)
-    monkeypatch.setattr("k2.query.engine._HELD", held)
-    places = [None] + [
-        Place(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
+    monkeypatch.setattr("k2.query.engine._TOP_N_LIMIT", top_n_limit)
+    positions = [None] + [
+        TradePosition(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
         for row in engine.trades().to_pylist()[::5]
     ]
     starts, ends = (None, NOON + timedelta(minutes=20), NOON + 3 * HOUR), (None, NOON + 4 * HOUR)
-    for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), places):
-        asked = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}
+    for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), positions):
+        query = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}
         if beyond and limit is None:
             continue
-        cut(monkeypatch, 1000)
-        whole = engine.trades(**asked)
-        cut(monkeypatch, most)
-        assert engine.trades(**asked).equals(whole), asked
+        set_chunk_rows(monkeypatch, 1000)
+        whole = engine.trades(**query)
+        set_chunk_rows(monkeypatch, max_rows)
+        assert engine.trades(**query).equals(whole), query
 
 
 def test_what_is_newest_or_first_is_found_without_the_rest(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    cut(monkeypatch, 1)
-    plan = engine._lake.plan(GOLD)
+    set_chunk_rows(monkeypatch, 1)
+    plan = engine._planner.plan(GOLD)
     middle = sorted(set(plan.hours))[2]
     for hour, path in zip(plan.hours, data_files.paths(plan), strict=True):
         if hour == middle:
@@ -94,8 +94,8 @@ def test_files_of_one_hour_are_told_apart_by_their_times(
     """As they lie before they are compacted. The fourth came late and reaches into the third."""
     for number, (first, last) in enumerate([(0, 9), (10, 19), (20, 29), (25, 39), (40, 49)]):
         append([trade(100 * number + at, timedelta(seconds=at)) for at in range(first, last + 1)])
-    cut(monkeypatch, 1)
-    plan = engine._lake.plan(GOLD)
+    set_chunk_rows(monkeypatch, 1)
+    plan = engine._planner.plan(GOLD)
     by_time = [path for _, path in sorted(zip(plan.times, data_files.paths(plan), strict=True))]
     Path(by_time[0]).unlink()
     newest = engine.trades(limit=22).column("trade_id").to_pylist()
@@ -112,7 +112,7 @@ def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    cut(monkeypatch, 1)
+    set_chunk_rows(monkeypatch, 1)
     assert engine.trades(symbol="ETHUSDT", start=NOON + HOUR, end=NOON + 2 * HOUR).num_rows == 0
     with pytest.raises(BadQuery, match="no trade of"):
         engine.trades(symbol="XRPUSDT", limit=3)
@@ -122,44 +122,44 @@ def test_the_next_piece_is_asked_while_one_is_read_and_no_further_one(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    asked: list[tuple[str, Interrupt | None]] = []
+    query: list[tuple[str, Interrupt | None]] = []
     read = engine._read
 
-    def watched(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
-        asked.append((threading.current_thread().name, cancellation._current.get()))
-        return read(piece, statement, parameters)
+    def recorded(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+        query.append((threading.current_thread().name, cancellation._current.get()))
+        return read(chunk, statement, parameters)
 
-    monkeypatch.setattr(engine, "_read", watched)
-    cut(monkeypatch, 1)
+    monkeypatch.setattr(engine, "_read", recorded)
+    set_chunk_rows(monkeypatch, 1)
     stop = Interrupt()
-    with stop.able():
+    with stop.scope():
         reader = engine.trades_reader()
         reader.read_next_batch()
         reader.read_next_batch()
-        within = time.monotonic() + 10
-        while len(asked) < 3 and time.monotonic() < within:
+        deadline = time.monotonic() + 10
+        while len(query) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         del reader
     here = threading.current_thread().name
-    assert [(name == here, interrupt) for name, interrupt in asked] == [(True, stop), (False, stop), (False, stop)]
+    assert [(name == here, interrupt) for name, interrupt in query] == [(True, stop), (False, stop), (False, stop)]
 
 
 def test_an_answer_that_is_given_up_keeps_its_own_error(
     layout: Layout, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    cut(monkeypatch, 1)
+    set_chunk_rows(monkeypatch, 1)
     engine = Engine(layout.platform())
     read = engine._read
 
-    def slow(piece: Plan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
+    def slow(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
         if threading.current_thread().name.startswith("k2-ahead"):
             return read(
-                piece,
+                chunk,
                 f"SELECT * FROM ({statement}) WHERE (SELECT max(hash(i)) FROM range(50_000_000) t(i)) > 0",
                 parameters,
             )
-        return read(piece, statement, parameters)
+        return read(chunk, statement, parameters)
 
     monkeypatch.setattr(engine, "_read", slow)
     reader = engine.trades_reader()

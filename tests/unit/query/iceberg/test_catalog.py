@@ -11,18 +11,18 @@ import pytest
 from k2.common.platform import Platform
 from k2.query.iceberg.catalog import connect
 
-SILENCE = 4.5  # seconds; Amazon's client by itself gives up after 3, and asks again twice
+DELAY_SECONDS = 4.5  # seconds; Amazon's client by itself gives up after 3, and asks again twice
 
 
 class Slow(BaseHTTPRequestHandler):
     """Answers for a file of four bytes, and is silent for a while before each of its first three answers."""
 
-    asked = 0
+    requests = 0
 
     def do_HEAD(self) -> None:
-        type(self).asked += 1
-        if self.asked <= 3:
-            time.sleep(SILENCE)
+        type(self).requests += 1
+        if self.requests <= 3:
+            time.sleep(DELAY_SECONDS)
         self.send_response(200)
         self.send_header("Content-Length", "4")
         self.end_headers()
@@ -32,8 +32,8 @@ class Slow(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def slow() -> Iterator[str]:
-    Slow.asked = 0
+def slow_bucket() -> Iterator[str]:
+    Slow.requests = 0
     with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -41,14 +41,14 @@ def slow() -> Iterator[str]:
 
 
 def test_a_bucket_that_is_slow_to_answer_is_waited_for(
-    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slow_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k2")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "k2-secret")
     platform = Platform.read(
-        catalog_uri=f"sqlite:///{tmp_path / 'catalog.db'}", warehouse="s3://k2/warehouse", s3_endpoint=slow
+        catalog_uri=f"sqlite:///{tmp_path / 'catalog.db'}", warehouse="s3://k2/warehouse", s3_endpoint=slow_bucket
     )
     catalog = connect(platform, create=True)
     file = catalog._load_file_io({}).new_input("s3://k2/warehouse/a")
     assert len(file) == 4
-    assert Slow.asked == 1
+    assert Slow.requests == 1

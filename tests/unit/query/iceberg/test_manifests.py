@@ -11,8 +11,8 @@ from pyiceberg.expressions import AlwaysTrue, And, EqualTo, Or
 
 from k2.query.engine import Engine
 from k2.query.errors import Unavailable
-from k2.query.iceberg.manifests import Manifests, hours
-from k2.query.sql.trade_sql import Wanted
+from k2.query.iceberg.manifests import ManifestCache, hour_range
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -20,8 +20,8 @@ HOUR = timedelta(hours=1)
 NOON_HOUR = int(NOON.timestamp()) // 3600
 
 
-def within(start: datetime | None, end: datetime | None, symbol: str | None = None) -> Wanted:
-    return Wanted.of(symbol, None, start, end)
+def trade_filter(start: datetime | None, end: datetime | None, symbol: str | None = None) -> TradeFilter:
+    return TradeFilter.of(symbol, None, start, end)
 
 
 def fill(append: Append) -> None:
@@ -31,36 +31,40 @@ def fill(append: Append) -> None:
         append([{**row, "symbol": "ETHUSDT"} for row in rows] if number % 5 == 0 else rows)
 
 
-@pytest.mark.parametrize("most", [1, 20_000])
-def test_the_files_are_those_that_icebergs_planner_finds(engine: Engine, append: Append, most: int) -> None:
+@pytest.mark.parametrize("max_files", [1, 20_000])
+def test_the_files_are_those_that_icebergs_planner_finds(engine: Engine, append: Append, max_files: int) -> None:
     fill(append)
     table = engine.catalog.load_table(("market_data", GOLD))
-    manifests, chance = Manifests(most), random.Random(2)
+    manifests, chance = ManifestCache(max_files), random.Random(2)
     moments = [None, *(NOON + chance.random() * 80 * HOUR for _ in range(60))]
-    asked = [AlwaysTrue(), EqualTo(term="symbol", value="ETHUSDT"), Or(within(NOON, None).expression, AlwaysTrue())]
+    expressions = [
+        AlwaysTrue(),
+        EqualTo(term="symbol", value="ETHUSDT"),
+        Or(trade_filter(NOON, None).expression, AlwaysTrue()),
+    ]
     for _ in range(60):
         parts = []
         for _ in range(chance.choice((1, 1, 2, 3))):
             start, end = chance.sample(moments, 2)
             start, end = (end, start) if start and end and start > end else (start, end)
-            parts.append(within(start, end, chance.choice((None, "BTCUSDT", "ETHUSDT"))).expression)
-        asked.append(reduce(Or, parts))
+            parts.append(trade_filter(start, end, chance.choice((None, "BTCUSDT", "ETHUSDT"))).expression)
+        expressions.append(reduce(Or, parts))
     for snapshot in chance.sample(table.snapshots(), 3):
-        for where in asked:
-            found = manifests.files(table, snapshot, where)
+        for where in expressions:
+            files = manifests.files(table, snapshot, where)
             scan = table.scan(row_filter=where, snapshot_id=snapshot.snapshot_id)
-            assert found is not None
-            assert [file.file_path for file in found] == [task.file.file_path for task in scan.plan_files()], where
+            assert files is not None
+            assert [file.file_path for file in files] == [task.file.file_path for task in scan.plan_files()], where
 
 
 def test_the_hours_are_those_in_which_a_row_can_lie() -> None:
     minute = timedelta(minutes=1)
-    assert hours(AlwaysTrue()) == hours(EqualTo(term="symbol", value="BTCUSDT")) == (-inf, inf)
-    assert hours(within(NOON, NOON + HOUR - minute).expression) == (NOON_HOUR, NOON_HOUR)
-    assert hours(within(NOON - minute, None, "BTCUSDT").expression) == (NOON_HOUR - 1, inf)
-    first, last = within(None, NOON - HOUR).expression, within(NOON + HOUR, NOON + 2 * HOUR).expression
-    assert hours(Or(first, last)) == (-inf, NOON_HOUR + 2)
-    assert hours(And(first, last)) == (NOON_HOUR + 1, NOON_HOUR - 1)
+    assert hour_range(AlwaysTrue()) == hour_range(EqualTo(term="symbol", value="BTCUSDT")) == (-inf, inf)
+    assert hour_range(trade_filter(NOON, NOON + HOUR - minute).expression) == (NOON_HOUR, NOON_HOUR)
+    assert hour_range(trade_filter(NOON - minute, None, "BTCUSDT").expression) == (NOON_HOUR - 1, inf)
+    first, last = trade_filter(None, NOON - HOUR).expression, trade_filter(NOON + HOUR, NOON + 2 * HOUR).expression
+    assert hour_range(Or(first, last)) == (-inf, NOON_HOUR + 2)
+    assert hour_range(And(first, last)) == (NOON_HOUR + 1, NOON_HOUR - 1)
 
 
 def test_a_manifest_is_read_once_and_only_if_its_hours_are_asked_for(engine: Engine, append: Append) -> None:
@@ -77,21 +81,21 @@ def test_a_manifest_is_read_once_and_only_if_its_hours_are_asked_for(engine: Eng
 def test_the_first_and_the_last_hour_of_a_manifest_of_several_days_are_found(engine: Engine, append: Append) -> None:
     append([trade(1, 12 * HOUR), trade(2, 40 * HOUR), trade(3, 59 * HOUR)])  # midnight, and 23:00 of the day after
     for number, hour in (("1", 12), ("3", 59)):
-        found = engine.trades(start=NOON + hour * HOUR, end=NOON + (hour + 1) * HOUR)
-        assert found.column("trade_id").to_pylist() == [number]
+        files = engine.trades(start=NOON + hour * HOUR, end=NOON + (hour + 1) * HOUR)
+        assert files.column("trade_id").to_pylist() == [number]
 
 
 def test_what_does_not_fit_is_read_again(engine: Engine, append: Append) -> None:
     for number in range(3):
         append([trade(number, number * HOUR)])
     table = engine.catalog.load_table(("market_data", GOLD))
-    snapshot, manifests = table.current_snapshot(), Manifests(2)
+    snapshot, manifests = table.current_snapshot(), ManifestCache(2)
     assert snapshot is not None
     for _ in range(2):
-        found = manifests.files(table, snapshot, AlwaysTrue())
-        assert found is not None
-        assert len(found) == 3
-    assert sum(len(kept) for kept in manifests._entries.values()) == manifests._count == 2
+        files = manifests.files(table, snapshot, AlwaysTrue())
+        assert files is not None
+        assert len(files) == 3
+    assert sum(len(entries) for entries in manifests._entries.values()) == manifests._count == 2
 
 
 def metadata(engine: Engine) -> list[str]:

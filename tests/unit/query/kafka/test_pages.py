@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from k2.query.engine import Engine
-from k2.query.sql.trade_sql import Place
+from k2.query.sql.trade_sql import TradePosition
 from tests.unit.query.conftest import NOON, Append, trade
 
 ROWS = [
@@ -22,12 +22,12 @@ ROWS = [
 
 
 def pages(engine: Engine, size: int, **query: Any) -> list[list[dict[str, Any]]]:
-    found, beyond = [], None
+    pages_, beyond = [], None
     while page := engine.trades(limit=size, beyond=beyond, **query).to_pylist():
-        found.append(page)
-        at = page[-1] if "start" in query else page[0]
-        beyond = Place(at["timestamp"], at["trade_id"], at["exchange"], at["symbol"])
-    return found
+        pages_.append(page)
+        last = page[-1] if "start" in query else page[0]
+        beyond = TradePosition(last["timestamp"], last["trade_id"], last["exchange"], last["symbol"])
+    return pages_
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
@@ -43,6 +43,6 @@ def test_pages_from_a_start_on_are_the_whole_answer(engine: Engine, append: Appe
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_pages_without_a_start_go_back_in_time(engine: Engine, append: Append, size: int) -> None:
     append(ROWS)
-    found = pages(engine, size, end=NOON + timedelta(hours=3))
-    assert found[0][-1]["trade_id"] == "2"
-    assert [row for page in reversed(found) for row in page] == engine.trades().to_pylist()
+    pages_ = pages(engine, size, end=NOON + timedelta(hours=3))
+    assert pages_[0][-1]["trade_id"] == "2"
+    assert [row for page in reversed(pages_) for row in page] == engine.trades().to_pylist()

@@ -8,51 +8,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.query.errors import BadQuery
-from k2.query.live.resume import LONGEST, Cursor
+from k2.query.live.resume import MAX_LENGTH, Cursor
 
-PLACES = {("market.crypto.trades.binance", 3): 12, ("market.crypto.trades.binance", 4): 2**40, ("own", 0): 7}
+OFFSETS = {("market.crypto.trades.binance", 3): 12, ("market.crypto.trades.binance", 4): 2**40, ("own", 0): 7}
 
 
 def test_what_is_given_back_is_what_was_given():
-    cursor = Cursor(PLACES)
-    assert Cursor.read(cursor.text()) == cursor
-    assert len(cursor.text()) < 80
+    cursor = Cursor(OFFSETS)
+    assert Cursor.decode(cursor.encode()) == cursor
+    assert len(cursor.encode()) < 80
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str):
     try:
-        found = Cursor.read(text)
+        cursor = Cursor.decode(text)
     except BadQuery:
         return
-    assert all(offset >= 0 for offset in found.offsets.values())
+    assert all(offset >= 0 for offset in cursor.offsets.values())
 
 
 @given(st.integers(0, 60), st.integers(1, 255))
 def test_a_changed_id_is_refused_or_names_places_that_are_looked_at(place: int, change: int):
-    packed = bytearray(base64.urlsafe_b64decode(Cursor(PLACES).text() + "=="))
+    packed = bytearray(base64.urlsafe_b64decode(Cursor(OFFSETS).encode() + "=="))
     packed[place % len(packed)] ^= change
     try:
-        found = Cursor.read(base64.urlsafe_b64encode(packed).decode())
-        found.refuse_unless({place: offset - 1 for place, offset in PLACES.items()})
+        cursor = Cursor.decode(base64.urlsafe_b64encode(packed).decode())
+        cursor.validate({place: offset - 1 for place, offset in OFFSETS.items()})
     except BadQuery:
         return
-    assert all(place in PLACES and offset < PLACES[place] for place, offset in found.offsets.items())
+    assert all(place in OFFSETS and offset < OFFSETS[place] for place, offset in cursor.offsets.items())
 
 
-@pytest.mark.parametrize("told", [(2, {}), (1, -1), (1, {"own": {0: -1}}), (1, {"own": {-1: 0}}), (1,), (1, {}, 0)])
-def test_what_no_stream_gives_is_refused(told: tuple):
+@pytest.mark.parametrize("payload", [(2, {}), (1, -1), (1, {"own": {0: -1}}), (1, {"own": {-1: 0}}), (1,), (1, {}, 0)])
+def test_what_no_stream_gives_is_refused(payload: tuple):
     with pytest.raises(BadQuery):
-        Cursor.read(base64.urlsafe_b64encode(msgspec.msgpack.encode(told)).decode())
+        Cursor.decode(base64.urlsafe_b64encode(msgspec.msgpack.encode(payload)).decode())
 
 
 def test_an_id_of_any_length_is_refused_before_it_is_read():
     with pytest.raises(BadQuery):
-        Cursor.read(Cursor({("own", partition): 1 for partition in range(LONGEST)}).text())
+        Cursor.decode(Cursor({("own", partition): 1 for partition in range(MAX_LENGTH)}).encode())
 
 
 @pytest.mark.parametrize("ends", [{}, {("own", 0): 6}])
 def test_a_place_that_is_not_there_yet_is_refused(ends: dict):
     with pytest.raises(BadQuery):
-        Cursor({("own", 0): 7}).refuse_unless(ends)
-    Cursor({("own", 0): 7}).refuse_unless({("own", 0): 7})
+        Cursor({("own", 0): 7}).validate(ends)
+    Cursor({("own", 0): 7}).validate({("own", 0): 7})

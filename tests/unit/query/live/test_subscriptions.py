@@ -6,38 +6,38 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from k2.query.kafka.kafka_reader import Judged, Place
-from k2.query.kafka.validation import Row
+from k2.query.kafka.records import TopicPartition, ValidatedRecord
+from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
-from k2.query.live.subscriptions import Dropped, Event, Silence, Subscription
+from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from k2.query.live.broadcaster import Hub
+    from k2.query.live.broadcaster import Broadcaster
 
-PLACE: Place = ("k2.market.crypto.trades.binance", 0)
+PARTITION: TopicPartition = ("k2.market.crypto.trades.binance", 0)
 NEVER = 60.0
 
 
-class Offering:
+class FakeBroadcaster:
     """A hub that has read what the test says it has."""
 
     def __init__(self) -> None:
-        self.positions: Mapping[Place, int] = {PLACE: 0}
-        self.subscription = Subscription(cast("Hub", self), frozenset({"BTCUSDT"}), None, 10, None)
+        self.positions: Mapping[TopicPartition, int] = {PARTITION: 0}
+        self.subscription = Subscription(cast("Broadcaster", self), frozenset({"BTCUSDT"}), None, 10, None)
 
-    def leave(self, _: Subscription) -> None:
+    def unsubscribe(self, _: Subscription) -> None:
         """Nobody counts."""
 
     def reads(self, *offsets: int, symbol: str = "BTCUSDT") -> None:
         """As the hub does: where it stands and what it offers change in one step."""
-        self.positions = {PLACE: offsets[-1] + 1}
-        self.subscription.offer([judged(offset, symbol) for offset in offsets])
+        self.positions = {PARTITION: offsets[-1] + 1}
+        self.subscription.offer([valid_record(offset, symbol) for offset in offsets])
 
 
-def judged(offset: int, symbol: str) -> Judged:
-    row = Row(
+def valid_record(offset: int, symbol: str) -> ValidatedRecord:
+    row = ValidTrade(
         f"binance:{symbol}:{offset}",
         str(offset),
         symbol,
@@ -51,20 +51,20 @@ def judged(offset: int, symbol: str) -> Judged:
         0,
         "{}",
     )
-    return Judged(PLACE, offset, 0, row)
+    return ValidatedRecord(PARTITION, offset, 0, row)
 
 
 def resumed(event: Any) -> int:
-    return Cursor.read(event.id).offsets.get(PLACE, 0)
+    return Cursor.decode(event.id).offsets.get(PARTITION, 0)
 
 
 def test_who_is_dropped_while_an_event_is_sent_resumes_after_that_event() -> None:
     async def main() -> None:
-        hub = Offering()
-        events = hub.subscription.events(NEVER)
-        hub.reads(0, 1, 2)
+        broadcaster = FakeBroadcaster()
+        events = broadcaster.subscription.events(NEVER)
+        broadcaster.reads(0, 1, 2)
         first = await anext(events)
-        hub.reads(*range(3, 30))
+        broadcaster.reads(*range(3, 30))
         dropped = await asyncio.wait_for(anext(events), 5)
         assert isinstance(first, Event)
         assert isinstance(dropped, Dropped)
@@ -77,14 +77,14 @@ def test_who_is_dropped_while_an_event_is_sent_resumes_after_that_event() -> Non
 
 def test_a_trade_that_comes_as_silence_is_told_is_not_passed_over() -> None:
     async def main() -> None:
-        hub = Offering()
-        events = hub.subscription.events(0.05)
+        broadcaster = FakeBroadcaster()
+        events = broadcaster.subscription.events(0.05)
         waiting = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0.01)
-        asyncio.get_running_loop().call_later(0.05, hub.reads, 0)
+        asyncio.get_running_loop().call_later(0.05, broadcaster.reads, 0)
         time.sleep(0.1)  # noqa: ASYNC251 - the loop is held up until both are due in one step, silence first
-        told = await waiting
-        assert isinstance(told, Event)
+        event = await waiting
+        assert isinstance(event, Event)
         await events.aclose()
 
     asyncio.run(main())
@@ -92,12 +92,12 @@ def test_a_trade_that_comes_as_silence_is_told_is_not_passed_over() -> None:
 
 def test_silence_passes_over_what_is_not_wanted() -> None:
     async def main() -> None:
-        hub = Offering()
-        events = hub.subscription.events(0.01)
-        hub.reads(0, 1, 2, symbol="ETHUSDT")
-        told = await anext(events)
-        assert isinstance(told, Silence)
-        assert resumed(told) == 3
+        broadcaster = FakeBroadcaster()
+        events = broadcaster.subscription.events(0.01)
+        broadcaster.reads(0, 1, 2, symbol="ETHUSDT")
+        event = await anext(events)
+        assert isinstance(event, Heartbeat)
+        assert resumed(event) == 3
         await events.aclose()
 
     asyncio.run(main())

@@ -25,13 +25,14 @@ from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import catalog, tables
 from k2.query.replay import Layer, pace, rows, source
-from k2.query.replay.source import Range
-from k2.query.replay.time_ranges import Stretch, cut
+from k2.query.replay.source import ReplayRange
+from k2.query.replay.time_ranges import split_ranges
+from k2.query.times import TimeRange
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Trade
 from k2.schemas.tables import bronze
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -42,7 +43,7 @@ NOBODY = "http://127.0.0.1:1"
 def replayed(
     engine: Engine, *, start: datetime = NOON - 24 * HOUR, registry: str = NOBODY, **changes: Any
 ) -> list[Trade]:
-    return list(source.trades(engine, registry, Range(start, **changes)))
+    return list(source.trades(engine, registry, ReplayRange(start, **changes)))
 
 
 def ids(trades: list[Trade]) -> list[str]:
@@ -51,11 +52,11 @@ def ids(trades: list[Trade]) -> list[str]:
 
 def test_gold_is_replayed_in_order_with_every_field_and_its_message_ids(engine: Engine, append: Append) -> None:
     append([trade(3, 5 * HOUR), trade(1), trade("x", 1, exchange="KRAKEN"), trade(2, 1, side="SELL")])
-    found = replayed(engine)
-    assert ids(found) == ["1", "2", "x", "3"]
+    replayed_trades = replayed(engine)
+    assert ids(replayed_trades) == ["1", "2", "x", "3"]
     stored = engine.trades().to_pylist()
-    assert [str(one.message_id) for one in found] == [row["message_id"] for row in stored]
-    again = rows.reader([found]).read_all()
+    assert [str(one.message_id) for one in replayed_trades] == [row["message_id"] for row in stored]
+    again = rows.reader([replayed_trades]).read_all()
     assert again.to_pylist() == [row | {"vendor_data": '{"source":"live"}'} for row in stored]
     assert again.schema.types == engine.trades().schema.types
 
@@ -63,7 +64,7 @@ def test_gold_is_replayed_in_order_with_every_field_and_its_message_ids(engine: 
 def test_only_the_source_of_a_replayed_trade_is_another(engine: Engine, append: Append) -> None:
     append([trade(1, vendor_data=json.dumps({"pair": "BTCUSDT", "source": "live"}))])
     (before,) = replayed(engine)
-    after = source.marked(before)
+    after = source.mark_replayed(before)
     assert dict(after.vendor_data) == {"pair": "BTCUSDT", "source": "replay"}
     assert after.message_id == before.message_id
     assert (after.timestamp, after.price, after.ingestion_timestamp) == (
@@ -81,13 +82,13 @@ def test_a_range_a_symbol_an_exchange_and_a_snapshot_narrow_it(engine: Engine, a
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"start": NOON + HOUR, "end": NOON}, "swap them"),
         ({"start": NOON + HOUR}, "there is nothing to replay: gold has no trade of any symbol from 2026-01-31T13:00"),
         ({"start": NOON, "end": NOON}, "there is nothing to replay"),
-        ({"symbols": ("DOGE",)}, "was ever stored; there are BTCUSDT"),
-        ({"symbols": ("BTCUSDT", "DOGE")}, "was ever stored; there are BTCUSDT"),
+        ({"symbols": ("DOGE",)}, "is stored; available symbols: BTCUSDT"),
+        ({"symbols": ("BTCUSDT", "DOGE")}, "is stored; available symbols: BTCUSDT"),
         ({"symbols": ("BTC/USD",)}, "without a separator"),
         ({"exchange": "ftx"}, "is not an exchange"),
         ({"as_of": 1}, "has nothing as of the snapshot 1"),
@@ -95,17 +96,19 @@ def test_a_range_a_symbol_an_exchange_and_a_snapshot_narrow_it(engine: Engine, a
         ({"layer": Layer.BRONZE, "exchange": "okx"}, "there is no table"),
     ],
 )
-def test_a_range_that_gives_nothing_is_refused_with_a_sentence(engine: Engine, append: Append, changes, told) -> None:
+def test_a_range_that_gives_nothing_is_refused_with_a_sentence(
+    engine: Engine, append: Append, changes, message
+) -> None:
     append([trade(1)])
-    with pytest.raises(BadQuery, match=told):
+    with pytest.raises(BadQuery, match=message):
         replayed(engine, **changes)
 
 
 def test_empty_years_between_two_trades_are_not_searched() -> None:
-    held = [Stretch(NOON, NOON + timedelta(minutes=90)), Stretch(NOON + 9000 * HOUR, NOON + 9001 * HOUR)]
-    found = list(cut(held, NOON + timedelta(minutes=30), None, HOUR))
-    assert [(part.start - NOON) // timedelta(minutes=1) for part in found] == [30, 60, 540_000]
-    assert [(part.end - NOON) // timedelta(minutes=1) for part in found] == [60, 90, 540_060]
+    covered = [TimeRange(NOON, NOON + timedelta(minutes=90)), TimeRange(NOON + 9000 * HOUR, NOON + 9001 * HOUR)]
+    replayed_trades = list(split_ranges(covered, NOON + timedelta(minutes=30), None, HOUR))
+    assert [(part.start - NOON) // timedelta(minutes=1) for part in replayed_trades] == [30, 60, 540_000]
+    assert [(part.end - NOON) // timedelta(minutes=1) for part in replayed_trades] == [60, 90, 540_060]
 
 
 class Clock:
@@ -129,15 +132,17 @@ def test_trades_are_given_when_they_are_due_and_together_if_they_are_due_togethe
 ) -> None:
     append([trade(1), trade(2), trade(3, 10), trade(4, 15)])
     clock = Clock()
-    found = list(pace.due(replayed(engine), pace.Pace(pace.speed(speed), clock), clock.sleep))
+    replayed_trades = list(pace.paced(replayed(engine), pace.Pace(pace.parse_speed(speed), clock), clock.sleep))
     assert clock.slept == slept
-    assert [ids(chunk) for chunk in found] == ([["1", "2"], ["3"], ["4"]] if slept else [["1", "2", "3", "4"]])
+    assert [ids(chunk) for chunk in replayed_trades] == (
+        [["1", "2"], ["3"], ["4"]] if slept else [["1", "2", "3", "4"]]
+    )
 
 
 @pytest.mark.parametrize("text", ["-1", "fast", "1e3", "nan", "", "1x", "\u0661"])
 def test_what_is_no_speed_is_refused(text: str) -> None:
     with pytest.raises(BadQuery, match="is not a speed"):
-        pace.speed(text)
+        pace.parse_speed(text)
 
 
 @pytest.fixture
@@ -183,8 +188,8 @@ def test_bronze_is_replayed_as_it_came_without_what_silver_would_not_take(
         (table,) = tables.ensure(opened, [bronze("binance")])
         table.append(pa.Table.from_pylist(records, schema=table.schema().as_arrow()))
     asked = {"layer": Layer.BRONZE, "exchange": "binance", "registry": registry}
-    found = replayed(engine, **asked)
-    assert found == [stored[1], stored[0], stored[1]]
+    replayed_trades = replayed(engine, **asked)
+    assert replayed_trades == [stored[1], stored[0], stored[1]]
     assert replayed(engine, start=NOON + HOUR, end=NOON + 3 * HOUR, **asked) == [stored[0]]
     with pytest.raises(BadQuery, match="bronze has no trade of binance ETHUSDT"):
         replayed(engine, symbols=("ETHUSDT",), **asked)
@@ -212,36 +217,36 @@ def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
     broker.create(topic)
     ports = {"kafka": int(broker.bootstrap.rpartition(":")[2]), "registry": int(registry.rpartition(":")[2])}
     state.save(layout.state, state.State(ports=ports))
-    found = run(layout, "--topic", topic, "--speed", "max")
-    assert (found.exit_code, found.stderr) == (0, f"3000 trades are in {topic}\n")
+    replayed_trades = run(layout, "--topic", topic, "--speed", "max")
+    assert (replayed_trades.exit_code, replayed_trades.stderr) == (0, f"3000 trades are in {topic}\n")
     messages = broker.read(topic)
     stored = [avro.decode(message.value()[5:]) for message in messages]
     assert [str(row["message_id"]) for row in stored] == engine.trades().column("message_id").to_pylist()
     assert {row["vendor_data"]["source"] for row in stored} == {"replay"}
     assert {message.key() for message in messages} == {b"BTCUSDT"}
-    assert messages[0].timestamp()[1] == micros(NOON) // 1000 + 50
+    assert messages[0].timestamp()[1] == to_micros(NOON) // 1000 + 50
     broker.stop()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("--topic", "a", "--serve"), 2, "give one"),
         (("--topic", "__consumer_offsets"), 2, "no topic for trades"),
         (("--topic", "a b"), 2, "no topic for trades"),
         (("--serve",), 2, "say which exchange"),
         (("--speed", "slow"), 2, "is not a speed"),
-        (("--symbol", "DOGE"), 2, "was ever stored"),
+        (("--symbol", "DOGE"), 2, "is stored; available symbols"),
         (("--topic", "mine"), 3, "schema registry at"),
     ],
 )
-def test_the_command_refuses_with_one_line(append: Append, layout: Layout, words, code: int, told: str) -> None:
+def test_the_command_refuses_with_one_line(append: Append, layout: Layout, words, code: int, message: str) -> None:
     append([trade(1)])
-    found = run(layout, *words)
-    assert (found.exit_code, len(found.stderr.splitlines())) == (code, 1)
-    assert told in found.stderr
+    replayed_trades = run(layout, *words)
+    assert (replayed_trades.exit_code, len(replayed_trades.stderr.splitlines())) == (code, 1)
+    assert message in replayed_trades.stderr
 
 
 def test_micros_of_noon_are_what_the_tables_hold(engine: Engine, append: Append) -> None:
     append([trade(1, timedelta(microseconds=1))])
-    assert replayed(engine)[0].timestamp == micros(NOON) + 1
+    assert replayed(engine)[0].timestamp == to_micros(NOON) + 1

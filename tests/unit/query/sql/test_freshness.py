@@ -17,12 +17,12 @@ def test_freshness_runs_from_the_socket_to_the_commit(engine: Engine, append: Ap
             trade(3, ingestion_timestamp=now - timedelta(hours=5), vendor_data=backfill),
         ]
     )
-    found = freshness(engine.catalog, now - timedelta(minutes=1))
+    result = freshness(engine.catalog, now - timedelta(minutes=1))
     committed = engine.snapshots().column("committed_at").to_pylist()[0]
     late = (committed - now).total_seconds()
-    assert found.rows == 2
-    assert abs(found.p50 - 20 - late) < 0.001
-    assert abs(found.p99 - 29.8 - late) < 0.001
+    assert result.rows == 2
+    assert abs(result.p50 - 20 - late) < 0.001
+    assert abs(result.p99 - 29.8 - late) < 0.001
 
 
 def test_only_commits_since_then_count(engine: Engine, append: Append) -> None:

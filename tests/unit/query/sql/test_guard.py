@@ -1,6 +1,6 @@
 import pytest
 
-from k2.query.engine import Engine, _fence
+from k2.query.engine import Engine, _sandbox
 from k2.query.errors import BadQuery
 from k2.query.iceberg import data_files
 from k2.schemas.tables import GOLD
@@ -26,7 +26,7 @@ FORBIDDEN = {
     "SELECT 1; SELECT 2": "2 statements",
     "": "0 statements",
     "SELEC 1": "not SQL",
-    "SELECT * FROM gold_trades": "there are gold_crypto_trades",
+    "SELECT * FROM gold_trades": "available tables: gold_crypto_trades",
     "SELECT nope FROM gold_crypto_trades": "nope",
     "WITH t AS (SELECT * FROM read_parquet('x')) SELECT * FROM t": "read_parquet",
     "SELECT (SELECT max(content) FROM read_blob('/etc/passwd'))": "read_blob",
@@ -34,10 +34,10 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize(("statement", "told"), FORBIDDEN.items())
-def test_only_reading_the_tables_is_allowed(engine: Engine, append: Append, statement: str, told: str) -> None:
+@pytest.mark.parametrize(("statement", "message"), FORBIDDEN.items())
+def test_only_reading_the_tables_is_allowed(engine: Engine, append: Append, statement: str, message: str) -> None:
     append([trade(1)])
-    with pytest.raises(BadQuery, match=told):
+    with pytest.raises(BadQuery, match=message):
         engine.sql(statement)
 
 
@@ -59,16 +59,16 @@ def test_the_connection_itself_refuses_what_the_parser_would_let_through(
 
     append([trade(1)])
     with duckdb.connect() as connection:
-        _fence(connection, {GOLD: engine._lake.plan(GOLD)})
-        assert connection.execute(f"SELECT count(*) FROM {data_files.identifier(GOLD)}").fetchone() == (1,)
+        _sandbox(connection, {GOLD: engine._planner.plan(GOLD)})
+        assert connection.execute(f"SELECT count(*) FROM {data_files.quote_identifier(GOLD)}").fetchone() == (1,)
         with pytest.raises((duckdb.PermissionException, duckdb.InvalidInputException)):
             connection.execute(statement)
 
 
 def test_common_table_expressions_and_json_are_allowed(engine: Engine, append: Append) -> None:
     append([trade(1), trade(2)])
-    found = engine.sql(
+    result = engine.sql(
         "WITH t AS (SELECT vendor_data->>'source' AS source FROM GOLD_crypto_trades) "
         "SELECT source, count(*) AS n FROM t, range(2) GROUP BY source"
     )
-    assert found.to_pylist() == [{"source": "live", "n": 4}]
+    assert result.to_pylist() == [{"source": "live", "n": 4}]

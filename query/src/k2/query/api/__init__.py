@@ -1,1 +1,1 @@
-"""The HTTP API: the engine's answers in pages and streams, for whom they are allowed, as much as a machine can."""
+"""The HTTP API: query results as pages and streams, behind authentication, rate limits and query limits."""

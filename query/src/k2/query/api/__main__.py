@@ -1,6 +1,6 @@
-"""`python -m k2.query.api`: the container's entry point, told everything by its environment.
+"""`python -m k2.query.api`: the container's entry point, configured by environment variables only.
 
-Exit codes: 0 stopped, 2 bad input or an address that cannot be listened on.
+Exit codes: 0 stopped, 2 invalid configuration or an address that cannot be bound.
 """
 
 import logging
@@ -14,16 +14,16 @@ from k2.query.api.settings import ApiSettings
 
 
 def main() -> int:
-    """Serves until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
     try:
         platform, settings = Platform.read(), ApiSettings.read()
         logs.configure(platform.log_format, platform.log_level)
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-        serving = server(settings, platform)
+        http_server = server(settings, platform)
     except InvalidSpec as error:
         print(error, file=sys.stderr)
         return 2
-    return 2 * run(serving, lambda url: logs.get("api").info("serving", url=url))
+    return 2 * run(http_server, lambda url: logs.get("api").info("serving", url=url))
 
 
 if __name__ == "__main__":

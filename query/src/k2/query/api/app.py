@@ -1,4 +1,4 @@
-"""The application: what it is made of, and in which order a request goes through it."""
+"""The FastAPI application: state, routes and middleware."""
 
 import hashlib
 import os
@@ -13,25 +13,25 @@ from starlette.middleware.cors import CORSMiddleware
 
 from k2.common.platform import Platform
 from k2.query.api import errors
-from k2.query.api.auth import Access
+from k2.query.api.auth import AccessControl
 from k2.query.api.encoding import response_models
-from k2.query.api.engine_provider import Lakehouse
-from k2.query.api.limits import Limits
-from k2.query.api.metrics import MetricsMiddleware, Metrics
-from k2.query.api.responses import Work
+from k2.query.api.engine_provider import EngineProvider
+from k2.query.api.limits import RequestLimitMiddleware
+from k2.query.api.metrics import Metrics, MetricsMiddleware
+from k2.query.api.responses import QueryExecutor
 from k2.query.api.routes import dead_letters, feeds, health, ohlcv, prices, snapshots, sql, stream, trades
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
-from k2.query.live.broadcaster import Hub
+from k2.query.live.broadcaster import Broadcaster
 
 DISTRIBUTION: Final = "k2-market-data"
-VERSION: Final = "K2_VERSION"  # in the image, where the packages are files and no distribution
+VERSION: Final = "K2_VERSION"  # set in the image, which has no distribution metadata
 _ROUTES: Final = (trades, ohlcv, prices, snapshots, feeds, dead_letters, sql, health)
 _EXPOSED: Final = ["ETag", "K2-Snapshot", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 
 def create(settings: ApiSettings, platform: Platform) -> FastAPI:
-    """The API over a platform, which need not be there yet. Raises `InvalidSpec` for settings that cannot be served."""
+    """Create the application. The platform need not be reachable yet. Raises `InvalidSpec` for invalid settings."""
     settings.check()
     app = FastAPI(
         title="K2",
@@ -44,18 +44,18 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state = app.state
     state.settings, state.platform = settings, platform
     state.secret = _secret(settings, platform)
-    state.access = Access(settings)
-    state.lakehouse = Lakehouse(platform, settings.memory, settings.statements)
-    state.symbols = prices.Symbols()
-    state.metrics, state.work = Metrics(), Work(state.lakehouse.engine, settings)
-    state.metrics.observe_limiters(state.work.queries, state.work.statements)
+    state.access = AccessControl(settings)
+    state.engine_provider = EngineProvider(platform, settings.memory, settings.max_statements)
+    state.symbol_cache = prices.SymbolCache()
+    state.metrics, state.executor = Metrics(), QueryExecutor(state.engine_provider.engine, settings)
+    state.metrics.observe_limiters(state.executor.queries, state.executor.statements)
     for module in _ROUTES:
         app.include_router(module.router)
-    state.hub = Hub(platform, topics=lambda: state.lakehouse.engine().topics())
+    state.broadcaster = Broadcaster(platform, topics=lambda: state.engine_provider.engine().topics())
     app.include_router(stream.router())
     app.include_router(serving.router())
     errors.register(app)
-    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(RequestLimitMiddleware, settings=settings)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -72,34 +72,34 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        stack.callback(app.state.lakehouse.close)
-        stack.push_async_callback(app.state.hub.close)
+        stack.callback(app.state.engine_provider.close)
+        stack.push_async_callback(app.state.broadcaster.close)
         yield
 
 
 def _secret(settings: ApiSettings, platform: Platform) -> bytes:
-    """What cursors are signed with: of several servers over one catalog, the same, so that any can go on."""
+    """Return the key that signs cursors: the same for every replica over one catalog, so that any can continue."""
     password = platform.catalog_password.get_secret_value()
-    told = settings.secret.get_secret_value() or f"k2\n{platform.catalog_uri}\n{password}\n{platform.warehouse}"
-    return hashlib.sha256(told.encode()).digest()
+    source = settings.secret.get_secret_value() or f"k2\n{platform.catalog_uri}\n{password}\n{platform.warehouse}"
+    return hashlib.sha256(source.encode()).digest()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The document: with our errors in the place of FastAPI's, and without what has none of them."""
+    """Return the OpenAPI document, with RFC 9457 errors instead of FastAPI's."""
     if app.openapi_schema is None:
-        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        for operation in (about for path in found["paths"].values() for about in path.values()):
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for operation in (details for path in document["paths"].values() for details in path.values()):
             operation["responses"].pop("422", None)
             operation["security"] = [] if "health" in operation.get("tags", ()) else [{"bearer": []}, {"key": []}, {}]
-        shapes = found.setdefault("components", {}).setdefault("schemas", {})
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for name in ("HTTPValidationError", "ValidationError"):
-            shapes.pop(name, None)
-        for shape in response_models.SHAPES:
-            shapes[shape.__name__] = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-            shapes[shape.__name__].pop("$defs", None)
-        found["components"]["securitySchemes"] = {
+            schemas.pop(name, None)
+        for model in response_models.MODELS:
+            schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas[model.__name__].pop("$defs", None)
+        document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
         }
-        app.openapi_schema = found
+        app.openapi_schema = document
     return app.openapi_schema

@@ -1,4 +1,4 @@
-"""Who asks, whether they may, and how often."""
+"""Authentication by API key, authorization by scope, and rate limits."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from k2.query.api.errors import Refused
+from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Keys, Scope
 from k2.query.api.settings import ApiSettings
 
@@ -21,64 +21,72 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="k2"'}
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever asks: the name of a key, or an address. `spent` are the headers that tell how much of a rate is left."""
+class Client:
+    """An authenticated client: `key NAME` or `address IP`, and the RateLimit headers of its response."""
 
     name: str
-    spent: dict[str, str]
+    rate_headers: dict[str, str]
 
 
-class Access:
-    """The door. Rates are counted in this process: of two replicas, each counts its own."""
+class AccessControl:
+    """Authorize requests. Rates are counted per process: each replica counts its own."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._keys = Keys(settings.keys) if settings.keys else None
-        self._only_here = self._keys is None and not settings.open
-        self._open, self._refused = parse(settings.rate_open), parse(settings.rate_refused)
-        self._rate = settings.rate
-        self._counted = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._loopback_only = self._keys is None and not settings.allow_anonymous
+        self._anonymous_rate, self._unauthorized_rate = (
+            parse(settings.rate_anonymous),
+            parse(settings.rate_unauthorized),
+        )
+        self._default_rate = settings.rate
+        self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def admit(self, connection: HTTPConnection, scope: Scope) -> Caller:
-        """The caller of a request or a websocket. Raises `Refused`: 401, 403 or 429."""
+    def authorize(self, connection: HTTPConnection, scope: Scope) -> Client:
+        """Return the client of a request or a websocket.
+
+        Raises `RequestRejected`: 401 without a valid key, 403 without the scope, 429 over the rate.
+        """
         address = connection.client.host if connection.client else "unknown"
         if self._keys is None:
-            if self._only_here:
-                _here(connection)
-            return self._counting(f"address {address}", self._open)
+            if self._loopback_only:
+                _check_host(connection)
+            return self._count(f"address {address}", self._anonymous_rate)
         token = _token(connection)
         key = self._keys.find(token) if token else None
         if key is None:
-            self._counting(f"refused {address}", self._refused)
-            why = "this key is not known" if token else "a key is needed"
-            raise Refused(401, f"{why}; send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`", _CHALLENGE)
-        caller = self._counting(f"key {key.name}", parse(key.rate or self._rate))
+            self._count(f"unauthorized {address}", self._unauthorized_rate)
+            reason = "unknown API key" if token else "an API key is required"
+            raise RequestRejected(
+                401, f"{reason}; send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`", _CHALLENGE
+            )
+        client = self._count(f"key {key.name}", parse(key.rate or self._default_rate))
         if scope not in key.scopes:
-            raise Refused(403, f"the key {key.name} has no scope {scope}; it has {', '.join(key.scopes)}")
-        return caller
+            raise RequestRejected(403, f"key {key.name} lacks scope {scope}; it has {', '.join(key.scopes)}")
+        return client
 
-    def _counting(self, name: str, rate: RateLimitItem) -> Caller:
-        allowed = self._counted.hit(rate, name)
-        window = self._counted.get_window_stats(rate, name)
-        again = max(1, math.ceil(window.reset_time - time.time()))
-        spent = {
+    def _count(self, name: str, rate: RateLimitItem) -> Client:
+        allowed = self._counter.hit(rate, name)
+        window = self._counter.get_window_stats(rate, name)
+        reset = max(1, math.ceil(window.reset_time - time.time()))
+        headers = {
             "RateLimit-Policy": f'"default";q={rate.amount};w={rate.get_expiry()}',
-            "RateLimit": f'"default";r={window.remaining};t={again}',
+            "RateLimit": f'"default";r={window.remaining};t={reset}',
         }
         if not allowed:
-            limit = f"{rate.amount} requests in {rate.get_expiry()} s are allowed"
-            raise Refused(429, f"{limit}; come back in {again} s", spent | {"Retry-After": str(again)})
-        return Caller(name, spent)
+            limit = f"rate limit of {rate.amount} requests per {rate.get_expiry()} s exceeded"
+            raise RequestRejected(429, f"{limit}; retry in {reset} s", headers | {"Retry-After": str(reset)})
+        return Client(name, headers)
 
 
 def requires(scope: Scope) -> Callable[[HTTPConnection], Awaitable[None]]:
-    """The dependency of a route that only keys of a scope may ask. The caller is in `request.state.caller` then."""
+    """Return the dependency of a route that requires a scope. It sets `request.state.client`."""
 
-    async def admitted(connection: HTTPConnection) -> None:
-        caller: Caller = connection.app.state.access.admit(connection, scope)
-        connection.state.caller = caller
-        connection.state.headers = caller.spent
+    async def check(connection: HTTPConnection) -> None:
+        client: Client = connection.app.state.access.authorize(connection, scope)
+        connection.state.client = client
+        connection.state.headers = client.rate_headers
 
-    return admitted
+    return check
 
 
 def _token(connection: HTTPConnection) -> str | None:
@@ -88,12 +96,12 @@ def _token(connection: HTTPConnection) -> str | None:
     return connection.headers.get("x-api-key") or None
 
 
-def _here(connection: HTTPConnection) -> None:
-    """A page elsewhere could name this machine by a name of its own, and so read what is meant for nobody else."""
+def _check_host(connection: HTTPConnection) -> None:
+    """Reject a foreign Host header: DNS rebinding would let a web page of another origin read from this machine."""
     host = connection.headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     if name.lower() not in _LOOPBACK and not _loopback(name):
-        raise Refused(403, "without keys only this machine is served; ask for localhost")
+        raise RequestRejected(403, "without API keys only requests to localhost are allowed; use http://localhost")
 
 
 def _loopback(name: str) -> bool:

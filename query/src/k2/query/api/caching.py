@@ -1,24 +1,26 @@
-"""How long an answer may be kept, and by what it is known again."""
+"""ETag and Cache-Control headers of query results."""
 
 import hashlib
 from typing import Any
 
 import msgspec
 
-from k2.query.api.responses import FOREVER, SHORT, Reply, Wish
+from k2.query.api.responses import IMMUTABLE, SHORT_LIVED, AcceptedFormat, QueryResult
 
 
-def tag(wish: Wish, *parts: Any) -> str:
-    """The ETag of an answer: the same snapshot, the same question and the same form give the same bytes."""
-    told = msgspec.json.encode([str(part) for part in (wish.media, wish.pack and wish.media.text, *parts)])
-    return f'"{hashlib.sha256(told).hexdigest()[:32]}"'
+def make_etag(accepted: AcceptedFormat, *parts: Any) -> str:
+    """Return the ETag of a result: the same snapshot, query and format give the same bytes."""
+    identity = msgspec.json.encode(
+        [str(part) for part in (accepted.media_type, accepted.gzip and accepted.media_type.is_text, *parts)]
+    )
+    return f'"{hashlib.sha256(identity).hexdigest()[:32]}"'
 
 
-def kept(etag: str, *, for_ever: bool) -> dict[str, str]:
-    """The headers that say so."""
-    return {"ETag": etag, "Cache-Control": FOREVER if for_ever else SHORT}
+def cache_headers(etag: str, *, immutable: bool) -> dict[str, str]:
+    """Return the caching headers; `immutable` if the result can never change."""
+    return {"ETag": etag, "Cache-Control": IMMUTABLE if immutable else SHORT_LIVED}
 
 
-def unchanged(headers: dict[str, str]) -> Reply:
-    """The answer to a client that has it already."""
-    return Reply(headers=headers, status=304, media=None)
+def not_modified(headers: dict[str, str]) -> QueryResult:
+    """Return the 304 result for a client whose copy is current."""
+    return QueryResult(headers=headers, status=304, media_type=None)

@@ -1,4 +1,4 @@
-"""The engine, opened when it is first needed: the API may be there before the catalog is."""
+"""The query engine of the API, opened on first use: the API may start before the catalog exists."""
 
 from threading import Lock
 
@@ -6,8 +6,8 @@ from k2.common.platform import Platform
 from k2.query.engine import Engine
 
 
-class Lakehouse:
-    """One engine for all requests."""
+class EngineProvider:
+    """Open one engine lazily and share it among all requests."""
 
     def __init__(self, platform: Platform, memory: str, statements: int) -> None:
         self.platform = platform
@@ -16,14 +16,14 @@ class Lakehouse:
         self._lock = Lock()
 
     def engine(self) -> Engine:
-        """The engine. Raises `Unavailable` while there is no catalog; asked again, it tries again."""
+        """Return the engine. Raises `Unavailable` while there is no catalog; the next call retries."""
         with self._lock:
             if self._engine is None:
                 self._engine = Engine(self.platform, memory=self._memory, statements=self._statements, live=True)
             return self._engine
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Close the engine if it is open."""
         with self._lock:
             if self._engine is not None:
                 self._engine.close()

@@ -1,6 +1,6 @@
-"""API keys: a file that holds who may do what, with hashes in the place of keys.
+"""API keys and the file that stores their hashes, scopes and rates.
 
-A key is 32 random bytes, so one round of SHA-256 keeps it as well as many would, and costs a request nothing.
+A key is 32 random bytes, so one round of SHA-256 protects it as well as a slow hash would, at no cost per request.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _PREFIX: Final = "k2_"
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """A permission of a key."""
 
     READ = "read"
     SQL = "sql"
@@ -32,7 +32,7 @@ class Scope(StrEnum):
 
 
 class Key(BaseModel):
-    """One key: whose it is, its hash, what it allows, and how often."""
+    """One key: its name, hash, scopes and rate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,38 +49,37 @@ class _File(BaseModel):
 
 
 class Keys:
-    """The keys of a file, read again when it changes. Raises `InvalidSpec` if it cannot be read to begin with."""
+    """The keys of a file, reloaded when it changes. Raises `InvalidSpec` if the file is not readable at first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._by_hash: Mapping[str, Key] = {}
         self._refresh()
 
     def find(self, key: str) -> Key | None:
-        """Whose key it is; None if nobody's. Raises `Unavailable` while the file is not what it should be."""
+        """Return the entry of a key, or None if it is unknown. Raises `Unavailable` while the file is invalid."""
         try:
             self._refresh()
         except InvalidSpec as error:
-            raise Unavailable(f"the file of API keys cannot be used: {error}") from error
-        return self._by_hash.get(hashed(key))
+            raise Unavailable(f"invalid API key file: {error}") from error
+        return self._by_hash.get(hash_key(key))
 
     def _refresh(self) -> None:
         try:
-            about = self._path.stat()
+            status = self._path.stat()
         except OSError as error:
             raise InvalidSpec([Problem(str(self._path), "", error.strerror or str(error))]) from error
-        seen = (about.st_mtime_ns, about.st_size)
-        if seen != self._seen:
+        version = (status.st_mtime_ns, status.st_size)
+        if version != self._version:
             self._by_hash = {key.hash: key for key in load(self._path)}
-            self._seen = seen
+            self._version = version
 
 
 def load(path: Path) -> tuple[Key, ...]:
-    """The keys in a file; JSON is YAML. Raises `InvalidSpec`."""
+    """Load the keys of a YAML or JSON file. Raises `InvalidSpec`."""
     try:
-        found = load_document(path.read_bytes())
-        keys = _File.model_validate(found).keys
+        keys = _File.model_validate(load_document(path.read_bytes())).keys
     except OSError as error:
         raise InvalidSpec([Problem(str(path), "", error.strerror or str(error))]) from error
     except ValidationError as error:
@@ -88,7 +87,7 @@ def load(path: Path) -> tuple[Key, ...]:
     else:
         names = [key.name for key in keys]
         problems = [
-            Problem(f"{path}: keys", name, "the name stands twice") for name in set(names) if names.count(name) > 1
+            Problem(f"{path}: keys", name, "duplicate key name") for name in set(names) if names.count(name) > 1
         ]
         if not problems:
             return keys
@@ -96,26 +95,29 @@ def load(path: Path) -> tuple[Key, ...]:
 
 
 def add(path: Path, name: str, scopes: Sequence[Scope], rate: str | None = None) -> str:
-    """A new key, its hash added to a file that is made if it is missing. It is told this once. Raises `InvalidSpec`."""
+    """Create a key, add its hash to the file, and return the key, which is stored nowhere. Raises `InvalidSpec`.
+
+    The file is created, readable by its owner only, if it does not exist.
+    """
     token = _PREFIX + secrets.token_urlsafe(32)
-    before = load(path) if path.exists() else ()
-    if name in {key.name for key in before}:
-        raise InvalidSpec([Problem(f"{path}: keys", name, "there is a key of this name; choose another")])
+    existing = load(path) if path.exists() else ()
+    if name in {key.name for key in existing}:
+        raise InvalidSpec([Problem(f"{path}: keys", name, "a key of this name exists; choose another name")])
     try:
-        made = Key(name=name, hash=hashed(token), scopes=tuple(dict.fromkeys(scopes)), rate=rate)
+        created = Key(name=name, hash=hash_key(token), scopes=tuple(dict.fromkeys(scopes)), rate=rate)
     except ValidationError as error:
         raise InvalidSpec(from_pydantic(error)) from None
-    rows: list[dict[str, Any]] = [key.model_dump(mode="json", exclude_none=True) for key in (*before, made)]
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    rows: list[dict[str, Any]] = [key.model_dump(mode="json", exclude_none=True) for key in (*existing, created)]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             yaml.safe_dump({"keys": rows}, file, sort_keys=False)
-        unfinished.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise InvalidSpec([Problem(str(path), "", error.strerror or str(error))]) from error
     return token
 
 
-def hashed(key: str) -> str:
-    """A key as the file holds it."""
+def hash_key(key: str) -> str:
+    """Return the hash under which the file stores a key."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""How much one client, and all of them together, may take: bodies, requests at once, queries at once and in waiting."""
+"""Limits on request bodies, concurrent requests, and running and queued queries, in total and per client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,151 +6,172 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from k2.query.api.errors import Refused, told
+from k2.query.api.errors import RequestRejected, error_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from k2.query.api.settings import ApiSettings
 
-_SOON: Final = {"Retry-After": "1"}
-_LINE: Final = 4  # times as many queries of one caller as run at once: viewers of a dashboard share its key
-_STREAM: Final = "/v1/stream"
-_ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # heard when there is no place left
+_RETRY_SOON: Final = {"Retry-After": "1"}
+_QUEUE_FACTOR: Final = 4  # running and queued queries per running one: the viewers of a dashboard share its key
+_STREAM_PATH: Final = "/v1/stream"
+_EXEMPT_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # served even at the limit
 
 
 @dataclass(slots=True)
-class _Line:
-    """The queries of one caller: those that have a place of its own, and behind them those that wait for one."""
+class _ClientQueue:
+    """The running and queued queries of one client, and the semaphore that limits the running ones."""
 
-    places: asyncio.Semaphore
+    slots: asyncio.Semaphore
     queries: int = 0
 
 
-class Slots:
-    """Places for queries, or for those of one kind. Whoever finds none waits for a while, behind its own and others."""
+class QueryLimiter:
+    """Limit concurrent queries in total and per client; further queries wait in a bounded queue, for a bounded time.
 
-    def __init__(self, places: int, settings: "ApiSettings") -> None:
-        self._places = asyncio.Semaphore(places)
-        self._each, self._most, self._patience = settings.queries_each, settings.waiting, settings.seconds
-        self._lines: dict[str, _Line] = {}
-        self.waiting = 0
+    `running` and `queued` are the current numbers.
+    """
+
+    def __init__(self, limit: int, settings: "ApiSettings") -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._per_client, self._max_queued = settings.max_queries_per_client, settings.max_queued
+        self._timeout = settings.query_timeout
+        self._clients: dict[str, _ClientQueue] = {}
+        self.queued = 0
         self.running = 0
 
     @asynccontextmanager
-    async def held(self, caller: str) -> AsyncIterator[None]:
-        """One place for one query. Raises `Refused`: 429 if the caller's own line is full, 503 if there is no place."""
-        line = self._lines.get(caller) or _Line(asyncio.Semaphore(self._each))
-        if line.queries >= self._each * _LINE:
-            raise Refused(429, f"{line.queries} queries of yours run or wait; wait for one to end", _SOON)
-        if self.waiting >= self._most and (self._places.locked() or line.places.locked()):
-            raise Refused(503, "too many queries wait; come back in a moment", _SOON)
-        self._lines[caller] = line
-        line.queries += 1
+    async def acquire(self, client: str) -> AsyncIterator[None]:
+        """Hold a slot for one query while the context is open.
+
+        Raises `RequestRejected`: 429 if the client's own queue is full, 503 if the queue of all is full or the wait
+        takes longer than the query timeout.
+        """
+        queue = self._clients.get(client) or _ClientQueue(asyncio.Semaphore(self._per_client))
+        if queue.queries >= self._per_client * _QUEUE_FACTOR:
+            raise RequestRejected(
+                429,
+                f"this client already has {queue.queries} queries running or queued; wait for one to finish",
+                _RETRY_SOON,
+            )
+        if self.queued >= self._max_queued and (self._slots.locked() or queue.slots.locked()):
+            raise RequestRejected(503, "the query queue is full; retry in a moment", _RETRY_SOON)
+        self._clients[client] = queue
+        queue.queries += 1
         try:
-            await self._place(line)
+            await self._wait_for_slot(queue)
             self.running += 1
             try:
                 yield
             finally:
                 self.running -= 1
-                self._places.release()
-                line.places.release()
+                self._slots.release()
+                queue.slots.release()
         finally:
-            line.queries -= 1
-            if not line.queries:
-                del self._lines[caller]
+            queue.queries -= 1
+            if not queue.queries:
+                del self._clients[client]
 
-    async def _place(self, line: _Line) -> None:
-        self.waiting += 1
+    async def _wait_for_slot(self, queue: _ClientQueue) -> None:
+        self.queued += 1
         try:
-            async with asyncio.timeout(self._patience):
-                await line.places.acquire()
+            async with asyncio.timeout(self._timeout):
+                await queue.slots.acquire()
                 try:
-                    await self._places.acquire()
+                    await self._slots.acquire()
                 except BaseException:
-                    line.places.release()
+                    queue.slots.release()
                     raise
         except TimeoutError:
-            raise Refused(503, "too many queries run; come back in a moment", _SOON) from None
+            raise RequestRejected(503, "too many queries are running; retry in a moment", _RETRY_SOON) from None
         finally:
-            self.waiting -= 1
+            self.queued -= 1
 
 
-class Limits:
-    """Outermost of the application: refuses what is too much before anything is done for it."""
+class RequestLimitMiddleware:
+    """Reject requests over the concurrency or body-size limit before any other work is done for them."""
 
     def __init__(self, app: "ASGIApp", settings: "ApiSettings") -> None:
         self._app, self._settings = app, settings
         self._running = 0
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """One request. Those for health are always heard; streams last, and their hub counts them."""
-        if scope["type"] != "http" or scope["path"] == _STREAM:
+        """Handle one request. Health checks are exempt; streams are long-lived, and the broadcaster limits them."""
+        if scope["type"] != "http" or scope["path"] == _STREAM_PATH:
             await self._app(scope, receive, send)
             return
-        if self._running >= self._settings.requests and scope["path"] not in _ALWAYS:
-            await told(Refused(503, "too many requests at once; come back in a moment", _SOON))(scope, receive, send)
+        if self._running >= self._settings.max_requests and scope["path"] not in _EXEMPT_PATHS:
+            rejected = RequestRejected(503, "too many concurrent requests; retry in a moment", _RETRY_SOON)
+            await error_response(rejected)(scope, receive, send)
             return
         self._running += 1
         try:
             body = await self._body(scope, receive)
-        except Refused as error:
-            await told(error)(scope, receive, send)
+        except RequestRejected as error:
+            await error_response(error)(scope, receive, send)
         else:
-            await self._app(scope, _again(body, receive), send)
+            await self._app(scope, _replay_body(body, receive), send)
         finally:
             self._running -= 1
 
     async def _body(self, scope: "Scope", receive: "Receive") -> bytes:
-        """All of it, as it is small. What is packed is not taken, so that it cannot grow."""
+        """Read the whole body. A compressed one is rejected, so that it cannot grow past the limit when unpacked."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Refused(
-                415, "a packed body is not accepted; send it without Content-Encoding", {"Accept-Encoding": ""}
+            raise RequestRejected(
+                415,
+                "compressed bodies are not accepted; send the body without Content-Encoding",
+                {"Accept-Encoding": ""},
             )
-        too_much = Refused(413, f"the body is longer than {self._settings.body_bytes} bytes; shorten it")
+        too_much = RequestRejected(
+            413, f"the body is larger than {self._settings.max_body_bytes} bytes; send a smaller one"
+        )
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._settings.body_bytes:
+        if not length.isdigit() or int(length) > self._settings.max_body_bytes:
             raise too_much
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
             return b""
-        found = bytearray()
+        received = bytearray()
         try:
-            async with asyncio.timeout(self._settings.header_seconds):
+            async with asyncio.timeout(self._settings.header_timeout):
                 while True:
                     message = await receive()
-                    found += message.get("body", b"")
-                    if len(found) > self._settings.body_bytes:
+                    received += message.get("body", b"")
+                    if len(received) > self._settings.max_body_bytes:
                         raise too_much
                     if not message.get("more_body", False):
-                        return bytes(found)
+                        return bytes(received)
         except TimeoutError:
-            raise Refused(408, "the body did not come; send it at once", {"Connection": "close"}) from None
+            raise RequestRejected(
+                408, "the body did not arrive in time; send it right after the headers", {"Connection": "close"}
+            ) from None
 
 
-def crowded(app: "ASGIApp") -> "ASGIApp":
-    """What answers on a connection too many: it is told why and let go, unless it asks for health."""
+def overload_app(app: "ASGIApp") -> "ASGIApp":
+    """Return the application for a connection over the limit: 503 and close, except for health checks."""
 
-    async def answer(scope: "Scope", receive: "Receive", send: "Send") -> None:
-        if scope["path"] in _ALWAYS:
+    async def respond(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["path"] in _EXEMPT_PATHS:
             await app(scope, receive, send)
         else:
-            leave = Refused(503, "too many connections; come back in a moment", {**_SOON, "Connection": "close"})
-            await told(leave)(scope, receive, send)
+            rejected = RequestRejected(
+                503, "too many connections; retry in a moment", {**_RETRY_SOON, "Connection": "close"}
+            )
+            await error_response(rejected)(scope, receive, send)
 
-    return answer
+    return respond
 
 
-def _again(body: bytes, receive: "Receive") -> "Receive":
-    """The body as one message, and then whatever comes."""
-    told_once = False
+def _replay_body(body: bytes, receive: "Receive") -> "Receive":
+    """Return a `receive` that yields the body as one message, then whatever the client sends next."""
+    replayed = False
 
     async def message() -> "Message":
-        nonlocal told_once
-        if told_once:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        told_once = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return message

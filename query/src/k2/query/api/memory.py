@@ -1,4 +1,4 @@
-"""Memory of a server that answers in megabytes: kept where it is needed again, and not looked through for garbage."""
+"""Allocator and garbage-collector tuning for a server whose responses have megabytes."""
 
 import ctypes
 import gc
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-# Of malloc.h; glibc takes no more than 32 MiB for the first.
+# Constants of malloc.h; glibc caps the first at 32 MiB.
 _MMAP_THRESHOLD: Final = -3, 32 * 1024 * 1024
 _TRIM_THRESHOLD: Final = -1, 64 * 1024 * 1024
-# What questions load when they are first asked.
-_LATER: Final = ("duckdb", "pyarrow.dataset", "pyarrow.parquet", "pyiceberg.catalog.sql", "pyiceberg.io.pyarrow")
+# Modules that the first query would import.
+_LAZY_IMPORTS: Final = ("duckdb", "pyarrow.dataset", "pyarrow.parquet", "pyiceberg.catalog.sql", "pyiceberg.io.pyarrow")
 
 
-def keep() -> bool:
-    """Keeps up to 64 MiB for each of glibc's arenas; False where the C library is another.
+def retain_freed_memory() -> bool:
+    """Let glibc retain up to 64 MiB of freed memory per arena; return False for another C library.
 
-    Otherwise glibc gives back after each answer what the next one needs, which then comes again page by page.
+    Otherwise glibc returns the memory to the kernel after each response, and the next one faults it in page by page.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -27,12 +27,12 @@ def keep() -> bool:
 
 
 @contextmanager
-def settled() -> Iterator[int]:
-    """Loads what answers need, and keeps the garbage collector from all that is there now; tells how many objects.
+def frozen_heap() -> Iterator[int]:
+    """Import what queries need and exclude all current objects from garbage collection; yield their number.
 
-    To look through modules that never go would stop every answer of the moment.
+    Scanning modules that are never freed would pause every response in progress.
     """
-    for name in _LATER:
+    for name in _LAZY_IMPORTS:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

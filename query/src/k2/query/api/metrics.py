@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from k2.query.api.limits import Slots
+    from k2.query.api.limits import QueryLimiter
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -34,10 +34,10 @@ class Metrics:
         self.queries = Gauge("k2_api_queries_running", "queries that the engine is running", registry=self.registry)
         self.waiting = Gauge("k2_api_queries_waiting", "queries that wait for a slot", registry=self.registry)
 
-    def observe_limiters(self, queries: "Slots", statements: "Slots") -> None:
+    def observe_limiters(self, queries: "QueryLimiter", statements: "QueryLimiter") -> None:
         """Export how many queries run and wait. A running SQL statement takes a slot of both limiters."""
         self.queries.set_function(lambda: float(queries.running))
-        self.waiting.set_function(lambda: float(queries.waiting + statements.waiting))
+        self.waiting.set_function(lambda: float(queries.queued + statements.queued))
 
 
 class MetricsMiddleware:

@@ -1,4 +1,4 @@
-"""`python -m k2.query.api.openapi`: the API's description, as OpenAPI 3.1."""
+"""`python -m k2.query.api.openapi`: prints the OpenAPI 3.1 document of the API."""
 
 import json
 import sys
@@ -10,9 +10,9 @@ from k2.query.api.settings import ApiSettings
 
 
 def document() -> dict[str, Any]:
-    """The description. No platform is needed."""
-    found: dict[str, Any] = create(ApiSettings(), Platform()).openapi()
-    return found
+    """Return the OpenAPI document. Needs no platform."""
+    openapi: dict[str, Any] = create(ApiSettings(), Platform()).openapi()
+    return openapi
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the routes can be asked, and how it is read."""
+"""Query parameters shared by the routes, and their parsing."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
@@ -9,65 +9,65 @@ from k2.query import times
 from k2.query.errors import BadQuery
 from k2.query.times import AsOf
 
-_LONG: Final = 64
-_SETTLED: Final = timedelta(minutes=1)  # a commit that carries an earlier time may still come for so long
+_MAX_LENGTH: Final = 64
+_SETTLE_TIME: Final = timedelta(minutes=1)  # a commit with an earlier timestamp may still arrive within this time
 _TIME: Final = "RFC 3339 with its offset, such as 2026-01-31T14:00:00Z"
 
-Symbol = Annotated[str, Field(max_length=_LONG, description="such as BTCUSDT")]
-Exchange = Annotated[str, Field(max_length=_LONG, description="such as binance")]
-Time = Annotated[str, Field(max_length=_LONG, description=_TIME, json_schema_extra={"format": "date-time"})]
-Moment = Annotated[
+Symbol = Annotated[str, Field(max_length=_MAX_LENGTH, description="such as BTCUSDT")]
+Exchange = Annotated[str, Field(max_length=_MAX_LENGTH, description="such as binance")]
+Time = Annotated[str, Field(max_length=_MAX_LENGTH, description=_TIME, json_schema_extra={"format": "date-time"})]
+AsOfText = Annotated[
     str,
     Field(
-        max_length=_LONG,
-        description=f"the tables as they were then: a snapshot id, a tag such as day-2026-01-31, or {_TIME}",
+        max_length=_MAX_LENGTH,
+        description=f"read the tables as of a snapshot id, a tag such as day-2026-01-31, or a time: {_TIME}",
     ),
 ]
 
 
 class Parameters(BaseModel):
-    """Parameters of an address. One that is not known is refused: a misspelt filter must not filter nothing."""
+    """Base of query parameters. Unknown ones are rejected: a misspelt filter must not be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class AsOfParameters(Parameters):
-    """What a question to tables of any time can say."""
+    """Parameters of a query with time travel."""
 
-    as_of: Moment | None = None
+    as_of: AsOfText | None = None
 
     @property
-    def then(self) -> AsOf | None:
-        """The time or the snapshot."""
+    def as_of_value(self) -> AsOf | None:
+        """The parsed `as_of`: a time, a snapshot id or a tag."""
         return times.parse_as_of(self.as_of) if self.as_of is not None else None
 
     @property
-    def settled(self) -> bool:
-        """Whether no commit can change what the tables were then."""
-        then = self.then
-        return isinstance(then, int) or (isinstance(then, datetime) and then < datetime.now(UTC) - _SETTLED)
+    def immutable(self) -> bool:
+        """Whether no later commit can change the result."""
+        as_of = self.as_of_value
+        return isinstance(as_of, int) or (isinstance(as_of, datetime) and as_of < datetime.now(UTC) - _SETTLE_TIME)
 
 
 class RangeParameters(AsOfParameters):
-    """What a question about a range of time can say."""
+    """Parameters of a query over a time range."""
 
     exchange: Exchange | None = None
     start: Time | None = None
     end: Time | None = None
 
     @property
-    def first(self) -> datetime | None:
-        """The first moment that counts."""
-        return moment(self.start, "start")
+    def start_time(self) -> datetime | None:
+        """The inclusive start."""
+        return parse_time(self.start, "start")
 
     @property
-    def last(self) -> datetime | None:
-        """The first moment that does not count any more."""
-        return moment(self.end, "end")
+    def end_time(self) -> datetime | None:
+        """The exclusive end."""
+        return parse_time(self.end, "end")
 
 
-def moment(text: str | None, name: str) -> datetime | None:
-    """The moment of an RFC 3339 time. Raises `BadQuery` that names the parameter."""
+def parse_time(text: str | None, name: str) -> datetime | None:
+    """Parse an RFC 3339 time. Raises `BadQuery` that names the parameter."""
     if text is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""From a question to a response: asked in a thread, stopped when its client goes, sent as fast as the client reads.
+"""Run queries in threads and stream their results: cancelled when the client disconnects, with back-pressure.
 
-Nothing is sent before the first rows are there, so whatever goes wrong until then is told as a problem. What goes wrong
-later cuts the connection: an answer that is not whole never looks as if it were.
+Nothing is sent before the first rows exist, so an error until then becomes a problem response. A later error aborts the
+connection: an incomplete response never looks complete.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from k2.query.api.encoding import formats
-from k2.query.api.encoding.formats import Chunk, Media
-from k2.query.api.errors import Refused
-from k2.query.api.limits import Slots
+from k2.query.api.encoding.formats import Chunk, MediaType
+from k2.query.api.errors import RequestRejected
+from k2.query.api.limits import QueryLimiter
 from k2.query.execution.cancellation import Interrupt
 
 if TYPE_CHECKING:
@@ -30,196 +30,208 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Parts = list[Chunk]
-FOREVER: Final = "private, max-age=31536000, immutable"
-SHORT: Final = "private, max-age=1"
-NEVER: Final = "no-store"
-_GATHERED: Final = 12_000_000  # bytes: a batch of trades has 8 to 10 MB, and an answer of one tells its length
-_PATIENCE: Final = 0.1  # seconds: what is there by then is sent
-_SLICE: Final = 1024 * 1024  # bytes for the socket at once: each is copied, and new memory costs more than the copy
+IMMUTABLE: Final = "private, max-age=31536000, immutable"
+SHORT_LIVED: Final = "private, max-age=1"
+NO_STORE: Final = "no-store"
+_BUFFER_BYTES: Final = 12_000_000  # a batch of trades has 8 to 10 MB, so a result of one batch gets a Content-Length
+_FLUSH_SECONDS: Final = 0.1  # send what is buffered after this time
+_SEND_BYTES: Final = 1024 * 1024  # per ASGI message: each is copied, and allocating more costs more than the copy
 _VARY: Final = "Accept, Accept-Encoding, Authorization, X-Api-Key"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What a question came to: a status, headers, and the body in pieces; `whole`: few enough to be sent as one."""
+class QueryResult:
+    """The result of a query: status, headers and body chunks; `whole`: small enough to send with a Content-Length."""
 
     chunks: Iterator[Chunk] = field(default_factory=lambda: iter(()))
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
-    media: str | None = Media.JSON
+    media_type: str | None = MediaType.JSON
     whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client said of the form of the answer."""
+class AcceptedFormat:
+    """The format that a client negotiated: media type, compression and cached ETags."""
 
-    media: Media
-    pack: bool
-    known: str  # If-None-Match
+    media_type: MediaType
+    gzip: bool
+    if_none_match: str
 
     @classmethod
-    def of(cls, connection: HTTPConnection) -> "Wish":
-        """Raises `Refused` if it takes no format that there is."""
+    def of(cls, connection: HTTPConnection) -> "AcceptedFormat":
+        """Read the request headers. Raises `RequestRejected` if no format is acceptable."""
         headers = connection.headers
-        pack = formats.packable(headers.get("accept-encoding"))
-        return cls(formats.wanted(headers.get("accept")), pack, headers.get("if-none-match", ""))
+        gzip = formats.accepts_gzip(headers.get("accept-encoding"))
+        return cls(formats.negotiate(headers.get("accept")), gzip, headers.get("if-none-match", ""))
 
-    def unchanged(self, tag: str) -> bool:
-        """Whether the client has the answer already."""
-        known = [part.strip().removeprefix("W/") for part in self.known.split(",")]
-        return tag in known or "*" in known
+    def matches(self, etag: str) -> bool:
+        """Return whether the client's copy is current."""
+        etags = [part.strip().removeprefix("W/") for part in self.if_none_match.split(",")]
+        return etag in etags or "*" in etags
 
-    def reply(
+    def encode(
         self,
         reader: "RecordBatchReader",
         headers: Mapping[str, str],
         envelope: Callable[[int], dict[str, Any]] = lambda _: {},
         *,
         whole: bool = False,
-    ) -> Reply:
-        """Rows in the client's format, packed if it takes that."""
-        chunks = formats.encoded(reader, self.media, envelope)
-        told = {"Vary": _VARY, **headers}
-        if self.pack and self.media.text:
-            chunks, told = formats.packed(chunks), told | {"Content-Encoding": "gzip"}
-        return Reply(chunks, told, media=self.media, whole=whole)
+    ) -> QueryResult:
+        """Encode rows in the client's format, compressed if it accepts that."""
+        chunks = formats.encode(reader, self.media_type, envelope)
+        headers = {"Vary": _VARY, **headers}
+        if self.gzip and self.media_type.is_text:
+            chunks, headers = formats.gzip_chunks(chunks), {**headers, "Content-Encoding": "gzip"}
+        return QueryResult(chunks, headers, media_type=self.media_type, whole=whole)
 
 
-class Work:
-    """Asks the engine, for as many at once as there are places, and for as long as anybody waits."""
+class QueryExecutor:
+    """Run queries in worker threads, within the limits, until they finish or their client disconnects."""
 
     def __init__(self, engine: "Callable[[], Engine]", settings: "ApiSettings") -> None:
         self.settings = settings
-        self.queries, self.statements = Slots(settings.queries, settings), Slots(settings.statements, settings)
-        self._engine = engine
-        self._threads = CapacityLimiter(settings.queries + 2)
+        self.queries, self.statements = (
+            QueryLimiter(settings.max_queries, settings),
+            QueryLimiter(settings.max_statements, settings),
+        )
+        self._get_engine = engine
+        self._threads = CapacityLimiter(settings.max_queries + 2)
 
-    async def run(self, connection: HTTPConnection, question: "Callable[[Engine], T]") -> T:
-        """What the engine says to a short question."""
-        async with self.queries.held(connection.state.caller.name):
-            return await self.step(Interrupt(), lambda: question(self._engine()))
+    def respond(
+        self, connection: HTTPConnection, query: "Callable[[Engine], QueryResult]", *, statement: bool = False
+    ) -> "StreamedResponse":
+        """Return a response that runs the query when it is sent. `statement`: the stricter limit of SQL applies."""
+        limiters = (self.statements, self.queries) if statement else (self.queries,)
+        return StreamedResponse(self, connection, lambda: query(self._get_engine()), limiters)
 
-    def answer(
-        self, connection: HTTPConnection, question: "Callable[[Engine], Reply]", *, statement: bool = False
-    ) -> "Answer":
-        """The response that will ask when it is sent. Of a user's statements few run at once."""
-        places = (self.statements, self.queries) if statement else (self.queries,)
-        return Answer(self, connection, lambda: question(self._engine()), places)
+    async def run_step(self, interrupt: Interrupt, step: Callable[[], T]) -> T:
+        """Run one step of a query in a thread; interrupt it on timeout or cancellation.
 
-    async def step(self, stop: Interrupt, piece: Callable[[], T]) -> T:
-        """One piece of work in a thread. It is stopped when it takes too long, or when nobody waits any more."""
+        Raises `RequestRejected` (413) on timeout.
+        """
 
-        def stoppable() -> T:
-            with stop.able():
-                return piece()
+        def interruptible() -> T:
+            with interrupt.scope():
+                return step()
 
         try:
-            async with asyncio.timeout(self.settings.seconds):
-                return await to_thread.run_sync(stoppable, abandon_on_cancel=True, limiter=self._threads)
+            async with asyncio.timeout(self.settings.query_timeout):
+                return await to_thread.run_sync(interruptible, abandon_on_cancel=True, limiter=self._threads)
         except TimeoutError:
-            stop()
-            limit = f"{self.settings.seconds:g} s"
-            raise Refused(413, f"the answer takes longer than {limit}; ask for less, such as a shorter range") from None
+            interrupt()
+            limit = f"{self.settings.query_timeout:g} s"
+            raise RequestRejected(
+                413, f"the query took longer than {limit}; narrow it, for example to a shorter time range"
+            ) from None
         except asyncio.CancelledError:
-            stop()
+            interrupt()
             raise
 
 
-def asking(connection: HTTPConnection, question: "Callable[[Engine], Reply]", *, statement: bool = False) -> "Answer":
-    """The response to a request, which asks when it is sent."""
-    work: Work = connection.app.state.work
-    return work.answer(connection, question, statement=statement)
+def query_response(
+    connection: HTTPConnection, query: "Callable[[Engine], QueryResult]", *, statement: bool = False
+) -> "StreamedResponse":
+    """Return the response to a request; the query runs when the response is sent."""
+    executor: QueryExecutor = connection.app.state.executor
+    return executor.respond(connection, query, statement=statement)
 
 
-class Answer(Response):
-    """Asks, and sends what comes."""
+class StreamedResponse(Response):
+    """A response that runs its query and streams the result."""
 
     def __init__(
-        self, work: Work, connection: HTTPConnection, question: Callable[[], Reply], places: Sequence[Slots]
+        self,
+        executor: QueryExecutor,
+        connection: HTTPConnection,
+        query: Callable[[], QueryResult],
+        limiters: Sequence[QueryLimiter],
     ) -> None:
-        self._work, self._question, self._places = work, question, places
-        self._caller = connection.state.caller
-        self._stop = Interrupt()
+        self._executor, self._query, self._limiters = executor, query, limiters
+        self._client = connection.state.client
+        self._interrupt = Interrupt()
         self.status_code = 200
         self.background = None
-        self.init_headers(self._caller.spent)
+        self.init_headers(self._client.rate_headers)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Asks and sends, unless the client goes before that is done."""
+        """Run the query and send its result until done or the client disconnects."""
         sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(_gone(receive))
+        disconnecting = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending
         finally:
-            for task in (sending, leaving):
+            for task in (sending, disconnecting):
                 task.cancel()
-            with suppress(asyncio.CancelledError, Refused):
-                await asyncio.gather(sending, leaving, return_exceptions=True)
+            with suppress(asyncio.CancelledError, RequestRejected):
+                await asyncio.gather(sending, disconnecting, return_exceptions=True)
 
     async def _send(self, send: "Send") -> None:
-        async with AsyncExitStack() as held:
-            for places in self._places:
-                await held.enter_async_context(places.held(self._caller.name))
-            reply, parts, more = await self._work.step(self._stop, self._begun)
-            coming: asyncio.Future[tuple[Parts, bool]] | None = None
+        async with AsyncExitStack() as slots:
+            for limiter in self._limiters:
+                await slots.enter_async_context(limiter.acquire(self._client.name))
+            result, parts, more = await self._executor.run_step(self._interrupt, self._run_query)
+            upcoming: asyncio.Future[tuple[Parts, bool]] | None = None
             try:
-                await self._start(send, reply, sum(map(len, parts)), whole=not more)
-                while more:  # the next parts are made while these are sent
-                    coming = asyncio.ensure_future(self._work.step(self._stop, lambda: _gathered(reply)))
+                await self._start(send, result, sum(map(len, parts)), whole=not more)
+                while more:  # encode the next parts while these are sent
+                    upcoming = asyncio.ensure_future(
+                        self._executor.run_step(self._interrupt, lambda: _next_parts(result))
+                    )
                     await self._write(send, parts)
-                    parts, more = await coming
+                    parts, more = await upcoming
                 await self._write(send, parts)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
-                self._stop()
-                if coming is not None:
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-                await asyncio.shield(to_thread.run_sync(_close, reply.chunks))
+                self._interrupt()
+                if upcoming is not None:
+                    upcoming.cancel()
+                    await asyncio.gather(upcoming, return_exceptions=True)
+                await asyncio.shield(to_thread.run_sync(_close, result.chunks))
 
-    def _begun(self) -> tuple[Reply, Parts, bool]:
-        reply = self._question()
-        return reply, *_gathered(reply)
+    def _run_query(self) -> tuple[QueryResult, Parts, bool]:
+        result = self._query()
+        return result, *_next_parts(result)
 
-    async def _start(self, send: "Send", reply: Reply, size: int, *, whole: bool) -> None:
-        self.headers.update(reply.headers)
-        if reply.media:
-            self.headers["Content-Type"] = f"{reply.media}; charset=utf-8" if reply.media == Media.CSV else reply.media
-        if whole and reply.status != 304:
+    async def _start(self, send: "Send", result: QueryResult, size: int, *, whole: bool) -> None:
+        self.headers.update(result.headers)
+        if result.media_type:
+            csv = result.media_type == MediaType.CSV
+            self.headers["Content-Type"] = f"{result.media_type}; charset=utf-8" if csv else result.media_type
+        if whole and result.status != 304:
             self.headers["Content-Length"] = str(size)
-        await send({"type": "http.response.start", "status": reply.status, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": result.status, "headers": self.raw_headers})
 
     async def _write(self, send: "Send", parts: Parts) -> None:
-        """A client that does not read is let go."""
+        """Send the parts. A client that does not read within the timeout is disconnected."""
         for part in parts:
-            whole = memoryview(part)
-            for at in range(0, len(whole), _SLICE):
-                async with asyncio.timeout(self._work.settings.stall):
-                    await send({"type": "http.response.body", "body": whole[at : at + _SLICE], "more_body": True})
+            view = memoryview(part)
+            for at in range(0, len(view), _SEND_BYTES):
+                async with asyncio.timeout(self._executor.settings.send_timeout):
+                    await send({"type": "http.response.body", "body": view[at : at + _SEND_BYTES], "more_body": True})
 
 
-async def _gone(receive: "Receive") -> None:
+async def _disconnected(receive: "Receive") -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _gathered(reply: Reply) -> tuple[Parts, bool]:
-    """What there is to send next, and whether more may follow."""
-    parts, size, until = Parts(), 0, time.monotonic() + _PATIENCE
-    for part in reply.chunks:
+def _next_parts(result: QueryResult) -> tuple[Parts, bool]:
+    """Return the parts to send next, and whether more may follow."""
+    parts, size, until = Parts(), 0, time.monotonic() + _FLUSH_SECONDS
+    for part in result.chunks:
         parts.append(part)
         size += len(part)
-        if not reply.whole and (size >= _GATHERED or time.monotonic() > until):
+        if not result.whole and (size >= _BUFFER_BYTES or time.monotonic() > until):
             return parts, True
     return parts, False
 
 
 def _close(chunks: Iterator[Chunk]) -> None:
-    """Lets go of what a question holds that was not asked to its end. Whatever ran has been stopped before."""
+    """Release the resources of a query that was not read to its end. It has been interrupted before."""
     close = getattr(chunks, "close", None)
     if close is not None:
-        with suppress(ValueError):  # it still ends in its own thread
+        with suppress(ValueError):  # the generator is still running in its thread
             close()

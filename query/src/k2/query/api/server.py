@@ -1,4 +1,4 @@
-"""uvicorn, with limits that it lacks: a time for a request's headers, and connections too many that are told why."""
+"""The uvicorn server, with limits that uvicorn lacks: a header timeout, and a 503 for connections over the limit."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from k2.query.api import memory
 from k2.query.api.app import create
-from k2.query.api.limits import crowded
+from k2.query.api.limits import overload_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,64 +20,64 @@ if TYPE_CHECKING:
     from k2.query.api.settings import ApiSettings
 
 
-class Patience(H11Protocol):
-    """HTTP/1.1 that hangs up on a client whose request does not come to an end of its headers.
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 that disconnects a client whose request headers do not arrive in time.
 
-    uvicorn's own limit of connections answers in plain text, without a time to come back after.
+    uvicorn's own connection limit responds in plain text, without Retry-After.
     """
 
-    seconds = 10.0
-    places = 1024
+    timeout = 10.0  # seconds
+    max_connections = 1024
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait."""
+        """Start the header timeout."""
         super().connection_made(transport)
-        if len(self.connections) > self.places:
-            self.app = crowded(self.app)
-        self._waiting: asyncio.TimerHandle | None = self.loop.call_later(self.seconds, self._give_up)
+        if len(self.connections) > self.max_connections:
+            self.app = overload_app(self.app)
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.timeout, self._on_timeout)
 
     def handle_events(self) -> None:
-        """Waits for no headers while a request is answered, and for those of the next one from its first byte on."""
-        before = self.cycle
+        """Cancel the timeout once the headers are complete."""
+        previous = self.cycle
         super().handle_events()
-        if self.cycle is not before:
-            self._rest()
+        if self.cycle is not previous:
+            self._cancel_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request; of a new one, the first begin to wait for the rest."""
+        """Start the header timeout at the first byte of a new request."""
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and self._waiting is None:
-            self._waiting = self.loop.call_later(self.seconds, self._give_up)
+        if idle and self._timer is None:
+            self._timer = self.loop.call_later(self.timeout, self._on_timeout)
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no more."""
-        self._rest()
+        """Cancel the timeout."""
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
-        """A websocket's headers are there."""
-        self._rest()
+        """Cancel the timeout: the headers of the websocket are complete."""
+        self._cancel_timer()
         super().handle_websocket_upgrade(event)
 
-    def _rest(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _give_up(self) -> None:
-        self._waiting = None
+    def _on_timeout(self) -> None:
+        self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
 
 
-class _Serving(uvicorn.Server):
-    """A server that says where it listens once it does."""
+class _Server(uvicorn.Server):
+    """A server that reports its URL once it listens."""
 
-    tell: "Callable[[str], None] | None" = None
+    on_started: "Callable[[str], None] | None" = None
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Stops in order when it is told to. uvicorn's own would end the process as if it had been killed."""
+        """Shut down gracefully on SIGINT and SIGTERM. uvicorn itself would re-raise the signal and die of it."""
         if threading.current_thread() is not threading.main_thread():
             return nullcontext()
         loop = asyncio.get_running_loop()
@@ -86,36 +86,40 @@ class _Serving(uvicorn.Server):
         return nullcontext()
 
     async def startup(self, sockets: Any = None) -> None:
-        """Begins to listen."""
+        """Start listening."""
         await super().startup(sockets)
-        if self.started and self.tell is not None:
+        if self.started and self.on_started is not None:
             host, port, *_ = self.servers[0].sockets[0].getsockname()
-            self.tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            self.on_started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def run(serving: uvicorn.Server, tell: "Callable[[str], None]") -> int:
-    """Serves until SIGTERM or SIGINT, and tells its URL when it can be asked. Returns 1 if it cannot listen there."""
-    assert isinstance(serving, _Serving)
-    memory.keep()
-    serving.tell = tell
+def run(http_server: uvicorn.Server, on_started: "Callable[[str], None]") -> int:
+    """Serve until SIGTERM or SIGINT; call `on_started` with the URL. Returns 1 if the address cannot be bound."""
+    assert isinstance(http_server, _Server)
+    memory.retain_freed_memory()
+    http_server.on_started = on_started
     try:
-        with memory.settled():
-            serving.run()
-    except SystemExit:  # uvicorn's word for an address that it cannot have; it has logged why
+        with memory.frozen_heap():
+            http_server.run()
+    except SystemExit:  # how uvicorn reports an address that it cannot bind; it has logged the reason
         return 1
     return 0
 
 
 def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
-    """The server, not yet running. Raises `InvalidSpec`."""
-    protocol = type("Http", (Patience,), {"seconds": settings.header_seconds, "places": 4 * settings.requests})
+    """Create the server without starting it. Raises `InvalidSpec`."""
+    protocol = type(
+        "Http",
+        (HeaderTimeoutProtocol,),
+        {"timeout": settings.header_timeout, "max_connections": 4 * settings.max_requests},
+    )
     config = uvicorn.Config(
         create(settings, platform),
         host=settings.host,
         port=settings.port,
         http=protocol,
         ws="websockets-sansio",
-        h11_max_incomplete_event_size=settings.header_bytes,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=10,
         ws_max_size=64 * 1024,
@@ -123,4 +127,4 @@ def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
         access_log=False,
         log_config=None,
     )
-    return _Serving(config)
+    return _Server(config)

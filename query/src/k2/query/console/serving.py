@@ -1,4 +1,4 @@
-"""The console's files under `/console/`: read once, named by their content, and allowed to ask this server only."""
+"""Static files of the web console under `/console/`: loaded once, with ETags and a strict Content-Security-Policy."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi.requests import Request
 from fastapi.responses import RedirectResponse, Response
 
-from k2.query.api.errors import Refused
+from k2.query.api.errors import RequestRejected
 
 _CHARTS: Final = "bn_lightweight_charts"
 _LIBRARY: Final = "lightweight-charts.js"
@@ -28,40 +28,40 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",  # asked for again each time, and sent again only when it has changed
+    "Cache-Control": "no-cache",  # revalidated by ETag on every load
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     content: bytes
-    media: str
-    tag: str
+    media_type: str
+    etag: str
 
 
 def router() -> APIRouter:
-    """The routes of the console."""
-    held = dict(_files())
-    found = APIRouter(include_in_schema=False)
+    """Return the routes of the console."""
+    files_by_name = dict(_files())
+    routes = APIRouter(include_in_schema=False)
 
-    @found.get("/")
-    @found.get("/console")
+    @routes.get("/")
+    @routes.get("/console")
     async def home(request: Request) -> RedirectResponse:
         return RedirectResponse(request.scope.get("root_path", "") + "/console/", 307)
 
-    @found.get("/console/")
-    @found.get("/console/{name}")
+    @routes.get("/console/")
+    @routes.get("/console/{name}")
     async def file(request: Request, name: str = "index.html") -> Response:
-        asked = held.get(name)
-        if asked is None:
-            raise Refused(404, "the console has no such file; it begins at /console/")
-        headers = _HEADERS | {"ETag": asked.tag}
-        known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-        if asked.tag in known:
+        static = files_by_name.get(name)
+        if static is None:
+            raise RequestRejected(404, "no such console file; the console is at /console/")
+        headers = _HEADERS | {"ETag": static.etag}
+        etags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+        if static.etag in etags:
             return Response(status_code=304, headers=headers)
-        return Response(asked.content, headers=headers, media_type=asked.media)
+        return Response(static.content, headers=headers, media_type=static.media_type)
 
-    return found
+    return routes
 
 
 def _files() -> Iterator[tuple[str, _File]]:
@@ -76,8 +76,8 @@ def _file(name: str, content: bytes) -> _File:
 
 
 def _library() -> Path:
-    """TradingView's Lightweight Charts, where the package that carries it was installed, which is not imported."""
+    """Return the path of TradingView's Lightweight Charts in its installed package, without importing that."""
     spec = find_spec(_CHARTS)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"{_CHARTS} is not installed; pip install 'k2-market-data[api]' brings it")
+        raise ModuleNotFoundError(f"{_CHARTS} is not installed; run pip install 'k2-market-data[api]'")
     return Path(spec.submodule_search_locations[0]) / "js" / _LIBRARY

@@ -1,9 +1,9 @@
-"""Stopping what DuckDB does from another thread: of a client that has gone, or of a question that takes too long.
+"""Cancel running DuckDB queries from another thread: the client disconnected, or a query exceeds its time limit.
 
 stop = Interrupt()
-with stop.able():
+with stop.scope():
     engine.trades(...)  # in one thread
-stop()  # in another: the question ends with an error, at once
+stop()  # in another: the query fails at once
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from k2.query.errors import Unavailable
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_current: ContextVar["Interrupt | None"] = ContextVar("k2_query_interrupt", default=None)
+_active: ContextVar["Interrupt | None"] = ContextVar("k2_query_interrupt", default=None)
 
 
 class Interrupt:
-    """Ends every question that is asked under it, now and later. Any thread may call it, any number of times."""
+    """Cancel every query started in its scope, now and later. Thread-safe and idempotent."""
 
     def __init__(self) -> None:
         self._connections: list[DuckDBPyConnection] = []
@@ -29,7 +29,7 @@ class Interrupt:
         self._lock = Lock()
 
     def __call__(self) -> None:
-        """Stops what runs."""
+        """Cancel the running queries."""
         import duckdb
 
         with self._lock:
@@ -37,27 +37,27 @@ class Interrupt:
             for connection in self._connections:
                 try:
                     connection.interrupt()
-                except duckdb.ConnectionException:  # it ended by itself
+                except duckdb.ConnectionException:  # already closed
                     continue
 
     @contextmanager
-    def able(self) -> Iterator[None]:
-        """What is asked in here can be stopped."""
-        token = _current.set(self)
+    def scope(self) -> Iterator[None]:
+        """Make the queries that are started in this context cancellable."""
+        token = _active.set(self)
         try:
             yield
         finally:
-            _current.reset(token)
+            _active.reset(token)
 
-    def adopt(self, connection: "DuckDBPyConnection") -> None:
-        """Takes a connection in, or ends its question before it began."""
+    def register(self, connection: "DuckDBPyConnection") -> None:
+        """Add a connection. Raises `Unavailable` if already cancelled."""
         with self._lock:
             if self._stopped:
-                raise Unavailable("the question was given up")
+                raise Unavailable("the query was cancelled")
             self._connections.append(connection)
 
 
-def adopt(connection: "DuckDBPyConnection") -> None:
-    """Lets whoever asks stop what runs on a connection."""
-    if (current := _current.get()) is not None:
-        current.adopt(connection)
+def register(connection: "DuckDBPyConnection") -> None:
+    """Add a connection to the active `Interrupt`, if there is one."""
+    if (current := _active.get()) is not None:
+        current.register(connection)

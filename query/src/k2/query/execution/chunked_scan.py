@@ -1,7 +1,7 @@
-"""A long answer, made of short ones that follow each other in time.
+"""Answer a long query in chunks that follow each other in time.
 
-Gold's files lie by the hour of their trades, so hours can be answered one after the other: the first rows are there
-soon, and no more than a piece is ever sorted at once.
+Gold is partitioned by hour, so hours can be read one after the other: the first rows arrive soon, and no more than one
+chunk is sorted at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,66 +11,66 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from k2.query.iceberg.scan_planner import Plan
+from k2.query.iceberg.scan_planner import ScanPlan
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader
 
-ROWS: Final = 500_000  # of all symbols: a piece is of one hour, or of so many as have no more rows
-ROWS_FOR_ONE: Final = 4 * ROWS  # where one symbol's are wanted, and all of them: each piece costs a statement
+CHUNK_ROWS: Final = 500_000  # a chunk is one hour, or as many hours as have no more rows in total
+SINGLE_SYMBOL_CHUNK_ROWS: Final = 4 * CHUNK_ROWS  # for all trades of one symbol: each chunk costs a statement
 
-Ask = Callable[[Plan, int | None], "RecordBatchReader"]
+Scan = Callable[[ScanPlan, int | None], "RecordBatchReader"]
 
 
-def of(plan: Plan, most: int) -> list[Plan]:
-    """A plan's pieces, oldest first; itself where its files do not lie by the hour."""
+def split(plan: ScanPlan, max_rows: int) -> list[ScanPlan]:
+    """Split a plan into chunks, oldest first; return it as it is where its files are not partitioned by hour."""
     if not plan.hours or plan.scan is not None:
         return [plan]
-    pieces: list[list[str]] = []
-    left = 0
-    told = sorted(zip(plan.hours, plan.rows, plan.files, strict=True))
-    for _, hour in groupby(told, key=lambda file: file[0]):
-        files = list(hour)
+    chunks: list[list[str]] = []
+    remaining = 0
+    by_hour = sorted(zip(plan.hours, plan.rows, plan.files, strict=True))
+    for _, group in groupby(by_hour, key=lambda file: file[0]):
+        files = list(group)
         rows = sum(count for _, count, _ in files)
-        if not pieces or rows > left:
-            pieces.append([])
-            left = most
-        pieces[-1] += [path for _, _, path in files]
-        left -= rows
-    return [replace(plan, files=tuple(files), times=(), hours=(), rows=()) for files in pieces]
+        if not chunks or rows > remaining:
+            chunks.append([])
+            remaining = max_rows
+        chunks[-1] += [path for _, _, path in files]
+        remaining -= rows
+    return [replace(plan, files=tuple(files), times=(), hours=(), rows=()) for files in chunks]
 
 
-def whole(pieces: list[Plan], ask: Ask, ahead: Executor) -> "RecordBatchReader":
-    """All rows. The first piece is asked at once, each other one, `ahead`, while the one before it is read."""
+def read_chunks(chunks: list[ScanPlan], scan: Scan, executor: Executor) -> "RecordBatchReader":
+    """Return all rows. The first chunk is read at once, each other one by `executor` during its predecessor."""
     import pyarrow as pa
 
-    begun = ask(pieces[0], None)
+    first_reader = scan(chunks[0], None)
 
     def batches() -> "Iterator[RecordBatch]":
-        reader = begun
-        for piece in pieces[1:]:
-            coming = ahead.submit(copy_context().run, ask, piece, None)
+        reader = first_reader
+        for chunk in chunks[1:]:
+            next_reader = executor.submit(copy_context().run, scan, chunk, None)
             try:
                 yield from reader
             except GeneratorExit:
-                coming.cancel()
+                next_reader.cancel()
                 raise
-            reader = coming.result()
+            reader = next_reader.result()
         yield from reader
 
-    return pa.RecordBatchReader.from_batches(begun.schema, batches())
+    return pa.RecordBatchReader.from_batches(first_reader.schema, batches())
 
 
-def at_most(reader: "RecordBatchReader", limit: int) -> "RecordBatchReader":
-    """The first `limit` rows of an answer. What comes after them is not asked for."""
+def limit_rows(reader: "RecordBatchReader", limit: int) -> "RecordBatchReader":
+    """Return the first `limit` rows, and do not read beyond them."""
     import pyarrow as pa
 
     def batches() -> "Iterator[RecordBatch]":
-        left = limit
+        remaining = limit
         for batch in reader:
-            yield batch.slice(0, left)
-            left -= batch.num_rows
-            if left <= 0:
+            yield batch.slice(0, remaining)
+            remaining -= batch.num_rows
+            if remaining <= 0:
                 return
 
     return pa.RecordBatchReader.from_batches(reader.schema, batches())

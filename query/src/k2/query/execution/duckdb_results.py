@@ -1,4 +1,4 @@
-"""What DuckDB answers, as Arrow, and its errors as what they are."""
+"""Convert DuckDB results to Arrow, and DuckDB errors to query errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
     from pyarrow import RecordBatch, RecordBatchReader, Schema
 
-_BATCH: Final = 50_000  # rows: a few megabytes, so that a stream takes no more than that
+_BATCH_ROWS: Final = 50_000  # a few megabytes, which bounds the memory of a stream
 
 
-def reader_of(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", what: str) -> "RecordBatchReader":
-    """A relation's rows as they are read; the last of them closes the connection. Errors are told as `what`'s."""
+def to_reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", subject: str) -> "RecordBatchReader":
+    """Return a relation's rows as they are read; the connection is closed after the last. Errors name `subject`."""
     import pyarrow as pa
 
-    source = relation.to_arrow_reader(_BATCH)
-    schema = utc(source.schema)
+    source = relation.to_arrow_reader(_BATCH_ROWS)
+    schema = with_utc(source.schema)
 
     def batches() -> "Iterator[RecordBatch]":
-        with told(what), connection:
+        with duckdb_errors(subject), connection:
             for batch in source:
                 yield batch if batch.schema == schema else batch.cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def utc(schema: "Schema") -> "Schema":
-    """The same with the time zone called UTC, as Iceberg calls it, where DuckDB says Etc/UTC."""
+def with_utc(schema: "Schema") -> "Schema":
+    """Return the schema with the time zone UTC, as Iceberg names it, instead of DuckDB's Etc/UTC."""
     import pyarrow as pa
 
     utc = pa.timestamp("us", "UTC")
@@ -38,19 +38,19 @@ def utc(schema: "Schema") -> "Schema":
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """DuckDB's errors in one line, as what they are."""
+def duckdb_errors(subject: str) -> Iterator[None]:
+    """Raise DuckDB's errors as `Unavailable`, `TooLarge` or `BadQuery`, in one line."""
     import duckdb
 
     try:
         yield
     except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
-        raise Unavailable(f"the files of {what} cannot be read: {_line(error)}") from error
+        raise Unavailable(f"the files of {subject} cannot be read: {_one_line(error)}") from error
     except duckdb.OutOfMemoryException as error:
-        raise TooLarge(f"{what} needs more memory for this than it may take; ask for less") from error
+        raise TooLarge(f"{subject} exceeds the memory limit of a query; narrow the range or the columns") from error
     except duckdb.Error as error:
-        raise BadQuery(f"{what} cannot be answered: {_line(error)}") from error
+        raise BadQuery(f"{subject} cannot be executed: {_one_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).partition("\n\nLINE ")[0].split())[:300]

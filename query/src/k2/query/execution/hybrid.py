@@ -1,4 +1,4 @@
-"""Gold at one snapshot, and after it what Kafka holds beyond that snapshot's frontier: one view, each trade once."""
+"""Combine Gold at one snapshot with the Kafka records that follow it into one view that has each trade once."""
 
 import threading
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from k2.common.platform import Platform
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import Lake, Plan
-from k2.query.kafka.kafka_offsets import Frontiers
+from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
+from k2.query.kafka.kafka_offsets import FrontierCache
 from k2.query.sql import trade_sql
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -23,65 +23,69 @@ if TYPE_CHECKING:
 
     from k2.query.kafka.tail import Tail
 
-# REST and websocket may tell one trade's time with different precision: it is looked for a second around.
-MARGIN: Final = timedelta(seconds=1)
+# REST and websocket may give a trade's time in different precision, so duplicates are searched a second around it.
+TIME_MARGIN: Final = timedelta(seconds=1)
 _GOLD: Final = "gold"
 _TAIL: Final = "tail"
-_FRESH: Final = "fresh"
-_NEAR: Final = "near"
+_NEW: Final = "fresh"
+_OVERLAP: Final = "near"
 
 
-class Hybrid:
-    """Gold and the tail of one platform. Several threads may use one."""
+class HybridView:
+    """Gold and the Kafka tail of one platform. Thread-safe."""
 
-    def __init__(self, lake: Lake, platform: Platform, *, live: bool = False) -> None:
-        self._lake = lake
+    def __init__(self, planner: ScanPlanner, platform: Platform, *, live: bool = False) -> None:
+        self._planner = planner
         self._platform = platform
         self._live = live
         self._lock = threading.Lock()
-        self._frontiers = Frontiers()
+        self._frontiers = FrontierCache()
         self._tail: Tail | None = None
 
-    def attach(self, connection: "DuckDBPyConnection", name: str, wanted: Wanted) -> Plan:
-        """Makes the trades that may be wanted a view of that name, each once, and gives the plan of Gold's part."""
-        plan, fresh = self.apart(connection, wanted)
-        _unite(connection, name, plan, fresh)
+    def attach(self, connection: "DuckDBPyConnection", name: str, trade_filter: TradeFilter) -> ScanPlan:
+        """Create a view of the matching trades, each once, and return the plan of Gold's part."""
+        plan, new_trades = self.split(connection, trade_filter)
+        _create_union_view(connection, name, plan, new_trades)
         return plan
 
-    def apart(self, connection: "DuckDBPyConnection", wanted: Wanted) -> "tuple[Plan, Table]":
-        """The plan of Gold's trades that may be wanted, and those of the tail that Gold does not hold.
+    def split(self, connection: "DuckDBPyConnection", trade_filter: TradeFilter) -> "tuple[ScanPlan, Table]":
+        """Return the plan of Gold's matching trades, and those of the tail that Gold does not hold.
 
-        Gold is looked at before Kafka: what a commit takes in between is there twice, and not missing.
+        Gold is read before Kafka: what is committed in between appears in both and is deduplicated, and never missing.
         """
-        wide = around(wanted)
-        plan = self._lake.plan(GOLD, wide.expression)
-        return plan, self._fresh(connection, plan, self._rows(plan.table, plan.snapshot_id, wide), wide)
+        widened = widen(trade_filter)
+        plan = self._planner.plan(GOLD, widened.expression)
+        return plan, self._unknown_to_gold(
+            connection, plan, self._tail_rows(plan.table, plan.snapshot_id, widened), widened
+        )
 
-    def newer(self, gold: "IcebergTable", snapshot: "Snapshot", wanted: Wanted) -> "Table":
-        """The trades of the tail after a snapshot of Gold that may be wanted, for `join`."""
-        return self._rows(gold, snapshot.snapshot_id, around(wanted))
+    def tail_after(self, gold: "IcebergTable", snapshot: "Snapshot", trade_filter: TradeFilter) -> "Table":
+        """Return the matching trades of the tail that follow a snapshot of Gold, for `attach_union`."""
+        return self._tail_rows(gold, snapshot.snapshot_id, widen(trade_filter))
 
-    def join(self, connection: "DuckDBPyConnection", name: str, gold: Plan, tail: "Table", wanted: Wanted) -> None:
-        """Makes the plan's trades and the tail's a view of that name, each once."""
-        _unite(connection, name, gold, self._fresh(connection, gold, tail, wanted))
+    def attach_union(
+        self, connection: "DuckDBPyConnection", name: str, gold: ScanPlan, tail: "Table", trade_filter: TradeFilter
+    ) -> None:
+        """Create a view of the plan's trades and the tail's, each once."""
+        _create_union_view(connection, name, gold, self._unknown_to_gold(connection, gold, tail, trade_filter))
 
-    def follows(self, plan: Plan, wanted: Wanted) -> bool:
-        """Whether Kafka holds anything that is wanted and that Gold does not reach yet."""
-        return bool(self._rows(plan.table, plan.snapshot_id, wanted).num_rows)
+    def has_newer(self, plan: ScanPlan, trade_filter: TradeFilter) -> bool:
+        """Return whether Kafka holds matching trades that Gold has not consumed yet."""
+        return bool(self._tail_rows(plan.table, plan.snapshot_id, trade_filter).num_rows)
 
     def topics(self) -> Mapping[str, str]:
-        """The topics that Gold has taken trades from, and the labels of these."""
-        table = self._lake.table(GOLD)
+        """Return the topics that Gold has consumed, with their exchange labels."""
+        table = self._planner.table(GOLD)
         with self._lock:
             return self._frontiers.at(table, table.current_snapshot()).exchanges
 
     def close(self) -> None:
-        """Lets go of Kafka."""
+        """Close the Kafka connections."""
         with self._lock:
             if self._tail is not None:
                 self._tail.close()
 
-    def _rows(self, gold: "IcebergTable", snapshot_id: int | None, wanted: Wanted) -> "Table":
+    def _tail_rows(self, gold: "IcebergTable", snapshot_id: int | None, trade_filter: TradeFilter) -> "Table":
         with self._lock:
             if self._tail is None:
                 from k2.query.kafka.tail import Tail
@@ -89,35 +93,37 @@ class Hybrid:
                 self._tail = Tail(self._platform, live=self._live)
             newest = gold.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
             frontier = self._frontiers.at(gold, newest)
-        return self._tail.rows(frontier, wanted)
+        return self._tail.rows(frontier, trade_filter)
 
-    def _fresh(self, connection: "DuckDBPyConnection", gold: Plan, tail: "Table", wanted: Wanted) -> "Table":
-        """The trades of the tail that Gold does not hold. Of Gold's files those are read in which they would lie."""
+    def _unknown_to_gold(
+        self, connection: "DuckDBPyConnection", gold: ScanPlan, tail: "Table", trade_filter: TradeFilter
+    ) -> "Table":
+        """Return the trades of the tail that Gold does not hold; only Gold's files of the same time are read."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if not tail.num_rows or not gold.files:
             return tail
         times = pc.min_max(tail.column("timestamp")).as_py()
-        near = around(replace(wanted, start=times["min"], end=times["max"]))
+        overlap = widen(replace(trade_filter, start=times["min"], end=times["max"]))
         snapshot = gold.table.snapshot_by_id(gold.snapshot_id) if gold.snapshot_id is not None else None
-        data_files.attach(connection, _NEAR, self._lake.planned(gold.table, snapshot, near.expression))
+        data_files.attach(connection, _OVERLAP, self._planner.plan_at(gold.table, snapshot, overlap.expression))
         connection.register(_TAIL, tail)
-        known = f"SELECT message_id FROM {_NEAR} WHERE {near.condition}"  # noqa: S608 - values are parameters
-        statement = f"SELECT message_id FROM {_TAIL} SEMI JOIN ({known}) USING (message_id)"  # noqa: S608
-        ids = [message_id for (message_id,) in connection.execute(statement, near.parameters).fetchall()]
+        duplicates = f"SELECT message_id FROM {_OVERLAP} WHERE {overlap.condition}"  # noqa: S608 - values are parameters
+        statement = f"SELECT message_id FROM {_TAIL} SEMI JOIN ({duplicates}) USING (message_id)"  # noqa: S608
+        ids = [message_id for (message_id,) in connection.execute(statement, overlap.parameters).fetchall()]
         return tail.filter(pc.invert(pc.is_in(tail.column("message_id"), value_set=pa.array(ids, pa.string()))))
 
 
-def around(wanted: Wanted) -> Wanted:
-    """The question, wide enough to meet every trade that may be one of its own with another time."""
-    start, end = wanted.start, wanted.end
-    with suppress(OverflowError):  # within a second of the first or the last moment that there is
-        start, end = start and start - MARGIN, end and end + MARGIN
-    return replace(wanted, start=start, end=end)
+def widen(trade_filter: TradeFilter) -> TradeFilter:
+    """Widen the filter to include trades whose copy in the other source has a slightly different time."""
+    start, end = trade_filter.start, trade_filter.end
+    with suppress(OverflowError):  # within a second of the smallest or largest datetime
+        start, end = start and start - TIME_MARGIN, end and end + TIME_MARGIN
+    return replace(trade_filter, start=start, end=end)
 
 
-def _unite(connection: "DuckDBPyConnection", name: str, gold: Plan, fresh: "Table") -> None:
+def _create_union_view(connection: "DuckDBPyConnection", name: str, gold: ScanPlan, new_trades: "Table") -> None:
     data_files.attach(connection, _GOLD, gold)
-    connection.register(_FRESH, fresh)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {trade_sql.union(_GOLD, _FRESH)}")
+    connection.register(_NEW, new_trades)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {trade_sql.union(_GOLD, _NEW)}")

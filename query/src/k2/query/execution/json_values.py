@@ -1,4 +1,4 @@
-"""Values as JSON can say them."""
+"""Convert query values to JSON values."""
 
 import base64
 import math
@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 
-def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
-    """A value as JSON can say it without losing any of it."""
+def to_json_value(value: Any) -> Any:  # noqa: PLR0911 - one line a type
+    """Convert a value to JSON without loss: decimals and times as text, bytes as base64."""
     match value:
         case Decimal():
             return f"{value:f}"
@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
         case None | str() | bool() | int() | float():
             return value
         case dict():
-            return {str(plain(key)): plain(inner) for key, inner in value.items()}
+            return {str(to_json_value(key)): to_json_value(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [plain(inner) for inner in value]
+            return [to_json_value(inner) for inner in value]
     return str(value)

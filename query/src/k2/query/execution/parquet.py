@@ -1,4 +1,4 @@
-"""Rows as a Parquet file, a row group at a time, for the command line and for the API."""
+"""Write rows as a Parquet file, one row group at a time, for the command line and the API."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -8,13 +8,13 @@ from k2.query.errors import BadQuery
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, RecordBatchReader
 
-_ROW_GROUP: Final = 100_000  # rows, or a batch more
+_ROW_GROUP_ROWS: Final = 100_000  # or a batch more
 
 
-def written(reader: "RecordBatchReader", sink: Any, instead: str) -> Iterator[int]:
-    """Writes all rows, and gives the number of each group's when that is written; at the end the file is whole.
+def write(reader: "RecordBatchReader", sink: Any, alternative: str) -> Iterator[int]:
+    """Write all rows; yield the row count of each group once it is written. The file is complete after the last.
 
-    Raises `BadQuery` for a column that Parquet has no type for, which tells what to do `instead`.
+    Raises `BadQuery`, which suggests the `alternative`, for a column that Parquet has no type for.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -22,19 +22,19 @@ def written(reader: "RecordBatchReader", sink: Any, instead: str) -> Iterator[in
     try:
         writer = pq.ParquetWriter(sink, reader.schema, compression="zstd", compression_level=1)
     except pa.ArrowNotImplementedError as error:
-        raise BadQuery(f"parquet cannot hold a column: {error}; cast it, or {instead}") from error
+        raise BadQuery(f"Parquet has no type for a column: {error}; cast it, or {alternative}") from error
     with writer:
-        held: list[RecordBatch] = []
+        pending: list[RecordBatch] = []
         for batch in reader:
-            held.append(batch)
-            if sum(one.num_rows for one in held) >= _ROW_GROUP:
-                yield _group(writer, held)
-                held = []
-        if held:
-            yield _group(writer, held)
+            pending.append(batch)
+            if sum(one.num_rows for one in pending) >= _ROW_GROUP_ROWS:
+                yield _write_row_group(writer, pending)
+                pending = []
+        if pending:
+            yield _write_row_group(writer, pending)
 
 
-def _group(writer: Any, batches: "list[RecordBatch]") -> int:
+def _write_row_group(writer: Any, batches: "list[RecordBatch]") -> int:
     import pyarrow as pa
 
     table = pa.Table.from_batches(batches)

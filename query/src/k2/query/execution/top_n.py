@@ -1,7 +1,7 @@
-"""The first, or the newest, few rows of a long table, from as few of its files as hold them.
+"""Read the first or the newest N rows of a long table from as few of its files as possible.
 
-Files are asked from that end of time on, by the bounds that Iceberg keeps of each, until no other can hold a row that
-comes before those found. How the files lie, by the hour or a hundred an hour, makes no difference to the answer.
+Files are read from that end of time on, by the bounds that Iceberg keeps of each, until no other file can hold a row
+that sorts before the rows read. The result does not depend on how the files are laid out.
 """
 
 from collections.abc import Callable
@@ -9,42 +9,42 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from k2.query.iceberg.scan_planner import Plan
+from k2.query.iceberg.scan_planner import ScanPlan
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader, Table
 
-_ROWS: Final = 1_000  # that the files of the first look hold, of all symbols
-_MORE: Final = 4  # times as many in each further one: what is rare is found in few looks
+_FIRST_READ_ROWS: Final = 1_000  # of all symbols, in the files that are read first
+_GROWTH: Final = 4  # factor for each further read, so that rare symbols need few reads
 
-Ask = Callable[[Plan, int], "RecordBatchReader"]
+Scan = Callable[[ScanPlan, int], "RecordBatchReader"]
 Merge = Callable[["Table", "Table"], "Table"]
 
 
-def few(plan: Plan, ask: Ask, merge: Merge, limit: int, *, newest: bool) -> "Table":
-    """The newest `limit` rows, or the first, oldest first. `merge` gives those of two such answers."""
+def top_rows(plan: ScanPlan, scan: Scan, merge: Merge, limit: int, *, newest: bool) -> "Table":
+    """Return the newest `limit` rows, or the first, in order of time. `merge` combines two such results."""
     if plan.scan is not None or not plan.files:
-        return ask(plan, limit).read_all()
-    ends = [-last if newest else first for first, last in plan.times]
-    left = sorted(zip(ends, plan.rows, plan.files, strict=True), reverse=True)
-    found: Table | None = None
-    wanted, reach = max(_ROWS, 2 * limit), inf
-    while left and left[-1][0] <= reach:
-        look, rows = [], 0
-        while left and left[-1][0] <= reach and (rows < wanted or reach < inf):
-            _, count, path = left.pop()
-            look.append(path)
+        return scan(plan, limit).read_all()
+    keys = [-last if newest else first for first, last in plan.times]
+    remaining = sorted(zip(keys, plan.rows, plan.files, strict=True), reverse=True)
+    best: Table | None = None
+    target_rows, threshold = max(_FIRST_READ_ROWS, 2 * limit), inf
+    while remaining and remaining[-1][0] <= threshold:
+        selected, rows = [], 0
+        while remaining and remaining[-1][0] <= threshold and (rows < target_rows or threshold < inf):
+            _, count, path = remaining.pop()
+            selected.append(path)
             rows += count
-        piece = ask(replace(plan, files=tuple(look), times=(), hours=(), rows=()), limit).read_all()
-        found = piece if found is None else merge(found, piece)
-        wanted, reach = wanted * _MORE, _reach(found, limit, newest=newest)
-    assert found is not None
-    return found
+        batch = scan(replace(plan, files=tuple(selected), times=(), hours=(), rows=()), limit).read_all()
+        best = batch if best is None else merge(best, batch)
+        target_rows, threshold = target_rows * _GROWTH, _threshold(best, limit, newest=newest)
+    assert best is not None
+    return best
 
 
-def _reach(found: "Table", limit: int, *, newest: bool) -> float:
-    """How far away a file may begin, as `few` sorts them, to hold a row that comes before the last of those found."""
-    if found.num_rows < limit:
+def _threshold(best: "Table", limit: int, *, newest: bool) -> float:
+    """Return the largest sort key of a file that may still hold a row before the last of `best`."""
+    if best.num_rows < limit:
         return inf
-    times = found.column("timestamp")
+    times = best.column("timestamp")
     return float(-times[0].value if newest else times[-1].value)

@@ -1,4 +1,4 @@
-"""The Iceberg catalog as Python reads it. Opening it for reading creates nothing."""
+"""Connect to the Iceberg catalog with PyIceberg. Opening it for reading creates nothing."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from k2.common.platform import Platform
-from k2.query.errors import NotYet, Unavailable
+from k2.query.errors import CatalogEmpty, Unavailable
 from k2.schemas.tables import CATALOG
 
 if TYPE_CHECKING:
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _SQLITE: Final = "sqlite:///"
-# Seconds. Amazon's client by itself gives up after 1 and 3, thrice; a busy MinIO may take longer.
-_PATIENCE: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
-_POSTGRES: Final = "postgresql+psycopg2"  # the driver that comes with K2, whichever SQLAlchemy would choose
+# Seconds. The AWS client's defaults are 1 and 3, with three attempts; a busy MinIO may take longer.
+_S3_TIMEOUTS: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
+_POSTGRES_DRIVER: Final = "postgresql+psycopg2"  # the driver that K2 depends on, whatever SQLAlchemy's default is
 
 
 def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
-    """The platform's catalog. With `create`, its tables are made if they are missing.
+    """Return the platform's catalog; with `create`, create its database tables if they are missing.
 
-    Raises `Unavailable` if there is none, or if its database cannot be reached, `NotYet` if that is empty.
+    Raises `Unavailable` if its database does not exist or cannot be reached, `CatalogEmpty` if that has no tables.
     """
     uri = platform.catalog_uri
     if not create and uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
@@ -39,27 +39,27 @@ def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
                 "warehouse": platform.warehouse,
                 "py-io-impl": _FILE_IO,
                 "init_catalog_tables": str(create).lower(),
-                **_bucket(platform),
+                **_s3_properties(platform),
             },
         )
         catalog.list_namespaces()
-    except ProgrammingError as error:  # the database answers, and its tables are not there
-        raise NotYet(f"the catalog {_shown(uri)} holds nothing yet: {_line(error)}") from error
+    except ProgrammingError as error:  # the database answers, but its tables do not exist
+        raise CatalogEmpty(f"the catalog {_redacted(uri)} has no tables yet: {_one_line(error)}") from error
     except (SQLAlchemyError, ImportError) as error:
-        raise Unavailable(f"the catalog {_shown(uri)} cannot be read: {_line(error)}") from error
+        raise Unavailable(f"the catalog {_redacted(uri)} cannot be read: {_one_line(error)}") from error
     return catalog
 
 
-def _bucket(platform: Platform) -> dict[str, str]:
-    """How to reach the bucket of a warehouse in S3; who asks is said by the environment, as for every client of S3."""
+def _s3_properties(platform: Platform) -> dict[str, str]:
+    """Return how to reach a warehouse in S3; credentials come from the environment, as for every S3 client."""
     if urlsplit(platform.warehouse).scheme != "s3":
         return {}
-    found = {
+    properties = {
         "s3.region": platform.s3_region,
         "s3.force-virtual-addressing": str(not platform.s3_path_style).lower(),
-        **_PATIENCE,
+        **_S3_TIMEOUTS,
     }
-    return found | ({"s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
+    return properties | ({"s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
 
 
 def _with_credentials(platform: Platform) -> str:
@@ -67,13 +67,13 @@ def _with_credentials(platform: Platform) -> str:
 
     url = make_url(platform.catalog_uri)
     if url.drivername == "postgresql":
-        url = url.set(drivername=_POSTGRES)
+        url = url.set(drivername=_POSTGRES_DRIVER)
     if platform.catalog_user:
         url = url.set(username=platform.catalog_user, password=platform.catalog_password.get_secret_value())
     return url.render_as_string(hide_password=False)
 
 
-def _shown(uri: str) -> str:
+def _redacted(uri: str) -> str:
     from sqlalchemy import make_url
 
     with suppress(Exception):
@@ -81,6 +81,6 @@ def _shown(uri: str) -> str:
     return "of the platform"
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     return " ".join(str(cause).split())[:300]

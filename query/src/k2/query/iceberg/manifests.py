@@ -1,7 +1,7 @@
-"""What the manifests of a table list, kept in memory: a manifest never changes, so each is read once.
+"""Cache the manifests of tables in memory: a manifest is immutable, so each is read once.
 
-Between two commits a question then costs no read of metadata, and what it costs to prune grows with the hours that it
-asks for, not with the age of the table.
+Between two commits a query reads no metadata, and the cost of pruning grows with the hours that it asks for, not with
+the age of the table.
 """
 
 from collections import OrderedDict
@@ -25,120 +25,128 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-MOST: Final = 20_000  # files that are remembered, at about 5 kB each
-_LISTS: Final = 16
-_TIMES: Final = ("timestamp", "start")  # Gold's and its bars': what lies in exchange_date and exchange_hour
-_DATE: Final = "exchange_date"
-_HOUR: Final = "exchange_hour"
+MAX_FILES: Final = 20_000  # files in the cache, at about 5 kB each
+_MAX_MANIFEST_LISTS: Final = 16
+_TIME_COLUMNS: Final = (
+    "timestamp",
+    "start",
+)  # of Gold and of its bars: the columns that exchange_date and exchange_hour derive from
+_DATE_COLUMN: Final = "exchange_date"
+_HOUR_COLUMN: Final = "exchange_hour"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_AN_HOUR: Final = timedelta(hours=1)
+_ONE_HOUR: Final = timedelta(hours=1)
 
-Hours = tuple[float, float]  # since 1970, from the first to the last; infinite where there is no bound
-ALWAYS: Final[Hours] = (-inf, inf)
+HourRange = tuple[float, float]  # hours since 1970, first and last; infinite where there is no bound
+ALL_HOURS: Final[HourRange] = (-inf, inf)
 
 
-class Manifests:
-    """The manifests of any tables. Several threads may use one."""
+class ManifestCache:
+    """The manifests of any number of tables, least recently used first out. Thread-safe."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._lists: OrderedDict[str, list[tuple[Hours, ManifestFile]]] = OrderedDict()
-        self._entries: OrderedDict[str, list[tuple[Hours, ManifestEntry]]] = OrderedDict()
+    def __init__(self, max_files: int = MAX_FILES) -> None:
+        self._max_files = max_files
+        self._lists: OrderedDict[str, list[tuple[HourRange, ManifestFile]]] = OrderedDict()
+        self._entries: OrderedDict[str, list[tuple[HourRange, ManifestEntry]]] = OrderedDict()
         self._count = 0
         self._lock = Lock()
 
     def files(self, table: "Table", snapshot: "Snapshot", where: "BooleanExpression") -> "list[DataFile] | None":
-        """The files of a snapshot that may hold rows `where`; None if rows were deleted apart from the files."""
+        """Return the files of a snapshot that may hold rows `where`; None if it has delete files."""
         manifests = self._manifests(table, snapshot)
         if any(manifest.content == ManifestContent.DELETES for _, manifest in manifests):
             return None
-        asked = hours(where)
-        found: dict[int, list[ManifestEntry]] = {}
-        for lying, manifest in manifests:
-            if _meet(lying, asked):
-                some = [entry for lies, entry in self._read(table, manifest) if _meet(lies, asked)]
-                found.setdefault(manifest.partition_spec_id, []).extend(some)
+        query_hours = hour_range(where)
+        entries_by_spec: dict[int, list[ManifestEntry]] = {}
+        for manifest_hours, manifest in manifests:
+            if _overlap(manifest_hours, query_hours):
+                some = [entry for file_hours, entry in self._read(table, manifest) if _overlap(file_hours, query_hours)]
+                entries_by_spec.setdefault(manifest.partition_spec_id, []).extend(some)
         planner = ManifestGroupPlanner(table.metadata, table.io, where)
-        known = [cast("ManifestFile", _Known(spec_id, entries)) for spec_id, entries in found.items()]
-        return [entry.data_file for entries in planner.plan_manifest_entries(known) for entry in entries]
+        cached = [
+            cast("ManifestFile", _CachedManifest(spec_id, entries)) for spec_id, entries in entries_by_spec.items()
+        ]
+        return [entry.data_file for entries in planner.plan_manifest_entries(cached) for entry in entries]
 
-    def _manifests(self, table: "Table", snapshot: "Snapshot") -> list[tuple[Hours, ManifestFile]]:
+    def _manifests(self, table: "Table", snapshot: "Snapshot") -> list[tuple[HourRange, ManifestFile]]:
         path = snapshot.manifest_list
         with self._lock:
-            if (known := self._lists.get(path)) is not None:
+            if (cached := self._lists.get(path)) is not None:
                 self._lists.move_to_end(path)
-                return known
-        lying = {spec_id: _Lying.of(spec) for spec_id, spec in table.specs().items()}
-        read = [(lying[one.partition_spec_id].of_manifest(one), one) for one in snapshot.manifests(table.io)]
+                return cached
+        layouts = {spec_id: _PartitionLayout.of(spec) for spec_id, spec in table.specs().items()}
+        loaded = [
+            (layouts[manifest.partition_spec_id].of_manifest(manifest), manifest)
+            for manifest in snapshot.manifests(table.io)
+        ]
         with self._lock:
-            self._lists[path] = read
-            while len(self._lists) > _LISTS:
+            self._lists[path] = loaded
+            while len(self._lists) > _MAX_MANIFEST_LISTS:
                 self._lists.popitem(last=False)
-        return read
+        return loaded
 
-    def _read(self, table: "Table", manifest: ManifestFile) -> "list[tuple[Hours, ManifestEntry]]":
+    def _read(self, table: "Table", manifest: ManifestFile) -> "list[tuple[HourRange, ManifestEntry]]":
         path = manifest.manifest_path
         with self._lock:
-            if (known := self._entries.get(path)) is not None:
+            if (cached := self._entries.get(path)) is not None:
                 self._entries.move_to_end(path)
-                return known
-        lying = _Lying.of(table.specs()[manifest.partition_spec_id])
-        read = [(lying.of_file(entry.data_file), entry) for entry in manifest.fetch_manifest_entry(table.io)]
+                return cached
+        layout = _PartitionLayout.of(table.specs()[manifest.partition_spec_id])
+        loaded = [(layout.of_file(entry.data_file), entry) for entry in manifest.fetch_manifest_entry(table.io)]
         with self._lock:
             if path not in self._entries:
-                self._entries[path] = read
-                self._count += len(read)
-            while self._count > self._most and len(self._entries) > 1:
-                _, forgotten = self._entries.popitem(last=False)
-                self._count -= len(forgotten)
-        return read
+                self._entries[path] = loaded
+                self._count += len(loaded)
+            while self._count > self._max_files and len(self._entries) > 1:
+                _, evicted = self._entries.popitem(last=False)
+                self._count -= len(evicted)
+        return loaded
 
 
-def hours(where: "BooleanExpression") -> Hours:
-    """Outside of which no trade can be, and no bar, of those that are wanted."""
+def hour_range(where: "BooleanExpression") -> HourRange:
+    """Return the hours outside of which no matching trade or bar can be."""
     match where:
         case And(left=left, right=right):
-            (first, last), (begin, end) = hours(left), hours(right)
+            (first, last), (begin, end) = hour_range(left), hour_range(right)
             return max(first, begin), min(last, end)
         case Or(left=left, right=right):
-            (first, last), (begin, end) = hours(left), hours(right)
+            (first, last), (begin, end) = hour_range(left), hour_range(right)
             return min(first, begin), max(last, end)
-        case GreaterThanOrEqual(term=Reference(name=name)) if name in _TIMES:
-            return _hour(where.literal.value), inf
-        case LessThan(term=Reference(name=name)) if name in _TIMES:
-            return -inf, _hour(where.literal.value)
-    return ALWAYS
+        case GreaterThanOrEqual(term=Reference(name=name)) if name in _TIME_COLUMNS:
+            return _hours_since_epoch(where.literal.value), inf
+        case LessThan(term=Reference(name=name)) if name in _TIME_COLUMNS:
+            return -inf, _hours_since_epoch(where.literal.value)
+    return ALL_HOURS
 
 
 @dataclass(frozen=True, slots=True)
-class _Lying:
-    """At which places of a partition its day and its hour stand, if they do."""
+class _PartitionLayout:
+    """The positions of date and hour in a partition spec, if it has them."""
 
     date: int | None
     hour: int | None
 
     @classmethod
-    def of(cls, spec: "PartitionSpec") -> "_Lying":
+    def of(cls, spec: "PartitionSpec") -> "_PartitionLayout":
         names = [field.name for field in spec.fields]
-        date, hour = (names.index(name) if name in names else None for name in (_DATE, _HOUR))
+        date, hour = (names.index(name) if name in names else None for name in (_DATE_COLUMN, _HOUR_COLUMN))
         return cls(date, hour)
 
-    def of_file(self, file: DataFile) -> Hours:
-        """The hours of the rows of a file."""
+    def of_file(self, file: DataFile) -> HourRange:
+        """Return the hours of a file's rows."""
         day = file.partition[self.date] if self.date is not None else None
         hour = file.partition[self.hour] if self.hour is not None else None
-        return _hours(day, day, hour, hour)
+        return _to_hour_range(day, day, hour, hour)
 
-    def of_manifest(self, manifest: ManifestFile) -> Hours:
-        """The hours of the rows of all its files."""
+    def of_manifest(self, manifest: ManifestFile) -> HourRange:
+        """Return the hours of the rows of all its files."""
         if not manifest.partitions:
-            return ALWAYS
+            return ALL_HOURS
         days, times = (manifest.partitions[at] if at is not None else None for at in (self.date, self.hour))
-        return _hours(*_bounds(days), *_bounds(times))
+        return _to_hour_range(*_bounds(days), *_bounds(times))
 
 
-class _Known:
-    """As much of a manifest as PyIceberg's planner asks for; its entries are there already."""
+class _CachedManifest:
+    """The part of a manifest that PyIceberg's planner uses, with its entries already read."""
 
     content: Final = ManifestContent.DATA
     partitions: Final = None
@@ -149,30 +157,30 @@ class _Known:
         self._entries = entries
 
     def fetch_manifest_entry(self, io: "FileIO", discard_deleted: bool = True) -> "Iterator[ManifestEntry]":
-        """The entries that may be of use."""
+        """Return the entries that may match."""
         del io, discard_deleted
         return iter(self._entries)
 
 
-def _hours(first: int | None, last: int | None, begin: int | None, end: int | None) -> Hours:
-    """Of the days from the first to the last; if that is one, from an hour of it to another."""
+def _to_hour_range(first: int | None, last: int | None, begin: int | None, end: int | None) -> HourRange:
+    """Return the hours from the first to the last day; on a single day, from its first to its last hour."""
     if first is None or last is None:
-        return ALWAYS
+        return ALL_HOURS
     if begin is None or end is None or first != last:
         begin, end = 0, 23
     return first * 24 + begin, last * 24 + end
 
 
-def _bounds(told: PartitionFieldSummary | None) -> tuple[int | None, int | None]:
-    if told is None or told.contains_null or told.lower_bound is None or told.upper_bound is None:
+def _bounds(summary: PartitionFieldSummary | None) -> tuple[int | None, int | None]:
+    if summary is None or summary.contains_null or summary.lower_bound is None or summary.upper_bound is None:
         return None, None
-    first, last = (int.from_bytes(bound, "little", signed=True) for bound in (told.lower_bound, told.upper_bound))
+    first, last = (int.from_bytes(bound, "little", signed=True) for bound in (summary.lower_bound, summary.upper_bound))
     return first, last
 
 
-def _meet(some: Hours, others: Hours) -> bool:
-    return some[0] <= others[1] and others[0] <= some[1]
+def _overlap(first: HourRange, second: HourRange) -> bool:
+    return first[0] <= second[1] and second[0] <= first[1]
 
 
-def _hour(moment: Any) -> int:
-    return int((datetime.fromisoformat(moment) - _EPOCH) // _AN_HOUR)
+def _hours_since_epoch(moment: Any) -> int:
+    return int((datetime.fromisoformat(moment) - _EPOCH) // _ONE_HOUR)

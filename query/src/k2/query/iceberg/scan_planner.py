@@ -1,4 +1,4 @@
-"""Which files hold the rows that a question is about, at one snapshot of a table. No row is read here."""
+"""Plan which files hold the rows of a query, at one snapshot of a table. No row is read here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from k2.common.platform import Platform
-from k2.common.validation_errors import shown
-from k2.query.errors import BadQuery, NotYet, Unavailable
+from k2.common.validation_errors import format_value
+from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
 from k2.query.iceberg.catalog import connect
-from k2.query.iceberg.snapshots import snapshot_of
+from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.iceberg.tables import identifier
 from k2.query.times import AsOf
 from k2.schemas.tables import GOLD, GOLD_TABLE, NAMESPACE
@@ -24,112 +24,116 @@ if TYPE_CHECKING:
     from pyiceberg.table import DataScan, Table
     from pyiceberg.table.snapshots import Snapshot
 
-_PLANS: Final = 256
-_TIME: Final = "timestamp"
-_BY_HOUR: Final = [partition.column for partition in GOLD_TABLE.partitions]
+_MAX_PLANS: Final = 256
+_TIME_COLUMN: Final = "timestamp"
+_HOUR_PARTITIONING: Final = [partition.column for partition in GOLD_TABLE.partitions]
 
-Times = tuple[float, float]  # microseconds since 1970, of the first and the last row; infinite where that is not known
+TimeBounds = tuple[float, float]  # of a file's rows, in microseconds since 1970; infinite where unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One table at one snapshot, narrowed to the files that may hold rows of interest."""
+class ScanPlan:
+    """One table at one snapshot, pruned to the files that may hold matching rows."""
 
     table: "Table"
     schema: "Schema"
     snapshot_id: int | None  # None: nothing was ever committed
     files: tuple[str, ...]  # as Iceberg's metadata spells them
-    hours: tuple[int, ...] = ()  # since 1970, of each file; empty unless all lie by the hour
+    hours: tuple[int, ...] = ()  # since 1970, of each file; empty unless all are partitioned by hour
     rows: tuple[int, ...] = ()  # of each file
-    times: tuple[Times, ...] = ()  # of each file's rows
-    scan: "DataScan | None" = None  # set where rows were deleted apart from the files: Iceberg itself must read them
+    times: tuple[TimeBounds, ...] = ()  # of each file's rows
+    scan: "DataScan | None" = None  # set if there are delete files: PyIceberg must read the rows
 
 
-class Lake:
-    """The tables of one platform. Several threads may use one.
+class ScanPlanner:
+    """Plan scans of the tables of one platform. Thread-safe.
 
-    What cannot change is read once: metadata by where the catalog says it lies, manifests; and plans are kept.
+    Table metadata, manifests and plans are cached; metadata is reloaded when the catalog points to a newer file.
     """
 
     def __init__(self, platform: Platform) -> None:
-        from k2.query.iceberg.manifests import Manifests
+        from k2.query.iceberg.manifests import ManifestCache
 
         self.catalog: SqlCatalog = connect(platform)
         self._tables: dict[str, Table] = {}
-        self._plans: dict[tuple[str, int, str], Plan] = {}
-        self._manifests = Manifests()
+        self._plans: dict[tuple[str, int, str], ScanPlan] = {}
+        self._manifests = ManifestCache()
         self._lock = Lock()
 
     def names(self) -> tuple[str, ...]:
-        """The tables that there are."""
-        with reaching("the catalog"):
+        """Return the names of the existing tables."""
+        with catalog_errors("the catalog"):
             return tuple(sorted(name for _, name in self.catalog.list_tables(NAMESPACE)))
 
     def table(self, name: str) -> "Table":
-        """A table as it is now. Raises `BadQuery` for one that there is not, `Unavailable` if Gold is not there yet."""
+        """Return a table's current state. Raises `BadQuery` if it does not exist, `CatalogEmpty` for a missing Gold."""
         from pyiceberg.exceptions import NoSuchTableError
 
-        known = self._tables.get(name)
+        cached = self._tables.get(name)
         try:
-            with reaching(name):
-                if known is None or known.metadata_location != self._location(name):
-                    known = self._tables[name] = self.catalog.load_table(identifier(name))
-                return known
+            with catalog_errors(name):
+                if cached is None or cached.metadata_location != self._metadata_location(name):
+                    cached = self._tables[name] = self.catalog.load_table(identifier(name))
+                return cached
         except NoSuchTableError:
             if name == GOLD:
-                raise NotYet(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
-            raise BadQuery(f"there is no table {shown(name)}; there are {', '.join(self.names())}") from None
+                raise CatalogEmpty(f"there is no table {GOLD} yet; `k2 up` creates it") from None
+            raise BadQuery(
+                f"there is no table {format_value(name)}; available tables: {', '.join(self.names())}"
+            ) from None
 
-    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: AsOf | None = None) -> Plan:
-        """The files of a table that may hold rows `where`, now or as of a time or a snapshot."""
+    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: AsOf | None = None) -> ScanPlan:
+        """Plan the files of a table that may hold rows `where`, now or `as_of` a time, snapshot or tag."""
         table = self.table(name)
-        snapshot = snapshot_of(table, as_of)
+        snapshot = resolve_snapshot(table, as_of)
         if snapshot is None:
-            return self.planned(table, snapshot, where)
-        place = (table.metadata_location, snapshot.snapshot_id, f"{as_of is not None} {where!r}")
+            return self.plan_at(table, snapshot, where)
+        key = (table.metadata_location, snapshot.snapshot_id, f"{as_of is not None} {where!r}")
         with self._lock:
-            known = self._plans.get(place)
-        if known is None:
-            known = self.planned(table, snapshot, where, past=as_of is not None)
+            cached = self._plans.get(key)
+        if cached is None:
+            cached = self.plan_at(table, snapshot, where, past=as_of is not None)
             with self._lock:
-                while len(self._plans) >= _PLANS:
+                while len(self._plans) >= _MAX_PLANS:
                     del self._plans[next(iter(self._plans))]
-                self._plans[place] = known
-        return known
+                self._plans[key] = cached
+        return cached
 
-    def planned(
+    def plan_at(
         self,
         table: "Table",
         snapshot: "Snapshot | None",
         where: "BooleanExpression | None" = None,
         *,
         past: bool = False,
-    ) -> Plan:
-        """The files of a table that may hold rows `where`, at a snapshot; if that is `past`, with its columns."""
+    ) -> ScanPlan:
+        """Plan the files that may hold rows `where` at a snapshot; `past` uses that snapshot's columns."""
         from pyiceberg.expressions import AlwaysTrue
 
         if snapshot is None:
-            return Plan(table, table.schema(), None, ())
+            return ScanPlan(table, table.schema(), None, ())
         where = where or AlwaysTrue()
         schema = _schema(table, snapshot) if past else table.schema()
-        with reaching(table.name()[-1]):
+        with catalog_errors(table.name()[-1]):
             files = self._manifests.files(table, snapshot, where)
         if files is None:
             scan = table.scan(row_filter=where, snapshot_id=snapshot.snapshot_id)
-            return Plan(table, schema, snapshot.snapshot_id, (), scan=scan)
-        hours = [_hour(table, file) for file in files]
+            return ScanPlan(table, schema, snapshot.snapshot_id, (), scan=scan)
+        hours = [_partition_hour(table, file) for file in files]
         by_hour = tuple(hour for hour in hours if hour is not None)
         if len(by_hour) < len(hours):
             by_hour = ()
-        rows, times = tuple(file.record_count for file in files), tuple(_times(table, file) for file in files)
-        return Plan(table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows, times)
+        rows, times = tuple(file.record_count for file in files), tuple(_time_bounds(table, file) for file in files)
+        return ScanPlan(
+            table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows, times
+        )
 
     def close(self) -> None:
-        """Lets go of the catalog's database."""
+        """Close the catalog's database connections."""
         self.catalog.close()
 
-    def _location(self, name: str) -> str | None:
-        """Where the catalog says that a table's metadata lies; None for a table that there is not."""
+    def _metadata_location(self, name: str) -> str | None:
+        """Return the location of a table's metadata file; None if the table does not exist."""
         from pyiceberg.catalog.sql import IcebergTables
         from sqlalchemy import select
         from sqlalchemy.orm import Session
@@ -143,18 +147,18 @@ class Lake:
             return session.scalar(row)
 
 
-def _hour(table: "Table", file: "DataFile") -> int | None:
-    """The hour since 1970 of a file's partition, if that is one."""
+def _partition_hour(table: "Table", file: "DataFile") -> int | None:
+    """Return the hour since 1970 of a file's partition; None if it is not partitioned by hour."""
     names = [field.name for field in table.specs()[file.spec_id].fields]
-    if names != _BY_HOUR:
+    if names != _HOUR_PARTITIONING:
         return None
     day, hour = file.partition[0], file.partition[1]
     return None if day is None or hour is None else int(day) * 24 + int(hour)
 
 
-def _times(table: "Table", file: "DataFile") -> Times:
-    """From when to when a file's rows are, as its writer noted it."""
-    ids = [field.field_id for field in table.schema().fields if field.name == _TIME]
+def _time_bounds(table: "Table", file: "DataFile") -> TimeBounds:
+    """Return the bounds of a file's timestamps, as its writer recorded them."""
+    ids = [field.field_id for field in table.schema().fields if field.name == _TIME_COLUMN]
     first, last = ((bounds or {}).get(ids[0]) if ids else None for bounds in (file.lower_bounds, file.upper_bounds))
     if first is None or last is None:
         return -inf, inf
@@ -166,11 +170,11 @@ def _schema(table: "Table", snapshot: "Snapshot") -> "Schema":
 
 
 @contextmanager
-def reaching(what: str) -> Iterator[None]:
-    """Tells a catalog or a file that cannot be read as `Unavailable`."""
+def catalog_errors(subject: str) -> Iterator[None]:
+    """Raise errors of the catalog or the file system as `Unavailable`."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (OSError, SQLAlchemyError) as error:
-        raise Unavailable(f"{what} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise Unavailable(f"{subject} cannot be read: {' '.join(str(error).split())[:300]}") from error

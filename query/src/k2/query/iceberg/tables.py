@@ -1,7 +1,7 @@
-"""PyIceberg's side of the table specs: the same tables that Spark creates, from the same values.
+"""Create the tables with PyIceberg: the same tables that Spark creates, from the same specs.
 
-Field ids are given in Iceberg's own order (top level first, then what is nested), and partition fields are named as
-Spark's DDL names them, so that it does not matter which engine came first.
+Field ids are assigned in Iceberg's own order (top level first, then nested fields), and partition fields are named as
+Spark's DDL names them, so that it does not matter which engine creates a table.
 """
 
 import re
@@ -25,18 +25,18 @@ _FIRST_PARTITION_ID: Final = 1000
 
 
 def identifier(table: Table | str) -> tuple[str, str]:
-    """The namespace and name under which the catalog knows a table."""
+    """Return the namespace and name of a table in the catalog."""
     return NAMESPACE, table if isinstance(table, str) else table.name
 
 
 def ensure(catalog: "Catalog", tables: "Iterable[Table]") -> "list[IcebergTable]":
-    """The tables, in order; those that are missing are created."""
+    """Create the tables that are missing; return all, in order."""
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return [create(catalog, table) for table in tables]
 
 
 def create(catalog: "Catalog", table: Table) -> "IcebergTable":
-    """One table of a namespace that exists, created if it is missing."""
+    """Create one table if it is missing; its namespace must exist."""
     columns = schema(table)
     return catalog.create_table_if_not_exists(
         identifier(table),
@@ -48,7 +48,7 @@ def create(catalog: "Catalog", table: Table) -> "IcebergTable":
 
 
 def schema(table: Table) -> "Schema":
-    """The columns, all optional as in Spark's DDL, with their docs."""
+    """Return the columns with their docs, all optional as in Spark's DDL."""
     from pyiceberg.schema import Schema
     from pyiceberg.types import NestedField
 
@@ -62,7 +62,7 @@ def schema(table: Table) -> "Schema":
 
 
 def partition_spec(table: Table, columns: "Schema") -> "PartitionSpec":
-    """The partition fields: `timestamp_day` for a day of `timestamp`, the column's own name for its value."""
+    """Return the partition fields: `timestamp_day` for a day of `timestamp`, the column's own name for identity."""
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import parse_transform
 
@@ -80,7 +80,7 @@ def partition_spec(table: Table, columns: "Schema") -> "PartitionSpec":
 
 
 def sort_order(table: Table, columns: "Schema") -> "SortOrder":
-    """Ascending, nulls first, as Spark's `ORDERED BY` means it; unsorted if the spec names no columns."""
+    """Return the sort order: ascending, nulls first, as Spark's `ORDERED BY`; unsorted if the spec names no columns."""
     from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
     from pyiceberg.transforms import IdentityTransform
 
@@ -93,9 +93,9 @@ def sort_order(table: Table, columns: "Schema") -> "SortOrder":
 
 
 def iceberg_type(ddl: str, ids: "Iterator[int]") -> "IcebergType":
-    """The Iceberg type of a Spark DDL type; nested fields take their ids from `ids`.
+    """Return the Iceberg type of a Spark DDL type; nested fields take their ids from `ids`.
 
-    Raises ValueError for a type that no table uses.
+    Raises `ValueError` for a type that no table uses.
     """
     from pyiceberg import types
 
@@ -147,11 +147,11 @@ def _primitive(ddl: str) -> "IcebergType":
 
 
 def _split(inner: str) -> list[str]:
-    """`string,struct<a:int,b:int>` at its outer commas."""
+    """Split `string,struct<a:int,b:int>` at its outer commas."""
     parts, depth, begin = [], 0, 0
-    for place, char in enumerate(inner):
+    for position, char in enumerate(inner):
         depth += (char in "<(") - (char in ">)")
         if char == "," and depth == 0:
-            parts.append(inner[begin:place])
-            begin = place + 1
+            parts.append(inner[begin:position])
+            begin = position + 1
     return [*parts, inner[begin:]]

@@ -1,7 +1,7 @@
-"""How far into Kafka a snapshot of Gold reaches, as the commits themselves say it: no clock and no guess.
+"""Derive from the summaries of Gold's commits how far Gold has consumed each Kafka partition.
 
-A commit to Gold is one batch of one feed's query, and its summary tells the first offsets that the query had not
-taken by then. What a snapshot holds of all topics is therefore in its own summary and in those of its ancestors.
+A commit to Gold is one batch of one feed's query, and its summary names the first offsets that the query had not
+consumed by then. What a snapshot holds of all topics therefore follows from its own summary and its ancestors'.
 """
 
 import json
@@ -20,24 +20,24 @@ _CACHE_SIZE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Of each topic that Gold has taken something from: the first offset of each partition that it does not hold."""
+    """The first offset of each partition that Gold does not hold, for each topic that it has consumed."""
 
     offsets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    exchanges: Mapping[str, str] = field(default_factory=dict)  # the label that a topic's trades carry
-    queries: Mapping[str, str] = field(default_factory=dict)  # the query whose word on a topic this is
+    exchanges: Mapping[str, str] = field(default_factory=dict)  # the exchange label of each topic's trades
+    queries: Mapping[str, str] = field(default_factory=dict)  # the id of the query that consumed each topic
 
     def offset(self, topic: str, partition: int) -> int | None:
-        """Where Gold ends in a partition; None if it has taken nothing from it."""
+        """Return the first offset that Gold does not hold; None if it has consumed nothing of the partition."""
         return self.offsets.get(topic, {}).get(partition)
 
     def advance(self, summary: Mapping[str, str]) -> "Frontier":
-        """The frontier once a commit with this summary is made on top."""
+        """Return the frontier after a commit with this summary."""
         if FRONTIER not in summary:
-            return self  # compaction and deletion move no frontier
+            return self  # compaction and deletion do not move the frontier
         offsets, exchanges, queries = dict(self.offsets), dict(self.exchanges), dict(self.queries)
         query = summary.get(QUERY, "")
         for topic, partitions in json.loads(summary[FRONTIER]).items():
-            # A query that was begun anew starts over; what an earlier one said of the topic holds no longer.
+            # A restarted query (a new checkpoint) starts over; offsets of an earlier query no longer count.
             merged = dict(offsets.get(topic, {})) if queries.get(topic) == query else {}
             for partition, offset in partitions.items():
                 merged[int(partition)] = max(merged.get(int(partition), 0), offset)
@@ -46,13 +46,13 @@ class Frontier:
 
 
 class FrontierCache:
-    """The frontiers of one table's snapshots. The last few are remembered, so that a new commit costs one summary."""
+    """The frontiers of one table's snapshots. The last few are cached, so that a new commit costs one summary."""
 
     def __init__(self) -> None:
         self._cache: dict[int, Frontier] = {}
 
     def at(self, table: "Table", snapshot: "Snapshot | None") -> Frontier:
-        """The frontier of a snapshot; of None, which is Gold before its first commit, an empty one."""
+        """Return the frontier of a snapshot; an empty one for None, which is Gold before its first commit."""
         unread: list[Snapshot] = []
         frontier = Frontier()
         for ancestor in _lineage(table, snapshot):
@@ -69,12 +69,12 @@ class FrontierCache:
 
 
 def frontier_of(table: "Table", snapshot: "Snapshot | None") -> Frontier:
-    """The frontier of one snapshot of Gold."""
+    """Return the frontier of one snapshot of Gold."""
     return FrontierCache().at(table, snapshot)
 
 
 def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[Snapshot]":
-    """A snapshot and its ancestors, newest first; where some were expired, it goes on with what is left."""
+    """Yield a snapshot and its ancestors, newest first; expired ancestors are skipped."""
     by_id = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
         yield snapshot

@@ -1,68 +1,80 @@
-"""Frames that an ingest could not use, in Kafka's dead-letter topics: read when asked for, and kept nowhere."""
+"""Read frames that an ingest could not parse from Kafka's dead-letter topics, on demand."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.platform import Platform
-from k2.query.kafka.kafka_reader import Frame, Records, Told
-from k2.query.sql.trade_sql import Wanted
+from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.records import ConsumedRecord, Frame
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas import topics
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
 
-LOOKED_AT: Final = 2_000  # the newest frames of each exchange; each is as much as a megabyte
+MAX_FRAMES: Final = 2_000  # frames of each partition that are searched, newest first; each is up to a megabyte
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Frames:
-    """The dead-letter topics of one platform.
-
-    Everything raises `Unavailable` where Kafka does not answer.
-    """
+class RawFrames:
+    """The dead-letter topics of one platform. Every method raises `Unavailable` where Kafka does not answer."""
 
     def __init__(self, platform: Platform) -> None:
-        self._records = Records(platform)
+        self._kafka = KafkaReader(platform)
 
-    def newest(self, wanted: Wanted, category: str | None, limit: int) -> "Table":
-        """The newest first, with the columns of `audits.dead_letters`. A frame is of an exchange, and of no symbol."""
+    def newest(self, trade_filter: TradeFilter, category: str | None, limit: int) -> "Table":
+        """Return the newest frames first, with the columns of `audit_tables.dead_letters`.
+
+        A frame belongs to an exchange, but to no symbol.
+        """
         import pyarrow as pa
 
-        labels = {place: label for place, label in self._records.letters().items() if wanted.exchange in (None, label)}
-        ends = self._records.ends(labels)
-        starts = {
-            place: max(first, ends[place] - LOOKED_AT) for place, first in self._records.beginnings(labels).items()
+        labels = {
+            topic_partition: label
+            for topic_partition, label in self._kafka.dead_letter_partitions().items()
+            if trade_filter.exchange in (None, label)
         }
-        found: list[dict[str, Any]] = []
-        for batch in self._records.frames(starts, ends, labels):
-            found += [row for row in map(_row, batch) if _is_wanted(row, wanted, category)]
-        found.sort(key=lambda row: (row["dlq_timestamp"], row["topic"], row["partition"], row["offset"]), reverse=True)
-        return pa.Table.from_pylist(found[:limit], schema=_schema())
+        end_offsets = self._kafka.end_offsets(labels)
+        starts = {
+            topic_partition: max(first, end_offsets[topic_partition] - MAX_FRAMES)
+            for topic_partition, first in self._kafka.beginning_offsets(labels).items()
+        }
+        rows: list[dict[str, Any]] = []
+        for batch in self._kafka.read_frames(starts, end_offsets, labels):
+            rows += [row for row in map(_row, batch) if _matches(row, trade_filter, category)]
+        rows.sort(key=lambda row: (row["dlq_timestamp"], row["topic"], row["partition"], row["offset"]), reverse=True)
+        return pa.Table.from_pylist(rows[:limit], schema=_schema())
 
-    def one(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
-        """One frame with its bytes, by where it lies; None if there is none."""
-        place = (topic, partition)
-        labels = self._records.letters()
-        if place not in labels:
+    def get(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
+        """Return one frame with its bytes, by topic, partition and offset; None if it does not exist."""
+        topic_partition = (topic, partition)
+        labels = self._kafka.dead_letter_partitions()
+        if topic_partition not in labels:
             return None
-        labels = {place: labels[place]}
-        if not self._records.beginnings(labels)[place] <= offset < self._records.ends(labels)[place]:
+        labels = {topic_partition: labels[topic_partition]}
+        if (
+            not self._kafka.beginning_offsets(labels)[topic_partition]
+            <= offset
+            < self._kafka.end_offsets(labels)[topic_partition]
+        ):
             return None
-        for batch in self._records.frames({place: offset}, {place: offset + 1}, labels, whole=True):
+        for batch in self._kafka.read_frames(
+            {topic_partition: offset}, {topic_partition: offset + 1}, labels, with_bytes=True
+        ):
             for record in batch:
                 row = _row(record)
                 del row["bytes"]
-                return row | {"value": record.verdict.value}
+                return row | {"value": record.value.body}
         return None
 
 
-def is_of_frames(topic: str) -> bool:
-    """Whether a topic is one that ingests write what they cannot use to."""
-    return topic.startswith(topics.deadletter(""))
+def is_raw_frame_topic(topic: str) -> bool:
+    """Return whether ingests write their unparsable frames to a topic."""
+    return topic.startswith(topics.dead_letters(""))
 
 
-def _row(record: Told[Frame]) -> dict[str, Any]:
-    (topic, partition), frame = record.place, record.verdict
+def _row(record: ConsumedRecord[Frame]) -> dict[str, Any]:
+    (topic, partition), frame = record.topic_partition, record.value
     return {
         "exchange": frame.exchange,
         "topic": topic,
@@ -76,12 +88,12 @@ def _row(record: Told[Frame]) -> dict[str, Any]:
     }
 
 
-def _is_wanted(row: dict[str, Any], wanted: Wanted, category: str | None) -> bool:
-    at = row["dlq_timestamp"]
+def _matches(row: dict[str, Any], trade_filter: TradeFilter, category: str | None) -> bool:
+    timestamp = row["dlq_timestamp"]
     return (
         category in (None, row["error_category"])
-        and (wanted.start is None or at >= wanted.start)
-        and (wanted.end is None or at < wanted.end)
+        and (trade_filter.start is None or timestamp >= trade_filter.start)
+        and (trade_filter.end is None or timestamp < trade_filter.end)
     )
 
 

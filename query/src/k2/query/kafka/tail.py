@@ -1,7 +1,7 @@
-"""Kafka's newest trades, judged by Silver's rules: what Gold will hold soon, and does not hold yet.
+"""Read and validate the trades in Kafka that Gold does not hold yet.
 
 A command reads them once. A server keeps a consumer running in a thread and the newest trades in memory, so that a
-question costs one round trip to Kafka, which says where its partitions end at the time of the question.
+query costs one round trip to Kafka, for the end offsets at the time of the query.
 """
 
 import threading
@@ -14,140 +14,171 @@ from k2.common.platform import Platform
 from k2.query.errors import Unavailable
 from k2.query.kafka import trade_buffer
 from k2.query.kafka.kafka_offsets import Frontier
-from k2.query.kafka.kafka_reader import Judged, Place, Records
-from k2.query.kafka.trade_buffer import Held, View
-from k2.query.kafka.validation import Row
-from k2.query.sql.trade_sql import Wanted
+from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.records import TopicPartition, ValidatedRecord
+from k2.query.kafka.trade_buffer import BufferView, TradeBuffer
+from k2.query.kafka.validation import ValidTrade
+from k2.query.sql.trade_sql import TradeFilter
 
 if TYPE_CHECKING:
     from pyarrow import Table
 
-HELD: Final = 200_000  # trades in memory, half a kilobyte each
-_PATIENCE: Final = 30.0  # seconds until what Kafka has must have been read
-_PAUSE: Final = 0.5  # seconds before a follower that failed begins anew
-_POLL: Final = 0.1
+MAX_TRADES: Final = 200_000  # in memory, at half a kilobyte each
+_CATCH_UP_SECONDS: Final = 30.0  # for the thread to reach Kafka's end offsets
+_RETRY_SECONDS: Final = 0.5  # before a failed thread tries again
+_POLL_SECONDS: Final = 0.1
 
 
 class Tail:
-    """The trades of one platform's Kafka from some frontier of Gold on. With `live`, close it.
+    """The trades in Kafka after a frontier of Gold. Thread-safe. With `live`, close it."""
 
-    Several threads may use one.
-    """
+    def __init__(self, platform: Platform, *, live: bool = False, max_trades: int = MAX_TRADES) -> None:
+        self._kafka = KafkaReader(platform)
+        self._follower = _Follower(self._kafka, max_trades) if live else None
 
-    def __init__(self, platform: Platform, *, live: bool = False, most: int = HELD) -> None:
-        self._records = Records(platform)
-        self._follower = _Follower(self._records, most) if live else None
+    def rows(self, frontier: Frontier, trade_filter: TradeFilter) -> "Table":
+        """Return every valid trade that matches, from the frontier to Kafka's current end, with Gold's twelve columns.
 
-    def rows(self, frontier: Frontier, wanted: Wanted) -> "Table":
-        """Every valid trade that is wanted, from the frontier up to where Kafka ends now: Gold's twelve columns.
-
-        A trade that came twice is here once: the first one. Raises `Unavailable` where Kafka or the registry is away,
-        or where Kafka has lost what Gold does not hold; there is no answer that leaves the tail out.
+        Of duplicates, the first is returned. Raises `Unavailable` where Kafka or the registry does not answer, or where
+        Kafka has deleted records that Gold does not hold: the tail is never silently incomplete.
         """
-        labels = self._records.places(frontier.exchanges)
-        ends = self._records.ends(labels)
+        labels = self._kafka.partitions(frontier.exchanges)
+        end_offsets = self._kafka.end_offsets(labels)
         if self._follower is None:
-            return trade_buffer.first_of_each(self._read(self._starts(frontier, ends, {}), ends, labels, wanted))
-        starts = self._starts(frontier, ends, self._follower.floors)
-        newest, floors = self._follower.reach(starts, ends, labels)
-        until = {place: min(floors[place], end) for place, end in ends.items()}
-        older = self._read(starts, until, labels, wanted)
+            return trade_buffer.deduplicate(
+                self._read(self._starts(frontier, end_offsets, {}), end_offsets, labels, trade_filter)
+            )
+        starts = self._starts(frontier, end_offsets, self._follower.floors)
+        buffered, floors = self._follower.wait_until_read(starts, end_offsets, labels)
+        read_until = {
+            topic_partition: min(floors[topic_partition], end) for topic_partition, end in end_offsets.items()
+        }
+        older = self._read(starts, read_until, labels, trade_filter)
 
         import pyarrow as pa
 
-        return trade_buffer.first_of_each(pa.concat_tables([older, newest.rows(starts, wanted)]))
+        return trade_buffer.deduplicate(pa.concat_tables([older, buffered.rows(starts, trade_filter)]))
 
     def close(self) -> None:
-        """Ends the thread, where there is one."""
+        """Stop the thread, if there is one."""
         if self._follower is not None:
             self._follower.close()
 
-    def _starts(self, frontier: Frontier, ends: Mapping[Place, int], floors: Mapping[Place, int]) -> dict[Place, int]:
-        """Where the tail begins in each place: where Gold ends, or with all that Kafka has of what Gold never took.
+    def _starts(
+        self, frontier: Frontier, end_offsets: Mapping[TopicPartition, int], floors: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Return the tail's first offset of each partition: where Gold ends, or Kafka's first if Gold has none of it.
 
-        What stands at `floors` or after is in memory, and Kafka need not have it any more.
+        Records at or after `floors` are in memory, and Kafka may have deleted them.
         """
-        known = {place: offset for place in ends if (offset := frontier.offset(*place)) is not None}
-        behind = [
-            place
-            for place, end in ends.items()
-            if known.get(place, 0) < end and not known.get(place, -1) >= floors.get(place, end)
+        consumed = {
+            topic_partition: offset
+            for topic_partition in end_offsets
+            if (offset := frontier.offset(*topic_partition)) is not None
+        }
+        lagging = [
+            topic_partition
+            for topic_partition, end in end_offsets.items()
+            if consumed.get(topic_partition, 0) < end
+            and not consumed.get(topic_partition, -1) >= floors.get(topic_partition, end)
         ]
-        first = self._records.beginnings(dict.fromkeys(behind))
-        for (topic, partition), offset in known.items():
-            place = (topic, partition)
-            if offset > ends[place] or offset < first.get(place, 0):
+        first_offsets = self._kafka.beginning_offsets(dict.fromkeys(lagging))
+        for (topic, partition), offset in consumed.items():
+            topic_partition = (topic, partition)
+            if offset > end_offsets[topic_partition] or offset < first_offsets.get(topic_partition, 0):
                 raise Unavailable(
-                    f"Kafka no longer holds what follows Gold in {topic}: partition {partition} goes from "
-                    f"{first.get(place, ends[place])} to {ends[place]}, and Gold ends before {offset}"
+                    f"Kafka no longer holds what follows Gold in {topic}: partition {partition} holds offsets "
+                    f"{first_offsets.get(topic_partition, end_offsets[topic_partition])} to "
+                    f"{end_offsets[topic_partition]}, Gold ends before {offset}"
                 )
-        return {place: known.get(place, first.get(place, 0)) for place in ends}
+        return {
+            topic_partition: consumed.get(topic_partition, first_offsets.get(topic_partition, 0))
+            for topic_partition in end_offsets
+        }
 
     def _read(
-        self, starts: Mapping[Place, int], ends: Mapping[Place, int], labels: Mapping[Place, str], wanted: Wanted
+        self,
+        starts: Mapping[TopicPartition, int],
+        end_offsets: Mapping[TopicPartition, int],
+        labels: Mapping[TopicPartition, str],
+        trade_filter: TradeFilter,
     ) -> "Table":
-        batches = self._records.between(starts, ends, labels)
-        rows = (record.verdict for record in chain.from_iterable(batches))
-        return trade_buffer.table([row for row in rows if isinstance(row, Row) and trade_buffer.matching(wanted, row)])
+        batches = self._kafka.read(starts, end_offsets, labels)
+        rows = (record.value for record in chain.from_iterable(batches))
+        return trade_buffer.table(
+            [row for row in rows if isinstance(row, ValidTrade) and trade_buffer.matches(trade_filter, row)]
+        )
 
 
 class _Follower:
-    """A thread that reads on and on, and what it holds."""
+    """A thread that consumes continuously, and the buffer that it fills."""
 
-    def __init__(self, records: Records, most: int) -> None:
-        self._records = records
-        self._most = most
+    def __init__(self, records: KafkaReader, max_trades: int) -> None:
+        self._kafka = records
+        self._max_trades = max_trades
         self._changed = threading.Condition()
-        self._held = Held(most)
-        self._added: dict[Place, int] = {}
-        self._labels: dict[Place, str] = {}
-        self._positions: dict[Place, int] = {}
+        self._buffer = TradeBuffer(max_trades)
+        self._new_starts: dict[TopicPartition, int] = {}
+        self._labels: dict[TopicPartition, str] = {}
+        self._positions: dict[TopicPartition, int] = {}
         self._failed: Unavailable | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
     @property
-    def floors(self) -> dict[Place, int]:
-        """From where on everything of a place is held."""
+    def floors(self) -> dict[TopicPartition, int]:
+        """The offset of each partition from which on every trade is in the buffer."""
         with self._changed:
-            return dict(self._held.floors)
+            return dict(self._buffer.floors)
 
-    def reach(
-        self, starts: Mapping[Place, int], ends: Mapping[Place, int], labels: Mapping[Place, str]
-    ) -> tuple[View, dict[Place, int]]:
-        """What is held, and from where on that is everything, once all before `ends` has been read.
+    def wait_until_read(
+        self,
+        starts: Mapping[TopicPartition, int],
+        end_offsets: Mapping[TopicPartition, int],
+        labels: Mapping[TopicPartition, str],
+    ) -> tuple[BufferView, dict[TopicPartition, int]]:
+        """Wait until every record before `end_offsets` was read; return the buffer and its floors.
 
-        Places that are new to it begin at `starts`.
+        Partitions that are new to the thread begin at `starts`.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _CATCH_UP_SECONDS
         with self._changed:
             self._failed = None
             while True:
-                self._begin({place: start for place, start in starts.items() if place not in self._positions}, labels)
-                if all(self._positions[place] >= end for place, end in ends.items()):
-                    return self._held.view(), dict(self._held.floors)
+                self._start_partitions(
+                    {
+                        topic_partition: start
+                        for topic_partition, start in starts.items()
+                        if topic_partition not in self._positions
+                    },
+                    labels,
+                )
+                if all(self._positions[topic_partition] >= end for topic_partition, end in end_offsets.items()):
+                    return self._buffer.view(), dict(self._buffer.floors)
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise Unavailable(f"Kafka has more than could be read within {_PATIENCE:.0f} s; ask again")
+                    raise Unavailable(
+                        f"Kafka's newest trades could not be read within {_CATCH_UP_SECONDS:.0f} s; try again"
+                    )
                 if self._failed is not None:
                     raise self._failed
                 if self._closed:
-                    raise Unavailable("the server stops")
+                    raise Unavailable("the server is shutting down")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stop the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
-    def _begin(self, starts: Mapping[Place, int], labels: Mapping[Place, str]) -> None:
+    def _start_partitions(self, starts: Mapping[TopicPartition, int], labels: Mapping[TopicPartition, str]) -> None:
         if not starts:
             return
-        self._added |= starts
+        self._new_starts |= starts
         self._positions |= starts
         self._labels |= labels
-        self._held.begin(starts)
+        self._buffer.start_partitions(starts)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="k2-tail", daemon=True)
             self._thread.start()
@@ -157,34 +188,34 @@ class _Follower:
             try:
                 self._follow()
             except Unavailable as error:
-                self._forget(error)
-                time.sleep(_PAUSE)
+                self._reset(error)
+                time.sleep(_RETRY_SECONDS)
 
     def _follow(self) -> None:
-        reader = self._records.reader({})
+        reader = self._kafka.reader({})
         try:
             while not self._closed:
                 with self._changed:
-                    if not self._added and not reader.positions:
+                    if not self._new_starts and not reader.positions:
                         self._changed.wait()
-                    added, self._added = self._added, {}
-                    labels = dict(self._labels) if added else {}
-                if added:
-                    reader.add(added, labels)
-                self._take(reader.poll(_POLL), reader.positions)
+                    new_starts, self._new_starts = self._new_starts, {}
+                    labels = dict(self._labels) if new_starts else {}
+                if new_starts:
+                    reader.add(new_starts, labels)
+                self._append(reader.poll(_POLL_SECONDS), reader.positions)
         finally:
             reader.close()
 
-    def _take(self, records: list[Judged], positions: Mapping[Place, int]) -> None:
+    def _append(self, records: list[ValidatedRecord], positions: Mapping[TopicPartition, int]) -> None:
         with self._changed:
-            self._held.add(records)
+            self._buffer.add(records)
             self._positions |= positions
             self._changed.notify_all()
 
-    def _forget(self, error: Unavailable) -> None:
-        """Begins anew: the next question says from where."""
+    def _reset(self, error: Unavailable) -> None:
+        """Discard everything; the next query sets the start offsets."""
         with self._changed:
             self._failed = error
-            self._held = Held(self._most)
-            self._added, self._positions = {}, {}
+            self._buffer = TradeBuffer(self._max_trades)
+            self._new_starts, self._positions = {}, {}
             self._changed.notify_all()

@@ -1,64 +1,65 @@
-"""Records of several partitions, merged by Kafka's time of them.
+"""Merge the records of several partitions by Kafka's timestamp.
 
-A broker hands out one partition after the other, in large parts. Whoever remembers what was sent, in order to send
-nothing twice, can only remember so much: what came at one time must be looked at at about one time.
+A broker returns one partition after the other, in large batches. Deduplication remembers a bounded number of ids, so
+records of about the same time must be processed at about the same time.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from k2.query.kafka.kafka_reader import Place, Told
+from k2.query.kafka.records import ConsumedRecord, TopicPartition
 
-P = TypeVar("P", bound="Told[Any]")
+P = TypeVar("P", bound=ConsumedRecord[Any])
 
 
-class Merging(Generic[P]):
-    """Takes records as they come and gives them merged. Those of one place keep their order, whatever their times."""
+class TimeMerge(Generic[P]):
+    """Accept records as they arrive, and return them merged. Records of one partition keep their order."""
 
-    def __init__(self, places: "Iterable[Place]") -> None:
-        self._waiting: dict[Place, deque[P]] = {place: deque() for place in places}
+    def __init__(self, partitions: Iterable[TopicPartition]) -> None:
+        self._waiting: dict[TopicPartition, deque[P]] = {topic_partition: deque() for topic_partition in partitions}
         self._open = set(self._waiting)
 
     def add(self, records: Iterable[P]) -> None:
-        """More records, of any of the places."""
+        """Add records of any of the partitions."""
         for record in records:
-            self._waiting[record.place].append(record)
+            self._waiting[record.topic_partition].append(record)
 
-    def end(self, places: "Iterable[Place]") -> None:
-        """Nothing more comes of these places."""
-        self._open.difference_update(places)
+    def finish(self, partitions: Iterable[TopicPartition]) -> None:
+        """Mark partitions that receive no more records."""
+        self._open.difference_update(partitions)
 
-    def over(self, most: int) -> "set[Place]":
-        """The places of which so many wait for the others, or more."""
-        return {place for place, waiting in self._waiting.items() if len(waiting) >= most}
+    def backlogged(self, max_records: int) -> set[TopicPartition]:
+        """Return the partitions with at least `max_records` waiting for the others."""
+        return {topic_partition for topic_partition, waiting in self._waiting.items() if len(waiting) >= max_records}
 
     def ready(self) -> list[P]:
-        """What can be given: up to where a place has nothing, of which more may come."""
-        if any(not self._waiting[place] for place in self._open):
+        """Return the records that can be returned: up to where an unfinished partition has none left."""
+        if any(not self._waiting[topic_partition] for topic_partition in self._open):
             return []
-        heads = [(waiting[0].timestamp, place) for place, waiting in self._waiting.items() if waiting]
+        heads = [
+            (waiting[0].timestamp, topic_partition) for topic_partition, waiting in self._waiting.items() if waiting
+        ]
         heapq.heapify(heads)
-        found: list[P] = []
+        merged: list[P] = []
         while heads:
-            _, place = heads[0]
-            waiting = self._waiting[place]
-            found.append(waiting.popleft())
+            _, topic_partition = heads[0]
+            waiting = self._waiting[topic_partition]
+            merged.append(waiting.popleft())
             if waiting:
-                heapq.heapreplace(heads, (waiting[0].timestamp, place))
-            elif place in self._open:
+                heapq.heapreplace(heads, (waiting[0].timestamp, topic_partition))
+            elif topic_partition in self._open:
                 break
             else:
                 heapq.heappop(heads)
-        return found
+        return merged
 
 
-def merged(records: Iterable[P]) -> list[P]:
-    """The same of records that are all there."""
-    found = list(records)
-    merging: Merging[P] = Merging({record.place for record in found})
-    merging.add(found)
-    merging.end({record.place for record in found})
-    return merging.ready()
+def merge_by_time(records: Iterable[P]) -> list[P]:
+    """Merge a complete set of records."""
+    merged = list(records)
+    merge: TimeMerge[P] = TimeMerge({record.topic_partition for record in merged})
+    merge.add(merged)
+    merge.finish({record.topic_partition for record in merged})
+    return merge.ready()

@@ -1,6 +1,6 @@
-"""Kafka's newest trades in memory: bounded by count, column by column, found by place and by what is wanted.
+"""Keep Kafka's newest trades in memory as columns, bounded by count, and filter them.
 
-No Kafka and no clock here. Trades stay in the order in which they came; the oldest make room for new ones.
+No Kafka client and no clock here. Trades stay in order of arrival; the oldest are evicted first.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ Entry = tuple[TopicPartition, int, ValidTrade]
 
 
 def table(rows: Sequence[ValidTrade]) -> "Table":
-    """Trades as Arrow holds them."""
+    """Convert trades to an Arrow table."""
     import pyarrow as pa
 
     types = arrow_schema.trades()
@@ -33,7 +33,7 @@ def table(rows: Sequence[ValidTrade]) -> "Table":
 
 
 def matches(trade_filter: TradeFilter, row: ValidTrade) -> bool:
-    """Whether a trade is wanted."""
+    """Return whether a trade passes the filter."""
     return (
         (trade_filter.symbol is None or row.symbol == trade_filter.symbol)
         and (trade_filter.exchange is None or row.exchange == trade_filter.exchange)
@@ -43,7 +43,7 @@ def matches(trade_filter: TradeFilter, row: ValidTrade) -> bool:
 
 
 def deduplicate(trades: "Table") -> "Table":
-    """The trades without those whose message id stands further up already."""
+    """Return the trades without those whose message id appeared before."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -56,21 +56,21 @@ def deduplicate(trades: "Table") -> "Table":
 
 
 class TradeBuffer:
-    """At most `most` trades, give or take a chunk. One thread at a time may use it."""
+    """At most `max_trades` trades, up to one chunk more. Not thread-safe."""
 
     def __init__(self, max_trades: int) -> None:
         self._max_trades = max_trades
         self._open: list[Entry] = []
         self._chunks: deque[_Chunk] = deque()
         self._count = 0
-        self.floors: dict[TopicPartition, int] = {}  # from here on everything of a place is held
+        self.floors: dict[TopicPartition, int] = {}  # from this offset on every trade is in the buffer
 
     def start_partitions(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Places whose records will come, each from an offset on."""
+        """Add partitions, each with the offset from which on its records will be added."""
         self.floors |= starts
 
     def add(self, records: Iterable[ValidatedRecord]) -> None:
-        """Keeps the valid trades among some records."""
+        """Add the valid trades among some records."""
         self._open += [
             (topic_partition, offset, row) for topic_partition, offset, _, row in records if isinstance(row, ValidTrade)
         ]
@@ -85,19 +85,19 @@ class TradeBuffer:
                 self.floors[topic_partition] = max(self.floors[topic_partition], last + 1)
 
     def view(self) -> "BufferView":
-        """What is held now; it does not change when more comes."""
+        """Return an immutable view of the current contents."""
         return BufferView(tuple(self._chunks), tuple(self._open))
 
 
 class BufferView:
-    """What was held at one moment."""
+    """The contents of a buffer at one moment."""
 
     def __init__(self, chunks: "tuple[_Chunk, ...]", newest: tuple[Entry, ...]) -> None:
         self._chunks = chunks
         self._newest = newest
 
     def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> "Table":
-        """The wanted trades that stand at `starts` or after; of other places none."""
+        """Return the matching trades at or after `starts`; none of other partitions."""
         import pyarrow as pa
 
         newest = [
@@ -110,7 +110,7 @@ class BufferView:
 
 
 class _Chunk:
-    """Trades that came one after the other."""
+    """Consecutive trades as one record batch."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         import pyarrow as pa

@@ -1,7 +1,7 @@
-"""Trades as they come: one consumer of Kafka, any number of subscribers, each trade once for each of them.
+"""Stream new trades from one Kafka consumer to any number of subscribers, each trade once for each of them.
 
-A thread reads and judges; everything else happens in the event loop, so that nothing needs a lock. A subscriber who
-was here before is first sent what came since, read from Kafka again, and then what comes.
+A thread consumes and validates; everything else happens in the event loop, so that no locks are needed. A subscriber
+that resumes is first sent what it missed, read from Kafka again, and then new trades.
 """
 
 import asyncio
@@ -14,34 +14,36 @@ from typing import Any, Final
 from k2.common import logs
 from k2.common.platform import Platform
 from k2.query.errors import Unavailable
-from k2.query.kafka.kafka_reader import Judged, Place, Records
-from k2.query.kafka.time_merge import merged
-from k2.query.kafka.validation import Row
+from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.records import TopicPartition, ValidatedRecord
+from k2.query.kafka.time_merge import merge_by_time
+from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
 from k2.query.live.subscriptions import Subscription
 
-SUBSCRIBERS: Final = 200
-QUEUE: Final = 5_000  # trades that wait for a slow client
-HISTORY: Final = 500_000  # records that are read again for one who resumes
-_LOOK: Final = 5.0  # seconds between looks for new topics
-_PAUSE: Final = 0.5
-_POLL: Final = 0.1
+MAX_SUBSCRIBERS: Final = 200
+MAX_QUEUED: Final = 5_000  # trades that may wait for a slow client
+MAX_HISTORY: Final = 500_000  # records that are read again for a client that resumes
+_DISCOVERY_SECONDS: Final = 5.0  # seconds between searches for new topics
+_RETRY_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.1
 
 log = logs.get("live")
 
 
-class Full(RuntimeError):
-    """There are as many subscribers as there may be."""
+class SubscriberLimit(RuntimeError):
+    """The maximum number of subscribers is reached."""
 
 
-class Gone(RuntimeError):
-    """Kafka no longer holds what follows a cursor, or it is too much to send again."""
+class CursorExpired(RuntimeError):
+    """Kafka no longer holds the records after a cursor, or there are too many to send again."""
 
 
-class Hub:
-    """The live stream of one platform. `topics` says the labels of topics that do not have K2's own names.
+class Broadcaster:
+    """The live stream of one platform.
 
-    While it cannot say them, which is `Unavailable`, those that it said before are known.
+    `topics` returns the exchange labels of topics without K2's standard names. While it raises `Unavailable`, its last
+    result is used.
     """
 
     def __init__(
@@ -49,114 +51,121 @@ class Hub:
         platform: Platform,
         *,
         topics: Callable[[], Mapping[str, str]] = dict,
-        subscribers: int = SUBSCRIBERS,
-        queue: int = QUEUE,
+        subscribers: int = MAX_SUBSCRIBERS,
+        queue: int = MAX_QUEUED,
     ) -> None:
-        self._records = Records(platform)
+        self._kafka = KafkaReader(platform)
         self._topics = topics
-        self._own: Mapping[str, str] = {}
-        self._most = subscribers
+        self._custom_topics: Mapping[str, str] = {}
+        self._max_subscribers = subscribers
         self._queue = queue
         self._subscriptions: set[Subscription] = set()
-        self._coming = 0
-        self._histories = asyncio.Semaphore(4)
+        self._pending = 0
+        self._history_slots = asyncio.Semaphore(4)
         self._starting = asyncio.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._labels: dict[Place, str] = {}
-        self._positions: dict[Place, int] = {}
+        self._labels: dict[TopicPartition, str] = {}
+        self._positions: dict[TopicPartition, int] = {}
 
     @property
     def subscribers(self) -> int:
-        """How many there are."""
+        """The number of subscribers."""
         return len(self._subscriptions)
 
     async def subscribe(self, symbols: frozenset[str], exchange: str | None, cursor: str | None) -> "Subscription":
-        """A subscription to some symbols, or to all; close it. With a cursor, it begins with what came since.
+        """Subscribe to some symbols, or to all if there are none; close the subscription after use.
 
-        Raises `Full`, `Gone`, `BadQuery` for a cursor that is none, and `Unavailable` where Kafka is away.
+        With a cursor, it begins with the trades after it. Raises `SubscriberLimit`, `CursorExpired`, `BadQuery` for an
+        invalid cursor, and `Unavailable` where Kafka does not answer.
         """
-        since = Cursor.read(cursor) if cursor else None
-        if len(self._subscriptions) + self._coming >= self._most:
-            raise Full(f"{self._most} subscribers are served at once; come back later")
-        self._coming += 1
+        offsets_at = Cursor.decode(cursor) if cursor else None
+        if len(self._subscriptions) + self._pending >= self._max_subscribers:
+            raise SubscriberLimit(
+                f"{self._max_subscribers} subscribers are connected already, the maximum; retry later"
+            )
+        self._pending += 1
         try:
-            await self._started()
-            starts = await asyncio.to_thread(self._since, since) if since else None
+            await self._ensure_started()
+            starts = await asyncio.to_thread(self._resume_offsets, offsets_at) if offsets_at else None
         finally:
-            self._coming -= 1
-        found = Subscription(self, symbols, exchange, self._queue, starts)
-        self._subscriptions.add(found)
-        return found
+            self._pending -= 1
+        subscription = Subscription(self, symbols, exchange, self._queue, starts)
+        self._subscriptions.add(subscription)
+        return subscription
 
     async def close(self) -> None:
-        """Ends every subscription, and the thread."""
+        """End every subscription, and stop the thread."""
         self._stopping.set()
         for subscription in list(self._subscriptions):
-            subscription.drop("the server stops")
+            subscription.drop("the server is shutting down")
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    def leave(self, subscription: "Subscription") -> None:
-        """Forgets one."""
+    def unsubscribe(self, subscription: "Subscription") -> None:
+        """Remove a subscription."""
         self._subscriptions.discard(subscription)
 
     @property
-    def positions(self) -> Mapping[Place, int]:
-        """Before which everything has been offered to those who listen."""
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The offset of each partition before which everything was offered to the subscribers."""
         return self._positions
 
-    async def history(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[list[Judged]]:
-        """The records from `starts` on that stand before `ends`, read again, merged by time."""
-        async with self._histories:
-            batches = self._records.merged(starts, ends, self._labels)
+    async def read_history(
+        self, starts: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[list[ValidatedRecord]]:
+        """Yield the records from `starts` up to `end_offsets`, read from Kafka again, merged by time."""
+        async with self._history_slots:
+            batches = self._kafka.read_merged(starts, end_offsets, self._labels)
             try:
-                while (batch := await _whole(asyncio.to_thread(next, batches, None))) is not None:
+                while (batch := await _uninterrupted(asyncio.to_thread(next, batches, None))) is not None:
                     yield batch
             finally:
                 await asyncio.to_thread(batches.close)
 
-    async def beginnings(self, places: Mapping[Place, Any]) -> dict[Place, int]:
-        """The first offset that Kafka still holds of each place."""
-        return await asyncio.to_thread(self._records.beginnings, places)
+    async def beginning_offsets(self, partitions: Mapping[TopicPartition, Any]) -> dict[TopicPartition, int]:
+        """Return the first offset that Kafka still holds of each partition."""
+        return await asyncio.to_thread(self._kafka.beginning_offsets, partitions)
 
-    async def since(self, places: Mapping[Place, Any], time: int) -> dict[Place, int]:
-        """The offset of the first record of each place that is not older, in milliseconds; without one, none."""
-        return await asyncio.to_thread(self._records.since, places, time)
+    async def offsets_at(self, partitions: Mapping[TopicPartition, Any], time: int) -> dict[TopicPartition, int]:
+        """Return the offset of each partition's first record that is not older than `time` (milliseconds)."""
+        return await asyncio.to_thread(self._kafka.offsets_at, partitions, time)
 
-    def _since(self, cursor: Cursor) -> dict[Place, int]:
-        """Where each place stood when a cursor was made. Raises `Gone`, `BadQuery`.
+    def _resume_offsets(self, cursor: Cursor) -> dict[TopicPartition, int]:
+        """Return the offset of each partition at a cursor. Raises `CursorExpired`, `BadQuery`.
 
-        A place that the cursor does not name was empty then.
+        A partition that the cursor does not name was empty then.
         """
-        ends = self._records.ends(self._labels)
-        cursor.refuse_unless(ends)
-        starts = {place: cursor.offsets.get(place, 0) for place in ends}
-        beginnings = self._records.beginnings(ends)
-        if any(start < beginnings[place] for place, start in starts.items()):
-            raise Gone("Kafka no longer holds what came after this id; begin with what comes now, and ask for the rest")
-        if sum(ends[place] - start for place, start in starts.items()) > HISTORY:
-            raise Gone("too much came since this id; begin with what comes now, and ask for the rest")
+        end_offsets = self._kafka.end_offsets(self._labels)
+        cursor.validate(end_offsets)
+        starts = {topic_partition: cursor.offsets.get(topic_partition, 0) for topic_partition in end_offsets}
+        beginning_offsets = self._kafka.beginning_offsets(end_offsets)
+        if any(start < beginning_offsets[topic_partition] for topic_partition, start in starts.items()):
+            raise CursorExpired(
+                "Kafka no longer holds the trades after this id; resume without an id, and query the missing range"
+            )
+        if sum(end_offsets[topic_partition] - start for topic_partition, start in starts.items()) > MAX_HISTORY:
+            raise CursorExpired("too many trades followed this id; resume without an id, and query the missing range")
         return starts
 
-    async def _started(self) -> None:
+    async def _ensure_started(self) -> None:
         async with self._starting:
             if self._thread is not None:
                 return
             self._loop = asyncio.get_running_loop()
-            self._labels, self._positions = await asyncio.to_thread(self._look)
+            self._labels, self._positions = await asyncio.to_thread(self._initial_state)
             self._thread = threading.Thread(target=self._run, name="k2-live", daemon=True)
             self._thread.start()
 
-    def _look(self) -> tuple[dict[Place, str], dict[Place, int]]:
-        labels = self._there()
-        return labels, self._records.ends(labels)
+    def _initial_state(self) -> tuple[dict[TopicPartition, str], dict[TopicPartition, int]]:
+        labels = self._discover()
+        return labels, self._kafka.end_offsets(labels)
 
-    def _there(self) -> dict[Place, str]:
+    def _discover(self) -> dict[TopicPartition, str]:
         with suppress(Unavailable):
-            self._own = self._topics()
-        return self._records.places(self._own)
+            self._custom_topics = self._topics()
+        return self._kafka.partitions(self._custom_topics)
 
     def _run(self) -> None:
         labels, positions = dict(self._labels), dict(self._positions)
@@ -164,75 +173,83 @@ class Hub:
             try:
                 self._follow(labels, positions)
             except Unavailable as error:
-                log.warning("the live stream waits", why=str(error))
-                self._stopping.wait(_PAUSE)
+                log.warning("live stream interrupted", reason=str(error))
+                self._stopping.wait(_RETRY_SECONDS)
                 self._skip_lost(positions)
 
-    def _follow(self, labels: dict[Place, str], positions: dict[Place, int]) -> None:
-        reader = self._records.reader(labels)
+    def _follow(self, labels: dict[TopicPartition, str], positions: dict[TopicPartition, int]) -> None:
+        reader = self._kafka.reader(labels)
         try:
             reader.add(positions)
-            looked = time.monotonic()
+            discovered_at = time.monotonic()
             while not self._stopping.is_set():
-                if found := reader.poll(_POLL):
+                if records := reader.poll(_POLL_SECONDS):
                     positions |= reader.positions
-                    self._tell(merged(found), dict(positions), {})
-                if time.monotonic() - looked > _LOOK:
-                    looked = time.monotonic()
-                    new = {place: label for place, label in self._places().items() if place not in labels}
-                    if new:  # they came to be since the last look: all that they hold is new
-                        starts = self._records.beginnings(new)
+                    self._publish(merge_by_time(records), dict(positions), {})
+                if time.monotonic() - discovered_at > _DISCOVERY_SECONDS:
+                    discovered_at = time.monotonic()
+                    new = {
+                        topic_partition: label
+                        for topic_partition, label in self._try_discover().items()
+                        if topic_partition not in labels
+                    }
+                    if new:  # created since the last search, so all their records are new
+                        starts = self._kafka.beginning_offsets(new)
                         labels |= new
                         positions |= starts
                         reader.add(starts, new)
-                        self._tell([], dict(positions), dict(labels))
+                        self._publish([], dict(positions), dict(labels))
         finally:
             reader.close()
 
-    def _places(self) -> dict[Place, str]:
+    def _try_discover(self) -> dict[TopicPartition, str]:
         try:
-            return self._there()
+            return self._discover()
         except Unavailable:
-            return {}  # the reader goes on when Kafka is back
+            return {}  # the reader continues when Kafka is back
 
-    def _skip_lost(self, positions: dict[Place, int]) -> None:
-        """What Kafka has lost cannot be sent; who waits for it is told."""
+    def _skip_lost(self, positions: dict[TopicPartition, int]) -> None:
+        """Skip records that Kafka has deleted before they were sent, and drop the subscribers that waited for them."""
         try:
-            there = self._there()
-            first, ends = self._records.beginnings(there), self._records.ends(there)
+            labels = self._discover()
+            first, end_offsets = self._kafka.beginning_offsets(labels), self._kafka.end_offsets(labels)
         except Unavailable:
             return
-        lost = {p: at for p, at in positions.items() if p not in ends or not first[p] <= at <= ends[p]}
-        for place in lost:
-            positions.pop(place)
-            if place in ends:
-                positions[place] = first[place]
+        lost = {p: at for p, at in positions.items() if p not in end_offsets or not first[p] <= at <= end_offsets[p]}
+        for topic_partition in lost:
+            positions.pop(topic_partition)
+            if topic_partition in end_offsets:
+                positions[topic_partition] = first[topic_partition]
         if lost:
-            self._call(self._drop_all, "Kafka lost trades before they were sent", dict(positions))
+            self._call(self._drop_all, "Kafka deleted trades before they were sent", dict(positions))
 
-    def _drop_all(self, reason: str, positions: dict[Place, int]) -> None:
+    def _drop_all(self, reason: str, positions: dict[TopicPartition, int]) -> None:
         self._positions = positions
         for subscription in list(self._subscriptions):
             subscription.drop(reason)
 
-    def _tell(self, found: list[Judged], positions: dict[Place, int], labels: dict[Place, str]) -> None:
-        self._call(self._deliver, found, positions, labels)
+    def _publish(
+        self, records: list[ValidatedRecord], positions: dict[TopicPartition, int], labels: dict[TopicPartition, str]
+    ) -> None:
+        self._call(self._deliver, records, positions, labels)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _deliver(self, found: list[Judged], positions: dict[Place, int], labels: dict[Place, str]) -> None:
+    def _deliver(
+        self, records: list[ValidatedRecord], positions: dict[TopicPartition, int], labels: dict[TopicPartition, str]
+    ) -> None:
         self._positions = positions
         self._labels |= labels
-        trades = [record for record in found if isinstance(record.verdict, Row)]
+        trades = [record for record in records if isinstance(record.value, ValidTrade)]
         for subscription in list(self._subscriptions):
             subscription.offer(trades)
 
 
-async def _whole(step: Coroutine[Any, Any, Any]) -> Any:
-    """What a step in a thread gives; who is cancelled meanwhile waits for its end, and leaves no thread alone."""
+async def _uninterrupted(step: Coroutine[Any, Any, Any]) -> Any:
+    """Await a step that runs in a thread; if cancelled, wait for its end first, so that no thread is left."""
     task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)

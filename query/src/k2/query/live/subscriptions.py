@@ -1,4 +1,4 @@
-"""One subscriber of the live stream: what waits for it, what it was sent, and from where it can resume."""
+"""One subscriber of the live stream: its queue, the ids it was sent, and its position to resume from."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Final
 
 from k2.query.errors import Unavailable
 from k2.query.kafka import trade_buffer
-from k2.query.kafka.kafka_reader import Judged, Place
-from k2.query.kafka.validation import Row
+from k2.query.kafka.records import TopicPartition, ValidatedRecord
+from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 
 if TYPE_CHECKING:
-    from k2.query.live.broadcaster import Hub
+    from k2.query.live.broadcaster import Broadcaster
 
-_REMEMBERED: Final = 20_000  # message ids
-_NEAR: Final = 1_000  # records: so few are read while new ones wait in the queue
-_OVERLAP: Final = 500  # records of each place before a cursor that are read only to know what was sent,
-_RECENT: Final = 10_000  # and whatever came in so many milliseconds
+_MAX_SENT_IDS: Final = 20_000  # message ids
+_CATCH_UP_RECORDS: Final = 1_000  # records left to read when new ones start to wait in the queue
+_REPLAYED_RECORDS: Final = 500  # records of each partition before a cursor that are read only for their ids,
+_REPLAYED_MS: Final = 10_000  # and all records of that many milliseconds before it
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The last event of a subscriber who cannot be sent more: why, and from where to resume."""
+    """The last event of a subscription that ends: the reason, and the id to resume from."""
 
     reason: str
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """Nothing came for a while. The id saves who resumes from reading what was not wanted again."""
+class Heartbeat:
+    """No trade for a while. Resuming from its id skips the records that did not match."""
 
     id: str
 
@@ -42,141 +42,153 @@ class Silence:
 class Event:
     """One trade, and the id to resume after it."""
 
-    row: Row
+    row: ValidTrade
     id: str
 
 
 class Subscription:
-    """One subscriber. Iterate over `events` once; `close` when the client is gone."""
+    """One subscriber. Iterate over `events` once; `close` it when the client disconnects."""
 
     def __init__(
         self,
-        hub: "Hub",
+        broadcaster: "Broadcaster",
         symbols: frozenset[str],
         exchange: str | None,
-        most: int,
-        starts: Mapping[Place, int] | None,
+        max_queued: int,
+        starts: Mapping[TopicPartition, int] | None,
     ) -> None:
-        self._hub = hub
+        self._broadcaster = broadcaster
         self._symbols = symbols
-        self._wanted = Wanted(exchange=exchange)
-        self._most = most
+        self._filter = TradeFilter(exchange=exchange)
+        self._max_queued = max_queued
         self._starts = starts
-        self._sent = dict(starts if starts is not None else hub.positions)
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._queue: deque[Judged] = deque()
+        self._positions = dict(starts if starts is not None else broadcaster.positions)
+        self._sent_ids: OrderedDict[str, None] = OrderedDict()
+        self._queue: deque[ValidatedRecord] = deque()
         self._listening = starts is None
         self._reason = ""
-        self._wake = asyncio.Event()
+        self._wake_up = asyncio.Event()
 
     @property
     def id(self) -> str:
-        """From where to resume."""
-        return Cursor(self._sent).text()
+        """The id to resume from."""
+        return Cursor(self._positions).encode()
 
-    def offer(self, trades: list[Judged]) -> None:
-        """Takes what has come, if it is wanted. A queue that is full ends the subscription."""
+    def offer(self, trades: list[ValidatedRecord]) -> None:
+        """Queue the matching trades. A full queue ends the subscription."""
         if not self._listening or self._reason:
             return
-        self._queue += [record for record in trades if self._wants(record)]
-        if len(self._queue) > self._most:
-            self.drop(f"{self._most} trades waited and were not read; read faster, or ask for fewer symbols")
+        self._queue += [record for record in trades if self._matches(record)]
+        if len(self._queue) > self._max_queued:
+            self.drop(
+                f"{self._max_queued} trades were queued and were not read; read faster or subscribe to fewer symbols"
+            )
         elif self._queue:
-            self._wake.set()
+            self._wake_up.set()
 
     def drop(self, reason: str) -> None:
-        """Sends nothing more but the reason."""
+        """End the subscription with a reason; queued trades are discarded."""
         self._reason = self._reason or reason
         self._queue.clear()
-        self._wake.set()
+        self._wake_up.set()
 
     def close(self) -> None:
-        """The client is gone."""
+        """End the subscription, because the client disconnected."""
         self.drop("closed")
-        self._hub.leave(self)
+        self._broadcaster.unsubscribe(self)
 
-    async def events(self, heartbeat: float) -> AsyncGenerator[Event | Silence | Dropped]:
-        """Trades as they come, and after so many seconds of none a `Silence`. After `Dropped` nothing follows."""
+    async def events(self, heartbeat: float) -> AsyncGenerator[Event | Heartbeat | Dropped]:
+        """Yield trades as they arrive, a `Heartbeat` after that many seconds without one, and `Dropped` at the end."""
         if self._starts is not None:
             try:
-                async for event in self._history(self._starts):
+                async for event in self._catch_up(self._starts):
                     yield event
             except Unavailable as error:
                 self.drop(str(error))
         while True:
             while self._queue:
                 record = self._queue.popleft()
-                if not self._queue:  # whatever else the hub has read was not wanted
-                    self._sent = dict(self._hub.positions)
-                if (found := self._event(record)) is not None:
-                    yield found
+                if not self._queue:  # everything else that was read does not match
+                    self._positions = dict(self._broadcaster.positions)
+                if (next_event := self._to_event(record)) is not None:
+                    yield next_event
             if self._reason:  # before, or while the last event was sent
                 break
-            self._wake.clear()
+            self._wake_up.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(heartbeat):
-                    await self._wake.wait()
-            if not self._wake.is_set():
-                self._sent = dict(self._hub.positions)
-                yield Silence(self.id)
+                    await self._wake_up.wait()
+            if not self._wake_up.is_set():
+                self._positions = dict(self._broadcaster.positions)
+                yield Heartbeat(self.id)
         yield Dropped(self._reason, self.id)
 
-    async def _history(self, starts: Mapping[Place, int]) -> AsyncIterator[Event]:
-        """What came since, until so little is left that new trades may wait for it."""
-        await self._recall(starts)
+    async def _catch_up(self, starts: Mapping[TopicPartition, int]) -> AsyncIterator[Event]:
+        """Yield the trades since the cursor, until few enough are left for new ones to wait in the queue."""
+        await self._load_sent_ids(starts)
         while not self._reason:
-            ends = dict(self._hub.positions)
-            begins = {place: self._sent.get(place, 0) for place in ends}
-            self._listening = sum(ends.values()) - sum(begins.values()) <= _NEAR
-            async with aclosing(self._told(begins, ends)) as records:
+            end_offsets = dict(self._broadcaster.positions)
+            start_offsets = {
+                topic_partition: self._positions.get(topic_partition, 0) for topic_partition in end_offsets
+            }
+            self._listening = sum(end_offsets.values()) - sum(start_offsets.values()) <= _CATCH_UP_RECORDS
+            async with aclosing(self._read(start_offsets, end_offsets)) as records:
                 async for record in records:
-                    if self._wants(record) and (event := self._event(record)) is not None:
+                    if self._matches(record) and (event := self._to_event(record)) is not None:
                         yield event
-            self._sent = ends
+            self._positions = end_offsets
             if self._listening:
                 return
 
-    async def _recall(self, starts: Mapping[Place, int]) -> None:
-        """Looks at what was sent before, so that none of it is sent again when it comes again."""
-        first = await self._hub.beginnings(starts)
-        ends = {place: start for place, start in starts.items() if start > first[place]}
-        lasts = {place: start - 1 for place, start in ends.items()}
-        async with aclosing(self._told(lasts, ends)) as records:
+    async def _load_sent_ids(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Read the records before the cursor, so that duplicates of what was already sent are not sent again."""
+        first_offsets = await self._broadcaster.beginning_offsets(starts)
+        end_offsets = {
+            topic_partition: start
+            for topic_partition, start in starts.items()
+            if start > first_offsets[topic_partition]
+        }
+        last_records = {topic_partition: start - 1 for topic_partition, start in end_offsets.items()}
+        async with aclosing(self._read(last_records, end_offsets)) as records:
             times = [record.timestamp async for record in records]
-        recent = await self._hub.since(ends, max(times) - _RECENT) if times else {}
-        begins = {}
-        for place, end in ends.items():
-            begin = min(recent.get(place, end), end - _OVERLAP)
-            begins[place] = max(begin, end - _REMEMBERED // len(ends), first[place])
-        async with aclosing(self._told(begins, ends)) as records:
+        recent_offsets = await self._broadcaster.offsets_at(end_offsets, max(times) - _REPLAYED_MS) if times else {}
+        start_offsets = {}
+        for topic_partition, end in end_offsets.items():
+            start = min(recent_offsets.get(topic_partition, end), end - _REPLAYED_RECORDS)
+            start_offsets[topic_partition] = max(
+                start, end - _MAX_SENT_IDS // len(end_offsets), first_offsets[topic_partition]
+            )
+        async with aclosing(self._read(start_offsets, end_offsets)) as records:
             async for record in records:
-                if isinstance(record.verdict, Row):
-                    self._note(record.verdict.message_id)
+                if isinstance(record.value, ValidTrade):
+                    self._mark_sent(record.value.message_id)
 
-    async def _told(self, begins: Mapping[Place, int], ends: Mapping[Place, int]) -> AsyncGenerator[Judged]:
-        async with aclosing(self._hub.history(begins, ends)) as batches:
+    async def _read(
+        self, start_offsets: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[ValidatedRecord]:
+        async with aclosing(self._broadcaster.read_history(start_offsets, end_offsets)) as batches:
             async for batch in batches:
                 for record in batch:
                     yield record
 
-    def _wants(self, record: Judged) -> bool:
-        row = record.verdict
-        if not isinstance(row, Row):
+    def _matches(self, record: ValidatedRecord) -> bool:
+        row = record.value
+        if not isinstance(row, ValidTrade):
             return False
-        return (not self._symbols or row.symbol in self._symbols) and trade_buffer.matching(self._wanted, row)
+        return (not self._symbols or row.symbol in self._symbols) and trade_buffer.matches(self._filter, row)
 
-    def _event(self, record: Judged) -> Event | None:
-        """What is sent of a trade; None for one that was sent before."""
-        row = record.verdict
-        assert isinstance(row, Row)
-        self._sent[record.place] = max(self._sent.get(record.place, 0), record.offset + 1)
-        return Event(row, self.id) if self._note(row.message_id) else None
+    def _to_event(self, record: ValidatedRecord) -> Event | None:
+        """Convert a trade to its event; None for a duplicate."""
+        row = record.value
+        assert isinstance(row, ValidTrade)
+        self._positions[record.topic_partition] = max(self._positions.get(record.topic_partition, 0), record.offset + 1)
+        return Event(row, self.id) if self._mark_sent(row.message_id) else None
 
-    def _note(self, message_id: str) -> bool:
-        """Whether a trade is new to this subscriber."""
-        if message_id in self._seen:
+    def _mark_sent(self, message_id: str) -> bool:
+        """Remember a message id; return whether it is new."""
+        if message_id in self._sent_ids:
             return False
-        self._seen[message_id] = None
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
+        self._sent_ids[message_id] = None
+        if len(self._sent_ids) > _MAX_SENT_IDS:
+            self._sent_ids.popitem(last=False)
         return True

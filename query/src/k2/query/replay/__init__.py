@@ -1,10 +1,10 @@
-"""Trades of a stretch of time told again, out of Gold or out of Bronze, with the ids that they have."""
+"""Replay the trades of a time range from Gold or Bronze, with their message ids."""
 
 from enum import StrEnum
 
 
 class Layer(StrEnum):
-    """Where the trades are read."""
+    """The layer that the trades are read from."""
 
     GOLD = "gold"
     BRONZE = "bronze"

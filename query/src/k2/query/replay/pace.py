@@ -1,31 +1,33 @@
-"""When each trade is told again: as far from the first as it once was, divided by the speed. The clock is given."""
+"""Pace a replay: each trade follows the first after the original interval divided by the speed."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.common.validation_errors import shown
+from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
 from k2.schemas.records.trade import Trade
 
 MAX: Final = "max"
 _SPEED: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,4})?")
-_MOST: Final = 4096  # trades that are given at once
+_MAX_CHUNK: Final = 4096  # trades of one chunk
 
 
-def speed(text: str) -> float:
-    """A speed as users write it: times the original pace; 0 for `max`. Raises `BadQuery`."""
+def parse_speed(text: str) -> float:
+    """Parse a speed: a factor of the original pace; `max` is 0. Raises `BadQuery`."""
     if text.lower() == MAX:
         return 0.0
     if not _SPEED.fullmatch(text):
-        raise BadQuery(f"{shown(text)} is not a speed; write 1 for the original pace, 10 for ten times that, or max")
+        raise BadQuery(
+            f"{format_value(text)} is not a speed; write 1 for the original pace, 10 for ten times that, or max"
+        )
     return float(text)
 
 
 @dataclass(slots=True)
 class Pace:
-    """Tells how long to wait. `clock` is monotonic, in seconds; a speed of 0 never waits."""
+    """Compute how long to wait. `clock` is monotonic, in seconds; a speed of 0 never waits."""
 
     speed: float
     clock: Callable[[], float]
@@ -33,7 +35,7 @@ class Pace:
     _first: int | None = field(default=None, init=False)
 
     def wait(self, timestamp: int) -> float:
-        """Seconds until something of this time (microseconds) is due; 0 or less if it is. The first is due at once."""
+        """Return the seconds until a trade of this time (microseconds) is due. The first is due at once."""
         if not self.speed:
             return 0.0
         now = self.clock()
@@ -42,12 +44,12 @@ class Pace:
         return (timestamp - self._first) / 1e6 / self.speed - (now - self._began)
 
 
-def due(trades: Iterable[Trade], pace: Pace, sleep: Callable[[float], None]) -> Iterator[list[Trade]]:
-    """The trades in order, as many at once as are due. It sleeps until the next one is."""
+def paced(trades: Iterable[Trade], pace: Pace, sleep: Callable[[float], None]) -> Iterator[list[Trade]]:
+    """Yield the trades in order, in chunks of those that are due; sleep until the next one is."""
     chunk: list[Trade] = []
     for trade in trades:
         wait = pace.wait(trade.timestamp)
-        if chunk and (wait > 0 or len(chunk) >= _MOST):
+        if chunk and (wait > 0 or len(chunk) >= _MAX_CHUNK):
             yield chunk
             chunk = []
             wait = pace.wait(trade.timestamp)

@@ -1,4 +1,4 @@
-"""Trades as Arrow batches with Gold's columns, for files and pipes."""
+"""Convert trades to Arrow batches with Gold's columns, for files and pipes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
-    """The chunks, each as a batch."""
+    """Return the chunks as record batches, one each."""
     import pyarrow as pa
 
     schema = arrow_schema.trades()

@@ -1,7 +1,7 @@
-"""The trades of a replay in the order of their time, read a stretch at a time: a replay of any length fits in memory.
+"""Read the trades of a replay in order of time, one time range after the other, so that any length fits in memory.
 
-Gold gives each trade once, in order of exchange time. Bronze gives what came as it came, repetitions included, and
-leaves out what Silver would not take.
+Gold returns each trade once, in order of exchange time. Bronze returns records in order of arrival, duplicates
+included, without those that Silver rejects.
 """
 
 import json
@@ -36,29 +36,29 @@ _SOURCE: Final = "source"
 
 @dataclass(frozen=True, slots=True)
 class ReplayRange:
-    """What is told again. Times are [start, end): the exchange's in Gold, Kafka's in Bronze."""
+    """What to replay. Times are [start, end): the exchange's in Gold, Kafka's in Bronze."""
 
     start: datetime
     end: datetime | None = None
-    symbols: tuple[str, ...] = ()  # none: all
+    symbols: tuple[str, ...] = ()  # empty: all
     exchange: str | None = None
     layer: Layer = Layer.GOLD
     as_of: AsOf | None = None
 
     def trade_filter(self) -> TradeFilter:
-        """The same as a question. Raises `BadQuery` with what to change."""
+        """Return the range as a filter. Raises `BadQuery`."""
         checked = [TradeFilter.of(symbol, self.exchange, self.start, self.end) for symbol in self.symbols or (None,)]
         return checked[0] if len(checked) == 1 else replace(checked[0], symbol=None)
 
     def symbol_names(self) -> frozenset[str]:
-        """The symbols as the tables spell them."""
+        """Return the symbols in the tables' spelling."""
         return frozenset(symbol for name in self.symbols if (symbol := TradeFilter.of(name, None, None, None).symbol))
 
 
 def trades(engine: Engine, registry: str, replay_range: ReplayRange) -> Iterator[Trade]:
-    """The trades, of which there is at least one. `registry` is the schema registry's URL; only Bronze needs it.
+    """Yield the trades, at least one. `registry` is the schema registry's URL; only Bronze needs it.
 
-    Raises `BadQuery` for a range that is wrong or empty, before anything is given, and `Unavailable`.
+    Raises `BadQuery` for a range that is invalid or empty, before the first trade, and `Unavailable`.
     """
     trade_filter, symbol_names = replay_range.trade_filter(), replay_range.symbol_names()
     stored = (
@@ -70,26 +70,27 @@ def trades(engine: Engine, registry: str, replay_range: ReplayRange) -> Iterator
     first = next(selected, None)
     if first is None:
         subject = " ".join(filter(None, (replay_range.exchange, *replay_range.symbols))) or "any symbol"
-        until = f"before {times.to_rfc3339(trade_filter.end)}" if trade_filter.end else "until now"
+        until = f"to {times.to_rfc3339(trade_filter.end)}" if trade_filter.end else "until now"
         raise BadQuery(
-            f"there is nothing to replay: {replay_range.layer} has no trade of {subject} from {times.to_rfc3339(replay_range.start)} on and "
-            f"{until}; give another range"
+            f"there is nothing to replay: {replay_range.layer} has no trade of {subject} from "
+            f"{times.to_rfc3339(replay_range.start)} {until}; give another range"
         )
     return chain((first,), selected)
 
 
 def pair(trade: Trade) -> Pair:
-    """The trade's symbol in its exchange's spelling."""
+    """Return the trade's symbol in its exchange's spelling."""
     raw_symbol = f"{trade.base_asset}{EXCHANGES[trade.exchange.lower()].separator}{trade.quote_currency}"
     return Pair(raw_symbol, trade.symbol, trade.base_asset, trade.quote_currency)
 
 
 def mark_replayed(trade: Trade) -> Trade:
-    """The trade as one that was told again: the same but for its source."""
+    """Return the trade with `replay` as its source."""
     vendor_data = tuple(pair for pair in trade.vendor_data if pair[0] != _SOURCE)
     return Trade(
         trade.trade_id, trade.symbol, trade.exchange, trade.base_asset, trade.quote_currency, trade.timestamp,
-        trade.price, trade.quantity, trade.side, trade.ingestion_timestamp, (*vendor_data, (_SOURCE, Source.REPLAY.value)),
+        trade.price, trade.quantity, trade.side, trade.ingestion_timestamp,
+        (*vendor_data, (_SOURCE, Source.REPLAY.value)),
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: TradeFil
         return
     covered = time_ranges.covered_ranges(engine, GOLD, "timestamp", trade_filter.expression, snapshot)
     if len(replay_range.symbols) > 1 or not covered:
-        for name in replay_range.symbol_names():  # refuses one that was never stored
+        for name in replay_range.symbol_names():  # raises for a symbol that was never stored
             engine.trades_reader(symbol=name, start=replay_range.start, end=replay_range.start, as_of=snapshot)
     for time_range in time_ranges.split_ranges(covered, trade_filter.start, trade_filter.end, _GOLD_STEP):
         reader = engine.trades_reader(
@@ -145,7 +146,7 @@ def _from_bronze(
     from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThan
 
     if trade_filter.exchange is None:
-        raise BadQuery("Bronze has a table for each exchange; say which exchange")
+        raise BadQuery("Bronze has one table per exchange; say which exchange")
     name = tables.bronze(trade_filter.exchange.lower()).name
     snapshot = engine.snapshot_id(replay_range.as_of, name)
     if snapshot is None:

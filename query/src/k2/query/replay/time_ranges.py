@@ -1,14 +1,14 @@
-"""Which stretches of time a table has rows in, from its files' own bounds: empty years cost nothing."""
+"""Find the time ranges in which a table has rows from its files' bounds, so that a replay skips empty periods."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.query.engine import Engine
-from k2.query.iceberg.scan_planner import reaching
+from k2.query.iceberg.scan_planner import catalog_errors
 from k2.query.iceberg.tables import identifier
-from k2.schemas.values import micros, moment
+from k2.query.times import TimeRange
+from k2.schemas.values import from_micros, to_micros
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
@@ -16,52 +16,48 @@ if TYPE_CHECKING:
 _INSTANT: Final = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Stretch:
-    """A stretch of time, [start, end)."""
-
-    start: datetime
-    end: datetime
-
-
-def held(engine: Engine, name: str, column: str, where: "BooleanExpression", snapshot_id: int) -> list[Stretch]:
-    """The stretches that a table's files cover by a column of times, in order, apart from each other."""
+def covered_ranges(
+    engine: Engine, name: str, column: str, where: "BooleanExpression", snapshot_id: int
+) -> list[TimeRange]:
+    """Return the disjoint ranges, in order, that the files of a table cover by a time column."""
     from pyiceberg.conversions import from_bytes
 
-    with reaching(name):
+    with catalog_errors(name):
         table = engine.catalog.load_table(identifier(name))
         files = [task.file for task in table.scan(row_filter=where, snapshot_id=snapshot_id).plan_files()]
     field = table.schema().find_field(column)
-    kind: Any = field.field_type
+    column_type: Any = field.field_type
 
-    def told(bounds: Mapping[int, bytes]) -> datetime:
-        since_1970: Any = from_bytes(kind, bounds[field.field_id])
-        return moment(since_1970)
+    def time_of(bounds: Mapping[int, bytes]) -> datetime:
+        since_1970: Any = from_bytes(column_type, bounds[field.field_id])
+        return from_micros(since_1970)
 
-    found = sorted(Stretch(told(file.lower_bounds), told(file.upper_bounds) + _INSTANT) for file in files)
-    return list(_merged(found))
+    time_ranges = sorted(TimeRange(time_of(file.lower_bounds), time_of(file.upper_bounds) + _INSTANT) for file in files)
+    return list(_merged(time_ranges))
 
 
-def _merged(found: Iterable[Stretch]) -> Iterator[Stretch]:
-    last: Stretch | None = None
-    for stretch in found:
-        if last is not None and stretch.start <= last.end:
-            last = Stretch(last.start, max(last.end, stretch.end))
+def _merged(time_ranges: Iterable[TimeRange]) -> Iterator[TimeRange]:
+    last: TimeRange | None = None
+    for time_range in time_ranges:
+        if last is not None and time_range.start <= last.end:
+            last = TimeRange(last.start, max(last.end, time_range.end))
             continue
         if last is not None:
             yield last
-        last = stretch
+        last = time_range
     if last is not None:
         yield last
 
 
-def cut(found: Iterable[Stretch], start: datetime | None, end: datetime | None, length: timedelta) -> Iterator[Stretch]:
-    """The stretches within [start, end), in pieces that end where a multiple of `length` does."""
+def split_ranges(
+    time_ranges: Iterable[TimeRange], start: datetime | None, end: datetime | None, length: timedelta
+) -> Iterator[TimeRange]:
+    """Yield the ranges within [start, end), split at multiples of `length`."""
     size = length // _INSTANT
-    for stretch in found:
-        begin = max(stretch.start, start) if start else stretch.start
-        stop = min(stretch.end, end) if end else stretch.end
-        while begin < stop:
-            border = min(stop, moment((micros(begin) // size + 1) * size))
-            yield Stretch(begin, border)
-            begin = border
+    for time_range in time_ranges:
+        piece_start = max(time_range.start, start) if start else time_range.start
+        stop = min(time_range.end, end) if end else time_range.end
+        while piece_start < stop:
+            boundary = min(stop, from_micros((to_micros(piece_start) // size + 1) * size))
+            yield TimeRange(piece_start, boundary)
+            piece_start = boundary

@@ -1,7 +1,7 @@
-"""How long a trade takes from the exchange's socket into Gold, measured on what Gold itself holds.
+"""Measure the latency of trades from the exchange's socket to Gold, from Gold's own rows and commits.
 
-A row became visible with the commit that added its file, and it carries the moment at which its frame left the socket.
-Both are in the table; no clock is read here. Backfilled trades are left out: their socket is REST, asked hours later.
+A row becomes visible with the commit that adds its file, and holds the time at which its frame left the socket. Both
+are in the table; no clock is read. Backfilled trades are excluded: they come from REST requests made hours later.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from k2.query.errors import Unavailable
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import Plan, reaching
+from k2.query.iceberg.scan_planner import ScanPlan, catalog_errors
 from k2.query.iceberg.tables import identifier
-from k2.query.times import aware
+from k2.query.times import to_utc
 from k2.schemas.records.trade import Source
 from k2.schemas.tables import GOLD
-from k2.schemas.values import micros
+from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Seconds from socket to Gold that 50, 95 and 99 of 100 trades took at most; nan where there were no rows."""
+    """Percentiles of the seconds from socket to Gold; nan if there are no rows."""
 
     p50: float
     p95: float
@@ -37,22 +37,22 @@ class Freshness:
 
 
 def freshness(catalog: "Catalog", since: datetime) -> Freshness:
-    """The freshness of the trades that commits since a moment added.
+    """Return the freshness of the trades that commits since a time added.
 
-    Compaction moves rows and adds none, so its commits do not count. Raises `Unavailable` if there is no Gold.
+    Compaction adds no rows, so its commits do not count. Raises `Unavailable` if Gold does not exist.
     """
     import duckdb
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
-        with reaching(GOLD):
+        with catalog_errors(GOLD):
             table = catalog.load_table(identifier(GOLD))
     except NoSuchTableError:
-        raise Unavailable(f"there is no table {GOLD} yet; it comes with the first `k2 up`") from None
+        raise Unavailable(f"there is no table {GOLD} yet; `k2 up` creates it") from None
     with duckdb.connect() as connection:
         connection.execute("CREATE TEMP TABLE taken (seconds DOUBLE)")
-        for snapshot in _appends(table, micros(aware(since, "since"))):
-            plan = Plan(table, table.schema(), snapshot.snapshot_id, tuple(_added(table, snapshot)))
+        for snapshot in _appends(table, to_micros(to_utc(since, "since"))):
+            plan = ScanPlan(table, table.schema(), snapshot.snapshot_id, tuple(_added_files(table, snapshot)))
             data_files.attach(connection, "added", plan)
             connection.execute(
                 "INSERT INTO taken SELECT ($1 * 1000 - epoch_us(ingestion_timestamp)) / 1e6 FROM added "
@@ -61,8 +61,8 @@ def freshness(catalog: "Catalog", since: datetime) -> Freshness:
             )
         row = connection.execute("SELECT quantile_cont(seconds, [0.5, 0.95, 0.99]), count(*) FROM taken").fetchone()
     assert row is not None
-    shares, rows = row
-    p50, p95, p99 = shares or (nan, nan, nan)
+    quantiles, rows = row
+    p50, p95, p99 = quantiles or (nan, nan, nan)
     return Freshness(p50, p95, p99, rows)
 
 
@@ -75,11 +75,11 @@ def _appends(table: "Table", since: int) -> "Iterator[Snapshot]":
             yield snapshot
 
 
-def _added(table: "Table", snapshot: "Snapshot") -> "Iterator[str]":
-    """The files that a snapshot brought: they stand in manifests that it wrote, marked with its id."""
+def _added_files(table: "Table", snapshot: "Snapshot") -> "Iterator[str]":
+    """Yield the files that a snapshot added: entries of its own manifests that carry its id."""
     from pyiceberg.manifest import ManifestEntryStatus
 
-    with reaching(GOLD):
+    with catalog_errors(GOLD):
         for manifest in snapshot.manifests(table.io):
             if manifest.added_snapshot_id != snapshot.snapshot_id:
                 continue

@@ -1,81 +1,81 @@
-"""What a user's SQL may do: one statement, only reading, only K2's tables. DuckDB's own parser says what it is.
+"""Restrict user SQL to one SELECT over K2's tables, judged by DuckDB's own parser.
 
-This is the first of two fences; the second is the connection it runs on, which cannot leave the tables' files.
+This is the first of two barriers; the second is the connection that runs it, which can open only the tables' files.
 """
 
 import json
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from k2.common.validation_errors import shown
+from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
 
-LONGEST: Final = 100_000
-_FUNCTIONS: Final = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
+MAX_LENGTH: Final = 100_000
+_TABLE_FUNCTIONS: Final = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 
 
-def tables_of(statement: str, known: Collection[str]) -> tuple[str, ...]:
-    """The tables that a statement reads. Raises `BadQuery` for one that does anything else than reading them."""
+def referenced_tables(statement: str, tables: Collection[str]) -> tuple[str, ...]:
+    """Return the tables that a statement reads. Raises `BadQuery` for a statement that does anything else."""
     import duckdb
 
-    if len(statement) > LONGEST:
-        raise BadQuery(f"the statement is longer than {LONGEST} characters; shorten it")
+    if len(statement) > MAX_LENGTH:
+        raise BadQuery(f"the statement has more than {MAX_LENGTH} characters; shorten it")
     with duckdb.connect() as parser:
         row = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchone()
     assert row is not None
     parsed = json.loads(row[0])
     if parsed["error"]:
-        raise BadQuery(_refused(parsed))
+        raise BadQuery(_rejection(parsed))
     if len(parsed["statements"]) != 1:
-        raise BadQuery(f"there are {len(parsed['statements'])} statements; give one SELECT")
+        raise BadQuery(f"got {len(parsed['statements'])} statements; give one SELECT")
     nodes = list(_nodes(parsed))
     defined = {entry["key"].lower() for node in nodes for entry in _ctes(node)}
-    named = [name for node in nodes if (name := _table(node, defined, known))]
+    named = [name for node in nodes if (name := _table(node, defined, tables))]
     return tuple(dict.fromkeys(named))
 
 
-def _refused(parsed: dict[str, Any]) -> str:
+def _rejection(parsed: dict[str, Any]) -> str:
     message = " ".join(str(parsed["error_message"]).split())
     if parsed["error_type"] == "parser":
         return f"the statement is not SQL: {message}"
-    return "only SELECT is allowed; the tables cannot be changed and files cannot be read or written here"
+    return "only SELECT is allowed; tables cannot be changed, files cannot be read or written"
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    waiting = [value]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            yield found
-            waiting.extend(found.values())
-        elif isinstance(found, list):
-            waiting.extend(found)
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            yield current
+            stack.extend(current.values())
+        elif isinstance(current, list):
+            stack.extend(current)
 
 
 def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
-    found = node.get("cte_map")
-    return found["map"] if isinstance(found, dict) else []
+    current = node.get("cte_map")
+    return current["map"] if isinstance(current, dict) else []
 
 
-def _table(node: dict[str, Any], defined: Collection[str], known: Collection[str]) -> str | None:
+def _table(node: dict[str, Any], defined: Collection[str], tables: Collection[str]) -> str | None:
     match node.get("type"):
         case "BASE_TABLE":
             if node["schema_name"] or node["catalog_name"]:
                 raise BadQuery(f"write {node['table_name']} without a prefix")
             name = str(node["table_name"]).lower()
-            if name in known:
+            if name in tables:
                 return name
             if name in defined:
                 return None
-            raise BadQuery(f"there is no table {shown(name)}; there are {', '.join(sorted(known))}")
+            raise BadQuery(f"there is no table {format_value(name)}; available tables: {', '.join(sorted(tables))}")
         case "TABLE_FUNCTION":
             function = str(node["function"]["function_name"]).lower()
-            if function not in _FUNCTIONS:
+            if function not in _TABLE_FUNCTIONS:
                 raise BadQuery(
-                    f"{function}() cannot be read from; there are the tables, {', '.join(sorted(_FUNCTIONS))}"
+                    f"{function}() is not allowed; read from the tables or {', '.join(sorted(_TABLE_FUNCTIONS))}"
                 )
         case "SHOW_REF":
             raise BadQuery(
-                "DESCRIBE, SHOW and SUMMARIZE are not SELECT; `SELECT * FROM <table> LIMIT 0` has the columns"
+                "DESCRIBE, SHOW and SUMMARIZE are not SELECT; `SELECT * FROM <table> LIMIT 0` shows the columns"
             )
     return None

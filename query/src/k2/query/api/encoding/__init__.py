@@ -1,1 +1,1 @@
-"""Response formats, row encoding, cursors and response models."""
+"""Encoding of query results: JSON, CSV, Parquet and Arrow, cursors, and OpenAPI models."""

@@ -1,7 +1,7 @@
-"""Cursors: where the next page begins, in a text that nobody need understand and nobody can make up.
+"""Page cursors: opaque, signed positions after which the next page begins.
 
-A cursor pins the snapshot and the range of the first page, so that pages never shift while tables grow; it belongs to
-one question, and is signed. No clock and no table here.
+A cursor pins the snapshot and the time range of the first page, so that pages never shift while tables grow. It is
+valid for one query only. No clock and no table here.
 """
 
 import base64
@@ -15,17 +15,17 @@ from typing import Final
 import msgspec
 
 from k2.query.errors import BadQuery
-from k2.query.sql.trade_sql import Place
+from k2.query.sql.trade_sql import TradePosition
 
-_SIGNATURE: Final = 16
-_LONGEST: Final = 2000
-WRONG: Final = "the cursor is not one that this question was given; begin again without it, or follow `next` as it is"
+_SIGNATURE_BYTES: Final = 16
+_MAX_LENGTH: Final = 2000
+INVALID: Final = "the cursor does not belong to this query; start without it, or follow `next` unchanged"
 
-Asked = Mapping[str, str | None]
+QueryParameters = Mapping[str, str | None]
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The page after a place, of a range of one snapshot."""
+    """The position after the last row of a page, with the snapshot and time range of the query."""
 
     snapshot_id: int
     start: datetime | None
@@ -36,31 +36,31 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     symbol: str
 
     @property
-    def place(self) -> Place:
-        """The trade that the page before it ended with."""
-        return Place(self.timestamp, self.trade_id, self.exchange, self.symbol)
+    def place(self) -> TradePosition:
+        """The last trade of the previous page."""
+        return TradePosition(self.timestamp, self.trade_id, self.exchange, self.symbol)
 
 
-def write(cursor: Cursor, asked: Asked, secret: bytes) -> str:
-    """The cursor as a text for the address, for whoever asked this."""
+def encode(cursor: Cursor, query: QueryParameters, secret: bytes) -> str:
+    """Return the cursor as URL-safe text, signed for this query."""
     body = msgspec.msgpack.encode(cursor)
-    return base64.urlsafe_b64encode(_signed(body, asked, secret) + body).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_sign(body, query, secret) + body).decode().rstrip("=")
 
 
-def read(text: str, asked: Asked, secret: bytes) -> Cursor:
-    """The cursor in a text. Raises `BadQuery` unless `write` made it for the same question."""
+def decode(text: str, query: QueryParameters, secret: bytes) -> Cursor:
+    """Parse a cursor. Raises `BadQuery` unless `encode` made it for the same query and secret."""
     try:
-        if len(text) > _LONGEST:
-            raise BadQuery(WRONG)
+        if len(text) > _MAX_LENGTH:
+            raise BadQuery(INVALID)
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        signature, body = raw[:_SIGNATURE], raw[_SIGNATURE:]
-        if not hmac.compare_digest(signature, _signed(body, asked, secret)):
-            raise BadQuery(WRONG)
+        signature, body = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(signature, _sign(body, query, secret)):
+            raise BadQuery(INVALID)
         return msgspec.msgpack.decode(body, type=Cursor)
     except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError) as error:
-        raise BadQuery(WRONG) from error
+        raise BadQuery(INVALID) from error
 
 
-def _signed(body: bytes, asked: Asked, secret: bytes) -> bytes:
-    question = msgspec.json.encode(sorted((name, value) for name, value in asked.items() if value is not None))
-    return hmac.digest(secret, hashlib.sha256(question).digest() + body, "sha256")[:_SIGNATURE]
+def _sign(body: bytes, query: QueryParameters, secret: bytes) -> bytes:
+    canonical = msgspec.json.encode(sorted((name, value) for name, value in query.items() if value is not None))
+    return hmac.digest(secret, hashlib.sha256(canonical).digest() + body, "sha256")[:_SIGNATURE_BYTES]

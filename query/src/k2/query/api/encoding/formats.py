@@ -1,4 +1,4 @@
-"""Answers as bytes, batch by batch. A large answer never lies in memory whole.
+"""Encode query results as bytes, batch by batch: a large result is never in memory as a whole.
 
 Decimals are exact in every format: strings in JSON, plain digits in CSV. Times are RFC 3339 in UTC.
 """
@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from k2.query.api.encoding.row_encoding import csv_rows, json_rows
-from k2.query.api.errors import Refused
+from k2.query.api.errors import RequestRejected
 from k2.query.errors import BadQuery
 from k2.query.execution import parquet
 
 if TYPE_CHECKING:
     from pyarrow import DataType, RecordBatch, RecordBatchReader
 
-_ROWS: Final = 10_000  # of a chunk of text
-_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # a continuation, and no message: Arrow's IPC format
+_ROWS_PER_CHUNK: Final = 10_000  # of text formats
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # continuation marker and length 0, by Arrow's IPC format
 
 Chunk = bytes | memoryview
 
 
-class Media(StrEnum):
-    """A format, by its media type."""
+class MediaType(StrEnum):
+    """The formats of a result, by media type."""
 
     JSON = "application/json"
     CSV = "text/csv"
@@ -35,65 +35,65 @@ class Media(StrEnum):
     ARROW = "application/vnd.apache.arrow.stream"
 
     @property
-    def text(self) -> bool:
-        """Whether it is worth packing."""
-        return self in {Media.JSON, Media.CSV}
+    def is_text(self) -> bool:
+        """Whether gzip is worth its cost."""
+        return self in {MediaType.JSON, MediaType.CSV}
 
 
-def wanted(accept: str | None) -> Media:
-    """The format that a client likes best; JSON if it does not say. Raises `Refused` if there is no such format."""
-    best, found = 0.0, None
-    for media in Media:
-        if (liked := _liked(accept or "*/*", media)) > best:
-            best, found = liked, media
-    if found is None:
-        raise Refused(406, f"there is no such format; accept one of {', '.join(Media)}")
-    return found
+def negotiate(accept: str | None) -> MediaType:
+    """Return the client's preferred format; JSON if it has no preference. Raises `RequestRejected` if none fits."""
+    best, choice = 0.0, None
+    for media in MediaType:
+        if (quality := _quality_of(accept or "*/*", media)) > best:
+            best, choice = quality, media
+    if choice is None:
+        raise RequestRejected(406, f"no such format; accept one of {', '.join(MediaType)}")
+    return choice
 
 
-def _liked(accept: str, media: Media) -> float:
-    """How much, from 0 to 1. What is said of the type itself counts before what is said of all types."""
-    told: dict[str, float] = {}
+def _quality_of(accept: str, media: MediaType) -> float:
+    """Return the quality value, 0 to 1. An entry for the exact type takes precedence over a wildcard."""
+    qualities: dict[str, float] = {}
     for part in accept.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
-        told[name] = next((_quality(word[2:]) for word in parameters if word.startswith("q=")), 1.0)
+        qualities[name] = next((_parse_quality(word[2:]) for word in parameters if word.startswith("q=")), 1.0)
     kind = media.partition("/")[0]
-    return next((told[name] for name in (media.value, f"{kind}/*", "*/*") if name in told), 0.0)
+    return next((qualities[name] for name in (media.value, f"{kind}/*", "*/*") if name in qualities), 0.0)
 
 
-def _quality(text: str) -> float:
+def _parse_quality(text: str) -> float:
     try:
         return min(1.0, max(0.0, float(text)))
     except ValueError:
         return 0.0
 
 
-def packable(accept_encoding: str | None) -> bool:
-    """Whether a client takes gzip."""
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Return whether the client accepts gzip."""
     words = [part.strip().lower().replace(" ", "") for part in (accept_encoding or "").split(",")]
     return any(word.partition(";")[0] in {"gzip", "*"} and not word.endswith((";q=0", ";q=0.0")) for word in words)
 
 
-def packed(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The same, as gzip."""
-    pack = zlib.compressobj(1, wbits=31)
+def gzip_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Compress the chunks, flushing after each so that a stream is not delayed."""
+    compressor = zlib.compressobj(1, wbits=31)
     for chunk in chunks:
-        if ready := pack.compress(chunk) + pack.flush(zlib.Z_SYNC_FLUSH):
+        if ready := compressor.compress(chunk) + compressor.flush(zlib.Z_SYNC_FLUSH):
             yield ready
-    yield pack.flush()
+    yield compressor.flush()
 
 
-def encoded(reader: "RecordBatchReader", media: Media, envelope: Callable[[int], dict[str, Any]]) -> Iterator[Chunk]:
-    """The rows in a format. JSON is an object: `data`, and after it what `envelope` has to say of so many rows."""
-    return _json(reader, envelope) if media is Media.JSON else _ENCODERS[media](reader)
+def encode(reader: "RecordBatchReader", media: MediaType, envelope: Callable[[int], dict[str, Any]]) -> Iterator[Chunk]:
+    """Encode rows in a format. JSON is an object: `data`, then the fields that `envelope` returns for the row count."""
+    return _json(reader, envelope) if media is MediaType.JSON else _ENCODERS[media](reader)
 
 
 def _json(reader: "RecordBatchReader", envelope: Callable[[int], dict[str, Any]]) -> Iterator[Chunk]:
     names = reader.schema.names
     if len(set(names)) < len(names):
-        raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
+        raise BadQuery("two columns have the same name, which JSON cannot represent; rename one with AS")
     count, before = 0, b'{"data":['
-    for batch in _pieces(reader):
+    for batch in _slices(reader):
         yield before + json_rows(batch)
         count, before = count + batch.num_rows, b","
     rest = msgspec.json.encode(envelope(count))
@@ -104,14 +104,14 @@ def _csv(reader: "RecordBatchReader") -> Iterator[Chunk]:
     sink = io.StringIO()
     csv.writer(sink, lineterminator="\n").writerow(reader.schema.names)
     yield sink.getvalue().encode()
-    for batch in _pieces(reader):
+    for batch in _slices(reader):
         yield csv_rows(batch)
 
 
 def _arrow(reader: "RecordBatchReader") -> Iterator[Chunk]:
-    """The stream's messages, laid end to end: through a file object every batch would be copied three times."""
-    if any(map(_by_dictionary, reader.schema.types)):
-        yield from _arrow_by_dictionary(reader)
+    """Yield the messages of the stream: through a file object every batch would be copied three times."""
+    if any(map(_has_dictionary, reader.schema.types)):
+        yield from _arrow_with_dictionaries(reader)
         return
     yield reader.schema.serialize().to_pybytes()
     for batch in reader:
@@ -119,41 +119,41 @@ def _arrow(reader: "RecordBatchReader") -> Iterator[Chunk]:
     yield _END_OF_STREAM
 
 
-def _arrow_by_dictionary(reader: "RecordBatchReader") -> Iterator[Chunk]:
-    """The same where a batch may need messages of its own before it, as with SQL's ENUM."""
+def _arrow_with_dictionaries(reader: "RecordBatchReader") -> Iterator[Chunk]:
+    """Yield the messages of a stream with dictionary batches, as for SQL's ENUM."""
     import pyarrow as pa
 
     sink = _Sink()
     with pa.ipc.new_stream(sink, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
-            yield sink.taken()
-    yield sink.taken()
+            yield sink.take()
+    yield sink.take()
 
 
-def _by_dictionary(kind: "DataType") -> bool:
+def _has_dictionary(kind: "DataType") -> bool:
     import pyarrow as pa
 
-    within = (kind.field(place).type for place in range(kind.num_fields))
-    return pa.types.is_dictionary(kind) or any(map(_by_dictionary, within))
+    children = (kind.field(place).type for place in range(kind.num_fields))
+    return pa.types.is_dictionary(kind) or any(map(_has_dictionary, children))
 
 
 def _parquet(reader: "RecordBatchReader") -> Iterator[Chunk]:
     sink = _Sink()
-    for _ in parquet.written(reader, sink, f"accept {Media.ARROW}"):
-        yield sink.taken()
-    yield sink.taken()
+    for _ in parquet.write(reader, sink, f"accept {MediaType.ARROW}"):
+        yield sink.take()
+    yield sink.take()
 
 
-_ENCODERS: Final[dict[Media, Callable[["RecordBatchReader"], Iterator[Chunk]]]] = {
-    Media.CSV: _csv,
-    Media.PARQUET: _parquet,
-    Media.ARROW: _arrow,
+_ENCODERS: Final[dict[MediaType, Callable[["RecordBatchReader"], Iterator[Chunk]]]] = {
+    MediaType.CSV: _csv,
+    MediaType.PARQUET: _parquet,
+    MediaType.ARROW: _arrow,
 }
 
 
 class _Sink:
-    """A file that gives away what was written to it."""
+    """A writable file whose content is taken out in parts."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -161,42 +161,42 @@ class _Sink:
         self.closed = False
 
     def write(self, data: Any) -> int:
-        """Takes bytes in."""
+        """Append bytes."""
         part = bytes(data)
         self._parts.append(part)
         self._size += len(part)
         return len(part)
 
     def tell(self) -> int:
-        """How much was written in all."""
+        """Return the number of bytes written so far."""
         return self._size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: writes are not buffered."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no resource."""
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def seekable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
-    def taken(self) -> bytes:
-        """What was written since the last time."""
-        found = b"".join(self._parts)
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        content = b"".join(self._parts)
         self._parts = []
-        return found
+        return content
 
 
-def _pieces(reader: "RecordBatchReader") -> "Iterator[RecordBatch]":
+def _slices(reader: "RecordBatchReader") -> "Iterator[RecordBatch]":
     for batch in reader:
-        for first in range(0, batch.num_rows, _ROWS):
-            yield batch.slice(first, _ROWS)
+        for first in range(0, batch.num_rows, _ROWS_PER_CHUNK):
+            yield batch.slice(first, _ROWS_PER_CHUNK)

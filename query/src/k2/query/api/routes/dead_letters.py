@@ -1,4 +1,4 @@
-"""`/v1/dead-letters`: what could not be trusted, why, and the bytes as they came."""
+"""`/v1/dead-letters`: records that could not be decoded or validated, with the reason and the original bytes."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,81 +10,83 @@ from pydantic import Field
 
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
-from k2.query.api.encoding.formats import Media
-from k2.query.api.errors import Refused
+from k2.query.api.encoding.formats import MediaType
+from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
-from k2.query.api.responses import SHORT, Answer, Reply, Wish, asking
+from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
 from k2.query.api.routes.feeds import RangeParameters
-from k2.query.api.settings import PAGE
-from k2.query.execution.json_values import plain
-from k2.query.kafka.raw_frames import LOOKED_AT, is_of_frames
+from k2.query.api.settings import MAX_PAGE_ROWS
+from k2.query.execution.json_values import to_json_value
+from k2.query.kafka.raw_frames import MAX_FRAMES, is_raw_frame_topic
 from k2.query.sql import audit_tables
 
 if TYPE_CHECKING:
     from k2.query.engine import Engine
 
 router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
-_LONG = 2**63 - 1
+_MAX_OFFSET = 2**63 - 1
 
 
-class LetterParameters(RangeParameters):
-    """What `/v1/dead-letters` can be asked."""
+class DeadLetterParameters(RangeParameters):
+    """Query parameters of `/v1/dead-letters`."""
 
-    limit: Annotated[int, Field(ge=1, le=PAGE)] = 1000
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_ROWS)] = 1000
     category: Annotated[str | None, Field(max_length=64, description="such as UNDECODABLE")] = None
     stage: Annotated[
         Literal["silver", "ingest"],
         Field(
-            description="who could not use it: silver a record of Kafka, or an ingest a frame of its exchange; "
-            f"of frames the newest {LOOKED_AT} of each exchange are looked at"
+            description="where it was rejected: a Kafka record in silver, or a frame of the exchange in ingest; "
+            f"of frames the newest {MAX_FRAMES} of each exchange are searched"
         ),
     ] = "silver"
 
 
-@router.get("/v1/dead-letters", responses=response_models.rows(response_models.Rows), name="dead letters")
-async def dead_letters(request: Request, query: Annotated[LetterParameters, Query()]) -> Answer:
-    """Dead letters, the newest first, each with where it lay in Kafka, its category and what was found."""
-    wish = Wish.of(request)
+@router.get("/v1/dead-letters", responses=response_models.row_responses(response_models.Rows), name="dead letters")
+async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, Query()]) -> StreamedResponse:
+    """Dead letters, newest first, each with its Kafka coordinates, category and error message."""
+    accepted = AcceptedFormat.of(request)
 
-    def reply(engine: "Engine") -> Reply:
+    def run(engine: "Engine") -> QueryResult:
         if query.stage == "ingest":
-            found = engine.frames.newest(query.wanted, query.category, query.limit)
+            table = engine.raw_frames.newest(query.trade_filter, query.category, query.limit)
         else:
-            found = audit_tables.dead_letters(engine, query.wanted, query.category, query.limit)
-        return wish.reply(found.to_reader(), {"Cache-Control": SHORT}, whole=True)
+            table = audit_tables.dead_letters(engine, query.trade_filter, query.category, query.limit)
+        return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
 
-    return asking(request, reply)
+    return query_response(request, run)
 
 
 @router.get(
     "/v1/dead-letters/{topic}/{partition}/{offset}",
-    responses={200: {"model": response_models.DeadLetter}, **response_models.errors(404)},
+    responses={200: {"model": response_models.DeadLetter}, **response_models.error_responses(404)},
     name="dead letter",
 )
 async def dead_letter(
     request: Request,
     topic: Annotated[str, Path(max_length=249)],
     partition: Annotated[int, Path(ge=0, lt=2**31)],
-    offset: Annotated[int, Path(ge=0, le=_LONG)],
-) -> Answer:
-    """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` where they are text."""
-    if Wish.of(request).media is not Media.JSON:
-        raise Refused(406, f"a dead letter is told as {Media.JSON} only")
+    offset: Annotated[int, Path(ge=0, le=_MAX_OFFSET)],
+) -> StreamedResponse:
+    """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` if they are UTF-8."""
+    if AcceptedFormat.of(request).media_type is not MediaType.JSON:
+        raise RequestRejected(406, f"a dead letter is available as {MediaType.JSON} only")
 
-    def reply(engine: "Engine") -> Reply:
-        find = engine.frames.one if is_of_frames(topic) else partial(audit_tables.dead_letter, engine)
-        found = find(topic, partition, offset)
-        if found is None:
-            raise Refused(404, "there is no dead letter at this place; /v1/dead-letters lists those that there are")
-        text = _text(found["value"] or b"")
-        return Reply(iter([msgspec.json.encode(plain(found | {"text": text}))]), {"Cache-Control": SHORT})
+    def run(engine: "Engine") -> QueryResult:
+        find = engine.raw_frames.get if is_raw_frame_topic(topic) else partial(audit_tables.dead_letter, engine)
+        row = find(topic, partition, offset)
+        if row is None:
+            raise RequestRejected(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
+        text = _text(row["value"] or b"")
+        return QueryResult(
+            iter([msgspec.json.encode(to_json_value(row | {"text": text}))]), {"Cache-Control": SHORT_LIVED}
+        )
 
-    return asking(request, reply)
+    return query_response(request, run)
 
 
 def _text(value: bytes) -> str | None:
     try:
-        found = value.decode("utf-8")
+        text = value.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return found if "\0" not in found else None
+    return text if "\0" not in text else None

@@ -1,4 +1,4 @@
-"""`/v1/feeds`, `/v1/completeness`, `/v1/gaps`: whether all is there, and how new it is."""
+"""`/v1/feeds`, `/v1/completeness`, `/v1/gaps`: completeness and freshness of the data."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -10,117 +10,126 @@ from pydantic import Field
 
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
-from k2.query.api.encoding.formats import Media
-from k2.query.api.errors import Refused
+from k2.query.api.encoding.formats import MediaType
+from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
-from k2.query.api.parameters import Exchange, Parameters, Symbol, Time, moment
-from k2.query.api.responses import SHORT, Answer, Reply, Wish, asking
-from k2.query.api.settings import PAGE
-from k2.query.execution.json_values import plain
+from k2.query.api.parameters import Exchange, Parameters, Symbol, Time, parse_time
+from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.settings import MAX_PAGE_ROWS
+from k2.query.execution.json_values import to_json_value
 from k2.query.sql import audit_tables
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.states import GapState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyarrow import Table
 
-    from k2.query.api.routes.prices import Symbols
+    from k2.query.api.routes.prices import SymbolCache
     from k2.query.engine import Engine
 
 router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
 _LAYERS: Final = ("bronze", "silver", "gold")
-_GAPS: Final = ("open", "repaired", "unrecoverable")
+_GAP_STATES: Final = tuple(GapState)
 
 
 class RangeParameters(Parameters):
-    """What questions to the audit's tables can say."""
+    """Query parameters shared by the audit tables."""
 
     exchange: Exchange | None = None
     start: Time | None = None
     end: Time | None = None
 
     @property
-    def wanted(self) -> Wanted:
-        """The same, read."""
+    def trade_filter(self) -> TradeFilter:
+        """The parsed parameters."""
         symbol = getattr(self, "symbol", None)
-        return Wanted.of(symbol, self.exchange, moment(self.start, "start"), moment(self.end, "end"))
+        return TradeFilter.of(symbol, self.exchange, parse_time(self.start, "start"), parse_time(self.end, "end"))
 
 
-class HourParameters(RangeParameters):
-    """What `/v1/completeness` can be asked."""
+class CompletenessParameters(RangeParameters):
+    """Query parameters of `/v1/completeness`."""
 
     symbol: Symbol | None = None
 
 
-class GapParameters(HourParameters):
-    """What `/v1/gaps` can be asked."""
+class GapParameters(CompletenessParameters):
+    """Query parameters of `/v1/gaps`."""
 
-    limit: Annotated[int, Field(ge=1, le=PAGE)] = 1000
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_ROWS)] = 1000
     state: Literal["open", "repaired", "unrecoverable"] | None = None
 
 
-@router.get("/v1/feeds", responses={200: {"model": response_models.Rows}, **response_models.errors()}, name="feeds")
-async def feeds(request: Request) -> Answer:
-    """A row an exchange: its layers with rows and newest commit, gaps, dead letters, and hours by their state."""
-    if Wish.of(request).media is not Media.JSON:
-        raise Refused(406, f"feeds are told as {Media.JSON} only")
-    counted = request.app.state.symbols
-    return asking(request, lambda engine: _feeds(engine, counted))
+@router.get(
+    "/v1/feeds", responses={200: {"model": response_models.Rows}, **response_models.error_responses()}, name="feeds"
+)
+async def feeds(request: Request) -> StreamedResponse:
+    """One row per exchange: layers with rows and newest commit, gaps, dead letters, and hours by state."""
+    if AcceptedFormat.of(request).media_type is not MediaType.JSON:
+        raise RequestRejected(406, f"feeds are available as {MediaType.JSON} only")
+    symbol_cache = request.app.state.symbol_cache
+    return query_response(request, lambda engine: _feeds(engine, symbol_cache))
 
 
-@router.get("/v1/completeness", responses=response_models.rows(response_models.Rows), name="completeness")
-async def completeness(request: Request, query: Annotated[HourParameters, Query()]) -> Answer:
-    """A row a symbol and hour, as the audit judged it: complete, repaired, missing, open, or unverifiable.
+@router.get("/v1/completeness", responses=response_models.row_responses(response_models.Rows), name="completeness")
+async def completeness(request: Request, query: Annotated[CompletenessParameters, Query()]) -> StreamedResponse:
+    """One row per symbol and hour, with the audit's state: complete, repaired, missing, open, or unverifiable.
 
-    Without a start, the 7 days before `end` or now. `missing` are the ranges of ids that Gold lacks.
+    Without `start`: the 7 days before `end` or now. `missing` lists the id ranges that Gold lacks.
     """
-    return _rows(request, lambda engine: audit_tables.completeness(engine, query.wanted))
+    return _rows(request, lambda engine: audit_tables.completeness(engine, query.trade_filter))
 
 
-@router.get("/v1/gaps", responses=response_models.rows(response_models.Rows), name="gaps")
-async def gaps(request: Request, query: Annotated[GapParameters, Query()]) -> Answer:
-    """Gaps in the exchanges' numbering, the newest first, with what became of them."""
-    return _rows(request, lambda engine: audit_tables.gaps(engine, query.wanted, query.state, query.limit))
+@router.get("/v1/gaps", responses=response_models.row_responses(response_models.Rows), name="gaps")
+async def gaps(request: Request, query: Annotated[GapParameters, Query()]) -> StreamedResponse:
+    """Gaps in the exchanges' sequences, newest first, with their state."""
+    return _rows(request, lambda engine: audit_tables.gaps(engine, query.trade_filter, query.state, query.limit))
 
 
-def _rows(request: Request, question: "Callable[[Engine], Table]") -> Answer:
-    wish = Wish.of(request)
+def _rows(request: Request, query: "Callable[[Engine], Table]") -> StreamedResponse:
+    accepted = AcceptedFormat.of(request)
 
-    def reply(engine: "Engine") -> Reply:
-        return wish.reply(question(engine).to_reader(), {"Cache-Control": SHORT}, whole=True)
+    def run(engine: "Engine") -> QueryResult:
+        return accepted.encode(query(engine).to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
 
-    return asking(request, reply)
+    return query_response(request, run)
 
 
-def _feeds(engine: "Engine", counted: "Symbols") -> Reply:
-    _, symbols = counted.table(engine)
-    found: dict[str, dict[str, Any]] = {}
+def _feeds(engine: "Engine", symbol_cache: "SymbolCache") -> QueryResult:
+    _, symbols = symbol_cache.table(engine)
+    feeds: dict[str, dict[str, Any]] = {}
 
-    def of(exchange: str) -> dict[str, Any]:
-        blank = {"exchange": exchange, "symbols": 0, "layers": {}, "gaps": dict.fromkeys(_GAPS, 0), "dead_letters": 0}
-        return found.setdefault(exchange, blank | {"hours": {}})
+    def feed_of(exchange: str) -> dict[str, Any]:
+        empty = {
+            "exchange": exchange,
+            "symbols": 0,
+            "layers": {},
+            "gaps": dict.fromkeys(_GAP_STATES, 0),
+            "dead_letters": 0,
+        }
+        return feeds.setdefault(exchange, empty | {"hours": {}})
 
     in_gold: dict[str, int] = {}
     for row in symbols.to_pylist():
-        of(row["exchange"])["symbols"] += 1
+        feed_of(row["exchange"])["symbols"] += 1
         in_gold[row["exchange"]] = in_gold.get(row["exchange"], 0) + row["trades"]
     for row in audit_tables.gap_counts(engine):
-        of(row["exchange"])["gaps"] = {state: row[state] for state in _GAPS}
+        feed_of(row["exchange"])["gaps"] = {state: row[state] for state in _GAP_STATES}
     for row in audit_tables.hour_counts(engine):
-        of(row["exchange"])["hours"][row["state"]] = row["hours"]
+        feed_of(row["exchange"])["hours"][row["state"]] = row["hours"]
     for row in audit_tables.last_batches(engine):
-        about = of(row["exchange"])
-        about["layers"][row["layer"]] = _layer(row)
-        about["dead_letters"] += row["dead_letters"] or 0
-    held = set(engine.names())
-    for exchange, about in found.items():
+        feed = feed_of(row["exchange"])
+        feed["layers"][row["layer"]] = _layer(row)
+        feed["dead_letters"] += row["dead_letters"] or 0
+    tables = set(engine.names())
+    for exchange, feed in feeds.items():
         for layer in _LAYERS:
-            rows = in_gold.get(exchange, 0) if layer == "gold" else _held(engine, layer, exchange, held)
-            about["layers"].setdefault(layer, {})["rows"] = rows
-    body = msgspec.json.encode({"data": plain([found[exchange] for exchange in sorted(found)])})
-    return Reply(iter([body]), {"Cache-Control": SHORT})
+            rows = in_gold.get(exchange, 0) if layer == "gold" else _row_count(engine, layer, exchange, tables)
+            feed["layers"].setdefault(layer, {})["rows"] = rows
+    body = msgspec.json.encode({"data": to_json_value([feeds[exchange] for exchange in sorted(feeds)])})
+    return QueryResult(iter([body]), {"Cache-Control": SHORT_LIVED})
 
 
 def _layer(row: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +138,9 @@ def _layer(row: dict[str, Any]) -> dict[str, Any]:
     return {"age_seconds": round(max(0.0, age), 1)} | {name: row[name] for name in names}
 
 
-def _held(engine: "Engine", layer: str, exchange: str, tables: set[str]) -> int:
-    """How many rows a layer's table holds now."""
-    name = next((name for name, about in EXCHANGES.items() if about.label == exchange), exchange.lower())
+def _row_count(engine: "Engine", layer: str, exchange: str, tables: set[str]) -> int:
+    """Return the current number of rows of a layer's table."""
+    name = next((name for name, spec in EXCHANGES.items() if spec.label == exchange), exchange.lower())
     table = f"{layer}_{name}_trades"
     if table not in tables:
         return 0

@@ -1,4 +1,4 @@
-"""`/v1/ohlcv`: bars of a symbol."""
+"""`/v1/ohlcv`: OHLCV bars of a symbol."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import RangeParameters, Symbol
-from k2.query.api.responses import NEVER, Answer, Reply, Wish, asking
+from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
 from k2.query.errors import BadQuery
 
 if TYPE_CHECKING:
@@ -21,32 +21,36 @@ router = APIRouter(tags=["trades"], dependencies=[Depends(requires(Scope.READ))]
 
 
 class OhlcvParameters(RangeParameters):
-    """What `/v1/ohlcv` can be asked."""
+    """Query parameters of `/v1/ohlcv`."""
 
     symbol: Symbol
-    interval: Annotated[str, Field(max_length=10, description="1s to 1d, so that whole bars fill a UTC day")] = "1m"
-    hybrid: Annotated[bool, Field(description="and what Kafka has that Gold has not yet; never kept")] = False
+    interval: Annotated[str, Field(max_length=10, description="1s to 1d; must divide a UTC day")] = "1m"
+    hybrid: Annotated[bool, Field(description="include trades that are in Kafka but not yet in Gold; not cached")] = (
+        False
+    )
 
 
-@router.get("/v1/ohlcv", responses=response_models.rows(response_models.Bars), name="ohlcv")
-async def ohlcv(request: Request, query: Annotated[OhlcvParameters, Query()]) -> Answer:
-    """Open, high, low, close, volume and vwap of each interval, a row an exchange; without trades, none."""
-    wish = Wish.of(request)
-    return asking(request, lambda engine: _reply(engine, query, wish))
+@router.get("/v1/ohlcv", responses=response_models.row_responses(response_models.Bars), name="ohlcv")
+async def ohlcv(request: Request, query: Annotated[OhlcvParameters, Query()]) -> StreamedResponse:
+    """Open, high, low, close, volume and VWAP, one row per interval and exchange with trades."""
+    accepted = AcceptedFormat.of(request)
+    return query_response(request, lambda engine: _query(engine, query, accepted))
 
 
-def _reply(engine: "Engine", query: OhlcvParameters, wish: Wish) -> Reply:
-    found: dict[str, Any] = {"symbol": query.symbol, "interval": query.interval, "exchange": query.exchange}
-    found |= {"start": query.first, "end": query.last}
+def _query(engine: "Engine", query: OhlcvParameters, accepted: AcceptedFormat) -> QueryResult:
+    arguments: dict[str, Any] = {"symbol": query.symbol, "interval": query.interval, "exchange": query.exchange}
+    arguments |= {"start": query.start_time, "end": query.end_time}
     if query.hybrid:
         if query.as_of is not None:
-            raise BadQuery("hybrid is about now; leave as_of out")
-        told = {"snapshot_id": None}
-        return wish.reply(engine.ohlcv_reader(**found, hybrid=True), {"Cache-Control": NEVER}, lambda _: told)
-    snapshot = engine.snapshot_id(query.then)
-    etag = caching.tag(wish, "ohlcv", snapshot, *found.values())
-    headers = caching.kept(etag, for_ever=query.settled) | {"K2-Snapshot": str(snapshot)}
-    if wish.unchanged(etag):
-        return caching.unchanged(headers)
-    pinned = {"snapshot_id": snapshot and str(snapshot)}
-    return wish.reply(engine.ohlcv_reader(**found, as_of=snapshot), headers, lambda _: pinned)
+            raise BadQuery("hybrid reads the present; remove as_of")
+        envelope: dict[str, Any] = {"snapshot_id": None}
+        return accepted.encode(
+            engine.ohlcv_reader(**arguments, hybrid=True), {"Cache-Control": NO_STORE}, lambda _: envelope
+        )
+    snapshot = engine.snapshot_id(query.as_of_value)
+    etag = caching.make_etag(accepted, "ohlcv", snapshot, *arguments.values())
+    headers = caching.cache_headers(etag, immutable=query.immutable) | {"K2-Snapshot": str(snapshot)}
+    if accepted.matches(etag):
+        return caching.not_modified(headers)
+    envelope = {"snapshot_id": snapshot and str(snapshot)}
+    return accepted.encode(engine.ohlcv_reader(**arguments, as_of=snapshot), headers, lambda _: envelope)

@@ -1,4 +1,4 @@
-"""`/v1/price` and `/v1/symbols`: what is traded, and at what price it was at a moment."""
+"""`/v1/price` and `/v1/symbols`: the price at a point in time, and the traded symbols."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,11 +13,11 @@ from k2.query.api import caching
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.keys import Scope
-from k2.query.api.parameters import AsOfParameters, Exchange, Symbol, Time, moment
-from k2.query.api.responses import SHORT, Answer, Reply, Wish, asking
+from k2.query.api.parameters import AsOfParameters, Exchange, Symbol, Time, parse_time
+from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
 from k2.query.errors import BadQuery
 from k2.query.sql import audit_tables
-from k2.query.sql.trade_sql import Wanted
+from k2.query.sql.trade_sql import TradeFilter
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -25,80 +25,82 @@ if TYPE_CHECKING:
     from k2.query.engine import Engine
 
 router = APIRouter(tags=["trades"], dependencies=[Depends(requires(Scope.READ))])
-_DAYS: Final = 10
-_MINUTES: Final = _DAYS * 24 * 60
-_COUNT_EVERY: Final = 60.0
+_MAX_DAYS: Final = 10
+_MAX_MINUTES: Final = _MAX_DAYS * 24 * 60
+_REFRESH_SECONDS: Final = 60.0
 
 
 class PriceParameters(AsOfParameters):
-    """What `/v1/price` can be asked."""
+    """Query parameters of `/v1/price`."""
 
     symbol: Symbol | None = None
     exchange: Exchange | None = None
-    at: Annotated[Time | None, Field(description="the moment; without it, now")] = None
+    at: Annotated[Time | None, Field(description="the time; default: now")] = None
     within_minutes: Annotated[
-        float, Field(gt=0, le=_MINUTES, description=f"how old a trade may be that tells a price, {_DAYS} days at most")
+        float, Field(gt=0, le=_MAX_MINUTES, description=f"maximum age of the trade, at most {_MAX_DAYS} days")
     ] = 60.0
 
 
-@router.get("/v1/price", responses=response_models.rows(response_models.Rows), name="price")
-async def price(request: Request, query: Annotated[PriceParameters, Query()]) -> Answer:
-    """The price of one symbol or of all at a moment: that of the last trade before it, a row an exchange and symbol.
+@router.get("/v1/price", responses=response_models.row_responses(response_models.Rows), name="price")
+async def price(request: Request, query: Annotated[PriceParameters, Query()]) -> StreamedResponse:
+    """The price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
 
-    A symbol that was not traded within `within_minutes` before the moment has no row.
+    A symbol without a trade within `within_minutes` before the time has no row.
     """
-    wish = Wish.of(request)
-    return asking(request, lambda engine: _price(engine, query, wish))
+    accepted = AcceptedFormat.of(request)
+    return query_response(request, lambda engine: _price(engine, query, accepted))
 
 
-@router.get("/v1/symbols", responses=response_models.rows(response_models.Rows), name="symbols")
-async def symbols(request: Request) -> Answer:
-    """Every symbol of every exchange: assets, number of trades, first and last trade. Counted once a minute at most."""
-    wish, counted = Wish.of(request), request.app.state.symbols
-    return asking(request, lambda engine: _symbols(engine, counted, wish))
+@router.get("/v1/symbols", responses=response_models.row_responses(response_models.Rows), name="symbols")
+async def symbols(request: Request) -> StreamedResponse:
+    """All symbols of all exchanges: assets, trade count, first and last trade. Refreshed at most once a minute."""
+    accepted, symbol_cache = AcceptedFormat.of(request), request.app.state.symbol_cache
+    return query_response(request, lambda engine: _symbols(engine, symbol_cache, accepted))
 
 
-class Symbols:
-    """The symbols as they were counted last."""
+class SymbolCache:
+    """The symbols of Gold, cached for a minute."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._found: tuple[int | None, float, Table] | None = None
+        self._cached: tuple[int | None, float, Table] | None = None
 
     def table(self, engine: "Engine") -> "tuple[int | None, Table]":
-        """The snapshot that was counted, and its symbols."""
-        with self._lock:  # one counts, the others wait for what it finds
+        """Return the snapshot id and its symbols."""
+        with self._lock:  # one request counts, the others wait for its result
             snapshot, now = engine.snapshot_id(), time.monotonic()
-            found = self._found
-            pause = _COUNT_EVERY if found and found[2].num_rows else 0.0  # who waits for the first trade shall see it
-            if found is None or (found[0] != snapshot and now - found[1] > pause):
-                found = self._found = (snapshot, now, engine.symbols(snapshot))
-            return found[0], found[2]
+            cached = self._cached
+            max_age = _REFRESH_SECONDS if cached and cached[2].num_rows else 0.0  # show the first trade at once
+            if cached is None or (cached[0] != snapshot and now - cached[1] > max_age):
+                cached = self._cached = (snapshot, now, engine.symbols(snapshot))
+            return cached[0], cached[2]
 
 
-def _price(engine: "Engine", query: PriceParameters, wish: Wish) -> Reply:
-    at = moment(query.at, "at")
-    then = query.then
-    end = at or (then if isinstance(then, datetime) else datetime.now(UTC))
+def _price(engine: "Engine", query: PriceParameters, accepted: AcceptedFormat) -> QueryResult:
+    at = parse_time(query.at, "at")
+    as_of = query.as_of_value
+    end = at or (as_of if isinstance(as_of, datetime) else datetime.now(UTC))
     try:
         start = end - timedelta(minutes=query.within_minutes)
     except OverflowError:
-        raise BadQuery("at: within_minutes before this is before the year 1; choose a later time") from None
-    snapshot = engine.snapshot_id(then)
-    wanted = Wanted.of(query.symbol, query.exchange, start, end)
-    etag = caching.tag(wish, "price", snapshot, wanted)
-    headers = caching.kept(etag, for_ever=query.settled and at is not None) | {"K2-Snapshot": str(snapshot)}
-    if wish.unchanged(etag):
-        return caching.unchanged(headers)
-    told = {"at": None if at is None else query.at, "snapshot_id": snapshot and str(snapshot)}
-    return wish.reply(audit_tables.prices(engine, wanted, snapshot).to_reader(), headers, lambda _: told, whole=True)
+        raise BadQuery("at: within_minutes reaches back before the year 1; choose a later time") from None
+    snapshot = engine.snapshot_id(as_of)
+    trade_filter = TradeFilter.of(query.symbol, query.exchange, start, end)
+    etag = caching.make_etag(accepted, "price", snapshot, trade_filter)
+    headers = caching.cache_headers(etag, immutable=query.immutable and at is not None) | {"K2-Snapshot": str(snapshot)}
+    if accepted.matches(etag):
+        return caching.not_modified(headers)
+    envelope = {"at": None if at is None else query.at, "snapshot_id": snapshot and str(snapshot)}
+    return accepted.encode(
+        audit_tables.prices(engine, trade_filter, snapshot).to_reader(), headers, lambda _: envelope, whole=True
+    )
 
 
-def _symbols(engine: "Engine", counted: Symbols, wish: Wish) -> Reply:
-    snapshot, table = counted.table(engine)
-    etag = caching.tag(wish, "symbols", snapshot)
-    headers = {"ETag": etag, "Cache-Control": SHORT, "K2-Snapshot": str(snapshot)}
-    if wish.unchanged(etag):
-        return caching.unchanged(headers)
-    told = {"snapshot_id": snapshot and str(snapshot)}
-    return wish.reply(table.to_reader(), headers, lambda _: told, whole=True)
+def _symbols(engine: "Engine", symbol_cache: SymbolCache, accepted: AcceptedFormat) -> QueryResult:
+    snapshot, table = symbol_cache.table(engine)
+    etag = caching.make_etag(accepted, "symbols", snapshot)
+    headers = {"ETag": etag, "Cache-Control": SHORT_LIVED, "K2-Snapshot": str(snapshot)}
+    if accepted.matches(etag):
+        return caching.not_modified(headers)
+    envelope = {"snapshot_id": snapshot and str(snapshot)}
+    return accepted.encode(table.to_reader(), headers, lambda _: envelope, whole=True)

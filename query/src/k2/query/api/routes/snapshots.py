@@ -1,4 +1,4 @@
-"""`/v1/snapshots`: what as_of can name."""
+"""`/v1/snapshots`: the snapshots and tags that `as_of` accepts."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Parameters
-from k2.query.api.responses import SHORT, Answer, Reply, Wish, asking
+from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ router = APIRouter(tags=["tables"], dependencies=[Depends(requires(Scope.READ))]
 
 
 class SnapshotParameters(Parameters):
-    """What `/v1/snapshots` can be asked."""
+    """Query parameters of `/v1/snapshots`."""
 
-    table: Annotated[str, Field(max_length=100, description="a table's name")] = GOLD
-
-
-@router.get("/v1/snapshots", responses=response_models.rows(response_models.Rows), name="snapshots")
-async def snapshots(request: Request, query: Annotated[SnapshotParameters, Query()]) -> Answer:
-    """A table's snapshots, oldest first: id, parent, when and what it committed, rows added and in all, tags."""
-    wish = Wish.of(request)
-    return asking(request, lambda engine: _reply(engine, query.table, wish))
+    table: Annotated[str, Field(max_length=100, description="name of the table")] = GOLD
 
 
-def _reply(engine: "Engine", name: str, wish: Wish) -> Reply:
+@router.get("/v1/snapshots", responses=response_models.row_responses(response_models.Rows), name="snapshots")
+async def snapshots(request: Request, query: Annotated[SnapshotParameters, Query()]) -> StreamedResponse:
+    """Snapshots of a table, oldest first: id, parent, commit time, operation, added and total rows, tags."""
+    accepted = AcceptedFormat.of(request)
+    return query_response(request, lambda engine: _query(engine, query.table, accepted))
+
+
+def _query(engine: "Engine", name: str, accepted: AcceptedFormat) -> QueryResult:
     import pyarrow as pa
 
     table = engine.snapshots(name)
-    for column in ("snapshot_id", "parent_id"):  # JavaScript would round them
-        place = table.schema.get_field_index(column)
-        table = table.set_column(place, column, table.column(column).cast(pa.string()))
-    return wish.reply(table.to_reader(), {"Cache-Control": SHORT}, whole=True)
+    for column in ("snapshot_id", "parent_id"):  # JavaScript would round 64-bit integers
+        index = table.schema.get_field_index(column)
+        table = table.set_column(index, column, table.column(column).cast(pa.string()))
+    return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)

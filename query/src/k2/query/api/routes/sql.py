@@ -1,4 +1,4 @@
-"""`POST /v1/sql`: one SELECT over the tables, fenced in and limited."""
+"""`POST /v1/sql`: one read-only SELECT over the tables, sandboxed and limited."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from k2.query import times
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
-from k2.query.api.encoding.formats import Media
-from k2.query.api.errors import Refused
+from k2.query.api.encoding.formats import MediaType
+from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
-from k2.query.api.parameters import Moment
-from k2.query.api.responses import NEVER, Answer, Reply, Wish, asking
-from k2.query.api.settings import PAGE
+from k2.query.api.parameters import AsOfText
+from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
 from k2.query.sql import guard
 
@@ -26,65 +26,69 @@ if TYPE_CHECKING:
     from k2.query.engine import Engine
 
 router = APIRouter(tags=["sql"], dependencies=[Depends(requires(Scope.SQL))])
-_MOST: Final = 10**12
+_MAX_LIMIT: Final = 10**12
 
 
 class Statement(BaseModel):
-    """One SELECT."""
+    """Request body of `/v1/sql`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     statement: Annotated[
-        str, Field(min_length=1, max_length=guard.LONGEST, description="DuckDB's SQL over K2's tables, one SELECT")
+        str, Field(min_length=1, max_length=guard.MAX_LENGTH, description="one SELECT in DuckDB's SQL over K2's tables")
     ]
-    as_of: Moment | None = None
-    limit: Annotated[int | None, Field(ge=1, le=_MOST, description="rows; JSON gives 10000 at most")] = None
+    as_of: AsOfText | None = None
+    limit: Annotated[
+        int | None, Field(ge=1, le=_MAX_LIMIT, description="maximum number of rows; JSON returns at most 10000")
+    ] = None
 
 
-@router.post("/v1/sql", responses=response_models.rows(response_models.SqlRows, 415), name="sql")
-async def sql(request: Request, asked: Statement) -> Answer:
-    """What one SELECT over the tables gives. Nothing can be changed, and no file and no network can be reached.
+@router.post("/v1/sql", responses=response_models.row_responses(response_models.SqlRows, 415), name="sql")
+async def sql(request: Request, body: Statement) -> StreamedResponse:
+    """Run one SELECT over the tables, read-only and without access to files or the network.
 
-    JSON gives the first rows and says whether there are more. Other formats give all, or break off where there are more
-    than the server allows.
+    JSON returns the first rows and whether there are more. Other formats return all rows; the connection is aborted if
+    there are more than the server allows.
     """
-    wish, most = Wish.of(request), request.app.state.settings.sql_rows
-    return asking(request, lambda engine: _reply(engine, asked, wish, most), statement=True)
+    accepted, max_rows = AcceptedFormat.of(request), request.app.state.settings.max_sql_rows
+    return query_response(request, lambda engine: _query(engine, body, accepted, max_rows), statement=True)
 
 
-def _reply(engine: "Engine", asked: Statement, wish: Wish, most: int) -> Reply:
-    as_of = times.parse_as_of(asked.as_of) if asked.as_of is not None else None
-    in_json = wish.media is Media.JSON
-    highest = min(PAGE, most) if in_json else most
-    if asked.limit is not None and asked.limit > highest:
-        raise BadQuery(f"at most {highest} rows are given as {wish.media}; lower the limit")
-    cut = _Cut(asked.limit or highest, quiet=in_json or asked.limit is not None)
-    reader = cut.rows(engine.sql_reader(asked.statement, as_of=as_of))
-    headers = {"Cache-Control": NEVER}
-    return wish.reply(reader, headers, lambda _: {"truncated": cut.more}, whole=in_json)
+def _query(engine: "Engine", body: Statement, accepted: AcceptedFormat, max_rows: int) -> QueryResult:
+    as_of = times.parse_as_of(body.as_of) if body.as_of is not None else None
+    in_json = accepted.media_type is MediaType.JSON
+    highest = min(MAX_PAGE_ROWS, max_rows) if in_json else max_rows
+    if body.limit is not None and body.limit > highest:
+        raise BadQuery(f"{accepted.media_type} returns at most {highest} rows; lower the limit")
+    row_limit = _RowLimit(body.limit or highest, truncate=in_json or body.limit is not None)
+    reader = row_limit.apply(engine.sql_reader(body.statement, as_of=as_of))
+    headers = {"Cache-Control": NO_STORE}
+    return accepted.encode(reader, headers, lambda _: {"truncated": row_limit.truncated}, whole=in_json)
 
 
-class _Cut:
-    """The first rows of an answer, and whether there were more."""
+class _RowLimit:
+    """Limit the rows of a result; `truncated` says whether there were more."""
 
-    def __init__(self, limit: int, *, quiet: bool) -> None:
-        self.more = False
-        self._limit, self._quiet = limit, quiet
+    def __init__(self, limit: int, *, truncate: bool) -> None:
+        self.truncated = False
+        self._limit, self._truncate = limit, truncate
 
-    def rows(self, reader: "RecordBatchReader") -> "RecordBatchReader":
+    def apply(self, reader: "RecordBatchReader") -> "RecordBatchReader":
         import pyarrow as pa
 
         def batches() -> "Iterator[RecordBatch]":
-            left = self._limit
+            remaining = self._limit
             with reader:
                 for batch in reader:
-                    self.more = batch.num_rows > left
-                    if self.more and not self._quiet:
-                        raise Refused(413, f"there are more than {self._limit} rows; write a LIMIT, or ask for less")
-                    if left:
-                        yield batch.slice(0, left)
-                    left -= min(left, batch.num_rows)
-                    if self.more:
+                    self.truncated = batch.num_rows > remaining
+                    if self.truncated and not self._truncate:
+                        raise RequestRejected(
+                            413, f"the result has more than {self._limit} rows; add a LIMIT or narrow the query"
+                        )
+                    if remaining:
+                        yield batch.slice(0, remaining)
+                    remaining -= min(remaining, batch.num_rows)
+                    if self.truncated:
                         return
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())

@@ -1,7 +1,7 @@
-"""`/v1/stream`: trades as they come, as server-sent events or over a websocket.
+"""`/v1/stream`: live trades, as server-sent events or over a websocket.
 
-Both are the same stream: each trade once, with an id to resume from. A client that does not read what waits for it is
-told so and let go.
+Both carry the same stream: each trade once, with an id to resume from. A client that reads too slowly gets a `dropped`
+event and is disconnected.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from k2.common import logs
 from k2.query import times
 from k2.query.api.auth import requires
-from k2.query.api.errors import Refused
+from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import Row
-from k2.query.live.broadcaster import Full, Gone, Hub
-from k2.query.live.resume import LONGEST
-from k2.query.live.subscriptions import Dropped, Event, Silence, Subscription
-from k2.query.sql.trade_sql import Wanted
-from k2.schemas.values import moment, plain
+from k2.query.kafka.validation import ValidTrade
+from k2.query.live.broadcaster import Broadcaster, CursorExpired, SubscriberLimit
+from k2.query.live.resume import MAX_LENGTH
+from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
+from k2.query.sql.trade_sql import TradeFilter
+from k2.schemas.values import format_decimal, from_micros
 
 if TYPE_CHECKING:
     from starlette import types
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 log = logs.get("stream")
 
 HEARTBEAT: Final = 10.0
-STALL: Final = 30.0  # seconds until a client that takes nothing is let go
-SYMBOLS: Final = 200
-_SOON: Final = {"Retry-After": "5"}
-_POLICY, _LATER = 1008, 1013  # a websocket's close codes
+SEND_TIMEOUT: Final = 30.0  # seconds until a client that reads nothing is disconnected
+MAX_SYMBOLS: Final = 200
+_RETRY_SOON: Final = {"Retry-After": "5"}
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # close codes of RFC 6455
 
 
 class StreamParameters(Parameters):
-    """What `/v1/stream` can be asked."""
+    """Query parameters of `/v1/stream`."""
 
     symbols: Annotated[str, Field(max_length=10_000, description="comma separated, such as BTCUSDT,ETHUSDT")] = ""
     exchange: Exchange | None = None
-    cursor: Annotated[str, Field(max_length=LONGEST, description="the id to resume from")] = ""
+    cursor: Annotated[str, Field(max_length=MAX_LENGTH, description="the id to resume from")] = ""
 
 
 def router() -> APIRouter:
-    """The two routes. The application's state holds their `hub`; None where nothing is streamed."""
-    found = APIRouter(tags=["stream"])
-    found.add_api_route(
+    """Return the two routes. `app.state.broadcaster` serves them; None where nothing is streamed."""
+    routes = APIRouter(tags=["stream"])
+    routes.add_api_route(
         "/v1/stream",
         _events,
         methods=["GET"],
@@ -65,51 +65,51 @@ def router() -> APIRouter:
         response_class=EventSourceResponse,
         responses={200: {"content": {"text/event-stream": {}}, "description": "events `trade` and `dropped`"}},
     )
-    found.add_api_websocket_route("/v1/stream", _websocket)
-    return found
+    routes.add_api_websocket_route("/v1/stream", _websocket)
+    return routes
 
 
 async def _events(
     request: Request,
     query: Annotated[StreamParameters, Query()],
-    last_event_id: Annotated[str | None, Header(max_length=LONGEST)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=MAX_LENGTH)] = None,
 ) -> Response:
-    """Trades as they come, each once. `Last-Event-ID` or `cursor` resumes after the event that had this id."""
-    subscription = await _subscribed(request, query, last_event_id or query.cursor)
-    spent: dict[str, str] = getattr(request.state, "headers", {})
-    return _Told(subscription, spent)
+    """Live trades, each once. `Last-Event-ID` or `cursor` resumes after the event with this id."""
+    subscription = await _subscribe(request, query, last_event_id or query.cursor)
+    rate_headers: dict[str, str] = getattr(request.state, "headers", {})
+    return _EventStream(subscription, rate_headers)
 
 
-class _Told(EventSourceResponse):
-    """A subscription as server-sent events. However it ends, the subscription ends with it."""
+class _EventStream(EventSourceResponse):
+    """A subscription as server-sent events. The subscription is closed however the response ends."""
 
     def __init__(self, subscription: Subscription, headers: dict[str, str]) -> None:
         self._subscription = subscription
         super().__init__(
-            _sent(subscription),
+            _server_sent_events(subscription),
             headers=headers,
             ping=0,
-            send_timeout=STALL,
+            send_timeout=SEND_TIMEOUT,
             sep="\n",
         )
 
     async def __call__(self, scope: "types.Scope", receive: "types.Receive", send: "types.Send") -> None:
-        """Sends until the client is gone, or reads nothing."""
+        """Send until the client disconnects or stops reading."""
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            log.info("a client that read nothing was let go", seconds=STALL)
+            log.info("client disconnected after send timeout", seconds=SEND_TIMEOUT)
         finally:
             self._subscription.close()
 
 
-async def _sent(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
-    async with aclosing(_of(subscription)) as events:
+async def _server_sent_events(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
+    async with aclosing(_events_of(subscription)) as events:
         async for event in events:
             match event:
                 case Event():
-                    yield ServerSentEvent(trade(event.row).decode(), event="trade", id=event.id)
-                case Silence():
+                    yield ServerSentEvent(trade_json(event.row).decode(), event="trade", id=event.id)
+                case Heartbeat():
                     yield ServerSentEvent(comment="heartbeat", id=event.id)
                 case Dropped():
                     reason = msgspec.json.encode({"reason": event.reason, "id": event.id})
@@ -117,86 +117,90 @@ async def _sent(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
 
 
 async def _websocket(websocket: WebSocket) -> None:
-    """The same over a websocket: `{"event": "trade", "id": ..., "data": {...}}`, `dropped`, and `heartbeat`."""
+    """Serve the stream over a websocket: `{"event": "trade", "id": ..., "data": {...}}`, `dropped`, and `heartbeat`."""
     await websocket.accept()
     try:
-        _refuse_strangers(websocket)
-        websocket.app.state.access.admit(websocket, Scope.STREAM)
+        _check_origin(websocket)
+        websocket.app.state.access.authorize(websocket, Scope.STREAM)
         query = _parameters(websocket)
-        subscription = await _subscribed(websocket, query, query.cursor)
-    except (Refused, BadQuery, Unavailable) as error:
-        later = isinstance(error, Unavailable) or (isinstance(error, Refused) and error.status in {429, 503})
-        await websocket.close(_LATER if later else _POLICY, _short(str(error)))
+        subscription = await _subscribe(websocket, query, query.cursor)
+    except (RequestRejected, BadQuery, Unavailable) as error:
+        retryable = isinstance(error, Unavailable) or (
+            isinstance(error, RequestRejected) and error.status in {429, 503}
+        )
+        await websocket.close(_TRY_AGAIN_LATER if retryable else _POLICY_VIOLATION, _close_reason(str(error)))
         return
     sending = asyncio.create_task(_send(websocket, subscription))
-    hearing = asyncio.create_task(_hear(websocket))
+    receiving = asyncio.create_task(_until_disconnect(websocket))
     try:
-        await asyncio.wait([sending, hearing], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (sending, hearing):
+        for task in (sending, receiving):
             task.cancel()
-        found = await asyncio.gather(sending, hearing, return_exceptions=True)
+        results = await asyncio.gather(sending, receiving, return_exceptions=True)
         subscription.close()
-    for ended in found:
-        if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect | TimeoutError | RuntimeError):
-            raise ended
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | TimeoutError | RuntimeError):
+            raise result
 
 
 async def _send(websocket: WebSocket, subscription: Subscription) -> None:
-    async with aclosing(_of(subscription)) as events:
+    async with aclosing(_events_of(subscription)) as events:
         async for event in events:
             match event:
                 case Event():
-                    told = b'{"event":"trade","id":"%b","data":%b}' % (event.id.encode(), trade(event.row))
+                    message = b'{"event":"trade","id":"%b","data":%b}' % (event.id.encode(), trade_json(event.row))
                 case Dropped():
-                    told = msgspec.json.encode({"event": "dropped", "id": event.id, "data": {"reason": event.reason}})
-                case Silence():
-                    told = msgspec.json.encode({"event": "heartbeat", "id": event.id})
-            async with asyncio.timeout(STALL):
-                await websocket.send_text(told.decode())
-    await websocket.close(_LATER, _short("dropped; resume from the id of the last event"))
+                    message = msgspec.json.encode(
+                        {"event": "dropped", "id": event.id, "data": {"reason": event.reason}}
+                    )
+                case Heartbeat():
+                    message = msgspec.json.encode({"event": "heartbeat", "id": event.id})
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await websocket.send_text(message.decode())
+    await websocket.close(_TRY_AGAIN_LATER, _close_reason("dropped; resume from the id of the last event"))
 
 
-async def _hear(websocket: WebSocket) -> None:
-    """Until the client is gone. What it says is not listened to."""
+async def _until_disconnect(websocket: WebSocket) -> None:
+    """Return when the client disconnects. Its messages are ignored."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return
 
 
-def trade(row: Row) -> bytes:
-    """A trade as JSON: decimals are strings, times RFC 3339."""
-    told: dict[str, Any] = row._asdict()
+def trade_json(row: ValidTrade) -> bytes:
+    """Encode a trade as JSON: decimals as strings, times as RFC 3339."""
+    fields: dict[str, Any] = row._asdict()
     for name in ("timestamp", "ingestion_timestamp"):
-        told[name] = _time(told[name])
+        fields[name] = _time(fields[name])
     for name in ("price", "quantity"):
-        told[name] = plain(told[name])
-    return msgspec.json.encode(told)
+        fields[name] = format_decimal(fields[name])
+    return msgspec.json.encode(fields)
 
 
-def _of(subscription: Subscription) -> AsyncGenerator[Event | Silence | Dropped]:
+def _events_of(subscription: Subscription) -> AsyncGenerator[Event | Heartbeat | Dropped]:
     return subscription.events(HEARTBEAT)
 
 
-async def _subscribed(connection: HTTPConnection, query: StreamParameters, cursor: str) -> Subscription:
-    hub: Hub | None = getattr(connection.app.state, "hub", None)
-    if hub is None:
-        raise Refused(503, "there is no live stream here; it needs Kafka", _SOON)
+async def _subscribe(connection: HTTPConnection, query: StreamParameters, cursor: str) -> Subscription:
+    broadcaster: Broadcaster | None = getattr(connection.app.state, "broadcaster", None)
+    if broadcaster is None:
+        raise RequestRejected(503, "live streaming is not available; it needs Kafka", _RETRY_SOON)
     names = [name.strip() for name in query.symbols.split(",") if name.strip()]
-    if len(names) > SYMBOLS:
+    if len(names) > MAX_SYMBOLS:
         raise BadQuery(
-            f"symbols: {len(names)} are more than the {SYMBOLS} that one stream takes; leave them out for all"
+            f"symbols: {len(names)} symbols exceed the limit of {MAX_SYMBOLS} per stream; omit the parameter for all"
         )
-    wanted = [Wanted.of(name, query.exchange, None, None) for name in names]
-    exchange = Wanted.of(None, query.exchange, None, None).exchange
-    symbols = frozenset(found.symbol for found in wanted if found.symbol)
+    filters = [TradeFilter.of(name, query.exchange, None, None) for name in names]
+    exchange = TradeFilter.of(None, query.exchange, None, None).exchange
+    symbols = frozenset(each.symbol for each in filters if each.symbol)
     try:
-        return await hub.subscribe(symbols, exchange, cursor or None)
-    except Full as error:
-        raise Refused(429, str(error), _SOON) from error
-    except Gone as error:
-        raise Refused(410, str(error)) from error
+        return await broadcaster.subscribe(symbols, exchange, cursor or None)
+    except SubscriberLimit as error:
+        raise RequestRejected(429, str(error), _RETRY_SOON) from error
+    except CursorExpired as error:
+        raise RequestRejected(410, str(error)) from error
 
 
 def _parameters(websocket: WebSocket) -> StreamParameters:
@@ -205,26 +209,26 @@ def _parameters(websocket: WebSocket) -> StreamParameters:
     try:
         return StreamParameters.model_validate(dict(websocket.query_params))
     except ValidationError as error:
-        wrong = error.errors()[0]
-        name = ".".join(str(part) for part in wrong["loc"])
-        raise BadQuery(f"{name}: {wrong['msg']}; see /openapi.json") from error
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadQuery(f"{name}: {first['msg']}; see /openapi.json") from error
 
 
-def _refuse_strangers(websocket: WebSocket) -> None:
-    """A page of elsewhere may open a websocket to anywhere, and no browser asks first."""
+def _check_origin(websocket: WebSocket) -> None:
+    """Reject a foreign Origin header: browsers apply no CORS check to websockets."""
     origin = websocket.headers.get("origin")
     settings = getattr(websocket.app.state, "settings", None)
     allowed = settings.cors if settings else ()
     if origin and urlsplit(origin).netloc != websocket.headers.get("host") and not {origin, "*"} & set(allowed):
-        raise Refused(403, "pages of this origin may not ask; K2_API_CORS names those that may")
+        raise RequestRejected(403, "this origin is not allowed; add it to K2_API_CORS")
 
 
 def _time(micros: int) -> str | None:
     with suppress(OverflowError):
-        return times.text(moment(micros))
+        return times.to_rfc3339(from_micros(micros))
     return None
 
 
-def _short(reason: str) -> str:
-    """A reason as long as a websocket can carry it."""
+def _close_reason(reason: str) -> str:
+    """Truncate a reason to what a close frame can carry."""
     return reason.encode()[:120].decode(errors="ignore")

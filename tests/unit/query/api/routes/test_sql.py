@@ -1,4 +1,4 @@
-"""SQL over HTTP: what may be asked, and how much."""
+"""SQL over HTTP: permitted statements and limits."""
 
 import time
 
@@ -13,7 +13,7 @@ ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 ROWS = [trade(number, number) for number in range(30)]
 
 
-def test_a_select_is_answered(api: TestClient, append: Append) -> None:
+def test_a_select_returns_rows(api: TestClient, append: Append) -> None:
     append(ROWS)
     statement = "SELECT exchange, count(*) AS trades, sum(price) AS total FROM gold_crypto_trades GROUP BY ALL"
     answer = api.post("/v1/sql", json={"statement": statement})
@@ -28,8 +28,8 @@ def test_sql_is_read_as_of_a_snapshot(api: TestClient, append: Append) -> None:
     first = append(ROWS)
     append([trade(100, 1)])
     statement = "SELECT count(*) AS n FROM gold_crypto_trades"
-    asked = [{"statement": statement, "as_of": str(first)}, {"statement": statement}]
-    assert [api.post("/v1/sql", json=body).json()["data"] for body in asked] == [[{"n": 30}], [{"n": 31}]]
+    bodies = [{"statement": statement, "as_of": str(first)}, {"statement": statement}]
+    assert [api.post("/v1/sql", json=body).json()["data"] for body in bodies] == [[{"n": 30}], [{"n": 31}]]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_sql_is_read_as_of_a_snapshot(api: TestClient, append: Append) -> None:
         "not sql",
     ],
 )
-def test_anything_but_reading_the_tables_is_refused(api: TestClient, append: Append, statement: str) -> None:
+def test_anything_but_reading_tables_is_rejected(api: TestClient, append: Append, statement: str) -> None:
     append(ROWS)
     answer = api.post("/v1/sql", json={"statement": statement})
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
@@ -66,36 +66,36 @@ def test_anything_but_reading_the_tables_is_refused(api: TestClient, append: App
         "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3",
     ],
 )
-def test_a_statement_without_end_is_stopped(serve: Serve, append: Append, statement: str) -> None:
+def test_an_endless_statement_is_interrupted(serve: Serve, append: Append, statement: str) -> None:
     append(ROWS)
-    api = serve(seconds=4.0, queries=1)
+    api = serve(query_timeout=4.0, max_queries=1)
     began = time.monotonic()
     answer = api.post("/v1/sql", json={"statement": statement})
-    assert (answer.status_code, "ask for less" in answer.json()["detail"]) == (413, True)
+    assert (answer.status_code, "the query took longer than 4 s" in answer.json()["detail"]) == (413, True)
     assert time.monotonic() - began < 60
     assert api.post("/v1/sql", json={"statement": "SELECT 1 AS one"}).json()["data"] == [{"one": 1}]
 
 
-def test_json_says_whether_there_is_more(api: TestClient, append: Append) -> None:
+def test_json_says_whether_rows_were_truncated(api: TestClient, append: Append) -> None:
     append(ROWS)
     body = {"statement": "SELECT trade_id FROM gold_crypto_trades", "limit": 10}
-    cut = api.post("/v1/sql", json=body).json()
-    assert (len(cut["data"]), cut["truncated"]) == (10, True)
+    limited = api.post("/v1/sql", json=body).json()
+    assert (len(limited["data"]), limited["truncated"]) == (10, True)
     whole = api.post("/v1/sql", json=body | {"limit": 30}).json()
     assert (len(whole["data"]), whole["truncated"]) == (30, False)
 
 
-def test_more_rows_than_allowed_are_never_a_shorter_answer(serve: Serve, append: Append) -> None:
+def test_more_rows_than_allowed_are_an_error_and_never_truncated_silently(serve: Serve, append: Append) -> None:
     append(ROWS)
-    api = serve(sql_rows=20)
+    api = serve(max_sql_rows=20)
     body = {"statement": "SELECT trade_id FROM gold_crypto_trades"}
     assert api.post("/v1/sql", json=body, headers=ARROW).status_code == 413
-    found = api.post("/v1/sql", json=body | {"limit": 20}, headers=ARROW)
-    assert pa.ipc.open_stream(found.content).read_all().num_rows == 20
+    response = api.post("/v1/sql", json=body | {"limit": 20}, headers=ARROW)
+    assert pa.ipc.open_stream(response.content).read_all().num_rows == 20
     assert api.post("/v1/sql", json=body | {"limit": 21}, headers=ARROW).status_code == 400
 
 
-def test_two_columns_of_one_name_are_refused_in_json_only(api: TestClient, append: Append) -> None:
+def test_duplicate_column_names_are_rejected_in_json_only(api: TestClient, append: Append) -> None:
     append(ROWS)
     body = {"statement": "SELECT 1 AS a, 2 AS a"}
     assert api.post("/v1/sql", json=body).status_code in {200, 400}
@@ -105,17 +105,17 @@ def test_two_columns_of_one_name_are_refused_in_json_only(api: TestClient, appen
 @pytest.mark.parametrize(
     ("memory", "statements", "share"), [("1GB", 2, 5e8), ("300MiB", 3, 104857600), ("64 MB", 1, 64e6)]
 )
-def test_statements_share_what_memory_there_is(
+def test_statements_share_the_memory_limit(
     serve: Serve, append: Append, memory: str, statements: int, share: float
 ) -> None:
     append(ROWS)
-    api = serve(memory=memory, statements=statements)
-    told = api.post("/v1/sql", json={"statement": "SELECT current_setting('memory_limit') AS most"}).json()
-    amount, unit = told["data"][0]["most"].split()
+    api = serve(memory=memory, max_statements=statements)
+    result = api.post("/v1/sql", json={"statement": "SELECT current_setting('memory_limit') AS most"}).json()
+    amount, unit = result["data"][0]["most"].split()
     assert float(amount) * {"MiB": 2**20}[unit] == pytest.approx(share, rel=0.001)
 
 
-def test_a_statement_that_needs_too_much_memory_is_told_to_ask_for_less(serve: Serve, append: Append) -> None:
+def test_a_statement_over_the_memory_limit_gets_413(serve: Serve, append: Append) -> None:
     append(ROWS)
     api = serve(memory="20MB")
     statement = "SELECT count(DISTINCT a.range::VARCHAR || b.range::VARCHAR) FROM range(2000) a, range(2000) b"

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from tests.unit.query.conftest import Append, trade
 
 
-def told(api: TestClient, query: str) -> list[tuple[Any, ...]]:
+def prices(api: TestClient, query: str) -> list[tuple[Any, ...]]:
     rows = api.get(f"/v1/price?{query}").json()["data"]
     columns = ["exchange", "symbol", "trade_id", "timestamp", "price", "quantity", "side"]
     assert all(list(row) == columns for row in rows)
@@ -18,7 +18,7 @@ def told(api: TestClient, query: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def market(api: TestClient, append: Append) -> TestClient:
-    """Of one moment several trades, an id without a number, and trades of other hours and exchanges."""
+    """Several trades with one timestamp, a non-numeric id, and trades of other hours and exchanges."""
     append([trade(number, 5, price=Decimal(number)) for number in (9, 11, 10)])
     append([trade(12, 4), trade(1, 6, symbol="ETHUSDT", price=Decimal(7)), trade(20, 3600, price=Decimal(20))])
     append(
@@ -31,20 +31,20 @@ def market(api: TestClient, append: Append) -> TestClient:
     return api
 
 
-def test_the_last_trade_tells_the_price_of_several_of_a_moment_that_with_the_greatest_number(
+def test_of_trades_with_one_timestamp_the_greatest_id_is_the_price(
     market: TestClient,
 ) -> None:
-    assert told(market, "at=2026-01-31T12:30:00Z") == [
+    assert prices(market, "at=2026-01-31T12:30:00Z") == [
         ("BINANCE", "BTCUSDT", "11", "11.00000000"),
         ("BINANCE", "ETHUSDT", "1", "7.00000000"),
         ("KRAKEN", "BTCUSDT", "b", "100.00000000"),
     ]
 
 
-def test_a_price_is_of_before_the_moment_and_not_too_old(market: TestClient) -> None:
-    assert told(market, "at=2026-01-31T12:00:05Z&symbol=BTCUSDT") == [("BINANCE", "BTCUSDT", "12", "100.00000000")]
-    assert told(market, "at=2026-01-31T12:00:07Z&within_minutes=0.03") == [("BINANCE", "ETHUSDT", "1", "7.00000000")]
-    assert told(market, "at=2026-01-31T13:00:01Z&exchange=binance&within_minutes=1") == [
+def test_a_price_is_before_the_time_and_within_the_maximum_age(market: TestClient) -> None:
+    assert prices(market, "at=2026-01-31T12:00:05Z&symbol=BTCUSDT") == [("BINANCE", "BTCUSDT", "12", "100.00000000")]
+    assert prices(market, "at=2026-01-31T12:00:07Z&within_minutes=0.03") == [("BINANCE", "ETHUSDT", "1", "7.00000000")]
+    assert prices(market, "at=2026-01-31T13:00:01Z&exchange=binance&within_minutes=1") == [
         ("BINANCE", "BTCUSDT", "20", "20.00000000")
     ]
-    assert told(market, "at=2026-01-31T11:00:00Z") == []
+    assert prices(market, "at=2026-01-31T11:00:00Z") == []

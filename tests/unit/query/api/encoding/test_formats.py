@@ -1,4 +1,4 @@
-"""One answer in four formats: nothing is lost in any of them."""
+"""One result in four formats, without loss in any of them."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def test_decimals_and_times_are_exact_in_json(api: TestClient, append: Append) -
     assert second["vendor_data"] == '{"a": "b, \\"c\\""}'
 
 
-def test_csv_holds_plain_numbers_and_quotes_only_what_must_be(api: TestClient, append: Append) -> None:
+def test_csv_has_plain_numbers_and_minimal_quotes(api: TestClient, append: Append) -> None:
     append(ROWS)
     answer = api.get("/v1/trades", headers={"Accept": CSV})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
@@ -41,21 +41,21 @@ def test_csv_holds_plain_numbers_and_quotes_only_what_must_be(api: TestClient, a
 
 @pytest.mark.parametrize("accept", [ARROW, PARQUET])
 @pytest.mark.parametrize("query", ["", "?limit=1", "?limit=50000", "?start=2026-01-31T12:00:00Z&limit=1"])
-def test_bytes_hold_types(api: TestClient, append: Append, accept: str, query: str) -> None:
+def test_binary_formats_preserve_types(api: TestClient, append: Append, accept: str, query: str) -> None:
     append(ROWS)
-    found = table(api.get(f"/v1/trades{query}", headers={"Accept": accept}).content, accept)
-    assert found.num_rows == (1 if query.endswith("limit=1") else 2)
-    assert found.schema.field("price").type == pa.decimal128(18, 8)
-    assert found.schema.field("timestamp").type == pa.timestamp("us", "UTC")
+    result = table(api.get(f"/v1/trades{query}", headers={"Accept": accept}).content, accept)
+    assert result.num_rows == (1 if query.endswith("limit=1") else 2)
+    assert result.schema.field("price").type == pa.decimal128(18, 8)
+    assert result.schema.field("timestamp").type == pa.timestamp("us", "UTC")
 
 
-def test_an_arrow_stream_tells_its_end(api: TestClient, append: Append) -> None:
+def test_an_arrow_stream_has_an_end_marker(api: TestClient, append: Append) -> None:
     append(ROWS)
     assert api.get("/v1/trades", headers={"Accept": ARROW}).content.endswith(b"\xff\xff\xff\xff\0\0\0\0")
 
 
 @pytest.mark.parametrize("accept", [ARROW, PARQUET, CSV])
-def test_an_empty_answer_is_an_answer_in_every_format(api: TestClient, append: Append, accept: str) -> None:
+def test_an_empty_result_is_valid_in_every_format(api: TestClient, append: Append, accept: str) -> None:
     append(ROWS)
     answer = api.get("/v1/trades?start=2030-01-01T00:00:00Z&limit=5", headers={"Accept": accept})
     assert answer.status_code == 200
@@ -66,25 +66,25 @@ def test_an_empty_answer_is_an_answer_in_every_format(api: TestClient, append: A
 
 
 @pytest.mark.parametrize("accept", [ARROW, PARQUET, CSV])
-@pytest.mark.parametrize("limit", ["_GATHERED", "_PATIENCE"])
-def test_a_long_answer_is_streamed_and_a_short_one_tells_its_length(
+@pytest.mark.parametrize("limit", ["_BUFFER_BYTES", "_FLUSH_SECONDS"])
+def test_a_long_result_is_streamed_and_a_short_one_has_a_content_length(
     api: TestClient, append: Append, monkeypatch: pytest.MonkeyPatch, accept: str, limit: str
 ) -> None:
     append([trade(number, number / 100) for number in range(2500)])
     headers = {"Accept": accept, "Accept-Encoding": "identity"}
-    monkeypatch.setattr(responses, "_PATIENCE", 60)
+    monkeypatch.setattr(responses, "_FLUSH_SECONDS", 60)
     short = api.get("/v1/trades", headers=headers)
     assert int(short.headers["content-length"]) == len(short.content)
     monkeypatch.setattr(responses, limit, 0)
     with api.stream("GET", "/v1/trades", headers=headers) as long:
         assert "content-length" not in long.headers
-        found = b"".join(long.iter_bytes())
+        content = b"".join(long.iter_bytes())
     if accept == CSV:
-        assert found == short.content
-        assert found.count(b"\n") == 2501
+        assert content == short.content
+        assert content.count(b"\n") == 2501
     else:
-        assert table(found, accept).equals(table(short.content, accept))
-        assert table(found, accept).column("trade_id").to_pylist() == [str(number) for number in range(2500)]
+        assert table(content, accept).equals(table(short.content, accept))
+        assert table(content, accept).column("trade_id").to_pylist() == [str(number) for number in range(2500)]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_long_answer_is_streamed_and_a_short_one_tells_its_length(
         ("{a: side::ENUM('SELL', 'BUY', 'NONE')}", [{"a": "BUY"}] * 2),
     ],
 )
-def test_an_enum_goes_out_with_its_words(api: TestClient, append: Append, column: str, values: list[Any]) -> None:
+def test_an_enum_keeps_its_values_in_arrow(api: TestClient, append: Append, column: str, values: list[Any]) -> None:
     append(ROWS)
     statement = f"SELECT {column} AS chosen FROM gold_crypto_trades"
     answer = api.post("/v1/sql", json={"statement": statement}, headers={"Accept": ARROW})
@@ -103,7 +103,7 @@ def test_an_enum_goes_out_with_its_words(api: TestClient, append: Append, column
 
 
 @pytest.mark.parametrize(
-    ("accept", "status", "found"),
+    ("accept", "status", "content_type"),
     [
         ("*/*", 200, "application/json"),
         ("text/*", 200, "text/csv; charset=utf-8"),
@@ -114,13 +114,15 @@ def test_an_enum_goes_out_with_its_words(api: TestClient, append: Append, column
         ("application/json;q=x, text/csv", 200, "text/csv; charset=utf-8"),
     ],
 )
-def test_the_client_chooses_the_format(api: TestClient, append: Append, accept: str, status: int, found: str) -> None:
+def test_accept_selects_the_format(
+    api: TestClient, append: Append, accept: str, status: int, content_type: str
+) -> None:
     append(ROWS)
     answer = api.get("/v1/trades", headers={"Accept": accept})
-    assert (answer.status_code, answer.headers["content-type"]) == (status, found)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, content_type)
 
 
-def test_json_is_packed_for_clients_that_take_it(api: TestClient, append: Append) -> None:
+def test_json_is_compressed_for_clients_that_accept_gzip(api: TestClient, append: Append) -> None:
     append(ROWS)
     packed = api.get("/v1/trades", headers={"Accept-Encoding": "gzip"})
     plain = api.get("/v1/trades", headers={"Accept-Encoding": "gzip;q=0"})
@@ -131,7 +133,7 @@ def test_json_is_packed_for_clients_that_take_it(api: TestClient, append: Append
     assert "content-encoding" not in arrow.headers
 
 
-def test_an_answer_that_did_not_change_is_not_sent_again(api: TestClient, append: Append) -> None:
+def test_an_unchanged_result_gets_304(api: TestClient, append: Append) -> None:
     append(ROWS)
     url = "/v1/trades?start=2026-01-31T12:00:00Z&end=2026-01-31T13:00:00Z"
     tag = api.get(url).headers["etag"]
@@ -141,9 +143,9 @@ def test_an_answer_that_did_not_change_is_not_sent_again(api: TestClient, append
     assert api.get(url, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_only_what_can_never_change_may_be_kept_for_long(api: TestClient, append: Append) -> None:
+def test_only_results_that_cannot_change_are_immutable(api: TestClient, append: Append) -> None:
     snapshot = append(ROWS)
-    kept = {
+    immutable = {
         url: "immutable" in api.get(url).headers["cache-control"]
         for url in (
             "/v1/trades?end=2026-01-31T13:00:00Z",
@@ -153,10 +155,10 @@ def test_only_what_can_never_change_may_be_kept_for_long(api: TestClient, append
             "/v1/ohlcv?symbol=BTCUSDT",
         )
     }
-    assert list(kept.values()) == [False, True, False, True, False]
+    assert list(immutable.values()) == [False, True, False, True, False]
 
 
-def test_an_answer_is_private_to_whoever_asked(serve: Serve, append: Append) -> None:
+def test_responses_are_private_and_vary_by_key(serve: Serve, append: Append) -> None:
     append(ROWS)
     answer: Any = serve().get("/v1/trades")
     assert "private" in answer.headers["cache-control"]

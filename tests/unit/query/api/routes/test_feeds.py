@@ -1,4 +1,4 @@
-"""What the API tells of exchanges: the rows that each layer holds now."""
+"""`/v1/feeds`: the current rows of each layer."""
 
 from contextlib import closing
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""When a server may be sent requests: what waits for it must not wait for the first trade."""
+"""Readiness: a server over a platform without trades is ready."""
 
 from contextlib import closing
 
@@ -8,7 +8,7 @@ from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog
 
 
-def test_a_platform_on_which_nothing_was_written_is_ready_and_says_so_when_asked(api: TestClient, layout: Layout):
+def test_a_platform_without_tables_is_ready(api: TestClient, layout: Layout):
     layout.root.mkdir()
     assert api.get("/readyz").status_code == 503  # there is no catalog
     catalog.connect(layout.platform(), create=True).close()

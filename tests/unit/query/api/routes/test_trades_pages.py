@@ -1,4 +1,4 @@
-"""Pages over HTTP: they add up to the answer, do not shift, and cannot be forged."""
+"""Pages over HTTP: they are complete, do not shift, and cursors cannot be forged."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,18 +16,18 @@ ROWS = [trade(number, number // 3) for number in range(1, 10)] + [trade(5, 1, ex
 
 
 def walk(api: TestClient, url: str) -> list[list[dict[str, Any]]]:
-    found = []
+    pages = []
     while url:
         answer = api.get(url)
         assert answer.status_code == 200, answer.text
-        found.append(answer.json()["data"])
+        pages.append(answer.json()["data"])
         assert (answer.headers.get("link") is None) == (answer.json()["next"] is None)
         url = answer.json()["next"]
-    return found
+    return pages
 
 
 @pytest.mark.parametrize("size", [1, 4, 10, 11])
-def test_following_next_gives_every_trade_once_in_order(api: TestClient, append: Append, size: int) -> None:
+def test_following_next_returns_every_trade_once_in_order(api: TestClient, append: Append, size: int) -> None:
     append(ROWS)
     whole = api.get(f"/v1/trades?start={START}&limit=100").json()["data"]
     assert len(whole) == 10
@@ -49,14 +49,14 @@ def test_pages_do_not_shift_while_gold_grows(api: TestClient, append: Append) ->
     assert len(api.get(f"/v1/trades?start={START}").json()["data"]) == 12
 
 
-def test_a_window_stays_where_its_first_page_put_it(api: TestClient, append: Append) -> None:
+def test_all_pages_use_the_window_of_the_first(api: TestClient, append: Append) -> None:
     append(ROWS)
     minutes = 60 * 24 * 365 * 50
     pages = walk(api, f"/v1/trades?window_minutes={minutes}&limit=3")
     assert sum(map(len, pages)) == 10
 
 
-def test_a_cursor_is_of_one_question(api: TestClient, append: Append) -> None:
+def test_a_cursor_is_valid_for_one_query_only(api: TestClient, append: Append) -> None:
     append(ROWS)
     url = api.get(f"/v1/trades?start={START}&limit=2").json()["next"]
     for other in (url.replace("start=", "end=2030-01-01T00%3A00%3A00Z&start="), url + "&symbol=BTCUSDT"):
@@ -65,7 +65,7 @@ def test_a_cursor_is_of_one_question(api: TestClient, append: Append) -> None:
     assert api.get(url.replace("limit=2", "limit=5")).status_code == 200
 
 
-def test_a_cursor_of_a_server_with_another_secret_is_refused(serve: Serve, append: Append) -> None:
+def test_a_cursor_signed_with_another_secret_is_rejected(serve: Serve, append: Append) -> None:
     append(ROWS)
     url = serve(secret="one").get(f"/v1/trades?start={START}&limit=2").json()["next"]
     assert serve(secret="one").get(url).status_code == 200
@@ -81,9 +81,7 @@ def cursor(api: TestClient, append: Append) -> str:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=some.integers(0, 10_000), char=some.characters(codec="utf-8"), junk=some.text(max_size=40))
-def test_a_changed_cursor_is_refused_and_nothing_else_happens(
-    api: TestClient, cursor: str, place: int, char: str, junk: str
-) -> None:
+def test_a_changed_cursor_gets_400(api: TestClient, cursor: str, place: int, char: str, junk: str) -> None:
     place %= len(cursor)
     changed = cursor[:place] + char + cursor[place + 1 :]
     for forged in {changed, junk, cursor[:place], cursor + junk} - {cursor, ""}:
@@ -92,7 +90,7 @@ def test_a_changed_cursor_is_refused_and_nothing_else_happens(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_cursor_whose_snapshot_is_gone_says_so(api: TestClient, append: Append, layout: Any) -> None:
+def test_a_cursor_of_an_expired_snapshot_gets_410(api: TestClient, append: Append, layout: Any) -> None:
     from contextlib import closing
 
     from k2.query.iceberg import catalog, tables
@@ -106,7 +104,7 @@ def test_a_cursor_whose_snapshot_is_gone_says_so(api: TestClient, append: Append
     assert api.get(url).status_code == 410
 
 
-def test_the_same_trades_come_with_and_without_pages(api: TestClient, append: Append) -> None:
+def test_pages_respect_filters(api: TestClient, append: Append) -> None:
     append(ROWS)
     end = (NOON + timedelta(seconds=2)).isoformat().replace("+00:00", "Z")
     pages = walk(api, f"/v1/trades?start={START}&end={end}&limit=2&symbol=btcusdt&exchange=binance")
