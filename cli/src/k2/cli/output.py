@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from k2.query.errors import BadQuery
 from k2.query.execution import parquet
-from k2.query.execution.json_values import plain
+from k2.query.execution.json_values import to_json_value
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
@@ -82,7 +82,7 @@ def _whole(output: Path) -> Iterator[IO[bytes]]:
 def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
     """Each batch as rows of values. Columns may share a name, so rows are not mappings."""
     for batch in reader:
-        columns = [[plain(value) for value in _values(column)] for column in batch.columns]
+        columns = [[to_json_value(value) for value in _values(column)] for column in batch.columns]
         yield [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -165,7 +165,7 @@ def _line(cell: str) -> str:
 
 
 def _parquet(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
-    return sum(parquet.written(reader, sink, "give --format arrow"))
+    return sum(parquet.write(reader, sink, "give --format arrow"))
 
 
 def _arrow(reader: "RecordBatchReader", sink: IO[bytes]) -> int:

@@ -168,7 +168,7 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
             for trade in chunk:
                 if publisher.blocked:
                     await publisher.wait_unblocked()
-                publisher.trade(trade)
+                publisher.send_trade(trade)
     finally:
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)

@@ -24,9 +24,9 @@ from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import UNREACHABLE, refuse
 from k2.common.validation_errors import InvalidSpec
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import Row
-from k2.query.sql.trade_sql import Wanted
-from k2.schemas.values import micros, moment, plain, seconds
+from k2.query.kafka.validation import ValidTrade
+from k2.query.sql.trade_sql import TradeFilter
+from k2.schemas.values import format_decimal, from_micros, seconds, to_micros
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -61,13 +61,13 @@ def watch(
     key: Annotated[str, typer.Option(envvar="K2_KEY", help="The API key for --url.")] = "",
     symbols: Annotated[str, typer.Option(help="Only these, comma separated, such as BTCUSDT,ETHUSDT.")] = "",
     exchange: Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")] = None,
-    limit: Annotated[str, typer.Option("--for", help="Stop after this long, such as 90s; else with Ctrl-C.")] = "",
+    limit: Annotated[str, typer.Option("--duration", help="Stop after this long, such as 90s; else with Ctrl-C.")] = "",
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the last screen to a file.")] = None,
 ) -> None:
     """Watch trades as they come, and the health of the feeds."""
     try:
-        wanted = [Wanted.of(name.strip(), exchange, None, None) for name in symbols.split(",") if name.strip()]
-        wanted = wanted or [Wanted.of(None, exchange, None, None)]
+        wanted = [TradeFilter.of(name.strip(), exchange, None, None) for name in symbols.split(",") if name.strip()]
+        wanted = wanted or [TradeFilter.of(None, exchange, None, None)]
         until = time.monotonic() + (seconds(limit) if limit else 10.0**9)
         last = show(Remote(url, key, symbols, exchange) if url else Local(Layout.at(data), wanted), until)
         if picture is not None:
@@ -77,7 +77,7 @@ def watch(
     except (BadQuery, InvalidSpec) as error:
         refuse(" ".join(str(error).split()))
     except ValueError as error:
-        refuse(f"--for: {error}")
+        refuse(f"--duration: {error}")
     except KeyboardInterrupt:
         return
 
@@ -102,26 +102,26 @@ def show(source: Source, until: float, console: Console | None = None) -> Group:
 class Local:
     """A platform that runs in a folder."""
 
-    def __init__(self, layout: Layout, wanted: list[Wanted]) -> None:
-        from k2.query.kafka.kafka_reader import Records
+    def __init__(self, layout: Layout, wanted: list[TradeFilter]) -> None:
+        from k2.query.kafka.kafka_reader import KafkaReader
 
         self._layout = layout
         self._wanted = wanted
-        self._records = Records(query.running(layout))
+        self._records = KafkaReader(query.running(layout))
 
     def trades(self) -> Iterator[dict[str, Any]]:
         """The newest that Kafka has, and then what comes."""
         from k2.query.kafka import trade_buffer
 
         feeds = status.feeds(self._layout, state.load(self._layout.state))
-        places = self._records.places({feed.topic: feed.facts.label for feed in feeds})
-        ends, first = self._records.ends(places), self._records.beginnings(places)
+        places = self._records.partitions({feed.topic: feed.exchange_spec.label for feed in feeds})
+        ends, first = self._records.end_offsets(places), self._records.beginning_offsets(places)
         with closing(self._records.reader(places)) as reader:
             reader.add({place: max(first[place], end - _BEFORE) for place, end in ends.items()})
             while True:
-                rows = [found.verdict for found in reader.poll(_EVERY) if isinstance(found.verdict, Row)]
+                rows = [found.value for found in reader.poll(_EVERY) if isinstance(found.value, ValidTrade)]
                 for row in sorted(rows, key=lambda row: row.timestamp):
-                    if any(trade_buffer.matching(wanted, row) for wanted in self._wanted):
+                    if any(trade_buffer.matches(wanted, row) for wanted in self._wanted):
                         yield _told(row)
                 yield {}  # so that whoever listens can stop
 
@@ -225,10 +225,10 @@ class _Following:
 
 def _table(trades: list[dict[str, Any]]) -> Table:
     found = _grid(*_TITLES)
-    now = micros(datetime.now(UTC))
+    now = to_micros(datetime.now(UTC))
     for trade in trades:
         at = datetime.fromisoformat(trade["timestamp"])
-        age = (now - micros(at)) / 1e6
+        age = (now - to_micros(at)) / 1e6
         cells = [at.strftime("%H:%M:%S.%f")[:-3], trade["exchange"], trade["symbol"]]
         side = Text(trade["side"], style=_SIDES.get(trade["side"], ""))
         found.add_row(*cells, side, trade["price"], trade["quantity"], f"{age:.1f}s")
@@ -242,12 +242,12 @@ def _grid(*titles: str) -> Table:
     return found
 
 
-def _told(row: Row) -> dict[str, Any]:
+def _told(row: ValidTrade) -> dict[str, Any]:
     told: dict[str, Any] = row._asdict()
     return told | {
-        "timestamp": moment(row.timestamp).isoformat(),
-        "price": plain(row.price),
-        "quantity": plain(row.quantity),
+        "timestamp": from_micros(row.timestamp).isoformat(),
+        "price": format_decimal(row.price),
+        "quantity": format_decimal(row.quantity),
     }
 
 
