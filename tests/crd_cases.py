@@ -124,14 +124,14 @@ def _durations() -> list[Case]:
         "maxGap": ["59s", "3651d"],
     }
     malformed = ["", "0s", "-1s", "1", "1.5s", "1w", "1 s", "s", "1s\n", "01s", "1S", "ten", "1h30m", "1000000000s"]
-    found = []
+    cases = []
     for place, (low, high, spec) in places.items():
-        found += [Case(f"{place} {value}", feed(**spec(value))) for value in good[place]]
+        cases += [Case(f"{place} {value}", feed(**spec(value))) for value in good[place]]
         why = f"must be between {low} and {high}; {_DURATION}"
-        found += [Case(f"{place} {value}", feed(**spec(value)), why) for value in out[place]]
-        found += [Case(f"{place} {value!r}", feed(**spec(value)), _DURATION) for value in malformed]
-        found.append(Case(f"{place} too long", feed(**spec("1" * 12)), "may not be more than 11 bytes"))
-    return found
+        cases += [Case(f"{place} {value}", feed(**spec(value)), why) for value in out[place]]
+        cases += [Case(f"{place} {value!r}", feed(**spec(value)), _DURATION) for value in malformed]
+        cases.append(Case(f"{place} too long", feed(**spec("1" * 12)), "may not be more than 11 bytes"))
+    return cases
 
 
 def _retention() -> list[Case]:
