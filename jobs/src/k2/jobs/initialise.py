@@ -26,9 +26,9 @@ from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.schemas.tables import CATALOG, SHARED
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Initialise the catalog that the environment names; return the exit code."""
-    arguments = _arguments(words)
+    arguments = _arguments(argv)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
@@ -61,10 +61,10 @@ def _check_catalog(spark: SparkSession) -> None:
         raise CatalogUnreachable(f"the catalog cannot be read: {error_reason(error)}") from error
 
 
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.initialise", description="Create the tables that feeds share.")
     bootstrap.add_jvm_arguments(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

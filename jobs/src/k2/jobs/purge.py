@@ -147,9 +147,9 @@ def _in_list(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({items})" if items else ""
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Purge one feed; return the exit code."""
-    arguments = _arguments(words)
+    arguments = _arguments(argv)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
@@ -182,14 +182,14 @@ def _run(platform: Platform, feed: ExchangeFeed, arguments: argparse.Namespace) 
         spark.stop()
 
 
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="k2.jobs.purge", description="Delete the data of a deleted feed.")
     parser.add_argument("--feed", type=Path, required=True, help="ExchangeFeed manifest (YAML)")
     parser.add_argument(
         "--exchange", action="store_true", help="also drop the exchange's tables; only if it has no other feed"
     )
     bootstrap.add_jvm_arguments(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

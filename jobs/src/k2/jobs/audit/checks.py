@@ -35,10 +35,10 @@ class ExchangeAudit:
     """Checks one exchange and collects a report and findings. Rows before `since` are left out."""
 
     def __init__(
-        self, spark: SparkSession, pins: PinnedSnapshots, exchange: str, now: datetime, since: datetime | None
+        self, spark: SparkSession, pinned: PinnedSnapshots, exchange: str, now: datetime, since: datetime | None
     ) -> None:
         self._spark = spark
-        self._pins = pins
+        self._pinned = pinned
         self._exchange = exchange
         self._label = EXCHANGES[exchange].label
         self._now = now
@@ -47,27 +47,27 @@ class ExchangeAudit:
         self.findings: list[Finding] = []
         bronze, silver = tables.bronze(exchange), tables.silver(exchange)
         own = F.col("exchange") == self._label
-        self._bronze = self._from(pins.rows(bronze), "kafka_timestamp", _CLOCK_SKEW)
-        self._silver = pins.rows(silver)
+        self._bronze = self._from(pinned.rows(bronze), "kafka_timestamp", _CLOCK_SKEW)
+        self._silver = pinned.rows(silver)
         self._recent_silver = self._from(self._silver, "bronze_timestamp", _CLOCK_SKEW)
-        self._dead_letters = self._from(pins.rows(tables.DEAD_LETTERS_TABLE).where(own), "dlq_timestamp", _CLOCK_SKEW)
-        self._gold = pins.rows(tables.GOLD_TABLE).where(own)
+        self._dead_letters = self._from(pinned.rows(tables.DEAD_LETTERS_TABLE).where(own), "dlq_timestamp", _CLOCK_SKEW)
+        self._gold = pinned.rows(tables.GOLD_TABLE).where(own)
         self._floors: dict[TopicPartition, int] = {}
         self._frontier: Frontier = {}
         self._missing = 0
         self.report.snapshots = {
-            "bronze": pins.snapshot_id(bronze),
-            "silver": pins.snapshot_id(silver),
-            "dead_letters": pins.snapshot_id(tables.DEAD_LETTERS_TABLE),
-            "gold": pins.snapshot_id(tables.GOLD_TABLE),
+            "bronze": pinned.snapshot_id(bronze),
+            "silver": pinned.snapshot_id(silver),
+            "dead_letters": pinned.snapshot_id(tables.DEAD_LETTERS_TABLE),
+            "gold": pinned.snapshot_id(tables.GOLD_TABLE),
         }
 
     def check_offsets(self) -> None:
         """Check that Bronze has no gaps or duplicates, and each of its rows once in Silver or the dead letters."""
         bitmaps = offsets.bitmaps(self._bronze, self._recent_silver, self._dead_letters)
         partitions = offsets.partitions(row.asDict() for row in bitmaps.toLocalIterator())
-        self._frontier = self._pins.silver_frontier(self._exchange, partitions)
-        pruned = self._pins.pruned_before(tables.bronze(self._exchange))
+        self._frontier = self._pinned.silver_frontier(self._exchange, partitions)
+        pruned = self._pinned.pruned_before(tables.bronze(self._exchange))
         first_offsets = self._first_offsets(pruned)
         pending = 0
         for key, partition in sorted(partitions.items()):
@@ -101,12 +101,12 @@ class ExchangeAudit:
 
     def check_uniqueness(self) -> None:
         """Check that each message id that Gold's queries have processed is in Gold once, and no others."""
-        pruned = self._pins.pruned_before(tables.silver(self._exchange))
+        pruned = self._pinned.pruned_before(tables.silver(self._exchange))
         retained = F.col("timestamp") >= F.lit(pruned).cast("timestamp") if pruned else F.lit(True)
         recent = F.col("timestamp") >= F.lit(self._since) if self._since else F.lit(True)
         silver = self._from(self._silver, "timestamp", MARGIN).withColumn("in_scope", recent)
         gold = self._from(self._gold, "timestamp", MARGIN).withColumn("in_scope", recent & retained)
-        frontier = self._pins.gold_frontier(self._label)
+        frontier = self._pinned.gold_frontier(self._label)
         comparison = message_ids.compare(message_ids.union_ids(self._spark, silver, gold, frontier))
         orphans = comparison.orphans
         if self._missing and orphans and len(orphans) <= self._missing:  # the same cause, so one finding
@@ -157,7 +157,7 @@ class ExchangeAudit:
         self._compare("silver", rebuild.silver_digest(valid), rebuild.silver_digest(stored))
         dead_letters = self._due(self._dead_letters, self._frontier)
         self._compare("dead_letters", rebuild.dead_letter_digest(invalid), rebuild.dead_letter_digest(dead_letters))
-        due = self._due(valid, self._pins.gold_frontier(self._label))
+        due = self._due(valid, self._pinned.gold_frontier(self._label))
         # Rows before Bronze's first one have decided already which of equal trades is in Gold.
         older = self._below(self._silver).select("message_id")
         first = rebuild.deduplicated(due).join(older, "message_id", "left_anti")

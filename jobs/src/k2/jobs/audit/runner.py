@@ -62,12 +62,12 @@ def audit(
     """
     now = now or datetime.now(UTC)
     exchanges = _exchanges(spark)
-    pins = PinnedSnapshots(spark, exchanges)
-    gaps, states = _gaps(pins)
+    pinned = PinnedSnapshots(spark, exchanges)
+    gaps, states = _gaps(pinned)
     registry, report, hours = Registry(platform.registry_url), Report(), list[HourCompleteness]()
     for exchange in exchanges:
         label = EXCHANGES[exchange].label
-        checks = ExchangeAudit(spark, pins, exchange, now, since)
+        checks = ExchangeAudit(spark, pinned, exchange, now, since)
         checks.check_offsets()
         checks.check_uniqueness()
         hours += checks.check_completeness(gaps.get(label, []), states.get(label, {}))
@@ -95,12 +95,12 @@ def _exchanges(spark: SparkSession) -> list[str]:
     return exchanges
 
 
-def _gaps(pins: PinnedSnapshots) -> tuple[dict[str, list[Gap]], dict[str, Counter[str]]]:
+def _gaps(pinned: PinnedSnapshots) -> tuple[dict[str, list[Gap]], dict[str, Counter[str]]]:
     """Return gaps with numeric ids by exchange, and the number of gaps by exchange and state."""
     gaps: dict[str, list[Gap]] = {}
     states: dict[str, Counter[str]] = {}
     columns = ("exchange", "symbol", "first_id", "last_id", "state", "method")
-    for row in pins.rows(GAPS_TABLE).select(*columns).collect():
+    for row in pinned.rows(GAPS_TABLE).select(*columns).collect():
         states.setdefault(row["exchange"], Counter())[row["state"]] += 1
         if (row["first_id"] or "").isdigit():
             gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["method"] or "")
@@ -108,9 +108,9 @@ def _gaps(pins: PinnedSnapshots) -> tuple[dict[str, list[Gap]], dict[str, Counte
     return gaps, states
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Audit the catalog that the environment names; return the exit code."""
-    arguments = _arguments(words)
+    arguments = _arguments(argv)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)
@@ -168,7 +168,7 @@ def error_reason(error: BaseException) -> str:
     return (message[0].lstrip(": ") if message else type(error).__name__)[:300]
 
 
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="k2.jobs.audit", description="Check that the layers are complete and consistent."
     )
@@ -178,4 +178,4 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         "--since", metavar="TIME", help="leave out rows before this time; a duration such as 26h is before now"
     )
     bootstrap.add_jvm_arguments(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)

@@ -255,14 +255,14 @@ def _statement(procedure: str, table: Table, **arguments: str) -> str:
     return f"CALL {tables.CATALOG}.system.{procedure}({', '.join(parts)})"
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one round for some feeds; return the exit code."""
     parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="Run one round of table maintenance.")
     parser.add_argument(
         "--feed", type=Path, action="append", required=True, help="ExchangeFeed manifest (YAML); repeatable"
     )
     bootstrap.add_jvm_arguments(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     try:
         platform = Platform.read()
         logs.configure(platform.log_format, platform.log_level)

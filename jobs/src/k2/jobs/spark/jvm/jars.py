@@ -200,7 +200,7 @@ def _ivy() -> Path:
     return next((spark_home() / "jars").glob("ivy-*.jar"))
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Fill the cache, copy sets into a folder (for images), or update the lock's checksums after a version change."""
     parser = argparse.ArgumentParser(prog="k2.jobs.spark.jvm.jars", description=main.__doc__)
     parser.add_argument(
@@ -209,7 +209,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--copy", nargs=2, action="append", metavar=("SET", "FOLDER"), help="copy a set's archives into a folder"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     if options.update:
         _update()
         return 0
