@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster import dependencies, diagnostics, platform, sizes
 from cluster.providers import Existing, Provider, provider
@@ -56,8 +57,27 @@ def _steps(target: Provider, times: dict[str, float]) -> None:
         raise StepFailed(f"install {', '.join(absent)}: not found in PATH")
     with step("namespaces", times):
         platform.namespaces(target.env)
+    # Builds need the cores, installs mostly wait for pods: side by side they take little longer than either.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        build = pool.submit(_build, target, times)
+        _dependencies(target, times)
+        build.result()
+    with step("load K2's images", times):
+        target.load_images(platform.images())
+    with step("charts of K2", times):
+        platform.install(target)
+    with step("simulated exchanges and feeds", times):
+        platform.feeds(target.env)
+    with step("feeds Ready", times):
+        platform.wait_ready(target.env)
+
+
+def _build(target: Provider, times: dict[str, float]) -> None:
     with step("images of K2", times):
         platform.build(target)
+
+
+def _dependencies(target: Provider, times: dict[str, float]) -> None:
     with step("NetworkPolicy enforcement", times):
         dependencies.network_policies(target)
     with step("Strimzi", times):
@@ -66,12 +86,8 @@ def _steps(target: Provider, times: dict[str, float]) -> None:
         dependencies.spark_operator(target, platform.NAMESPACE)
     with step("Prometheus", times):
         dependencies.prometheus(target)
-    with step("charts of K2", times):
-        platform.install(target)
-    with step("simulated exchanges and feeds", times):
-        platform.feeds(target.env)
-    with step("feeds Ready", times):
-        platform.wait_ready(target.env)
+    with step("images of the platform", times):
+        target.load_third_party(platform.THIRD_PARTY)
 
 
 def down(target: Provider) -> None:

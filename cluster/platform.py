@@ -12,6 +12,7 @@ from cluster.shell import ROOT, run
 NAMESPACE: Final = "k2"
 KAFKA_NAMESPACE: Final = "kafka"
 IMAGES: Final = ("operator", "ingest", "jobs", "query")
+THIRD_PARTY: Final = ("postgres", "minio", "mc", "registry")
 _CHART_IMAGES: Final = {"k2-operator": ("operator", "ingest", "jobs"), "k2-platform": ("ingest", "jobs", "query")}
 _VALUES: Final = ROOT / "manifests" / "kind"
 _PREFIX: Final = "ghcr.io/k2-market-data"
@@ -25,10 +26,9 @@ def images() -> list[str]:
 
 
 def build(provider: Provider) -> None:
-    """Build the images and load them into the cluster."""
+    """Build the images on this machine."""
     provider.build_base_images()
     run("make", "images", env=provider.env)
-    provider.load_images(images())
 
 
 def namespaces(env: Mapping[str, str]) -> None:
@@ -38,7 +38,6 @@ def namespaces(env: Mapping[str, str]) -> None:
 
 def install(provider: Provider) -> None:
     """Install the platform chart, wait for Kafka, and install the operator chart."""
-    provider.load_third_party(["postgres", "minio", "mc", "registry"])
     _chart(provider.env, "k2-platform")
     run(
         "kubectl", "wait", "kafka/k2-kafka", "-n", KAFKA_NAMESPACE, "--for=condition=Ready", "--timeout=300s",
