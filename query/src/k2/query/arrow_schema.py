@@ -1,5 +1,7 @@
 """Arrow schema of trades, derived from the spec of Gold's table."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from k2.schemas.tables import GOLD_TABLE, TRADE_COLUMNS
@@ -8,7 +10,7 @@ if TYPE_CHECKING:
     from pyarrow import Schema
 
 
-def trades() -> "Schema":
+def trades() -> Schema:
     """Return the Arrow schema of a trade's columns in Gold."""
     import pyarrow as pa
 

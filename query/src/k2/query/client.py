@@ -6,10 +6,10 @@
 `polars.from_arrow(...)` and DuckDB accept the tables directly.
 """
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
 from contextlib import contextmanager
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx2 as httpx
@@ -17,6 +17,9 @@ import httpx2 as httpx
 from k2.query import times
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
     from pyarrow import RecordBatch, RecordBatchReader, Table
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -57,7 +60,7 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(
@@ -80,7 +83,7 @@ class Client:
         limit: int | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
-    ) -> "Table":
+    ) -> Table:
         """Return trades in order of time: all, or at most `limit`."""
         return self._table(
             "/v1/trades",
@@ -94,7 +97,7 @@ class Client:
             hybrid=hybrid or None,
         )
 
-    def trades_batches(self, **query: Any) -> "Iterator[RecordBatch]":
+    def trades_batches(self, **query: Any) -> Iterator[RecordBatch]:
         """Yield the rows of `trades` batch by batch, for results too large for memory."""
         with self._reader("GET", "/v1/trades", params=_parameters(query)) as reader:
             yield from reader
@@ -109,46 +112,44 @@ class Client:
         end: Time | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
-    ) -> "Table":
+    ) -> Table:
         """Return the bars of a symbol in order of time."""
         parameters = {"exchange": exchange, "start": start, "end": end, "as_of": as_of, "hybrid": hybrid or None}
         return self._table("/v1/ohlcv", symbol=symbol, interval=interval, **parameters)
 
-    def price(
-        self, symbol: str | None = None, *, at: Time | None = None, within_minutes: float | None = None
-    ) -> "Table":
+    def price(self, symbol: str | None = None, *, at: Time | None = None, within_minutes: float | None = None) -> Table:
         """Return the price of one symbol, or of all, at a time or now."""
         return self._table("/v1/price", symbol=symbol, at=at, within_minutes=within_minutes)
 
-    def symbols(self) -> "Table":
+    def symbols(self) -> Table:
         """Return every symbol of every exchange."""
         return self._table("/v1/symbols")
 
-    def snapshots(self, table: str | None = None) -> "Table":
+    def snapshots(self, table: str | None = None) -> Table:
         """Return a table's snapshots, oldest first."""
         return self._table("/v1/snapshots", table=table)
 
-    def completeness(self, **query: Any) -> "Table":
+    def completeness(self, **query: Any) -> Table:
         """Return the audit's result, a row per symbol and hour."""
         return self._table("/v1/completeness", **query)
 
-    def gaps(self, **query: Any) -> "Table":
+    def gaps(self, **query: Any) -> Table:
         """Return gaps, newest first."""
         return self._table("/v1/gaps", **query)
 
-    def sql(self, statement: str, *, as_of: AsOf | None = None, limit: int | None = None) -> "Table":
+    def sql(self, statement: str, *, as_of: AsOf | None = None, limit: int | None = None) -> Table:
         """Return the rows of one SELECT over the tables."""
         parameters = {"as_of": None if as_of is None else _text(as_of), "limit": limit}
         body = {"statement": statement} | {name: value for name, value in parameters.items() if value is not None}
         with self._reader("POST", "/v1/sql", json=body) as reader:
             return reader.read_all()
 
-    def _table(self, path: str, **query: Any) -> "Table":
+    def _table(self, path: str, **query: Any) -> Table:
         with self._reader("GET", path, params=_parameters(query)) as reader:
             return reader.read_all()
 
     @contextmanager
-    def _reader(self, method: str, path: str, **request: Any) -> "Iterator[RecordBatchReader]":
+    def _reader(self, method: str, path: str, **request: Any) -> Iterator[RecordBatchReader]:
         import pyarrow as pa
 
         try:

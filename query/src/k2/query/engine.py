@@ -7,17 +7,16 @@ Methods return a `pyarrow.Table`; the `..._reader` methods return the same rows 
 results too large for memory. Times are UTC, ranges are [start, end), decimals are exact. An engine is thread-safe.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.common.platform import Platform
 from k2.common.validation_errors import format_value
 from k2.query import times
 from k2.query.errors import BadQuery
@@ -30,17 +29,21 @@ from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.sql import bars, symbols, trade_sql
 from k2.query.sql.guard import referenced_tables
 from k2.query.sql.trade_sql import TradeFilter, TradePosition
-from k2.query.times import AsOf
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime, timedelta
+
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatch, RecordBatchReader
     from pyarrow import Table as ArrowTable
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
 
+    from k2.common.platform import Platform
     from k2.query.kafka.raw_frames import RawFrames
+    from k2.query.times import AsOf
 
 DEFAULT_MEMORY: Final = "1GB"
 _PREFETCH_THREADS: Final = 8  # queries whose next chunk may be read ahead at the same time
@@ -109,26 +112,26 @@ class Engine:
         self._planner.close()
 
     @property
-    def catalog(self) -> "SqlCatalog":
+    def catalog(self) -> SqlCatalog:
         """The Iceberg catalog that the engine reads."""
         return self._planner.catalog
 
     @cached_property
-    def raw_frames(self) -> "RawFrames":
+    def raw_frames(self) -> RawFrames:
         """The frames in Kafka that an ingest could not parse."""
         from k2.query.kafka.raw_frames import RawFrames
 
         return RawFrames(self._platform)
 
-    def trades(self, **query: Unpack["TradesQuery"]) -> "ArrowTable":
+    def trades(self, **query: Unpack[TradesQuery]) -> ArrowTable:
         """Return the rows of `trades_reader` as a table."""
         return self.trades_reader(**query).read_all()
 
-    def ohlcv(self, **query: Unpack["OhlcvQuery"]) -> "ArrowTable":
+    def ohlcv(self, **query: Unpack[OhlcvQuery]) -> ArrowTable:
         """Return the rows of `ohlcv_reader` as a table."""
         return self.ohlcv_reader(**query).read_all()
 
-    def sql(self, statement: str, *, as_of: AsOf | None = None) -> "ArrowTable":
+    def sql(self, statement: str, *, as_of: AsOf | None = None) -> ArrowTable:
         """Return the rows of `sql_reader` as a table."""
         return self.sql_reader(statement, as_of=as_of).read_all()
 
@@ -144,7 +147,7 @@ class Engine:
         beyond: TradePosition | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
-    ) -> "RecordBatchReader":
+    ) -> RecordBatchReader:
         """Return Gold's trades in order of time: the first `limit` from `start` on, or without a start the newest.
 
         `window` stands for a start that long before `end`, or before now. `beyond` returns the trades after a position
@@ -169,10 +172,10 @@ class Engine:
         else:
             plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
 
-        def scan(chunk: ScanPlan, row_limit: int | None) -> "RecordBatchReader":
+        def scan(chunk: ScanPlan, row_limit: int | None) -> RecordBatchReader:
             return self._read(chunk, trade_sql.trades(trade_filter, row_limit, beyond), parameters)
 
-        def merge(former: "ArrowTable", latter: "ArrowTable") -> "ArrowTable":
+        def merge(former: ArrowTable, latter: ArrowTable) -> ArrowTable:
             with self._cursor(GOLD) as cursor:
                 cursor.register("former", former).register("latter", latter)
                 cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {trade_sql.union('former', 'latter')}")
@@ -203,7 +206,7 @@ class Engine:
         end: datetime | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
-    ) -> "RecordBatchReader":
+    ) -> RecordBatchReader:
         """Return the bars of a symbol, a row per exchange and interval (1s to 1d, aligned to UTC) that had trades."""
         bar = times.parse_interval(interval)
         trade_filter = TradeFilter.of(symbol, exchange, start, end)
@@ -219,7 +222,7 @@ class Engine:
             trade_filter, trade_sql.ohlcv(trade_filter, bar), trade_filter.parameters, as_of, hybrid=hybrid
         )
 
-    def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> "RecordBatchReader":
+    def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> RecordBatchReader:
         """Run one SELECT of a user over K2's tables, in a sandbox that can read nothing else.
 
         A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
@@ -244,11 +247,11 @@ class Engine:
     def execute(
         self,
         statement: str,
-        tables: "Mapping[str, BooleanExpression | None]",
+        tables: Mapping[str, BooleanExpression | None],
         *,
         as_of: AsOf | None = None,
         **parameters: Any,
-    ) -> "ArrowTable":
+    ) -> ArrowTable:
         """Run a statement of K2's own and return its rows. Never pass user SQL: only `sql` is sandboxed.
 
         `tables` maps each table that the statement reads to a condition of its rows, by which files are skipped.
@@ -262,7 +265,7 @@ class Engine:
             table = cursor.sql(statement, params=parameters).to_arrow_table()
         return table.cast(with_utc(table.schema))
 
-    def symbols(self, as_of: AsOf | None = None) -> "ArrowTable":
+    def symbols(self, as_of: AsOf | None = None) -> ArrowTable:
         """Return every traded symbol: exchange, symbol, its assets, trades, first_trade, last_trade."""
         bar_plan = bars.plan_bars(self._planner, TradeFilter(), as_of)
         if bar_plan is None:
@@ -280,7 +283,7 @@ class Engine:
         """Return the names of the existing tables."""
         return self._planner.names()
 
-    def snapshots(self, table: str = GOLD) -> "ArrowTable":
+    def snapshots(self, table: str = GOLD) -> ArrowTable:
         """Return a table's snapshots, oldest first: the values that `as_of` accepts, and the rows each added."""
         return snapshots.list_snapshots(self._planner.table(table))
 
@@ -291,7 +294,7 @@ class Engine:
 
     def _execute(
         self, trade_filter: TradeFilter, statement: str, parameters: dict[str, Any], as_of: AsOf | None, *, hybrid: bool
-    ) -> "RecordBatchReader":
+    ) -> RecordBatchReader:
         if not hybrid:
             plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
             reader = self._read(plan, statement, parameters)
@@ -301,13 +304,13 @@ class Engine:
                 reader = to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
         return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
 
-    def _read(self, plan: ScanPlan, statement: str, parameters: dict[str, Any]) -> "RecordBatchReader":
+    def _read(self, plan: ScanPlan, statement: str, parameters: dict[str, Any]) -> RecordBatchReader:
         with self._cursor(GOLD) as cursor:
             statement = data_files.inline_view(cursor, trade_sql.VIEW, plan, statement)
             return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
 
     @contextmanager
-    def _cursor(self, subject: str) -> "Iterator[DuckDBPyConnection]":
+    def _cursor(self, subject: str) -> Iterator[DuckDBPyConnection]:
         """Open a cursor. The reader that is created with it closes it; on an error it is closed here."""
         with ExitStack() as resources, duckdb_errors(subject):
             cursor = self._duckdb.cursor()
@@ -317,7 +320,7 @@ class Engine:
             yield cursor
             resources.pop_all()
 
-    def _read_bar_plan(self, trade_filter: TradeFilter, bar_plan: bars.BarPlan, statement: str) -> "RecordBatchReader":
+    def _read_bar_plan(self, trade_filter: TradeFilter, bar_plan: bars.BarPlan, statement: str) -> RecordBatchReader:
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
             data_files.attach(cursor, bars.MINUTES, bar_plan.bars)
             if bar_plan.tail is None:
@@ -354,7 +357,7 @@ def _memory_share(memory: str, count: int) -> str:
     return f"{float(amount) / count:.3f}{memory[len(amount) :].strip()}"
 
 
-def _sandbox(connection: "DuckDBPyConnection", plans: dict[str, ScanPlan]) -> None:
+def _sandbox(connection: DuckDBPyConnection, plans: dict[str, ScanPlan]) -> None:
     """Restrict a connection to the files of the given tables, and lock its configuration."""
     readable = [path for plan in plans.values() if data_files.is_local(plan) for path in data_files.paths(plan)]
     connection.execute("SET TimeZone = 'UTC'")
@@ -365,7 +368,7 @@ def _sandbox(connection: "DuckDBPyConnection", plans: dict[str, ScanPlan]) -> No
     connection.execute("SET lock_configuration = true")
 
 
-def _check_if_empty(reader: "RecordBatchReader", check: Any) -> "RecordBatchReader":
+def _check_if_empty(reader: RecordBatchReader, check: Any) -> RecordBatchReader:
     """Return the same rows; call `check` first if there are none."""
     import pyarrow as pa
 
@@ -375,7 +378,7 @@ def _check_if_empty(reader: "RecordBatchReader", check: Any) -> "RecordBatchRead
         check()
         return pa.RecordBatchReader.from_batches(reader.schema, iter(()))
 
-    def rows() -> "Iterator[RecordBatch]":
+    def rows() -> Iterator[RecordBatch]:
         yield first
         yield from batches
 

@@ -3,6 +3,8 @@
 Times are RFC 3339 with an offset: a time without one is rejected, never guessed.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +32,7 @@ class TimeRange:
     end: datetime
 
     @classmethod
-    def of(cls, number: int, unit: timedelta) -> "TimeRange":
+    def of(cls, number: int, unit: timedelta) -> TimeRange:
         """Return one hour or minute, by its number since 1970."""
         return cls(_EPOCH + number * unit, _EPOCH + (number + 1) * unit)
 

@@ -14,7 +14,7 @@ from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from k2.query.live.broadcaster import Broadcaster
+    from k2.query.live.subscriptions import Stream
 
 PARTITION: TopicPartition = ("k2.market.crypto.trades.binance", 0)
 NEVER = 60.0
@@ -25,7 +25,7 @@ class FakeBroadcaster:
 
     def __init__(self) -> None:
         self.positions: Mapping[TopicPartition, int] = {PARTITION: 0}
-        self.subscription = Subscription(cast("Broadcaster", self), frozenset({"BTCUSDT"}), None, 10, None)
+        self.subscription = Subscription(cast("Stream", self), frozenset({"BTCUSDT"}), None, 10, None)
 
     def unsubscribe(self, _: Subscription) -> None:
         """Nobody counts."""

@@ -6,7 +6,8 @@ with stop.scope():
 stop()  # in another: the query fails at once
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING
 from k2.query.errors import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from duckdb import DuckDBPyConnection
 
-_active: ContextVar["Interrupt | None"] = ContextVar("k2_query_interrupt", default=None)
+_active: ContextVar[Interrupt | None] = ContextVar("k2_query_interrupt", default=None)
 
 
 class Interrupt:
@@ -49,7 +52,7 @@ class Interrupt:
         finally:
             _active.reset(token)
 
-    def register(self, connection: "DuckDBPyConnection") -> None:
+    def register(self, connection: DuckDBPyConnection) -> None:
         """Add a connection. Raises `Unavailable` if already cancelled."""
         with self._lock:
             if self._stopped:
@@ -57,7 +60,7 @@ class Interrupt:
             self._connections.append(connection)
 
 
-def register(connection: "DuckDBPyConnection") -> None:
+def register(connection: DuckDBPyConnection) -> None:
     """Add a connection to the active `Interrupt`, if there is one."""
     if (current := _active.get()) is not None:
         current.register(connection)

@@ -4,8 +4,9 @@ Gold is partitioned by hour, so hours can be read one after the other: the first
 chunk is sorted at once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import groupby
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from k2.query.iceberg.scan_planner import ScanPlan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from pyarrow import RecordBatch, RecordBatchReader
 
 CHUNK_ROWS: Final = 500_000  # a chunk is one hour, or as many hours as have no more rows in total
@@ -40,13 +43,13 @@ def split(plan: ScanPlan, max_rows: int) -> list[ScanPlan]:
     return [replace(plan, files=tuple(files), times=(), hours=(), rows=()) for files in chunks]
 
 
-def read_chunks(chunks: list[ScanPlan], scan: Scan, executor: Executor) -> "RecordBatchReader":
+def read_chunks(chunks: list[ScanPlan], scan: Scan, executor: Executor) -> RecordBatchReader:
     """Return all rows. The first chunk is read at once, each other one by `executor` during its predecessor."""
     import pyarrow as pa
 
     first_reader = scan(chunks[0], None)
 
-    def batches() -> "Iterator[RecordBatch]":
+    def batches() -> Iterator[RecordBatch]:
         reader = first_reader
         for chunk in chunks[1:]:
             next_reader = executor.submit(copy_context().run, scan, chunk, None)
@@ -61,11 +64,11 @@ def read_chunks(chunks: list[ScanPlan], scan: Scan, executor: Executor) -> "Reco
     return pa.RecordBatchReader.from_batches(first_reader.schema, batches())
 
 
-def limit_rows(reader: "RecordBatchReader", limit: int) -> "RecordBatchReader":
+def limit_rows(reader: RecordBatchReader, limit: int) -> RecordBatchReader:
     """Return the first `limit` rows, and do not read beyond them."""
     import pyarrow as pa
 
-    def batches() -> "Iterator[RecordBatch]":
+    def batches() -> Iterator[RecordBatch]:
         remaining = limit
         for batch in reader:
             yield batch.slice(0, remaining)

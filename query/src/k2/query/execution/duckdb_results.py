@@ -1,26 +1,29 @@
 """Convert DuckDB results to Arrow, and DuckDB errors to query errors."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from k2.query.errors import BadQuery, TooLarge, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
     from pyarrow import RecordBatch, RecordBatchReader, Schema
 
 _BATCH_ROWS: Final = 50_000  # a few megabytes, which bounds the memory of a stream
 
 
-def to_reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", subject: str) -> "RecordBatchReader":
+def to_reader(connection: DuckDBPyConnection, relation: DuckDBPyRelation, subject: str) -> RecordBatchReader:
     """Return a relation's rows as they are read; the connection is closed after the last. Errors name `subject`."""
     import pyarrow as pa
 
     source = relation.to_arrow_reader(_BATCH_ROWS)
     schema = with_utc(source.schema)
 
-    def batches() -> "Iterator[RecordBatch]":
+    def batches() -> Iterator[RecordBatch]:
         with duckdb_errors(subject), connection:
             for batch in source:
                 yield batch if batch.schema == schema else batch.cast(schema)
@@ -28,7 +31,7 @@ def to_reader(connection: "DuckDBPyConnection", relation: "DuckDBPyRelation", su
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def with_utc(schema: "Schema") -> "Schema":
+def with_utc(schema: Schema) -> Schema:
     """Return the schema with the time zone UTC, as Iceberg names it, instead of DuckDB's Etc/UTC."""
     import pyarrow as pa
 

@@ -1,27 +1,30 @@
 """Combine Gold at one snapshot with the Kafka records that follow it into one view that has each trade once."""
 
+from __future__ import annotations
+
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from k2.common.platform import Platform
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.kafka.kafka_offsets import FrontierCache
 from k2.query.sql import trade_sql
-from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from duckdb import DuckDBPyConnection
     from pyarrow import Table
     from pyiceberg.table import Table as IcebergTable
     from pyiceberg.table.snapshots import Snapshot
 
+    from k2.common.platform import Platform
+    from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
     from k2.query.kafka.tail import Tail
+    from k2.query.sql.trade_sql import TradeFilter
 
 # REST and websocket may give a trade's time in different precision, so duplicates are searched a second around it.
 TIME_MARGIN: Final = timedelta(seconds=1)
@@ -42,13 +45,13 @@ class HybridView:
         self._frontiers = FrontierCache()
         self._tail: Tail | None = None
 
-    def attach(self, connection: "DuckDBPyConnection", name: str, trade_filter: TradeFilter) -> ScanPlan:
+    def attach(self, connection: DuckDBPyConnection, name: str, trade_filter: TradeFilter) -> ScanPlan:
         """Create a view of the matching trades, each once, and return the plan of Gold's part."""
         plan, new_trades = self.split(connection, trade_filter)
         _create_union_view(connection, name, plan, new_trades)
         return plan
 
-    def split(self, connection: "DuckDBPyConnection", trade_filter: TradeFilter) -> "tuple[ScanPlan, Table]":
+    def split(self, connection: DuckDBPyConnection, trade_filter: TradeFilter) -> tuple[ScanPlan, Table]:
         """Return the plan of Gold's matching trades, and those of the tail that Gold does not hold.
 
         Gold is read before Kafka: what is committed in between appears in both and is deduplicated, and never missing.
@@ -59,12 +62,12 @@ class HybridView:
             connection, plan, self._tail_rows(plan.table, plan.snapshot_id, widened), widened
         )
 
-    def tail_after(self, gold: "IcebergTable", snapshot: "Snapshot", trade_filter: TradeFilter) -> "Table":
+    def tail_after(self, gold: IcebergTable, snapshot: Snapshot, trade_filter: TradeFilter) -> Table:
         """Return the matching trades of the tail that follow a snapshot of Gold, for `attach_union`."""
         return self._tail_rows(gold, snapshot.snapshot_id, widen(trade_filter))
 
     def attach_union(
-        self, connection: "DuckDBPyConnection", name: str, gold: ScanPlan, tail: "Table", trade_filter: TradeFilter
+        self, connection: DuckDBPyConnection, name: str, gold: ScanPlan, tail: Table, trade_filter: TradeFilter
     ) -> None:
         """Create a view of the plan's trades and the tail's, each once."""
         _create_union_view(connection, name, gold, self._unknown_to_gold(connection, gold, tail, trade_filter))
@@ -85,7 +88,7 @@ class HybridView:
             if self._tail is not None:
                 self._tail.close()
 
-    def _tail_rows(self, gold: "IcebergTable", snapshot_id: int | None, trade_filter: TradeFilter) -> "Table":
+    def _tail_rows(self, gold: IcebergTable, snapshot_id: int | None, trade_filter: TradeFilter) -> Table:
         with self._lock:
             if self._tail is None:
                 from k2.query.kafka.tail import Tail
@@ -96,8 +99,8 @@ class HybridView:
         return self._tail.rows(frontier, trade_filter)
 
     def _unknown_to_gold(
-        self, connection: "DuckDBPyConnection", gold: ScanPlan, tail: "Table", trade_filter: TradeFilter
-    ) -> "Table":
+        self, connection: DuckDBPyConnection, gold: ScanPlan, tail: Table, trade_filter: TradeFilter
+    ) -> Table:
         """Return the trades of the tail that Gold does not hold; only Gold's files of the same time are read."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -123,7 +126,7 @@ def widen(trade_filter: TradeFilter) -> TradeFilter:
     return replace(trade_filter, start=start, end=end)
 
 
-def _create_union_view(connection: "DuckDBPyConnection", name: str, gold: ScanPlan, new_trades: "Table") -> None:
+def _create_union_view(connection: DuckDBPyConnection, name: str, gold: ScanPlan, new_trades: Table) -> None:
     data_files.attach(connection, _GOLD, gold)
     connection.register(_NEW, new_trades)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {trade_sql.union(_GOLD, _NEW)}")

@@ -1,17 +1,20 @@
 """Write rows as a Parquet file, one row group at a time, for the command line and the API."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.query.errors import BadQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyarrow import RecordBatch, RecordBatchReader
 
 _ROW_GROUP_ROWS: Final = 100_000  # or a batch more
 
 
-def write(reader: "RecordBatchReader", sink: Any, alternative: str) -> Iterator[int]:
+def write(reader: RecordBatchReader, sink: Any, alternative: str) -> Iterator[int]:
     """Write all rows; yield the row count of each group once it is written. The file is complete after the last.
 
     Raises `BadQuery`, which suggests the `alternative`, for a column that Parquet has no type for.
@@ -34,7 +37,7 @@ def write(reader: "RecordBatchReader", sink: Any, alternative: str) -> Iterator[
             yield _write_row_group(writer, pending)
 
 
-def _write_row_group(writer: Any, batches: "list[RecordBatch]") -> int:
+def _write_row_group(writer: Any, batches: list[RecordBatch]) -> int:
     import pyarrow as pa
 
     table = pa.Table.from_batches(batches)

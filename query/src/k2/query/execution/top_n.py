@@ -4,6 +4,8 @@ Files are read from that end of time on, by the bounds that Iceberg keeps of eac
 that sorts before the rows read. The result does not depend on how the files are laid out.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
@@ -21,7 +23,7 @@ Scan = Callable[[ScanPlan, int], "RecordBatchReader"]
 Merge = Callable[["Table", "Table"], "Table"]
 
 
-def top_rows(plan: ScanPlan, scan: Scan, merge: Merge, limit: int, *, newest: bool) -> "Table":
+def top_rows(plan: ScanPlan, scan: Scan, merge: Merge, limit: int, *, newest: bool) -> Table:
     """Return the newest `limit` rows, or the first, in order of time. `merge` combines two such results."""
     if plan.scan is not None or not plan.files:
         return scan(plan, limit).read_all()
@@ -42,7 +44,7 @@ def top_rows(plan: ScanPlan, scan: Scan, merge: Merge, limit: int, *, newest: bo
     return best
 
 
-def _threshold(best: "Table", limit: int, *, newest: bool) -> float:
+def _threshold(best: Table, limit: int, *, newest: bool) -> float:
     """Return the largest sort key of a file that may still hold a row before the last of `best`."""
     if best.num_rows < limit:
         return inf

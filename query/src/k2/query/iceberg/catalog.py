@@ -1,16 +1,19 @@
 """Connect to the Iceberg catalog with PyIceberg. Opening it for reading creates nothing."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from k2.common.platform import Platform
 from k2.query.errors import CatalogEmpty, Unavailable
 from k2.schemas.tables import CATALOG
 
 if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
+
+    from k2.common.platform import Platform
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _SQLITE: Final = "sqlite:///"
@@ -19,7 +22,7 @@ _S3_TIMEOUTS: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
 _POSTGRES_DRIVER: Final = "postgresql+psycopg2"  # the driver that K2 depends on, whatever SQLAlchemy's default is
 
 
-def connect(platform: Platform, *, create: bool = False) -> "SqlCatalog":
+def connect(platform: Platform, *, create: bool = False) -> SqlCatalog:
     """Return the platform's catalog; with `create`, create its database tables if they are missing.
 
     Raises `Unavailable` if its database does not exist or cannot be reached, `CatalogEmpty` if that has no tables.

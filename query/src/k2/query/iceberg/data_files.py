@@ -4,6 +4,8 @@ DuckDB reads local files itself, column by column and matched by Iceberg's field
 are right in old files too. Files in S3 go through a pyarrow dataset, into which DuckDB pushes projection and filters.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
@@ -28,7 +30,7 @@ _TYPES: Final = {
 }
 
 
-def attach(connection: "DuckDBPyConnection", name: str, plan: ScanPlan) -> None:
+def attach(connection: DuckDBPyConnection, name: str, plan: ScanPlan) -> None:
     """Create a view of the plan's rows. Pruned rows may be missing; none appears twice."""
     if plan.scan is not None:
         with catalog_errors(name):
@@ -39,7 +41,7 @@ def attach(connection: "DuckDBPyConnection", name: str, plan: ScanPlan) -> None:
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote_identifier(name)} AS {select_statement(plan)}")
 
 
-def inline_view(connection: "DuckDBPyConnection", name: str, plan: ScanPlan, statement: str) -> str:
+def inline_view(connection: DuckDBPyConnection, name: str, plan: ScanPlan, statement: str) -> str:
     """Return the SELECT with the plan's rows under `name`; a CTE, because a view of local files is bound twice."""
     if plan.scan is not None or not is_local(plan):
         attach(connection, name, plan)
@@ -57,7 +59,7 @@ def paths(plan: ScanPlan) -> list[str]:
     return [file if file.startswith("/") else unquote(urlparse(file).path) for file in plan.files]
 
 
-def dataset(plan: ScanPlan) -> "Dataset":
+def dataset(plan: ScanPlan) -> Dataset:
     """Return the files as a dataset on the file system that Iceberg reads them with."""
     from pyarrow import dataset as arrow
     from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
@@ -88,7 +90,7 @@ def select_statement(plan: ScanPlan) -> str:
     return f"SELECT * FROM read_parquet([{names}], schema = MAP {{{columns}}})"  # noqa: S608 - quoted by literal()
 
 
-def duckdb_type(iceberg_type: "IcebergType") -> str:
+def duckdb_type(iceberg_type: IcebergType) -> str:
     """Return DuckDB's name of an Iceberg type."""
     from pyiceberg.types import DecimalType, ListType, MapType, StructType
 

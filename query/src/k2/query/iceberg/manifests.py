@@ -4,6 +4,8 @@ Between two commits a query reads no metadata, and the cost of pruning grows wit
 the age of the table.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,7 +52,7 @@ class ManifestCache:
         self._count = 0
         self._lock = Lock()
 
-    def files(self, table: "Table", snapshot: "Snapshot", where: "BooleanExpression") -> "list[DataFile] | None":
+    def files(self, table: Table, snapshot: Snapshot, where: BooleanExpression) -> list[DataFile] | None:
         """Return the files of a snapshot that may hold rows `where`; None if it has delete files."""
         manifests = self._manifests(table, snapshot)
         if any(manifest.content == ManifestContent.DELETES for _, manifest in manifests):
@@ -67,7 +69,7 @@ class ManifestCache:
         ]
         return [entry.data_file for entries in planner.plan_manifest_entries(cached) for entry in entries]
 
-    def _manifests(self, table: "Table", snapshot: "Snapshot") -> list[tuple[HourRange, ManifestFile]]:
+    def _manifests(self, table: Table, snapshot: Snapshot) -> list[tuple[HourRange, ManifestFile]]:
         path = snapshot.manifest_list
         with self._lock:
             if (cached := self._lists.get(path)) is not None:
@@ -84,7 +86,7 @@ class ManifestCache:
                 self._lists.popitem(last=False)
         return loaded
 
-    def _read(self, table: "Table", manifest: ManifestFile) -> "list[tuple[HourRange, ManifestEntry]]":
+    def _read(self, table: Table, manifest: ManifestFile) -> list[tuple[HourRange, ManifestEntry]]:
         path = manifest.manifest_path
         with self._lock:
             if (cached := self._entries.get(path)) is not None:
@@ -102,7 +104,7 @@ class ManifestCache:
         return loaded
 
 
-def hour_range(where: "BooleanExpression") -> HourRange:
+def hour_range(where: BooleanExpression) -> HourRange:
     """Return the hours outside of which no matching trade or bar can be."""
     match where:
         case And(left=left, right=right):
@@ -126,7 +128,7 @@ class _PartitionLayout:
     hour: int | None
 
     @classmethod
-    def of(cls, spec: "PartitionSpec") -> "_PartitionLayout":
+    def of(cls, spec: PartitionSpec) -> _PartitionLayout:
         names = [field.name for field in spec.fields]
         date, hour = (names.index(name) if name in names else None for name in (_DATE_COLUMN, _HOUR_COLUMN))
         return cls(date, hour)
@@ -152,11 +154,11 @@ class _CachedManifest:
     partitions: Final = None
     min_sequence_number: Final = 0
 
-    def __init__(self, spec_id: int, entries: "list[ManifestEntry]") -> None:
+    def __init__(self, spec_id: int, entries: list[ManifestEntry]) -> None:
         self.partition_spec_id = spec_id
         self._entries = entries
 
-    def fetch_manifest_entry(self, io: "FileIO", discard_deleted: bool = True) -> "Iterator[ManifestEntry]":
+    def fetch_manifest_entry(self, io: FileIO, discard_deleted: bool = True) -> Iterator[ManifestEntry]:
         """Return the entries that may match."""
         del io, discard_deleted
         return iter(self._entries)

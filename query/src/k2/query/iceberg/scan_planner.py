@@ -1,28 +1,32 @@
 """Plan which files hold the rows of a query, at one snapshot of a table. No row is read here."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from k2.common.platform import Platform
 from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
 from k2.query.iceberg.catalog import connect
 from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.iceberg.tables import identifier
-from k2.query.times import AsOf
 from k2.schemas.tables import GOLD, GOLD_TABLE, NAMESPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import DataScan, Table
     from pyiceberg.table.snapshots import Snapshot
+
+    from k2.common.platform import Platform
+    from k2.query.times import AsOf
 
 _MAX_PLANS: Final = 256
 _TIME_COLUMN: Final = "timestamp"
@@ -35,14 +39,14 @@ TimeBounds = tuple[float, float]  # of a file's rows, in microseconds since 1970
 class ScanPlan:
     """One table at one snapshot, pruned to the files that may hold matching rows."""
 
-    table: "Table"
-    schema: "Schema"
+    table: Table
+    schema: Schema
     snapshot_id: int | None  # None: nothing was ever committed
     files: tuple[str, ...]  # as Iceberg's metadata spells them
     hours: tuple[int, ...] = ()  # since 1970, of each file; empty unless all are partitioned by hour
     rows: tuple[int, ...] = ()  # of each file
     times: tuple[TimeBounds, ...] = ()  # of each file's rows
-    scan: "DataScan | None" = None  # set if there are delete files: PyIceberg must read the rows
+    scan: DataScan | None = None  # set if there are delete files: PyIceberg must read the rows
 
 
 class ScanPlanner:
@@ -65,7 +69,7 @@ class ScanPlanner:
         with catalog_errors("the catalog"):
             return tuple(sorted(name for _, name in self.catalog.list_tables(NAMESPACE)))
 
-    def table(self, name: str) -> "Table":
+    def table(self, name: str) -> Table:
         """Return a table's current state. Raises `BadQuery` if it does not exist, `CatalogEmpty` for a missing Gold."""
         from pyiceberg.exceptions import NoSuchTableError
 
@@ -82,7 +86,7 @@ class ScanPlanner:
                 f"there is no table {format_value(name)}; available tables: {', '.join(self.names())}"
             ) from None
 
-    def plan(self, name: str, where: "BooleanExpression | None" = None, as_of: AsOf | None = None) -> ScanPlan:
+    def plan(self, name: str, where: BooleanExpression | None = None, as_of: AsOf | None = None) -> ScanPlan:
         """Plan the files of a table that may hold rows `where`, now or `as_of` a time, snapshot or tag."""
         table = self.table(name)
         snapshot = resolve_snapshot(table, as_of)
@@ -101,9 +105,9 @@ class ScanPlanner:
 
     def plan_at(
         self,
-        table: "Table",
-        snapshot: "Snapshot | None",
-        where: "BooleanExpression | None" = None,
+        table: Table,
+        snapshot: Snapshot | None,
+        where: BooleanExpression | None = None,
         *,
         past: bool = False,
     ) -> ScanPlan:
@@ -147,7 +151,7 @@ class ScanPlanner:
             return session.scalar(row)
 
 
-def _partition_hour(table: "Table", file: "DataFile") -> int | None:
+def _partition_hour(table: Table, file: DataFile) -> int | None:
     """Return the hour since 1970 of a file's partition; None if it is not partitioned by hour."""
     names = [field.name for field in table.specs()[file.spec_id].fields]
     if names != _HOUR_PARTITIONING:
@@ -156,7 +160,7 @@ def _partition_hour(table: "Table", file: "DataFile") -> int | None:
     return None if day is None or hour is None else int(day) * 24 + int(hour)
 
 
-def _time_bounds(table: "Table", file: "DataFile") -> TimeBounds:
+def _time_bounds(table: Table, file: DataFile) -> TimeBounds:
     """Return the bounds of a file's timestamps, as its writer recorded them."""
     ids = [field.field_id for field in table.schema().fields if field.name == _TIME_COLUMN]
     first, last = ((bounds or {}).get(ids[0]) if ids else None for bounds in (file.lower_bounds, file.upper_bounds))
@@ -165,7 +169,7 @@ def _time_bounds(table: "Table", file: "DataFile") -> TimeBounds:
     return int.from_bytes(first, "little", signed=True), int.from_bytes(last, "little", signed=True)
 
 
-def _schema(table: "Table", snapshot: "Snapshot") -> "Schema":
+def _schema(table: Table, snapshot: Snapshot) -> Schema:
     return table.schemas()[snapshot.schema_id] if snapshot.schema_id is not None else table.schema()
 
 

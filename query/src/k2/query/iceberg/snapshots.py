@@ -1,12 +1,13 @@
 """List a table's snapshots, and resolve `as_of` to one of them."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from k2.common.validation_errors import format_value
 from k2.query import times
 from k2.query.errors import BadQuery
-from k2.query.times import AsOf
 from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
+    from k2.query.times import AsOf
 
-def resolve_snapshot(table: "Table", as_of: AsOf | None) -> "Snapshot | None":
+
+def resolve_snapshot(table: Table, as_of: AsOf | None) -> Snapshot | None:
     """Return the snapshot of a time, an id or a tag, or the newest; None for a table without snapshots.
 
     Raises `BadQuery` if the table has no such snapshot, or none that old.
@@ -40,7 +43,7 @@ def resolve_snapshot(table: "Table", as_of: AsOf | None) -> "Snapshot | None":
     return snapshot
 
 
-def list_snapshots(table: "Table") -> "ArrowTable":
+def list_snapshots(table: Table) -> ArrowTable:
     """Return id, parent, committed_at, operation, added_rows, total_rows, current and tags, oldest first."""
     import pyarrow as pa
 
@@ -64,7 +67,7 @@ def list_snapshots(table: "Table") -> "ArrowTable":
     return pa.Table.from_pylist(rows, schema=pa.schema(columns))
 
 
-def _tags(table: "Table") -> dict[str, int]:
+def _tags(table: Table) -> dict[str, int]:
     from pyiceberg.table.refs import SnapshotRefType
 
     refs = table.metadata.refs.items()

@@ -4,6 +4,8 @@ Field ids are assigned in Iceberg's own order (top level first, then nested fiel
 Spark's DDL names them, so that it does not matter which engine creates a table.
 """
 
+from __future__ import annotations
+
 import re
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -29,13 +31,13 @@ def identifier(table: Table | str) -> tuple[str, str]:
     return NAMESPACE, table if isinstance(table, str) else table.name
 
 
-def ensure(catalog: "Catalog", tables: "Iterable[Table]") -> "list[IcebergTable]":
+def ensure(catalog: Catalog, tables: Iterable[Table]) -> list[IcebergTable]:
     """Create the tables that are missing; return all, in order."""
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return [create(catalog, table) for table in tables]
 
 
-def create(catalog: "Catalog", table: Table) -> "IcebergTable":
+def create(catalog: Catalog, table: Table) -> IcebergTable:
     """Create one table if it is missing; its namespace must exist."""
     columns = schema(table)
     return catalog.create_table_if_not_exists(
@@ -47,7 +49,7 @@ def create(catalog: "Catalog", table: Table) -> "IcebergTable":
     )
 
 
-def schema(table: Table) -> "Schema":
+def schema(table: Table) -> Schema:
     """Return the columns with their docs, all optional as in Spark's DDL."""
     from pyiceberg.schema import Schema
     from pyiceberg.types import NestedField
@@ -61,7 +63,7 @@ def schema(table: Table) -> "Schema":
     )
 
 
-def partition_spec(table: Table, columns: "Schema") -> "PartitionSpec":
+def partition_spec(table: Table, columns: Schema) -> PartitionSpec:
     """Return the partition fields: `timestamp_day` for a day of `timestamp`, the column's own name for identity."""
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import parse_transform
@@ -79,7 +81,7 @@ def partition_spec(table: Table, columns: "Schema") -> "PartitionSpec":
     )
 
 
-def sort_order(table: Table, columns: "Schema") -> "SortOrder":
+def sort_order(table: Table, columns: Schema) -> SortOrder:
     """Return the sort order: ascending, nulls first, as Spark's `ORDERED BY`; unsorted if the spec names no columns."""
     from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
     from pyiceberg.transforms import IdentityTransform
@@ -92,7 +94,7 @@ def sort_order(table: Table, columns: "Schema") -> "SortOrder":
     )
 
 
-def iceberg_type(ddl: str, ids: "Iterator[int]") -> "IcebergType":
+def iceberg_type(ddl: str, ids: Iterator[int]) -> IcebergType:
     """Return the Iceberg type of a Spark DDL type; nested fields take their ids from `ids`.
 
     Raises `ValueError` for a type that no table uses.
@@ -126,7 +128,7 @@ def iceberg_type(ddl: str, ids: "Iterator[int]") -> "IcebergType":
     return _primitive(ddl)
 
 
-def _primitive(ddl: str) -> "IcebergType":
+def _primitive(ddl: str) -> IcebergType:
     from pyiceberg import types
 
     primitives: dict[str, IcebergType] = {

@@ -4,14 +4,17 @@ A commit to Gold is one batch of one feed's query, and its summary names the fir
 consumed by then. What a snapshot holds of all topics therefore follows from its own summary and its ancestors'.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
@@ -30,7 +33,7 @@ class Frontier:
         """Return the first offset that Gold does not hold; None if it has consumed nothing of the partition."""
         return self.offsets.get(topic, {}).get(partition)
 
-    def advance(self, summary: Mapping[str, str]) -> "Frontier":
+    def advance(self, summary: Mapping[str, str]) -> Frontier:
         """Return the frontier after a commit with this summary."""
         if FRONTIER not in summary:
             return self  # compaction and deletion do not move the frontier
@@ -51,7 +54,7 @@ class FrontierCache:
     def __init__(self) -> None:
         self._cache: dict[int, Frontier] = {}
 
-    def at(self, table: "Table", snapshot: "Snapshot | None") -> Frontier:
+    def at(self, table: Table, snapshot: Snapshot | None) -> Frontier:
         """Return the frontier of a snapshot; an empty one for None, which is Gold before its first commit."""
         unread: list[Snapshot] = []
         frontier = Frontier()
@@ -68,12 +71,12 @@ class FrontierCache:
         return frontier
 
 
-def frontier_of(table: "Table", snapshot: "Snapshot | None") -> Frontier:
+def frontier_of(table: Table, snapshot: Snapshot | None) -> Frontier:
     """Return the frontier of one snapshot of Gold."""
     return FrontierCache().at(table, snapshot)
 
 
-def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[Snapshot]":
+def _lineage(table: Table, snapshot: Snapshot | None) -> Iterator[Snapshot]:
     """Yield a snapshot and its ancestors, newest first; expired ancestors are skipped."""
     by_id = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
@@ -81,10 +84,10 @@ def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[Snapshot]
         snapshot = by_id.get(snapshot.parent_snapshot_id or 0) or _newest_older(by_id, snapshot)
 
 
-def _newest_older(by_id: "Mapping[int, Snapshot]", snapshot: "Snapshot") -> "Snapshot | None":
+def _newest_older(by_id: Mapping[int, Snapshot], snapshot: Snapshot) -> Snapshot | None:
     older = [each for each in by_id.values() if _sequence(each) < _sequence(snapshot)]
     return max(older, key=_sequence, default=None)
 
 
-def _sequence(snapshot: "Snapshot") -> int:
+def _sequence(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0

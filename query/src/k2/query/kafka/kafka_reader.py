@@ -4,18 +4,19 @@ Everything here raises `Unavailable`, which names the service, where Kafka or th
 This is the only module of the query engine that uses a Kafka client.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Generator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import closing
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as AssignedPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query.errors import Unavailable
 from k2.query.kafka.records import ConsumedRecord, Frame, TopicPartition, ValidatedRecord
@@ -23,6 +24,9 @@ from k2.query.kafka.time_merge import TimeMerge
 from k2.query.kafka.validation import Validator, ValidTrade
 from k2.schemas import topics
 from k2.schemas.exchanges.spec import EXCHANGES
+
+if TYPE_CHECKING:
+    from k2.common.platform import Platform
 
 TIMEOUT_SECONDS: Final = 5.0
 _STALL_SECONDS: Final = 10.0  # seconds without a record although the end offset was not reached
@@ -74,7 +78,7 @@ class KafkaReader:
         offsets = self._offsets(dict.fromkeys(partitions, OffsetSpec.for_timestamp(time)))
         return {topic_partition: offset for topic_partition, offset in offsets.items() if offset >= 0}
 
-    def reader(self, partitions: Mapping[TopicPartition, str]) -> "PartitionReader[ValidTrade | str]":
+    def reader(self, partitions: Mapping[TopicPartition, str]) -> PartitionReader[ValidTrade | str]:
         """Return a reader that consumes and validates records continuously; more partitions may be added later."""
         return PartitionReader(self._bootstrap, dict(partitions), self._validate)
 
@@ -171,7 +175,7 @@ class KafkaReader:
 
         return self._with_admin(list_offsets) if offset_specs else {}
 
-    def _with_admin(self, call: "Callable[[AdminClient], T]") -> "T":
+    def _with_admin(self, call: Callable[[AdminClient], T]) -> T:
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         try:

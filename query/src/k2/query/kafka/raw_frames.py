@@ -1,16 +1,19 @@
 """Read frames that an ingest could not parse from Kafka's dead-letter topics, on demand."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.common.platform import Platform
 from k2.query.kafka.kafka_reader import KafkaReader
-from k2.query.kafka.records import ConsumedRecord, Frame
-from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas import topics
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
+
+    from k2.common.platform import Platform
+    from k2.query.kafka.records import ConsumedRecord, Frame
+    from k2.query.sql.trade_sql import TradeFilter
 
 MAX_FRAMES: Final = 2_000  # frames of each partition that are searched, newest first; each is up to a megabyte
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,7 +25,7 @@ class RawFrames:
     def __init__(self, platform: Platform) -> None:
         self._kafka = KafkaReader(platform)
 
-    def newest(self, trade_filter: TradeFilter, category: str | None, limit: int) -> "Table":
+    def newest(self, trade_filter: TradeFilter, category: str | None, limit: int) -> Table:
         """Return the newest frames first, with the columns of `audit_tables.dead_letters`.
 
         A frame belongs to an exchange, but to no symbol.
@@ -97,7 +100,7 @@ def _matches(row: dict[str, Any], trade_filter: TradeFilter, category: str | Non
     )
 
 
-def _schema() -> "Schema":
+def _schema() -> Schema:
     import pyarrow as pa
 
     number, text = pa.int64(), pa.string()

@@ -4,24 +4,28 @@ A command reads them once. A server keeps a consumer running in a thread and the
 query costs one round trip to Kafka, for the end offsets at the time of the query.
 """
 
+from __future__ import annotations
+
 import threading
 import time
-from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from k2.common.platform import Platform
 from k2.query.errors import Unavailable
 from k2.query.kafka import trade_buffer
-from k2.query.kafka.kafka_offsets import Frontier
 from k2.query.kafka.kafka_reader import KafkaReader
-from k2.query.kafka.records import TopicPartition, ValidatedRecord
 from k2.query.kafka.trade_buffer import BufferView, TradeBuffer
 from k2.query.kafka.validation import ValidTrade
-from k2.query.sql.trade_sql import TradeFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyarrow import Table
+
+    from k2.common.platform import Platform
+    from k2.query.kafka.kafka_offsets import Frontier
+    from k2.query.kafka.records import TopicPartition, ValidatedRecord
+    from k2.query.sql.trade_sql import TradeFilter
 
 MAX_TRADES: Final = 200_000  # in memory, at half a kilobyte each
 _CATCH_UP_SECONDS: Final = 30.0  # for the thread to reach Kafka's end offsets
@@ -36,7 +40,7 @@ class Tail:
         self._kafka = KafkaReader(platform)
         self._follower = _Follower(self._kafka, max_trades) if live else None
 
-    def rows(self, frontier: Frontier, trade_filter: TradeFilter) -> "Table":
+    def rows(self, frontier: Frontier, trade_filter: TradeFilter) -> Table:
         """Return every valid trade that matches, from the frontier to Kafka's current end, with Gold's twelve columns.
 
         Of duplicates, the first is returned. Raises `Unavailable` where Kafka or the registry does not answer, or where
@@ -102,7 +106,7 @@ class Tail:
         end_offsets: Mapping[TopicPartition, int],
         labels: Mapping[TopicPartition, str],
         trade_filter: TradeFilter,
-    ) -> "Table":
+    ) -> Table:
         batches = self._kafka.read(starts, end_offsets, labels)
         rows = (record.value for record in chain.from_iterable(batches))
         return trade_buffer.table(

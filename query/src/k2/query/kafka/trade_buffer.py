@@ -3,18 +3,22 @@
 No Kafka client and no clock here. Trades stay in order of arrival; the oldest are evicted first.
 """
 
+from __future__ import annotations
+
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.query import arrow_schema
 from k2.query.kafka.records import TopicPartition, ValidatedRecord
 from k2.query.kafka.validation import ValidTrade
-from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from pyarrow import RecordBatch, Table
+
+    from k2.query.sql.trade_sql import TradeFilter
 
 CHUNK_TRADES: Final = 1_000
 
@@ -22,7 +26,7 @@ CHUNK_TRADES: Final = 1_000
 Entry = tuple[TopicPartition, int, ValidTrade]
 
 
-def table(rows: Sequence[ValidTrade]) -> "Table":
+def table(rows: Sequence[ValidTrade]) -> Table:
     """Convert trades to an Arrow table."""
     import pyarrow as pa
 
@@ -42,7 +46,7 @@ def matches(trade_filter: TradeFilter, row: ValidTrade) -> bool:
     )
 
 
-def deduplicate(trades: "Table") -> "Table":
+def deduplicate(trades: Table) -> Table:
     """Return the trades without those whose message id appeared before."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -84,7 +88,7 @@ class TradeBuffer:
             for topic_partition, last in oldest.last_offsets.items():
                 self.floors[topic_partition] = max(self.floors[topic_partition], last + 1)
 
-    def view(self) -> "BufferView":
+    def view(self) -> BufferView:
         """Return an immutable view of the current contents."""
         return BufferView(tuple(self._chunks), tuple(self._open))
 
@@ -92,11 +96,11 @@ class TradeBuffer:
 class BufferView:
     """The contents of a buffer at one moment."""
 
-    def __init__(self, chunks: "tuple[_Chunk, ...]", newest: tuple[Entry, ...]) -> None:
+    def __init__(self, chunks: tuple[_Chunk, ...], newest: tuple[Entry, ...]) -> None:
         self._chunks = chunks
         self._newest = newest
 
-    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> "Table":
+    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> Table:
         """Return the matching trades at or after `starts`; none of other partitions."""
         import pyarrow as pa
 
@@ -125,7 +129,7 @@ class _Chunk:
         self._codes = pa.array([codes[topic_partition] for topic_partition, _, _ in entries], pa.int32())
         self._offsets = pa.array([offset for _, offset, _ in entries], pa.int64())
 
-    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> "RecordBatch | None":
+    def rows(self, starts: Mapping[TopicPartition, int], trade_filter: TradeFilter) -> RecordBatch | None:
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -4,22 +4,27 @@ A thread consumes and validates; everything else happens in the event loop, so t
 that resumes is first sent what it missed, read from Kafka again, and then new trades.
 """
 
+from __future__ import annotations
+
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from k2.common import logs
-from k2.common.platform import Platform
 from k2.query.errors import Unavailable
 from k2.query.kafka.kafka_reader import KafkaReader
-from k2.query.kafka.records import TopicPartition, ValidatedRecord
 from k2.query.kafka.time_merge import merge_by_time
 from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
 from k2.query.live.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+
+    from k2.common.platform import Platform
+    from k2.query.kafka.records import TopicPartition, ValidatedRecord
 
 MAX_SUBSCRIBERS: Final = 200
 MAX_QUEUED: Final = 5_000  # trades that may wait for a slow client
@@ -74,7 +79,7 @@ class Broadcaster:
         """The number of subscribers."""
         return len(self._subscriptions)
 
-    async def subscribe(self, symbols: frozenset[str], exchange: str | None, cursor: str | None) -> "Subscription":
+    async def subscribe(self, symbols: frozenset[str], exchange: str | None, cursor: str | None) -> Subscription:
         """Subscribe to some symbols, or to all if there are none; close the subscription after use.
 
         With a cursor, it begins with the trades after it. Raises `SubscriberLimit`, `CursorExpired`, `BadQuery` for an
@@ -103,7 +108,7 @@ class Broadcaster:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    def unsubscribe(self, subscription: "Subscription") -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription."""
         self._subscriptions.discard(subscription)
 

@@ -3,17 +3,22 @@
 A cursor is a list of Kafka offsets that a client can change at will, so it is validated before use.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from k2.query.errors import BadQuery
-from k2.query.kafka.records import TopicPartition
 from k2.schemas import topics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from k2.query.kafka.records import TopicPartition
 
 MAX_LENGTH: Final = 16_384
 _TOPIC_PREFIX: Final = topics.trades("")
@@ -43,7 +48,7 @@ class Cursor:
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> "Cursor":
+    def decode(cls, text: str) -> Cursor:
         """Decode a client's text. Raises `BadQuery` if it is not a valid cursor."""
         if len(text) > MAX_LENGTH:
             raise BadQuery(_INVALID)

@@ -5,7 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from k2.query.errors import Unavailable
 from k2.query.kafka import trade_buffer
@@ -13,9 +13,6 @@ from k2.query.kafka.records import TopicPartition, ValidatedRecord
 from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
 from k2.query.sql.trade_sql import TradeFilter
-
-if TYPE_CHECKING:
-    from k2.query.live.broadcaster import Broadcaster
 
 _MAX_SENT_IDS: Final = 20_000  # message ids
 _CATCH_UP_RECORDS: Final = 1_000  # records left to read when new ones start to wait in the queue
@@ -46,23 +43,50 @@ class Event:
     id: str
 
 
+class Stream(Protocol):
+    """What a subscription needs of the stream that it belongs to."""
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The offset of each partition before which everything was offered to the subscribers."""
+        ...
+
+    def read_history(
+        self, starts: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[list[ValidatedRecord]]:
+        """Yield the records from `starts` up to `end_offsets`, merged by time."""
+        ...
+
+    async def beginning_offsets(self, partitions: Mapping[TopicPartition, Any]) -> dict[TopicPartition, int]:
+        """Return the first offset that Kafka still holds of each partition."""
+        ...
+
+    async def offsets_at(self, partitions: Mapping[TopicPartition, Any], time: int) -> dict[TopicPartition, int]:
+        """Return the offset of each partition's first record that is not older than `time` (milliseconds)."""
+        ...
+
+    def unsubscribe(self, subscription: "Subscription") -> None:
+        """Remove a subscription."""
+        ...
+
+
 class Subscription:
     """One subscriber. Iterate over `events` once; `close` it when the client disconnects."""
 
     def __init__(
         self,
-        broadcaster: "Broadcaster",
+        stream: Stream,
         symbols: frozenset[str],
         exchange: str | None,
         max_queued: int,
         starts: Mapping[TopicPartition, int] | None,
     ) -> None:
-        self._broadcaster = broadcaster
+        self._stream = stream
         self._symbols = symbols
         self._filter = TradeFilter(exchange=exchange)
         self._max_queued = max_queued
         self._starts = starts
-        self._positions = dict(starts if starts is not None else broadcaster.positions)
+        self._positions = dict(starts if starts is not None else stream.positions)
         self._sent_ids: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[ValidatedRecord] = deque()
         self._listening = starts is None
@@ -95,7 +119,7 @@ class Subscription:
     def close(self) -> None:
         """End the subscription, because the client disconnected."""
         self.drop("closed")
-        self._broadcaster.unsubscribe(self)
+        self._stream.unsubscribe(self)
 
     async def events(self, heartbeat: float) -> AsyncGenerator[Event | Heartbeat | Dropped]:
         """Yield trades as they arrive, a `Heartbeat` after that many seconds without one, and `Dropped` at the end."""
@@ -109,7 +133,7 @@ class Subscription:
             while self._queue:
                 record = self._queue.popleft()
                 if not self._queue:  # everything else that was read does not match
-                    self._positions = dict(self._broadcaster.positions)
+                    self._positions = dict(self._stream.positions)
                 if (next_event := self._to_event(record)) is not None:
                     yield next_event
             if self._reason:  # before, or while the last event was sent
@@ -119,7 +143,7 @@ class Subscription:
                 async with asyncio.timeout(heartbeat):
                     await self._wake_up.wait()
             if not self._wake_up.is_set():
-                self._positions = dict(self._broadcaster.positions)
+                self._positions = dict(self._stream.positions)
                 yield Heartbeat(self.id)
         yield Dropped(self._reason, self.id)
 
@@ -127,7 +151,7 @@ class Subscription:
         """Yield the trades since the cursor, until few enough are left for new ones to wait in the queue."""
         await self._load_sent_ids(starts)
         while not self._reason:
-            end_offsets = dict(self._broadcaster.positions)
+            end_offsets = dict(self._stream.positions)
             start_offsets = {
                 topic_partition: self._positions.get(topic_partition, 0) for topic_partition in end_offsets
             }
@@ -142,7 +166,7 @@ class Subscription:
 
     async def _load_sent_ids(self, starts: Mapping[TopicPartition, int]) -> None:
         """Read the records before the cursor, so that duplicates of what was already sent are not sent again."""
-        first_offsets = await self._broadcaster.beginning_offsets(starts)
+        first_offsets = await self._stream.beginning_offsets(starts)
         end_offsets = {
             topic_partition: start
             for topic_partition, start in starts.items()
@@ -151,7 +175,7 @@ class Subscription:
         last_records = {topic_partition: start - 1 for topic_partition, start in end_offsets.items()}
         async with aclosing(self._read(last_records, end_offsets)) as records:
             times = [record.timestamp async for record in records]
-        recent_offsets = await self._broadcaster.offsets_at(end_offsets, max(times) - _REPLAYED_MS) if times else {}
+        recent_offsets = await self._stream.offsets_at(end_offsets, max(times) - _REPLAYED_MS) if times else {}
         start_offsets = {}
         for topic_partition, end in end_offsets.items():
             start = min(recent_offsets.get(topic_partition, end), end - _REPLAYED_RECORDS)
@@ -166,7 +190,7 @@ class Subscription:
     async def _read(
         self, start_offsets: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]
     ) -> AsyncGenerator[ValidatedRecord]:
-        async with aclosing(self._broadcaster.read_history(start_offsets, end_offsets)) as batches:
+        async with aclosing(self._stream.read_history(start_offsets, end_offsets)) as batches:
             async for batch in batches:
                 for record in batch:
                     yield record

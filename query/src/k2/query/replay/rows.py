@@ -1,25 +1,29 @@
 """Convert trades to Arrow batches with Gold's columns, for files and pipes."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from k2.query import arrow_schema
-from k2.schemas.records.trade import Trade, VendorData
 from k2.schemas.values import decimal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pyarrow import RecordBatch, RecordBatchReader
 
+    from k2.schemas.records.trade import Trade, VendorData
 
-def to_reader(chunks: Iterable[list[Trade]]) -> "RecordBatchReader":
+
+def to_reader(chunks: Iterable[list[Trade]]) -> RecordBatchReader:
     """Return the chunks as record batches, one each."""
     import pyarrow as pa
 
     schema = arrow_schema.trades()
 
-    def batches() -> "Iterator[RecordBatch]":
+    def batches() -> Iterator[RecordBatch]:
         for chunk in chunks:
             columns = {
                 "message_id": [str(trade.message_id) for trade in chunk],

@@ -4,8 +4,9 @@ Gold returns each trade once, in order of exchange time. Bronze returns records 
 included, without those that Silver rejects.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -14,12 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query import times
-from k2.query.engine import Engine
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.kafka.validation import Validator, ValidTrade
 from k2.query.replay import Layer, time_ranges
 from k2.query.sql.trade_sql import TradeFilter
-from k2.query.times import AsOf, TimeRange
 from k2.schemas import tables, topics
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
@@ -27,7 +26,12 @@ from k2.schemas.tables import GOLD
 from k2.schemas.values import UNIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pyarrow import RecordBatch
+
+    from k2.query.engine import Engine
+    from k2.query.times import AsOf, TimeRange
 
 _GOLD_STEP: Final = timedelta(hours=1)
 _BRONZE_STEP: Final = timedelta(minutes=5)
@@ -114,7 +118,7 @@ def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: TradeFil
             yield from _trades(batch)
 
 
-def _trades(batch: "RecordBatch") -> Iterator[Trade]:
+def _trades(batch: RecordBatch) -> Iterator[Trade]:
     import pyarrow as pa
 
     columns = {name: batch.column(name) for name in batch.schema.names}

@@ -1,23 +1,27 @@
 """Find the time ranges in which a table has rows from its files' bounds, so that a replay skips empty periods."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from __future__ import annotations
+
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.engine import Engine
 from k2.query.iceberg.scan_planner import catalog_errors
 from k2.query.iceberg.tables import identifier
 from k2.query.times import TimeRange
 from k2.schemas.values import from_micros, to_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from pyiceberg.expressions import BooleanExpression
+
+    from k2.query.engine import Engine
 
 _INSTANT: Final = timedelta(microseconds=1)
 
 
 def covered_ranges(
-    engine: Engine, name: str, column: str, where: "BooleanExpression", snapshot_id: int
+    engine: Engine, name: str, column: str, where: BooleanExpression, snapshot_id: int
 ) -> list[TimeRange]:
     """Return the disjoint ranges, in order, that the files of a table cover by a time column."""
     from pyiceberg.conversions import from_bytes

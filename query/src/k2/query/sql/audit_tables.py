@@ -1,5 +1,7 @@
 """Query the audit tables: completeness per hour, gaps, batches and dead letters."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +20,7 @@ _STATE: Final = """CASE WHEN state = 'complete' AND coalesce(by_source['backfill
                          WHEN state = 'incomplete' THEN 'missing' ELSE state END"""
 
 
-def completeness(engine: "Engine", trade_filter: TradeFilter) -> "Table":
+def completeness(engine: Engine, trade_filter: TradeFilter) -> Table:
     """Return the state of each hour and symbol: complete, repaired, missing, open or unverifiable.
 
     Without a start, the last 7 days are returned.
@@ -35,7 +37,7 @@ def completeness(engine: "Engine", trade_filter: TradeFilter) -> "Table":
     )
 
 
-def gaps(engine: "Engine", trade_filter: TradeFilter, state: str | None, limit: int) -> "Table":
+def gaps(engine: Engine, trade_filter: TradeFilter, state: str | None, limit: int) -> Table:
     """Return gaps, newest first."""
     extra_condition, parameters = (" AND state = $state", {"state": state}) if state else ("", {})
     return _execute(
@@ -47,7 +49,7 @@ def gaps(engine: "Engine", trade_filter: TradeFilter, state: str | None, limit: 
     )
 
 
-def dead_letters(engine: "Engine", trade_filter: TradeFilter, category: str | None, limit: int) -> "Table":
+def dead_letters(engine: Engine, trade_filter: TradeFilter, category: str | None, limit: int) -> Table:
     """Return dead letters without their bytes, newest first."""
     extra_condition, parameters = (" AND error_category = $category", {"category": category}) if category else ("", {})
     return _execute(
@@ -61,7 +63,7 @@ def dead_letters(engine: "Engine", trade_filter: TradeFilter, category: str | No
     )
 
 
-def dead_letter(engine: "Engine", topic: str, partition: int, offset: int) -> dict[str, Any] | None:
+def dead_letter(engine: Engine, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
     """Return one dead letter with its bytes, by topic, partition and offset; None if it does not exist."""
     rows = _execute(
         engine,
@@ -73,7 +75,7 @@ def dead_letter(engine: "Engine", topic: str, partition: int, offset: int) -> di
     return rows[0] if rows else None
 
 
-def gap_counts(engine: "Engine") -> list[dict[str, Any]]:
+def gap_counts(engine: Engine) -> list[dict[str, Any]]:
     """Count open, repaired and unrecoverable gaps per exchange."""
     statement = f"""SELECT exchange, count(*) FILTER (state = 'open') AS open,
                            count(*) FILTER (state = 'repaired') AS repaired,
@@ -82,13 +84,13 @@ def gap_counts(engine: "Engine") -> list[dict[str, Any]]:
     return _rows(_execute(engine, statement, {GAPS: None}))
 
 
-def hour_counts(engine: "Engine") -> list[dict[str, Any]]:
+def hour_counts(engine: Engine) -> list[dict[str, Any]]:
     """Count the hours of each state per exchange."""
     statement = f"SELECT exchange, {_STATE} AS state, count(*) AS hours FROM {COMPLETENESS} GROUP BY ALL"  # noqa: S608
     return _rows(_execute(engine, statement, {COMPLETENESS: None}))
 
 
-def last_batches(engine: "Engine") -> list[dict[str, Any]]:
+def last_batches(engine: Engine) -> list[dict[str, Any]]:
     """Return the newest batch of each exchange and layer, and the totals of all recorded batches."""
     statement = f"""SELECT exchange, layer, max(committed_at) AS committed_at, sum(rows_in)::BIGINT AS rows_in,
                            sum(rows_out)::BIGINT AS rows_out, sum(dead_letters)::BIGINT AS dead_letters,
@@ -97,7 +99,7 @@ def last_batches(engine: "Engine") -> list[dict[str, Any]]:
     return _rows(_execute(engine, statement, {BATCHES: None}))
 
 
-def prices(engine: "Engine", trade_filter: TradeFilter, as_of: int | None) -> "Table":
+def prices(engine: Engine, trade_filter: TradeFilter, as_of: int | None) -> Table:
     """Return the last trade of each exchange and symbol within a range: the price at its end.
 
     The last timestamps are found first, so that the other columns are read for those rows only.
@@ -120,20 +122,20 @@ def prices(engine: "Engine", trade_filter: TradeFilter, as_of: int | None) -> "T
 
 
 def _execute(
-    engine: "Engine",
+    engine: Engine,
     statement: str,
-    tables: "dict[str, BooleanExpression | None]",
+    tables: dict[str, BooleanExpression | None],
     *,
     as_of: int | None = None,
-    parameters: "dict[str, Any] | None" = None,
-) -> "Table":
+    parameters: dict[str, Any] | None = None,
+) -> Table:
     missing = sorted(set(tables) - {GOLD} - set(engine.names()))
     if missing:
         raise Unavailable(f"there is no table {missing[0]} yet; `k2 up` creates it")
     return engine.execute(statement, tables, as_of=as_of, **(parameters or {}))
 
 
-def _rows(table: "Table") -> list[dict[str, Any]]:
+def _rows(table: Table) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
@@ -142,7 +144,7 @@ def _condition(trade_filter: TradeFilter, column: str) -> str:
     return trade_filter.condition.replace("timestamp >=", f"{column} >=").replace("timestamp <", f"{column} <")
 
 
-def _where(trade_filter: TradeFilter, column: str) -> "BooleanExpression | None":
+def _where(trade_filter: TradeFilter, column: str) -> BooleanExpression | None:
     """Return the time range as an Iceberg predicate, by which files are skipped."""
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 

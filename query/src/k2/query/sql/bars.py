@@ -5,6 +5,8 @@ the requested one, whichever is newer, only the hours that Gold's commits change
 minutes at both ends of the range, are computed from Gold itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,7 +42,7 @@ class BarPlan:
 
     bars: ScanPlan
     gold: ScanPlan
-    tail: "ArrowTable | None"
+    tail: ArrowTable | None
     minutes: str  # the condition of the stored bars that are exact
     trades: str | None  # the condition of the trades that the other bars are computed from, if there are any
     parameters: dict[str, Any]
@@ -102,7 +104,7 @@ def ohlcv(bar_plan: BarPlan, bar: timedelta) -> str:
     return _rolled_up(" UNION ALL ".join(parts), bar)
 
 
-def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[TimeRange]:
+def _touched(trades: ArrowTable | None, unit: timedelta) -> list[TimeRange]:
     """Return the hours or minutes that contain trades."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -114,7 +116,7 @@ def _touched(trades: "ArrowTable | None", unit: timedelta) -> list[TimeRange]:
     return [TimeRange.of(number, unit) for number in numbers]
 
 
-def _newest_bars(bars: "Table") -> "tuple[Snapshot, int] | None":
+def _newest_bars(bars: Table) -> tuple[Snapshot, int] | None:
     """Return the newest snapshot that names its Gold snapshot, or a later one with the same rows, and that id."""
     same_rows: Snapshot | None = None
     for snapshot, commit in _lineage(bars, bars.current_snapshot()):
@@ -126,9 +128,7 @@ def _newest_bars(bars: "Table") -> "tuple[Snapshot, int] | None":
     return None
 
 
-def _differing_hours(
-    gold: "Table", requested: "Snapshot", gold_snapshot_id: int, exchange: str | None
-) -> set[int] | None:
+def _differing_hours(gold: Table, requested: Snapshot, gold_snapshot_id: int, exchange: str | None) -> set[int] | None:
     """Return the hours whose bars may differ between two snapshots of Gold; None if unknown, or every hour."""
     changes = changed_hours((commit for _, commit in _lineage(gold, requested)), gold_snapshot_id)
     if changes is None:
@@ -137,7 +137,7 @@ def _differing_hours(
     return changes.of(exchange) if changes is not None else None
 
 
-def _lineage(table: "Table", snapshot: "Snapshot | None") -> "Iterator[tuple[Snapshot, _Commit]]":
+def _lineage(table: Table, snapshot: Snapshot | None) -> Iterator[tuple[Snapshot, _Commit]]:
     by_id = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
         summary = snapshot.summary
@@ -185,7 +185,7 @@ def _merge(time_ranges: Iterable[TimeRange]) -> list[TimeRange]:
     return merged
 
 
-def _gold_expression(trade_filter: TradeFilter, gold_ranges: list[TimeRange], *, widened: bool) -> "BooleanExpression":
+def _gold_expression(trade_filter: TradeFilter, gold_ranges: list[TimeRange], *, widened: bool) -> BooleanExpression:
     """Match the trades of the ranges; `widened`, also those that Kafka may give a slightly different time."""
     from pyiceberg.expressions import Or
 
@@ -193,7 +193,7 @@ def _gold_expression(trade_filter: TradeFilter, gold_ranges: list[TimeRange], *,
     return reduce(Or, ((widen(part) if widened else part).expression for part in parts))
 
 
-def _bars_expression(whole_minutes: TradeFilter) -> "BooleanExpression":
+def _bars_expression(whole_minutes: TradeFilter) -> BooleanExpression:
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
     start, end = whole_minutes.start, whole_minutes.end

@@ -4,8 +4,9 @@ A row becomes visible with the commit that adds its file, and holds the time at 
 are in the table; no clock is read. Backfilled trades are excluded: they come from REST requests made hours later.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from datetime import datetime
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
@@ -36,7 +38,7 @@ class Freshness:
     rows: int
 
 
-def freshness(catalog: "Catalog", since: datetime) -> Freshness:
+def freshness(catalog: Catalog, since: datetime) -> Freshness:
     """Return the freshness of the trades that commits since a time added.
 
     Compaction adds no rows, so its commits do not count. Raises `Unavailable` if Gold does not exist.
@@ -66,7 +68,7 @@ def freshness(catalog: "Catalog", since: datetime) -> Freshness:
     return Freshness(p50, p95, p99, rows)
 
 
-def _appends(table: "Table", since: int) -> "Iterator[Snapshot]":
+def _appends(table: Table, since: int) -> Iterator[Snapshot]:
     from pyiceberg.table.snapshots import Operation
 
     for snapshot in table.snapshots():
@@ -75,7 +77,7 @@ def _appends(table: "Table", since: int) -> "Iterator[Snapshot]":
             yield snapshot
 
 
-def _added_files(table: "Table", snapshot: "Snapshot") -> "Iterator[str]":
+def _added_files(table: Table, snapshot: Snapshot) -> Iterator[str]:
     """Yield the files that a snapshot added: entries of its own manifests that carry its id."""
     from pyiceberg.manifest import ManifestEntryStatus
 

@@ -1,16 +1,20 @@
 """List every traded symbol. Trades are counted from the bars; only the assets are read from the trades."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
-from k2.query.sql.bars import BarPlan
 from k2.query.sql.trade_sql import TradeFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyarrow import Table
     from pyiceberg.expressions import BooleanExpression
+
+    from k2.query.sql.bars import BarPlan
 
 _HOUR: Final = timedelta(hours=1)
 _ASSETS: Final = "any_value(base_asset) AS base_asset, any_value(quote_currency) AS quote_currency"
@@ -40,7 +44,7 @@ def assets(table: str) -> str:
     return f"SELECT exchange, symbol, {_ASSETS} FROM {table} GROUP BY ALL"  # noqa: S608
 
 
-def last_trade_hours(counts: "Table") -> "BooleanExpression":
+def last_trade_hours(counts: Table) -> BooleanExpression:
     """Match the hours of each symbol's last trade."""
     from pyiceberg.expressions import AlwaysFalse, Or
 
@@ -48,7 +52,7 @@ def last_trade_hours(counts: "Table") -> "BooleanExpression":
     return reduce(Or, hours) if hours else AlwaysFalse()
 
 
-def join_assets(counts: "Table", known_assets: "Table") -> "Table":
+def join_assets(counts: Table, known_assets: Table) -> Table:
     """Join the counts with the assets."""
     joined = counts.join(known_assets, ["exchange", "symbol"]).sort_by(
         [("exchange", "ascending"), ("symbol", "ascending")]
@@ -56,6 +60,6 @@ def join_assets(counts: "Table", known_assets: "Table") -> "Table":
     return joined.select(["exchange", "symbol", "base_asset", "quote_currency", "trades", "first_trade", "last_trade"])
 
 
-def _hours(counts: "Table") -> Iterator[datetime]:
+def _hours(counts: Table) -> Iterator[datetime]:
     lasts = {int(at.timestamp()) // 3600 for at in counts.column("last_trade").to_pylist()}
     yield from (datetime.fromtimestamp(3600 * hour, UTC) for hour in sorted(lasts))

@@ -3,6 +3,8 @@
 Values are always parameters, never part of the statement's text.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -39,9 +41,7 @@ class TradeFilter:
     end: datetime | None = None
 
     @classmethod
-    def of(
-        cls, symbol: str | None, exchange: str | None, start: datetime | None, end: datetime | None
-    ) -> "TradeFilter":
+    def of(cls, symbol: str | None, exchange: str | None, start: datetime | None, end: datetime | None) -> TradeFilter:
         """Validate and normalize a user's input to the tables' spelling. Raises `BadQuery`."""
         start = to_utc(start, "start") if start else None
         end = to_utc(end, "end") if end else None
@@ -50,7 +50,7 @@ class TradeFilter:
         return cls(_normalize_symbol(symbol), _normalize_exchange(exchange), start, end)
 
     @property
-    def expression(self) -> "BooleanExpression":
+    def expression(self) -> BooleanExpression:
         """The Iceberg predicate: partitions by day (and hour, within one day), then column bounds."""
         from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
@@ -84,7 +84,7 @@ class TradeFilter:
         moments = {"start": self.start, "end": self.end}
         return self._equalities() | {name: to_rfc3339(moment) for name, moment in moments.items() if moment}
 
-    def beyond(self, position: "TradePosition | None") -> "TradeFilter":
+    def beyond(self, position: TradePosition | None) -> TradeFilter:
         """Narrow the time range to one side of a position, so that fewer files are read."""
         if position is None:
             return self
