@@ -1,7 +1,7 @@
-"""What happens to a frame: parsed, its trades followed for continuity, and sent to Kafka in order.
+"""The path of a frame: parse it, check the sequence of its trades, send them to Kafka in order.
 
-A gap is on record in Kafka before anything that came after it: until its event is acknowledged, later frames wait.
-A process that dies in between leaves either no later trade, or an open gap that the next one repairs.
+A gap event is acknowledged by Kafka before any later trade is sent; until then, frames wait. A process that dies in
+between leaves either no later trade or an open gap that the next process repairs.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from k2.ingest.exchanges.base import (
     Exchange,
     Gap,
     Heartbeat,
+    InvalidItem,
     MalformedFrame,
-    SequencedTrade,
     Refused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
 )
 from k2.ingest.kafka.publisher import Publisher
-from k2.ingest.sequencing.gaps import GapState
-from k2.ingest.sequencing.ids import Conflict, Duplicate, GapFilled, Finding, GapDetected, SequenceReset, Tracker
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, GapFilled, SequenceReset, Tracker
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Trade
+from k2.schemas.states import GapState
 
 log = logs.get("pipeline")
 
@@ -38,22 +38,22 @@ CONFLICTING = "CONFLICTING_TRADE"
 
 
 class ConnectionHandle(Protocol):
-    """The connection that a frame came from."""
+    """The connection a frame was read from."""
 
     adapter: Exchange
 
     def subscribed(self, raw_symbols: Sequence[str]) -> None:
-        """The exchange accepted these symbols."""
+        """Record that the exchange accepted these symbols."""
 
     def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
-        """The exchange refused these symbols, or something else if none is named."""
+        """Record that the exchange refused these symbols, or another request if none is named."""
 
     def closing(self, reason: str) -> None:
-        """The exchange announced that it will close."""
+        """Record that the exchange announced to close the connection."""
 
 
 class Pipeline:
-    """Takes frames of any connection of one shard."""
+    """Process the frames of all connections of one shard."""
 
     def __init__(
         self, pairs: Iterable[Pair], tracker: Tracker, publisher: Publisher, ledger: GapLedger, stats: Stats
@@ -64,58 +64,58 @@ class Pipeline:
         self._ledger = ledger
         self._stats = stats
         self._barrier: Awaitable[None] | None = None
-        self._waiting: deque[tuple[bytes, int, ConnectionHandle, deque[Event] | None]] = deque()
+        self._backlog: deque[tuple[bytes, int, ConnectionHandle, deque[Event] | None]] = deque()
         self._trade_after_gap: Trade | None = None
         self._lock = asyncio.Lock()
 
     @property
-    def waiting(self) -> bool:
+    def needs_settle(self) -> bool:
         """Whether `settle` must be awaited before the next frame is read."""
         return self._barrier is not None
 
     def handle(self, frame: bytes, received: int, link: ConnectionHandle) -> None:
-        """Takes one text frame; `received` is when it left the socket, UTC microseconds."""
+        """Process one text frame; `received` is when it was read from the socket, in UTC microseconds."""
         if self._barrier is not None:
-            self._waiting.append((frame, received, link, None))
+            self._backlog.append((frame, received, link, None))
             return
         try:
             events = link.adapter.parse(frame, received)
         except MalformedFrame as error:
-            self.dead(frame, MALFORMED, str(error))
+            self.dead_letter(frame, MALFORMED, str(error))
             return
         for index, event in enumerate(events):
             if type(event) is SequencedTrade:
                 self._trade(event, frame)
             else:
                 self._control(event, frame, received, link)
-            if self.waiting:
-                self._waiting.append((frame, received, link, deque(events[index + 1 :])))
+            if self.needs_settle:
+                self._backlog.append((frame, received, link, deque(events[index + 1 :])))
                 return
 
-    def head(self, symbol: str, newest_id: int, received: int) -> None:
-        """The exchange says that `newest_id` exists: what we lack up to it is a gap."""
-        if self._barrier is None and (missing := self._tracker.head(symbol, newest_id, received)):
+    def observe_head(self, symbol: str, newest_id: int, received: int) -> None:
+        """Open a gap if the exchange reports a `newest_id` that has not arrived."""
+        if self._barrier is None and (missing := self._tracker.observe_head(symbol, newest_id, received)):
             self._barrier = self._ledger.open(missing.gap)
 
     async def settle(self) -> None:
-        """Waits until Kafka knows of the gap, then goes on with what waited behind it."""
+        """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
         async with self._lock:
             while (barrier := self._barrier) is not None:
                 await barrier
                 self._barrier = None
                 if (trade := self._trade_after_gap) is not None:
                     self._trade_after_gap = None
-                    self._publisher.trade(trade)
-                waiting, self._waiting = self._waiting, deque()
-                while waiting and self._barrier is None:
-                    self._resume(*waiting.popleft())
-                self._waiting.extend(waiting)
+                    self._publisher.send_trade(trade)
+                backlog, self._backlog = self._backlog, deque()
+                while backlog and self._barrier is None:
+                    self._resume(*backlog.popleft())
+                self._backlog.extend(backlog)
 
-    def dead(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Keeps a frame that cannot be trusted."""
+    def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
+        """Send an invalid frame to the dead-letter topic."""
         self._stats.errors[error.lower()] += 1
         log.warning("dead letter", error=error, reason=reason, symbol=symbol, bytes=len(frame))
-        self._publisher.dead_letter(frame, error, reason, symbol)
+        self._publisher.send_dead_letter(frame, error, reason, symbol)
 
     def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event] | None) -> None:
         if rest is None:
@@ -128,19 +128,19 @@ class Pipeline:
             else:
                 self._control(event, frame, received, link)
         if rest:
-            self._waiting.append((frame, received, link, rest))
+            self._backlog.append((frame, received, link, rest))
 
-    def _trade(self, observed: SequencedTrade, frame: bytes) -> None:
-        trade = observed.trade
+    def _trade(self, item: SequencedTrade, frame: bytes) -> None:
+        trade = item.trade
         symbol = trade.symbol
         stats = self._stats
         stats.received[symbol] += 1
         stats.lag.observe(trade.ingestion_timestamp - trade.timestamp)
         stats.last_received = trade.ingestion_timestamp
         stats.last_prices[symbol] = trade.price
-        finding = self._tracker.observe(self._pairs[symbol], observed)
+        finding = self._tracker.observe(self._pairs[symbol], item)
         if finding is None:
-            self._publisher.trade(trade)
+            self._publisher.send_trade(trade)
             return
         self._on_finding(finding, trade, frame)
 
@@ -151,34 +151,36 @@ class Pipeline:
                 self._barrier = self._ledger.open(gap)
                 return
             case Conflict():
-                reason = f"trade {trade.trade_id} came before with another price, quantity or side"
-                self.dead(frame, CONFLICTING, reason, trade.symbol)
+                reason = f"trade {trade.trade_id} was received before with another price, quantity or side"
+                self.dead_letter(frame, CONFLICTING, reason, trade.symbol)
                 return
             case Duplicate():
                 self._stats.duplicates[trade.symbol] += 1
-            case GapFilled(closed):
+            case GapFilled(closed_gaps):
                 source = dict(trade.vendor_data).get("source", "")
-                for gap in closed:
+                for gap in closed_gaps:
                     self._close_filled(gap, source)
-            case SequenceReset(was):
+            case SequenceReset(previous):
                 self._stats.errors["sequence_reset"] += 1
-                log.warning("the exchange numbers anew", symbol=trade.symbol, was=was, now=trade.trade_id)
-        # Whatever was found, the record is kept: Bronze holds what came, Gold holds it once.
-        self._publisher.trade(trade)
+                log.warning(
+                    "sequence reset by the exchange", symbol=trade.symbol, previous=previous, current=trade.trade_id
+                )
+        # Duplicates are sent too: Bronze stores every arrival, Gold stores each trade once.
+        self._publisher.send_trade(trade)
 
     def _close_filled(self, gap: Gap, source: str) -> None:
-        self._tracker.settle(gap)
+        self._tracker.close(gap)
         self._ledger.close(gap, GapState.REPAIRED, "snapshot" if source == "snapshot" else "late")
 
     def _control(self, event: Event, frame: bytes, received: int, link: ConnectionHandle) -> None:
         match event:
             case Heartbeat(symbol, last_id):
-                self.head(symbol, last_id, received)
+                self.observe_head(symbol, last_id, received)
             case InvalidItem(error, reason, symbol, last_id):
-                self.dead(frame, error, reason, symbol)
+                self.dead_letter(frame, error, reason, symbol)
                 pair = self._pairs.get(symbol)
-                if pair and last_id and isinstance(found := self._tracker.skip(pair, last_id, received), GapDetected):
-                    self._barrier = self._ledger.open(found.gap)
+                if pair and last_id and isinstance(finding := self._tracker.skip(pair, last_id, received), GapDetected):
+                    self._barrier = self._ledger.open(finding.gap)
             case Subscribed(raw_symbols):
                 link.subscribed(raw_symbols)
             case Refused(reason, raw_symbols):

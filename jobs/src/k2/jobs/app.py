@@ -21,6 +21,7 @@ from k2.jobs.spark.listener import ProgressListener
 from k2.jobs.stream import GAPS, GOLD, LAYER_ORDER, SILVER, Stream, failure_reason, initial_state
 from k2.jobs.telemetry import metrics, server
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.states import QueryState
 from k2.schemas.tables import of_exchange
 
 log = logs.get("jobs")
@@ -113,13 +114,13 @@ class App:
             stream.stop_between_batches(_STOP_TIMEOUT)
         for layer in LAYER_ORDER:
             streams = [stream for stream in self.streams if stream.layer == layer]
-            streams = [stream for stream in streams if stream.state.state != "WAITING"]
+            streams = [stream for stream in streams if stream.state.state != QueryState.WAITING]
             for stream in streams:
                 stream.drain()
             for stream in streams:
                 assert stream.query is not None
                 stream.query.awaitTermination(int(_DRAIN_TIMEOUT))
-                stream.state.state = "DRAINED"
+                stream.state.state = QueryState.DRAINED
         # Silver of another driver may be between the trades and the dead letters of a batch.
         self._record_commits(settled=SILVER in {stream.layer for stream in self.streams})
         self._finish_bars()
@@ -148,10 +149,10 @@ class App:
         if reason := supervised.stream.waiting_reason():
             if state.message != reason:
                 log.warning("waiting", query=supervised.stream.name, reason=reason)
-            state.state, state.message = "WAITING", reason
+            state.state, state.message = QueryState.WAITING, reason
             supervised.retry_at = time.monotonic() + _WAITING_INTERVAL
             return
-        if state.state == "WAITING":
+        if state.state == QueryState.WAITING:
             state.message = ""
         try:
             supervised.stream.start()
@@ -163,16 +164,16 @@ class App:
     def _check_streams(self) -> None:
         for supervised in self._supervised:
             query, state = supervised.stream.query, supervised.stream.state
-            if state.state == "RUNNING" and query is not None and not query.isActive:
+            if state.state == QueryState.RUNNING and query is not None and not query.isActive:
                 self._on_failure(supervised, failure_reason(query))
-            elif state.state in {"FAILED", "WAITING"} and time.monotonic() >= supervised.retry_at:
+            elif state.state in {QueryState.FAILED, QueryState.WAITING} and time.monotonic() >= supervised.retry_at:
                 self._start(supervised)
-            elif state.state == "RUNNING" and state.batches > 0 and supervised.failures:
+            elif state.state == QueryState.RUNNING and state.batches > 0 and supervised.failures:
                 supervised.failures, state.message = 0, ""
 
     def _on_failure(self, supervised: _SupervisedStream, reason: str) -> None:
         state = supervised.stream.state
-        state.state, state.message = "FAILED", reason
+        state.state, state.message = QueryState.FAILED, reason
         log.error("query failed", query=supervised.stream.name, error=reason, failures=supervised.failures)
         if not self._restart:
             raise LayerFailed(f"{supervised.stream.name}: {reason}")

@@ -23,6 +23,7 @@ from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import tables, topics
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.states import QueryState
 from k2.schemas.values import seconds
 
 BRONZE: Final = "bronze"
@@ -101,7 +102,7 @@ class Stream:
         writer = self._writer().trigger(**trigger)
         writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
         self.query = writer.start()
-        self.state.state = "RUNNING"
+        self.state.state = QueryState.RUNNING
 
     def _writer(self) -> DataStreamWriter:
         return self._source().writeStream.foreachBatch(self._batch_function(self._batch))

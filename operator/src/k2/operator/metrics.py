@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from k2.schemas.feed.phases import PHASES
+
 RECONCILE_SECONDS: Final = Histogram("k2_operator_reconcile_seconds", "duration of a reconciliation", ["feed"])
 RECONCILE_ERRORS: Final = Counter("k2_operator_reconcile_errors", "reconciliations that failed", ["feed"])
 UP: Final = Gauge("k2_operator_up", "1 while the operator runs, whether or not feeds exist")
@@ -11,7 +13,6 @@ PHASE: Final = Gauge(
     "k2_feed_phase", "1 for the current phase of a feed, 0 for the others", ["feed", "exchange", "phase"]
 )
 
-_PHASES: Final = ("Pending", "Progressing", "Running", "Degraded", "Suspended", "Failed", "Deleting")
 
 UP.set(1)
 
@@ -33,7 +34,7 @@ def remove_feed(namespace: str, feed: str, exchange: str) -> None:
         _update_gauges(feed, exchange)
         return
     _phases.pop((feed, exchange), None)
-    for phase in _PHASES:
+    for phase in PHASES:
         PHASE.remove_by_labels({"feed": feed, "exchange": exchange, "phase": phase})
     RECONCILE_SECONDS.remove_by_labels({"feed": feed})
     RECONCILE_ERRORS.remove_by_labels({"feed": feed})
@@ -41,5 +42,5 @@ def remove_feed(namespace: str, feed: str, exchange: str) -> None:
 
 def _update_gauges(feed: str, exchange: str) -> None:
     current = _phases[feed, exchange].values()
-    for phase in _PHASES:
+    for phase in PHASES:
         PHASE.labels(feed=feed, exchange=exchange, phase=phase).set(phase in current)

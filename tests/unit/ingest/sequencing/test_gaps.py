@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
 from k2.ingest.sequencing import gaps
-from k2.ingest.sequencing.gaps import GapState
 from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.states import GapState
 
 PAIR = EXCHANGES["binance"].pair("BTCUSDT")
 GAP = Gap(PAIR, 11, 14, 1_700_000_000_000_000, 1_700_000_001_000_001)
@@ -19,7 +19,7 @@ TIMES = st.integers(0, 253_402_300_799_999_999)
 
 
 def test_an_open_gap_is_the_published_json():
-    document = json.loads(gaps.opened("spot", "BINANCE", GAP, 1_700_000_002_500_000).encode())
+    document = json.loads(gaps.open_event("spot", "BINANCE", GAP, 1_700_000_002_500_000).encode())
     assert document == {
         "gap_id": gaps.gap_id("BINANCE", GAP),
         "feed": "spot",
@@ -40,8 +40,8 @@ def test_an_open_gap_is_the_published_json():
     [(GapState.REPAIRED, "2023-11-14T22:13:23.000000Z"), (GapState.UNRECOVERABLE, None)],
 )
 def test_the_end_of_a_gap_keeps_its_id_and_says_how(state, repaired_at):
-    opened = gaps.opened("spot", "BINANCE", GAP, 0)
-    event = gaps.decode(gaps.closed(opened, state=state, method="rest", at=1_700_000_003_000_000).encode())
+    opened = gaps.open_event("spot", "BINANCE", GAP, 0)
+    event = gaps.decode(gaps.close_event(opened, state=state, method="rest", at=1_700_000_003_000_000).encode())
     assert (event.gap_id, event.state, event.method, event.repaired_at) == (opened.gap_id, state, "rest", repaired_at)
 
 
@@ -58,11 +58,11 @@ def test_the_same_missing_ids_have_the_same_id_in_every_process():
 @given(st.integers(1, 2**63 - 1), st.integers(0, 10**6), TIMES, TIMES)
 def test_a_gap_survives_the_way_to_kafka_and_back(first, more, since, until):
     gap = Gap(PAIR, first, first + more, since, until)
-    assert gaps.gap_from_event(gaps.decode(gaps.opened("f", "BINANCE", gap, since).encode()), PAIR) == gap
+    assert gaps.gap_from_event(gaps.decode(gaps.open_event("f", "BINANCE", gap, since).encode()), PAIR) == gap
 
 
 def test_a_window_survives_with_its_anchor():
-    event = gaps.decode(gaps.opened("f", "KRAKEN", WINDOW, 0).encode())
+    event = gaps.decode(gaps.open_event("f", "KRAKEN", WINDOW, 0).encode())
     assert (event.first_id, event.last_id) == ("", "KRAKEN-1-a")
     assert gaps.gap_from_event(event, PAIR) == WINDOW
 

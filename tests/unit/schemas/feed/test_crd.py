@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from k2.common.validation_errors import InvalidSpec
 from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
 from k2.schemas.feed import crd
-from k2.schemas.feed.crd_status import PHASES
 from k2.schemas.feed.model import ExchangeFeed, FeedSpec
+from k2.schemas.feed.phases import PHASES
 from tests.crd_cases import CASES, UPDATES, feed
 
 MANIFESTS = Path(__file__).parents[4] / "manifests"

@@ -87,8 +87,10 @@ def test_a_derived_id_is_the_same_over_rest_and_the_websocket(captures):
     adapter = KrakenV1([PAIR])
     live = adapter.parse(frame_v1(rows(captures)), 0)
     window = Gap(PAIR, 0, 0, 0, 2**62, "anchor")
-    page = adapter.page(Kraken([PAIR]).history(window), (captures / "kraken_rest_trades.json").read_bytes(), window, 0)
-    assert [entry.trade.message_id for entry in page.observed] == [event.trade.message_id for event in live]
+    page = adapter.parse_page(
+        Kraken([PAIR]).history_request(window), (captures / "kraken_rest_trades.json").read_bytes(), window, 0
+    )
+    assert [entry.trade.message_id for entry in page.trades] == [event.trade.message_id for event in live]
 
 
 def test_equal_fills_of_one_microsecond_are_as_many_trades():

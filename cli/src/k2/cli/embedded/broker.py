@@ -15,15 +15,13 @@ from k2.cli.embedded.child import Child
 from k2.cli.embedded.ports import HOST
 from k2.jobs.spark.jvm.jars import BROKER, classpath
 from k2.jobs.spark.jvm.java import Java
-from k2.schemas import topics
+from k2.schemas.feed import topics
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.values import seconds
 
 _HEAP: Final = "-Xmx384m"
 # Small, quick to start, and quiet: one machine's worth of trades does not need more.
 _OPTIONS: Final = ("-Xms64m", _HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _READY_WITHIN: Final = 90.0
-_MOST_BYTES: Final = 2_200_000  # a frame of 1 MiB, twice, as a dead letter with its headers
 _LOGGING: Final = """\
 rootLogger.level=WARN
 rootLogger.appenderRef.stdout.ref=stdout
@@ -55,8 +53,8 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         "transaction.state.log.num.partitions": 1,
         "num.network.threads": 2,
         "num.io.threads": 2,
-        "message.max.bytes": _MOST_BYTES,
-        "replica.fetch.max.bytes": _MOST_BYTES,
+        "message.max.bytes": topics.MAX_MESSAGE_BYTES,
+        "replica.fetch.max.bytes": topics.MAX_MESSAGE_BYTES,
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
     }
@@ -113,18 +111,8 @@ async def create_topics(admin: AdminClient, feeds: Iterable[ExchangeFeed]) -> No
 
 
 def _topics(feed: ExchangeFeed) -> list[NewTopic]:
-    settings = {
-        "retention.ms": str(int(seconds(feed.spec.kafka.retention) * 1000)),
-        "max.message.bytes": str(_MOST_BYTES),
-        "compression.type": "producer",
-    }
-    exchange = feed.spec.exchange
-    return [
-        NewTopic(feed.topic, feed.partitions, 1, config=settings),
-        # Gap events are the ledger's source and few: they stay.
-        NewTopic(topics.gaps(exchange), 1, 1, config={**settings, "retention.ms": "-1"}),
-        NewTopic(topics.deadletter(exchange), 1, 1, config=settings),
-    ]
+    specs = topics.feed_topics(feed, dead_letter_retention=feed.spec.kafka.retention)
+    return [NewTopic(topic.name, topic.partitions, 1, config=dict(topic.config)) for topic in specs]
 
 
 def _java(java: Java, folder: Path) -> list[str]:

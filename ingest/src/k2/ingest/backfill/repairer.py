@@ -1,4 +1,4 @@
-"""Gaps repaired over REST: asked for page by page, published with `source=backfill`, and closed on record."""
+"""The gap repairer: fetches missing trades over REST, publishes them with `source=backfill` and closes the gap."""
 
 import asyncio
 import time
@@ -11,30 +11,30 @@ from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.exchanges.base import Exchange, Gap, MalformedFrame, Page, Request, RestRefused
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.sequencing.gaps import GapState
-from k2.ingest.sequencing.ids import Tracker
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.states import GapState
 
 log = logs.get("repair")
 
-# A history may lag behind the stream: ask again before an id is said to be nowhere.
+# The REST history may lag behind the stream, so retry before ids are declared missing.
 _RETRY_DELAYS: Final = (2.0, 10.0, 30.0)
-_SETTLE: Final = 2.0  # seconds that the stream may lag behind the history
+_SETTLE: Final = 2.0  # seconds the stream may lag behind the history
 _UNREACHABLE_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a feed allows: `spec.ingest.backfill`. `max_gap` is in seconds of exchange time."""
+    """The repair policy of a feed, `spec.ingest.backfill`. `max_gap` is in seconds of exchange time."""
 
     enabled: bool
     max_gap: float
 
 
 class Repairer:
-    """Works off the ledger's queue, one gap at a time."""
+    """Repair the gaps of the ledger's queue, one at a time."""
 
     def __init__(
         self,
@@ -57,40 +57,40 @@ class Repairer:
         self._stats = stats
 
     async def run(self) -> None:
-        """Repairs for ever."""
+        """Repair gaps until cancelled."""
         while True:
             gap = await self._ledger.repairs.get()
             try:
                 await self._repair(gap)
             except RestUnreachable as error:
                 self._stats.errors["rest_unreachable"] += 1
-                log.warning("history unreachable; the gap stays open", symbol=gap.pair.symbol, error=str(error))
+                log.warning("history unreachable, gap stays open", symbol=gap.pair.symbol, error=str(error))
                 asyncio.get_running_loop().call_later(_UNREACHABLE_PAUSE, self._ledger.repairs.put_nowait, gap)
 
     async def probe(self, pairs: Iterable[Pair]) -> None:
-        """Asks for each pair's newest trade, so that a gap before a silence is found without a trade after it."""
+        """Request each pair's newest trade, to detect a gap before a quiet period without waiting for the next trade."""
         for pair in pairs:
             try:
-                newest = await self._client.ask(self._adapter.newest(pair), self._adapter.newest_id)
+                newest = await self._client.fetch(self._adapter.newest_request(pair), self._adapter.parse_newest_id)
             except RestRefused as error:
                 if error.unknown_symbol:
                     self._stats.refused[pair.raw_symbol] = str(error)
-                log.warning("no newest trade", symbol=pair.raw_symbol, error=str(error))
+                log.warning("head probe refused", symbol=pair.raw_symbol, error=str(error))
                 continue
             except (RestUnreachable, MalformedFrame) as error:
-                log.warning("no newest trade", symbol=pair.raw_symbol, error=str(error))
+                log.warning("head probe failed", symbol=pair.raw_symbol, error=str(error))
                 continue
             asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
 
     def _compare(self, pair: Pair, newest: int) -> None:
-        if self._pipeline.waiting:  # another gap is being written down; ask again in a moment
+        if self._pipeline.needs_settle:  # another gap event is being written; retry
             asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
             return
-        self._pipeline.head(pair.symbol, newest, time.time_ns() // 1000)
+        self._pipeline.observe_head(pair.symbol, newest, time.time_ns() // 1000)
 
     async def _repair(self, gap: Gap) -> None:
         if not self._tracker.missing(gap):
-            return  # late trades completed it, and the pipeline said so
+            return  # late trades completed it, and the pipeline closed it
         if not self._policy.enabled:
             await self._close_gap(gap, GapState.UNRECOVERABLE, "backfill is disabled")
             return
@@ -111,11 +111,11 @@ class Repairer:
         await self._finish(gap, overlaps_all=overlaps_all)
 
     async def _fetch(self, gap: Gap) -> bool:
-        """Publishes what the history holds of the gap; whether the history reached back far enough."""
-        request, overlaps_all = self._adapter.history(gap), True
+        """Publish the trades of the gap found in the history. Return whether the history reached back far enough."""
+        request, overlaps_all = self._adapter.history_request(gap), True
         while True:
             page = await self._page(request, gap)
-            new_trades = [entry.trade for entry in page.observed if self._tracker.repaired(gap, entry)]
+            new_trades = [entry.trade for entry in page.trades if self._tracker.fill(gap, entry)]
             await self._publisher.wait_unblocked()
             await asyncio.gather(*[self._publisher.send_trade_acked(trade) for trade in new_trades])
             self._stats.sources["backfill"] += len(new_trades)
@@ -126,17 +126,17 @@ class Repairer:
 
     async def _page(self, request: Request, gap: Gap) -> Page:
         def read(body: bytes) -> Page:
-            page = self._adapter.page(request, body, gap, time.time_ns() // 1000)
+            page = self._adapter.parse_page(request, body, gap, time.time_ns() // 1000)
             for item in page.invalid:
-                self._pipeline.dead(body, item.error, item.reason, item.symbol)
+                self._pipeline.dead_letter(body, item.error, item.reason, item.symbol)
             return page
 
-        return await self._client.ask(request, read)
+        return await self._client.fetch(request, read)
 
     async def _finish(self, gap: Gap, *, overlaps_all: bool) -> None:
-        left = self._tracker.settle(gap)
-        if left and not gap.is_window:
-            count = sum(last - first + 1 for first, last in left)
+        missing = self._tracker.close(gap)
+        if missing and not gap.is_window:
+            count = sum(last - first + 1 for first, last in missing)
             await self._close_gap(gap, GapState.UNRECOVERABLE, f"rest: {count} ids are not in the exchange's history")
         elif not overlaps_all:
             await self._close_gap(gap, GapState.UNRECOVERABLE, "overlap: the history began after the gap")
@@ -144,6 +144,6 @@ class Repairer:
             await self._close_gap(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
 
     async def _close_gap(self, gap: Gap, state: GapState, method: str) -> None:
-        self._tracker.settle(gap)
+        self._tracker.close(gap)
         if (event := self._ledger.close(gap, state, method)) is not None:
             await event

@@ -1,7 +1,7 @@
-"""Where an earlier process stopped, read from Kafka itself: nothing else needs to outlive a pod.
+"""The resume position of a shard, read from Kafka: no other state needs to outlive a pod.
 
-A symbol's live records are in one partition and in the order of their ids, so the newest live one tells how far the
-feed came. Gaps found and not settled are in the gap topic.
+A symbol's live records are in one partition, ordered by id, so the newest live record is the resume position. Gaps that
+are still open are in the gap topic.
 """
 
 import time
@@ -18,11 +18,12 @@ from fastavro import parse_schema
 
 from k2.common import logs
 from k2.ingest.exchanges.base import DECODE_ERRORS
-from k2.ingest.sequencing.gaps import GapEvent, GapState, decode
-from k2.ingest.sequencing.ids import Position
+from k2.ingest.sequencing.gaps import GapEvent, decode
+from k2.ingest.sequencing.tracker import Position
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
+from k2.schemas.states import GapState
 from k2.schemas.values import to_micros
 
 log = logs.get("resume")
@@ -34,12 +35,12 @@ _LIVE: Final = frozenset({Source.LIVE.value, Source.SNAPSHOT.value})
 
 
 class KafkaUnreadable(ConnectionError):
-    """Kafka did not give back what it holds."""
+    """Kafka did not return the records it has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """How far earlier processes came: the newest trade by symbol, and the gaps that are still open."""
+class ResumeState:
+    """The newest delivered trade by symbol, and the gaps that are still open."""
 
     positions: Mapping[str, Position]
     gaps: Sequence[GapEvent]
@@ -54,10 +55,10 @@ def read(
     pairs: Sequence[Pair],
     schemas: Mapping[int, str],
     horizon: float,
-) -> Resumed:
-    """What Kafka holds of `pairs`, not looking further back than `horizon` seconds.
+) -> ResumeState:
+    """Return the resume state of `pairs`, reading back at most `horizon` seconds.
 
-    Raises `KafkaUnreadable`.
+    `schemas` are the Avro schemas of the topic by id. Raises `KafkaUnreadable`.
     """
     configuration = {
         "bootstrap.servers": bootstrap,
@@ -73,31 +74,31 @@ def read(
             events = _open_gaps(consumer, gaps, feed, {pair.symbol for pair in pairs})
         except KafkaException as error:
             raise KafkaUnreadable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
-    return Resumed(positions, events)
+    return ResumeState(positions, events)
 
 
 def _positions(
     consumer: Consumer, topic: str, pairs: Sequence[Pair], schemas: Mapping[int, Any], horizon: float
 ) -> Iterator[tuple[str, Position]]:
     count = len(consumer.list_topics(topic, timeout=_READ_TIMEOUT).topics[topic].partitions)
-    wanted: dict[int, set[bytes]] = {}
+    keys_by_partition: dict[int, set[bytes]] = {}
     for pair in pairs:
         key = pair.symbol.encode()
-        wanted.setdefault(partition_of(key, count), set()).add(key)
+        keys_by_partition.setdefault(partition_of(key, count), set()).add(key)
     oldest = int((time.time() - horizon) * 1000)
-    for partition, keys in sorted(wanted.items()):
+    for partition, keys in sorted(keys_by_partition.items()):
         yield from _newest(consumer, topic, partition, keys, schemas, oldest)
 
 
 def partition_of(key: bytes, count: int) -> int:
-    """The partition that the publisher's partitioner puts `key` into."""
+    """Return the partition that the publisher's partitioner chooses for `key`."""
     return zlib.crc32(key) % count
 
 
 def _newest(
     consumer: Consumer, topic: str, partition: int, keys: set[bytes], schemas: Mapping[int, Any], oldest: int
 ) -> Iterator[tuple[str, Position]]:
-    """The newest position of each key, reading backwards in growing chunks."""
+    """Yield the newest position of each key, reading backwards in growing chunks."""
     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_READ_TIMEOUT)
     size, best = _FIRST_CHUNK, dict[bytes, Position]()
     while keys and high > low:
@@ -105,10 +106,10 @@ def _newest(
         messages = _read(consumer, topic, partition, start, high)
         for message in reversed(messages):
             key = message.key()
-            if key in keys and (found := _position(message.value(), schemas)):
-                position, live = found
-                known = best.get(key)
-                if known is None or _order(position) > _order(known):
+            if key in keys and (decoded := _position(message.value(), schemas)):
+                position, live = decoded
+                newest = best.get(key)
+                if newest is None or _order(position) > _order(newest):
                     best[key] = position
                 if live:  # older records of this symbol have smaller ids
                     keys = keys - {key}
@@ -124,12 +125,12 @@ def _order(position: Position) -> tuple[int, int]:
 
 
 def _position(value: bytes | None, schemas: Mapping[int, Any]) -> tuple[Position, bool] | None:
-    """The position of a record, and whether it came live; None for a record that is no trade of ours."""
+    """Return the position of a record and whether it was live; None if the record is not a trade."""
     try:
         schema_id, body = wire.split(value or b"")
         record = avro.decode(body, schemas[schema_id])
     except (wire.MalformedHeader, KeyError, ValueError, EOFError, IndexError, TypeError) as error:
-        log.warning("a record cannot be read; Silver will judge it", error=str(error))
+        log.warning("unreadable record skipped", error=str(error))
         return None
     live = record["vendor_data"].get("source") in _LIVE
     return Position(record["trade_id"], to_micros(record["timestamp"])), live
@@ -142,7 +143,7 @@ def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> 
         try:
             event = decode(message.value() or b"")
         except DECODE_ERRORS as error:
-            log.warning("a gap event cannot be read", offset=message.offset(), error=str(error))
+            log.warning("unreadable gap event skipped", offset=message.offset(), error=str(error))
             continue
         if event.feed == feed and event.symbol in symbols:
             newest[event.gap_id] = event
@@ -150,7 +151,7 @@ def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> 
 
 
 def _read(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> list[Any]:
-    """The records from `start` up to `end`, which existed when it was asked for."""
+    """Return the records from offset `start` up to `end`, the high watermark."""
     if start >= end:
         return []
     consumer.assign([TopicPartition(topic, partition, start)])
@@ -159,7 +160,9 @@ def _read(consumer: Consumer, topic: str, partition: int, start: int, end: int) 
     while position < end:
         batch = consumer.consume(min(10_000, end - position), timeout=0.5)
         if not batch and time.monotonic() > deadline:
-            raise KafkaUnreadable(f"{topic}[{partition}]: no records from offset {position}, although {end} are there")
+            raise KafkaUnreadable(
+                f"{topic}[{partition}]: no records from offset {position} on, although the log ends at {end}"
+            )
         for message in batch:
             if message.error():
                 raise KafkaException(message.error())

@@ -1,7 +1,6 @@
-"""Gap events: what the topic `market.crypto.gaps.<exchange>` holds. Pure values, one JSON object a state."""
+"""Gap events: the records of the topic `market.crypto.gaps.<exchange>`, one JSON object per state. Pure values."""
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import uuid5
 
 import msgspec
@@ -9,21 +8,15 @@ import msgspec
 from k2.ingest.exchanges.base import Gap
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import MESSAGE_NAMESPACE
+from k2.schemas.states import GapState
 from k2.schemas.values import from_micros, to_micros
 
 
-class GapState(StrEnum):
-    """Where a gap stands."""
-
-    OPEN = "open"
-    REPAIRED = "repaired"
-    UNRECOVERABLE = "unrecoverable"
-
-
 class GapEvent(msgspec.Struct, frozen=True):
-    """One state of one gap. Times are RFC 3339, UTC; `since` and `until` are the trades' around the gap.
+    """One state of one gap.
 
-    `first_id` and `last_id` are the first and last missing trade id; for a window they are empty and the id of the
+    Times are RFC 3339 in UTC; `since` and `until` are the exchange times of the trades around the gap. `first_id` and
+    `last_id` are the first and last missing trade id. For a window, `first_id` is empty and `last_id` is the id of the
     trade before it.
     """
 
@@ -40,15 +33,18 @@ class GapEvent(msgspec.Struct, frozen=True):
     until: str
 
     def encode(self) -> bytes:
-        """The Kafka value."""
+        """Return the Kafka value."""
         return msgspec.json.encode(self)
 
 
 _DECODER = msgspec.json.Decoder(GapEvent)
 
 
-def opened(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
-    """The event of a gap just found. The same missing ids have the same `gap_id` in every replica and process."""
+def open_event(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
+    """Return the event that opens a gap; `detected` is in UTC microseconds.
+
+    The same missing ids give the same `gap_id` in every replica and process.
+    """
     first, last = (str(gap.first_id), str(gap.last_id)) if not gap.is_window else ("", gap.anchor)
     return GapEvent(
         gap_id=gap_id(exchange, gap),
@@ -66,25 +62,25 @@ def opened(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
 
 
 def gap_id(exchange: str, gap: Gap) -> str:
-    """UUIDv5 over what is missing."""
-    what = f"{gap.first_id}|{gap.last_id}" if not gap.is_window else f"{gap.anchor}|{gap.since}|{gap.until}"
-    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{exchange}|{gap.pair.symbol}|{what}"))
+    """Return the UUIDv5 of the missing ids, or of the window."""
+    identity = f"{gap.first_id}|{gap.last_id}" if not gap.is_window else f"{gap.anchor}|{gap.since}|{gap.until}"
+    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{exchange}|{gap.pair.symbol}|{identity}"))
 
 
-def closed(event: GapEvent, *, state: GapState, method: str, at: int) -> GapEvent:
-    """The event that ends a gap."""
+def close_event(event: GapEvent, *, state: GapState, method: str, at: int) -> GapEvent:
+    """Return the event that closes a gap; `at` is in UTC microseconds."""
     return msgspec.structs.replace(
         event, state=state, method=method, repaired_at=_text(at) if state is GapState.REPAIRED else None
     )
 
 
 def decode(value: bytes) -> GapEvent:
-    """A gap event from Kafka; raises `msgspec.DecodeError`."""
+    """Decode a gap event from Kafka. Raises `msgspec.DecodeError`."""
     return _DECODER.decode(value)
 
 
 def gap_from_event(event: GapEvent, pair: Pair) -> Gap:
-    """The gap that an event of `pair` tells of."""
+    """Return the gap that an event of `pair` describes."""
     since, until = _micros(event.since), _micros(event.until)
     if not event.first_id:
         return Gap(pair, 0, 0, since, until, event.last_id)

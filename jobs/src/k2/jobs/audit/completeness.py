@@ -17,12 +17,13 @@ from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.exchanges.spec import EXCHANGES, SequenceScheme
 from k2.schemas.records.trade import Source
+from k2.schemas.states import GapState, HourState
 from k2.schemas.tables import COMPLETENESS_TABLE
 
-OPEN: Final = "open"
-COMPLETE: Final = "complete"
-INCOMPLETE: Final = "incomplete"
-UNVERIFIABLE: Final = "unverifiable"
+OPEN: Final = HourState.OPEN.value
+COMPLETE: Final = HourState.COMPLETE.value
+INCOMPLETE: Final = HourState.INCOMPLETE.value
+UNVERIFIABLE: Final = HourState.UNVERIFIABLE.value
 
 # How long after an hour its trades may still arrive.
 MARGIN: Final = timedelta(minutes=5)
@@ -137,7 +138,7 @@ def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[
         ids = f"id {first} is" if count == 1 else f"ids {first} to {last} ({count}) are"
         where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
         states = sorted({f"{gap.state} ({gap.method})" if gap.method else gap.state for gap in listed})
-        if hour.state == OPEN and any(gap.state == "open" for gap in listed):
+        if hour.state == OPEN and any(gap.state == GapState.OPEN for gap in listed):
             in_repair.append(f"{where}: {ids} missing and in repair")
             continue
         listing = f"audit_gaps lists them as {', '.join(states)}" if states else "audit_gaps does not list them"

@@ -8,6 +8,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from k2.schemas.states import QueryState
 from k2.schemas.values import from_micros
 
 _LABELS: Final = ("exchange", "feed")
@@ -22,7 +23,7 @@ class LayerState:
     exchange: str
     feed: str
     trigger: float
-    state: str = "STARTING"  # WAITING, RUNNING, FAILED, DRAINED
+    state: str = QueryState.STARTING
     message: str = ""
     rows: int = 0
     epoch: int = -1
@@ -91,7 +92,7 @@ class JobsCollector(Collector):
             labels = (state.exchange, state.feed, state.layer)
             rows.add_metric(labels, state.rows)
             behind.add_metric(labels, state.batches_behind(now))
-            running.add_metric(labels, int(state.state == "RUNNING"))
+            running.add_metric(labels, int(state.state == QueryState.RUNNING))
             durations.add_metric(labels, _buckets(state.durations), state.seconds)
             if (seconds := state.freshness(now)) is not None:
                 freshness.add_metric(labels, seconds)

@@ -1,26 +1,25 @@
-"""One word for a feed, from its conditions."""
+"""The phase of a feed, derived from its conditions."""
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 from k2.operator.observed.conditions import READY, Condition
+from k2.schemas.feed.phases import Phase
 
-Phase = Literal["Pending", "Progressing", "Running", "Degraded", "Suspended", "Failed", "Deleting"]
-
-# A feed that cannot run until somebody changes it.
-HOPELESS: Final = frozenset({"InvalidSpec", "TopicConflict"})
+# The feed cannot run until a user changes it.
+TERMINAL_REASONS: Final = frozenset({"InvalidSpec", "TopicConflict"})
 
 
 def phase(conditions: Iterable[Condition], *, deleting: bool = False) -> Phase:
-    """The feed's phase. `Ready` is among the conditions."""
+    """Return the feed's phase. `Ready` must be among the conditions."""
     if deleting:
         return "Deleting"
-    known = {found.type: found for found in conditions}
-    whole = known.pop(READY)
-    if whole.status == "True":
+    by_type = {condition.type: condition for condition in conditions}
+    ready = by_type.pop(READY)
+    if ready.status == "True":
         return "Running"
-    if not whole.passing:
-        return "Failed" if whole.reason in HOPELESS else "Degraded"
-    if whole.reason == "Suspended":
+    if not ready.transient:
+        return "Failed" if ready.reason in TERMINAL_REASONS else "Degraded"
+    if ready.reason == "Suspended":
         return "Suspended"
-    return "Pending" if all(found.reason == "Creating" for found in known.values()) else "Progressing"
+    return "Pending" if all(condition.reason == "Creating" for condition in by_type.values()) else "Progressing"

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-PHASES: Final = ("Pending", "Progressing", "Running", "Degraded", "Suspended", "Failed", "Deleting")
+from k2.schemas.feed.phases import PHASES
+
 CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
 
 

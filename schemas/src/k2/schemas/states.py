@@ -1,0 +1,38 @@
+"""States that several parts exchange by name: of gaps, audited hours, the circuit breaker and streaming queries."""
+
+from enum import StrEnum
+
+
+class GapState(StrEnum):
+    """The state of a gap, in gap events and in the table `audit_gaps`."""
+
+    OPEN = "open"
+    REPAIRED = "repaired"
+    UNRECOVERABLE = "unrecoverable"
+
+
+class HourState(StrEnum):
+    """The completeness of an hour of a symbol, in the table `audit_completeness`."""
+
+    OPEN = "open"  # the hour is not over, or a gap is still being repaired
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    UNVERIFIABLE = "unverifiable"  # the exchange's ids are not consecutive
+
+
+class CircuitState(StrEnum):
+    """The state of the circuit breaker between socket and Kafka, in `/status`."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half-open"
+    OPEN = "open"
+
+
+class QueryState(StrEnum):
+    """The state of a layer's streaming query, in `/status`."""
+
+    STARTING = "STARTING"
+    WAITING = "WAITING"  # for its input or a service; it is retried
+    RUNNING = "RUNNING"
+    FAILED = "FAILED"  # it is retried
+    DRAINED = "DRAINED"  # all input was processed, as requested
