@@ -1,4 +1,4 @@
-"""Gold up to its newest commit, the rest from Kafka, each trade once: with a real broker, and commits as they come."""
+"""Hybrid queries: Gold up to its newest commit and the rest from a real broker, each trade once."""
 
 import threading
 import time
@@ -59,8 +59,8 @@ def test_what_gold_does_not_hold_comes_from_kafka(lab: Lab, engine: Engine):
     assert ids(engine) == texts(1, 13)
 
 
-def test_a_trade_that_came_again_is_there_once(lab: Lab, engine: Engine):
-    """A redundant connection, and a backfill that tells the time with other digits."""
+def test_a_duplicate_trade_is_returned_once(lab: Lab, engine: Engine):
+    """A redundant connection, and a backfill that gives the time in other precision."""
     lab.commit(consecutive(1, 5), {0: 5})
     lab.send(*consecutive(1, 8), *consecutive(6, 8))
     again = trade(5, HOUR + timedelta(seconds=5, milliseconds=1), vendor_data=(("source", "backfill"),))
@@ -69,7 +69,7 @@ def test_a_trade_that_came_again_is_there_once(lab: Lab, engine: Engine):
     assert ids(engine, start=HOUR + timedelta(seconds=5, microseconds=1)) == texts(6, 8)
 
 
-def test_a_dead_letter_is_no_trade(lab: Lab, engine: Engine):
+def test_invalid_records_are_not_returned(lab: Lab, engine: Engine):
     lab.commit([trade(1)], {0: 1})
     lab.send(trade(1), trade(2), trade(3, price=-1), trade(4))
     lab.put(b"\x00garbage", "BTCUSDT", to_micros(HOUR) // 1000)
@@ -77,7 +77,7 @@ def test_a_dead_letter_is_no_trade(lab: Lab, engine: Engine):
     assert ids(engine) == ["1", "2", "4", "5"]
 
 
-def test_rows_of_both_parts_are_alike(lab: Lab, engine: Engine):
+def test_rows_of_gold_and_tail_have_the_same_form(lab: Lab, engine: Engine):
     vendor = (("source", "live"), ("buyer_order_id", '"7"\n'), ("é", "\x1f"))
     lab.commit([trade(1, vendor_data=vendor[:1])], {0: 1})
     lab.send(trade(1), trade(2, price=1, quantity=10**18 - 1, vendor_data=vendor))
@@ -90,14 +90,14 @@ def test_rows_of_both_parts_are_alike(lab: Lab, engine: Engine):
     assert engine.trades(hybrid=True).schema == engine.trades().schema
 
 
-def test_bars_hold_what_kafka_holds(lab: Lab, engine: Engine):
+def test_bars_include_the_tail(lab: Lab, engine: Engine):
     lab.commit(consecutive(1, 5), {0: 5})
     lab.send(*consecutive(1, 70))
     bars = engine.ohlcv(symbol="BTCUSDT", hybrid=True).to_pylist()
     assert [bar["trades"] for bar in bars] == [59, 11]
 
 
-def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
+def test_filters_apply_to_the_tail(lab: Lab, engine: Engine):
     lab.send(*consecutive(1, 5), trade(6, symbol="ETHUSDT", base_asset="ETH"))
     assert ids(engine, symbol="ethusdt") == ["6"]
     assert ids(engine, exchange="kraken") == []
@@ -107,12 +107,12 @@ def test_only_what_is_wanted_is_read(lab: Lab, engine: Engine):
 def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(top_n, "_FIRST_READ_ROWS", 1)
     hours = [[trade(10 * hour + n, HOUR + timedelta(hours=hour, seconds=n)) for n in range(10)] for hour in range(3)]
-    for hour, trades in enumerate(hours):
-        lab.commit(trades, {0: 10 * (hour + 1)})
-    lab.send(*(trades for hour in hours for trades in hour), trade(30, HOUR + timedelta(hours=2, seconds=30)))
+    for hour, rows in enumerate(hours):
+        lab.commit(rows, {0: 10 * (hour + 1)})
+    lab.send(*(row for rows in hours for row in rows), trade(30, HOUR + timedelta(hours=2, seconds=30)))
     plan = engine.catalog.load_table(tables.identifier(GOLD)).scan().plan_files()
     oldest, _, newest = sorted(
-        (Path(urlparse(trades.file.file_path).path) for trades in plan), key=lambda path: path.parent
+        (Path(urlparse(task.file.file_path).path) for task in plan), key=lambda path: path.parent
     )
     oldest.rename(oldest.with_suffix(".away"))
     assert ids(engine, limit=3) == ["28", "29", "30"]
@@ -124,7 +124,7 @@ def test_a_few_trades_are_read_from_few_files(lab: Lab, engine: Engine, monkeypa
     assert ids(engine, start=HOUR, end=HOUR + timedelta(hours=1, minutes=59), limit=11) == texts(0, 10)
 
 
-def test_a_symbol_that_only_kafka_has_is_no_unknown_symbol(lab: Lab, engine: Engine):
+def test_a_symbol_that_only_kafka_has_is_not_unknown(lab: Lab, engine: Engine):
     lab.commit([trade(1)], {0: 1})
     lab.send(trade(1), trade(6, symbol="ETHUSDT", base_asset="ETH"))
     assert ids(engine, symbol="ETHUSDT", end=HOUR) == []
@@ -132,19 +132,19 @@ def test_a_symbol_that_only_kafka_has_is_no_unknown_symbol(lab: Lab, engine: Eng
         ids(engine, symbol="SOLUSDT")
 
 
-def test_an_answer_is_as_of_now(lab: Lab, engine: Engine):
+def test_a_hybrid_query_rejects_as_of(lab: Lab, engine: Engine):
     with pytest.raises(BadQuery, match="as of now"):
         engine.trades(hybrid=True, as_of=HOUR)
 
 
-def test_a_topic_of_a_feeds_own_is_found_by_its_commits(lab: Lab, engine: Engine):
+def test_a_custom_topic_is_found_by_its_commits(lab: Lab, engine: Engine):
     lab.create("own")
     lab.commit([trade(1)], {0: 1}, topic="own")
     lab.send(trade(1), trade(2), topic="own")
     assert ids(engine) == ["1", "2"]
 
 
-def test_what_kafka_has_lost_is_told_and_not_left_out(lab: Lab, engine: Engine):
+def test_records_that_kafka_deleted_before_gold_read_them_are_an_error(lab: Lab, engine: Engine):
     from confluent_kafka import TopicPartition
 
     lab.commit(consecutive(1, 2), {0: 2})
@@ -158,7 +158,7 @@ def test_what_kafka_has_lost_is_told_and_not_left_out(lab: Lab, engine: Engine):
 
 
 @MODES
-def test_without_kafka_or_registry_there_is_no_answer(lab: Lab, live: bool):
+def test_without_kafka_or_registry_a_hybrid_query_fails(lab: Lab, live: bool):
     lab.send(trade(1))
     for away in ({"kafka_bootstrap": "127.0.0.1:1"}, {"registry_url": "http://127.0.0.1:1"}):
         with closing(Engine(lab.platform.model_copy(update=away), live=live)) as engine:
@@ -167,30 +167,30 @@ def test_without_kafka_or_registry_there_is_no_answer(lab: Lab, live: bool):
             assert engine.trades().num_rows == 0  # Gold itself needs neither
 
 
-def test_what_memory_has_no_room_for_is_read_again(lab: Lab):
+def test_evicted_trades_are_read_from_kafka_again(lab: Lab):
     lab.send(*consecutive(1, 4_500))
-    with closing(Tail(lab.platform, live=True, max_trades=2_000)) as trades:
+    with closing(Tail(lab.platform, live=True, max_trades=2_000)) as tail:
         for begins in (0, 1_000, 3_500, 4_400):
-            rows = trades.rows(at(p0=begins), TradeFilter())
+            rows = tail.rows(at(p0=begins), TradeFilter())
             assert rows.column("trade_id").to_pylist() == texts(begins + 1, 4_500)
-        assert trades._follower._buffer._count <= 2_000
+        assert tail._follower._buffer._count <= 2_000
 
 
 def test_a_server_answers_from_memory_in_milliseconds(lab: Lab):
     lab.send(*consecutive(1, 20_000))
-    with closing(Tail(lab.platform, live=True)) as trades:
-        trades.rows(at(p0=0), TradeFilter())
+    with closing(Tail(lab.platform, live=True)) as tail:
+        tail.rows(at(p0=0), TradeFilter())
         taken = []
         for number in range(50):
             lab.send(trade(20_001 + number))
             began = time.perf_counter()
-            rows = trades.rows(at(p0=19_000), TradeFilter(symbol="BTCUSDT"))
+            rows = tail.rows(at(p0=19_000), TradeFilter(symbol="BTCUSDT"))
             taken.append(time.perf_counter() - began)
             assert rows.num_rows == 1_001 + number
-    assert min(taken) < 0.05  # the others tell how busy the machine is
+    assert min(taken) < 0.05  # the slowest depend on the load of the machine
 
 
-def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine: Engine):
+def test_no_query_during_commits_misses_or_duplicates_a_trade(lab: Lab, engine: Engine):
     sent, ended = [0], threading.Event()
 
     def market() -> None:
@@ -205,9 +205,9 @@ def test_no_look_during_commits_lacks_a_trade_or_has_one_twice(lab: Lab, engine:
         taken = 0
         while not ended.is_set() or taken < sent[0]:
             before = sent[0]
-            trades = ids(engine)
-            assert len(trades) == len(set(trades))
-            assert set(trades) >= set(texts(1, before))
+            trade_ids = ids(engine)
+            assert len(trade_ids) == len(set(trade_ids))
+            assert set(trade_ids) >= set(texts(1, before))
             if before > taken:
                 rounds = range(1, before, 3)
                 offsets = {side: 3 * sum(1 for number in rounds if number % 2 == side) for side in (0, 1)}

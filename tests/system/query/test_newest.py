@@ -1,4 +1,4 @@
-"""The newest trades of a platform that runs and commits: hybrid questions, and `k2 watch` on a terminal."""
+"""The newest trades of a running platform that commits: hybrid queries, and `k2 watch` on a terminal."""
 
 import json
 import os
@@ -27,16 +27,16 @@ QUERY_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     words = ("--simulate", "--rate", "60", "--memory", "700m")
-    with platform(tmp_path_factory.mktemp("newest"), feed("binance", SYMBOLS), words=words) as ids_of_symbol:
-        eventually("trades are in Gold", lambda: ids_of_symbol.status().get("rows", {}).get("gold"), within=300)
-        yield ids_of_symbol
+    with platform(tmp_path_factory.mktemp("newest"), feed("binance", SYMBOLS), words=words) as running_platform:
+        eventually("trades are in Gold", lambda: running_platform.status().get("rows", {}).get("gold"), within=300)
+        yield running_platform
 
 
 def exchange(running: Running) -> Exchange:
     return Exchange(running.state.ports["simulator-binance"])
 
 
-def test_every_look_during_commits_has_each_trade_once(running: Running):
+def test_every_query_during_commits_has_each_trade_once(running: Running):
     ports, traded = running.state.ports, exchange(running)
     services = running.layout.platform(kafka_port=ports["kafka"], registry_port=ports["registry"])
     snapshots, queries, ahead_of_gold = set(), 0, 0
@@ -60,10 +60,10 @@ def test_every_look_during_commits_has_each_trade_once(running: Running):
             ahead_of_gold += rows.num_rows > in_gold
             queries += 1
     assert queries >= 4
-    assert ahead_of_gold, "no look ever found more than Gold had"
+    assert ahead_of_gold, "no query returned more than Gold holds"
 
 
-def test_the_command_line_knows_what_gold_does_not_yet(running: Running):
+def test_the_command_line_reads_trades_that_gold_does_not_hold_yet(running: Running):
     asked = ("--symbol", "BTCUSDT", "--format", "json", "--data", str(running.root))
     done = k2("trades", "--window-minutes", "15", "--hybrid", *asked)
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ def test_the_command_line_knows_what_gold_does_not_yet(running: Running):
 
 
 def on_a_terminal(*words: str) -> tuple[int, str]:
-    """What a command draws on a terminal of 100 by 30, without its colours."""
+    """Return what a command prints on a terminal of 100 by 30, without colours."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "k2.cli.main", *words]
     environment = os.environ | {"COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
@@ -84,14 +84,14 @@ def on_a_terminal(*words: str) -> tuple[int, str]:
         while True:
             try:
                 drawn += os.read(ours, 65_536)
-            except OSError:  # nobody writes any more
+            except OSError:  # the other end is closed
                 break
         code = process.wait(60)
     os.close(ours)
     return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
 
 
-def test_a_watcher_sees_trades_come_and_the_health_of_the_feeds(running: Running):
+def test_watch_shows_new_trades_and_the_health_of_the_feeds(running: Running):
     code, drawn = on_a_terminal("watch", "--data", str(running.root), "--duration", "12s", "--symbols", "ETHUSDT")
     assert code == 0, drawn
     lines = drawn.splitlines()
@@ -103,7 +103,7 @@ def test_a_watcher_sees_trades_come_and_the_health_of_the_feeds(running: Running
     assert "BTCUSDT" not in drawn
 
 
-def test_a_watcher_of_nothing_is_told_so(tmp_path: Path):
+def test_watch_without_a_platform_is_an_error(tmp_path: Path):
     done = k2("watch", "--data", str(tmp_path))
     assert (done.returncode, "start it with k2 up" in done.stderr) == (3, True)
     away = k2("watch", "--url", "http://127.0.0.1:1")

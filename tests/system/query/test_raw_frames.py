@@ -1,4 +1,4 @@
-"""Frames that an ingest could not use, asked for over HTTP: the newest first, and each as it came."""
+"""Frames that an ingest could not parse, read over HTTP: newest first, and unchanged."""
 
 import base64
 import time
@@ -21,7 +21,7 @@ DEAD_LETTERS_PATH = "/v1/dead-letters"
 
 
 async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str]) -> None:
-    """As the ingest of an exchange writes frames, each with its error and the reason."""
+    """Write frames as the ingest of an exchange does, each with its error and reason."""
     stats = Stats(started_at=time.monotonic())
     names = Topics(TOPIC, TOPIC, topics.dead_letters(exchange))
     publisher = Publisher(lab.platform.kafka_bootstrap, names, "spot", 1, stats)
@@ -30,7 +30,7 @@ async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str]) -> Non
     assert await publisher.close(60) == 0
 
 
-async def test_frames_are_told_the_newest_first_and_each_as_it_came(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+async def test_raw_frames_are_listed_newest_first_and_returned_unchanged(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     text, binary = b'{"e":"trade","p":"\xc3\xa4"}', bytes(range(256))
     for exchange in ("binance", "kraken"):
         lab.create(topics.dead_letters(exchange))
@@ -73,7 +73,7 @@ async def test_frames_are_told_the_newest_first_and_each_as_it_came(lab: Lab, mo
         assert api.get(f"{DEAD_LETTERS_PATH}/{topics.dead_letters('nobody')}/0/0").status_code == 404
 
 
-def test_without_kafka_it_is_said_and_to_be_asked_again(lab: Lab):
+def test_without_kafka_the_response_is_503_with_retry_after(lab: Lab):
     nowhere = lab.platform.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
     with TestClient(create(ApiSettings.read(), nowhere), base_url="http://localhost") as api:
         answer = api.get(DEAD_LETTERS_PATH, params={"stage": "ingest"})

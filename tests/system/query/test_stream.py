@@ -1,4 +1,4 @@
-"""`/v1/stream` over real sockets and a real broker: each trade once, resumable, and no client can harm the others."""
+"""`/v1/stream` over real sockets with a real broker: each trade once, resumable, and no client can harm the others."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ LONG = (("source", "live"), ("filler", "x" * 4_000))  # so that no buffer betwee
 
 
 class Server:
-    """The stream's routes behind uvicorn on a port of this machine."""
+    """The stream's routes behind uvicorn on a local port."""
 
     def __init__(self, lab: Lab, **options: Any) -> None:
         self.lab = lab
@@ -89,7 +89,7 @@ class Events:
             if name in {"event", "id", "data"}:
                 event[name] = json.loads(value) if name == "data" else value
             elif not line:
-                if "data" in event:  # an id alone is remembered and tells nobody
+                if "data" in event:  # an id alone is stored, but is no event
                     yield event
                 event = {}
 
@@ -99,22 +99,22 @@ class Events:
 
 @contextmanager
 def serving(lab: Lab, **options: Any) -> Iterator[Server]:
-    events_ = Server(lab, **options)
-    thread = threading.Thread(target=lambda: asyncio.run(events_.server.serve()))
+    server = Server(lab, **options)
+    thread = threading.Thread(target=lambda: asyncio.run(server.server.serve()))
     thread.start()
     try:
-        eventually("the server listens", lambda: events_.server.started, within=30)
-        yield events_
+        eventually("the server listens", lambda: server.server.started, within=30)
+        yield server
     finally:
-        events_.server.should_exit = True
+        server.server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
 
 
 @pytest.fixture
 def served(lab: Lab) -> Iterator[Server]:
-    with serving(lab) as events_:
-        yield events_
+    with serving(lab) as server:
+        yield server
 
 
 def ids(events: list[dict[str, Any]]) -> list[int]:
@@ -125,7 +125,7 @@ def counted(first: int, last: int) -> list[int]:
     return list(range(first, last + 1))
 
 
-def test_trades_come_as_they_are_made_with_exact_numbers(lab: Lab, served: Server):
+def test_new_trades_are_streamed_with_exact_numbers(lab: Lab, served: Server):
     lab.send(trade(1))
     with served.events() as events:
         lab.send(trade(2, price=1, vendor_data=(("source", "live"),)), trade(3))
@@ -137,7 +137,7 @@ def test_trades_come_as_they_are_made_with_exact_numbers(lab: Lab, served: Serve
     assert first["data"]["vendor_data"] == '{"source":"live"}'
 
 
-def test_only_what_is_asked_for_comes(lab: Lab, served: Server):
+def test_only_matching_trades_are_streamed(lab: Lab, served: Server):
     with (
         served.events(symbols="ethusdt, SOLUSDT") as events,
         served.socket("?exchange=binance&symbols=BTCUSDT") as other,
@@ -148,51 +148,51 @@ def test_only_what_is_asked_for_comes(lab: Lab, served: Server):
         assert ids([json.loads(other.recv(10)) for _ in range(2)]) == [1, 4]
 
 
-def test_a_trade_that_came_again_is_sent_once(lab: Lab, served: Server):
+def test_a_duplicate_trade_is_sent_once(lab: Lab, served: Server):
     with served.events() as events:
         lab.send(*consecutive(1, 3), *consecutive(2, 3), trade(4))
         assert ids(events.take(4)) == [1, 2, 3, 4]
 
 
-def test_who_comes_back_goes_on_where_it_was(lab: Lab, served: Server):
-    """Nothing twice and nothing left out, with a connection that ends again and again while trades are made."""
+def test_a_client_resumes_where_it_stopped(lab: Lab, served: Server):
+    """No duplicates and no omissions, while the connection ends repeatedly and trades are produced."""
 
     def market() -> None:
         for number in range(1, 1_200, 4):
             lab.send(*consecutive(number, number + 1), partition=0)
             lab.send(*consecutive(number + 2, number + 3), partition=1)
-            lab.send(trade(number), partition=1)  # the redundant connection's
+            lab.send(trade(number), partition=1)  # a duplicate of a redundant connection
 
     with served.events() as events:
         running = threading.Thread(target=market)
         running.start()
-        events_ = events.take(7)
+        sent = events.take(7)
     kinds = 0
-    while len(events_) < 1_200:
+    while len(sent) < 1_200:
         kinds += 1
-        last, more = events_[-1]["id"], min(150, 1_200 - len(events_))
+        last, more = sent[-1]["id"], min(150, 1_200 - len(sent))
         if kinds % 2:
             with served.events(last=last) as events:
-                events_ += events.take(more)
+                sent += events.take(more)
         else:
             with served.socket(f"?cursor={last}") as other:
-                told = [json.loads(other.recv(20)) for _ in range(more)]
-                events_ += [event for event in told if event["event"] == "trade"]
+                messages = [json.loads(other.recv(20)) for _ in range(more)]
+                sent += [event for event in messages if event["event"] == "trade"]
     running.join()
-    assert sorted(ids(events_)) == counted(1, 1_200)
+    assert sorted(ids(sent)) == counted(1, 1_200)
 
 
-def test_a_copy_in_another_partition_is_not_sent_to_who_comes_back(lab: Lab, served: Server):
-    """Kafka hands out one partition after the other; whoever resumes in the midst of one is sent no copy of it."""
+def test_a_duplicate_in_another_partition_is_not_sent_after_resuming(lab: Lab, served: Server):
+    """Kafka returns one partition after the other; a client that resumes within one is sent no duplicates of it."""
     with served.events() as events:
         lab.send(trade(1))
-        events_ = events.take(1)
+        sent = events.take(1)
     lab.send(*consecutive(2, 3_000))
-    lab.send(*consecutive(2, 6_000), partition=1)  # the redundant connection's, and more
-    while len(events_) < 6_000:
-        with served.events(last=events_[-1]["id"]) as events:
-            events_ += events.take(min(1_500, 6_000 - len(events_)))
-    assert ids(events_) == counted(1, 6_000)
+    lab.send(*consecutive(2, 6_000), partition=1)  # duplicates of a redundant connection, and more
+    while len(sent) < 6_000:
+        with served.events(last=sent[-1]["id"]) as events:
+            sent += events.take(min(1_500, 6_000 - len(sent)))
+    assert ids(sent) == counted(1, 6_000)
 
 
 def test_an_id_holds_across_a_restart_of_the_server(lab: Lab):
@@ -205,7 +205,7 @@ def test_an_id_holds_across_a_restart_of_the_server(lab: Lab):
 
 
 @pytest.mark.parametrize("cursor", ["x", "....", "kwEAgA==" * 50, "", "AAAA"])
-def test_an_id_of_nobody_is_refused(lab: Lab, served: Server, cursor: str):
+def test_an_invalid_id_is_rejected(lab: Lab, served: Server, cursor: str):
     with served.events(cursor=cursor) as events:
         if not cursor:
             assert events.answer.status_code == 200
@@ -215,7 +215,7 @@ def test_an_id_of_nobody_is_refused(lab: Lab, served: Server, cursor: str):
         assert "leave it out" in json.loads(events.answer.read())["detail"]
 
 
-def test_an_id_before_what_kafka_holds_is_gone(lab: Lab, served: Server):
+def test_an_id_before_kafkas_first_offset_returns_410(lab: Lab, served: Server):
     from confluent_kafka import TopicPartition
 
     with served.events() as events:
@@ -227,44 +227,44 @@ def test_an_id_before_what_kafka_holds_is_gone(lab: Lab, served: Server):
         assert events.answer.status_code == 410
 
 
-def test_a_slow_client_is_told_why_and_from_where_to_resume(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+def test_a_slow_client_is_dropped_with_the_reason_and_an_id_to_resume(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "SEND_TIMEOUT", 300.0)
     with serving(lab, queue=500) as served, served.events() as slow, served.events() as quick:
-        events_: list[dict[str, Any]] = []
-        reading = threading.Thread(target=lambda: [events_.append(event) for event in islice(quick, 6_000)])
+        sent: list[dict[str, Any]] = []
+        reading = threading.Thread(target=lambda: [sent.append(event) for event in islice(quick, 6_000)])
         reading.start()
         for start in range(1, 6_001, 250):
             lab.send(*consecutive(start, start + 249, vendor_data=LONG))
-            eventually("the quick one has read", lambda begin=start: len(events_) >= begin - 1, within=60, every=0.01)
+            eventually("the quick client has read", lambda begin=start: len(sent) >= begin - 1, within=60, every=0.01)
         reading.join(60)
-        assert ids(events_) == counted(1, 6_000)
-        told = list(slow)
+        assert ids(sent) == counted(1, 6_000)
+        messages = list(slow)
         eventually("both are gone", lambda: served.subscribers == 0, within=30)
-        assert told[-1]["event"] == "dropped"
-        assert "were not read" in told[-1]["data"]["reason"]
-        received = ids(told[:-1])
+        assert messages[-1]["event"] == "dropped"
+        assert "were not read" in messages[-1]["data"]["reason"]
+        received = ids(messages[:-1])
         assert received == counted(1, len(received))
-        with served.events(last=told[-1]["id"]) as again:
+        with served.events(last=messages[-1]["id"]) as again:
             left = min(100, 6_000 - len(received))
             assert left
             assert ids(again.take(left)) == counted(len(received) + 1, len(received) + left)
 
 
-def test_a_client_that_takes_nothing_is_let_go(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
+def test_a_client_that_reads_nothing_is_disconnected(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "SEND_TIMEOUT", 0.5)
     with served.events():
         lab.send(*consecutive(1, 4_500, vendor_data=LONG))
-        eventually("it is let go", lambda: served.subscribers == 0, within=60)
+        eventually("it is disconnected", lambda: served.subscribers == 0, within=60)
 
 
-def test_a_client_that_vanishes_is_let_go(lab: Lab, served: Server):
+def test_a_client_that_disconnects_is_removed(lab: Lab, served: Server):
     for _ in range(5):
         with served.events(), served.socket():
             eventually("both are served", lambda: served.subscribers == 2, within=10)
-        eventually("nobody is left", lambda: served.subscribers == 0, within=10)
+        eventually("no subscriber is left", lambda: served.subscribers == 0, within=10)
 
 
-def test_there_are_only_so_many_subscribers(lab: Lab):
+def test_the_number_of_subscribers_is_limited(lab: Lab):
     with serving(lab, subscribers=2) as served, served.events(), served.socket():
         with served.events() as third:
             assert third.answer.status_code == 429
@@ -276,7 +276,7 @@ def test_there_are_only_so_many_subscribers(lab: Lab):
 
 
 @pytest.mark.parametrize("query", ["?symbols=BTC-USD", "?exchange=nowhere", "?cursor=x", "?symbol=BTCUSDT"])
-def test_a_wrong_question_is_refused_with_what_to_change(lab: Lab, served: Server, query: str):
+def test_an_invalid_query_is_rejected_with_its_reason(lab: Lab, served: Server, query: str):
     answer = Client().get(f"http://127.0.0.1:{served.port}/v1/stream{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     with served.socket(query) as other, pytest.raises(ConnectionClosed) as closed:
@@ -285,7 +285,7 @@ def test_a_wrong_question_is_refused_with_what_to_change(lab: Lab, served: Serve
     assert closed.value.rcvd.code == 1008
 
 
-def test_a_page_of_elsewhere_opens_no_websocket(lab: Lab, served: Server):
+def test_another_origin_cannot_open_a_websocket(lab: Lab, served: Server):
     with served.socket(origin="http://elsewhere.example") as other, pytest.raises(ConnectionClosed):
         other.recv(10)
     with served.socket(origin=f"http://127.0.0.1:{served.port}") as own:
@@ -294,7 +294,7 @@ def test_a_page_of_elsewhere_opens_no_websocket(lab: Lab, served: Server):
         assert ids([json.loads(own.recv(10))]) == [1]
 
 
-def test_silence_is_filled_with_heartbeats(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
+def test_heartbeats_are_sent_while_no_trades_match(lab: Lab, served: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "HEARTBEAT", 0.2)
     with served.socket("?symbols=ETHUSDT") as other, served.events(symbols="ETHUSDT") as events:
         lines = list(islice(events.answer.iter_lines(), 2))
@@ -303,13 +303,13 @@ def test_silence_is_filled_with_heartbeats(lab: Lab, served: Server, monkeypatch
         lab.send(*consecutive(1, 50))
 
         def read() -> dict[str, Any] | None:
-            told: dict[str, Any] = json.loads(other.recv(5))
-            return told if sum(Cursor.read(told["id"]).offsets.values()) == 50 else None
+            message: dict[str, Any] = json.loads(other.recv(5))
+            return message if sum(Cursor.decode(message["id"]).offsets.values()) == 50 else None
 
-        heard = eventually("what is not wanted was read", read, 10)
-        assert heard["event"] == "heartbeat"
+        heartbeat = eventually("records that do not match were read", read, 10)
+        assert heartbeat["event"] == "heartbeat"
     lab.send(trade(51, symbol="ETHUSDT", base_asset="ETH"))
-    with served.events(last=heard["id"]) as events:
+    with served.events(last=heartbeat["id"]) as events:
         assert ids(events.take(1)) == [51]
 
 
@@ -321,7 +321,7 @@ def test_without_kafka_there_is_no_stream(lab: Lab):
         assert answer.headers["retry-after"]
 
 
-def test_a_topic_that_comes_later_is_streamed_too(lab: Lab, served: Server):
+def test_a_topic_created_later_is_streamed_too(lab: Lab, served: Server):
     topic = topics.trades("kraken")
     with served.events() as events:
         began = time.monotonic()

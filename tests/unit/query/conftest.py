@@ -1,4 +1,4 @@
-"""A small lake on the real catalog and real files: Gold created from its spec, trades appended through PyIceberg."""
+"""A small lake with a real catalog and real files: Gold created from its spec, trades appended with PyIceberg."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ Append = Callable[[Sequence[dict[str, Any]]], int]
 
 
 def trade(number: int | str, at: timedelta | float = 0, **fields: Any) -> dict[str, Any]:
-    """A row of Gold, so many seconds after noon."""
+    """Return a row of Gold, `at` seconds after noon."""
     moment = NOON + (at if isinstance(at, timedelta) else timedelta(seconds=at))
     row = {
         "trade_id": str(number),
@@ -51,7 +51,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def append(layout: Layout) -> Iterator[Append]:
-    """Appends rows to Gold as one snapshot, and gives its id."""
+    """Append rows to Gold as one snapshot; return its id."""
     layout.root.mkdir()
     with closing(catalog.connect(layout.platform(), create=True)) as opened:
         (gold,) = tables.ensure(opened, [GOLD_TABLE])

@@ -33,7 +33,7 @@ def k2(layout: Layout) -> K2:
     return call
 
 
-def test_every_format_says_the_same(k2: K2, append: Append) -> None:
+def test_every_format_has_the_same_values(k2: K2, append: Append) -> None:
     append([trade(1, price=Decimal("0.00000001"))])
     row = json.loads(k2("trades", "--format", "json").stdout)
     assert row["price"] == "0.00000001"
@@ -48,7 +48,7 @@ def test_every_format_says_the_same(k2: K2, append: Append) -> None:
     assert arrow.schema.field("timestamp").type == pa.timestamp("us", "UTC")
 
 
-def test_an_output_file_holds_the_answer(k2: K2, append: Append, tmp_path: Path) -> None:
+def test_output_writes_the_result_to_a_file(k2: K2, append: Append, tmp_path: Path) -> None:
     append([trade(1)])
     target = tmp_path / "trades.parquet"
     assert k2("trades", "--format", "parquet", "--output", str(target)).exit_code == 0
@@ -57,7 +57,7 @@ def test_an_output_file_holds_the_answer(k2: K2, append: Append, tmp_path: Path)
     assert (refused.exit_code, "cannot be written" in refused.stderr) == (2, True)
 
 
-def test_an_output_that_is_no_file_is_written_to_and_not_replaced(k2: K2, append: Append, tmp_path: Path) -> None:
+def test_a_pipe_or_link_as_output_is_written_to_and_not_replaced(k2: K2, append: Append, tmp_path: Path) -> None:
     append([trade(1)])
     pipe, target, link = tmp_path / "pipe", tmp_path / "target.csv", tmp_path / "link.csv"
     os.mkfifo(pipe)
@@ -75,7 +75,7 @@ def test_an_output_that_is_no_file_is_written_to_and_not_replaced(k2: K2, append
 
 
 @pytest.mark.parametrize("output", ["", "."])
-def test_a_folder_is_no_output(k2: K2, append: Append, output: str) -> None:
+def test_a_folder_as_output_is_an_error(k2: K2, append: Append, output: str) -> None:
     append([trade(1)])
     refused = k2("trades", "--output", output)
     assert (refused.exit_code, refused.stderr) == (
@@ -86,7 +86,7 @@ def test_a_folder_is_no_output(k2: K2, append: Append, output: str) -> None:
 
 @pytest.mark.skipif(not FULL.is_char_device(), reason="needs /dev/full")
 @pytest.mark.parametrize("form", ["table", "json", "csv", "parquet", "arrow"])
-def test_an_answer_that_cannot_be_written_is_no_success(append: Append, layout: Layout, form: str) -> None:
+def test_a_result_that_cannot_be_written_exits_with_2(append: Append, layout: Layout, form: str) -> None:
     append([trade(1)])
     command = [sys.executable, "-m", "k2.cli.main", "trades", "--data", str(layout.root), "--format", form]
     with FULL.open("wb") as full:
@@ -94,14 +94,14 @@ def test_an_answer_that_cannot_be_written_is_no_success(append: Append, layout: 
     assert (done.returncode, done.stderr) == (2, "standard output cannot be written: No space left on device\n")
 
 
-def test_a_table_shows_a_hundred_and_says_so(k2: K2, append: Append) -> None:
+def test_a_table_shows_100_rows_and_reports_the_limit(k2: K2, append: Append) -> None:
     append([trade(n, n) for n in range(101)])
     shown = k2("trades")
     assert (len(shown.stdout.splitlines()), "100 trades shown" in shown.stderr) == (101, True)
     assert len(k2("trades", "--format", "json").stdout.splitlines()) == 101
 
 
-def test_the_other_commands_answer(k2: K2, append: Append) -> None:
+def test_ohlcv_sql_and_snapshots_print_their_rows(k2: K2, append: Append) -> None:
     snapshot = append([trade(1)])
     append([trade(2, 1)])
     assert json.loads(k2("ohlcv", "--symbol", "BTCUSDT", "--format", "json").stdout)["trades"] == 2
@@ -143,13 +143,13 @@ BAD = [
 
 
 @pytest.mark.parametrize("words", BAD, ids=" ".join)
-def test_bad_input_is_one_line_and_two(k2: K2, append: Append, words: list[str]) -> None:
+def test_bad_input_prints_one_line_and_exits_with_2(k2: K2, append: Append, words: list[str]) -> None:
     append([trade(1)])
     result = k2(*words)
     assert (result.exit_code, len(result.stderr.splitlines()), result.stdout) == (2, 1, ""), result.output
 
 
-def test_a_folder_without_a_platform_is_three(k2: K2, layout: Layout) -> None:
+def test_a_folder_without_a_platform_exits_with_3(k2: K2, layout: Layout) -> None:
     result = k2("trades")
     assert (result.exit_code, "there is no catalog" in result.stderr) == (3, True)
     assert not layout.root.exists()
@@ -159,7 +159,7 @@ def test_a_folder_without_a_platform_is_three(k2: K2, layout: Layout) -> None:
     assert (result.exit_code, "cannot be read" in result.stderr) == (3, True)
 
 
-def test_a_closed_pipe_and_a_refusal_are_quiet(append: Append, layout: Layout) -> None:
+def test_a_closed_pipe_is_silent_and_an_error_is_one_line(append: Append, layout: Layout) -> None:
     append([trade(n, n) for n in range(20_000)])
     command = [sys.executable, "-m", "k2.cli.main", "trades", "--data", str(layout.root), "--format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -172,7 +172,7 @@ def test_a_closed_pipe_and_a_refusal_are_quiet(append: Append, layout: Layout) -
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
 
 
-def test_help_does_not_wait_for_the_engine() -> None:
+def test_help_does_not_import_the_engine() -> None:
     code = (
         "import sys, k2.cli.commands.query; sys.exit(any(n in sys.modules for n in ('duckdb', 'pyarrow', 'pyiceberg')))"
     )
@@ -180,7 +180,7 @@ def test_help_does_not_wait_for_the_engine() -> None:
 
 
 @pytest.mark.parametrize("command", [["trades"], ["ohlcv", "--symbol", "BTCUSDT"]])
-def test_hybrid_needs_a_platform_that_runs(k2: K2, append: Append, command: list[str]) -> None:
+def test_hybrid_needs_a_running_platform(k2: K2, append: Append, command: list[str]) -> None:
     append([trade(1)])
     refused = k2(*command, "--hybrid")
     assert (refused.exit_code, "start it with k2 up" in refused.stderr) == (3, True)

@@ -22,7 +22,7 @@ def test_trades_come_in_order_of_time_then_number(engine: Engine, append: Append
     assert ids(engine) == ["11", "9", "10", "x"]
 
 
-def test_a_range_holds_its_start_and_not_its_end(engine: Engine, append: Append) -> None:
+def test_a_range_includes_its_start_and_excludes_its_end(engine: Engine, append: Append) -> None:
     append([trade(1, -1), trade(2, 0), trade(3, 59), trade(4, 60)])
     assert ids(engine, start=NOON, end=NOON + timedelta(minutes=1)) == ["2", "3"]
 
@@ -32,7 +32,7 @@ def test_a_window_is_a_start_before_the_end(engine: Engine, append: Append) -> N
     assert ids(engine, end=NOON, window=timedelta(minutes=1)) == ["2"]
 
 
-def test_a_limit_takes_the_first_from_a_start_and_else_the_newest(engine: Engine, append: Append) -> None:
+def test_a_limit_returns_the_first_from_a_start_and_otherwise_the_newest(engine: Engine, append: Append) -> None:
     append([trade(n, n) for n in range(5)])
     assert ids(engine, start=NOON, limit=2) == ["0", "1"]
     assert ids(engine, limit=2) == ["3", "4"]
@@ -48,7 +48,7 @@ def test_only_the_files_of_the_hour_and_symbol_are_planned(engine: Engine, appen
     assert ids(engine, symbol="btcusdt", start=NOON, end=NOON + HOUR) == ["0"]
 
 
-def test_a_range_over_midnight_finds_both_days(engine: Engine, append: Append) -> None:
+def test_a_range_over_midnight_includes_both_days(engine: Engine, append: Append) -> None:
     append([trade(1, HOUR * 11), trade(2, HOUR * 13), trade(3, HOUR * 14)])
     assert ids(engine, start=NOON + HOUR * 11, end=NOON + HOUR * 14) == ["1", "2"]
 
@@ -102,7 +102,7 @@ def test_the_past_is_read_by_snapshot_and_by_time(engine: Engine, append: Append
         engine.trades(as_of=1)
 
 
-def test_the_past_is_read_by_a_tag_for_as_long_as_there_is_one(engine: Engine, append: Append) -> None:
+def test_the_past_is_read_by_a_tag_as_long_as_it_exists(engine: Engine, append: Append) -> None:
     first = append([trade(1)])
     append([trade(2, 1)])
     gold = engine.catalog.load_table(("market_data", GOLD))
@@ -113,11 +113,11 @@ def test_the_past_is_read_by_a_tag_for_as_long_as_there_is_one(engine: Engine, a
     assert engine.snapshots().column("tags").to_pylist() == ["day-2026-01-31", None]
     with pytest.raises(BadQuery, match=r'has no tag "day-2026-02-01"; .* such as 2026-01-31T14:00:00Z'):
         engine.trades(as_of="day-2026-02-01")
-    with pytest.raises(BadQuery, match='has no tag "main"'):  # a branch is not one: it moves
+    with pytest.raises(BadQuery, match='has no tag "main"'):  # a branch is not a tag: it moves
         engine.trades(as_of="main")
 
 
-def test_snapshots_tell_what_each_commit_added(engine: Engine, append: Append) -> None:
+def test_snapshots_list_what_each_commit_added(engine: Engine, append: Append) -> None:
     made = [append([trade(1)]), append([trade(2), trade(3)])]
     table = engine.snapshots()
     assert table.column("snapshot_id").to_pylist() == made
@@ -126,12 +126,12 @@ def test_snapshots_tell_what_each_commit_added(engine: Engine, append: Append) -
     assert table.column("current").to_pylist() == [False, True]
 
 
-def test_an_empty_table_answers_with_no_rows(engine: Engine) -> None:
+def test_an_empty_table_returns_no_rows(engine: Engine) -> None:
     assert engine.trades(symbol="BTCUSDT").num_rows == 0
     assert engine.sql(f"SELECT price FROM {GOLD}").num_rows == 0
 
 
-def test_an_unknown_symbol_is_refused_and_a_quiet_hour_is_not(engine: Engine, append: Append) -> None:
+def test_an_unknown_symbol_is_an_error_and_an_hour_without_trades_is_not(engine: Engine, append: Append) -> None:
     append([trade(1)])
     assert engine.trades(symbol="BTCUSDT", start=NOON + HOUR).num_rows == 0
     with pytest.raises(BadQuery, match="available symbols: BTCUSDT"):
@@ -157,7 +157,7 @@ def test_a_renamed_and_an_added_column_are_right_in_old_files(engine: Engine, ap
     assert rows == [{"aggressor": "BUY", "sequence": None}]
 
 
-def test_what_was_read_of_a_table_is_forgotten_with_its_next_commit(engine: Engine, append: Append) -> None:
+def test_cached_metadata_is_replaced_after_a_commit(engine: Engine, append: Append) -> None:
     first = append([trade(1)])
     assert [engine.trades(start=NOON).num_rows for _ in range(2)] == [1, 1]
     append([trade(2, 1)])

@@ -1,4 +1,4 @@
-"""Answers in pieces: the same rows in the same order as in one, and no more files than needed."""
+"""Chunked scans: the same rows in the same order as in one scan, and no more files than needed."""
 
 import threading
 import time
@@ -27,20 +27,20 @@ SPLIT = chunked_scan.split
 
 
 def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, max_rows: int) -> None:
-    """From here on a piece has no more rows than this, or is of one hour; and so many are looked at for a few."""
+    """Limit chunks to this many rows or one hour, and the first read of a top-N scan to this many rows."""
     monkeypatch.setattr(chunked_scan, "split", lambda plan, _: SPLIT(plan, max_rows))
     monkeypatch.setattr(top_n, "_FIRST_READ_ROWS", max_rows)
 
 
 def fill(append: Append) -> None:
-    """Six hours of trades, late ones among them; the second of these hours has nothing."""
+    """Append six hours of trades, late ones among them; the second hour has none."""
     for hour in (0, 2, 3, 4, 5):
         append([trade(10 * hour + number, hour * HOUR + timedelta(minutes=7 * number)) for number in range(6)])
     append([trade(90 + hour, hour * HOUR + timedelta(minutes=3), symbol="ETHUSDT") for hour in (0, 4)])
     append([trade(7, timedelta(minutes=2), exchange="KRAKEN"), trade(8, 5 * HOUR, exchange="KRAKEN")])
 
 
-def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append: Append) -> None:
+def test_chunks_are_whole_hours_in_order(engine: Engine, append: Append) -> None:
     fill(append)
     plan = engine._planner.plan(GOLD)
     assert [len(chunk.files) for chunk in chunked_scan.split(plan, 1)] == [3, 1, 1, 2, 2]
@@ -52,7 +52,7 @@ def test_pieces_are_of_whole_hours_and_follow_each_other(engine: Engine, append:
 
 @pytest.mark.parametrize("top_n_limit", [0, 1000])
 @pytest.mark.parametrize("max_rows", [1, 14])
-def test_the_answer_is_that_of_one_piece(
+def test_a_chunked_result_equals_that_of_one_chunk(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, max_rows: int, top_n_limit: int
 ) -> None:
     fill(append)
@@ -72,7 +72,7 @@ def test_the_answer_is_that_of_one_piece(
         assert engine.trades(**query).equals(whole), query
 
 
-def test_what_is_newest_or_first_is_found_without_the_rest(
+def test_the_newest_or_first_rows_are_read_without_other_files(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
@@ -88,10 +88,10 @@ def test_what_is_newest_or_first_is_found_without_the_rest(
         engine.trades()
 
 
-def test_files_of_one_hour_are_told_apart_by_their_times(
+def test_files_of_one_hour_are_ordered_by_their_bounds(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they lie before they are compacted. The fourth came late and reaches into the third."""
+    """Files before compaction. The fourth arrived late and overlaps the third."""
     for number, (first, last) in enumerate([(0, 9), (10, 19), (20, 29), (25, 39), (40, 49)]):
         append([trade(100 * number + at, timedelta(seconds=at)) for at in range(first, last + 1)])
     set_chunk_rows(monkeypatch, 1)
@@ -108,7 +108,7 @@ def test_files_of_one_hour_are_told_apart_by_their_times(
         engine.trades(limit=2)
 
 
-def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
+def test_a_symbol_that_was_never_traded_is_an_error_after_all_chunks(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
@@ -118,15 +118,15 @@ def test_a_symbol_that_was_never_traded_is_told_after_all_pieces(
         engine.trades(symbol="XRPUSDT", limit=3)
 
 
-def test_the_next_piece_is_asked_while_one_is_read_and_no_further_one(
+def test_only_the_next_chunk_is_prefetched_while_one_is_read(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)
-    query: list[tuple[str, Interrupt | None]] = []
+    calls: list[tuple[str, Interrupt | None]] = []
     read = engine._read
 
     def recorded(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
-        query.append((threading.current_thread().name, cancellation._current.get()))
+        query.append((threading.current_thread().name, cancellation._active.get()))
         return read(chunk, statement, parameters)
 
     monkeypatch.setattr(engine, "_read", recorded)
@@ -137,14 +137,14 @@ def test_the_next_piece_is_asked_while_one_is_read_and_no_further_one(
         reader.read_next_batch()
         reader.read_next_batch()
         deadline = time.monotonic() + 10
-        while len(query) < 3 and time.monotonic() < deadline:
+        while len(calls) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         del reader
     here = threading.current_thread().name
-    assert [(name == here, interrupt) for name, interrupt in query] == [(True, stop), (False, stop), (False, stop)]
+    assert [(name == here, interrupt) for name, interrupt in calls] == [(True, stop), (False, stop), (False, stop)]
 
 
-def test_an_answer_that_is_given_up_keeps_its_own_error(
+def test_a_result_that_is_abandoned_keeps_the_callers_error(
     layout: Layout, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(append)

@@ -1,4 +1,4 @@
-"""Planning from memory: the files that Iceberg's own planner finds, and no manifest read twice."""
+"""Planning from cached manifests: the same files as Iceberg's own planner, and no manifest read twice."""
 
 import random
 from datetime import datetime, timedelta
@@ -25,14 +25,14 @@ def trade_filter(start: datetime | None, end: datetime | None, symbol: str | Non
 
 
 def fill(append: Append) -> None:
-    """Three days, eight commits a day, of one to three hours each."""
+    """Append three days of trades: eight commits a day, of one to three hours each."""
     for number in range(24):
         rows = [trade(10 * number + one, (3 * number + one + 1) * HOUR) for one in range(number % 3 + 1)]
         append([{**row, "symbol": "ETHUSDT"} for row in rows] if number % 5 == 0 else rows)
 
 
 @pytest.mark.parametrize("max_files", [1, 20_000])
-def test_the_files_are_those_that_icebergs_planner_finds(engine: Engine, append: Append, max_files: int) -> None:
+def test_the_files_equal_those_of_icebergs_own_planner(engine: Engine, append: Append, max_files: int) -> None:
     fill(append)
     table = engine.catalog.load_table(("market_data", GOLD))
     manifests, chance = ManifestCache(max_files), random.Random(2)
@@ -57,7 +57,7 @@ def test_the_files_are_those_that_icebergs_planner_finds(engine: Engine, append:
             assert [file.file_path for file in files] == [task.file.file_path for task in scan.plan_files()], where
 
 
-def test_the_hours_are_those_in_which_a_row_can_lie() -> None:
+def test_the_hour_range_covers_every_possible_row() -> None:
     minute = timedelta(minutes=1)
     assert hour_range(AlwaysTrue()) == hour_range(EqualTo(term="symbol", value="BTCUSDT")) == (-inf, inf)
     assert hour_range(trade_filter(NOON, NOON + HOUR - minute).expression) == (NOON_HOUR, NOON_HOUR)
@@ -67,7 +67,7 @@ def test_the_hours_are_those_in_which_a_row_can_lie() -> None:
     assert hour_range(And(first, last)) == (NOON_HOUR + 1, NOON_HOUR - 1)
 
 
-def test_a_manifest_is_read_once_and_only_if_its_hours_are_asked_for(engine: Engine, append: Append) -> None:
+def test_a_manifest_is_read_once_and_only_if_its_hours_overlap(engine: Engine, append: Append) -> None:
     append([trade(1)])
     append([trade(2, 30 * HOUR)])
     assert engine.trades(start=NOON, end=NOON + HOUR).num_rows == 1
@@ -78,14 +78,14 @@ def test_a_manifest_is_read_once_and_only_if_its_hours_are_asked_for(engine: Eng
         engine.trades(start=NOON, end=NOON + 31 * HOUR)
 
 
-def test_the_first_and_the_last_hour_of_a_manifest_of_several_days_are_found(engine: Engine, append: Append) -> None:
+def test_a_manifest_of_several_days_includes_its_first_and_last_hour(engine: Engine, append: Append) -> None:
     append([trade(1, 12 * HOUR), trade(2, 40 * HOUR), trade(3, 59 * HOUR)])  # midnight, and 23:00 of the day after
     for number, hour in (("1", 12), ("3", 59)):
         files = engine.trades(start=NOON + hour * HOUR, end=NOON + (hour + 1) * HOUR)
         assert files.column("trade_id").to_pylist() == [number]
 
 
-def test_what_does_not_fit_is_read_again(engine: Engine, append: Append) -> None:
+def test_an_evicted_manifest_is_read_again(engine: Engine, append: Append) -> None:
     for number in range(3):
         append([trade(number, number * HOUR)])
     table = engine.catalog.load_table(("market_data", GOLD))

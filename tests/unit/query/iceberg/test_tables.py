@@ -44,6 +44,6 @@ def test_types_sort_order_and_partition_names_are_sparks() -> None:
     assert [field.name for field in tables.partition_spec(COMPLETENESS_TABLE, nested).fields] == ["hour_month"]
 
 
-def test_a_type_that_no_table_uses_is_refused() -> None:
+def test_an_unsupported_type_is_an_error() -> None:
     with pytest.raises(ValueError, match="interval"):
         tables.iceberg_type("interval", iter(()))

@@ -1,4 +1,4 @@
-"""How far Gold reaches is read from what its commits say, whatever became of their ancestors."""
+"""How far Gold has consumed Kafka follows from its commits, even if ancestors were expired."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def now(gold: Table) -> kafka_offsets.Frontier:
     return kafka_offsets.frontier_of(gold, gold.current_snapshot())
 
 
-def test_each_feeds_newest_word_counts(gold: Table, commit: Commit):
+def test_the_newest_offsets_of_each_feed_count(gold: Table, commit: Commit):
     commit({"a": {"0": 5}})
     commit({"b": {"3": 7}}, "two", "KRAKEN")
     first = commit({"a": {"0": 9, "1": 1}})
@@ -55,19 +55,19 @@ def test_each_feeds_newest_word_counts(gold: Table, commit: Commit):
     assert kafka_offsets.frontier_of(gold, None).offsets == {}
 
 
-def test_of_one_query_the_furthest_counts_partition_by_partition(gold: Table, commit: Commit):
+def test_within_a_query_the_largest_offset_of_each_partition_counts(gold: Table, commit: Commit):
     commit({"a": {"0": 5, "1": 4}})
     commit({"a": {"0": 3}})
     assert now(gold).offsets == {"a": {0: 5, 1: 4}}
 
 
-def test_a_query_begun_anew_says_anew_how_far_gold_reaches(gold: Table, commit: Commit):
+def test_a_restarted_query_replaces_earlier_offsets(gold: Table, commit: Commit):
     commit({"a": {"0": 900, "1": 5}})
     commit({"a": {"0": 3}}, "two")
     assert now(gold).offsets == {"a": {0: 3}}
 
 
-def test_compaction_and_lost_ancestors_move_no_frontier(gold: Table, commit: Commit):
+def test_compaction_and_expired_ancestors_do_not_move_the_frontier(gold: Table, commit: Commit):
     commit({"a": {"0": 1}})
     lost = commit({"a": {"1": 1}})
     commit({"b": {"0": 7}}, "two")
@@ -76,7 +76,7 @@ def test_compaction_and_lost_ancestors_move_no_frontier(gold: Table, commit: Com
     assert now(gold).offsets == {"a": {0: 1}, "b": {0: 7}}
 
 
-def test_what_is_remembered_is_what_would_be_read(gold: Table, commit: Commit):
+def test_the_cache_returns_what_would_be_read(gold: Table, commit: Commit):
     cache = FrontierCache()
     for number in range(1, 25):
         commit({"a": {str(number % 3): number}})

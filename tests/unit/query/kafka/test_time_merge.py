@@ -1,4 +1,4 @@
-"""Records of several partitions come out by time, and those of one partition in their own order."""
+"""Records of several partitions are merged by time, those of one partition in their own order."""
 
 import random
 
@@ -17,7 +17,7 @@ def times(merged: list[ConsumedRecord[str]]) -> list[int]:
     return [record.timestamp for record in merged]
 
 
-def test_nothing_comes_before_what_another_partition_may_still_bring() -> None:
+def test_records_wait_for_earlier_ones_of_other_partitions() -> None:
     merge: TimeMerge[ConsumedRecord[str]] = TimeMerge([A, B])
     merge.add(records_at(A, 1, 2, 5))
     assert merge.ready() == []
@@ -32,7 +32,7 @@ def test_nothing_comes_before_what_another_partition_may_still_bring() -> None:
     assert merge.ready() == []
 
 
-def test_a_partition_keeps_its_order_where_its_times_do_not() -> None:
+def test_a_partition_keeps_its_order_if_its_times_are_unordered() -> None:
     merged = merge_by_time([*records_at(A, 5, 1, 9), *records_at(B, 2, 3, 8)])
     assert [(record.topic_partition[1], record.offset) for record in merged] == [
         (1, 0),
@@ -44,7 +44,7 @@ def test_a_partition_keeps_its_order_where_its_times_do_not() -> None:
     ]
 
 
-def test_everything_comes_once_however_it_is_handed_in() -> None:
+def test_every_record_is_returned_once_in_any_batching() -> None:
     rng = random.Random(7)
     partitions: list[TopicPartition] = [("trades", number) for number in range(5)]
     by_partition = {
@@ -67,6 +67,6 @@ def test_everything_comes_once_however_it_is_handed_in() -> None:
     assert sorted(merged) == sorted(record for records in by_partition.values() for record in records)
 
 
-def test_of_nothing_there_is_nothing() -> None:
+def test_no_records_merge_to_none() -> None:
     assert merge_by_time([]) == []
     assert TimeMerge([]).ready() == []

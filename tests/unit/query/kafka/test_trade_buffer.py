@@ -1,4 +1,4 @@
-"""Trades in memory: bounded, found by place and by what is wanted, the same as a look at each would find."""
+"""Trades in memory: bounded, and filtered exactly as a scan of each trade would."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def row(number: int) -> ValidTrade:
 
 
 def records(count: int) -> list[ValidatedRecord]:
-    """Over three places in turn; of every fifth record a dead letter."""
+    """Return records of three partitions in turn; every fifth is invalid."""
     return [
         ValidatedRecord(PARTITIONS[number % 3], number // 3, 0, row(number) if number % 5 else "UNDECODABLE")
         for number in range(count)
@@ -38,7 +38,9 @@ def records(count: int) -> list[ValidatedRecord]:
     st.sampled_from([None, "BTCUSDT"]),
     st.integers(0, 2_500),
 )
-def test_what_is_found_is_what_was_put_there(count: int, start_offsets: list[int], symbol: str | None, first: int):
+def test_a_view_returns_exactly_the_matching_trades_that_were_added(
+    count: int, start_offsets: list[int], symbol: str | None, first: int
+):
     buffer, every = TradeBuffer(10_000), records(count)
     buffer.start_partitions(dict.fromkeys(PARTITIONS, 0))
     for start in range(0, count, 333):
@@ -56,7 +58,7 @@ def test_what_is_found_is_what_was_put_there(count: int, start_offsets: list[int
     assert buffer.view().rows(starts, trade_filter).column("message_id").to_pylist() == expected
 
 
-def test_the_oldest_make_room_and_it_is_known_from_where_on_all_is_held():
+def test_the_oldest_trades_are_evicted_and_the_floor_advances():
     buffer = TradeBuffer(2_000)
     buffer.start_partitions({("one", 0): 5})
     buffer.add(ValidatedRecord(("one", 0), 5 + number, 0, row(number)) for number in range(7_500))
@@ -75,13 +77,13 @@ def test_a_view_does_not_change():
     assert before.rows(dict.fromkeys(PARTITIONS, 0), TradeFilter()).num_rows == 24
 
 
-def test_of_trades_that_came_twice_the_first_stays():
+def test_deduplication_keeps_the_first_of_each_trade():
     rows = trade_buffer.table([row(1), row(2), row(1)._replace(price=9), row(3), row(2)])
     assert trade_buffer.deduplicate(rows).to_pylist() == trade_buffer.table([row(1), row(2), row(3)]).to_pylist()
     assert trade_buffer.deduplicate(trade_buffer.table([])).num_rows == 0
 
 
 def test_numbers_and_times_are_exact():
-    (buffer,) = trade_buffer.table([row(7)]).to_pylist()
-    assert (str(buffer["price"]), str(buffer["quantity"])) == ("7E-8", "9999999999.99999999")
-    assert buffer["timestamp"] == from_micros(AT + 7_000_000)
+    (stored,) = trade_buffer.table([row(7)]).to_pylist()
+    assert (str(stored["price"]), str(stored["quantity"])) == ("7E-8", "9999999999.99999999")
+    assert stored["timestamp"] == from_micros(AT + 7_000_000)

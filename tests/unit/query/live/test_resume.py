@@ -1,4 +1,4 @@
-"""The id to resume from is what this stream gave, or it is refused."""
+"""The id to resume from is one that the stream issued, or it is rejected."""
 
 import base64
 
@@ -13,14 +13,14 @@ from k2.query.live.resume import MAX_LENGTH, Cursor
 OFFSETS = {("market.crypto.trades.binance", 3): 12, ("market.crypto.trades.binance", 4): 2**40, ("own", 0): 7}
 
 
-def test_what_is_given_back_is_what_was_given():
+def test_a_cursor_round_trips():
     cursor = Cursor(OFFSETS)
     assert Cursor.decode(cursor.encode()) == cursor
     assert len(cursor.encode()) < 80
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text: str):
+def test_any_text_is_decoded_or_rejected(text: str):
     try:
         cursor = Cursor.decode(text)
     except BadQuery:
@@ -29,7 +29,7 @@ def test_any_text_is_read_or_refused(text: str):
 
 
 @given(st.integers(0, 60), st.integers(1, 255))
-def test_a_changed_id_is_refused_or_names_places_that_are_looked_at(place: int, change: int):
+def test_a_modified_cursor_is_rejected_or_names_existing_offsets(place: int, change: int):
     packed = bytearray(base64.urlsafe_b64decode(Cursor(OFFSETS).encode() + "=="))
     packed[place % len(packed)] ^= change
     try:
@@ -41,18 +41,18 @@ def test_a_changed_id_is_refused_or_names_places_that_are_looked_at(place: int, 
 
 
 @pytest.mark.parametrize("payload", [(2, {}), (1, -1), (1, {"own": {0: -1}}), (1, {"own": {-1: 0}}), (1,), (1, {}, 0)])
-def test_what_no_stream_gives_is_refused(payload: tuple):
+def test_an_invalid_cursor_is_rejected(payload: tuple):
     with pytest.raises(BadQuery):
         Cursor.decode(base64.urlsafe_b64encode(msgspec.msgpack.encode(payload)).decode())
 
 
-def test_an_id_of_any_length_is_refused_before_it_is_read():
+def test_a_cursor_that_is_too_long_is_rejected_before_decoding():
     with pytest.raises(BadQuery):
         Cursor.decode(Cursor({("own", partition): 1 for partition in range(MAX_LENGTH)}).encode())
 
 
 @pytest.mark.parametrize("ends", [{}, {("own", 0): 6}])
-def test_a_place_that_is_not_there_yet_is_refused(ends: dict):
+def test_an_offset_beyond_the_end_is_rejected(ends: dict):
     with pytest.raises(BadQuery):
         Cursor({("own", 0): 7}).validate(ends)
     Cursor({("own", 0): 7}).validate({("own", 0): 7})

@@ -1,4 +1,4 @@
-"""A subscriber's ids: whatever happens between two events, who resumes from the last one misses nothing."""
+"""A subscriber's ids: a client that resumes from the last event misses nothing."""
 
 import asyncio
 import time
@@ -21,17 +21,17 @@ NEVER = 60.0
 
 
 class FakeBroadcaster:
-    """A hub that has read what the test says it has."""
+    """A broadcaster that has read what the test says."""
 
     def __init__(self) -> None:
         self.positions: Mapping[TopicPartition, int] = {PARTITION: 0}
         self.subscription = Subscription(cast("Stream", self), frozenset({"BTCUSDT"}), None, 10, None)
 
     def unsubscribe(self, _: Subscription) -> None:
-        """Nobody counts."""
+        """Do nothing."""
 
     def reads(self, *offsets: int, symbol: str = "BTCUSDT") -> None:
-        """As the hub does: where it stands and what it offers change in one step."""
+        """Change positions and offer records in one step, as the broadcaster does."""
         self.positions = {PARTITION: offsets[-1] + 1}
         self.subscription.offer([valid_record(offset, symbol) for offset in offsets])
 
@@ -58,7 +58,7 @@ def resumed(event: Any) -> int:
     return Cursor.decode(event.id).offsets.get(PARTITION, 0)
 
 
-def test_who_is_dropped_while_an_event_is_sent_resumes_after_that_event() -> None:
+def test_a_subscriber_dropped_while_sending_resumes_after_the_sent_event() -> None:
     async def main() -> None:
         broadcaster = FakeBroadcaster()
         events = broadcaster.subscription.events(NEVER)
@@ -75,14 +75,14 @@ def test_who_is_dropped_while_an_event_is_sent_resumes_after_that_event() -> Non
     asyncio.run(main())
 
 
-def test_a_trade_that_comes_as_silence_is_told_is_not_passed_over() -> None:
+def test_a_trade_that_arrives_with_the_heartbeat_is_not_skipped() -> None:
     async def main() -> None:
         broadcaster = FakeBroadcaster()
         events = broadcaster.subscription.events(0.05)
         waiting = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0.01)
         asyncio.get_running_loop().call_later(0.05, broadcaster.reads, 0)
-        time.sleep(0.1)  # noqa: ASYNC251 - the loop is held up until both are due in one step, silence first
+        time.sleep(0.1)  # noqa: ASYNC251 - blocks the loop until both are due in one step, the heartbeat first
         event = await waiting
         assert isinstance(event, Event)
         await events.aclose()
@@ -90,7 +90,7 @@ def test_a_trade_that_comes_as_silence_is_told_is_not_passed_over() -> None:
     asyncio.run(main())
 
 
-def test_silence_passes_over_what_is_not_wanted() -> None:
+def test_a_heartbeat_skips_records_that_do_not_match() -> None:
     async def main() -> None:
         broadcaster = FakeBroadcaster()
         events = broadcaster.subscription.events(0.01)

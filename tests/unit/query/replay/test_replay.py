@@ -1,4 +1,4 @@
-"""A replay gives the trades of a range again, in order, with the ids that they have, at the pace that is asked for."""
+"""A replay returns the trades of a range in order, with their message ids, at the requested pace."""
 
 import asyncio
 import json
@@ -37,11 +37,11 @@ from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
 
 HOUR = timedelta(hours=1)
-NOBODY = "http://127.0.0.1:1"
+NO_REGISTRY = "http://127.0.0.1:1"
 
 
 def replayed(
-    engine: Engine, *, start: datetime = NOON - 24 * HOUR, registry: str = NOBODY, **changes: Any
+    engine: Engine, *, start: datetime = NOON - 24 * HOUR, registry: str = NO_REGISTRY, **changes: Any
 ) -> list[Trade]:
     return list(source.trades(engine, registry, ReplayRange(start, **changes)))
 
@@ -50,18 +50,18 @@ def ids(trades: list[Trade]) -> list[str]:
     return [trade.trade_id for trade in trades]
 
 
-def test_gold_is_replayed_in_order_with_every_field_and_its_message_ids(engine: Engine, append: Append) -> None:
+def test_gold_is_replayed_in_order_with_all_fields_and_message_ids(engine: Engine, append: Append) -> None:
     append([trade(3, 5 * HOUR), trade(1), trade("x", 1, exchange="KRAKEN"), trade(2, 1, side="SELL")])
     replayed_trades = replayed(engine)
     assert ids(replayed_trades) == ["1", "2", "x", "3"]
     stored = engine.trades().to_pylist()
     assert [str(one.message_id) for one in replayed_trades] == [row["message_id"] for row in stored]
-    again = rows.reader([replayed_trades]).read_all()
-    assert again.to_pylist() == [row | {"vendor_data": '{"source":"live"}'} for row in stored]
-    assert again.schema.types == engine.trades().schema.types
+    table = rows.to_reader([replayed_trades]).read_all()
+    assert table.to_pylist() == [row | {"vendor_data": '{"source":"live"}'} for row in stored]
+    assert table.schema.types == engine.trades().schema.types
 
 
-def test_only_the_source_of_a_replayed_trade_is_another(engine: Engine, append: Append) -> None:
+def test_only_the_source_of_a_replayed_trade_changes(engine: Engine, append: Append) -> None:
     append([trade(1, vendor_data=json.dumps({"pair": "BTCUSDT", "source": "live"}))])
     (before,) = replayed(engine)
     after = source.mark_replayed(before)
@@ -72,7 +72,7 @@ def test_only_the_source_of_a_replayed_trade_is_another(engine: Engine, append: 
     )  # fmt: skip
 
 
-def test_a_range_a_symbol_an_exchange_and_a_snapshot_narrow_it(engine: Engine, append: Append) -> None:
+def test_range_symbols_exchange_and_snapshot_select_trades(engine: Engine, append: Append) -> None:
     old = append([trade(n, n) for n in range(5)])
     append([trade(9, 2), trade(7, symbol="ETHUSDT"), trade(8, exchange="BYBIT")])
     assert ids(replayed(engine, start=NOON + timedelta(seconds=1), end=NOON + timedelta(seconds=3))) == ["1", "2", "9"]
@@ -96,7 +96,7 @@ def test_a_range_a_symbol_an_exchange_and_a_snapshot_narrow_it(engine: Engine, a
         ({"layer": Layer.BRONZE, "exchange": "okx"}, "there is no table"),
     ],
 )
-def test_a_range_that_gives_nothing_is_refused_with_a_sentence(
+def test_an_empty_or_invalid_range_is_an_error_with_its_reason(
     engine: Engine, append: Append, changes, message
 ) -> None:
     append([trade(1)])
@@ -106,9 +106,9 @@ def test_a_range_that_gives_nothing_is_refused_with_a_sentence(
 
 def test_empty_years_between_two_trades_are_not_searched() -> None:
     covered = [TimeRange(NOON, NOON + timedelta(minutes=90)), TimeRange(NOON + 9000 * HOUR, NOON + 9001 * HOUR)]
-    replayed_trades = list(split_ranges(covered, NOON + timedelta(minutes=30), None, HOUR))
-    assert [(part.start - NOON) // timedelta(minutes=1) for part in replayed_trades] == [30, 60, 540_000]
-    assert [(part.end - NOON) // timedelta(minutes=1) for part in replayed_trades] == [60, 90, 540_060]
+    parts = list(split_ranges(covered, NOON + timedelta(minutes=30), None, HOUR))
+    assert [(part.start - NOON) // timedelta(minutes=1) for part in parts] == [30, 60, 540_000]
+    assert [(part.end - NOON) // timedelta(minutes=1) for part in parts] == [60, 90, 540_060]
 
 
 class Clock:
@@ -127,20 +127,16 @@ class Clock:
 @pytest.mark.parametrize(
     ("speed", "slept"), [("1", [10.0, 5.0]), ("10", [1.0, 0.5]), ("0.5", [20.0, 10.0]), ("max", []), ("0", [])]
 )
-def test_trades_are_given_when_they_are_due_and_together_if_they_are_due_together(
-    engine: Engine, append: Append, speed: str, slept: list[float]
-) -> None:
+def test_trades_are_released_when_due_in_chunks(engine: Engine, append: Append, speed: str, slept: list[float]) -> None:
     append([trade(1), trade(2), trade(3, 10), trade(4, 15)])
     clock = Clock()
-    replayed_trades = list(pace.paced(replayed(engine), pace.Pace(pace.parse_speed(speed), clock), clock.sleep))
+    chunks = list(pace.paced(replayed(engine), pace.Pace(pace.parse_speed(speed), clock), clock.sleep))
     assert clock.slept == slept
-    assert [ids(chunk) for chunk in replayed_trades] == (
-        [["1", "2"], ["3"], ["4"]] if slept else [["1", "2", "3", "4"]]
-    )
+    assert [ids(chunk) for chunk in chunks] == ([["1", "2"], ["3"], ["4"]] if slept else [["1", "2", "3", "4"]])
 
 
 @pytest.mark.parametrize("text", ["-1", "fast", "1e3", "nan", "", "1x", "\u0661"])
-def test_what_is_no_speed_is_refused(text: str) -> None:
+def test_an_invalid_speed_is_an_error(text: str) -> None:
     with pytest.raises(BadQuery, match="is not a speed"):
         pace.parse_speed(text)
 
@@ -170,7 +166,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_bronze_is_replayed_as_it_came_without_what_silver_would_not_take(
+def test_bronze_is_replayed_in_arrival_order_without_invalid_records(
     engine: Engine, append: Append, layout: Layout, registry: str
 ) -> None:
     append([trade(n, n) for n in (1, 2)])
@@ -209,7 +205,7 @@ def test_the_command_prints_trades_and_writes_files(append: Append, layout: Layo
     assert pq.read_table(path).column("trade_id").to_pylist() == ["1", "2"]
 
 
-def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
+def test_a_topic_receives_every_trade_as_the_ingest_would_write_it(
     engine: Engine, append: Append, layout: Layout, registry: str
 ) -> None:
     append([trade(n, n) for n in range(3000)])
@@ -217,8 +213,8 @@ def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
     broker.create(topic)
     ports = {"kafka": int(broker.bootstrap.rpartition(":")[2]), "registry": int(registry.rpartition(":")[2])}
     state.save(layout.state, state.State(ports=ports))
-    replayed_trades = run(layout, "--topic", topic, "--speed", "max")
-    assert (replayed_trades.exit_code, replayed_trades.stderr) == (0, f"3000 trades are in {topic}\n")
+    result = run(layout, "--topic", topic, "--speed", "max")
+    assert (result.exit_code, result.stderr) == (0, f"3000 trades are in {topic}\n")
     messages = broker.read(topic)
     stored = [avro.decode(message.value()[5:]) for message in messages]
     assert [str(row["message_id"]) for row in stored] == engine.trades().column("message_id").to_pylist()
@@ -240,13 +236,13 @@ def test_a_topic_gets_every_trade_as_the_ingest_writes_it(
         (("--topic", "mine"), 3, "schema registry at"),
     ],
 )
-def test_the_command_refuses_with_one_line(append: Append, layout: Layout, words, code: int, message: str) -> None:
+def test_the_command_reports_errors_in_one_line(append: Append, layout: Layout, words, code: int, message: str) -> None:
     append([trade(1)])
-    replayed_trades = run(layout, *words)
-    assert (replayed_trades.exit_code, len(replayed_trades.stderr.splitlines())) == (code, 1)
-    assert message in replayed_trades.stderr
+    result = run(layout, *words)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1)
+    assert message in result.stderr
 
 
-def test_micros_of_noon_are_what_the_tables_hold(engine: Engine, append: Append) -> None:
+def test_timestamps_keep_microseconds(engine: Engine, append: Append) -> None:
     append([trade(1, timedelta(microseconds=1))])
     assert replayed(engine)[0].timestamp == to_micros(NOON) + 1

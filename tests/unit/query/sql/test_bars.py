@@ -1,4 +1,4 @@
-"""Bars out of the maintained table are those that Gold gives, whatever was committed when and whatever is asked."""
+"""Bars from the stored table equal those computed from Gold, for any commits and any query."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -47,14 +47,14 @@ class Tables:
     def trades(
         self, rows: Sequence[dict[str, Any]], exchange: str | None = "BINANCE", *, with_hours: bool = True
     ) -> int:
-        """Commits trades of one exchange; returns the snapshot."""
+        """Commit trades of one exchange; return the snapshot."""
         hours = encode_hours(int(row["timestamp"].timestamp()) // 3600 for row in rows)
         summary = {EXCHANGE: exchange} if exchange else {}
         self.gold.append(_arrow(rows, self.gold), snapshot_properties=summary | ({HOURS: hours} if with_hours else {}))
         return self._newest(self.gold)
 
     def rebuild(self) -> int:
-        """Makes the bars of everything that Gold holds; returns Gold's snapshot."""
+        """Compute the bars of everything in Gold; return Gold's snapshot."""
         made_of = self._newest(self.gold)
         rows = self.engine.sql(_MINUTES)
         rows = rows.cast(self.bars.schema().as_arrow().with_metadata(None)) if rows.num_rows else rows
@@ -62,7 +62,7 @@ class Tables:
         return made_of
 
     def spoil(self) -> None:
-        """Makes every price in the bars wrong, so that an answer tells where it came from."""
+        """Change every price in the bars, so that a result shows its source."""
         rows = self.bars.scan().to_arrow()
         wrong = pa.array([Decimal("7.00000000")] * rows.num_rows, rows.schema.field("open").type)
         rows = rows.set_column(rows.schema.get_field_index("open"), "open", wrong)
@@ -70,7 +70,7 @@ class Tables:
         self.bars.overwrite(rows, snapshot_properties={GOLD_SNAPSHOT: made_of})
 
     def from_gold(self, interval: str, **query: Any) -> list[dict[str, Any]]:
-        """The bars as Gold alone gives them."""
+        """Return the bars computed from Gold alone."""
         as_of = query.pop("as_of", None)
         trade_filter = TradeFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
         return (
@@ -86,11 +86,11 @@ class Tables:
         )
 
     def symbols_from_gold(self, as_of: int | None = None) -> list[dict[str, Any]]:
-        """The symbols as Gold alone gives them."""
+        """Return the symbols computed from Gold alone."""
         return self.engine.execute(symbols.from_trades(GOLD), {GOLD: None}, as_of=as_of).to_pylist()
 
     def kafka(self, rows: Sequence[dict[str, Any]]) -> None:
-        """From now on Kafka has these trades after those that Gold has taken."""
+        """Make these trades the Kafka tail after Gold."""
 
         def tail(_gold: Any, _snapshot_id: int, trade_filter: TradeFilter) -> pa.Table:
             return pa.Table.from_pylist(
@@ -100,7 +100,7 @@ class Tables:
         self.engine._hybrid._tail_rows = tail
 
     def from_engine(self, interval: str, **query: Any) -> list[dict[str, Any]]:
-        """The bars as the engine gives them."""
+        """Return the engine's bars."""
         return self.engine.ohlcv(symbol="BTCUSDT", interval=interval, **query).to_pylist()
 
     @staticmethod
@@ -123,8 +123,8 @@ def _arrow(rows: Sequence[dict[str, Any]], table: Any) -> pa.Table:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[Tables]:
-    with closing(_opened(tmp_path)) as rows:
-        yield rows.tables
+    with closing(_opened(tmp_path)) as opened:
+        yield opened.tables
 
 
 class _opened:  # noqa: N801 - a context, used as a function
@@ -169,7 +169,7 @@ def _rows(drawn: Sequence[tuple[int, str, str, str, str]], exchange: str, batch:
     bounds=st.tuples(_BOUND, _BOUND),
     exchange=st.sampled_from([None, "binance"]),
 )
-def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
+def test_bars_equal_those_computed_from_gold_for_any_commits_range_and_snapshot(
     batches, rebuilt, asked, interval, bounds, exchange
 ) -> None:
     start, end = (NOON + timedelta(seconds=bound) if bound is not None else None for bound in bounds)
@@ -204,7 +204,7 @@ def test_bars_are_those_of_gold_for_any_commits_any_range_and_any_snapshot(
     bounds=st.tuples(_BOUND, _BOUND),
     exchange=st.sampled_from([None, "binance"]),
 )
-def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
+def test_hybrid_bars_equal_those_of_gold_after_it_consumed_the_tail(
     batches, newer, again, moved, rebuilt, interval, bounds, exchange
 ) -> None:
     start, end = (NOON + timedelta(seconds=bound) if bound is not None else None for bound in bounds)
@@ -222,9 +222,9 @@ def test_hybrid_bars_are_those_that_gold_will_give_when_it_has_what_kafka_has(
         repeated = [row | {"timestamp": row["timestamp"] + timedelta(seconds=moved)} for row in gold_rows[:again]]
         lake.kafka([*rows, *repeated])
         query = {"start": start, "end": end, "exchange": exchange}
-        rows = _rows_or_error(lake.from_engine, interval, hybrid=True, **query)
+        hybrid_bars = _rows_or_error(lake.from_engine, interval, hybrid=True, **query)
         lake.trades(rows)
-        assert rows == _rows_or_error(lake.from_gold, interval, **query)
+        assert hybrid_bars == _rows_or_error(lake.from_gold, interval, **query)
 
 
 def _rows_or_error(
@@ -236,7 +236,7 @@ def _rows_or_error(
         return str(error)
 
 
-def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tables) -> None:
+def test_a_hybrid_query_uses_stored_bars_where_the_tail_has_no_trades(lake: Tables) -> None:
     lake.trades([trade(1, -2 * HOUR), trade(2, -0.5), trade(3)])
     lake.rebuild()
     lake.spoil()
@@ -244,7 +244,7 @@ def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tab
     rows = lake.from_engine("1m", hybrid=True)
     assert _opens(rows) == ["7", "1E+2", "1E+2"]
     assert [row["trades"] for row in rows] == [1, 1, 2]
-    lake.kafka([trade(2, 0.2)])  # Gold has it in the hour before
+    lake.kafka([trade(2, 0.2)])  # Gold has it in the previous hour
     assert [row["trades"] for row in lake.from_engine("1m", hybrid=True)] == [1, 1, 1]
     lake.kafka([])
     assert _opens(lake.from_engine("1m", hybrid=True)) == ["7", "7", "7"]
@@ -252,7 +252,7 @@ def test_a_hybrid_answer_takes_from_the_bars_what_kafka_does_not_touch(lake: Tab
         lake.from_engine("1m", hybrid=True, as_of=NOON)
 
 
-def test_kafka_touches_minutes_and_where_they_are_many_and_far_apart_hours(lake: Tables) -> None:
+def test_the_tail_invalidates_minutes_and_hours_where_those_are_too_many(lake: Tables) -> None:
     lake.trades([trade(number, 60 * number) for number in range(60)] + [trade(90, -HOUR)])
     lake.rebuild()
     lake.spoil()
@@ -267,7 +267,7 @@ def _opens(rows: list[dict[str, Any]]) -> list[str]:
     return [str(row["open"].normalize()) for row in rows]
 
 
-def test_hours_that_gold_did_not_touch_since_come_from_the_bars_and_the_others_from_gold(lake: Tables) -> None:
+def test_unchanged_hours_come_from_stored_bars_and_changed_ones_from_gold(lake: Tables) -> None:
     lake.trades([trade(1, -HOUR), trade(2)])
     lake.rebuild()
     lake.spoil()
@@ -277,7 +277,7 @@ def test_hours_that_gold_did_not_touch_since_come_from_the_bars_and_the_others_f
     assert _opens(lake.from_engine("30s")) == ["1E+2"] * 3
 
 
-def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_were_traded_last(lake: Tables) -> None:
+def test_symbols_are_counted_from_bars_and_assets_read_from_the_last_hour(lake: Tables) -> None:
     assert lake.engine.symbols().num_rows == 0
     lake.trades([trade(1, -30 * HOUR), trade(2), trade(3, 1), trade(4, -HOUR, symbol="ETHUSDT", base_asset="ETH")])
     lake.rebuild()
@@ -294,7 +294,7 @@ def test_symbols_are_counted_from_the_bars_and_their_assets_found_where_they_wer
     assert (rows["BTCUSDT"]["first_trade"], rows["BTCUSDT"]["last_trade"]) == (NOON - 30 * HOUR, NOON + HOUR)
 
 
-def test_the_ends_of_a_range_within_a_minute_come_from_gold(lake: Tables) -> None:
+def test_partial_minutes_at_both_ends_of_a_range_come_from_gold(lake: Tables) -> None:
     lake.trades([trade(n, n * 30) for n in range(6)])
     lake.rebuild()
     lake.spoil()
@@ -303,7 +303,7 @@ def test_the_ends_of_a_range_within_a_minute_come_from_gold(lake: Tables) -> Non
     assert [row["trades"] for row in rows] == [1, 2, 1]
 
 
-def test_an_older_snapshot_is_answered_by_newer_bars_where_nothing_came_in_between(lake: Tables) -> None:
+def test_an_older_snapshot_uses_newer_bars_for_hours_that_did_not_change(lake: Tables) -> None:
     old = lake.trades([trade(1, -HOUR), trade(2)])
     lake.trades([trade(3, 1)])
     lake.rebuild()
@@ -313,7 +313,7 @@ def test_an_older_snapshot_is_answered_by_newer_bars_where_nothing_came_in_betwe
     assert [row["trades"] for row in rows] == [1, 1]
 
 
-def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake: Tables) -> None:
+def test_after_a_commit_without_hours_its_exchange_is_read_from_gold(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.trades([trade(1, exchange="BYBIT")], "BYBIT")
     lake.rebuild()
@@ -326,7 +326,7 @@ def test_a_commit_that_does_not_tell_its_hours_leaves_its_exchange_to_gold(lake:
     assert _opens(lake.from_engine("1m", exchange="binance")) == ["1E+2"]
 
 
-def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the_table_says_whose_they_were(
+def test_after_deleting_rows_only_their_exchange_is_read_from_gold_if_it_is_recorded(
     lake: Tables,
 ) -> None:
     lake.trades([trade(1), trade(2, 1)])
@@ -341,16 +341,16 @@ def test_rows_that_were_deleted_leave_their_exchange_to_gold_and_no_other_if_the
     assert _opens(lake.from_engine("1m", exchange="binance")) == ["1E+2"]
 
 
-def test_bars_of_which_nobody_knows_the_snapshot_are_not_used(lake: Tables) -> None:
+def test_bars_without_a_gold_snapshot_are_not_used(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.rebuild()
     lake.spoil()
-    lake.bars.refresh().append(lake.bars.scan().to_arrow())  # a commit that names no snapshot of Gold
-    assert _opens(lake.from_engine("1m")) == ["7"]  # the bars as they were before it
+    lake.bars.refresh().append(lake.bars.scan().to_arrow())  # without a Gold snapshot in its summary
+    assert _opens(lake.from_engine("1m")) == ["7"]  # the bars of the commit before it
     assert [row["trades"] for row in lake.from_engine("1m")] == [1]
 
 
-def test_a_sum_that_no_decimal_holds_is_told_and_not_left_out(lake: Tables) -> None:
+def test_a_notional_that_exceeds_the_decimal_is_an_error(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.rebuild()
     rows = lake.bars.scan().to_arrow()
@@ -363,7 +363,7 @@ def test_a_sum_that_no_decimal_holds_is_told_and_not_left_out(lake: Tables) -> N
         lake.from_engine("1m")
 
 
-def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tables) -> None:
+def test_an_unknown_symbol_is_an_error_and_a_range_without_trades_is_not(lake: Tables) -> None:
     lake.trades([trade(1)])
     lake.rebuild()
     with pytest.raises(BadQuery, match='no trade of "DOGE" is stored; available symbols: BTCUSDT'):
@@ -371,7 +371,7 @@ def test_an_unknown_symbol_is_refused_as_ever_and_a_quiet_range_is_not(lake: Tab
     assert lake.from_engine("1m", start=NOON + HOUR) == []
 
 
-def test_a_day_of_bars_reads_one_file_and_no_trade(lake: Tables) -> None:
+def test_a_day_of_bars_reads_one_file_and_no_trades(lake: Tables) -> None:
     lake.trades([trade(n, timedelta(minutes=n)) for n in range(300)])
     lake.rebuild()
     trade_filter = TradeFilter.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)

@@ -52,7 +52,7 @@ def test_only_reading_the_tables_is_allowed(engine: Engine, append: Append, stat
         "SET memory_limit = '100GB'",
     ],
 )
-def test_the_connection_itself_refuses_what_the_parser_would_let_through(
+def test_the_sandboxed_connection_rejects_what_the_parser_would_allow(
     engine: Engine, append: Append, statement: str
 ) -> None:
     import duckdb

@@ -31,7 +31,7 @@ def _split(value: Any) -> Any:
 
 def _port(value: Any) -> Any:
     """Ignore the URL that Kubernetes puts into K2_API_PORT for a Service named k2-api."""
-    return value if isinstance(value, str) and value.startswith("tcp://") else value
+    return PORT if isinstance(value, str) and value.startswith("tcp://") else value
 
 
 Rate = Annotated[str, AfterValidator(_rate)]
@@ -90,7 +90,7 @@ class ApiSettings(BaseSettings):
 
         Raises `InvalidSpec` that names every invalid or unknown variable.
         """
-        problems: list[Problem] = []
+        problems = unknown_variables(_PREFIX, [name.upper() for name in cls.model_fields])
         try:
             settings = cls(**overrides)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Pages: however an answer is cut, the pieces are the answer."""
+"""Pages: at any page size, the pages add up to the whole result."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,17 +22,17 @@ ROWS = [
 
 
 def pages(engine: Engine, size: int, **query: Any) -> list[list[dict[str, Any]]]:
-    pages_, beyond = [], None
+    result, beyond = [], None
     while page := engine.trades(limit=size, beyond=beyond, **query).to_pylist():
-        pages_.append(page)
+        result.append(page)
         last = page[-1] if "start" in query else page[0]
         beyond = TradePosition(last["timestamp"], last["trade_id"], last["exchange"], last["symbol"])
-    return pages_
+    return result
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 @pytest.mark.parametrize("end", [None, NOON + timedelta(seconds=2)])
-def test_pages_from_a_start_on_are_the_whole_answer(engine: Engine, append: Append, size: int, end: Any) -> None:
+def test_pages_from_a_start_on_add_up_to_the_whole_result(engine: Engine, append: Append, size: int, end: Any) -> None:
     append(ROWS)
     query = {"start": NOON, "end": end}
     whole = engine.trades(**query).to_pylist()
@@ -43,6 +43,6 @@ def test_pages_from_a_start_on_are_the_whole_answer(engine: Engine, append: Appe
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_pages_without_a_start_go_back_in_time(engine: Engine, append: Append, size: int) -> None:
     append(ROWS)
-    pages_ = pages(engine, size, end=NOON + timedelta(hours=3))
-    assert pages_[0][-1]["trade_id"] == "2"
-    assert [row for page in reversed(pages_) for row in page] == engine.trades().to_pylist()
+    result = pages(engine, size, end=NOON + timedelta(hours=3))
+    assert result[0][-1]["trade_id"] == "2"
+    assert [row for page in reversed(result) for row in page] == engine.trades().to_pylist()
