@@ -126,7 +126,7 @@ def test_only_the_next_chunk_is_prefetched_while_one_is_read(
     read = engine._read
 
     def recorded(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
-        query.append((threading.current_thread().name, cancellation._active.get()))
+        calls.append((threading.current_thread().name, cancellation._active.get()))
         return read(chunk, statement, parameters)
 
     monkeypatch.setattr(engine, "_read", recorded)

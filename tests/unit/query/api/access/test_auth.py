@@ -142,7 +142,7 @@ def test_an_invalid_setting_is_reported_by_its_variable(name: str, value: object
     [
         ("K2_API_MAX_QUERY", "K2_API_MAX_QUERIES"),
         ("K2_API_PORTS", "K2_API_PORT"),
-        ("K2_API_MAX_QUERIES", "K2_API_MAX_QUERIES"),
+        ("K2_API_MEMMORY", "K2_API_MEMORY"),
     ],
 )
 def test_an_unknown_variable_is_rejected_with_the_nearest_name(
