@@ -27,7 +27,6 @@ pytestmark = pytest.mark.spark
 RECORDS = 10_000
 SCHEMA_ID = 7
 NOW = to_micros(HOUR)
-ENCODER = avro.TradeEncoder(SCHEMA_ID)
 PAIRS = (("BTC", "USDT"), ("ETH", "USDT"), ("SOL", "EUR"))
 
 
@@ -44,7 +43,7 @@ class Generated:
         self.trade = msgspec.structs.replace(self.trade, **fields)
 
     def encoded(self) -> bytes | None:
-        return ENCODER.encode(self.trade)
+        return avro.TradeEncoder(SCHEMA_ID).encode(self.trade)  # a new one: it caches assets by symbol
 
 
 def _header(chance: random.Random, record: Generated) -> bytes | None:

@@ -6,7 +6,8 @@ only on the row and the registered schemas, not on the clock or the batch, so a 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -38,6 +39,9 @@ class _TradeColumns:
         self.quantity = self._trade["quantity"]
         self.timestamp = F.unix_micros(self._trade["timestamp"])
         self.kafka_timestamp = F.unix_micros(F.col("kafka_timestamp"))
+
+    def has_missing(self) -> Column:
+        return reduce(or_, map(self.is_missing, TRADE_COLUMNS))
 
     def is_missing(self, name: str) -> Column:
         null = self._trade[name].isNull()
@@ -131,10 +135,11 @@ def _messages(exchange: str) -> dict[ErrorCategory, Column]:
     key = F.coalesce(F.col("key").cast("string"), F.lit("null"))
     missing = (F.when(fields.is_missing(name), F.lit(name)) for name in TRADE_COLUMNS)
     time = trade["timestamp"].cast("string")
+    schema_id = F.coalesce(F.col("schema_id").cast("string"), F.lit(f"above {_MAX_INT}"))
     return {
         ErrorCategory.MALFORMED_HEADER: F.lit("the value does not begin with 0x00 and a schema id"),
         ErrorCategory.UNKNOWN_SCHEMA: F.concat(
-            F.lit("the registry has no schema "), F.col("schema_id").cast("string"), F.lit(" for this topic")
+            F.lit("the registry has no schema "), schema_id, F.lit(" for this topic")
         ),
         ErrorCategory.UNDECODABLE: F.lit("the bytes after the header are not a record of their schema"),
         ErrorCategory.MISSING_FIELD: F.concat_ws(" ", F.lit("empty:"), *missing),
