@@ -1,6 +1,6 @@
 """`python -m k2.jobs --feed FILE --layer LAYER`: the entry point of the jobs image.
 
-Exit codes: 0 drained and stopped, 1 a layer failed, 2 invalid input, 3 a required service is unreachable.
+Exit codes: 0 drained and stopped, 1 a layer failed, 2 bad input, 3 a required service is unavailable.
 """
 
 import argparse

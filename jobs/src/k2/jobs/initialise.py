@@ -3,8 +3,8 @@
 Drivers create missing tables as well. But if several start together, PostgreSQL lets only one of them create a table,
 and the others fail and restart. An installation therefore runs this command once, before the first feed.
 
-Exit codes: 0 all tables exist, 1 a table could not be created, 2 invalid input or an altered table, 3 a required
-service is unreachable.
+Exit codes: 0 all tables exist, 1 a table could not be created, 2 bad input or an altered table, 3 a required
+service is unavailable.
 """
 
 import argparse

@@ -4,7 +4,7 @@ Without `--exchange` only the feed's own rows are deleted: by topic from Bronze,
 from Gold and the audit tables. With `--exchange`, for the last feed of an exchange, the exchange's own tables are
 dropped and its rows are deleted from the shared ones, unless they hold rows that another feed retains: rows of another
 topic, or of symbols that the feed does not have. Checkpoints are removed last, so an interrupted purge can be repeated.
-Exit codes: 0 done, 1 a step failed, 2 invalid input, 3 a required service is unreachable.
+Exit codes: 0 done, 1 a step failed, 2 bad input, 3 a required service is unavailable.
 """
 
 import argparse

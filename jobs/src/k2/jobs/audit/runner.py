@@ -1,7 +1,7 @@
 """`python -m k2.jobs.audit`: check that no row is missing, duplicated or orphaned between Kafka and Gold.
 
-Works while the layers are running or stopped. Exit codes: 0 balanced, 1 findings, 2 invalid input, 3 a required
-service is unreachable.
+Works while the layers are running or stopped. Exit codes: 0 balanced, 1 findings, 2 bad input, 3 a required
+service is unavailable.
 """
 
 import argparse

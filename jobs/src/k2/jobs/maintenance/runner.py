@@ -1,7 +1,7 @@
 """`python -m k2.jobs.maintenance`: retention, compaction, tags, snapshot expiry and orphan files, while streams run.
 
 Snapshots that a running or stopped reader still needs, according to its checkpoint, are kept. Exit codes: 0 done, 1 a
-step failed, 2 invalid input, 3 a required service is unreachable.
+step failed, 2 bad input, 3 a required service is unavailable.
 """
 
 import argparse
