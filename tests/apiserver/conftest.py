@@ -1,4 +1,4 @@
-"""A real kube-apiserver on a real etcd, and the operator as a process. Nothing else of Kubernetes runs."""
+"""Fixtures: a real kube-apiserver on a real etcd, and the operator as a process. No other component runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +10,8 @@ from tests.apiserver.support.servers import BINARIES, Api, Operator, server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without the binaries nothing here can run."""
-    skip = pytest.mark.skip(reason="KUBEBUILDER_ASSETS is not set: it names the folder of etcd and kube-apiserver")
+    """Skip these tests if the binaries are missing."""
+    skip = pytest.mark.skip(reason="KUBEBUILDER_ASSETS is not set: it is the folder of etcd and kube-apiserver")
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and not BINARIES:
             item.add_marker(skip)
@@ -19,32 +19,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def bare_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API server of a cluster without Strimzi, Spark's or Prometheus' operator."""
-    with server(tmp_path_factory.mktemp("bare-apiserver")) as found:
-        yield found
+    """The API server of a cluster without the CRDs of Strimzi and of the Spark and Prometheus operators."""
+    with server(tmp_path_factory.mktemp("bare-apiserver")) as api:
+        yield api
 
 
 @pytest.fixture(scope="session")
 def whole_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API server of a cluster that knows their CRDs too."""
+    """The API server of a cluster with these CRDs."""
     if why := crds.missing():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("whole-apiserver")
-    with server(folder, crds.published(folder)) as found:
-        yield found
+    with server(folder, crds.published(folder)) as api:
+        yield api
 
 
 @pytest.fixture
 def api(bare_api: Api) -> Api:
-    """The API server of a test. A module that needs the others' CRDs overrides it."""
+    """The API server of a test. A module that needs the other CRDs overrides it."""
     return bare_api
 
 
 @pytest.fixture
 def namespace(api: Api, request: pytest.FixtureRequest) -> str:
-    """A namespace of this test's own."""
+    """A namespace for this test."""
     name = f"t-{abs(hash(request.node.nodeid)) % 10**10}"
-    api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     return name
 
 

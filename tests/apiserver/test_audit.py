@@ -1,4 +1,4 @@
-"""What Gold's driver tells of the newest audit is in the status of the feed, as the API server stores it."""
+"""The latest audit that Gold's driver reports appears in the feed's status."""
 
 from collections.abc import Callable
 
@@ -26,15 +26,15 @@ def _gold(cluster: Cluster, hours: int) -> None:
     cluster.layers["gold"]["audit"] = {"incompleteHours": hours, "checkedAt": "2026-03-02T10:00:00+00:00"}
 
 
-def test_hours_that_lack_trades_degrade_gold_until_an_audit_finds_them_mended(
+def test_incomplete_hours_degrade_gold_until_an_audit_finds_them_complete(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
     with cluster.ready(operator, K2_OPERATOR_RESYNC="1"):
         _gold(cluster, 2)
         eventually(lambda: status(api, namespace, "spot")["phase"] == "Degraded")
-        found = status(api, namespace, "spot")
-        assert found["layers"]["audit"] == {"incompleteHours": 2, "checkedAt": "2026-03-02T10:00:00+00:00"}
-        reasons = {about["type"]: about["reason"] for about in found["conditions"]}
+        degraded = status(api, namespace, "spot")
+        assert degraded["layers"]["audit"] == {"incompleteHours": 2, "checkedAt": "2026-03-02T10:00:00+00:00"}
+        reasons = {about["type"]: about["reason"] for about in degraded["conditions"]}
         assert (reasons["GoldReady"], reasons["SilverReady"]) == ("AuditFindings", "Ready")
         _gold(cluster, 0)
         eventually(lambda: running(api, namespace))

@@ -1,4 +1,4 @@
-"""The charts against a real API server: what it takes of them, and the operator under exactly the rights they give."""
+"""The charts on a real API server: their objects are accepted, and the operator works with exactly their RBAC."""
 
 import json
 import re
@@ -37,23 +37,23 @@ def api(whole_api: Api) -> Api:
 
 @pytest.fixture
 def restricted(api: Api, namespace: str) -> str:
-    """A namespace that takes pods of the restricted profile only."""
+    """A namespace that enforces the restricted Pod Security profile."""
     change = {"metadata": {"labels": RESTRICTED}}
-    api.ask("PATCH", f"/api/v1/namespaces/{namespace}", change, "application/merge-patch+json")
+    api.request("PATCH", f"/api/v1/namespaces/{namespace}", change, "application/merge-patch+json")
     return namespace
 
 
 @pytest.fixture
 def config(api: Api, namespace: str, tmp_path: Path) -> Path:
     """The administrator's kubeconfig, in the test's namespace."""
-    path, known = tmp_path / "admin", kubeconfig_of(api.url, api.certificate, TOKEN)
-    known["contexts"][0]["context"]["namespace"] = namespace
-    path.write_text(yaml.safe_dump(known))
+    path, kubeconfig = tmp_path / "admin", kubeconfig_of(api.url, api.certificate, TOKEN)
+    kubeconfig["contexts"][0]["context"]["namespace"] = namespace
+    path.write_text(yaml.safe_dump(kubeconfig))
     return path
 
 
 def helm(config: Path, namespace: str, verb: str, *words: str) -> str:
-    """What helm says. It must succeed."""
+    """Run helm, which must succeed, and return its output."""
     command = [HELM, verb, CHART, *words, f"--namespace={namespace}", f"--kubeconfig={config}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -61,14 +61,14 @@ def helm(config: Path, namespace: str, verb: str, *words: str) -> str:
 
 
 def install(config: Path, namespace: str, verb: str = "install", **values: Any) -> str:
-    """Installs or upgrades the operator's chart."""
+    """Install or upgrade the operator's chart."""
     path = config.with_name("values.yaml")
     path.write_text(yaml.safe_dump(values))
     return helm(config, namespace, verb, str(CHARTS / CHART), f"--values={path}", "--take-ownership")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name)
-def test_the_api_server_takes_every_object_and_the_restricted_profile_every_pod(
+def test_the_api_server_accepts_every_object_and_the_restricted_profile_every_pod(
     restricted: str, config: Path, scenario: Path
 ):
     rendered = template(scenario.parents[1].name, namespace=restricted, file=scenario)
@@ -77,7 +77,7 @@ def test_the_api_server_takes_every_object_and_the_restricted_profile_every_pod(
     done = subprocess.run(command, check=False, capture_output=True, text=True, input=rendered)
     assert done.returncode == 0, done.stderr
     assert "would violate" not in done.stderr
-    assert len(done.stdout.splitlines()) == sum(bool(found) for found in yaml.safe_load_all(rendered))
+    assert len(done.stdout.splitlines()) == sum(bool(document) for document in yaml.safe_load_all(rendered))
 
 
 class Released:
@@ -87,8 +87,8 @@ class Released:
         manifests = render(CHART, namespace=namespace, values=values)
         pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
         (container,) = pod["containers"]
-        asked = f"/api/v1/namespaces/{namespace}/serviceaccounts/{pod['serviceAccountName']}/token"
-        answer = api.ask("POST", asked, {"spec": {"expirationSeconds": 3600}})
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{pod['serviceAccountName']}/token"
+        answer = api.request("POST", path, {"spec": {"expirationSeconds": 3600}})
         own = folder / "kubeconfig"
         own.write_text(yaml.safe_dump(kubeconfig_of(api.url, api.certificate, answer["status"]["token"])))
         settings = folder / "settings.yaml"
@@ -97,22 +97,22 @@ class Released:
         self.token: str = answer["status"]["token"]
         self.check = one(manifests, "Pod")["spec"]["containers"][0]
         self._command = [sys.executable, *container["command"][1:], *container["args"]]
-        told = {variable["name"]: variable["value"] for variable in container["env"]}
-        self._environment = told | {"KUBECONFIG": str(own), "K2_OPERATOR_SETTINGS": str(settings)}
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        self._environment = variables | {"KUBECONFIG": str(own), "K2_OPERATOR_SETTINGS": str(settings)}
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Runs the container's command with the container's environment."""
+        """Run the container's command with the container's environment."""
         with running(self.log, self._command, env=self._environment):
             yield
 
     def probe(self) -> subprocess.CompletedProcess[str]:
-        """What `helm test` runs, on this machine."""
+        """Run the `helm test` command on this machine."""
         words = [word.replace(f"http://{CHART}:", "http://127.0.0.1:") for word in self.check["args"]]
         return subprocess.run([sys.executable, "-c", *words], check=False, capture_output=True, text=True)
 
     def complaints(self) -> list[str]:
-        """What the operator logged that is no mere information."""
+        """Return the operator's log lines above level info."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [
             str(line) for line in lines if line.get("level", line.get("severity", "")).lower() not in {"info", "debug"}
@@ -120,7 +120,7 @@ class Released:
 
 
 def ports() -> dict[str, Any]:
-    """Values with ports that this machine has free."""
+    """Return chart values with free ports of this machine."""
     return {"healthPort": free_port(), "metrics": {"port": free_port()}}
 
 
@@ -133,20 +133,20 @@ def released(api: Api, restricted: str, config: Path, tmp_path: Path) -> Release
 
 
 def everything(api: Api, namespace: str) -> set[str]:
-    """The kinds of a feed's children."""
-    found = {kind for kind, _ in children(api, namespace, "spot")}
+    """Return the kinds of a feed's children."""
+    kinds = {kind for kind, _ in children(api, namespace, "spot")}
     for kind, path in OTHERS.items():
-        if api.ask("GET", f"{path.format(namespace)}?labelSelector={FEED}%3Dspot")["items"]:
-            found.add(kind)
-    return found
+        if api.request("GET", f"{path.format(namespace)}?labelSelector={FEED}%3Dspot")["items"]:
+            kinds.add(kind)
+    return kinds
 
 
-def told(api: Api, namespace: str) -> set[str]:
-    """The reasons of a namespace's Events."""
-    return {event["reason"] for event in api.ask("GET", f"/api/v1/namespaces/{namespace}/events")["items"]}
+def event_reasons(api: Api, namespace: str) -> set[str]:
+    """Return the reasons of a namespace's Events."""
+    return {event["reason"] for event in api.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]}
 
 
-def test_under_the_charts_rights_alone_the_operator_makes_all_of_a_feed_mends_it_and_lets_it_go(
+def test_with_the_charts_rbac_the_operator_creates_repairs_and_releases_a_feed(
     api: Api, restricted: str, released: Released
 ):
     create(api, restricted, feed("spot", ["BTCUSDT"]))
@@ -156,48 +156,46 @@ def test_under_the_charts_rights_alone_the_operator_makes_all_of_a_feed_mends_it
         assert everything(api, restricted) >= {*OTHERS, "Deployment", "Service", "ConfigMap", "NetworkPolicy"}
         assert "Forbidden" not in json.dumps(status(api, restricted, "spot"))
         create(api, restricted, feed("twin", ["BTCUSDT"]))
-        eventually(lambda: "TopicConflict" in told(api, restricted))
-        made = api.ask("GET", where)["metadata"]["uid"]
-        api.ask("DELETE", where)
-        eventually(lambda: api.ask("GET", where)["metadata"].get("uid", made) != made)
+        eventually(lambda: "TopicConflict" in event_reasons(api, restricted))
+        made = api.request("GET", where)["metadata"]["uid"]
+        api.request("DELETE", where)
+        eventually(lambda: api.request("GET", where)["metadata"].get("uid", made) != made)
         probed = released.probe()
         assert probed.returncode == 0, probed.stderr
         assert probed.stdout.count(" 200 ") == 2
-        api.ask("DELETE", api.feed(restricted, "spot"))
-        eventually(lambda: api.ask("GET", api.feed(restricted, "spot"))["kind"] == "Status")
+        api.request("DELETE", api.feed(restricted, "spot"))
+        eventually(lambda: api.request("GET", api.feed(restricted, "spot"))["kind"] == "Status")
     assert not [line for line in released.complaints() if "403" in line or "forbidden" in line.lower()]
 
 
-def test_where_strimzi_reads_another_namespace_the_topic_is_made_and_judged_there(
+def test_topics_are_created_and_observed_in_the_namespace_that_strimzi_watches(
     api: Api, restricted: str, config: Path, tmp_path: Path
 ):
     elsewhere = f"{restricted}-kafka"
-    api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": elsewhere}})
+    api.request("POST", "/api/v1/namespaces", {"metadata": {"name": elsewhere}})
     values = {**ports(), "resync": 2, "settings": {"kafkaNamespace": elsewhere}}
     install(config, restricted, **values)
     create(api, restricted, feed("spot", ["BTCUSDT"]))
     topics = OTHERS["KafkaTopic"].format(elsewhere)
 
-    def judged() -> Any:
-        known = status(api, restricted, "spot").get("conditions", ())
-        return next((about["status"] for about in known if about["type"] == "TopicReady"), "")
+    def topic_ready() -> Any:
+        conditions = status(api, restricted, "spot").get("conditions", ())
+        return next((about["status"] for about in conditions if about["type"] == "TopicReady"), "")
 
     with Released(api, restricted, tmp_path, values).run():
-        eventually(lambda: judged() == "Unknown")
-        for topic in api.ask("GET", topics)["items"]:
+        eventually(lambda: topic_ready() == "Unknown")
+        for topic in api.request("GET", topics)["items"]:
             about = topic["metadata"]
             said = {"observedGeneration": about["generation"], "conditions": [{"type": "Ready", "status": "True"}]}
             path = f"{topics}/{about['name']}/status"
-            api.ask("PATCH", path, {"status": said}, "application/merge-patch+json")
-        eventually(lambda: judged() == "True")
+            api.request("PATCH", path, {"status": said}, "application/merge-patch+json")
+        eventually(lambda: topic_ready() == "True")
 
 
-def test_feeds_of_the_namespaces_that_are_listed_are_run_and_no_others(
-    api: Api, restricted: str, config: Path, tmp_path: Path
-):
+def test_only_feeds_of_the_listed_namespaces_are_reconciled(api: Api, restricted: str, config: Path, tmp_path: Path):
     others = [f"{restricted}-{name}" for name in ("one", "two")]
     for other in others:
-        api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
+        api.request("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
     values = {**ports(), "feedNamespaces": others}
     install(config, restricted, **values)
     own, one, two = feed("own", ["BTCUSDT"]), feed("one", ["BTC/USD"], "kraken"), feed("two", ["BTC-USD"], "coinbase")
@@ -216,7 +214,7 @@ def test_the_probe_of_helm_test_fails_where_no_operator_answers(released: Releas
 
 
 def documented(heading: str) -> set[tuple[str, str, str]]:
-    """The rights under a heading of the documentation: group, resource, verb."""
+    """Return the permissions under a heading of the documentation: group, resource, verb."""
     text = RIGHTS.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0].partition("<!--")[0]
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "`" in line]
     return {
@@ -228,7 +226,7 @@ def documented(heading: str) -> set[tuple[str, str, str]]:
 
 
 def allowed(api: Api, token: str, namespace: str) -> set[tuple[str, str, str]]:
-    """What the API server says that the owner of a token may do, beyond what everybody may."""
+    """Return the permissions of a token according to the API server, without those of every user."""
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
     request = urllib.request.Request(
         f"{api.url}/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
@@ -247,9 +245,7 @@ def allowed(api: Api, token: str, namespace: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_operator_may_do_what_the_documentation_says_and_nothing_else(
-    api: Api, restricted: str, released: Released
-):
+def test_the_operator_has_exactly_the_documented_rbac(api: Api, restricted: str, released: Released):
     own, everywhere = (
         documented("The operator, in each feed namespace"),
         documented("The operator, cluster-wide"),
@@ -260,24 +256,22 @@ def test_the_operator_may_do_what_the_documentation_says_and_nothing_else(
     assert not [right for right in own | everywhere if right[1] in {"secrets", "pods/exec"} or "*" in right]
 
 
-def test_a_driver_may_do_what_the_documentation_says_and_nothing_else(api: Api, restricted: str, released: Released):
-    asked = f"/api/v1/namespaces/{restricted}/serviceaccounts/k2-spark/token"
-    token = api.ask("POST", asked, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+def test_a_driver_has_exactly_the_documented_rbac(api: Api, restricted: str, released: Released):
+    path = f"/api/v1/namespaces/{restricted}/serviceaccounts/k2-spark/token"
+    token = api.request("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
     assert allowed(api, token, restricted) == documented("Spark drivers, in their namespace")
     assert allowed(api, token, "default") == set()
 
 
-def test_a_release_that_is_uninstalled_leaves_the_crd_and_the_feeds_and_nothing_else(
-    api: Api, restricted: str, config: Path
-):
+def test_uninstalling_a_release_leaves_only_the_crd_and_the_feeds(api: Api, restricted: str, config: Path):
     install(config, restricted)
     create(api, restricted, feed("spot", ["BTCUSDT"]))
     install(config, restricted, "upgrade", settings={"s3Region": "eu-west-1"})
-    found = api.ask("GET", f"/api/v1/namespaces/{restricted}/configmaps/{CHART}")
-    assert "eu-west-1" in found["data"]["settings.yaml"]
+    config_map = api.request("GET", f"/api/v1/namespaces/{restricted}/configmaps/{CHART}")
+    assert "eu-west-1" in config_map["data"]["settings.yaml"]
     helm(config, restricted, "uninstall")
     for kind in ("configmaps", "services", "serviceaccounts"):
-        assert api.ask("GET", f"/api/v1/namespaces/{restricted}/{kind}")["items"] == []
-    assert api.ask("GET", api.feed(restricted, "spot"))["kind"] == "ExchangeFeed"
-    rbac = api.ask("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
+        assert api.request("GET", f"/api/v1/namespaces/{restricted}/{kind}")["items"] == []
+    assert api.request("GET", api.feed(restricted, "spot"))["kind"] == "ExchangeFeed"
+    rbac = api.request("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
     assert not [role for role in rbac if restricted in role["metadata"]["name"]]

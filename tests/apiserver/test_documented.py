@@ -1,4 +1,4 @@
-"""The commands of the page on operating feeds, run as they stand there by a real kubectl."""
+"""The commands of the page on operating feeds, run verbatim with a real kubectl."""
 
 import os
 import re
@@ -19,14 +19,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "operate-feeds.md"
 
 
 def commands(title: str) -> list[str]:
-    """The commands of a section, in their order."""
+    """Return the commands of a section, in order."""
     section = PAGE.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\$ (.+)$", section, re.MULTILINE)
 
 
 @pytest.fixture
 def shell(tmp_path: Path, namespace: str, operator: Operator):
-    """Runs a documented command on a feed called `spot`, with the kubeconfig that the operator has."""
+    """Run a documented command for a feed named `spot`, with the operator's kubeconfig."""
     assert operator.log.parent == tmp_path
     environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
     environment["PATH"] = f"{BINARIES}{os.pathsep}{environment['PATH']}"
@@ -50,9 +50,9 @@ def test_a_feed_is_suspended_restarted_and_resumed(
     layers, connections = commands("Restart")
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
     with cluster.ready(operator):
-        eventually(lambda: all(cluster.remembered(layer).get("stable") for layer in LAYERS))
+        eventually(lambda: all(cluster.rollout_state(layer).get("stable") for layer in LAYERS))
         before = {layer: cluster.application(layer)["spec"]["driver"] for layer in LAYERS}
-        template = api.ask("GET", path)["spec"]["template"]
+        template = api.request("GET", path)["spec"]["template"]
         shell(layers)
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
         for layer in LAYERS:
@@ -62,7 +62,7 @@ def test_a_feed_is_suspended_restarted_and_resumed(
         shell(connections)
         rounds = operator.rounds("spot")
         eventually(lambda: operator.rounds("spot") > rounds)
-        restarted = api.ask("GET", path)["spec"]["template"]
+        restarted = api.request("GET", path)["spec"]["template"]
         assert "kubectl.kubernetes.io/restartedAt" in restarted["metadata"]["annotations"]
         assert restarted["spec"] == template["spec"]
         for layer in LAYERS:
@@ -74,38 +74,40 @@ def test_a_feed_is_suspended_restarted_and_resumed(
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
         for layer in LAYERS:
             cluster.spark(layer, "SUSPENDED")
-        api.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/ingest?gracePeriodSeconds=0")
+        api.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/ingest?gracePeriodSeconds=0")
         gone = {"status": {"replicas": 0, "readyReplicas": 0}}
-        api.ask("PATCH", f"{path}/status", gone, "application/merge-patch+json")
+        api.request("PATCH", f"{path}/status", gone, "application/merge-patch+json")
         assert "condition met" in shell(wait)
         shell(resume)
         eventually(lambda: not any(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
-        assert api.ask("GET", path)["spec"]["replicas"] == 1
+        assert api.request("GET", path)["spec"]["replicas"] == 1
 
 
-def test_a_feed_that_waits_for_an_operator_that_is_gone_is_freed(api: Api, namespace: str, operator: Operator, shell):
+def test_a_feed_without_an_operator_is_released_by_removing_its_finalizer(
+    api: Api, namespace: str, operator: Operator, shell
+):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
     shell(commands("Delete a feed")[0], "--wait=false")
-    body = api.ask("GET", api.feed(namespace, "spot"))
+    body = api.request("GET", api.feed(namespace, "spot"))
     assert "deletionTimestamp" in body["metadata"]
     assert "k2.marketdata.io/operator" in body["metadata"]["finalizers"]
     (free,) = commands("Stuck deletion")
     shell(free)
-    assert api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status"
+    assert api.request("GET", api.feed(namespace, "spot"))["kind"] == "Status"
 
 
-def test_what_a_deleted_feed_takes_with_it_is_chosen_before(api: Api, namespace: str, shell):
+def test_the_deletion_policy_is_set_before_the_deletion(api: Api, namespace: str, shell):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     retain, choose, delete = commands("Delete a feed")
     assert retain == delete
     shell(choose)
-    assert api.ask("GET", api.feed(namespace, "spot"))["spec"]["deletionPolicy"] == "Delete"
+    assert api.request("GET", api.feed(namespace, "spot"))["spec"]["deletionPolicy"] == "Delete"
     assert not status(api, namespace, "spot")
 
 
 def test_every_command_of_the_page_names_a_namespace():
-    found = re.findall(r"^\$ (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert len(found) > 10
-    assert [command for command in found if " -n k2" not in command] == []
+    all_commands = re.findall(r"^\$ (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert len(all_commands) > 10
+    assert [command for command in all_commands if " -n k2" not in command] == []

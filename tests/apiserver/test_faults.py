@@ -1,4 +1,4 @@
-"""The operator when it is killed, or when the API server or the network does what it should not."""
+"""The operator when it is killed, and when the API server or the network fails."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.support.proxy import Asked, Fault, Proxy, proxied
+from tests.apiserver.support.proxy import Fault, Proxy, Request, proxied
 from tests.apiserver.support.servers import Api, Operator, eventually
 from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status, versions
 
@@ -24,9 +24,9 @@ EVERYTHING = {("Deployment", DEPLOYMENT), ("ConfigMap", "spot-feed")}
 
 @pytest.fixture
 def proxy(api: Api) -> Iterator[tuple[Proxy, str]]:
-    """A proxy before the API server."""
-    with proxied(api) as found:
-        yield found
+    """A proxy in front of the API server, and its URL."""
+    with proxied(api) as proxy_and_url:
+        yield proxy_and_url
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def behind(api: Api, proxy: tuple[Proxy, str], namespace: str, tmp_path: Path) -
 
 
 def live(api: Api, namespace: str, kind: str, name: str) -> dict[str, Any]:
-    """An object as it is now; a `Status` if it is not there."""
-    found: dict[str, Any] = api.ask("GET", f"{KINDS[kind].format(namespace)}/{name}")
-    return found
+    """Return a live object; a `Status` if it does not exist."""
+    answer: dict[str, Any] = api.request("GET", f"{KINDS[kind].format(namespace)}/{name}")
+    return answer
 
 
 def complete(api: Api, namespace: str, name: str = "spot") -> bool:
-    """Whether all of a feed of one shard is there, and said to be."""
+    """Return whether a feed of one shard has all children and a current status."""
     return reconciled(api, namespace, name) and set(children(api, namespace, name)) >= EVERYTHING
 
 
@@ -51,7 +51,7 @@ def test_an_operator_killed_between_two_applies_completes_and_writes_nothing_twi
 ):
     operator, proxy = behind
     release = threading.Event()
-    proxy.rule = lambda asked: Fault(held=release) if asked.is_apply and "budgets/" in asked.path else None
+    proxy.rule = lambda request: Fault(release=release) if request.is_apply and "budgets/" in request.path else None
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run() as process:
         eventually(lambda: any(kind == "PodDisruptionBudget" for kind, _ in children(api, namespace, "spot")))
@@ -76,9 +76,9 @@ def test_of_three_edits_while_the_operator_was_down_only_the_last_is_applied_and
     with operator.run():
         eventually(lambda: complete(api, namespace))
     generation = live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["generation"]
-    proxy.asked.clear()
+    proxy.requests.clear()
     for symbols in (["ETHUSDT"], ["SOLUSDT"], ["BTCUSDT", "ADAUSDT"]):
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": symbols}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": symbols}}, MERGE)
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
         eventually(lambda: operator.rounds("spot") >= 2)
@@ -86,23 +86,23 @@ def test_of_three_edits_while_the_operator_was_down_only_the_last_is_applied_and
     assert "ADAUSDT" in json.dumps(about["data"])
     assert "SOLUSDT" not in json.dumps(about["data"])
     assert live(api, namespace, "Deployment", DEPLOYMENT)["metadata"]["generation"] == generation + 1
-    applied = sorted(asked.path.partition("?")[0].rpartition("/")[2] for asked in proxy.applies())
+    applied = sorted(request.path.partition("?")[0].rpartition("/")[2] for request in proxy.applies())
     assert [name for name in applied if name in {DEPLOYMENT, "spot-feed"}] == ["spot-feed", DEPLOYMENT]
 
 
 def test_retry_after_is_obeyed_and_the_feed_converges(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
     operator, proxy = behind
-    proxy.rule = lambda asked: (
-        Fault(code=429, headers=(("Retry-After", "3"),)) if asked.is_apply and len(proxy.applies()) < 2 else None
+    proxy.rule = lambda request: (
+        Fault(code=429, headers=(("Retry-After", "3"),)) if request.is_apply and len(proxy.applies()) < 2 else None
     )
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: complete(api, namespace))
-    at = [asked.at for asked in proxy.applies()]
+    at = [request.at for request in proxy.applies()]
     assert [later - earlier >= 3 for earlier, later in itertools.pairwise(at[:3])] == [True, True]
 
 
-def test_a_while_of_503_is_waited_out(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+def test_an_outage_with_503_is_survived(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
     operator, proxy = behind
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     until = time.monotonic() + 10
@@ -110,17 +110,17 @@ def test_a_while_of_503_is_waited_out(api: Api, namespace: str, behind: tuple[Op
     with operator.run() as process:
         eventually(lambda: complete(api, namespace), within=45)
         until = time.monotonic() + 6
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         eventually(lambda: reconciled(api, namespace, "spot"), within=30)
         assert process.poll() is None
     assert "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed")["data"])
 
 
-def test_slow_answers_and_a_lost_one_make_nothing_twice(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
+def test_slow_and_lost_answers_cause_no_second_write(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
     operator, proxy = behind
 
-    def rule(asked: Asked) -> Fault | None:
-        if not asked.is_apply:
+    def rule(request: Request) -> Fault | None:
+        if not request.is_apply:
             return None
         return {0: Fault(delay=5), 1: Fault(lost=True)}.get(len(proxy.applies()))
 
@@ -136,20 +136,26 @@ def test_slow_answers_and_a_lost_one_make_nothing_twice(api: Api, namespace: str
     assert set(generations) == {1}
 
 
-def test_a_watch_that_is_faster_than_an_answer_makes_no_second_status(
+def test_a_watch_event_before_the_answer_causes_no_second_status(
     api: Api, namespace: str, behind: tuple[Operator, Proxy]
 ):
     operator, proxy = behind
     answered = threading.Event()
-    proxy.rule = lambda asked: Fault(held=answered) if asked.is_apply and "/deployments/" in asked.path else None
+    proxy.rule = lambda request: (
+        Fault(release=answered) if request.is_apply and "/deployments/" in request.path else None
+    )
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run(K2_OPERATOR_RESYNC="2"):
         eventually(lambda: ("Deployment", DEPLOYMENT) in children(api, namespace, "spot"))
-        time.sleep(1)  # in which its watch tells of it
+        time.sleep(1)  # for the watch event to arrive
         answered.set()
         eventually(lambda: operator.rounds("spot") >= 3)
-    told = [asked for asked in proxy.asked if asked.method == "PATCH" and "/exchangefeeds/spot/status" in asked.path]
-    assert len(told) == 1
+    status_writes = [
+        request
+        for request in proxy.requests
+        if request.method == "PATCH" and "/exchangefeeds/spot/status" in request.path
+    ]
+    assert len(status_writes) == 1
     assert status(api, namespace, "spot")["ingest"]["desired"] == 1
 
 
@@ -160,22 +166,20 @@ def test_a_watch_that_stalls_is_opened_again(api: Api, namespace: str, behind: t
         eventually(lambda: complete(api, namespace))
         time.sleep(1)
         proxy.stall()
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         time.sleep(3)
         assert not reconciled(api, namespace, "spot")
         eventually(lambda: reconciled(api, namespace, "spot"), within=75)
 
 
-def test_after_410_gone_nothing_that_happened_meanwhile_is_missed(
-    api: Api, namespace: str, behind: tuple[Operator, Proxy]
-):
+def test_after_410_gone_no_change_is_missed(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
     operator, proxy = behind
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run(K2_OPERATOR_RESYNC="600") as process:
         eventually(lambda: complete(api, namespace))
         time.sleep(1)
         proxy.stall()
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         time.sleep(1)
         assert not reconciled(api, namespace, "spot")
         proxy.inject(410)
@@ -192,7 +196,7 @@ def test_a_watch_that_ends_in_an_error_ends_the_process_and_a_restart_converges(
         eventually(lambda: complete(api, namespace))
         time.sleep(1)
         proxy.stall()
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         proxy.inject(500)
         try:
             code = process.wait(5)
@@ -208,50 +212,52 @@ def test_two_operators_at_once_do_not_write_in_turns(api: Api, namespace: str, t
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with one.run(K2_OPERATOR_RESYNC="1"), two.run(K2_OPERATOR_RESYNC="1"):
         eventually(lambda: complete(api, namespace) and one.rounds("spot") > 2 and two.rounds("spot") > 2)
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         eventually(lambda: reconciled(api, namespace, "spot"))
         time.sleep(2)
-        body = api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"]
+        body = api.request("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"]
         before, rounds = versions(children(api, namespace, "spot")), (one.rounds("spot"), two.rounds("spot"))
         eventually(lambda: one.rounds("spot") >= rounds[0] + 4 and two.rounds("spot") >= rounds[1] + 4)
         assert versions(children(api, namespace, "spot")) == before
-        assert api.ask("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"] == body
+        assert api.request("GET", api.feed(namespace, "spot"))["metadata"]["resourceVersion"] == body
 
 
-def test_a_feed_whose_operator_is_gone_is_freed_by_taking_its_finalizer(api: Api, namespace: str, operator: Operator):
+def test_a_feed_without_an_operator_is_released_by_removing_its_finalizer_by_hand(
+    api: Api, namespace: str, operator: Operator
+):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: complete(api, namespace))
-    api.ask("DELETE", api.feed(namespace, "spot"))
-    body = api.ask("GET", api.feed(namespace, "spot"))
+    api.request("DELETE", api.feed(namespace, "spot"))
+    body = api.request("GET", api.feed(namespace, "spot"))
     assert body["metadata"]["finalizers"] == ["k2.marketdata.io/operator"]
-    api.ask("PATCH", api.feed(namespace, "spot"), {"metadata": {"finalizers": None}}, MERGE)
-    assert api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status"
+    api.request("PATCH", api.feed(namespace, "spot"), {"metadata": {"finalizers": None}}, MERGE)
+    assert api.request("GET", api.feed(namespace, "spot"))["kind"] == "Status"
 
 
-def test_in_a_namespace_that_ends_feeds_are_let_go_and_nothing_is_tried_again_and_again(
+def test_in_a_terminating_namespace_feeds_are_released_and_nothing_is_retried_endlessly(
     api: Api, namespace: str, behind: tuple[Operator, Proxy]
 ):
     operator, proxy = behind
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run() as process:
         eventually(lambda: complete(api, namespace))
-        api.ask("DELETE", f"/api/v1/namespaces/{namespace}")
-        asked = len(proxy.applies())
+        api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        applies_before = len(proxy.applies())
         for kind, name in children(api, namespace, "spot"):  # as the namespace controller does, which is not here
-            api.ask("DELETE", f"{KINDS[kind].format(namespace)}/{name}")
+            api.request("DELETE", f"{KINDS[kind].format(namespace)}/{name}")
         time.sleep(3)
         tried = len(proxy.applies())
         time.sleep(2)
         assert len(proxy.applies()) == tried
         assert not children(api, namespace, "spot")
-        api.ask("DELETE", api.feed(namespace, "spot"))
-        eventually(lambda: api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=10)
+        api.request("DELETE", api.feed(namespace, "spot"))
+        eventually(lambda: api.request("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=10)
         after = len(proxy.applies())
         time.sleep(2)
         assert len(proxy.applies()) == after
         assert process.poll() is None
-    assert 0 < tried - asked < 60
+    assert 0 < tried - applies_before < 60
 
 
 def test_the_log_is_json_throughout(api: Api, namespace: str, operator: Operator):

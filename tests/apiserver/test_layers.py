@@ -1,4 +1,4 @@
-"""Topics, monitors and SparkApplications, on the other operators' real CRDs. Their operators are played by the test."""
+"""Topics, monitors and SparkApplications on the real CRDs. The test plays the role of their operators."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def api(whole_api: Api) -> Api:
 
 
 class Cluster:
-    """Everybody else in the cluster: Strimzi, the Spark operator, kubelets, and the pods' own words."""
+    """The rest of the cluster: Strimzi, the Spark operator, kubelets and the pods' status endpoints."""
 
     def __init__(self, api: Api, namespace: str, serve: Callable[[web.Application], str]) -> None:
         self.api, self.namespace = api, namespace
@@ -40,18 +40,18 @@ class Cluster:
         return web.json_response({**self.shard, "feeds": {"spot": self.layers}})
 
     def application(self, layer: str) -> dict[str, Any]:
-        """A layer's SparkApplication."""
-        found: dict[str, Any] = self.api.ask("GET", SPARK.format(self.namespace, f"spot-{layer}"))
-        return found
+        """Return a layer's SparkApplication."""
+        answer: dict[str, Any] = self.api.request("GET", SPARK.format(self.namespace, f"spot-{layer}"))
+        return answer
 
-    def remembered(self, layer: str) -> dict[str, Any]:
-        """What the operator remembers of a layer's application."""
-        notes = self.application(layer)["metadata"]["annotations"]
-        found: dict[str, Any] = json.loads(notes["k2.marketdata.io/rollout"])
-        return found
+    def rollout_state(self, layer: str) -> dict[str, Any]:
+        """Return the rollout state of a layer's application."""
+        annotations = self.application(layer)["metadata"]["annotations"]
+        state: dict[str, Any] = json.loads(annotations["k2.marketdata.io/rollout"])
+        return state
 
     def spark(self, layer: str, state: str, error: str = "", attempts: int = 1) -> None:
-        """The Spark operator says how an application is."""
+        """Set an application's status, as the Spark operator does."""
         path = SPARK.format(self.namespace, f"spot-{layer}") + "/status"
         said = {
             "applicationState": {"state": state, "errorMessage": error},
@@ -59,44 +59,44 @@ class Cluster:
             "executionAttempts": attempts,
             "driverInfo": {},
         }
-        answer = self.api.ask("PATCH", path, {"status": said}, MERGE)
+        answer = self.api.request("PATCH", path, {"status": said}, MERGE)
         assert answer["kind"] == "SparkApplication", answer
 
     def strimzi(self) -> None:
-        """Strimzi says that the topic is there."""
+        """Set the topic Ready, as Strimzi does."""
         path = TOPIC.format(self.namespace, "market.crypto.trades.binance")
         about = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
-        generation = self.api.ask("GET", path)["metadata"]["generation"]
+        generation = self.api.request("GET", path)["metadata"]["generation"]
         said = {"status": {"observedGeneration": generation, "conditions": [about]}}
-        assert self.api.ask("PATCH", f"{path}/status", said, MERGE)["kind"] == "KafkaTopic"
+        assert self.api.request("PATCH", f"{path}/status", said, MERGE)["kind"] == "KafkaTopic"
 
     def kubelet(self) -> None:
-        """The Deployment's pod runs, and so do the drivers'."""
-        found = self.rolled_out()
-        self.pod("ingest", found["spec"]["template"]["metadata"]["labels"])
+        """Create running pods for the Deployment and the drivers."""
+        deployment = self.rolled_out()
+        self.pod("ingest", deployment["spec"]["template"]["metadata"]["labels"])
         for layer in LAYERS:
             self.pod(layer, self.application(layer)["spec"]["driver"]["labels"])
 
     def rolled_out(self) -> dict[str, Any]:
-        """The Deployment, whose newest spec runs."""
+        """Set the Deployment's newest spec as rolled out, and return it."""
         path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
-        found: dict[str, Any] = self.api.ask("GET", path)
-        said = {"observedGeneration": found["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
-        self.api.ask("PATCH", f"{path}/status", {"status": said}, MERGE)
-        return found
+        deployment: dict[str, Any] = self.api.request("GET", path)
+        said = {"observedGeneration": deployment["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
+        self.api.request("PATCH", f"{path}/status", {"status": said}, MERGE)
+        return deployment
 
     def pod(self, name: str, labels: dict[str, str]) -> None:
-        """A pod that runs."""
+        """Create a running pod."""
         port = {"name": "metrics", "containerPort": self._port}
         spec = {"containers": [{"name": "one", "image": "none", "ports": [port]}]}
         path = f"/api/v1/namespaces/{self.namespace}/pods"
-        made = self.api.ask("POST", path, {"metadata": {"name": name, "labels": labels}, "spec": spec})
-        assert made["kind"] == "Pod", made
+        created = self.api.request("POST", path, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        assert created["kind"] == "Pod", created
         said = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        self.api.ask("PATCH", f"{path}/{name}/status", {"status": said}, MERGE)
+        self.api.request("PATCH", f"{path}/{name}/status", {"status": said}, MERGE)
 
     def run(self) -> None:
-        """Everything runs as it should."""
+        """Set everything to running."""
         self.strimzi()
         for layer in LAYERS:
             self.spark(layer, "RUNNING")
@@ -104,7 +104,7 @@ class Cluster:
 
     @contextmanager
     def ready(self, operator: Operator, **environment: str) -> Iterator[None]:
-        """The operator, and a feed of one symbol that runs."""
+        """Run the operator with a feed of one symbol until it is Running."""
         create(self.api, self.namespace, feed("spot", ["BTCUSDT"]))
         with operator.run(**environment):
             eventually(lambda: reconciled(self.api, self.namespace, "spot"))
@@ -126,7 +126,7 @@ def running(api: Api, namespace: str) -> bool:
     return status(api, namespace, "spot").get("phase") == "Running"
 
 
-def test_a_feed_whose_parts_run_is_ready_and_tells_their_figures(
+def test_a_feed_whose_parts_run_is_ready_and_reports_their_figures(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
@@ -136,14 +136,19 @@ def test_a_feed_whose_parts_run_is_ready_and_tells_their_figures(
         assert {about["reason"] for about in first["conditions"]} <= {"Waiting", "Starting", "Creating"}
         cluster.run()
         eventually(lambda: running(api, namespace))
-        found = status(api, namespace, "spot")
-    assert found["ingest"] == {
+        running_status = status(api, namespace, "spot")
+    assert running_status["ingest"] == {
         "connected": 1, "desired": 1, "messagesPerSecond": 12, "reconnects": 1, "openGaps": 0, "repairedGaps": 0,
     }  # fmt: skip
-    assert found["layers"]["gold"] == {"application": "spot-gold", "state": "RUNNING", "rows": 7, "freshness": "4s"}
-    assert found["symbols"] == 1
-    assert {about["status"] for about in found["conditions"]} == {"True"}
-    names = {item["metadata"]["name"] for item in api.ask("GET", TOPIC.format(namespace, "").rstrip("/"))["items"]}
+    assert running_status["layers"]["gold"] == {
+        "application": "spot-gold",
+        "state": "RUNNING",
+        "rows": 7,
+        "freshness": "4s",
+    }
+    assert running_status["symbols"] == 1
+    assert {about["status"] for about in running_status["conditions"]} == {"True"}
+    names = {item["metadata"]["name"] for item in api.request("GET", TOPIC.format(namespace, "").rstrip("/"))["items"]}
     assert names == {f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "deadletter")}
 
 
@@ -153,7 +158,7 @@ def test_a_changed_layer_is_stopped_started_and_then_stable(
     with cluster.ready(operator):
         before = {layer: cluster.application(layer) for layer in LAYERS}
         edit = {"spec": {"layers": {"gold": {"trigger": "90s"}}}}
-        api.ask("PATCH", api.feed(namespace, "spot"), edit, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), edit, MERGE)
         eventually(lambda: cluster.application("gold")["spec"]["suspend"])
         stopping = cluster.application("gold")["spec"]
         assert {**stopping, "suspend": False} == before["gold"]["spec"]
@@ -162,8 +167,8 @@ def test_a_changed_layer_is_stopped_started_and_then_stable(
         after = cluster.application("gold")
         assert after["spec"]["driver"]["annotations"] != before["gold"]["spec"]["driver"]["annotations"]
         cluster.spark("gold", "RUNNING")
-        wanted = after["metadata"]["annotations"]["k2.marketdata.io/spec-hash"]
-        eventually(lambda: cluster.remembered("gold").get("stable") == wanted)
+        new_hash = after["metadata"]["annotations"]["k2.marketdata.io/spec-hash"]
+        eventually(lambda: cluster.rollout_state("gold").get("stable") == new_hash)
         for layer in ("bronze", "silver"):
             assert cluster.application(layer)["metadata"]["generation"] == before[layer]["metadata"]["generation"]
         eventually(lambda: running(api, namespace))
@@ -171,7 +176,7 @@ def test_a_changed_layer_is_stopped_started_and_then_stable(
 
 def test_a_restart_of_the_operator_restarts_no_driver(api: Api, namespace: str, operator: Operator, cluster: Cluster):
     with cluster.ready(operator):
-        eventually(lambda: cluster.remembered("gold").get("stable"))
+        eventually(lambda: cluster.rollout_state("gold").get("stable"))
     before = {layer: cluster.application(layer)["metadata"]["resourceVersion"] for layer in LAYERS}
     with operator.run():
         eventually(lambda: operator.rounds("spot"))
@@ -183,28 +188,28 @@ def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
     with cluster.ready(operator):
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"suspend": True}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"suspend": True}}, MERGE)
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
         deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
-        assert api.ask("GET", deployment)["spec"]["replicas"] == 0
-        api.ask("PATCH", f"{deployment}/status", {"status": {"replicas": 0, "readyReplicas": 0}}, MERGE)
+        assert api.request("GET", deployment)["spec"]["replicas"] == 0
+        api.request("PATCH", f"{deployment}/status", {"status": {"replicas": 0, "readyReplicas": 0}}, MERGE)
         for layer in LAYERS:
             cluster.spark(layer, "SUSPENDED")
         eventually(lambda: status(api, namespace, "spot")["phase"] == "Suspended")
-        assert api.ask("GET", TOPIC.format(namespace, "market.crypto.trades.binance"))["kind"] == "KafkaTopic"
+        assert api.request("GET", TOPIC.format(namespace, "market.crypto.trades.binance"))["kind"] == "KafkaTopic"
 
 
-def test_a_crashing_driver_degrades_its_layer_and_says_why(
+def test_a_crashing_driver_degrades_its_layer_with_the_reason(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
     with cluster.ready(operator):
         path = SPARK.format(namespace, "spot-silver") + "/status"
         said = {"applicationState": {"state": "FAILED", "errorMessage": "out of memory"}, "executionAttempts": 4}
-        api.ask("PATCH", path, {"status": {**said, "driverInfo": {}}}, MERGE)
+        api.request("PATCH", path, {"status": {**said, "driverInfo": {}}}, MERGE)
         eventually(lambda: status(api, namespace, "spot")["phase"] == "Degraded")
         conditions = {about["type"]: about for about in status(api, namespace, "spot")["conditions"]}
         assert conditions["SilverReady"]["reason"] == "CrashLoop"
         assert "out of memory" in conditions["SilverReady"]["message"]
         assert conditions["GoldReady"]["status"] == "True"
-        events = api.ask("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+        events = api.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
         assert "CrashLoop" in {event["reason"] for event in events}

@@ -1,4 +1,4 @@
-"""The operator when a colleague deletes, edits or forbids what is the operator's."""
+"""Manual deletions, edits and revoked permissions of the operator's objects."""
 
 import json
 import time
@@ -17,21 +17,21 @@ LABEL = "k2.marketdata.io/feed"
 
 
 def patch(api: Api, namespace: str, kind: str, name: str, change: Any) -> None:
-    """What a colleague does with kubectl."""
+    """Edit an object, as a user does with kubectl."""
     path = f"{KINDS[kind].format(namespace)}/{name}?fieldManager=kubectl-edit"
-    answer = api.ask("PATCH", path, change, MERGE)
+    answer = api.request("PATCH", path, change, MERGE)
     assert answer["kind"] == kind, answer
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_child_that_was_deleted_is_back_in_seconds(api: Api, namespace: str, operator: Operator, kind: str):
+def test_a_deleted_child_is_recreated_within_seconds(api: Api, namespace: str, operator: Operator, kind: str):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: complete(api, namespace))
-        found = {key: item for key, item in children(api, namespace, "spot").items() if key[0] == kind}
-        assert found
-        for (_, name), item in found.items():
-            api.ask("DELETE", f"{KINDS[kind].format(namespace)}/{name}?propagationPolicy=Background")
+        of_kind = {key: item for key, item in children(api, namespace, "spot").items() if key[0] == kind}
+        assert of_kind
+        for (_, name), item in of_kind.items():
+            api.request("DELETE", f"{KINDS[kind].format(namespace)}/{name}?propagationPolicy=Background")
             uid = item["metadata"]["uid"]
             eventually(
                 lambda name=name, uid=uid: (
@@ -49,12 +49,12 @@ def test_a_field_of_ours_is_restored_and_a_field_of_theirs_is_kept(api: Api, nam
         theirs = {"metadata": {"annotations": {"theirs": "kept"}, "labels": {"their-label": "kept"}}}
         patch(api, namespace, "ConfigMap", "spot-feed", theirs | {"data": dict.fromkeys(before, "") | {"more": "1"}})
         eventually(lambda: live(api, namespace, "ConfigMap", "spot-feed")["data"] == before | {"more": "1"}, within=5)
-        found = live(api, namespace, "ConfigMap", "spot-feed")
-    assert found["metadata"]["annotations"]["theirs"] == "kept"
-    assert found["metadata"]["labels"]["their-label"] == "kept"
+        after = live(api, namespace, "ConfigMap", "spot-feed")
+    assert after["metadata"]["annotations"]["theirs"] == "kept"
+    assert after["metadata"]["labels"]["their-label"] == "kept"
 
 
-def test_an_owner_reference_that_was_removed_is_put_back(api: Api, namespace: str, operator: Operator):
+def test_a_removed_owner_reference_is_restored(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: complete(api, namespace))
@@ -109,10 +109,10 @@ WRITES: list[dict[str, Any]] = [{"apiGroups": ["*"], "resources": ["*"], "verbs"
 
 
 def grant(api: Api, namespace: str, name: str, rules: list[dict[str, Any]]) -> str:
-    """Lets the operator do something in its namespace; returns where the RoleBinding is."""
+    """Grant the operator permissions in its namespace; return the path of the RoleBinding."""
     root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    api.ask("POST", f"{root}/roles", {"metadata": {"name": name}, "rules": rules})
-    bound = api.ask("POST", f"{root}/rolebindings", {
+    api.request("POST", f"{root}/roles", {"metadata": {"name": name}, "rules": rules})
+    bound = api.request("POST", f"{root}/rolebindings", {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}],
@@ -122,16 +122,18 @@ def grant(api: Api, namespace: str, name: str, rules: list[dict[str, Any]]) -> s
 
 
 def may_patch_deployments(api: Api, namespace: str) -> bool:
-    """Whether the API server would let the operator do so by now."""
-    wanted = {"namespace": namespace, "verb": "patch", "group": "apps", "resource": "deployments"}
-    review = {"spec": {"user": "k2-operator", "resourceAttributes": wanted}}
-    allowed: bool = api.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"]["allowed"]
+    """Return whether the API server permits the operator to patch Deployments."""
+    attributes = {"namespace": namespace, "verb": "patch", "group": "apps", "resource": "deployments"}
+    review = {"spec": {"user": "k2-operator", "resourceAttributes": attributes}}
+    allowed: bool = api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"][
+        "allowed"
+    ]
     return allowed
 
 
 @pytest.fixture
 def restricted(api: Api, namespace: str, tmp_path: Path) -> Operator:
-    """The operator under a token of its own. Of the whole cluster it sees the CRDs and namespaces only."""
+    """The operator with its own token. Cluster-wide it may list CRDs and namespaces only."""
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     rules = [
         {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["list", "watch"]},
@@ -139,44 +141,46 @@ def restricted(api: Api, namespace: str, tmp_path: Path) -> Operator:
     ]
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "k2-operator"}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace}
-    api.ask("POST", f"{rbac}/clusterroles", {"metadata": {"name": namespace}, "rules": rules})
+    api.request("POST", f"{rbac}/clusterroles", {"metadata": {"name": namespace}, "rules": rules})
     bound = {"metadata": {"name": namespace}, "roleRef": role, "subjects": [user]}
-    assert api.ask("POST", f"{rbac}/clusterrolebindings", bound)["kind"] == "ClusterRoleBinding"
+    assert api.request("POST", f"{rbac}/clusterrolebindings", bound)["kind"] == "ClusterRoleBinding"
     return Operator(tmp_path / "restricted", api, namespace, token=OPERATOR)
 
 
 def condition(api: Api, namespace: str, name: str, kind: str) -> dict[str, Any]:
-    """One condition of a feed; empty if it is not there."""
-    found: list[dict[str, Any]] = status(api, namespace, name).get("conditions", [])
-    return next((about for about in found if about["type"] == kind), {})
+    """Return a condition of a feed; empty if it does not exist."""
+    conditions: list[dict[str, Any]] = status(api, namespace, name).get("conditions", [])
+    return next((about for about in conditions if about["type"] == kind), {})
 
 
-def test_a_right_that_was_revoked_is_named_and_its_return_heals(api: Api, namespace: str, restricted: Operator):
+def test_a_revoked_permission_is_reported_and_granting_it_again_recovers_the_feed(
+    api: Api, namespace: str, restricted: Operator
+):
     grant(api, namespace, "reads", READS)
     writes = grant(api, namespace, "writes", WRITES)
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with restricted.run(K2_OPERATOR_RESYNC="5"):
         eventually(lambda: complete(api, namespace))
-        api.ask("DELETE", writes)
-        eventually(lambda: not may_patch_deployments(api, namespace))  # the authorizer learns of it by a watch
-        api.ask("DELETE", f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}")
+        api.request("DELETE", writes)
+        eventually(lambda: not may_patch_deployments(api, namespace))  # the authorizer is updated by a watch
+        api.request("DELETE", f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}")
 
-        def told() -> str:  # a pass that was under way may have been refused something else first
+        def ingest_condition() -> str:  # a round in progress may have been rejected for something else first
             about = condition(api, namespace, "spot", "IngestReady")
             return f"{about.get('reason')}: {about.get('message')}"
 
-        eventually(lambda: f"apply deployments {DEPLOYMENT}" in told(), within=15)
-        assert told().startswith("Forbidden: ")
-        assert 'cannot patch resource "deployments"' in told()
+        eventually(lambda: f"apply deployments {DEPLOYMENT}" in ingest_condition(), within=15)
+        assert ingest_condition().startswith("Forbidden: ")
+        assert 'cannot patch resource "deployments"' in ingest_condition()
         assert status(api, namespace, "spot")["phase"] == "Degraded"
         assert live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Status"
-        api.ask("DELETE", writes.replace("rolebindings", "roles"))
+        api.request("DELETE", writes.replace("rolebindings", "roles"))
         grant(api, namespace, "writes", WRITES)
         eventually(lambda: live(api, namespace, "Deployment", DEPLOYMENT)["kind"] == "Deployment", within=15)
         eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "Forbidden", within=15)
 
 
-def test_without_any_right_for_a_while_the_operator_goes_on_when_it_has_them_again(
+def test_the_operator_recovers_when_revoked_permissions_are_granted_again(
     api: Api, namespace: str, restricted: Operator
 ):
     reads = grant(api, namespace, "reads", READS)
@@ -185,11 +189,11 @@ def test_without_any_right_for_a_while_the_operator_goes_on_when_it_has_them_aga
     with restricted.run(K2_OPERATOR_RESYNC="2") as process:
         eventually(lambda: complete(api, namespace))
         for binding in (reads, writes):
-            api.ask("DELETE", binding)
+            api.request("DELETE", binding)
         time.sleep(4)
-        api.ask("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
         for name, binding, rules in (("reads", reads, READS), ("writes", writes, WRITES)):
-            api.ask("DELETE", binding.replace("rolebindings", "roles"))
+            api.request("DELETE", binding.replace("rolebindings", "roles"))
             grant(api, namespace, name, rules)
         eventually(
             lambda: "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed").get("data")), within=20
@@ -198,14 +202,14 @@ def test_without_any_right_for_a_while_the_operator_goes_on_when_it_has_them_aga
         assert process.poll() is None
 
 
-def test_a_quota_that_is_used_up_is_said_and_unsaid(api: Api, namespace: str, operator: Operator):
+def test_an_exceeded_quota_is_reported_until_it_is_resolved(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     path = f"{KINDS['Deployment'].format(namespace)}/{DEPLOYMENT}/status"
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: pods"}
     with operator.run():
         eventually(lambda: complete(api, namespace))
-        api.ask("PATCH", path, {"status": {"conditions": [failure]}}, MERGE)
+        api.request("PATCH", path, {"status": {"conditions": [failure]}}, MERGE)
         eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") == "QuotaExceeded", within=5)
         assert "exceeded quota: pods" in condition(api, namespace, "spot", "IngestReady")["message"]
-        api.ask("PATCH", path, {"status": {"conditions": []}}, MERGE)
+        api.request("PATCH", path, {"status": {"conditions": []}}, MERGE)
         eventually(lambda: condition(api, namespace, "spot", "IngestReady").get("reason") != "QuotaExceeded", within=5)

@@ -1,4 +1,4 @@
-"""The operator process against a real API server: what it makes, what it leaves alone, what it mends."""
+"""The operator process on a real API server: what it creates, leaves unchanged and repairs."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ KINDS = {
 
 
 def feed(name: str, symbols: list[str], exchange: str = "binance", **spec: Any) -> dict[str, Any]:
-    """An ExchangeFeed."""
+    """Build an ExchangeFeed."""
     return {
         "apiVersion": "k2.marketdata.io/v1alpha1",
         "kind": "ExchangeFeed",
@@ -29,35 +29,35 @@ def feed(name: str, symbols: list[str], exchange: str = "binance", **spec: Any) 
 
 
 def create(api: Api, namespace: str, body: dict[str, Any]) -> None:
-    """Creates a feed."""
+    """Create a feed."""
     path = api.feed(namespace, "").rstrip("/")
-    created = api.ask("POST", path, body)
+    created = api.request("POST", path, body)
     assert created["kind"] == "ExchangeFeed", created
 
 
 def children(api: Api, namespace: str, name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Everything that bears a feed's label."""
-    found = {}
+    """Return all objects with a feed's label."""
+    objects = {}
     for kind, path in KINDS.items():
-        answer = api.ask("GET", f"{path.format(namespace)}?labelSelector=k2.marketdata.io/feed%3D{name}")
-        found |= {(kind, item["metadata"]["name"]): item for item in answer["items"]}
-    return found
+        answer = api.request("GET", f"{path.format(namespace)}?labelSelector=k2.marketdata.io/feed%3D{name}")
+        objects |= {(kind, item["metadata"]["name"]): item for item in answer["items"]}
+    return objects
 
 
-def versions(found: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """Their resource versions, which change with every write."""
-    return {key: item["metadata"]["resourceVersion"] for key, item in found.items()}
+def versions(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Return resource versions, which change with every write."""
+    return {key: item["metadata"]["resourceVersion"] for key, item in objects.items()}
 
 
 def status(api: Api, namespace: str, name: str) -> dict[str, Any]:
-    """A feed's status."""
-    found: dict[str, Any] = api.ask("GET", api.feed(namespace, name)).get("status", {})
-    return found
+    """Return a feed's status."""
+    current: dict[str, Any] = api.request("GET", api.feed(namespace, name)).get("status", {})
+    return current
 
 
 def reconciled(api: Api, namespace: str, name: str) -> bool:
-    """Whether the operator has seen the newest spec and said so."""
-    body = api.ask("GET", api.feed(namespace, name))
+    """Return whether the status is of the newest generation."""
+    body = api.request("GET", api.feed(namespace, name))
     return body.get("status", {}).get("observedGeneration") == body["metadata"]["generation"]
 
 
@@ -65,13 +65,13 @@ def test_a_feed_becomes_its_children_and_a_status(api: Api, namespace: str, oper
     create(api, namespace, feed("spot", ["BTCUSDT", "ETHUSDT", "SOLUSDT", "ADAUSDT"], ingest={"shards": 2}))
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
-        found = children(api, namespace, "spot")
-    names = {kind: sorted(name for other, name in found if other == kind) for kind in KINDS}
+        objects = children(api, namespace, "spot")
+    names = {kind: sorted(name for other, name in objects if other == kind) for kind in KINDS}
     assert names["Deployment"] == ["spot-ingest-0-0", "spot-ingest-1-0"]
     assert names["ConfigMap"] == ["spot-feed"]
     assert all(names.values())
-    uid = api.ask("GET", api.feed(namespace, "spot"))["metadata"]["uid"]
-    assert {owner["uid"] for item in found.values() for owner in item["metadata"]["ownerReferences"]} == {uid}
+    uid = api.request("GET", api.feed(namespace, "spot"))["metadata"]["uid"]
+    assert {owner["uid"] for item in objects.values() for owner in item["metadata"]["ownerReferences"]} == {uid}
     conditions = {about["type"]: about for about in status(api, namespace, "spot")["conditions"]}
     assert conditions["BronzeReady"]["reason"] == "SparkOperatorMissing"
     assert conditions["TopicReady"]["reason"] == "StrimziMissing"
@@ -79,15 +79,15 @@ def test_a_feed_becomes_its_children_and_a_status(api: Api, namespace: str, oper
 
 
 def settled(operator: Operator) -> None:
-    """Waits until the news of its own writes makes the operator write no more."""
-    seen: list[str] = []
+    """Wait until the operator writes nothing more, after the events of its own writes."""
+    previous: list[str] = []
 
-    def quiet() -> bool:
-        before, seen[:] = list(seen), operator.writes()
+    def is_quiet() -> bool:
+        before, previous[:] = list(previous), operator.writes()
         time.sleep(1)
-        return before == seen
+        return before == previous
 
-    eventually(quiet)
+    eventually(is_quiet)
 
 
 def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, operator: Operator):
@@ -99,7 +99,7 @@ def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, oper
     with operator.run():
         eventually(lambda: operator.rounds("spot"))
         assert versions(children(api, namespace, "spot")) == before
-        # Those that the API server refuses for want of a CRD are tried each round.
+        # Kinds without a CRD are rejected by the API server and retried each round.
         assert [
             write
             for write in operator.writes()
@@ -107,17 +107,17 @@ def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, oper
         ] == []
 
 
-def test_what_was_deleted_comes_back_and_what_was_edited_is_mended(api: Api, namespace: str, operator: Operator):
+def test_deleted_children_are_recreated_and_edited_ones_restored(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
-        api.ask("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/spot-feed")
+        api.request("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/spot-feed")
         eventually(lambda: ("ConfigMap", "spot-feed") in children(api, namespace, "spot"), within=10)
         edit = {"metadata": {"annotations": {"theirs": "kept"}}, "spec": {"replicas": 3}}
-        api.ask("PATCH", path, edit, "application/merge-patch+json")
-        eventually(lambda: api.ask("GET", path)["spec"]["replicas"] == 1, within=10)
-        assert api.ask("GET", path)["metadata"]["annotations"]["theirs"] == "kept"
+        api.request("PATCH", path, edit, "application/merge-patch+json")
+        eventually(lambda: api.request("GET", path)["spec"]["replicas"] == 1, within=10)
+        assert api.request("GET", path)["metadata"]["annotations"]["theirs"] == "kept"
 
 
 def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_ingest_only(
@@ -133,7 +133,7 @@ def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_ingest_only(
         settled(operator)
         before = {name: versions(children(api, namespace, name)) for name in names}
         edit = {"spec": {"symbols": ["AAAUSDT", "ZZZUSDT"]}}
-        api.ask("PATCH", api.feed(namespace, names[0]), edit, "application/merge-patch+json")
+        api.request("PATCH", api.feed(namespace, names[0]), edit, "application/merge-patch+json")
         eventually(lambda: reconciled(api, namespace, names[0]))
         settled(operator)
         after = {name: versions(children(api, namespace, name)) for name in names}
@@ -155,13 +155,13 @@ def test_of_two_feeds_that_claim_one_topic_the_younger_waits_and_then_runs(
         assert refused["phase"] == "Failed"
         assert refused["conditions"][0]["reason"] == "TopicConflict"
         assert not children(api, namespace, "younger")
-        api.ask("DELETE", api.feed(namespace, "older"))
+        api.request("DELETE", api.feed(namespace, "older"))
         eventually(lambda: children(api, namespace, "younger"), within=20)
 
 
-def test_a_deleted_feed_is_let_go(api: Api, namespace: str, operator: Operator):
+def test_a_deleted_feed_is_released(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
-        api.ask("DELETE", api.feed(namespace, "spot"))
-        eventually(lambda: api.ask("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=20)
+        api.request("DELETE", api.feed(namespace, "spot"))
+        eventually(lambda: api.request("GET", api.feed(namespace, "spot"))["kind"] == "Status", within=20)

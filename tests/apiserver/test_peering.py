@@ -1,4 +1,4 @@
-"""Two operators that know of each other: one works, the other waits until it is needed."""
+"""Two operators that are peers: one is active, the other is on standby."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,12 +41,12 @@ DEFINITION = {
 
 @pytest.fixture
 def peering(api: Api, namespace: str) -> str:
-    """Where the operators of a namespace meet."""
-    api.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION)
+    """Create a KopfPeering; return its path."""
+    api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION)
     place = f"{_GROUP}/namespaces/{namespace}/kopfpeerings"
-    eventually(lambda: api.ask("GET", place).get("kind") == "KopfPeeringList")
+    eventually(lambda: api.request("GET", place).get("kind") == "KopfPeeringList")
     body = {"apiVersion": "kopf.dev/v1", "kind": "KopfPeering", "metadata": {"name": NAME}}
-    eventually(lambda: api.ask("POST", place, body).get("kind") == "KopfPeering")
+    eventually(lambda: api.request("POST", place, body).get("kind") == "KopfPeering")
     return f"{place}/{NAME}"
 
 
@@ -56,13 +56,13 @@ def test_of_two_peers_the_one_with_the_lower_priority_writes_nothing_until_it_is
     first, second = Operator(tmp_path / "first", api, namespace), Operator(tmp_path / "second", api, namespace)
     peers = [f"--peering={NAME}"]
 
-    def known() -> int:
-        return len(api.ask("GET", peering).get("status", {}))
+    def peers_count() -> int:
+        return len(api.request("GET", peering).get("status", {}))
 
     with ExitStack() as stack, first.run(*peers, "--priority=100"):
-        eventually(lambda: known() == 1)
+        eventually(lambda: peers_count() == 1)
         stack.enter_context(second.run(*peers, "--priority=1"))
-        eventually(lambda: known() == 2)
+        eventually(lambda: peers_count() == 2)
         create(api, namespace, feed("spot", ["BTCUSDT"]))
         eventually(lambda: complete(api, namespace))
         assert not second.writes()

@@ -1,4 +1,4 @@
-"""Another release of the operator finds what its predecessor made, and lets be what it would make alike."""
+"""Upgrades: another release of the operator leaves unchanged objects of its predecessor alone."""
 
 import io
 import json
@@ -22,7 +22,7 @@ __all__ = ["api", "cluster"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("operator/src", "schemas/src")
+SOURCES = ("operator/src", "schemas/src", "common/src")
 PLACES = {
     **KINDS,
     "SparkApplication": SPARK.format("{}", "").rstrip("/"),
@@ -33,22 +33,25 @@ DESIRED = """
 import json, sys
 from k2.operator.desired import children
 from k2.operator.settings import load
-from k2.schemas.feed import ExchangeFeed
+try:
+    from k2.schemas.feed import ExchangeFeed
+except ImportError:
+    from k2.schemas.feed.model import ExchangeFeed
 body, settings = json.load(sys.stdin)
 feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
-made = children(feed, load(settings, {}))
-print(json.dumps([sys.modules["k2.operator.settings"].__file__, made]))
+manifests = children(feed, load(settings, {}))
+print(json.dumps([sys.modules["k2.operator.settings"].__file__, manifests]))
 """
 
 
 def git(*words: str) -> bytes:
-    """What git says of this repository."""
+    """Run git in this repository and return its output."""
     return subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True).stdout
 
 
 @pytest.fixture(scope="module")
 def predecessor(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The PYTHONPATH of the last release; before there is one, of what the last change of the operator replaced."""
+    """The PYTHONPATH of the last release, or before the first release, of the last change of the operator."""
     try:
         shallow = git("rev-parse", "--is-shallow-repository").strip() == b"true"
     except (OSError, subprocess.CalledProcessError) as error:
@@ -57,58 +60,59 @@ def predecessor(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("the repository's history is needed, and this clone is shallow")
     tags = git("tag", "--list", "v[0-9]*", "--merged", "HEAD^", "--sort=-v:refname").decode().split()
     commit = tags[0] if tags else git("rev-list", "-n", "1", "--skip", "1", "HEAD", "--", *SOURCES).decode().strip()
+    sources = git("ls-tree", "-d", "--name-only", commit, *SOURCES).decode().split()  # those that the commit has
     folder = tmp_path_factory.mktemp("predecessor")
-    with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *SOURCES))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *sources))) as archive:
         archive.extractall(folder, filter="data")
-    return os.pathsep.join(str(folder / source) for source in SOURCES)
+    return os.pathsep.join(str(folder / source) for source in sources)
 
 
 def desired(body: dict[str, Any], path: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the code under a PYTHONPATH makes of a feed."""
-    words = [sys.executable, "-c", DESIRED]
-    given = json.dumps([body, yaml.safe_dump(SETTINGS)]).encode()
-    done = subprocess.run(words, input=given, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
-    where, made = json.loads(done.stdout)
-    assert where.startswith(path.partition(os.pathsep)[0])
-    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in made}
+    """Return the manifests that the code under a PYTHONPATH builds for a feed."""
+    command = [sys.executable, "-c", DESIRED]
+    stdin = json.dumps([body, yaml.safe_dump(SETTINGS)]).encode()
+    done = subprocess.run(command, input=stdin, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    module_file, manifests = json.loads(done.stdout)
+    assert module_file.startswith(path.partition(os.pathsep)[0])
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
 
 
-def living(api: Api, namespace: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Everything that stands in a feed's namespace, of the kinds that the operator makes."""
-    found = {}
+def live_objects(api: Api, namespace: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return all objects in a namespace, of the kinds that the operator creates."""
+    objects = {}
     for kind, place in PLACES.items():
-        items = api.ask("GET", place.format(namespace))["items"]
-        found |= {(kind, item["metadata"]["name"]): item for item in items}
-    return found
+        items = api.request("GET", place.format(namespace))["items"]
+        objects |= {(kind, item["metadata"]["name"]): item for item in items}
+    return objects
 
 
-def settled(cluster: Cluster, api: Api, namespace: str) -> bool:
-    """Whether everything runs, and every application is known to."""
-    return running(api, namespace) and all(cluster.remembered(layer).get("stable") for layer in LAYERS)
+def is_settled(cluster: Cluster, api: Api, namespace: str) -> bool:
+    """Return whether the feed is Running and every application has a stable spec."""
+    return running(api, namespace) and all(cluster.rollout_state(layer).get("stable") for layer in LAYERS)
 
 
-def versions(found: Mapping[tuple[str, str], dict[str, Any]], field: str = "resourceVersion") -> dict[str, Any]:
-    """A version of each object."""
-    return {"/".join(key): item["metadata"][field] for key, item in found.items() if field in item["metadata"]}
+def versions(objects: Mapping[tuple[str, str], dict[str, Any]], field: str = "resourceVersion") -> dict[str, Any]:
+    """Return a version of each object."""
+    return {"/".join(key): item["metadata"][field] for key, item in objects.items() if field in item["metadata"]}
 
 
-def test_the_next_release_touches_nothing_that_it_would_make_alike(
+def test_the_next_release_does_not_touch_unchanged_objects(
     api: Api, namespace: str, operator: Operator, cluster: Cluster, predecessor: str
 ):
     with cluster.ready(operator, PYTHONPATH=predecessor):
-        eventually(lambda: settled(cluster, api, namespace))
-    body = api.ask("GET", api.feed(namespace, "spot"))
+        eventually(lambda: is_settled(cluster, api, namespace))
+    body = api.request("GET", api.feed(namespace, "spot"))
     then, today = (desired(body, path) for path in (predecessor, os.pathsep.join(str(ROOT / src) for src in SOURCES)))
     alike = {key for key, manifest in then.items() if today.get(key) == manifest}
-    before = living(api, namespace)
+    before = live_objects(api, namespace)
     with operator.run(K2_OPERATOR_RESYNC="2"):
         eventually(lambda: operator.rounds("spot") >= 2, within=60)
-        after = living(api, namespace)
+        after = live_objects(api, namespace)
     assert set(then) <= set(before)
     assert versions({key: after[key] for key in alike}) == versions({key: before[key] for key in alike})
     for layer in LAYERS:
         key = ("SparkApplication", f"spot-{layer}")
-        if key not in alike:  # one that would be made otherwise ends its batch first
+        if key not in alike:  # an application whose spec changes finishes its batch first
             assert {**after[key]["spec"], "suspend": False} == before[key]["spec"]
 
 
@@ -116,16 +120,16 @@ def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):
     with cluster.ready(operator):
-        eventually(lambda: settled(cluster, api, namespace))
-    first = living(api, namespace)
+        eventually(lambda: is_settled(cluster, api, namespace))
+    first = live_objects(api, namespace)
     with operator.run(K2_OPERATOR_INGEST_IMAGE="k2/ingest:next", K2_OPERATOR_RESYNC="2"):
         eventually(lambda: operator.rounds("spot") >= 2, within=60)
-        second = living(api, namespace)
+        second = live_objects(api, namespace)
         changed = {name for name, version in versions(second).items() if version != versions(first)[name]}
         assert changed == {"Deployment/spot-ingest-0-0"}
         cluster.rolled_out()
         eventually(lambda: running(api, namespace))
-    second = living(api, namespace)
+    second = live_objects(api, namespace)
     images = {"K2_OPERATOR_INGEST_IMAGE": "k2/ingest:next", "K2_OPERATOR_JOBS_IMAGE": "k2/jobs:next"}
     with operator.run(**images):
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
@@ -134,6 +138,6 @@ def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of
         eventually(lambda: cluster.application("gold")["spec"]["image"] == "k2/jobs:next")
         assert not cluster.application("gold")["spec"]["suspend"]
         assert {cluster.application(layer)["spec"]["image"] for layer in ("bronze", "silver")} == {"k2/jobs:test"}
-        third = living(api, namespace)
+        third = live_objects(api, namespace)
     changed = {name for name, version in versions(third).items() if version != versions(second)[name]}
     assert changed == {f"SparkApplication/spot-{layer}" for layer in LAYERS}

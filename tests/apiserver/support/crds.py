@@ -1,4 +1,4 @@
-"""The CRDs of the operators that K2 drives, as they themselves publish them, fetched when they are needed."""
+"""CRDs of the operators that K2 works with, downloaded from their published modules."""
 
 import json
 import os
@@ -20,15 +20,15 @@ PROMETHEUS = (
 
 
 def missing() -> str:
-    """What is not on this machine; empty if all is there."""
+    """Return which requirement is missing on this machine; empty if none is."""
     if not os.environ.get("K2_KIT"):
-        return "K2_KIT is not set: it names the folder of the cluster kit, whose strimzi-crds writes Strimzi's CRDs"
+        return "K2_KIT is not set: it is the folder of the cluster kit, whose strimzi-crds writes Strimzi's CRDs"
     absent = [program for program in ("go", "mvn") if shutil.which(program) is None]
     return f"{' and '.join(absent)} not installed: the other operators' CRDs come from their modules" if absent else ""
 
 
 def published(folder: Path) -> Iterator[dict[str, Any]]:
-    """Strimzi's Kafkas and topics, Spark's applications, Prometheus' monitors and rules."""
+    """Yield the CRDs of Strimzi, the Spark operator and the Prometheus operator."""
     subprocess.run([f"{os.environ['K2_KIT']}/strimzi-crds", str(folder)], check=True, capture_output=True)
     for kind in STRIMZI:
         yield yaml.safe_load((folder / f"{kind}.yaml").read_text())

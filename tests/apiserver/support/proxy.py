@@ -1,4 +1,4 @@
-"""An HTTP proxy before the API server that can be told to misbehave. Clients speak plain HTTP to it."""
+"""HTTP proxy in front of the API server that injects faults. Clients speak plain HTTP to it."""
 
 import http.client
 import json
@@ -18,8 +18,8 @@ _HOP = frozenset({"transfer-encoding", "connection", "content-length", "keep-ali
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request, as it came in."""
+class Request:
+    """One request."""
 
     method: str
     path: str
@@ -32,43 +32,43 @@ class Asked:
 
     @property
     def is_watch(self) -> bool:
-        """Whether its answer goes on for ever."""
+        """Whether it is a watch."""
         return "watch=true" in self.path
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request: a delay, an answer of the proxy's own, or an answer that is lost on its way."""
+    """A fault of one request: a delay, an answer by the proxy itself, or a lost answer."""
 
     delay: float = 0.0
     code: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     lost: bool = False
-    held: threading.Event | None = None  # the answer is kept back until this is set
+    release: threading.Event | None = None  # the answer is delayed until this is set
 
 
 class Proxy:
-    """What was asked, and the rule by which requests fail."""
+    """The recorded requests, and the rule that assigns faults."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.asked: list[Asked] = []
-        self.rule: Callable[[Asked], Fault | None] = lambda _: None
+        self.requests: list[Request] = []
+        self.rule: Callable[[Request], Fault | None] = lambda _: None
         self._lock = threading.Lock()
         self._streams: list[Stream] = []
 
-    def applies(self) -> list[Asked]:
-        """The applies of children so far."""
-        return [asked for asked in list(self.asked) if asked.is_apply]
+    def applies(self) -> list[Request]:
+        """Return the applies of children so far."""
+        return [request for request in list(self.requests) if request.is_apply]
 
     def stall(self) -> None:
-        """Has every watch that is open now say nothing ever again, without closing it. New ones work."""
+        """Stop all open watches from delivering events, without closing them. New ones work."""
         with self._lock:
             for stream in self._streams:
                 stream.stalled = True
 
     def inject(self, code: int) -> None:
-        """Sends an ERROR event to every watch that is open now."""
+        """Send an ERROR event to every open watch."""
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "injected"}
         line = json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
         with self._lock:
@@ -77,17 +77,17 @@ class Proxy:
                     stream.send(line)
 
     def add(self, stream: "Stream") -> None:
-        """A watch was opened."""
+        """Register an open watch."""
         with self._lock:
             self._streams.append(stream)
 
     def remove(self, stream: "Stream") -> None:
-        """A watch was closed."""
+        """Unregister a closed watch."""
         with self._lock:
             self._streams.remove(stream)
 
     def close(self) -> None:
-        """Ends the watches that are still open."""
+        """Close the open watches."""
         with self._lock:
             for stream in self._streams:
                 stream.stop()
@@ -103,13 +103,13 @@ class Stream:
         self._lock = threading.Lock()
 
     def send(self, data: bytes) -> None:
-        """Sends one chunk to the client."""
+        """Send one chunk to the client."""
         with self._lock:
             self._file.write(b"%x\r\n%s\r\n" % (len(data), data))
             self._file.flush()
 
     def stop(self) -> None:
-        """Wakes whoever reads from the server."""
+        """Shut down the connection to the server, which unblocks its reader."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -119,13 +119,13 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
 
     def _any(self) -> None:
-        asked = Asked(self.command, self.path)
+        request = Request(self.command, self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        fault = self.proxy.rule(asked) or Fault()
-        self.proxy.asked.append(asked)
+        fault = self.proxy.rule(request) or Fault()
+        self.proxy.requests.append(request)
         time.sleep(fault.delay)
         if fault.code:
-            status = {"kind": "Status", "apiVersion": "v1", "code": fault.code, "message": "as the test says"}
+            status = {"kind": "Status", "apiVersion": "v1", "code": fault.code, "message": "injected by the test"}
             self._answer(fault.code, fault.headers, json.dumps(status).encode())
             return
         address = urlsplit(self.proxy.api.url)
@@ -133,17 +133,19 @@ class _Handler(BaseHTTPRequestHandler):
             address.hostname or "", address.port, timeout=120, context=self.proxy.api.trust()
         )
         try:
-            kept = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}}
-            upstream.request(self.command, self.path, body or None, kept)
+            forwarded = {
+                name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection"}
+            }
+            upstream.request(self.command, self.path, body or None, forwarded)
             response = upstream.getresponse()
-            if asked.is_watch and response.status == 200:
+            if request.is_watch and response.status == 200:
                 self._stream(response, upstream)
                 return
             data = response.read()
         finally:
             upstream.close()
-        if fault.held is not None:
-            fault.held.wait(30)
+        if fault.release is not None:
+            fault.release.wait(30)
         if fault.lost:
             self.close_connection = True
             return
@@ -177,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.proxy.remove(stream)
 
     def log_message(self, *_: Any) -> None:
-        """What was asked is in `Proxy.asked`."""
+        """Log nothing: requests are in `Proxy.requests`."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -185,12 +187,12 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is what the tests are about."""
+        """Ignore errors of clients that a test kills."""
 
 
 @contextmanager
 def proxied(api: Api) -> Iterator[tuple[Proxy, str]]:
-    """A proxy, and where it listens."""
+    """Run a proxy; yield it and its URL."""
     proxy = Proxy(api)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     with _Server(("127.0.0.1", 0), handler) as server:

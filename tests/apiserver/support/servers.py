@@ -1,4 +1,4 @@
-"""A real kube-apiserver on a real etcd, and the operator as a process, for tests and measurements."""
+"""A real kube-apiserver on a real etcd, and the operator as a process, for tests and benchmarks."""
 
 import json
 import os
@@ -19,26 +19,26 @@ import yaml
 from k2.schemas.feed import crd
 
 TOKEN = "administrator"
-OPERATOR = "the-operator"  # the token of the user k2-operator, who may do nothing but what a test's Roles say
+OPERATOR = "the-operator"  # the token of the user k2-operator, which has only the permissions that a test grants
 BINARIES = os.environ.get("KUBEBUILDER_ASSETS", "")
 
 
 def free_port() -> int:
-    """A port that nobody has."""
+    """Return a free port."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port: int = taken.getsockname()[1]
         return port
 
 
 class Api:
-    """The API server, as a test asks it."""
+    """A client of the API server with administrator rights."""
 
     def __init__(self, url: str, certificate: Path) -> None:
         self.url = url
-        self.certificate = certificate  # of the server, with the authority that it made for itself
+        self.certificate = certificate  # of the server, with its self-signed authority
 
-    def ask(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
-        """The answer; an error answer is returned as the `Status` that it is."""
+    def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
+        """Send a request and return the answer; for an error that is a `Status`."""
         request = urllib.request.Request(
             self.url + path,
             json.dumps(body).encode() if body is not None else None,
@@ -53,26 +53,26 @@ class Api:
             return json.loads(raw) if raw.startswith(b"{") else {"kind": "Status", "message": raw.decode()}
 
     def trust(self) -> ssl.SSLContext:
-        """What a client checks the server with."""
+        """Return a TLS context that trusts the server."""
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def feed(self, namespace: str, name: str) -> str:
-        """Where a feed is."""
+        """Return the path of a feed."""
         return f"/apis/k2.marketdata.io/v1alpha1/namespaces/{namespace}/exchangefeeds/{name}"
 
 
 @contextmanager
-def server(folder: Path, definitions: Iterable[dict[str, Any]] = (), words: Iterable[str] = ()) -> Iterator[Api]:
-    """An API server with K2's CRD and others, and more options if there are any."""
+def server(folder: Path, definitions: Iterable[dict[str, Any]] = (), arguments: Iterable[str] = ()) -> Iterator[Api]:
+    """Run an API server with K2's CRD, other CRDs and additional options."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    with _etcd(folder) as etcd, _apiserver(folder, etcd, words) as found:
+    with _etcd(folder) as etcd, _apiserver(folder, etcd, arguments) as api:
         for definition in (crd.definition(), *definitions):
-            created = found.ask("POST", path, definition)
+            created = api.request("POST", path, definition)
             assert created["kind"] == "CustomResourceDefinition", created
             name = created["metadata"]["name"]
-            eventually(lambda name=name: _established(found.ask("GET", f"{path}/{name}")))
-        eventually(lambda: found.ask("GET", "/apis/k2.marketdata.io/v1alpha1/exchangefeeds").get("items") is not None)
-        yield found
+            eventually(lambda name=name: _established(api.request("GET", f"{path}/{name}")))
+        eventually(lambda: api.request("GET", "/apis/k2.marketdata.io/v1alpha1/exchangefeeds").get("items") is not None)
+        yield api
 
 
 def _established(definition: dict[str, Any]) -> bool:
@@ -83,12 +83,12 @@ def _established(definition: dict[str, Any]) -> bool:
 @contextmanager
 def _etcd(folder: Path) -> Iterator[str]:
     client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
-    words = [
+    arguments = [
         f"--data-dir={folder}/etcd", f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",
     ]  # fmt: skip
-    with running(folder / "etcd.log", [f"{BINARIES}/etcd", *words]):
+    with running(folder / "etcd.log", [f"{BINARIES}/etcd", *arguments]):
         yield client
 
 
@@ -99,29 +99,29 @@ def _apiserver(folder: Path, etcd: str, more: Iterable[str]) -> Iterator[Api]:
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     tokens = folder / "tokens.csv"
     tokens.write_text(f'{TOKEN},admin,1,"system:masters"\n{OPERATOR},k2-operator,2\n')
-    words = [
+    arguments = [
         f"--etcd-servers={etcd}", f"--secure-port={port}", "--bind-address=127.0.0.1", f"--cert-dir={folder}/certs",
         f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
         "--service-account-issuer=https://k2.test", f"--token-auth-file={tokens}", "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount",
         "--allow-privileged=true", *more,
     ]  # fmt: skip
-    found = Api(f"https://127.0.0.1:{port}", folder / "certs" / "apiserver.crt")
-    with running(folder / "apiserver.log", [f"{BINARIES}/kube-apiserver", *words]):
-        eventually(lambda: _ready(found), within=60)
-        yield found
+    api = Api(f"https://127.0.0.1:{port}", folder / "certs" / "apiserver.crt")
+    with running(folder / "apiserver.log", [f"{BINARIES}/kube-apiserver", *arguments]):
+        eventually(lambda: _ready(api), within=60)
+        yield api
 
 
-def _ready(found: Api) -> bool:
+def _ready(api: Api) -> bool:
     try:
-        return found.ask("GET", "/api/v1/namespaces/default").get("kind") == "Namespace"
+        return api.request("GET", "/api/v1/namespaces/default").get("kind") == "Namespace"
     except OSError:
         return False
 
 
 @contextmanager
 def running(log: Path, command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a program, with its output in a file, and ends it."""
+    """Run a program with its output in a file, and terminate it at the end."""
     with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=file, **options) as process:
         try:
             yield process
@@ -134,11 +134,11 @@ def running(log: Path, command: list[str], **options: Any) -> Iterator[subproces
 
 
 def eventually(check: Callable[[], Any], within: float = 60.0) -> Any:
-    """The first result that is true."""
+    """Poll until a check returns a true value, and return that value."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        if found := check():
-            return found
+        if result := check():
+            return result
         time.sleep(0.05)
     raise AssertionError(f"not within {within:.0f} s")
 
@@ -169,28 +169,30 @@ class Operator:
         self._environment = {**os.environ, "MALLOC_ARENA_MAX": "2", **more}  # as in its image
 
     @contextmanager
-    def run(self, *words: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Runs it, with a log of its own and more words on its command line."""
+    def run(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it with a new log and additional arguments."""
         self.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace, *words]
+        command = [sys.executable, "-m", "k2.operator", "--namespace", self._namespace, *arguments]
         with running(self.log, command, env=self._environment | environment) as process:
             yield process
 
     def rounds(self, name: str) -> int:
-        """How often this process has reconciled a feed."""
-        return sum(line.get("event") == "reconciled" and line.get("feed") == name for line in self._said())
+        """Return how often this process has reconciled a feed."""
+        return sum(line.get("event") == "reconciled" and line.get("feed") == name for line in self._log_records())
 
     def writes(self) -> list[str]:
-        """What this process has asked the API server to change, whether or not it did change."""
-        asked = [line for line in self._said() if line.get("event") == "asked" and line["verb"] != "get"]
-        return [f"{line['verb']} {line['path']}" for line in asked]
+        """Return the write requests of this process, whether or not they changed anything."""
+        requests = [
+            line for line in self._log_records() if line.get("event") == "API request" and line["verb"] != "get"
+        ]
+        return [f"{line['verb']} {line['path']}" for line in requests]
 
-    def _said(self) -> list[dict[str, Any]]:
+    def _log_records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 def kubeconfig_of(url: str, certificate: Path, token: str) -> dict[str, Any]:
-    """How a client finds a server and says who it is."""
+    """Return a kubeconfig for a server and a token."""
     return {
         "apiVersion": "v1",
         "kind": "Config",

@@ -1,4 +1,4 @@
-"""A feed as the API server holds it, the platform's settings, and manifests by kind and name."""
+"""Builders of a live feed, the platform's settings, and manifests by kind and name."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def body() -> Callable[..., dict[str, Any]]:
-    """A live ExchangeFeed with some of its spec changed."""
+    """Build a live ExchangeFeed with changes to its spec."""
 
     def build(name: str = "binance", namespace: str = "market", **spec: Any) -> dict[str, Any]:
         return {
@@ -55,25 +55,25 @@ def body() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def feed(body) -> Callable[..., ExchangeFeed]:
-    """The same as a valid feed."""
+    """Build the same as a validated feed."""
     return lambda *args, **spec: ExchangeFeed.from_body(body(*args, **spec))
 
 
 @pytest.fixture
 def settings() -> Callable[..., Settings]:
-    """A whole platform, with some of it changed."""
+    """Build complete settings with changes."""
     return lambda **changes: Settings.model_validate(GIVEN | changes)
 
 
 @pytest.fixture
 def made(feed, settings) -> Callable[..., list[Manifest]]:
-    """The children of a kind, of a feed with some of its spec changed."""
+    """Build the children of a kind, of a feed with changes to its spec."""
 
     def build(
         kind: str, *, name: str = "binance", platform: dict[str, Any] | None = None, restart: str = "", **spec: Any
     ) -> list[Manifest]:
-        found = children(feed(name, **spec), settings(**(platform or {})), restart=restart)
-        return [manifest for manifest in found if manifest["kind"] == kind]
+        manifests = children(feed(name, **spec), settings(**(platform or {})), restart=restart)
+        return [manifest for manifest in manifests if manifest["kind"] == kind]
 
     return build
 
@@ -84,5 +84,5 @@ def by_name(manifests: Iterable[Manifest]) -> dict[str, Manifest]:
 
 @pytest.fixture
 def named(feed, settings) -> Callable[..., dict[str, Manifest]]:
-    """All children by kind and name."""
+    """Build all children, by kind and name."""
     return lambda **spec: by_name(children(feed(**spec), settings()))

@@ -6,11 +6,11 @@ from k2.operator import metrics
 
 
 def _phases(feed: str) -> set[str]:
-    found = metrics.PHASE.collect()[0].samples
-    return {sample.labels["phase"] for sample in found if sample.labels["feed"] == feed and sample.value}
+    samples = metrics.PHASE.collect()[0].samples
+    return {sample.labels["phase"] for sample in samples if sample.labels["feed"] == feed and sample.value}
 
 
-def test_a_refused_namesake_hides_nothing_of_the_feed_that_runs():
+def test_a_rejected_feed_of_the_same_name_does_not_hide_the_running_one():
     metrics.set_phase("here", "shared", "binance", "Running")
     metrics.set_phase("there", "shared", "binance", "Failed")
     assert _phases("shared") == {"Running", "Failed"}
@@ -20,7 +20,7 @@ def test_a_refused_namesake_hides_nothing_of_the_feed_that_runs():
     assert _phases("shared") == {"Degraded"}
 
 
-def test_of_the_last_feed_of_a_name_nothing_is_told_any_more():
+def test_the_series_of_the_last_feed_of_a_name_are_removed():
     metrics.set_phase("here", "last", "binance", "Running")
     metrics.RECONCILE_ERRORS.labels(feed="last").inc()
     metrics.remove_feed("here", "last", "binance")
@@ -28,6 +28,6 @@ def test_of_the_last_feed_of_a_name_nothing_is_told_any_more():
     assert REGISTRY.get_sample_value("k2_operator_reconcile_errors_total", {"feed": "last"}) is None
 
 
-def test_a_feed_that_was_never_judged_may_be_forgotten():
+def test_removing_a_feed_that_was_never_reported_is_allowed():
     metrics.remove_feed("here", "unknown", "binance")
     assert not _phases("unknown")

@@ -24,7 +24,7 @@ def test_one_amount_may_be_written_in_two_ways(one, other):
 
 
 @pytest.mark.parametrize("text", ["", "1 Gi", "Gi", "1GiB", "0x10", "1e", None, True, [], "1\n", "--1"])
-def test_what_is_no_quantity_is_none(text):
+def test_an_invalid_quantity_is_none(text):
     assert quantities.parse(text) is None
 
 
@@ -36,7 +36,7 @@ def test_large_and_small_suffixes_differ():
 
 def test_memory_is_whole_mebibytes_rounded_down():
     assert quantities.mebibytes("1G") == 953
-    with pytest.raises(ValueError, match="write 768Mi or 2Gi"):
+    with pytest.raises(ValueError, match="write for example 768Mi or 2Gi"):
         quantities.mebibytes("1023Ki")
 
 

@@ -20,19 +20,19 @@ def environment(**changes):
 
 
 def test_a_file_is_enough():
-    found = load(FILE, {})
-    assert found.jobs_image == "registry.example/k2-jobs@sha256:00"
-    assert found.monitor_labels == {"release": "prometheus"}
-    assert found.kafka_topic_version == "v1"
-    assert (found.registry_url, found.warehouse) == ("http://registry:8080", "s3://lake/warehouse")
+    loaded = load(FILE, {})
+    assert loaded.jobs_image == "registry.example/k2-jobs@sha256:00"
+    assert loaded.monitor_labels == {"release": "prometheus"}
+    assert loaded.kafka_topic_version == "v1"
+    assert (loaded.registry_url, loaded.warehouse) == ("http://registry:8080", "s3://lake/warehouse")
 
 
 def test_the_environment_is_enough():
     assert load(None, environment()) == Settings.model_validate(GIVEN)
 
 
-def test_a_variable_wins_over_the_file_whatever_its_kind():
-    told = {
+def test_a_variable_takes_precedence_over_the_file_for_every_type():
+    variables = {
         "K2_OPERATOR_INGEST_IMAGE": "other:2",
         "K2_OPERATOR_KAFKA_REPLICAS": "3",
         "K2_OPERATOR_NETWORK_POLICY": "false",
@@ -40,22 +40,22 @@ def test_a_variable_wins_over_the_file_whatever_its_kind():
         "K2_OPERATOR_IMAGE_PULL_SECRETS": "[one, two]",
         "K2_OPERATOR_MONITOR_LABELS": "{}",
     }
-    found = load(FILE, told)
-    assert found.ingest_image == "other:2"
-    assert found.kafka_replicas == 3
-    assert found.network_policy is False
-    assert found.spark_conf == {"spark.a": "1"}
-    assert found.image_pull_secrets == ("one", "two")
-    assert found.monitor_labels == {}
+    loaded = load(FILE, variables)
+    assert loaded.ingest_image == "other:2"
+    assert loaded.kafka_replicas == 3
+    assert loaded.network_policy is False
+    assert loaded.spark_conf == {"spark.a": "1"}
+    assert loaded.image_pull_secrets == ("one", "two")
+    assert loaded.monitor_labels == {}
 
 
-def test_what_kubernetes_adds_to_the_environment_is_let_be():
+def test_variables_that_kubernetes_adds_are_ignored():
     assert load(FILE, {"K2_OPERATOR_SERVICE_HOST": "10.0.0.1", "K2_OPERATOR_PORT": "tcp://10.0.0.1:80"}) == load(
         FILE, {}
     )
 
 
-def test_all_that_is_missing_is_told_with_what_to_set():
+def test_every_missing_setting_is_reported_with_what_to_set():
     with pytest.raises(InvalidSettings) as raised:
         load(None, {})
     lines = str(raised.value).splitlines()
@@ -69,7 +69,7 @@ def test_all_that_is_missing_is_told_with_what_to_set():
     ("name", "value", "words"),
     [
         ("ingest_image", "k2-ingest", "must match"),
-        ("ingest_image", "registry.example/k2-ingest:latest", "must name a version or a digest"),
+        ("ingest_image", "registry.example/k2-ingest:latest", "must have a version tag or a digest"),
         ("jobs_image", "k2-jobs:latest", "set jobsImage in the settings file"),
         ("kafka_bootstrap", "kafka", "must be host:port"),
         ("kafka_bootstrap", "kafka:0", "must be host:port"),
@@ -79,15 +79,15 @@ def test_all_that_is_missing_is_told_with_what_to_set():
         ("catalog_uri", "postgresql://user:word@postgres/catalog", "name a Secret instead"),
         ("checkpoints", "s3://lake/checkpoints", "must begin with s3a: or file:"),
         ("kafka_topic_version", "1", "must match"),
-        ("driver_memory", "768", "write 768Mi or 2Gi"),
-        ("spark_cpu", "much", "write 500m or 2"),
+        ("driver_memory", "768", "write for example 768Mi or 2Gi"),
+        ("spark_cpu", "much", "write for example 500m or 2"),
         ("monitor", "Both", "must be 'PodMonitor', 'ServiceMonitor' or 'None'"),
         ("kafka_replicas", "many", "must be a valid integer"),
-        ("spark_conf", "{", "write it as YAML"),
+        ("spark_conf", "{", "must be valid YAML"),
         ("jobs_main", "s3://code/jobs.py", "must match"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_to_set(name, value, words):
+def test_an_invalid_value_is_reported_with_what_to_set(name, value, words):
     with pytest.raises(InvalidSettings) as raised:
         load(None, environment(**{name: value}))
     (line,) = str(raised.value).splitlines()
@@ -98,8 +98,8 @@ def test_a_wrong_value_is_told_with_what_to_set(name, value, words):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("- a", "must hold one mapping"), ("ingestImag: a:1", "no such field"), ("a: [", "must be YAML")],
+    [("- a", "must contain one mapping"), ("ingestImag: a:1", "unknown field"), ("a: [", "must be YAML")],
 )
-def test_a_file_that_is_no_settings_is_refused(text, words):
+def test_an_invalid_settings_file_is_rejected(text, words):
     with pytest.raises(InvalidSettings, match=words):
         load(text, environment())

@@ -1,1 +1,1 @@
-"""The Kubernetes operator. Its core decides on values alone; what talks to a cluster is apart."""
+"""Kubernetes operator for ExchangeFeeds. Decisions are pure functions of values; I/O is in `api` and `handlers`."""

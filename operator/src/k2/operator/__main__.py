@@ -1,6 +1,6 @@
-"""`python -m k2.operator [--metrics PORT]`: the container's entry point. Other options are those of `kopf run`.
+"""Entry point of the container: `python -m k2.operator [--metrics PORT]`. Other options are passed to `kopf run`.
 
-With `--peering NAME` operators agree by `--priority` which of them works; without, this one works whoever else does.
+With `--peering NAME`, the operator with the highest `--priority` is active; without, this one is always active.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from prometheus_client import start_http_server
 _HANDLERS = "k2.operator.handlers"
 
 
-def run(words: Sequence[str]) -> None:
-    """Serves metrics if asked to, and hands over to kopf."""
+def run(arguments: Sequence[str]) -> None:
+    """Serve metrics if `--metrics` is given, then run kopf."""
     parser = argparse.ArgumentParser(prog="k2.operator", add_help=False)
-    parser.add_argument("--metrics", type=int, metavar="PORT", help="serve /metrics here")
-    parser.add_argument("-P", "--peering", metavar="NAME", help="a KopfPeering of every feed namespace")
-    own, others = parser.parse_known_args(words)
+    parser.add_argument("--metrics", type=int, metavar="PORT", help="serve /metrics on this port")
+    parser.add_argument("-P", "--peering", metavar="NAME", help="name of the KopfPeering in every feed namespace")
+    own, others = parser.parse_known_args(arguments)
     if own.metrics is not None:
         start_http_server(own.metrics)
-    logging.captureWarnings(capture=True)  # a warning is a line of the log like any other
+    logging.captureWarnings(capture=True)  # as log lines, not on stderr
     log_format = "json" if os.environ.get("K2_LOG_FORMAT", "json") == "json" else "full"
     peers = f"--peering={own.peering}" if own.peering else "--standalone"
     sys.argv[1:] = ["run", peers, f"--log-format={log_format}", "--module", _HANDLERS, *others]

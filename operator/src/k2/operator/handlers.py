@@ -1,6 +1,6 @@
-"""What kopf calls. Watches fill the indices and wake the daemon of the feed that is meant; the daemon reconciles.
+"""Kopf handlers. Watches fill the indices and wake the daemon of the feed concerned; the daemon reconciles it.
 
-The only module that knows kopf.
+The only module that imports kopf.
 """
 
 import asyncio
@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,18 +16,18 @@ import kopf
 from k2.common import logs
 from k2.operator import metrics
 from k2.operator.api.cluster import Cluster, Unavailable, connect
-from k2.operator.api.object_codec import pack, unpack
+from k2.operator.api.object_codec import pack
 from k2.operator.api.pod_status import PodStatusReader
+from k2.operator.api.write_cache import FeedKey
 from k2.operator.desired.naming import FEED, GROUP, MANAGER
-from k2.operator.reconciler import FeedObjects, Reconciler
+from k2.operator.observed.feed_objects import FeedObjects
+from k2.operator.reconciler import Reconciler
 from k2.operator.settings import Settings, load
 
 log = logs.get("operator")
 
-Key = tuple[str, str]  # namespace, feed
-
 RESYNC: Final = float(os.environ.get("K2_OPERATOR_RESYNC", "60"))  # seconds
-SETTINGS: Final = "K2_OPERATOR_SETTINGS"  # the file that the chart mounts
+SETTINGS: Final = "K2_OPERATOR_SETTINGS"  # the variable with the path of the file that the chart mounts
 KIND: Final = "ExchangeFeed"
 _FEEDS: Final = (GROUP, "v1alpha1", "exchangefeeds")
 _CHILDREN: Final = (
@@ -43,202 +42,203 @@ _CHILDREN: Final = (
     ("sparkoperator.k8s.io", "v1beta2", "sparkapplications"),
     ("kafka.strimzi.io", "v1", "kafkatopics"),
 )
-_OURS: Final = {FEED: kopf.PRESENT}
-_PATIENCE: Final = 3 * RESYNC
-_TAKEN_DOWN_EVERY: Final = 5.0  # seconds; a topic in another namespace wakes nobody
+_FEED_LABEL: Final = {FEED: kopf.PRESENT}
+_UNHEALTHY_AFTER: Final = 3 * RESYNC
+_DELETION_POLL: Final = 5.0  # seconds; a topic in another namespace causes no event
 
 
 class State:
-    """What handlers share: the reconciler, whom to wake, and when a round last ended well."""
+    """Shared by all handlers: the reconciler, the work queue, and when a round last succeeded."""
 
-    def __init__(self, reconciler: Reconciler, figures: PodStatusReader) -> None:
+    def __init__(self, reconciler: Reconciler, pod_status: PodStatusReader) -> None:
         self.reconciler = reconciler
-        self.figures = figures
-        self.wakes: dict[Key, asyncio.Event] = {}
-        self.ended = time.monotonic()
+        self.pod_status = pod_status
+        self.wakeups: dict[FeedKey, asyncio.Event] = {}
+        self.last_success = time.monotonic()
 
-    def wake(self, key: Key) -> None:
-        """Has a feed reconciled now."""
-        if (event := self.wakes.get(key)) is not None:
-            event.set()
+    def enqueue(self, key: FeedKey) -> None:
+        """Reconcile a feed now."""
+        if (wakeup := self.wakeups.get(key)) is not None:
+            wakeup.set()
 
-    def wake_all(self, namespace: str) -> None:
-        """Has every feed of a namespace reconciled."""
-        for key, event in self.wakes.items():
+    def enqueue_namespace(self, namespace: str) -> None:
+        """Reconcile every feed of a namespace now."""
+        for key, wakeup in self.wakeups.items():
             if key[0] == namespace:
-                event.set()
+                wakeup.set()
 
-    def wake_waiting(self) -> None:
-        """Has the feeds reconciled that wait for what another one claims: they may have it now."""
-        for key in self.reconciler.waiting:
-            self.wake(key)
+    def enqueue_blocked(self) -> None:
+        """Reconcile the feeds that conflict with an older feed: it may be gone."""
+        for key in self.reconciler.blocked:
+            self.enqueue(key)
 
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
-    """Settings, and the way to the cluster."""
+    """Configure kopf and connect to the cluster."""
     logs.configure(os.environ.get("K2_LOG_FORMAT", "json"), os.environ.get("K2_LOG_LEVEL", "info"))
     settings.persistence.finalizer = f"{GROUP}/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
     settings.networking.request_timeout = 30
-    settings.queueing.idle_timeout = 1.0  # a task for each object that changed lives so long
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each child says nothing
-    settings.posting.enabled = False  # our own Events tell of transitions, in our own words
-    figures = PodStatusReader()
-    memo.state = State(Reconciler(Cluster(connect()), _settings(), figures), figures)
+    settings.queueing.idle_timeout = 1.0  # how long the task of a changed object lives
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # info has a line for each event of each child
+    settings.posting.enabled = False  # the operator creates its own Events, for transitions only
+    pod_status = PodStatusReader()
+    memo.state = State(Reconciler(Cluster(connect()), _settings(), pod_status), pod_status)
 
 
 @kopf.on.cleanup()
 async def stop(memo: Any, **_: Any) -> None:
-    """Closes what was opened."""
-    await memo.state.figures.close()
+    """Close open connections."""
+    await memo.state.pod_status.close()
 
 
 @kopf.on.probe(id="reconciled")
-def alive(memo: Any, **_: Any) -> str:
-    """Fails when feeds are there and none was reconciled for three rounds."""
+def healthz(memo: Any, **_: Any) -> str:
+    """Fail if there are feeds and no round succeeded for three resync periods."""
     state: State = memo.state
-    if state.wakes and time.monotonic() - state.ended > _PATIENCE:
-        raise kopf.PermanentError(f"no feed was reconciled for {_PATIENCE:.0f} s")
+    if state.wakeups and time.monotonic() - state.last_success > _UNHEALTHY_AFTER:
+        raise kopf.PermanentError(f"no feed was reconciled for {_UNHEALTHY_AFTER:.0f} s")
     return "ok"
 
 
 @kopf.index(*_FEEDS)
 def feeds(body: kopf.Body, **_: Any) -> dict[str, Any]:
-    """Every feed, by its uid."""
+    """Index feeds by uid."""
     return {body["metadata"]["uid"]: dict(body)}
 
 
-@kopf.index("", "v1", "pods", labels=_OURS)
-def pods(body: kopf.Body, **_: Any) -> dict[Key, Any]:
-    """Every pod of a feed, by the feed."""
-    return {_owner(body): dict(body)}
+@kopf.index("", "v1", "pods", labels=_FEED_LABEL)
+def pods(body: kopf.Body, **_: Any) -> dict[FeedKey, Any]:
+    """Index pods by feed."""
+    return {_feed_of(body): dict(body)}
 
 
-def of_a_feed(body: kopf.Body, **_: Any) -> bool:
-    """Whether it is said whose an object is: by its owner reference, or by its label. Anybody may take away either."""
-    return bool(_owner(body)[1])
+def is_managed(body: kopf.Body, **_: Any) -> bool:
+    """Return whether an object belongs to a feed, or was applied by this operator.
 
-
-def ours(body: kopf.Body, **_: Any) -> bool:
-    """Whether an object is a feed's, or is one that we wrote once and that says no more whose it is."""
+    The owner reference or the label names the feed. A user may remove either or both; then the managed fields tell.
+    """
     fields = body["metadata"].get("managedFields", ())
-    return of_a_feed(body) or any(entry.get("manager") == MANAGER for entry in fields)
+    return bool(_feed_of(body)[1]) or any(entry.get("manager") == MANAGER for entry in fields)
 
 
-def children(body: kopf.Body, **_: Any) -> dict[Key, Any]:
-    """Every child of a feed, by the feed; what several share, and what says no more whose it is, by an empty name."""
-    return {_owner(body): pack(body)}
+def children(body: kopf.Body, **_: Any) -> dict[FeedKey, Any]:
+    """Index children by feed; shared objects, and those whose feed is unknown, by an empty name."""
+    return {_feed_of(body): pack(body)}
 
 
-def changed(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
-    """A child is not what it was."""
-    if not memo.state.reconciler.write_cache.observe(body, deleted=event["type"] == "DELETED"):
+def on_child_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
+    """Reconcile the feed of a changed child, unless the change was the operator's own write."""
+    state: State = memo.state
+    if not state.reconciler.cache.observe(body, deleted=event["type"] == "DELETED"):
         return
-    key = _owner(body)
-    if key in memo.state.wakes:
-        memo.state.wake(key)
+    key = _feed_of(body)
+    if key in state.wakeups:
+        state.enqueue(key)
     else:
-        memo.state.wake_all(key[0])
+        state.enqueue_namespace(key[0])
 
 
 for _group, _version, _plural in _CHILDREN:
-    kopf.index(_group, _version, _plural, when=ours)(children)
-    kopf.on.event(_group, _version, _plural, when=ours)(changed)
-kopf.on.event("", "v1", "pods", labels=_OURS)(changed)
+    kopf.index(_group, _version, _plural, when=is_managed)(children)
+    kopf.on.event(_group, _version, _plural, when=is_managed)(on_child_event)
+kopf.on.event("", "v1", "pods", labels=_FEED_LABEL)(on_child_event)
 
 
 @kopf.on.event(*_FEEDS)
-def asked(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
-    """A feed was written; or it is gone, and what it claimed is free."""
-    news = memo.state.reconciler.write_cache.observe(body, deleted=event["type"] == "DELETED")
+def on_feed_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
+    """Reconcile a changed feed; when a feed is gone, reconcile those that conflicted with it."""
+    state: State = memo.state
+    changed = state.reconciler.cache.observe(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
-        memo.state.wake_waiting()
-    elif news:
-        memo.state.wake((body["metadata"]["namespace"], body["metadata"]["name"]))
+        state.enqueue_blocked()
+    elif changed:
+        state.enqueue((body["metadata"]["namespace"], body["metadata"]["name"]))
 
 
 @kopf.daemon(*_FEEDS, cancellation_timeout=5.0)
 async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
-    """Keeps one feed reconciled until it is deleted."""
+    """Keep one feed reconciled until it is deleted."""
     state: State = memo.state
     key = (body["metadata"]["namespace"], body["metadata"]["name"])
-    wake = state.wakes[key] = asyncio.Event()
+    wakeup = state.wakeups[key] = asyncio.Event()
     try:
         while True:
-            wake.clear()
-            pause = await _round(state, dict(body), _feed_objects(key, indices))
+            wakeup.clear()
+            pause = await _run_round(state, dict(body), state.reconciler.cache.feed_objects(key, indices))
             try:
                 async with asyncio.timeout(pause):
-                    await wake.wait()
+                    await wakeup.wait()
             except TimeoutError:
                 continue
     finally:
-        state.reconciler.waiting.discard(key)
-        if state.wakes.get(key) is wake:  # else it is being taken down already
-            del state.wakes[key]
+        state.reconciler.blocked.discard(key)
+        if state.wakeups.get(key) is wakeup:  # else the delete handler has replaced it already
+            del state.wakeups[key]
             metrics.remove_feed(*key, body["spec"].get("exchange", ""))
 
 
-def being_deleted(body: kopf.Body, **_: Any) -> bool:
-    """Whether a feed is to go. Of the others kopf would note every change in an annotation."""
+def is_being_deleted(body: kopf.Body, **_: Any) -> bool:
+    """Return whether a feed is being deleted. Otherwise kopf would annotate every feed with its last state."""
     return "deletionTimestamp" in body["metadata"]
 
 
-@kopf.on.delete(*_FEEDS, when=being_deleted)
-async def take_down(body: kopf.Body, memo: Any, **indices: Any) -> None:
-    """Holds a deleted feed until its data is gone, if that is to go. Called again by an operator that is started."""
+@kopf.on.delete(*_FEEDS, when=is_being_deleted)
+async def on_delete(body: kopf.Body, memo: Any, **indices: Any) -> None:
+    """Keep a deleted feed until its data is deleted, if it is to be. Runs again after a restart of the operator."""
     state: State = memo.state
     key = (body["metadata"]["namespace"], body["metadata"]["name"])
-    wake = state.wakes[key] = asyncio.Event()
+    wakeup = state.wakeups[key] = asyncio.Event()
     try:
         while True:
-            wake.clear()
-            if await _taken_down(state, dict(body), _feed_objects(key, indices)):
+            wakeup.clear()
+            if await _run_deletion_step(state, dict(body), state.reconciler.cache.feed_objects(key, indices)):
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TAKEN_DOWN_EVERY):
-                    await wake.wait()
+                async with asyncio.timeout(_DELETION_POLL):
+                    await wakeup.wait()
     finally:
-        if state.wakes.get(key) is wake:
-            del state.wakes[key]
+        if state.wakeups.get(key) is wakeup:
+            del state.wakeups[key]
             metrics.remove_feed(*key, body["spec"].get("exchange", ""))
 
 
-async def _taken_down(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> bool:
-    name = body["metadata"]["name"]
+async def _run_deletion_step(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> bool:
+    """Run one step of a deletion; return whether the finalizer may be removed."""
+    name, finalizer = body["metadata"]["name"], state.reconciler.finalizer
     try:
-        done = await state.reconciler.finalizer.step(body, feed_objects)
+        done = await finalizer.step(body, feed_objects)
     except Unavailable as error:
-        log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
+        log.warning("API server unavailable", feed=name, error=str(error), seconds=error.after)
         await asyncio.sleep(error.after)
         return False
     except Exception:
-        log.exception("a step of taking a feed down failed", feed=name)
-        return state.reconciler.finalizer.overdue(body)
-    state.ended = time.monotonic()
+        log.exception("deletion step failed", feed=name)
+        return finalizer.is_overdue(body)
+    state.last_success = time.monotonic()
     return done
 
 
-async def _round(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> float:
-    """One round; returns in how many seconds the next is due, if nothing happens before."""
+async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> float:
+    """Run one round; return the seconds until the next, if no event arrives before."""
     name = body["metadata"]["name"]
     with metrics.RECONCILE_SECONDS.labels(feed=name).time():
         try:
             await state.reconciler.reconcile(body, feed_objects)
         except Unavailable as error:
             metrics.RECONCILE_ERRORS.labels(feed=name).inc()
-            log.warning("the API server is away", feed=name, error=str(error), seconds=error.after)
-            # Slept here: a child's event must not cut short what the server asked for.
+            log.warning("API server unavailable", feed=name, error=str(error), seconds=error.after)
+            # Sleep here: a child's event must not shorten the Retry-After that the server requested.
             await asyncio.sleep(error.after)
             return 0.0
         except Exception:
-            # A daemon that raises is not called again for its feed; the next round may do better.
+            # A daemon that raises is not restarted for its feed; the next round may succeed.
             metrics.RECONCILE_ERRORS.labels(feed=name).inc()
-            log.exception("a round failed", feed=name)
+            log.exception("reconciliation failed", feed=name)
             return RESYNC
-    state.ended = time.monotonic()
+    state.last_success = time.monotonic()
     log.debug("reconciled", feed=name)
     return RESYNC
 
@@ -248,21 +248,8 @@ def _settings() -> Settings:
     return load(Path(file).read_text("utf-8") if file else None, os.environ)
 
 
-def _feed_objects(key: Key, indices: dict[str, Any]) -> FeedObjects:
-    return FeedObjects(
-        tuple(unpack(packed) for packed in indices["children"].get(key, ())),
-        tuple(indices["pods"].get(key, ())),
-        tuple(raw for found in _values(indices["feeds"]) for raw in found),
-        tuple(unpack(packed) for packed in indices["children"].get((key[0], ""), ())),
-    )
-
-
-def _values(index: Any) -> Iterable[Any]:
-    return list(index.values())
-
-
-def _owner(body: kopf.Body) -> Key:
-    """The feed of an object; its name is empty if nothing tells."""
-    about = body["metadata"]
-    owners = [owner["name"] for owner in about.get("ownerReferences", ()) if owner["kind"] == KIND]
-    return about["namespace"], owners[0] if owners else about.get("labels", {}).get(FEED, "")
+def _feed_of(body: kopf.Body) -> FeedKey:
+    """Return the namespace and feed of an object; the feed is empty if neither owner nor label names one."""
+    metadata = body["metadata"]
+    owners = [owner["name"] for owner in metadata.get("ownerReferences", ()) if owner["kind"] == KIND]
+    return metadata["namespace"], owners[0] if owners else metadata.get("labels", {}).get(FEED, "")

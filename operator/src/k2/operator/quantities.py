@@ -1,4 +1,4 @@
-"""Kubernetes' quantities: "500m", "1Gi" as exact numbers, and back as Spark wants them."""
+"""Kubernetes quantities such as "500m" and "1Gi": parse them exactly, and convert them to Spark's units."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 
 def parse(value: Any) -> Decimal | None:
-    """The number that a quantity stands for; None for what is none."""
+    """Return the exact value of a quantity; None if it is not a quantity."""
     if not isinstance(value, str | int | float):
         return None
     match = _QUANTITY.fullmatch(str(value))
@@ -27,16 +27,16 @@ def parse(value: Any) -> Decimal | None:
 
 
 def mebibytes(quantity: str) -> int:
-    """Whole MiB of a memory quantity, rounded down. Raises ValueError for what is no quantity or under 1 MiB."""
+    """Return the MiB of a memory quantity, rounded down. Raises ValueError if it is invalid or below 1 MiB."""
     number = parse(quantity)
     if number is None or number < 2**20:
-        raise ValueError(f"{quantity!r} is no amount of memory of 1Mi or more; write 768Mi or 2Gi")
+        raise ValueError(f"{quantity!r} is not a memory quantity of at least 1Mi; write for example 768Mi or 2Gi")
     return int(number // 2**20)
 
 
 def cores(quantity: str) -> int:
-    """Whole CPUs that a quantity needs, at least one. Raises ValueError for what is no quantity."""
+    """Return the CPUs of a quantity, rounded up, at least 1. Raises ValueError if it is not a quantity."""
     number = parse(quantity)
     if number is None:
-        raise ValueError(f"{quantity!r} is no amount of CPU; write 500m or 2")
+        raise ValueError(f"{quantity!r} is not a CPU quantity; write for example 500m or 2")
     return max(1, math.ceil(number))

@@ -1,264 +1,190 @@
-"""One round of reconciling one feed: what should exist is made so, what was seen is told in the status.
+"""One reconciliation round of a feed: observe, plan, apply, report.
 
-The same round serves creation, change, restart and drift. It may run at any time, any number of times, and writes
-nothing when nothing is to be changed.
+Creation, changes, restarts and drift all use the same round. It is idempotent and writes nothing if nothing differs.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
-from k2.operator import metrics
 from k2.operator.api.cluster import Cluster, RequestRejected
 from k2.operator.api.pod_status import PodStatusReader
-from k2.operator.api.write_cache import WriteCache
-from k2.operator.desired import children, obsolete, with_owner
-from k2.operator.desired.naming import GROUP, RESTART_NONCE, SPEC_HASH, Manifest, application_names, topic_object_name
+from k2.operator.api.write_cache import FeedKey, WriteCache
+from k2.operator.desired import children, with_owner
+from k2.operator.desired.naming import RESTART_NONCE, topic_object_name
+from k2.operator.desired.topics import kafka_topics
 from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
-from k2.operator.observed.objects import Application, K8sObject, Observed, Rejection, Topic
+from k2.operator.observed.feed_objects import FeedObjects
+from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rejection, Shard
 from k2.operator.planning import conflicts
 from k2.operator.planning.conflicts import Claim
-from k2.operator.planning.drift import differs
-from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, step
-from k2.operator.planning.watchdog import Watchdog
+from k2.operator.planning.plan import Plan, plan
+from k2.operator.planning.watchdog import Recreation, Watchdog
 from k2.operator.settings import Settings
+from k2.operator.status_writer import StatusWriter
 from k2.schemas.feed.model import ExchangeFeed
 
 log = logs.get("reconciler")
 
-ROLLOUT: Final = f"{GROUP}/rollout"  # what `rollout` remembers of an application
-SPECS: Final = f"{GROUP}/specs"  # the specs that it may go back to, by their hash
-
-_APPLICATION: Final = "SparkApplication"
-_STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
-_METRICS_INTERVAL: Final = 10.0  # seconds between two writes of nothing but new figures
+_TOPIC: Final = "KafkaTopic"
 
 
 @dataclass(frozen=True, slots=True)
-class FeedObjects:
-    """What the watches last saw of a feed: its children, its pods, and the cluster's other feeds."""
+class Observation:
+    """What one round read: live objects, and what the pods report."""
 
-    children: tuple[K8sObject, ...] = ()
-    pods: tuple[K8sObject, ...] = ()
-    feeds: tuple[K8sObject, ...] = ()
-    shared: tuple[K8sObject, ...] = ()  # of no feed's: the topics that feeds of one exchange share
+    objects: FeedObjects
+    topics: Mapping[str, K8sObject]  # KafkaTopics by name, wherever they are
+    shards: tuple[Shard, ...]
+    layers: Mapping[str, Layer]
+    rejections: tuple[Rejection, ...]  # of reads
 
-    def find(self, kind: str, name: str) -> K8sObject | None:
-        """A child."""
-        return _named(self.children, kind, name)
+    def with_written(self, written: Iterable[K8sObject]) -> "Observation":
+        """Return the observation after writes."""
+        answers = list(written)
+        topics = {raw["metadata"]["name"]: raw for raw in answers if raw["kind"] == _TOPIC}
+        own = [raw for raw in answers if raw["kind"] != _TOPIC]
+        return replace(self, objects=self.objects.with_written(own), topics={**self.topics, **topics})
 
-    def topic(self, name: str) -> K8sObject | None:
-        """A topic, of the feed or shared."""
-        return _named(self.children, "KafkaTopic", name) or _named(self.shared, "KafkaTopic", name)
 
-    def of_kind(self, kind: str) -> list[K8sObject]:
-        """The children of a kind."""
-        return [raw for raw in self.children if raw["kind"] == kind]
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The API server's answers to the writes of one round."""
+
+    written: tuple[K8sObject, ...]
+    rejections: tuple[Rejection, ...]
 
 
 class Reconciler:
-    """Reconciles feeds. `reconcile` raises `Unavailable` when the API server is away: the caller tries again."""
+    """Reconciles feeds. `reconcile` raises `Unavailable` if the API server is unreachable; the caller retries."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, figures: PodStatusReader) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, pod_status: PodStatusReader) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._pod_status = figures
-        self._watchdog = Watchdog(cluster, settings)
-        self.finalizer = Finalizer(cluster, settings, self._tell)
-        self.write_cache = WriteCache()
-        self.waiting: set[tuple[str, str]] = set()  # feeds that want what others claim
-        self._written: dict[str, float] = {}
+        self._pod_status = pod_status
+        self._watchdog = Watchdog(settings)
+        self.cache = WriteCache()
+        self._statuses = StatusWriter(cluster, self.cache)
+        self.finalizer = Finalizer(cluster, settings, self._statuses, self.cache)
+        self.blocked: set[FeedKey] = set()  # feeds that conflict with an older feed
 
     async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> None:
-        """One round for one feed."""
-        body, feed_objects = self._newest(body, feed_objects)
-        now = datetime.now(UTC)
+        """Run one round for one feed."""
+        body, now = self.cache.newest(body), datetime.now(UTC)
         try:
-            feed = ExchangeFeed.from_body({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+            feed = conflicts.parse_feed(body)
         except InvalidSpec as error:
-            await self._tell(body, status.invalid(body, "InvalidSpec", str(error), now))
+            await self._statuses.update_status(body, status.blocked(body, "InvalidSpec", str(error), now))
             return
-        if conflict := conflicts.conflict_message(Claim.of(feed, body), conflicts.claims(feed_objects.feeds)):
-            self.waiting.add((feed.metadata.namespace, feed.name))
-            await self._tell(body, status.invalid(body, "TopicConflict", conflict, now))
+        if conflict := self._conflict(feed, body, feed_objects):
+            await self._statuses.update_status(body, status.blocked(body, "TopicConflict", conflict, now))
             return
-        self.waiting.discard((feed.metadata.namespace, feed.name))
-        seen = await self._observe(feed, feed_objects)
-        restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
-        wanted = [with_owner(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
+        observation = await self._observe(feed, feed_objects)
+        planned = self._plan(feed, body, observation, now)
+        applied = await self._apply(body, planned)
+        await self._statuses.update_status(body, self._report(feed, body, observation, planned, applied, now))
+
+    def _conflict(self, feed: ExchangeFeed, body: K8sObject, feed_objects: FeedObjects) -> str:
+        """Return the conflict with an older feed, if any, and remember to retry when another feed is deleted."""
+        conflict = conflicts.conflict_message(Claim.of(feed, body), self.cache.claims(feed_objects.feeds))
+        key = (feed.metadata.namespace, feed.name)
+        if conflict:
+            self.blocked.add(key)
+        else:
+            self.blocked.discard(key)
+        return conflict
+
+    async def _observe(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Observation:
+        """Read what the watches do not report: the pods' status, and topics that are not watched."""
+        shards, layers = await self._pod_status.read(feed, feed_objects.pods)
+        topics: dict[str, K8sObject] = {}
         rejections: list[Rejection] = []
-        stuck: set[str] = set()
-        back: dict[str, str] = {}
-        for manifest in wanted:
+        for manifest in kafka_topics(feed, self._settings):
+            metadata = manifest["metadata"]
+            live = feed_objects.topic(metadata["name"])
+            if live is None or live["metadata"]["namespace"] != metadata["namespace"]:
+                # Kafka may be in a namespace that the operator does not watch.
+                version, namespace = manifest["apiVersion"], metadata["namespace"]
+                try:
+                    live = await self._cluster.get(version, _TOPIC, namespace, metadata["name"])
+                except RequestRejected as error:
+                    rejections.append(error.rejection)
+            if live is not None and live["metadata"]["namespace"] == metadata["namespace"]:
+                topics[metadata["name"]] = live
+        return Observation(feed_objects, topics, shards, layers, tuple(rejections))
+
+    def _plan(self, feed: ExchangeFeed, body: K8sObject, observation: Observation, now: datetime) -> Plan:
+        restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
+        desired = [with_owner(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
+        observed = self._observed(feed, observation)
+        return plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
+
+    async def _apply(self, body: K8sObject, planned: Plan) -> Applied:
+        """Carry out a plan. A rejected request does not stop the others."""
+        written: list[K8sObject] = []
+        rejections: list[Rejection] = []
+        for manifest in planned.applies:
             try:
-                if manifest["kind"] == _APPLICATION:
-                    await self._run(feed, body, manifest, feed_objects, seen, now, stuck, back)
-                else:
-                    await self._ensure(manifest, feed_objects)
-            except RequestRejected as refused:
-                rejections.append(refused.rejection)
-        for raw in obsolete(wanted, feed_objects.children):
+                written.append(await self._cluster.apply(manifest))
+            except RequestRejected as error:
+                rejections.append(error.rejection)
+            else:
+                self.cache.record(written[-1])
+        for recreation in planned.recreations:
             try:
-                await self._cluster.delete(raw)
-            except RequestRejected as refused:
-                rejections.append(refused.rejection)
-        if self.write_cache.pop_dirty(feed.metadata.namespace, feed.name):
-            # The status tells of what is there now; no watch tells this process of its own writes again.
-            body, feed_objects = self._newest(body, feed_objects)
-            seen = await self._observe(feed, feed_objects)
-        seen = replace(seen, rejections=tuple(rejections), stuck=frozenset(stuck), rolled_back=back)
-        await self._tell(body, status.status(feed, body, seen, now, managed=bool(self._settings.kafka_cluster)))
+                await self._recreate(body, recreation)
+            except RequestRejected as error:
+                rejections.append(error.rejection)
+        for live in planned.deletes:
+            try:
+                await self._cluster.delete(live)
+            except RequestRejected as error:
+                rejections.append(error.rejection)
+        return Applied(tuple(written), tuple(rejections))
 
-    def _newest(self, body: K8sObject, feed_objects: FeedObjects) -> tuple[K8sObject, FeedObjects]:
-        """What was seen, with what this process itself wrote since."""
-        about = body["metadata"]
-        space, name = about["namespace"], about["name"]
-        children = self.write_cache.overlay(space, name, feed_objects.children)
-        newer = replace(
-            feed_objects, children=children, shared=self.write_cache.overlay(space, "", feed_objects.shared)
-        )
-        written = self.write_cache.find(body["kind"], space, name)
-        if written is not None and written["metadata"]["uid"] == about["uid"]:
-            body = {**body, "status": written["status"]}
-        return body, newer
+    async def _recreate(self, body: K8sObject, recreation: Recreation) -> None:
+        await self._cluster.delete(recreation.live)
+        self._watchdog.deleted(recreation)
+        await self._cluster.event(body, "Warning", "Recreated", recreation.message)
 
-    async def _ensure(self, manifest: Manifest, feed_objects: FeedObjects) -> None:
-        about = manifest["metadata"]
-        if manifest["kind"] != "KafkaTopic":
-            live = feed_objects.find(manifest["kind"], about["name"])
-        elif (live := feed_objects.topic(about["name"])) is None or live["metadata"]["namespace"] != about["namespace"]:
-            # Where Kafka is in another namespace no watch may see it.
-            live = await self._cluster.get(manifest["apiVersion"], "KafkaTopic", about["namespace"], about["name"])
-        if live is None or differs(manifest, live):
-            self.write_cache.record(await self._cluster.apply(manifest))
-
-    async def _run(
+    def _report(
         self,
         feed: ExchangeFeed,
         body: K8sObject,
-        manifest: Manifest,
-        feed_objects: FeedObjects,
-        seen: Observed,
+        observation: Observation,
+        planned: Plan,
+        applied: Applied,
         now: datetime,
-        stuck: set[str],
-        back: dict[str, str],
-    ) -> None:
-        name = manifest["metadata"]["name"]
-        live, found = feed_objects.find(_APPLICATION, name), seen.applications.get(name)
-        if live is not None and found is not None:
-            deleted, hopeless = await self._watchdog.look(body, live, found, now)
-            if hopeless:
-                stuck.add(name)
-            if deleted:
-                return
-        await self._roll_out(feed, manifest, live, seen, now, back)
-
-    async def _roll_out(
-        self,
-        feed: ExchangeFeed,
-        manifest: Manifest,
-        live: K8sObject | None,
-        seen: Observed,
-        now: datetime,
-        back: dict[str, str],
-    ) -> None:
-        about = manifest["metadata"]
-        name, wanted = about["name"], about["annotations"][SPEC_HASH]
-        last = self._watchdog.last(about["namespace"], name, live)
-        notes = last["metadata"].get("annotations", {}) if last else {}
-        specs: dict[str, Any] = json.loads(notes.get(SPECS, "{}")) | {wanted: manifest["spec"]}
-        memory = RolloutState.parse(json.loads(notes.get(ROLLOUT, "{}")))
-        found = seen.applications.get(name)
-        taken = step(wanted, _seen(feed, seen, name, found), memory, now)
-        if taken.memory.refused:
-            back[name] = taken.message
-        held = {Action.STOP: found.spec_hash if found else wanted, Action.ROLL_BACK: taken.memory.stable}.get(
-            taken.action, wanted if taken.action is Action.APPLY else taken.memory.trying or wanted
+    ) -> dict[str, object]:
+        """Build the status after the round. Own writes are reported from their answers, not read again."""
+        observed = self._observed(feed, observation.with_written(applied.written))
+        observed = replace(
+            observed,
+            rejections=(*observed.rejections, *applied.rejections),
+            stuck=planned.stuck,
+            rolled_back=planned.rolled_back,
         )
-        spec: Manifest = specs[held] if held in specs else manifest["spec"]
-        kept = {key: specs[key] for key in sorted({held, taken.memory.stable}) if key in specs}
-        suspend = feed.spec.suspend or taken.action is Action.STOP
-        annotations = {
-            **about["annotations"],
-            SPEC_HASH: held,
-            ROLLOUT: json.dumps(taken.memory.document(), sort_keys=True),
-            SPECS: json.dumps(kept, sort_keys=True, separators=(",", ":")),
-        }
-        rolled = {
-            **manifest,
-            "metadata": {**about, "annotations": annotations},
-            "spec": {**spec, "suspend": suspend},
-        }
-        if live is None or differs(rolled, live):
-            self.write_cache.record(await self._cluster.apply(rolled))
+        return status.status(feed, body, observed, now, managed=bool(self._settings.kafka_cluster))
 
-    async def _observe(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Observed:
-        shards, layers = await self._pod_status.read(feed, feed_objects.pods)
+    def _observed(self, feed: ExchangeFeed, observation: Observation) -> Observed:
+        feed_objects, layers = observation.objects, observation.layers
+        kafka_topic = observation.topics.get(topic_object_name(feed.topic))
         return Observed(
-            topic=await self._topic(feed, feed_objects),
+            topic=objects.topic(kafka_topic) if kafka_topic else None,
             deployments=tuple(objects.deployment(raw) for raw in feed_objects.of_kind("Deployment")),
             pods=objects.unhealthy_pods(feed_objects.pods),
-            shards=shards,
-            applications={found.name: found for found in self._applications(feed, feed_objects)},
+            shards=observation.shards,
+            applications={application.name: application for application in self._applications(feed, feed_objects)},
             layers=layers,
+            rejections=observation.rejections,
             audit=layers["gold"].audit if "gold" in layers else None,
         )
 
-    async def _topic(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Topic | None:
-        settings, space = self._settings, self._settings.kafka_namespace
-        found = next(iter(feed_objects.of_kind("KafkaTopic")), None)
-        if settings.kafka_cluster and space not in {"", feed.metadata.namespace}:
-            version = f"kafka.strimzi.io/{settings.kafka_topic_version}"
-            try:
-                # Where Kafka is in another namespace no watch may see it.
-                found = await self._cluster.get(version, "KafkaTopic", space, topic_object_name(feed.topic))
-            except RequestRejected as refused:
-                log.info("a topic cannot be read", feed=feed.name, error=str(refused))  # told when it is applied
-        return objects.topic(found) if found else None
-
     def _applications(self, feed: ExchangeFeed, feed_objects: FeedObjects) -> Iterable[Application]:
-        words = objects.termination_messages(feed_objects.pods)
-        for raw in feed_objects.of_kind(_APPLICATION):
-            yield self._watchdog.told(feed.metadata.namespace, objects.application(raw), words)
-
-    async def _tell(self, body: K8sObject, new: dict[str, Any]) -> None:
-        """Writes a status that says something new, and its Events; new figures only now and then."""
-        about, old = body["metadata"], body.get("status")
-        metrics.set_phase(about["namespace"], about["name"], body["spec"].get("exchange", ""), new["phase"])
-        if old is not None and all(old.get(name) == value for name, value in new.items()):
-            return
-        written, now = self._written.get(about["uid"], 0.0), datetime.now(UTC).timestamp()
-        if not status.is_significant(new, old) and now - written < _METRICS_INTERVAL:
-            return
-        self._written[about["uid"]] = now
-        before, after = status.before(body), status.before({"status": new})
-        named = {"name": about["name"], "namespace": about["namespace"]}
-        manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": new}
-        answer = await self._cluster.apply(manifest, subresource="status")
-        if _asks(answer) == _asks(body):  # else the watch's news of it is news of a change too
-            self.write_cache.record(answer)
-        for kind, reason, message in status.events(before, after):
-            await self._cluster.event(body, kind, reason, message)
-
-
-def _asks(body: K8sObject) -> list[Any]:
-    """What of a feed's metadata a change of what is wanted of it changes."""
-    return [body["metadata"].get(name) for name in ("generation", "annotations", "labels", "deletionTimestamp")]
-
-
-def _named(raws: Iterable[K8sObject], kind: str, name: str) -> K8sObject | None:
-    return next((raw for raw in raws if raw["kind"] == kind and raw["metadata"]["name"] == name), None)
-
-
-def _seen(feed: ExchangeFeed, seen: Observed, name: str, found: Application | None) -> ApplicationState:
-    if found is None:
-        return ApplicationState("", healthy=False, stopped=True)
-    own = [layer for layer, application in application_names(feed).items() if application == name]
-    told = [seen.layers[layer].state for layer in own if layer in seen.layers]
-    healthy = found.state == "RUNNING" and bool(told) and all(state == "RUNNING" for state in told)
-    return ApplicationState(found.spec_hash, healthy, found.state in _STOPPED)
+        messages = objects.termination_messages(feed_objects.pods)
+        for raw in feed_objects.of_kind("SparkApplication"):
+            yield self._watchdog.with_last_error(feed.metadata.namespace, objects.application(raw), messages)

@@ -1,6 +1,6 @@
-"""What the operator is told of its platform: by a YAML file that the chart mounts, and by `K2_OPERATOR_...`.
+"""Settings of the operator: from a YAML file that the chart mounts, and from `K2_OPERATOR_...` variables.
 
-A variable wins over the file. Files and environment are read by the caller; here they are text and a mapping.
+A variable takes precedence over the file. The caller reads both; here they are text and a mapping.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ from k2.schemas.values import seconds
 PREFIX: Final = "K2_OPERATOR_"
 
 _NAME: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
-_SECRET: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"  # noqa: S105 - what a Secret's name looks like
+_SECRET: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"  # noqa: S105 - the pattern of a Secret's name
 _KEY: Final = r"^[-._a-zA-Z0-9]+$"
 
 
 class InvalidSettings(ValueError):
-    """Settings that cannot be used, each with what to set."""
+    """Invalid settings. The message has a line for each, with what to set."""
 
 
 def _no_credentials(value: str) -> str:
@@ -47,7 +47,7 @@ def _bootstrap(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-            raise ValueError("must be host:port, or several of them with commas between")
+            raise ValueError("must be host:port, or a comma-separated list of them")
     return value
 
 
@@ -61,9 +61,9 @@ def _cpu(value: str) -> str:
     return value
 
 
-def _settled(value: str) -> str:
+def _pinned(value: str) -> str:
     if value.endswith(":latest"):
-        raise ValueError("must name a version or a digest: what latest is changes without a restart that is seen")
+        raise ValueError("must have a version tag or a digest: the image behind latest changes without a rollout")
     return value
 
 
@@ -75,12 +75,12 @@ def _duration(value: str) -> str:
 Image = Annotated[
     str,
     Field(pattern=r"^[^\s]+[:@][^\s/]+$", description="with a tag other than latest, or with a digest"),
-    AfterValidator(_settled),
+    AfterValidator(_pinned),
 ]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
 Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
-Memory = Annotated[str, AfterValidator(_memory)]
+RolloutState = Annotated[str, AfterValidator(_memory)]
 Cpu = Annotated[str, AfterValidator(_cpu)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Port = Annotated[int, Field(ge=0, lt=2**16)]
@@ -97,13 +97,15 @@ class Settings(BaseModel):
     image_pull_secrets: tuple[SecretName, ...] = ()
 
     kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)]
-    kafka_cluster: Name = Field("", description="Strimzi's Kafka object; empty: topics are made by somebody else")
-    kafka_namespace: Name = Field("", description="where Strimzi looks for KafkaTopics; empty: the feed's own")
+    kafka_cluster: Name = Field("", description="Strimzi's Kafka object; empty: topics are not managed by K2")
+    kafka_namespace: Name = Field(
+        "", description="the namespace that Strimzi watches for KafkaTopics; empty: the feed's"
+    )
     kafka_topic_version: str = Field("v1", pattern=r"^v[0-9]+((alpha|beta)[0-9]+)?$")
     kafka_replicas: int = Field(0, ge=0, le=32767, description="0: the brokers' default")
 
     registry_url: Annotated[str, _url("http", "https")]
-    registry_pod_port: Port = Field(0, description="where the registry's container listens; 0: the URL's port")
+    registry_pod_port: Port = Field(0, description="the container port of the registry; 0: the URL's port")
 
     catalog_uri: Annotated[str, _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg")]
     catalog_secret: SecretName = ""
@@ -112,34 +114,40 @@ class Settings(BaseModel):
 
     warehouse: Annotated[str, _url("s3", "file")]
     checkpoints: Annotated[str, _url("s3a", "file")]
-    s3_endpoint: Annotated[str, AfterValidator(_no_credentials)] = Field("", description="empty: Amazon's")
+    s3_endpoint: Annotated[str, AfterValidator(_no_credentials)] = Field("", description="empty: AWS")
     s3_region: str = "us-east-1"
     s3_path_style: bool = True
-    s3_secret: SecretName = Field("", description="empty: the pods' own identity")
+    s3_secret: SecretName = Field("", description="empty: the pods' workload identity")
     s3_access_key: Key = "access-key"
     s3_secret_key: Key = "secret-key"  # noqa: S105 - the name of a key
 
     ingest_service_account: Name = "default"
     ingest_user: int = Field(10001, gt=0)
     ingest_cpu: Cpu = "100m"
-    ingest_memory: Memory = "128Mi"
-    ingest_memory_limit: Memory = "512Mi"
+    ingest_memory: RolloutState = "128Mi"
+    ingest_memory_limit: RolloutState = "512Mi"
 
     spark_service_account: Name = "k2-spark"
     spark_user: int = Field(185, gt=0)
     spark_version: str = Field("4.1.3", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
-    spark_conf: dict[str, str] = Field({}, description="more of Spark's settings, for every layer")
+    spark_conf: dict[str, str] = Field({}, description="additional Spark settings for every layer")
     jobs_main: str = Field("local:///opt/k2/jobs.py", pattern=r"^local:///[^\s]+\.py$")
-    driver_memory: Memory = Field("1Gi", description="heap and what the processes take beside it; at least 896Mi")
-    executor_memory: Memory = Field("704Mi", description="likewise; at least 640Mi")
-    combined_memory: Memory = Field("1536Mi", description="of a driver that runs three layers")
+    driver_memory: RolloutState = Field("1Gi", description="heap and non-heap memory of a driver; at least 896Mi")
+    executor_memory: RolloutState = Field(
+        "704Mi", description="heap and non-heap memory of an executor; at least 640Mi"
+    )
+    combined_memory: RolloutState = Field(
+        "1536Mi", description="heap and non-heap memory of a driver that runs all three layers"
+    )
     spark_cpu: Cpu = "100m"
     restart_interval: int = Field(30, ge=1, le=3600, description="seconds, times the attempts")
-    rerun_stuck_after: Duration = Field("5m", description="an application in PENDING_RERUN so long is made anew")
-    rerun_cool_down: Duration = Field("30m", description="and again after this while at the earliest")
+    rerun_stuck_after: Duration = Field(
+        "5m", description="how long an application may stay in PENDING_RERUN before it is recreated"
+    )
+    rerun_cool_down: Duration = Field("30m", description="the minimum time between two recreations")
 
     deletion_deadline: Duration = Field(
-        "15m", description="in which a deleted feed's data goes, or the feed without it"
+        "15m", description="after which a deleted feed is released even if its data could not be purged"
     )
 
     monitor: Literal["PodMonitor", "ServiceMonitor", "None"] = "PodMonitor"
@@ -150,10 +158,13 @@ class Settings(BaseModel):
 
 
 def load(text: str | bytes | None, environment: Mapping[str, str]) -> Settings:
-    """The settings in a file's text and in the environment. Raises `InvalidSettings` with all that is wrong."""
+    """Merge a settings file's text with the environment and validate the result.
+
+    Raises `InvalidSettings`, which reports every invalid setting.
+    """
     try:
-        given = _document(text) | _variables(environment)
-        return Settings.model_validate(given)
+        values = _document(text) | _variables(environment)
+        return Settings.model_validate(values)
     except InvalidSpec as error:
         raise InvalidSettings(_sentences(error.problems)) from None
     except ValidationError as error:
@@ -163,44 +174,44 @@ def load(text: str | bytes | None, environment: Mapping[str, str]) -> Settings:
 def _document(text: str | bytes | None) -> dict[str, Any]:
     if not text or not text.strip():
         return {}
-    found = load_document(text)
-    if not isinstance(found, dict):
-        raise InvalidSpec([Problem("", found, "the settings file must hold one mapping")])
-    return found
+    document = load_document(text)
+    if not isinstance(document, dict):
+        raise InvalidSpec([Problem("", document, "the settings file must contain one mapping")])
+    return document
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The variables that are settings. Others are let be: Kubernetes adds K2_OPERATOR_SERVICE_HOST by itself."""
-    found: dict[str, Any] = {}
+    """Return the variables that are settings. Others are ignored: Kubernetes adds K2_OPERATOR_SERVICE_HOST itself."""
+    values: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         text = environment.get(variable(name))
         if text is None:
             continue
         alias = to_camel(name)
         if field.annotation in {int, bool} or isinstance(field.get_default(), dict | tuple):
-            found[alias] = _parsed(name, text)
+            values[alias] = _parsed(name, text)
         else:
-            found[alias] = text
-    return found
+            values[alias] = text
+    return values
 
 
 def _parsed(name: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InvalidSpec([Problem(to_camel(name), text, "write it as YAML, such as {key: value}")]) from None
+        raise InvalidSpec([Problem(to_camel(name), text, "must be valid YAML, such as {key: value}")]) from None
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def _sentences(problems: Iterable[Problem]) -> str:
-    told = []
+    lines = []
     for problem in problems:
         field = problem.path.partition("[")[0].partition(".")[0]
         names = {to_camel(name): variable(name) for name in Settings.model_fields}
         hint = f"; set {field} in the settings file or {names[field]}" if field in names else ""
-        told.append(f"{problem}{hint}")
-    return "\n".join(told)
+        lines.append(f"{problem}{hint}")
+    return "\n".join(lines)

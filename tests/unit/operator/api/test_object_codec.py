@@ -1,4 +1,4 @@
-"""What is kept of an object that a watch saw."""
+"""Encoding of cached objects."""
 
 from k2.operator.api.object_codec import pack, unpack
 
@@ -6,7 +6,7 @@ OURS = {"manager": "k2-operator", "operation": "Apply", "fieldsV1": {"f:spec": {
 THEIRS = {"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:status": {}}}
 
 
-def test_an_object_comes_out_as_it_went_in_but_for_what_others_say_of_its_fields():
+def test_an_object_round_trips_without_other_managers_fields():
     live = {
         "kind": "Deployment",
         "metadata": {"name": "spot", "managedFields": [THEIRS, OURS]},

@@ -1,4 +1,4 @@
-"""All of a feed's manifests together: the same each time, valid, and moved only by what touches them."""
+"""All manifests of a feed: deterministic, valid, and changed only by related changes of the spec."""
 
 import json
 import random
@@ -16,15 +16,15 @@ SYMBOLS = [f"COIN{number}USDT" for number in range(12)]
 
 
 def pods(manifests) -> list[dict[str, Any]]:
-    """Every pod template, with where it is from."""
-    found = []
+    """Return every pod template."""
+    templates = []
     for manifest in manifests:
         spec = manifest.get("spec", {})
         if manifest["kind"] == "Deployment":
-            found.append(spec["template"])
+            templates.append(spec["template"])
         elif manifest["kind"] == "SparkApplication":
-            found += [spec["driver"]["template"], spec["executor"]["template"]]
-    return found
+            templates += [spec["driver"]["template"], spec["executor"]["template"]]
+    return templates
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -55,11 +55,11 @@ def test_two_processes_make_the_same_manifests(feed, settings, named):
         "print(json.dumps(children(ExchangeFeed.from_body(body), Settings.model_validate(given))))"
     )
     one, platform = feed(ingest={"nodeSelector": {"b": "1", "a": "2"}}), settings(spark_conf={"b": "1", "a": "2"})
-    told = json.dumps([one.model_dump(mode="json", by_alias=True), platform.model_dump(mode="json", by_alias=True)])
+    stdin = json.dumps([one.model_dump(mode="json", by_alias=True), platform.model_dump(mode="json", by_alias=True)])
     outputs = [
         subprocess.run(
             [sys.executable, "-c", script],
-            input=told,
+            input=stdin,
             capture_output=True,
             text=True,
             check=True,
@@ -119,32 +119,32 @@ def test_suspending_changes_no_config_and_no_topic(named):
 
 def test_a_shards_hash_outlives_another_shard_count_that_leaves_it_its_symbols(feed):
     one, two = (feed(symbols=SYMBOLS[:5], ingest={"shards": count}) for count in (3, 4))
-    kept = [shard for shard in range(3) if one.shard(shard) == two.shard(shard)]
-    rolled = [shard for shard in range(3) if one.shard(shard) != two.shard(shard)]
-    assert kept
-    assert rolled
-    assert all(shard_hash(one, shard) == shard_hash(two, shard) for shard in kept)
-    assert not any(shard_hash(one, shard) == shard_hash(two, shard) for shard in rolled)
+    unchanged = [shard for shard in range(3) if one.shard(shard) == two.shard(shard)]
+    changed = [shard for shard in range(3) if one.shard(shard) != two.shard(shard)]
+    assert unchanged
+    assert changed
+    assert all(shard_hash(one, shard) == shard_hash(two, shard) for shard in unchanged)
+    assert not any(shard_hash(one, shard) == shard_hash(two, shard) for shard in changed)
 
 
 @pytest.mark.parametrize("executors", [0, 2])
 @pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
-def test_spark_applications_say_nothing_that_their_api_does_not_know(made, topology, executors):
+def test_spark_applications_have_no_unknown_fields(made, topology, executors):
     layers = {"topology": topology} | {layer: {"executors": executors} for layer in ("bronze", "silver", "gold")}
     for manifest in made("SparkApplication", layers=layers, platform={"image_pull_secrets": ("pull",)}):
         assert SparkV1beta2SparkApplication.from_dict(manifest).to_dict() == manifest
 
 
-def test_pod_templates_say_nothing_that_their_api_does_not_know(feed, settings):
+def test_pod_templates_have_no_unknown_fields(feed, settings):
     placed = {
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"key": "market", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
         "priorityClassName": "high",
     }
-    found = pods(children(feed(ingest=placed), settings(image_pull_secrets=("pull",))))
-    assert len(found) == 7
-    for template in found:
+    templates = pods(children(feed(ingest=placed), settings(image_pull_secrets=("pull",))))
+    assert len(templates) == 7
+    for template in templates:
         assert IoK8sApiCoreV1PodTemplateSpec.from_dict(template).to_dict() == template
 
 
@@ -168,8 +168,10 @@ def test_every_pod_keeps_to_the_restricted_profile(feed, settings):
 def test_secrets_are_named_and_never_in_arguments_annotations_or_sparks_settings(made):
     for manifest in made("SparkApplication"):
         spec = manifest["spec"]
-        told = {entry["name"]: entry for entry in spec["driver"]["template"]["spec"]["containers"][0]["env"]}
-        references = {name: entry["valueFrom"]["secretKeyRef"] for name, entry in told.items() if "valueFrom" in entry}
+        variables = {entry["name"]: entry for entry in spec["driver"]["template"]["spec"]["containers"][0]["env"]}
+        references = {
+            name: entry["valueFrom"]["secretKeyRef"] for name, entry in variables.items() if "valueFrom" in entry
+        }
         assert references == {
             "K2_CATALOG_USER": {"name": "k2-catalog", "key": "username"},
             "K2_CATALOG_PASSWORD": {"name": "k2-catalog", "key": "password"},
@@ -190,6 +192,6 @@ def test_the_longest_name_fits_every_object_and_label(feed, settings):
         assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
 
 
-def test_nothing_bears_a_version_that_an_upgrade_would_roll(feed, settings):
+def test_no_manifest_has_a_version_that_an_upgrade_would_roll(feed, settings):
     for manifest in children(feed(), settings()):
         assert "app.kubernetes.io/version" not in json.dumps(manifest)

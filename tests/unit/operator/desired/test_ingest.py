@@ -10,16 +10,16 @@ def container(deployment):
 
 
 def test_each_shard_and_replica_is_a_deployment_that_says_which_it_is(made):
-    found = made(
+    deployments = made(
         "Deployment", symbols=[f"COIN{number}USDT" for number in range(20)], ingest={"shards": 2, "redundancy": 2}
     )
-    assert [manifest["metadata"]["name"] for manifest in found] == [
+    assert [manifest["metadata"]["name"] for manifest in deployments] == [
         f"binance-ingest-{shard}-{replica}" for shard in (0, 1) for replica in (0, 1)
     ]
-    words = container(found[3])["args"]
-    assert words[words.index("--shard") + 1] == "1"
-    assert words[words.index("--replica") + 1] == "1"
-    selectors = [tuple(sorted(manifest["spec"]["selector"]["matchLabels"].items())) for manifest in found]
+    arguments = container(deployments[3])["args"]
+    assert arguments[arguments.index("--shard") + 1] == "1"
+    assert arguments[arguments.index("--replica") + 1] == "1"
+    selectors = [tuple(sorted(manifest["spec"]["selector"]["matchLabels"].items())) for manifest in deployments]
     assert len(set(selectors)) == 4
 
 
@@ -28,9 +28,9 @@ def test_a_shard_that_no_symbol_falls_into_has_no_deployment(feed, settings):
 
 
 def test_two_pods_of_one_connection_never_run_at_once(made):
-    (found,) = made("Deployment")
-    assert found["spec"]["strategy"] == {"type": "Recreate"}
-    assert found["spec"]["replicas"] == 1
+    (deployment,) = made("Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["replicas"] == 1
 
 
 def test_a_suspended_feed_runs_no_pod(made):
@@ -38,36 +38,36 @@ def test_a_suspended_feed_runs_no_pod(made):
 
 
 def test_its_selector_is_among_its_pods_labels(made):
-    (found,) = made("Deployment")
-    labels = found["spec"]["template"]["metadata"]["labels"]
-    assert found["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert len(found["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH]) == 16
+    (deployment,) = made("Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert len(deployment["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH]) == 16
 
 
 def test_the_pod_reads_the_feed_from_the_config_map_and_listens_where_probes_ask(made):
-    (found,), (config,) = made("Deployment"), made("ConfigMap")
-    pod = found["spec"]["template"]["spec"]
-    words = container(found)["args"]
-    mount = next(mount for mount in container(found)["volumeMounts"] if mount["name"] == "feed")
+    (deployment,), (config,) = made("Deployment"), made("ConfigMap")
+    pod = deployment["spec"]["template"]["spec"]
+    arguments = container(deployment)["args"]
+    mount = next(mount for mount in container(deployment)["volumeMounts"] if mount["name"] == "feed")
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "feed")
     assert volume["configMap"]["name"] == config["metadata"]["name"]
-    assert words[words.index("--feed") + 1] == f"{mount['mountPath']}/{next(iter(config['data']))}"
-    (port,) = container(found)["ports"]
-    assert words[words.index("--port") + 1] == str(port["containerPort"])
+    assert arguments[arguments.index("--feed") + 1] == f"{mount['mountPath']}/{next(iter(config['data']))}"
+    (port,) = container(deployment)["ports"]
+    assert arguments[arguments.index("--port") + 1] == str(port["containerPort"])
     for probe, path in (("livenessProbe", "/healthz"), ("startupProbe", "/healthz"), ("readinessProbe", "/readyz")):
-        assert container(found)[probe]["httpGet"] == {"path": path, "port": port["name"]}
+        assert container(deployment)[probe]["httpGet"] == {"path": path, "port": port["name"]}
 
 
 def test_the_pod_has_longer_to_end_than_it_takes_to_flush(made):
-    (found,) = made("Deployment")
-    words = container(found)["args"]
-    grace = float(words[words.index("--grace") + 1])
-    assert found["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 1.5 * grace + 10
+    (deployment,) = made("Deployment")
+    arguments = container(deployment)["args"]
+    grace = float(arguments[arguments.index("--grace") + 1])
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 1.5 * grace + 10
 
 
 def test_the_pod_has_no_token_and_its_account(made):
-    (found,) = made("Deployment", platform={"ingest_service_account": "k2-ingest"})
-    pod = found["spec"]["template"]["spec"]
+    (deployment,) = made("Deployment", platform={"ingest_service_account": "k2-ingest"})
+    pod = deployment["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
     assert pod["serviceAccountName"] == "k2-ingest"
@@ -85,14 +85,14 @@ def test_the_pod_has_no_token_and_its_account(made):
     ],
 )
 def test_a_users_amounts_win_and_a_request_is_never_above_its_limit(made, given, requests, limits):
-    (found,) = made("Deployment", ingest={"resources": given})
-    assert container(found)["resources"] == {"requests": requests, "limits": limits}
+    (deployment,) = made("Deployment", ingest={"resources": given})
+    assert container(deployment)["resources"] == {"requests": requests, "limits": limits}
 
 
 def test_pods_go_where_the_feed_says(made):
     placed = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "x"}], "priorityClassName": "high"}
-    (found,) = made("Deployment", ingest=placed)
-    pod = found["spec"]["template"]["spec"]
+    (deployment,) = made("Deployment", ingest=placed)
+    pod = deployment["spec"]["template"]["spec"]
     assert {name: pod[name] for name in placed} == placed
     assert "affinity" not in pod
 

@@ -34,18 +34,18 @@ def test_the_arguments_are_the_jobs_own(made, monkeypatch):
             assert str(read.feed[0]) == f"{mount['mountPath']}/feed.yaml"
 
 
-def test_the_driver_is_told_the_whole_platform(made, monkeypatch):
+def test_the_driver_gets_all_platform_settings(made, monkeypatch):
     from k2.common.platform import Platform
 
     manifest = made("SparkApplication")[0]
     for entry in manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]:
         monkeypatch.setenv(entry["name"], entry.get("value", "from-a-secret"))
-    told = Platform()
-    assert told.kafka_bootstrap == "k2-kafka-bootstrap.kafka.svc:9092"
-    assert told.registry_url == "http://registry.platform.svc:8080/apis/ccompat/v8"
-    assert told.catalog_uri == "postgresql+psycopg2://postgres.platform.svc/catalog"
-    assert told.catalog_user == told.catalog_password.get_secret_value() == "from-a-secret"
-    assert (told.warehouse, told.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
+    platform = Platform()
+    assert platform.kafka_bootstrap == "k2-kafka-bootstrap.kafka.svc:9092"
+    assert platform.registry_url == "http://registry.platform.svc:8080/apis/ccompat/v8"
+    assert platform.catalog_uri == "postgresql+psycopg2://postgres.platform.svc/catalog"
+    assert platform.catalog_user == platform.catalog_password.get_secret_value() == "from-a-secret"
+    assert (platform.warehouse, platform.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
 
 
 def test_an_application_starts_again_for_ever(made):
@@ -64,10 +64,10 @@ def test_suspending_changes_one_word_and_not_the_specs_hash(made):
     assert before["metadata"]["annotations"][SPEC_HASH] == spec_hash(before["spec"])
 
 
-def test_another_nonce_starts_the_layers_anew_and_none_leaves_no_trace(made):
-    plain, one, two = (made("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
-    assert RESTART_NONCE not in plain["spec"]["driver"]["annotations"]
-    hashes = {manifest["metadata"]["annotations"][SPEC_HASH] for manifest in (plain, one, two)}
+def test_another_nonce_restarts_the_layers_and_an_empty_one_adds_no_annotation(made):
+    without_nonce, one, two = (made("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
+    assert RESTART_NONCE not in without_nonce["spec"]["driver"]["annotations"]
+    hashes = {manifest["metadata"]["annotations"][SPEC_HASH] for manifest in (without_nonce, one, two)}
     assert len(hashes) == 3
 
 
@@ -103,8 +103,8 @@ def test_a_combined_application_takes_the_largest_of_its_layers(made):
         "silver": {"executors": 0, "resources": {"limits": {"memory": "3000Mi"}}},
         "gold": {"executors": 0},
     }
-    (found,) = made("SparkApplication", layers=layers)
-    assert found["spec"]["driver"]["memory"] == "2400m"
+    (application,) = made("SparkApplication", layers=layers)
+    assert application["spec"]["driver"]["memory"] == "2400m"
     layers["gold"] = {"executors": 2}
     assert made("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
 
@@ -126,14 +126,18 @@ def test_sparks_log_is_the_images_unless_the_platform_says_otherwise(made):
 
 
 @pytest.mark.parametrize("path_style", [True, False])
-def test_the_driver_is_told_where_the_bucket_is(made, monkeypatch, path_style):
+def test_the_driver_gets_the_bucket_settings(made, monkeypatch, path_style):
     from k2.common.platform import Platform
 
     given = {"s3_endpoint": "http://minio:9000", "s3_region": "eu-west-1", "s3_path_style": path_style}
-    for name, value in told(made("SparkApplication", platform=given)[0]).items():
+    for name, value in driver_environment(made("SparkApplication", platform=given)[0]).items():
         monkeypatch.setenv(name, value)
-    found = Platform()
-    assert (found.s3_endpoint, found.s3_region, found.s3_path_style) == ("http://minio:9000", "eu-west-1", path_style)
+    platform = Platform()
+    assert (platform.s3_endpoint, platform.s3_region, platform.s3_path_style) == (
+        "http://minio:9000",
+        "eu-west-1",
+        path_style,
+    )
 
 
 def test_the_jobs_make_sparks_settings_for_s3_themselves(made):
@@ -143,11 +147,11 @@ def test_the_jobs_make_sparks_settings_for_s3_themselves(made):
 
 def test_files_on_a_disk_need_no_bucket(made):
     platform = {"warehouse": "file:///data/w", "checkpoints": "file:///data/c", "s3_endpoint": "", "s3_secret": ""}
-    names = told(made("SparkApplication", platform=platform)[0])
+    names = driver_environment(made("SparkApplication", platform=platform)[0])
     assert not any(name.startswith("K2_S3_") or name == "AWS_ACCESS_KEY_ID" for name in names)
 
 
-def told(application):
+def driver_environment(application):
     (container,) = application["spec"]["driver"]["template"]["spec"]["containers"]
     return {entry["name"]: entry.get("value", "from-a-secret") for entry in container["env"]}
 

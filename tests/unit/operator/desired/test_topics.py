@@ -6,8 +6,8 @@ from k2.operator.desired.naming import FEED
 
 
 def test_the_trades_topic_has_the_feeds_partitions_and_retention(made):
-    found = {topic["spec"]["topicName"]: topic for topic in made("KafkaTopic", kafka={"retention": "2h"})}
-    trades = found["market.crypto.trades.binance"]
+    topics = {topic["spec"]["topicName"]: topic for topic in made("KafkaTopic", kafka={"retention": "2h"})}
+    trades = topics["market.crypto.trades.binance"]
     assert trades["apiVersion"] == "kafka.strimzi.io/v1"
     assert trades["spec"]["partitions"] == 40
     assert trades["spec"]["config"]["retention.ms"] == "7200000"
@@ -16,9 +16,9 @@ def test_the_trades_topic_has_the_feeds_partitions_and_retention(made):
 
 
 def test_gap_events_stay_for_ever_on_one_partition(made):
-    found = {topic["spec"]["topicName"]: topic["spec"] for topic in made("KafkaTopic")}
-    assert found["market.crypto.gaps.binance"]["partitions"] == 1
-    assert found["market.crypto.gaps.binance"]["config"]["retention.ms"] == "-1"
+    specs = {topic["spec"]["topicName"]: topic["spec"] for topic in made("KafkaTopic")}
+    assert specs["market.crypto.gaps.binance"]["partitions"] == 1
+    assert specs["market.crypto.gaps.binance"]["config"]["retention.ms"] == "-1"
 
 
 def test_feeds_of_one_exchange_ask_for_the_same_shared_topics(made):
@@ -43,10 +43,10 @@ def test_no_topic_is_made_where_no_kafka_is_named(made):
 
 @pytest.mark.parametrize("topic", ["Trades_BTC", "a_b", "a-b", "_", "A" * 200])
 def test_any_topic_has_an_object_name_that_kubernetes_takes(made, topic):
-    found = made("KafkaTopic", kafka={"topic": topic})[0]
-    assert found["spec"]["topicName"] == topic
-    assert re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", found["metadata"]["name"])
-    assert len(found["metadata"]["name"]) <= 253
+    manifest = made("KafkaTopic", kafka={"topic": topic})[0]
+    assert manifest["spec"]["topicName"] == topic
+    assert re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
+    assert len(manifest["metadata"]["name"]) <= 253
 
 
 def test_topics_that_differ_in_case_have_different_objects(made):

@@ -4,9 +4,9 @@ import pytest
 
 from k2.operator.desired.naming import application_names
 from k2.operator.observed import conditions
-from k2.operator.observed.conditions import Condition, judge, parse, rolled_up, settled
+from k2.operator.observed.conditions import Condition, diagnose, parse, summarize, update
 from k2.operator.observed.diagnostics import ready, unknown, unready
-from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Refusal, Shard, Topic
+from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Rejection, Shard, Topic
 from k2.operator.observed.phase import phase
 from tests.unit.operator.conftest import NOW
 
@@ -26,28 +26,28 @@ def healthy(feed, **changes):
     return Observed(**(whole | changes))
 
 
-def of(feed, seen, before=(), now=NOW):
-    return settled(judge(feed, seen, now, managed=True), before, 3, now)
+def of(feed, observed, before=(), now=NOW):
+    return update(diagnose(feed, observed, now, managed=True), before, 3, now)
 
 
 @pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
 def test_a_healthy_feed_is_ready_in_every_part(feed, topology):
     one = feed(layers={"topology": topology})
-    found = of(one, healthy(one))
-    assert [(about.type, about.status) for about in found] == [
+    updated = of(one, healthy(one))
+    assert [(about.type, about.status) for about in updated] == [
         (name, "True") for name in ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
     ]
-    assert phase(found) == "Running"
+    assert phase(updated) == "Running"
 
 
-def test_every_condition_is_one_that_the_api_server_takes(feed):
-    for found in (*of(feed(), Observed()), *of(feed(), healthy(feed()))):
-        document = found.document()
+def test_every_condition_is_valid_for_the_api_server(feed):
+    for condition in (*of(feed(), Observed()), *of(feed(), healthy(feed()))):
+        document = condition.document()
         assert document["reason"].isalpha()
         assert document["reason"][0].isupper()
         assert document["observedGeneration"] == 3
         assert document["lastTransitionTime"] == "2026-01-02T03:04:05Z"
-        assert parse([document]) == (found,)
+        assert parse([document]) == (condition,)
 
 
 def test_the_transition_time_moves_with_the_status_and_with_nothing_else(feed):
@@ -60,14 +60,14 @@ def test_the_transition_time_moves_with_the_status_and_with_nothing_else(feed):
     assert times["GoldReady"] == times["Ready"] == "2026-01-02T03:11:05Z"
     assert times["IngestReady"] == "2026-01-02T03:04:05Z"
     other = of(one, healthy(one, layers={"gold": Layer("FAILED", "y")}), failed, LATER + timedelta(hours=1))
-    known = {about.type: about for about in other}
-    assert known["GoldReady"].message == "gold: y"
-    assert known["GoldReady"].since == "2026-01-02T03:11:05Z"
+    by_type = {about.type: about for about in other}
+    assert by_type["GoldReady"].message == "gold: y"
+    assert by_type["GoldReady"].since == "2026-01-02T03:11:05Z"
 
 
 def test_a_long_message_is_cut(feed):
-    (found,) = settled({"Ready": unready("X", "m" * 5000)}, [], 1, NOW)
-    assert len(found.message) == 1024
+    (condition,) = update({"Ready": unready("X", "m" * 5000)}, [], 1, NOW)
+    assert len(condition.message) == 1024
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,23 @@ def test_a_long_message_is_cut(feed):
         ({"A": ready(), "B": unready("Suspended", "x")}, "False", "Suspended"),
     ],
 )
-def test_the_whole_tells_what_needs_a_hand_first(parts, status, reason):
-    found = rolled_up(parts)
-    assert (found.status, found.reason) == (status, reason)
+def test_ready_reports_problems_that_need_action_first(parts, status, reason):
+    ready_diagnosis = summarize(parts)
+    assert (ready_diagnosis.status, ready_diagnosis.reason) == (status, reason)
 
 
-def test_the_whole_names_what_else_is_not_ready():
-    found = rolled_up({"A": unknown("Starting", "x"), "B": unready("CrashLoop", "why"), "C": unready("CrashLoop", "y")})
-    assert found.message == "B: why (also not ready: A, C)"
+def test_ready_names_the_other_parts_that_are_not_ready():
+    ready_diagnosis = summarize(
+        {"A": unknown("Starting", "x"), "B": unready("CrashLoop", "why"), "C": unready("CrashLoop", "y")}
+    )
+    assert ready_diagnosis.message == "B: why (also not ready: A, C)"
 
 
 def test_a_feed_without_a_spark_operator_is_degraded_and_its_ingest_is_not(feed):
     one = feed()
-    refusal = Refusal("patch", "sparkapplications", "binance-bronze", 404, "not found")
-    found = of(one, healthy(one, applications={}, layers={}, refusals=(refusal,)))
-    assert {about.type: about.reason for about in found} == {
+    rejection = Rejection("patch", "sparkapplications", "binance-bronze", 404, "not found")
+    updated = of(one, healthy(one, applications={}, layers={}, rejections=(rejection,)))
+    assert {about.type: about.reason for about in updated} == {
         "Ready": "SparkOperatorMissing",
         "TopicReady": "Ready",
         "IngestReady": "Ready",
@@ -103,13 +105,13 @@ def test_a_feed_without_a_spark_operator_is_degraded_and_its_ingest_is_not(feed)
         "SilverReady": "SparkOperatorMissing",
         "GoldReady": "SparkOperatorMissing",
     }
-    assert phase(found) == "Degraded"
+    assert phase(updated) == "Degraded"
 
 
-def test_a_refused_spec_leaves_what_is_said_of_the_parts(feed):
+def test_a_rejected_spec_leaves_the_conditions_of_the_parts_unchanged(feed):
     one = feed()
     before = of(one, healthy(one, layers={"bronze": Layer("FAILED"), "silver": Layer("STARTING")}))
-    after = settled(conditions.refused("InvalidSpec", "spec.symbols: wrong", before), before, 4, LATER)
+    after = update(conditions.rejected_spec("InvalidSpec", "spec.symbols: wrong", before), before, 4, LATER)
     assert after[0].document() == {
         "type": "Ready",
         "status": "False",
@@ -122,7 +124,7 @@ def test_a_refused_spec_leaves_what_is_said_of_the_parts(feed):
         (about.status, about.reason, about.since) for about in before[1:]
     ]
     assert phase(after) == "Failed"
-    new = settled(conditions.refused("InvalidSpec", "x", []), [], 1, NOW)
+    new = update(conditions.rejected_spec("InvalidSpec", "x", []), [], 1, NOW)
     assert {about.status for about in new[1:]} == {"Unknown"}
 
 
@@ -148,9 +150,9 @@ def test_a_phase_is_one_word_for_the_conditions(reason, status, others, expected
 
 
 def test_a_feed_is_pending_only_while_none_of_its_parts_is_there():
-    def found(*reasons):
+    def phase_of(*reasons):
         parts = [Condition(f"Part{number}", "Unknown", reason, "", "", 1) for number, reason in enumerate(reasons)]
         return phase([Condition("Ready", "Unknown", "Creating", "", "", 1), *parts])
 
-    assert found("Creating", "Creating") == "Pending"
-    assert found("Creating", "Starting") == "Progressing"
+    assert phase_of("Creating", "Creating") == "Pending"
+    assert phase_of("Creating", "Starting") == "Progressing"

@@ -1,17 +1,19 @@
 """Raw API objects as the cluster holds them, some of them half empty."""
 
+import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from k2.operator.observed import objects
-from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Pod, Refusal, Shard, Topic
+from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Pod, Rejection, Shard, Topic
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 META = {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}
 
 
-def test_a_deployment_tells_its_pods_and_why_there_are_none():
+def test_a_deployment_reports_its_pods_and_why_they_cannot_be_created():
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: q"}
     raw = {"metadata": META, "spec": {"replicas": 1}, "status": {"observedGeneration": 2, "conditions": [failure]}}
     assert objects.deployment(raw) == Deployment("a", 1, 0, current=True, trouble="exceeded quota: q")
@@ -38,31 +40,31 @@ def waiting(why, **ended):
         (waiting("ImagePullBackOff"), "waits"),
     ],
 )
-def test_a_pod_that_waits_is_told_with_the_last_words_of_its_container(raw, expected):
-    (found,) = objects.troubled([raw])
-    assert (found.message, found.restarts) == (expected, 4)
+def test_a_waiting_pod_is_reported_with_its_containers_termination_message(raw, expected):
+    (unhealthy,) = objects.unhealthy_pods([raw])
+    assert (unhealthy.message, unhealthy.restarts) == (expected, 4)
 
 
-def test_pods_that_start_or_run_are_no_trouble():
+def test_pods_that_start_or_run_are_not_unhealthy():
     running = pod(containerStatuses=[{"state": {"running": {}}, "restartCount": 9}])
-    assert objects.troubled([running, waiting("ContainerCreating"), pod(), {"metadata": {"name": "p"}}]) == ()
+    assert objects.unhealthy_pods([running, waiting("ContainerCreating"), pod(), {"metadata": {"name": "p"}}]) == ()
 
 
-def test_a_pod_that_no_node_takes_is_told():
+def test_an_unschedulable_pod_is_reported():
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-    assert objects.troubled([pod(conditions=[condition])]) == (Pod("p", "Unschedulable", "0/1 nodes", 0),)
+    assert objects.unhealthy_pods([pod(conditions=[condition])]) == (Pod("p", "Unschedulable", "0/1 nodes", 0),)
 
 
-def test_a_pod_in_trouble_is_told_with_its_part():
+def test_an_unhealthy_pod_is_reported_with_its_component():
     raw = waiting("ImagePullBackOff")
     raw["metadata"]["labels"] = {"app.kubernetes.io/component": "silver-executor"}
-    assert [found.part for found in objects.troubled([raw, waiting("ImagePullBackOff")])] == [
+    assert [unhealthy.part for unhealthy in objects.unhealthy_pods([raw, waiting("ImagePullBackOff")])] == [
         "silver-executor",
         "ingest",
     ]
 
 
-def test_an_application_tells_its_state_and_attempts():
+def test_an_applications_state_and_attempts_are_parsed():
     status = {
         "applicationState": {"state": "FAILED", "errorMessage": "driver container failed"},
         "executionAttempts": 3,
@@ -76,7 +78,7 @@ def test_an_application_tells_its_state_and_attempts():
 
 
 @pytest.mark.parametrize("status", [{}, None, {"applicationState": None, "lastSubmissionAttemptTime": None}])
-def test_an_application_that_nobody_touched_has_no_state(status):
+def test_an_application_without_status_has_no_state(status):
     assert objects.application({"metadata": META, "status": status}) == Application("a", CREATED)
 
 
@@ -88,18 +90,18 @@ def test_an_application_that_nobody_touched_has_no_state(status):
         (1, "True", Topic("a", CREATED, changed=True)),
     ],
 )
-def test_what_strimzi_said_of_an_older_spec_is_not_said_of_this_one(generation, status, expected):
+def test_strimzis_status_of_an_older_generation_is_ignored(generation, status, expected):
     said = [{"type": "Ready", "status": status, "reason": "R", "message": "m"}]
     raw = {"metadata": META, "status": {"observedGeneration": generation, "conditions": said}}
     assert objects.topic(raw) == expected
 
 
-def test_a_topic_without_status_is_not_judged():
+def test_a_topic_without_status_has_unknown_readiness():
     assert objects.topic({"metadata": META}) == Topic("a", CREATED)
 
 
-def test_a_shard_is_read_from_what_the_ingest_itself_says():
-    from k2.ingest.telemetry.server import document
+def test_a_shard_is_read_from_the_ingests_own_status():
+    from k2.ingest.telemetry.server import shard_status
     from k2.ingest.telemetry.stats import Stats
 
     stats = Stats(started_at=0.0, connections=1, rate=2.5, reconnects=1, last_received=1_767_225_600_000_000)
@@ -107,23 +109,35 @@ def test_a_shard_is_read_from_what_the_ingest_itself_says():
     stats.gaps_repaired["BTCUSDT"] = 4
     stats.dead_letters["MalformedFrame"] = 3
     stats.refused["NOPE"] = "invalid symbol"
-    raw = document(stats, feed="f", exchange="binance", shard="1-0")
+    raw = _as_json(shard_status(stats, feed="f", exchange="binance", shard="1-0"))
     newest = "2026-01-01T00:00:00+00:00"
     expected = Shard("1-0", True, "", 2.5, newest, 1, 2, 4, 3, (("NOPE", "invalid symbol"),))
     assert objects.shard(raw) == expected
 
 
-def test_records_wait_for_kafka_that_it_refused_and_all_while_the_circuit_is_open():
+def test_waiting_records_are_those_kafka_rejected_or_all_while_the_circuit_is_open():
     from k2.ingest.kafka.circuit_breaker import State
-    from k2.ingest.telemetry.server import document
+    from k2.ingest.telemetry.server import shard_status
     from k2.ingest.telemetry.stats import Stats
 
     stats = Stats(started_at=0.0, in_flight=7, unaccepted=2)
-    told = {}
+    waiting_records = {}
     for state in State:
         stats.circuit = int(state)
-        told[state] = objects.shard(document(stats, feed="f", exchange="binance", shard="0-0")).waiting
-    assert told == {State.CLOSED: 2, State.HALF_OPEN: 7, State.OPEN: 7}
+        waiting_records[state] = objects.shard(
+            _as_json(shard_status(stats, feed="f", exchange="binance", shard="0-0"))
+        ).waiting
+    assert waiting_records == {State.CLOSED: 2, State.HALF_OPEN: 7, State.OPEN: 7}
+
+
+def _as_json(status):
+    return json.loads(msgspec.json.encode(status))
+
+
+def _jobs(states):
+    from k2.jobs.telemetry.server import jobs_status
+
+    return _as_json(jobs_status(states))
 
 
 def driver(message=None, **labels):
@@ -135,35 +149,33 @@ def driver(message=None, **labels):
     }
 
 
-def test_the_last_words_of_a_driver_are_its_applications():
-    assert objects.last_words([driver("the catalog:\n  no")]) == {"a-gold": "the catalog: no"}
-    assert objects.last_words([driver(), driver("no", **{"spark-role": "executor"})]) == {}
+def test_a_drivers_termination_message_is_reported_by_application():
+    assert objects.termination_messages([driver("the catalog:\n  no")]) == {"a-gold": "the catalog: no"}
+    assert objects.termination_messages([driver(), driver("no", **{"spark-role": "executor"})]) == {}
     running = {"metadata": META, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
-    assert objects.last_words([running, {"metadata": META}]) == {}
+    assert objects.termination_messages([running, {"metadata": META}]) == {}
 
 
-def test_layers_are_read_from_what_the_driver_itself_says():
+def test_layers_are_read_from_the_drivers_own_status():
     from k2.jobs.telemetry.metrics import LayerState
-    from k2.jobs.telemetry.server import document
 
     state = LayerState("silver", "binance", "f", 30.0, state="RUNNING", rows=7, dead_letters={"UNDECODABLE": 2})
     other = LayerState("gold", "binance", "other", 30.0)
-    assert objects.layers(document([state, other]), "f") == {
+    assert objects.layers(_jobs([state, other]), "f") == {
         "silver": Layer("RUNNING", "", rows=7, committed="", freshness=None, dead_letters=2)
     }
-    assert objects.layers(document([state]), "nobody") == {}
+    assert objects.layers(_jobs([state]), "nobody") == {}
 
 
-def test_what_an_audit_found_is_read_from_golds_own_words():
+def test_audit_findings_are_read_from_golds_status():
     from k2.jobs.telemetry.metrics import LayerState
-    from k2.jobs.telemetry.server import document
 
     state = LayerState("gold", "binance", "f", 60.0, incomplete_hours=2, audited_at=1_772_445_600.0)
-    told = objects.layers(document([state]), "f")["gold"].audit
-    assert told == Audit(2, "2026-03-02T10:00:00+00:00")
-    assert objects.layers(document([LayerState("gold", "binance", "f", 60.0)]), "f")["gold"].audit is None
+    audit = objects.layers(_jobs([state]), "f")["gold"].audit
+    assert audit == Audit(2, "2026-03-02T10:00:00+00:00")
+    assert objects.layers(_jobs([LayerState("gold", "binance", "f", 60.0)]), "f")["gold"].audit is None
 
 
-def test_a_refusal_keeps_the_request_and_the_servers_words():
+def test_a_rejection_keeps_the_request_and_the_servers_message():
     raw = {"kind": "Status", "code": 403, "message": "is forbidden"}
-    assert objects.refusal("patch", "services", "a", raw) == Refusal("patch", "services", "a", 403, "is forbidden")
+    assert objects.rejection("patch", "services", "a", raw) == Rejection("patch", "services", "a", 403, "is forbidden")

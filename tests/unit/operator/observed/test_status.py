@@ -6,7 +6,7 @@ import pytest
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition
 from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Shard, Topic
-from k2.operator.observed.status import before, events, invalid, status, worth_writing
+from k2.operator.observed.status import blocked, events, is_significant, previous_conditions, status
 from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
@@ -30,11 +30,11 @@ SEEN = Observed(
 
 
 def test_the_status_is_the_one_that_users_read(feed, body):
-    found = status(feed(), body(), SEEN, NOW, managed=True)
-    assert found["observedGeneration"] == 3
-    assert found["phase"] == "Running"
-    assert [about["type"] for about in found["conditions"]] == list(conditions.ORDER)
-    assert found["ingest"] == {
+    written = status(feed(), body(), SEEN, NOW, managed=True)
+    assert written["observedGeneration"] == 3
+    assert written["phase"] == "Running"
+    assert [about["type"] for about in written["conditions"]] == list(conditions.ORDER)
+    assert written["ingest"] == {
         "connected": 2,
         "desired": 2,
         "messagesPerSecond": 812,
@@ -43,7 +43,7 @@ def test_the_status_is_the_one_that_users_read(feed, body):
         "openGaps": 1,
         "repairedGaps": 4,
     }
-    assert found["layers"] == {
+    assert written["layers"] == {
         "bronze": {
             "application": "binance-bronze",
             "state": "RUNNING",
@@ -57,38 +57,38 @@ def test_the_status_is_the_one_that_users_read(feed, body):
     }
 
 
-def test_what_the_newest_audit_found_stands_beside_the_layers(feed, body):
-    found = status(feed(), body(), replace(SEEN, audit=Audit(2, "2026-01-02T03:00:00+00:00")), NOW, managed=True)
-    assert found["layers"]["audit"] == {"incompleteHours": 2, "checkedAt": "2026-01-02T03:00:00+00:00"}
-    assert found["phase"] == "Degraded"
+def test_the_latest_audit_is_reported_beside_the_layers(feed, body):
+    written = status(feed(), body(), replace(SEEN, audit=Audit(2, "2026-01-02T03:00:00+00:00")), NOW, managed=True)
+    assert written["layers"]["audit"] == {"incompleteHours": 2, "checkedAt": "2026-01-02T03:00:00+00:00"}
+    assert written["phase"] == "Degraded"
 
 
-def test_a_feed_of_which_nothing_is_known_has_a_status_too(feed, body):
-    found = status(feed(), body(), Observed(), NOW, managed=True)
-    assert found["phase"] == "Pending"
-    assert found["layers"]["gold"] == {"application": "binance-gold", "state": "UNKNOWN"}
-    assert "lastMessageTime" not in found["ingest"]
+def test_a_feed_without_any_objects_has_a_status(feed, body):
+    written = status(feed(), body(), Observed(), NOW, managed=True)
+    assert written["phase"] == "Pending"
+    assert written["layers"]["gold"] == {"application": "binance-gold", "state": "UNKNOWN"}
+    assert "lastMessageTime" not in written["ingest"]
 
 
-def test_the_same_sight_gives_the_same_status_at_any_time(feed, body):
+def test_the_same_observation_gives_the_same_status_at_any_time(feed, body):
     live = body()
     live["status"] = status(feed(), live, SEEN, NOW, managed=True)
     again = status(feed(), live, SEEN, NOW + timedelta(hours=1), managed=True)
     assert again == live["status"]
-    assert not worth_writing(again, live["status"])
+    assert not is_significant(again, live["status"])
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [({"phase": "Degraded"}, True), ({"observedGeneration": 4}, True), ({"ingest": {"reconnects": 9}}, False)],
 )
-def test_new_figures_may_wait_and_news_may_not(feed, body, change, expected):
+def test_changed_figures_are_not_significant_but_changed_conditions_are(feed, body, change, expected):
     old = status(feed(), body(), SEEN, NOW, managed=True)
-    assert worth_writing(old | change, old) is expected
-    assert worth_writing(old, None)
+    assert is_significant(old | change, old) is expected
+    assert is_significant(old, None)
 
 
-def test_a_deleted_feed_says_so(feed, body):
+def test_a_deleted_feed_has_the_phase_deleting(feed, body):
     live = body()
     live["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
     assert status(feed(), live, SEEN, NOW, managed=True)["phase"] == "Deleting"
@@ -98,10 +98,10 @@ def test_an_invalid_spec_keeps_the_figures_of_what_runs(feed, body):
     live = body()
     live["status"] = status(feed(), live, SEEN, NOW, managed=True)
     live["metadata"]["generation"] = 4
-    found = invalid(live, "InvalidSpec", "spec.symbols: wrong", NOW)
-    assert (found["phase"], found["observedGeneration"]) == ("Failed", 4)
-    assert found["ingest"]["messagesPerSecond"] == 812
-    assert invalid(body(), "InvalidSpec", "x", NOW)["phase"] == "Failed"
+    written = blocked(live, "InvalidSpec", "spec.symbols: wrong", NOW)
+    assert (written["phase"], written["observedGeneration"]) == ("Failed", 4)
+    assert written["ingest"]["messagesPerSecond"] == 812
+    assert blocked(body(), "InvalidSpec", "x", NOW)["phase"] == "Failed"
 
 
 def conditioned(**reasons):
@@ -133,14 +133,14 @@ def conditioned(**reasons):
         ({"Ready": "Ready"}, {"Ready": "Suspended"}, [("Normal", "Suspended")]),
     ],
 )
-def test_an_event_tells_a_transition_once(old, new, expected):
-    found = events(conditioned(**old), conditioned(**new))
-    assert [(kind, reason) for kind, reason, _ in found] == expected
-    assert all("about" in message for *_, message in found)
+def test_a_transition_is_one_event(old, new, expected):
+    emitted = events(conditioned(**old), conditioned(**new))
+    assert [(kind, reason) for kind, reason, _ in emitted] == expected
+    assert all("about" in message for *_, message in emitted)
 
 
-def test_what_was_written_before_is_read_back(feed, body):
+def test_previous_conditions_are_read_from_the_status(feed, body):
     live = body()
-    assert before(live) == ()
+    assert previous_conditions(live) == ()
     live["status"] = status(feed(), live, SEEN, NOW, managed=True)
-    assert [about.type for about in before(live)] == list(conditions.ORDER)
+    assert [about.type for about in previous_conditions(live)] == list(conditions.ORDER)

@@ -1,4 +1,4 @@
-"""Whether a live object must be written again. Live objects are what an API server makes of ours: defaults added."""
+"""Drift between a manifest and the live object, to which the API server has added defaults."""
 
 import copy
 
@@ -17,32 +17,32 @@ def desired(made):
 
 @pytest.fixture
 def live(desired):
-    """The Deployment as the API server answers it."""
-    found = copy.deepcopy(desired)
-    found["metadata"] |= {
+    """The Deployment as the API server returns it."""
+    answer = copy.deepcopy(desired)
+    answer["metadata"] |= {
         "uid": "u",
         "resourceVersion": "7",
         "generation": 2,
         "creationTimestamp": "2026-01-01T00:00:00Z",
     }
-    found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
-    found["metadata"]["labels"]["theirs"] = "yes"
-    found["spec"]["progressDeadlineSeconds"] = 600
-    pod = found["spec"]["template"]["spec"]
+    answer["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    answer["metadata"]["labels"]["theirs"] = "yes"
+    answer["spec"]["progressDeadlineSeconds"] = 600
+    pod = answer["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
     pod["volumes"][0]["configMap"]["defaultMode"] = 420
     pod["containers"][0] |= DEFAULTS
     pod["containers"][0]["livenessProbe"] |= {"successThreshold": 1}
     pod["containers"][0]["resources"]["limits"] = {"cpu": "1000m", "memory": "1024Mi"}
-    found["status"] = {"readyReplicas": 1}
-    return found
+    answer["status"] = {"readyReplicas": 1}
+    return answer
 
 
-def container(found):
-    return found["spec"]["template"]["spec"]["containers"][0]
+def container(deployment):
+    return deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_what_the_api_server_adds_is_no_difference(desired, live):
+def test_fields_that_the_api_server_adds_are_no_difference(desired, live):
     assert not differs(desired, live)
 
 
@@ -73,12 +73,12 @@ def test_a_sidecar_and_another_managers_variable_are_no_difference(desired, live
         lambda live: live["spec"].pop("template"),
     ],
 )
-def test_a_change_by_hand_to_a_field_of_ours_is_a_difference(desired, live, edit):
+def test_a_manual_edit_of_an_owned_field_is_a_difference(desired, live, edit):
     edit(live)
     assert differs(desired, live)
 
 
-def owned(fields):
+def managed_by_us(fields):
     return [{"manager": "k2-operator", "operation": "Apply", "fieldsV1": fields}]
 
 
@@ -86,10 +86,10 @@ ENV = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"ingest"
 
 
 def env(*names):
-    found = copy.deepcopy(ENV)
+    fields = copy.deepcopy(ENV)
     below = {f'k:{{"name":"{name}"}}': {".": {}, "f:name": {}, "f:value": {}} for name in names}
-    found["f:spec"]["f:template"]["f:spec"]["f:containers"]['k:{"name":"ingest"}']["f:env"] = below
-    return found
+    fields["f:spec"]["f:template"]["f:spec"]["f:containers"]['k:{"name":"ingest"}']["f:env"] = below
+    return fields
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def env(*names):
         ({"f:status": {"f:readyReplicas": {}}}, False),
     ],
 )
-def test_a_field_that_we_set_before_and_ask_for_no_more_is_a_difference(desired, live, fields, expected):
-    live["metadata"]["managedFields"] = owned(fields)
+def test_an_owned_field_that_is_no_longer_desired_is_a_difference(desired, live, fields, expected):
+    live["metadata"]["managedFields"] = managed_by_us(fields)
     assert differs(desired, live) is expected
 
 
-def test_what_others_manage_is_theirs(desired, live):
+def test_fields_of_other_managers_are_ignored(desired, live):
     theirs = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
     status = {
         "manager": "k2-operator",
@@ -122,15 +122,15 @@ def test_what_others_manage_is_theirs(desired, live):
 
 
 @pytest.mark.parametrize("said", [{}, {"protocol": "TCP"}])
-def test_a_port_is_known_by_its_number_and_the_protocol_that_is_said_or_meant(desired, live, said):
+def test_a_port_is_matched_by_its_number_and_explicit_or_default_protocol(desired, live, said):
     container(desired)["ports"] = [{"name": "metrics", "containerPort": 9101} | said]
     ports = {'k:{"containerPort":9101,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}}}
     inner = {'k:{"name":"ingest"}': {"f:ports": ports}}
-    live["metadata"]["managedFields"] = owned({"f:spec": {"f:template": {"f:spec": {"f:containers": inner}}}})
+    live["metadata"]["managedFields"] = managed_by_us({"f:spec": {"f:template": {"f:spec": {"f:containers": inner}}}})
     assert not differs(desired, live)
 
 
-def test_a_volume_that_is_mounted_twice_is_known_by_where(desired, live):
+def test_a_volume_that_is_mounted_twice_is_matched_by_its_mount_path(desired, live):
     twice = [{"name": "feed", "mountPath": "/one"}, {"name": "feed", "mountPath": "/two"}]
     container(desired)["volumeMounts"], container(live)["volumeMounts"] = twice, twice[::-1]
     assert not differs(desired, live)

@@ -1,4 +1,4 @@
-"""A changed SparkApplication on its way in, and out again; and the watchdog of PENDING_RERUN."""
+"""Rollout and rollback of a changed SparkApplication, and the watchdog for PENDING_RERUN."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,193 +10,197 @@ from hypothesis import strategies as st
 from k2.operator.observed.objects import Application
 from k2.operator.planning.rollout import (
     COOL_DOWN,
-    START_WITHIN,
-    STOP_WITHIN,
+    START_TIMEOUT,
+    STOP_TIMEOUT,
     STUCK_AFTER,
     Action,
-    Memory,
-    Seen,
-    Watch,
+    ApplicationState,
+    RolloutState,
+    StuckState,
+    check_stuck,
     step,
-    watch,
 )
 from tests.unit.operator.conftest import NOW
 
 TICK = timedelta(seconds=10)
-STEADY = Memory("steady", "", trying="one", stable="one")
+STEADY = RolloutState("steady", "", trying="one", stable="one")
 
 
 def at(seconds=0.0, **more):
     return (NOW + timedelta(seconds=seconds, **more)).isoformat(timespec="seconds")
 
 
-def seen(running, *, healthy=True, stopped=False):
-    return Seen(running, healthy, stopped)
+def observed(running, *, healthy=True, stopped=False):
+    return ApplicationState(running, healthy, stopped)
 
 
 def test_a_new_application_is_applied_and_stable_once_healthy():
-    first = step("one", seen("", healthy=False, stopped=True), Memory(), NOW)
+    first = step("one", observed("", healthy=False, stopped=True), RolloutState(), NOW)
     assert first.action is Action.APPLY
-    starting = step("one", seen("one", healthy=False), first.memory, NOW + TICK)
-    assert (starting.action, starting.memory.stable) == (Action.KEEP, "")
-    done = step("one", seen("one"), starting.memory, NOW + 2 * TICK)
+    starting = step("one", observed("one", healthy=False), first.state, NOW + TICK)
+    assert (starting.action, starting.state.stable) == (Action.KEEP, "")
+    done = step("one", observed("one"), starting.state, NOW + 2 * TICK)
     assert done.action is Action.KEEP
-    assert done.memory == Memory("steady", "", trying="one", stable="one")
+    assert done.state == RolloutState("steady", "", trying="one", stable="one")
 
 
-def test_while_nothing_changes_nothing_is_done_and_nothing_forgotten():
-    assert step("one", seen("one"), STEADY, NOW) == step("one", seen("one"), STEADY, NOW + COOL_DOWN)
-    assert step("one", seen("one"), STEADY, NOW).memory == STEADY
-    assert step("one", seen("one", healthy=False), STEADY, NOW).memory == STEADY
+def test_without_a_change_no_action_is_taken_and_the_state_is_kept():
+    assert step("one", observed("one"), STEADY, NOW) == step("one", observed("one"), STEADY, NOW + COOL_DOWN)
+    assert step("one", observed("one"), STEADY, NOW).state == STEADY
+    assert step("one", observed("one", healthy=False), STEADY, NOW).state == STEADY
 
 
 def test_an_application_found_running_is_left_alone_and_stable_only_once_healthy():
-    found = step("one", seen("one", healthy=False), Memory(), NOW)
-    assert (found.action, found.memory.stable) == (Action.KEEP, "")
-    assert step("one", seen("one"), found.memory, NOW).memory.stable == "one"
+    next_step = step("one", observed("one", healthy=False), RolloutState(), NOW)
+    assert (next_step.action, next_step.state.stable) == (Action.KEEP, "")
+    assert step("one", observed("one"), next_step.state, NOW).state.stable == "one"
 
 
 def test_a_healthy_application_is_stopped_before_another_spec_is_applied():
-    asked = step("two", seen("one"), STEADY, NOW)
+    asked = step("two", observed("one"), STEADY, NOW)
     assert asked.action is Action.STOP
-    waiting = step("two", seen("one"), asked.memory, NOW + TICK)
+    waiting = step("two", observed("one"), asked.state, NOW + TICK)
     assert waiting.action is Action.STOP
-    assert waiting.memory == asked.memory
-    applied = step("two", seen("one", stopped=True), waiting.memory, NOW + 2 * TICK)
+    assert waiting.state == asked.state
+    applied = step("two", observed("one", stopped=True), waiting.state, NOW + 2 * TICK)
     assert applied.action is Action.APPLY
-    done = step("two", seen("two"), applied.memory, NOW + 3 * TICK)
-    assert (done.action, done.memory.stable, done.memory.stage) == (Action.KEEP, "two", "steady")
+    done = step("two", observed("two"), applied.state, NOW + 3 * TICK)
+    assert (done.action, done.state.stable, done.state.stage) == (Action.KEEP, "two", "steady")
 
 
 def test_a_batch_that_never_ends_is_waited_for_no_longer_than_the_deadline():
-    asked = step("two", seen("one"), STEADY, NOW)
-    just = NOW + STOP_WITHIN
-    assert step("two", seen("one"), asked.memory, just - TICK).action is Action.STOP
-    assert step("two", seen("one"), asked.memory, just).action is Action.APPLY
+    asked = step("two", observed("one"), STEADY, NOW)
+    just = NOW + STOP_TIMEOUT
+    assert step("two", observed("one"), asked.state, just - TICK).action is Action.STOP
+    assert step("two", observed("one"), asked.state, just).action is Action.APPLY
 
 
-def test_what_does_not_work_has_no_batch_to_wait_for():
-    assert step("two", seen("one", healthy=False), STEADY, NOW).action is Action.APPLY
+def test_an_unhealthy_application_has_no_batch_to_wait_for():
+    assert step("two", observed("one", healthy=False), STEADY, NOW).action is Action.APPLY
 
 
 def test_a_change_taken_back_while_stopping_is_applied_at_once():
-    asked = step("two", seen("one"), STEADY, NOW)
-    assert step("one", seen("one"), asked.memory, NOW + TICK).action is Action.APPLY
+    asked = step("two", observed("one"), STEADY, NOW)
+    assert step("one", observed("one"), asked.state, NOW + TICK).action is Action.APPLY
 
 
 def failing():
     """Memory of an application whose second spec was just applied."""
-    asked = step("two", seen("one"), STEADY, NOW)
-    return step("two", seen("one", stopped=True), asked.memory, NOW).memory
+    asked = step("two", observed("one"), STEADY, NOW)
+    return step("two", observed("one", stopped=True), asked.state, NOW).state
 
 
 def test_a_spec_that_does_not_become_healthy_is_rolled_back_once_and_left_alone():
-    memory = failing()
-    sick = seen("two", healthy=False)
-    assert step("two", sick, memory, NOW + START_WITHIN - TICK).action is Action.KEEP
-    back = step("two", sick, memory, NOW + START_WITHIN)
+    state = failing()
+    sick = observed("two", healthy=False)
+    assert step("two", sick, state, NOW + START_TIMEOUT - TICK).action is Action.KEEP
+    back = step("two", sick, state, NOW + START_TIMEOUT)
     assert back.action is Action.ROLL_BACK
-    assert (back.memory.trying, back.memory.refused) == ("one", "two")
-    again = step("two", sick, back.memory, NOW + START_WITHIN + TICK)
+    assert (back.state.trying, back.state.refused) == ("one", "two")
+    again = step("two", sick, back.state, NOW + START_TIMEOUT + TICK)
     assert again.action is Action.ROLL_BACK
-    healed = step("two", seen("one"), again.memory, NOW + START_WITHIN + 2 * TICK)
+    healed = step("two", observed("one"), again.state, NOW + START_TIMEOUT + 2 * TICK)
     assert healed.action is Action.KEEP
-    later = step("two", seen("one"), healed.memory, NOW + 10 * COOL_DOWN)
+    later = step("two", observed("one"), healed.state, NOW + 10 * COOL_DOWN)
     assert later.action is Action.KEEP
-    assert "until it changes" in later.message
-    assert step("two", seen("", stopped=True), later.memory, NOW + 10 * COOL_DOWN).action is Action.ROLL_BACK
+    assert "until the spec changes" in later.message
+    assert step("two", observed("", stopped=True), later.state, NOW + 10 * COOL_DOWN).action is Action.ROLL_BACK
 
 
 def test_after_a_roll_back_another_spec_is_tried_and_the_old_one_is_no_longer_refused():
-    back = step("two", seen("two", healthy=False), failing(), NOW + START_WITHIN)
-    healed = step("two", seen("one"), back.memory, NOW + START_WITHIN)
-    assert step("three", seen("one"), healed.memory, NOW + START_WITHIN).action is Action.STOP
-    home = step("one", seen("one"), healed.memory, NOW + START_WITHIN)
-    assert (home.action, home.memory.refused) == (Action.KEEP, "")
+    back = step("two", observed("two", healthy=False), failing(), NOW + START_TIMEOUT)
+    healed = step("two", observed("one"), back.state, NOW + START_TIMEOUT)
+    assert step("three", observed("one"), healed.state, NOW + START_TIMEOUT).action is Action.STOP
+    home = step("one", observed("one"), healed.state, NOW + START_TIMEOUT)
+    assert (home.action, home.state.refused) == (Action.KEEP, "")
 
 
 def test_a_newer_spec_replaces_one_that_is_still_starting():
-    found = step("three", seen("two", healthy=False), failing(), NOW + TICK)
-    assert (found.action, found.memory.trying, found.memory.stable) == (Action.APPLY, "three", "one")
+    next_step = step("three", observed("two", healthy=False), failing(), NOW + TICK)
+    assert (next_step.action, next_step.state.trying, next_step.state.stable) == (Action.APPLY, "three", "one")
 
 
 def test_a_first_spec_that_never_works_has_nothing_to_go_back_to():
-    first = step("one", seen("", stopped=True), Memory(), NOW)
-    found = step("one", seen("one", healthy=False), first.memory, NOW + 2 * START_WITHIN)
-    assert found.action is Action.KEEP
-    assert "no earlier spec" in found.message
+    first = step("one", observed("", stopped=True), RolloutState(), NOW)
+    next_step = step("one", observed("one", healthy=False), first.state, NOW + 2 * START_TIMEOUT)
+    assert next_step.action is Action.KEEP
+    assert "no earlier spec" in next_step.message
 
 
-def test_an_apply_that_an_ended_operator_did_not_do_is_done_by_the_next():
-    found = step("two", seen("one"), failing(), NOW + TICK)
-    assert (found.action, found.memory) == (Action.APPLY, failing())
+def test_an_apply_that_a_stopped_operator_did_not_make_is_made_by_the_next():
+    next_step = step("two", observed("one"), failing(), NOW + TICK)
+    assert (next_step.action, next_step.state) == (Action.APPLY, failing())
 
 
 def test_an_application_deleted_by_hand_comes_back():
-    found = step("one", seen("", healthy=False, stopped=True), STEADY, NOW)
-    assert (found.action, found.memory.trying) == (Action.APPLY, "one")
+    next_step = step("one", observed("", healthy=False, stopped=True), STEADY, NOW)
+    assert (next_step.action, next_step.state.trying) == (Action.APPLY, "one")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.integers(0, 900)), max_size=40))
 def test_whatever_happens_the_application_settles_on_what_is_desired_or_on_what_worked(history):
-    """Health is drawn while specs change; afterwards the last one works, and is reached or was refused."""
-    memory, running, now = Memory(), "", NOW
+    """Health is random while specs change; then the last spec is healthy, and is running or was rolled back."""
+    state, running, now = RolloutState(), "", NOW
     for desired, healthy, stopped, wait in history:
         now += timedelta(seconds=wait)
-        memory, running = _obey(step(desired, Seen(running, healthy, stopped), memory, now), desired, running)
+        state, running = _obey(step(desired, ApplicationState(running, healthy, stopped), state, now), desired, running)
     last = history[-1][0] if history else "a"
     for _ in range(5):
         now += TICK
-        found = step(last, Seen(running, True, True), memory, now)
-        memory, running = _obey(found, last, running)
-    assert found.action is Action.KEEP
-    assert memory.stage == "steady"
-    assert running == last or (memory.refused == last and running == memory.stable)
-    assert Memory.parse(memory.document()) == memory
+        next_step = step(last, ApplicationState(running, True, True), state, now)
+        state, running = _obey(next_step, last, running)
+    assert next_step.action is Action.KEEP
+    assert state.stage == "steady"
+    assert running == last or (state.refused == last and running == state.stable)
+    assert RolloutState.parse(state.document()) == state
 
 
-def _obey(found, desired, running):
-    match found.action:
+def _obey(next_step, desired, running):
+    match next_step.action:
         case Action.APPLY:
             running = desired
         case Action.ROLL_BACK:
-            running = found.memory.stable
-    return found.memory, running
+            running = next_step.state.stable
+    return next_step.state, running
 
 
-def test_what_a_newer_operator_remembers_is_no_trouble():
-    assert Memory.parse({"stable": "one", "mood": "good"}) == Memory(stable="one")
+def test_fields_of_a_newer_operator_are_ignored():
+    assert RolloutState.parse({"stable": "one", "mood": "good"}) == RolloutState(stable="one")
 
 
 PENDING = Application("a", NOW, "PENDING_RERUN")
 
 
 @pytest.mark.parametrize(
-    ("found", "memory", "expected"),
+    ("application", "state", "expected"),
     [
-        (replace(PENDING, state="RUNNING"), Watch(at(-9999), at(-60)), (Action.KEEP, Watch("", at(-60)), False)),
-        (PENDING, Watch(), (Action.KEEP, Watch(at()), False)),
-        (PENDING, Watch(at(-299)), (Action.KEEP, Watch(at(-299)), False)),
-        (PENDING, Watch(at(-300)), (Action.RECREATE, Watch("", at()), False)),
-        (PENDING, Watch(at(-300), at(-1799)), (Action.KEEP, Watch(at(-300), at(-1799)), True)),
-        (PENDING, Watch(at(-300), at(-1800)), (Action.RECREATE, Watch("", at()), False)),
+        (
+            replace(PENDING, state="RUNNING"),
+            StuckState(at(-9999), at(-60)),
+            (Action.KEEP, StuckState("", at(-60)), False),
+        ),
+        (PENDING, StuckState(), (Action.KEEP, StuckState(at()), False)),
+        (PENDING, StuckState(at(-299)), (Action.KEEP, StuckState(at(-299)), False)),
+        (PENDING, StuckState(at(-300)), (Action.RECREATE, StuckState("", at()), False)),
+        (PENDING, StuckState(at(-300), at(-1799)), (Action.KEEP, StuckState(at(-300), at(-1799)), True)),
+        (PENDING, StuckState(at(-300), at(-1800)), (Action.RECREATE, StuckState("", at()), False)),
     ],
 )
-def test_the_watchdog_makes_an_application_anew_once_in_a_while(found, memory, expected):
+def test_the_watchdog_recreates_a_stuck_application_at_a_limited_rate(application, state, expected):
     assert (STUCK_AFTER.total_seconds(), COOL_DOWN.total_seconds()) == (300, 1800)
-    assert watch(found, memory, NOW) == expected
+    assert check_stuck(application, state, NOW) == expected
 
 
-def test_the_watchdogs_patience_can_be_set():
+def test_the_watchdogs_limits_are_configurable():
     second = timedelta(seconds=1)
-    assert watch(PENDING, Watch(at(-1)), NOW, second, 2 * second)[0] is Action.RECREATE
-    assert watch(PENDING, Watch(at(-1), at(-1)), NOW, second, 2 * second)[2]
-    assert watch(PENDING, Watch(at(-1), at(-2)), NOW, second, 2 * second)[0] is Action.RECREATE
+    assert check_stuck(PENDING, StuckState(at(-1)), NOW, second, 2 * second)[0] is Action.RECREATE
+    assert check_stuck(PENDING, StuckState(at(-1), at(-1)), NOW, second, 2 * second)[2]
+    assert check_stuck(PENDING, StuckState(at(-1), at(-2)), NOW, second, 2 * second)[0] is Action.RECREATE
 
 
-def test_an_application_that_is_stuck_for_ever_is_made_anew_twice_an_hour_at_most():
-    memory, made = Watch(), 0
+def test_an_application_that_stays_stuck_is_recreated_twice_an_hour_at_most():
+    state, made = StuckState(), 0
     for minute in range(24 * 60):
-        action, memory, _ = watch(PENDING, memory, NOW + timedelta(minutes=minute))
+        action, state, _ = check_stuck(PENDING, state, NOW + timedelta(minutes=minute))
         made += action is Action.RECREATE
     assert 2 <= made <= 48

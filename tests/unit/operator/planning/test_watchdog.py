@@ -1,4 +1,4 @@
-"""What is remembered of an application that ended: the Spark operator tells an exit code, its driver tells why."""
+"""The last error of an application: the Spark operator reports an exit code, the driver a termination message."""
 
 from datetime import UTC, datetime
 
@@ -17,11 +17,11 @@ def gold(state, attempts, message=""):
 
 @pytest.fixture
 def said(settings):
-    watchdog = Watchdog(None, settings())  # nothing here asks the cluster
-    return lambda found, **words: watchdog.told("feeds", found, words).message
+    watchdog = Watchdog(settings())
+    return lambda application, **words: watchdog.with_last_error("feeds", application, words).message
 
 
-def test_what_a_driver_said_stands_before_its_exit_code(said):
+def test_a_drivers_termination_message_takes_precedence_over_its_exit_code(said):
     assert said(gold("RUNNING", 1)) == ""
     assert said(gold("RUNNING", 1), gold="the catalog: no") == "the catalog: no"
     assert said(gold("FAILING", 1, CODE)) == "the catalog: no"
@@ -29,7 +29,7 @@ def test_what_a_driver_said_stands_before_its_exit_code(said):
     assert said(gold("FAILING", 1, CODE), silver="the bucket: no") == "the catalog: no"
 
 
-def test_a_later_attempt_that_left_no_words_is_told_by_its_exit_code(said):
+def test_a_later_attempt_without_a_termination_message_is_reported_by_its_exit_code(said):
     said(gold("FAILING", 1, CODE), gold="the catalog: no")
     assert said(gold("SUBMITTED", 2)) == "the catalog: no"
     assert said(gold("FAILING", 2, "ExitCode: 137, Reason: OOMKilled")) == "ExitCode: 137, Reason: OOMKilled"

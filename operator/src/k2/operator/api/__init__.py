@@ -1,1 +1,1 @@
-"""The Kubernetes API and the pods' status endpoints: everything that does I/O."""
+"""Clients of the Kubernetes API and the pods' status endpoints: everything that does I/O."""

@@ -1,6 +1,6 @@
-"""The API server, as the operator uses it: server-side apply with one field manager, and little else.
+"""Client of the Kubernetes API server: server-side apply with one field manager, get, delete and Events.
 
-The only module that knows the `kubernetes` client. Its calls block, so each runs in a thread.
+The only module that imports the `kubernetes` client. Its calls block, so each runs in a thread.
 """
 
 import asyncio
@@ -17,50 +17,52 @@ from urllib3.exceptions import HTTPError
 from k2.common import logs
 from k2.operator.desired.naming import MANAGER, Manifest
 from k2.operator.observed import objects
-from k2.operator.observed.objects import Raw, Refusal
+from k2.operator.observed.objects import K8sObject, Rejection
 
 log = logs.get("cluster")
 
 APPLY: Final = "application/apply-patch+yaml"
 _TIMEOUT: Final = 30.0
 _RETRY_AFTER: Final = 5.0
-_BUSY: Final = frozenset({0, 429, 500, 502, 503, 504})
-# The words of a 500 that says that a manifest has a field which the kind has not: no later time will do.
+_RETRYABLE: Final = frozenset({0, 429, 500, 502, 503, 504})
+# The message of a 500 for a manifest with a field that its kind does not have. A retry would not help.
 _UNKNOWN_FIELD: Final = "failed to create typed patch object"
 _CORE: Final = "v1"
 _IRREGULAR: Final = {"NetworkPolicy": "networkpolicies"}
 
 
-class Refused(RuntimeError):
-    """The API server understood a request and refused it."""
+class RequestRejected(RuntimeError):
+    """The API server rejected a request."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(f"{refusal.verb} {refusal.resource} {refusal.name}: {refusal.code} {refusal.message}")
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(
+            f"{rejection.verb} {rejection.resource} {rejection.name}: {rejection.code} {rejection.message}"
+        )
+        self.rejection = rejection
 
 
 class Unavailable(ConnectionError):
-    """The API server is away or busy; `after` says in how many seconds to ask again."""
+    """The API server is unreachable or overloaded; retry after `after` seconds."""
 
-    def __init__(self, words: str, after: float = _RETRY_AFTER) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, after: float = _RETRY_AFTER) -> None:
+        super().__init__(message)
         self.after = after
 
 
 def plural(kind: str) -> str:
-    """A kind's resource: `Deployment` is `deployments`."""
+    """Return the resource name of a kind: `deployments` for `Deployment`."""
     return _IRREGULAR.get(kind, f"{kind.lower()}s")
 
 
 def path(api_version: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
-    """Where an object is, or without a name all of its kind in the namespace."""
+    """Return the URL path of an object, or without a name that of the kind's collection in the namespace."""
     root = f"/api/{api_version}" if api_version == _CORE else f"/apis/{api_version}"
     parts = [root, "namespaces", namespace, plural(kind), name, subresource]
     return "/".join(part for part in parts if part)
 
 
 def connect() -> ApiClient:
-    """A client of the cluster that this process runs in, or else of the kubeconfig's current context."""
+    """Return a client for the cluster that this process runs in, or else for the kubeconfig's current context."""
     settings = Configuration()
     try:
         config.load_incluster_config(client_configuration=settings)
@@ -70,52 +72,52 @@ def connect() -> ApiClient:
 
 
 class Cluster:
-    """Reads and writes objects. Methods raise `Refused` and `Unavailable`."""
+    """Read and write objects. Methods raise `RequestRejected` and `Unavailable`."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> Raw:
-        """Makes the fields of a manifest so, whoever else claims them; returns the object."""
-        about = manifest["metadata"]
-        where = path(manifest["apiVersion"], manifest["kind"], about["namespace"], about["name"], subresource)
+    async def apply(self, manifest: Manifest, *, subresource: str = "") -> K8sObject:
+        """Apply a manifest, taking over fields from other managers; return the object as stored."""
+        metadata = manifest["metadata"]
+        where = path(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"], subresource)
         query = [("fieldManager", MANAGER), ("force", "true")]
-        return await self._ask("PATCH", "apply", where, query, manifest, APPLY)
+        return await self._request("PATCH", "apply", where, query, manifest, APPLY)
 
-    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Raw | None:
-        """An object; None if it is not there."""
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> K8sObject | None:
+        """Return an object, or None if it does not exist."""
         try:
-            return await self._ask("GET", "get", path(api_version, kind, namespace, name))
-        except Refused as refused:
-            if refused.refusal.code == HTTPStatus.NOT_FOUND:
+            return await self._request("GET", "get", path(api_version, kind, namespace, name))
+        except RequestRejected as error:
+            if error.rejection.code == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
-    async def delete(self, live: Raw) -> None:
-        """Deletes an object as it was seen, and what it owns; one that is gone or was made anew is let be."""
-        about = live["metadata"]
-        where = path(live["apiVersion"], live["kind"], about["namespace"], about["name"])
-        body = {"preconditions": {"uid": about["uid"]}, "propagationPolicy": "Background"}
+    async def delete(self, live: K8sObject) -> None:
+        """Delete an object and what it owns, unless it is gone already or was recreated since (another uid)."""
+        metadata = live["metadata"]
+        where = path(live["apiVersion"], live["kind"], metadata["namespace"], metadata["name"])
+        body = {"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"}
         try:
-            await self._ask("DELETE", "delete", where, body=body)
-        except Refused as refused:
-            if refused.refusal.code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+            await self._request("DELETE", "delete", where, body=body)
+        except RequestRejected as error:
+            if error.rejection.code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                 raise
 
-    async def event(self, body: Raw, kind: str, reason: str, message: str) -> None:
-        """Writes one Event about a feed."""
-        about = body["metadata"]
+    async def event(self, body: K8sObject, kind: str, reason: str, message: str) -> None:
+        """Create an Event about a feed. `kind` is Normal or Warning."""
+        metadata = body["metadata"]
         now = datetime.now(UTC)
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{about['name']}.", "namespace": about["namespace"]},
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
             "involvedObject": {
                 "apiVersion": body["apiVersion"],
                 "kind": body["kind"],
-                "name": about["name"],
-                "namespace": about["namespace"],
-                "uid": about["uid"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
             },
             "type": kind,
             "reason": reason,
@@ -126,9 +128,9 @@ class Cluster:
             "lastTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "count": 1,
         }
-        await self._ask("POST", "create", path("v1", "Event", about["namespace"]), body=event)
+        await self._request("POST", "create", path("v1", "Event", metadata["namespace"]), body=event)
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         verb: str,
@@ -136,19 +138,19 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         body: Any = None,
         content: str = "application/json",
-    ) -> Raw:
-        log.debug("asked", verb=verb, path=where)
+    ) -> K8sObject:
+        log.debug("API request", verb=verb, path=where)
         status, headers, answer = await asyncio.to_thread(self._send, method, where, query or [], body, content)
         if status < HTTPStatus.BAD_REQUEST:
             return answer
         resource, _, name = where.rpartition("/namespaces/")[2].partition("/")[2].partition("/")
-        if status in _BUSY and _UNKNOWN_FIELD not in answer.get("message", ""):
-            raise Unavailable(f"{verb} {resource} {name}: {status} {answer.get('message', '')}", _after(headers))
-        raise Refused(objects.refusal(verb, resource, name, {"code": status, **answer}))
+        if status in _RETRYABLE and _UNKNOWN_FIELD not in answer.get("message", ""):
+            raise Unavailable(f"{verb} {resource} {name}: {status} {answer.get('message', '')}", _retry_after(headers))
+        raise RequestRejected(objects.rejection(verb, resource, name, {"code": status, **answer}))
 
     def _send(
         self, method: str, where: str, query: list[tuple[str, str]], body: Any, content: str
-    ) -> tuple[int, Mapping[str, str], Raw]:
+    ) -> tuple[int, Mapping[str, str], K8sObject]:
         headers = {"Content-Type": content, "Accept": "application/json"}
         request = self._client.param_serialize(
             method,
@@ -166,14 +168,14 @@ class Cluster:
         return answer.status, dict(answer.getheaders() or {}), _object(raw)
 
 
-def _object(raw: bytes) -> Raw:
+def _object(raw: bytes) -> K8sObject:
     try:
-        found = json.loads(raw)
+        answer = json.loads(raw)
     except ValueError:
         return {"message": raw.decode(errors="replace")[:500]}
-    return found if isinstance(found, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
-def _after(headers: Mapping[str, str]) -> float:
-    told = {name.lower(): value for name, value in headers.items()}.get("retry-after", "")
-    return float(told) if told.isdigit() else _RETRY_AFTER
+def _retry_after(headers: Mapping[str, str]) -> float:
+    value = {name.lower(): text for name, text in headers.items()}.get("retry-after", "")
+    return float(value) if value.isdigit() else _RETRY_AFTER

@@ -1,6 +1,6 @@
-"""Objects that watches saw, kept small: as JSON, compressed, and without what other managers say of their fields.
+"""Compact encoding of cached Kubernetes objects: compressed JSON, without other managers' field ownership.
 
-As dictionaries the children of some hundred feeds would need more memory than everything else of the operator.
+As dictionaries, the children of some hundred feeds would need more memory than the rest of the operator.
 """
 
 import zlib
@@ -11,17 +11,17 @@ import msgspec
 
 from k2.operator.desired.naming import MANAGER
 
-_FAST: Final = 1
+_FASTEST: Final = 1
 
 
 def pack(raw: Mapping[str, Any]) -> bytes:
-    """An object, small."""
-    about = {**raw["metadata"]}
-    if fields := about.get("managedFields"):
-        about["managedFields"] = [entry for entry in fields if entry.get("manager") == MANAGER]
-    return zlib.compress(msgspec.json.encode({**raw, "metadata": about}), _FAST)
+    """Encode an object."""
+    metadata = {**raw["metadata"]}
+    if fields := metadata.get("managedFields"):
+        metadata["managedFields"] = [entry for entry in fields if entry.get("manager") == MANAGER]
+    return zlib.compress(msgspec.json.encode({**raw, "metadata": metadata}), _FASTEST)
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """The object again."""
+    """Decode an object that `pack` encoded."""
     return msgspec.json.decode(zlib.decompress(packed), type=dict[str, Any])

@@ -1,22 +1,25 @@
-"""What should exist for a feed: values in, manifests out. The same feed gives the same manifests, always."""
+"""Desired state of a feed: pure functions from a feed and settings to manifests, deterministic across processes."""
 
-from k2.operator.desired.access import disruption_budget, monitors, network_policies, service
 from k2.operator.desired.config import config_map
 from k2.operator.desired.ingest import ingest_deployments
+from k2.operator.desired.monitors import monitors
 from k2.operator.desired.naming import Manifest
-from k2.operator.desired.ownership import owned, unwanted
+from k2.operator.desired.network_policy import network_policies
+from k2.operator.desired.ownership import obsolete, with_owner
+from k2.operator.desired.pdb import pod_disruption_budget
+from k2.operator.desired.service import service
 from k2.operator.desired.spark import spark_applications
 from k2.operator.desired.topics import kafka_topics
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
 
-__all__ = ["children", "owned", "unwanted"]
+__all__ = ["children", "obsolete", "with_owner"]
 
 
 def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "") -> tuple[Manifest, ...]:
-    """Everything that a feed needs, in the order in which it is applied: what others wait for comes first.
+    """Build all objects of a feed, in the order in which they are applied: dependencies first.
 
-    `restart` is the feed's restart-nonce annotation: another value starts the layers anew.
+    `restart` is the feed's restart-nonce annotation: another value restarts the layers.
     """
     return (
         *kafka_topics(feed, settings),
@@ -24,7 +27,7 @@ def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "") -> tu
         service(feed),
         *monitors(feed, settings),
         *network_policies(feed, settings),
-        disruption_budget(feed),
+        pod_disruption_budget(feed),
         *ingest_deployments(feed, settings),
         *spark_applications(feed, settings, restart),
     )

@@ -1,4 +1,4 @@
-"""Hashes of configuration: equal content, equal hash, in any order and any process."""
+"""Configuration hashes, independent of key order and process."""
 
 import hashlib
 import json
@@ -8,6 +8,6 @@ _LENGTH: Final = 16
 
 
 def digest(value: Any) -> str:
-    """A short hash of a JSON value."""
+    """Return a short hash of a JSON value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]

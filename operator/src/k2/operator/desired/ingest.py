@@ -1,4 +1,4 @@
-"""One Deployment for each shard and replica of a feed. Each holds one connection to the exchange."""
+"""Deployments of a feed's ingest: one for each shard and replica, each with one connection to the exchange."""
 
 from decimal import Decimal
 from typing import Any, Final
@@ -18,16 +18,16 @@ from k2.operator.desired.naming import (
     labels,
     selector,
 )
-from k2.operator.desired.pods import FEED_FILE, container_security, feed_volume, plain, pod_security, writable
+from k2.operator.desired.pods import FEED_FILE, container_security, empty_dir, env_value, feed_volume, pod_security
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed, Resources
 
-_GRACE: Final = 20  # seconds for the flush; half of it again to settle what was read
+_GRACE: Final = 20  # seconds to flush; at most half of it again to commit what was received
 _TERMINATION: Final = 45  # more than both
 
 
 def ingest_deployments(feed: ExchangeFeed, settings: Settings) -> tuple[Manifest, ...]:
-    """The Deployments of a feed; a shard that no symbol falls into has none."""
+    """Build the Deployments of a feed; a shard without symbols has none."""
     spec = feed.spec.ingest
     return tuple(
         ingest_deployment(feed, settings, shard, replica)
@@ -38,24 +38,24 @@ def ingest_deployments(feed: ExchangeFeed, settings: Settings) -> tuple[Manifest
 
 
 def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
-    """One connection's Deployment. One pod, never two at once: both would publish every trade."""
-    mine = {SHARD: str(shard), REPLICA: str(replica)}
+    """Build the Deployment of one connection. Recreate: two pods at once would publish every trade twice."""
+    shard_labels = {SHARD: str(shard), REPLICA: str(replica)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
             "name": ingest_name(feed, shard, replica),
             "namespace": feed.metadata.namespace,
-            "labels": labels(feed, INGEST) | mine,
+            "labels": labels(feed, INGEST) | shard_labels,
         },
         "spec": {
             "replicas": 0 if feed.spec.suspend else 1,
             "revisionHistoryLimit": 2,
             "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": selector(feed, INGEST) | mine},
+            "selector": {"matchLabels": selector(feed, INGEST) | shard_labels},
             "template": {
                 "metadata": {
-                    "labels": labels(feed, INGEST) | mine,
+                    "labels": labels(feed, INGEST) | shard_labels,
                     "annotations": {CONFIG_HASH: shard_hash(feed, shard)},
                 },
                 "spec": _pod(feed, settings, shard, replica),
@@ -66,14 +66,14 @@ def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replic
 
 def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
     volume, mount = feed_volume(config_name(feed))
-    scratch, scratch_mount = writable("tmp", "/tmp")  # noqa: S108 - the pod's own
+    scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108 - an emptyDir
     pod: dict[str, Any] = {
         "serviceAccountName": settings.ingest_service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # a Service named k2-registry would set K2_REGISTRY_...
         "securityContext": pod_security(settings.ingest_user),
         "terminationGracePeriodSeconds": _TERMINATION,
-        "topologySpreadConstraints": [_apart(feed, shard)],
+        "topologySpreadConstraints": [_spread(feed, shard)],
         "volumes": [volume, scratch],
         "containers": [_container(feed, settings, shard, replica, [mount, scratch_mount])],
     }
@@ -83,21 +83,21 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
 
 
 def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int, mounts: list[Manifest]) -> Manifest:
-    words = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica)]
+    arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica)]
     return {
         "name": INGEST,
         "image": settings.ingest_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "k2.ingest"],
-        "args": [*words, "--host", "0.0.0.0", "--port", str(STATUS_PORT), "--grace", str(_GRACE)],  # noqa: S104
+        "args": [*arguments, "--host", "0.0.0.0", "--port", str(STATUS_PORT), "--grace", str(_GRACE)],  # noqa: S104
         "env": [
-            plain("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
-            plain("K2_REGISTRY_URL", settings.registry_url),
-            plain("K2_LOG_FORMAT", "json"),
-            plain("K2_LOG_LEVEL", settings.log_level),
+            env_value("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
+            env_value("K2_REGISTRY_URL", settings.registry_url),
+            env_value("K2_LOG_FORMAT", "json"),
+            env_value("K2_LOG_LEVEL", settings.log_level),
         ],
         "ports": [{"name": METRICS, "containerPort": STATUS_PORT, "protocol": "TCP"}],
-        # The status server answers before Kafka or the exchange do: waiting for them is no reason to be killed.
+        # The status server answers before Kafka and the exchange are connected: waiting for them must not kill the pod.
         "startupProbe": _probe("/healthz", period=2, failures=30),
         "livenessProbe": _probe("/healthz", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=5, failures=3),
@@ -112,21 +112,23 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
     return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures}
 
 
-def _resources(given: Resources, settings: Settings) -> Manifest:
-    """The user's amounts over the platform's, which give way where a request would be above its limit."""
-    asked, limits = given.requests.model_dump(exclude_none=True), given.limits.model_dump(exclude_none=True)
+def _resources(resources: Resources, settings: Settings) -> Manifest:
+    """Merge the user's resources over the platform's defaults. A default request is capped at the user's limit."""
+    user_requests = resources.requests.model_dump(exclude_none=True)
+    limits = resources.limits.model_dump(exclude_none=True)
     requests = {"cpu": settings.ingest_cpu, "memory": settings.ingest_memory}
-    requests = {name: min(amount, limits.get(name, amount), key=_number) for name, amount in requests.items()} | asked
-    least = {"memory": max(settings.ingest_memory_limit, requests["memory"], key=_number)}
-    return {"requests": requests, "limits": least | limits}
+    requests = {name: min(amount, limits.get(name, amount), key=_number) for name, amount in requests.items()}
+    requests |= user_requests
+    default_limit = {"memory": max(settings.ingest_memory_limit, requests["memory"], key=_number)}
+    return {"requests": requests, "limits": default_limit | limits}
 
 
 def _number(amount: str) -> Decimal:
     return quantities.parse(amount) or Decimal(0)
 
 
-def _apart(feed: ExchangeFeed, shard: int) -> Manifest:
-    """Replicas of one shard on different nodes, where there are several."""
+def _spread(feed: ExchangeFeed, shard: int) -> Manifest:
+    """Spread the replicas of one shard over nodes, if possible."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -137,10 +139,10 @@ def _apart(feed: ExchangeFeed, shard: int) -> Manifest:
 
 def _placement(feed: ExchangeFeed) -> Manifest:
     spec = feed.spec.ingest
-    found = {
+    fields = {
         "nodeSelector": dict(spec.node_selector),
         "tolerations": [dict(toleration) for toleration in spec.tolerations],
         "affinity": dict(spec.affinity),
         "priorityClassName": spec.priority_class_name,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in fields.items() if value}

@@ -1,4 +1,4 @@
-"""What Kubernetes objects are called and labelled, and the type that holds one."""
+"""Names, labels and annotations of Kubernetes objects."""
 
 import re
 from typing import Any, Final
@@ -9,7 +9,7 @@ from k2.schemas.feed.model import ExchangeFeed
 Manifest = dict[str, Any]
 
 GROUP: Final = "k2.marketdata.io"
-MANAGER: Final = "k2-operator"  # the field manager of everything that is applied
+MANAGER: Final = "k2-operator"  # the field manager of all applied objects
 FEED: Final = f"{GROUP}/feed"
 EXCHANGE: Final = f"{GROUP}/exchange"
 SHARD: Final = f"{GROUP}/shard"
@@ -31,7 +31,7 @@ _TOPIC_NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
 
 def labels(feed: ExchangeFeed, component: str) -> dict[str, str]:
-    """The labels of one part of a feed. No version: an upgrade must not restart what did not change."""
+    """Return the labels of one component. No version label: an upgrade must not restart pods that did not change."""
     return {
         "app.kubernetes.io/name": "k2",
         "app.kubernetes.io/part-of": "k2",
@@ -42,35 +42,35 @@ def labels(feed: ExchangeFeed, component: str) -> dict[str, str]:
 
 
 def selector(feed: ExchangeFeed, component: str = "") -> dict[str, str]:
-    """The labels that find a feed's pods, or those of one component. They can never change."""
-    found = {"app.kubernetes.io/instance": feed.name, FEED: feed.name}
-    return {**found, COMPONENT: component} if component else found
+    """Return the labels that select a feed's pods, or those of one component. Selectors are immutable."""
+    matched = {"app.kubernetes.io/instance": feed.name, FEED: feed.name}
+    return {**matched, COMPONENT: component} if component else matched
 
 
 def metadata(feed: ExchangeFeed, name: str, component: str, **more: Any) -> Manifest:
-    """An object's metadata in the feed's namespace."""
+    """Build the metadata of an object in the feed's namespace."""
     return {"name": name, "namespace": feed.metadata.namespace, "labels": labels(feed, component), **more}
 
 
 def ingest_name(feed: ExchangeFeed, shard: int, replica: int) -> str:
-    """The Deployment of one shard and replica."""
+    """Return the name of the Deployment of one shard and replica."""
     return f"{feed.name}-{INGEST}-{shard}-{replica}"
 
 
 def config_name(feed: ExchangeFeed) -> str:
-    """The ConfigMap that holds the feed."""
+    """Return the name of the ConfigMap that holds the feed."""
     return f"{feed.name}-feed"
 
 
 def application_names(feed: ExchangeFeed) -> dict[str, str]:
-    """The SparkApplication that runs each layer."""
+    """Return the name of the SparkApplication that runs each layer."""
     if feed.spec.layers.topology == "Combined":
         return dict.fromkeys(LAYERS, f"{feed.name}-{COMBINED}")
     return {layer: f"{feed.name}-{layer}" for layer in LAYERS}
 
 
 def topic_object_name(topic: str) -> str:
-    """The KafkaTopic of a topic: its own name, or where Kubernetes does not allow that, one made of it."""
+    """Return the KafkaTopic name of a topic: the topic's name, or a derived one if Kubernetes does not allow it."""
     if _TOPIC_NAME.fullmatch(topic):
         return topic
     readable = re.sub(r"[^-.a-z0-9]", "-", topic.lower()).strip("-.") or "topic"

@@ -1,4 +1,4 @@
-"""What every pod of K2 has in common: the restricted security profile, a writable /tmp, and its environment."""
+"""Parts shared by all pods of K2: the restricted security profile, writable volumes and environment variables."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
 
 
 def pod_security(user: int) -> Manifest:
-    """A pod's security context under the restricted profile."""
+    """Build a pod security context for the restricted profile."""
     return {
         "runAsNonRoot": True,
         "runAsUser": user,
@@ -20,7 +20,7 @@ def pod_security(user: int) -> Manifest:
 
 
 def container_security() -> Manifest:
-    """A container's security context under the restricted profile."""
+    """Build a container security context for the restricted profile."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -30,22 +30,22 @@ def container_security() -> Manifest:
     }
 
 
-def plain(name: str, value: str) -> Manifest:
-    """A variable whose value anybody may read."""
+def env_value(name: str, value: str) -> Manifest:
+    """Build an environment variable with a literal value."""
     return {"name": name, "value": value}
 
 
-def secret(name: str, secret_name: str, key: str) -> Manifest:
-    """A variable that is filled from a Secret of the feed's namespace."""
+def env_from_secret(name: str, secret_name: str, key: str) -> Manifest:
+    """Build an environment variable that reads a Secret of the feed's namespace."""
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": key}}}
 
 
-def writable(name: str, path: str) -> tuple[Manifest, Manifest]:
-    """An empty folder, and where it is mounted."""
+def empty_dir(name: str, path: str) -> tuple[Manifest, Manifest]:
+    """Build an emptyDir volume and its mount."""
     return {"name": name, "emptyDir": {}}, {"name": name, "mountPath": path}
 
 
 def feed_volume(config_map: str) -> tuple[Manifest, Manifest]:
-    """The feed's file, and where it is mounted."""
+    """Build the volume with the feed's file and its mount."""
     volume: dict[str, Any] = {"name": "feed", "configMap": {"name": config_map}}
     return volume, {"name": "feed", "mountPath": FEED_FOLDER, "readOnly": True}

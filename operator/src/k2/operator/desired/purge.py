@@ -1,4 +1,4 @@
-"""The Job that removes a deleted feed's tables and checkpoints."""
+"""The Job that purges a deleted feed's tables and checkpoints."""
 
 from typing import Any, Final
 
@@ -6,9 +6,9 @@ from k2.operator.desired.naming import PURGE, Manifest, config_name, metadata, s
 from k2.operator.desired.pods import (
     FEED_FILE,
     container_security,
+    empty_dir,
     feed_volume,
     pod_security,
-    writable,
 )
 from k2.operator.desired.spark import environment
 from k2.operator.quantities import mebibytes
@@ -18,17 +18,17 @@ from k2.schemas.values import seconds
 
 COMMAND: Final = ["python", "-m", "k2.jobs.purge"]
 
-_TRIES: Final = 2  # more, within one Job; a Job that failed is made anew
-_KEPT: Final = 3600  # seconds in which a finished Job's log can be read, if the feed is still there
-_HEAP: Final = 0.6  # of the memory; the rest is Python's and the JVM's own
+_BACKOFF_LIMIT: Final = 2  # retries within one Job; a failed Job is recreated
+_TTL: Final = 3600  # seconds in which a finished Job's log can be read, while the feed exists
+_HEAP: Final = 0.6  # of the memory limit; the rest is for Python and the JVM's non-heap memory
 
 
 def purge_job(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
-    """The Job. `exchange`: the feed is its exchange's last."""
+    """Build the Job. `exchange`: the feed is the last of its exchange, so shared data is purged too."""
     spec: dict[str, Any] = {
-        "backoffLimit": _TRIES,
+        "backoffLimit": _BACKOFF_LIMIT,
         "activeDeadlineSeconds": max(60, int(seconds(settings.deletion_deadline))),
-        "ttlSecondsAfterFinished": _KEPT,
+        "ttlSecondsAfterFinished": _TTL,
         "template": {"metadata": {"labels": selector(feed, PURGE)}, "spec": _pod(feed, settings, exchange=exchange)},
     }
     about = metadata(feed, f"{feed.name}-{PURGE}", PURGE)
@@ -37,7 +37,7 @@ def purge_job(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Mani
 
 def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
-    pairs = [writable("tmp", "/tmp"), writable("work", "/opt/spark/work-dir")]  # noqa: S108 - the pod's own
+    pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
     memory = settings.combined_memory
     container = {
         "name": PURGE,

@@ -1,4 +1,4 @@
-"""How large Spark's pods are. What a user asks for goes to the pods that do the work: executors, or a lone driver."""
+"""Sizes of Spark's pods. A layer's resources apply to the pods that do the work: executors, or a lone driver."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from k2.operator.desired.naming import COMBINED
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed, Layer, Resources
 
-_SHARE: Final = 5  # of a large process at least a fifth is not its heap
-_LEAST_HEAP: Final = 512  # MiB: Spark refuses to start with less than 450, of what the collector leaves of it
+_NON_HEAP_DIVISOR: Final = 5  # at least a fifth of a large process is non-heap memory
+_MIN_HEAP: Final = 512  # MiB: Spark does not start with less than 450 MiB of usable heap
 
 
 @dataclass(frozen=True, slots=True)
-class _Beside:
-    """What a process takes beside its heap, in MiB: metaspace, compiled code, buffers, and a driver's Python."""
+class _NonHeapMemory:
+    """Non-heap memory of a process, in MiB: metaspace, code cache, buffers, and a driver's Python."""
 
-    usual: int
-    least: int
+    default: int
+    minimum: int
 
 
-_DRIVER: Final = _Beside(usual=512, least=384)
-_EXECUTOR: Final = _Beside(usual=192, least=128)
+_DRIVER: Final = _NonHeapMemory(default=512, minimum=384)
+_EXECUTOR: Final = _NonHeapMemory(default=192, minimum=128)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One pod. Spark requests and limits the sum of heap and overhead, both in MiB."""
+    """The size of one pod. Spark requests and limits the sum of heap and overhead, both in MiB."""
 
     cores: int
     core_request: str
@@ -36,7 +36,7 @@ class Size:
     overhead: int
 
     def document(self) -> dict[str, Any]:
-        """The fields of a SparkApplication's driver or executor."""
+        """Return the fields of a SparkApplication's driver or executor."""
         limit = {"coreLimit": self.core_limit} if self.core_limit else {}
         memory = {"memory": f"{self.heap}m", "memoryOverhead": f"{self.overhead}m"}
         return {"cores": self.cores, "coreRequest": self.core_request, **limit, **memory}
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The pods of one application. No executors: the driver does the work."""
+    """The sizes of one application's pods. Without executors, the driver does the work."""
 
     driver: Size
     executor: Size
@@ -52,37 +52,37 @@ class Sizes:
 
 
 def of(feed: ExchangeFeed, settings: Settings, part: str) -> Sizes:
-    """The sizes of one layer, or of `layers`, which gets the largest amount that any of the three asks for."""
+    """Return the sizes for one layer, or for `layers`, which gets the largest amounts that any layer requests."""
     layers = feed.spec.layers
-    mine: list[Layer] = [layers.bronze, layers.silver, layers.gold] if part == COMBINED else [getattr(layers, part)]
-    asked = [layer.resources for layer in mine]
-    count = max(layer.executors for layer in mine)
+    selected: list[Layer] = [layers.bronze, layers.silver, layers.gold] if part == COMBINED else [getattr(layers, part)]
+    resources = [layer.resources for layer in selected]
+    count = max(layer.executors for layer in selected)
     memory = settings.combined_memory if part == COMBINED else settings.driver_memory
-    lone = () if count else asked
+    of_driver = () if count else resources
     return Sizes(
-        driver=_size(lone, settings.spark_cpu, memory, _DRIVER),
-        executor=_size(asked if count else (), settings.spark_cpu, settings.executor_memory, _EXECUTOR),
+        driver=_size(of_driver, settings.spark_cpu, memory, _DRIVER),
+        executor=_size(resources if count else (), settings.spark_cpu, settings.executor_memory, _EXECUTOR),
         executors=count,
     )
 
 
-def _size(asked: Iterable[Resources], cpu: str, memory: str, beside: _Beside) -> Size:
-    known = list(asked)
-    limit = _largest(resources.limits.cpu for resources in known)
-    request = _largest(resources.requests.cpu for resources in known)
-    most = _largest(resources.limits.memory for resources in known)
-    least = _largest(resources.requests.memory for resources in known)
-    total = quantities.mebibytes(most or least or memory)
-    heap = max(_LEAST_HEAP, total - max(beside.usual, total // _SHARE))
+def _size(of_layers: Iterable[Resources], cpu: str, memory: str, non_heap: _NonHeapMemory) -> Size:
+    all_resources = list(of_layers)
+    limit = _largest(resources.limits.cpu for resources in all_resources)
+    request = _largest(resources.requests.cpu for resources in all_resources)
+    memory_limit = _largest(resources.limits.memory for resources in all_resources)
+    memory_request = _largest(resources.requests.memory for resources in all_resources)
+    total = quantities.mebibytes(memory_limit or memory_request or memory)
+    heap = max(_MIN_HEAP, total - max(non_heap.default, total // _NON_HEAP_DIVISOR))
     return Size(
         cores=quantities.cores(limit or request or "1"),
         core_request=request or limit or cpu,
         core_limit=limit,
         heap=heap,
-        overhead=max(beside.least, total - heap),
+        overhead=max(non_heap.minimum, total - heap),
     )
 
 
 def _largest(amounts: Iterable[str | None]) -> str:
-    known = [(number, amount) for amount in amounts if amount and (number := quantities.parse(amount)) is not None]
-    return max(known, default=(0, ""))[1]
+    parsed = [(number, amount) for amount in amounts if amount and (number := quantities.parse(amount)) is not None]
+    return max(parsed, default=(0, ""))[1]

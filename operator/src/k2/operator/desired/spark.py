@@ -1,8 +1,8 @@
-"""SparkApplications: one for each layer of a feed, or one for all three.
+"""SparkApplications of a feed: one for each layer, or one for all three.
 
-The Spark operator starts an application anew on any change of its spec, so equal feeds give equal specs. Volumes,
-secrets and security stand in pod templates, which Spark reads itself: without the Spark operator's webhook the fields
-of the application that say the same are silently dropped.
+The Spark operator restarts an application on any change of its spec, so equal feeds must give equal specs. Volumes,
+secrets and security contexts are in pod templates, which Spark reads itself: without the Spark operator's webhook, the
+corresponding fields of the application are silently dropped.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ from k2.operator.desired.naming import (
 from k2.operator.desired.pods import (
     FEED_FILE,
     container_security,
+    empty_dir,
+    env_from_secret,
+    env_value,
     feed_volume,
-    plain,
     pod_security,
-    secret,
-    writable,
 )
 from k2.operator.desired.sparkconf import spark_conf
 from k2.operator.settings import Settings
@@ -40,19 +40,19 @@ from k2.schemas.feed.model import ExchangeFeed
 
 API_VERSION: Final = "sparkoperator.k8s.io/v1beta2"
 
-_GRACE: Final = 60  # seconds in which a driver may end its batch
+_GRACE: Final = 60  # seconds for a driver to finish its batch
 _DRIVER: Final = "spark-kubernetes-driver"
 _EXECUTOR: Final = "spark-kubernetes-executor"
 
 
 def spark_applications(feed: ExchangeFeed, settings: Settings, restart: str = "") -> tuple[Manifest, ...]:
-    """The feed's applications. Another `restart` starts them anew; empty leaves them alone."""
+    """Build the feed's applications. A new value of `restart` restarts them; an empty one has no effect."""
     parts = (COMBINED,) if feed.spec.layers.topology == "Combined" else LAYERS
     return tuple(spark_application(feed, settings, part, restart) for part in parts)
 
 
 def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart: str = "") -> Manifest:
-    """The application of one layer, or of `layers`."""
+    """Build the application of one layer, or of `layers` for all three."""
     size = sizes.of(feed, settings, part)
     spec: dict[str, Any] = {
         "type": "Python",
@@ -63,7 +63,7 @@ def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart
         "mainApplicationFile": settings.jobs_main,
         "arguments": _arguments(part),
         "suspend": feed.spec.suspend,
-        # Always ignores counts of retries and needs both intervals.
+        # Always ignores retry counts and requires both intervals.
         "restartPolicy": {
             "type": "Always",
             "onFailureRetryInterval": settings.restart_interval,
@@ -84,14 +84,14 @@ def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart
 
 
 def spec_hash(spec: Manifest) -> str:
-    """A hash of all that a running driver depends on, which being suspended is not."""
+    """Hash everything that a running driver depends on, which excludes `suspend`."""
     return digest({name: value for name, value in spec.items() if name != "suspend"})
 
 
 def _arguments(part: str) -> list[str]:
-    where = ["--host", "0.0.0.0", "--port", str(JOBS_PORT)]  # noqa: S104 - the pod's own address
+    where = ["--host", "0.0.0.0", "--port", str(JOBS_PORT)]  # noqa: S104 - inside the pod
     if part == COMBINED:
-        # A query that fails starts again by itself, so that it does not take the other layers with it.
+        # A failed query is restarted in place, so that it does not stop the other layers.
         return ["--feed", FEED_FILE, "--layer", "all", *where, "--restart"]
     return ["--feed", FEED_FILE, "--layer", part, *where]
 
@@ -130,7 +130,7 @@ def _executor(settings: Settings, part: str, size: sizes.Sizes) -> Manifest:
     return {
         **size.executor.document(),
         **count,
-        # The Spark operator gives them the application's labels too; they are no drivers.
+        # The Spark operator copies the application's labels to executors too, which are not drivers.
         "labels": {"app.kubernetes.io/component": f"{part}-executor"},
         "template": _template(settings, container, volumes),
     }
@@ -149,25 +149,25 @@ def _template(settings: Settings, container: Manifest, volumes: Iterable[Manifes
 
 
 def _scratch() -> tuple[list[Manifest], list[Manifest]]:
-    pairs = [writable("tmp", "/tmp"), writable("work", "/opt/spark/work-dir")]  # noqa: S108 - the pod's own
+    pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
     return [volume for volume, _ in pairs], [mount for _, mount in pairs]
 
 
 def environment(settings: Settings) -> list[Manifest]:
-    """The variables of whoever reads and writes tables: where the services are, and what opens them."""
+    """Build the environment of processes that read and write tables: service addresses and credentials."""
     return [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)]
 
 
 def _addresses(settings: Settings) -> list[Manifest]:
     return [
-        plain("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
-        plain("K2_REGISTRY_URL", settings.registry_url),
-        plain("K2_CATALOG_URI", settings.catalog_uri),
-        plain("K2_WAREHOUSE", settings.warehouse),
-        plain("K2_CHECKPOINTS", settings.checkpoints),
+        env_value("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
+        env_value("K2_REGISTRY_URL", settings.registry_url),
+        env_value("K2_CATALOG_URI", settings.catalog_uri),
+        env_value("K2_WAREHOUSE", settings.warehouse),
+        env_value("K2_CHECKPOINTS", settings.checkpoints),
         *_bucket(settings),
-        plain("K2_LOG_FORMAT", "json"),
-        plain("K2_LOG_LEVEL", settings.log_level),
+        env_value("K2_LOG_FORMAT", "json"),
+        env_value("K2_LOG_LEVEL", settings.log_level),
     ]
 
 
@@ -175,9 +175,9 @@ def _bucket(settings: Settings) -> list[Manifest]:
     if not {urlsplit(place).scheme for place in (settings.warehouse, settings.checkpoints)} & {"s3", "s3a"}:
         return []
     return [
-        plain("K2_S3_ENDPOINT", settings.s3_endpoint),
-        plain("K2_S3_REGION", settings.s3_region),
-        plain("K2_S3_PATH_STYLE", "true" if settings.s3_path_style else "false"),
+        env_value("K2_S3_ENDPOINT", settings.s3_endpoint),
+        env_value("K2_S3_REGION", settings.s3_region),
+        env_value("K2_S3_PATH_STYLE", "true" if settings.s3_path_style else "false"),
     ]
 
 
@@ -185,18 +185,18 @@ def _catalog_secrets(settings: Settings) -> list[Manifest]:
     if not settings.catalog_secret:
         return []
     return [
-        secret("K2_CATALOG_USER", settings.catalog_secret, settings.catalog_user_key),
-        secret("K2_CATALOG_PASSWORD", settings.catalog_secret, settings.catalog_password_key),
+        env_from_secret("K2_CATALOG_USER", settings.catalog_secret, settings.catalog_user_key),
+        env_from_secret("K2_CATALOG_PASSWORD", settings.catalog_secret, settings.catalog_password_key),
     ]
 
 
 def _s3_secrets(settings: Settings) -> list[Manifest]:
-    """Credentials under the names that both of S3's clients look for."""
-    region = plain("AWS_REGION", settings.s3_region)
+    """Build the S3 credentials under the names that both S3 clients (Hadoop's and PyIceberg's) read."""
+    region = env_value("AWS_REGION", settings.s3_region)
     if not settings.s3_secret:
         return [region]
     return [
-        secret("AWS_ACCESS_KEY_ID", settings.s3_secret, settings.s3_access_key),
-        secret("AWS_SECRET_ACCESS_KEY", settings.s3_secret, settings.s3_secret_key),
+        env_from_secret("AWS_ACCESS_KEY_ID", settings.s3_secret, settings.s3_access_key),
+        env_from_secret("AWS_SECRET_ACCESS_KEY", settings.s3_secret, settings.s3_secret_key),
         region,
     ]

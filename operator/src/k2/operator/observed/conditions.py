@@ -1,6 +1,6 @@
-"""A feed's conditions, as `kubectl wait` and people read them.
+"""Conditions of a feed, as `kubectl wait` and people read them.
 
-A condition's `lastTransitionTime` moves when its status does, and at no other time.
+A condition's `lastTransitionTime` changes when its status changes, and at no other time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from k2.operator.desired.naming import LAYERS, application_names
 from k2.operator.observed import diagnostics
-from k2.operator.observed.diagnostics import Verdict
+from k2.operator.observed.diagnostics import Diagnosis
 from k2.operator.observed.objects import Observed
 from k2.schemas.feed.model import ExchangeFeed
 
@@ -20,7 +20,7 @@ INGEST: Final = "IngestReady"
 OF_LAYER: Final = {layer: f"{layer.capitalize()}Ready" for layer in LAYERS}
 ORDER: Final = (READY, TOPIC, INGEST, *OF_LAYER.values())
 
-_MOST: Final = 1024  # characters of a message
+_MAX_MESSAGE: Final = 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Condition:
     generation: int
 
     def document(self) -> dict[str, Any]:
-        """The condition as the API server holds it."""
+        """Return the condition as the API server stores it."""
         return {
             "type": self.type,
             "status": self.status,
@@ -46,84 +46,94 @@ class Condition:
         }
 
     @property
-    def passing(self) -> bool:
-        """Whether this will pass without anybody's hand."""
-        return self.status != "True" and self.reason in diagnostics.PASSING
+    def transient(self) -> bool:
+        """Whether the condition resolves without user action."""
+        return self.status != "True" and self.reason in diagnostics.TRANSIENT_REASONS
 
 
 def parse(raw: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:
-    """The conditions of a live object's status."""
+    """Parse the conditions in a live object's status."""
     return tuple(
         Condition(
-            about["type"],
-            about["status"],
-            about["reason"],
-            about.get("message", ""),
-            about["lastTransitionTime"],
-            about.get("observedGeneration", 0),
+            item["type"],
+            item["status"],
+            item["reason"],
+            item.get("message", ""),
+            item["lastTransitionTime"],
+            item.get("observedGeneration", 0),
         )
-        for about in raw
+        for item in raw
     )
 
 
-def judge(feed: ExchangeFeed, seen: Observed, now: datetime, *, managed: bool) -> dict[str, Verdict]:
-    """What is said of each part, and of the whole. `managed`: whether K2 makes the topics."""
+def diagnose(feed: ExchangeFeed, observed: Observed, now: datetime, *, managed: bool) -> dict[str, Diagnosis]:
+    """Diagnose each part of a feed and the feed as a whole, by condition type. `managed`: K2 creates the topics."""
     applications = application_names(feed)
     parts = {
-        TOPIC: diagnostics.topic(feed, seen, now, managed=managed),
-        INGEST: diagnostics.ingest(feed, seen),
-        **{OF_LAYER[layer]: diagnostics.layer(feed, seen, layer, applications[layer], now) for layer in LAYERS},
+        TOPIC: diagnostics.topic(feed, observed, now, managed=managed),
+        INGEST: diagnostics.ingest(feed, observed),
+        **{OF_LAYER[layer]: diagnostics.layer(feed, observed, layer, applications[layer], now) for layer in LAYERS},
     }
-    return {READY: rolled_up(parts), **parts}
+    return {READY: summarize(parts), **parts}
 
 
-def rolled_up(parts: Mapping[str, Verdict]) -> Verdict:
-    """The whole: what needs a hand before what will pass, and of those the first, on which the others depend."""
-    bad = [(name, verdict) for name, verdict in parts.items() if verdict.status != "True"]
-    if not bad:
-        return diagnostics.ready("all parts run")
-    trouble = [(name, verdict) for name, verdict in bad if not verdict.passing]
-    moving = [(name, verdict) for name, verdict in bad if verdict.reason != "Suspended"]
-    name, first = (trouble or moving or bad)[0]
-    others = ", ".join(other for other, _ in bad if other != name)
+def summarize(parts: Mapping[str, Diagnosis]) -> Diagnosis:
+    """Derive `Ready` from the parts.
+
+    Problems that need action come before transient ones. Of several, the first counts: later parts depend on it.
+    """
+    not_ready = [(name, diagnosis) for name, diagnosis in parts.items() if diagnosis.status != "True"]
+    if not not_ready:
+        return diagnostics.ready("all parts are running")
+    need_action = [(name, diagnosis) for name, diagnosis in not_ready if not diagnosis.transient]
+    changing = [(name, diagnosis) for name, diagnosis in not_ready if diagnosis.reason != "Suspended"]
+    name, first = (need_action or changing or not_ready)[0]
+    others = ", ".join(other for other, _ in not_ready if other != name)
     more = f" (also not ready: {others})" if others else ""
-    said = diagnostics.unready if any(verdict.status == "False" for _, verdict in bad) else diagnostics.unknown
-    return said(first.reason, f"{name}: {first.message}{more}")
+    is_false = any(diagnosis.status == "False" for _, diagnosis in not_ready)
+    make = diagnostics.unready if is_false else diagnostics.unknown
+    return make(first.reason, f"{name}: {first.message}{more}")
 
 
-def refused(reason: str, message: str, before: Iterable[Condition]) -> dict[str, Verdict]:
-    """What is said of a feed that cannot be run as it is written: its parts stay as they were."""
-    known = {found.type: found for found in before}
-    parts: dict[str, Verdict] = {}
+def rejected_spec(reason: str, message: str, previous: Iterable[Condition]) -> dict[str, Diagnosis]:
+    """Diagnose a feed whose spec cannot be applied: its parts stay as they were."""
+    by_type = {condition.type: condition for condition in previous}
+    parts: dict[str, Diagnosis] = {}
     for name in ORDER[1:]:
-        found = known.get(name)
-        parts[name] = diagnostics.unknown(reason, "the feed was never run") if found is None else _again(found)
+        condition = by_type.get(name)
+        parts[name] = (
+            diagnostics.unknown(reason, "the feed has never run") if condition is None else _unchanged(condition)
+        )
     return {READY: diagnostics.unready(reason, message), **parts}
 
 
-def settled(
-    said: Mapping[str, Verdict], before: Iterable[Condition], generation: int, now: datetime
+def update(
+    diagnoses: Mapping[str, Diagnosis], previous: Iterable[Condition], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """The conditions to write, in their order."""
-    known = {found.type: found for found in before}
-    return tuple(_settle(name, said[name], known.get(name), generation, now) for name in ORDER if name in said)
+    """Return the conditions to write, in order, with transition times carried over from the previous ones."""
+    by_type = {condition.type: condition for condition in previous}
+    return tuple(
+        _updated(name, diagnoses[name], by_type.get(name), generation, now) for name in ORDER if name in diagnoses
+    )
 
 
-def _settle(name: str, said: Verdict, before: Condition | None, generation: int, now: datetime) -> Condition:
-    since = before.since if before is not None and before.status == said.status else rfc3339(now)
-    message = said.message if len(said.message) <= _MOST else f"{said.message[: _MOST - 3]}..."
-    return Condition(name, said.status, said.reason, message, since, generation)
+def _updated(name: str, diagnosis: Diagnosis, previous: Condition | None, generation: int, now: datetime) -> Condition:
+    since = previous.since if previous is not None and previous.status == diagnosis.status else rfc3339(now)
+    message = diagnosis.message
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[: _MAX_MESSAGE - 3]}..."
+    return Condition(name, diagnosis.status, diagnosis.reason, message, since, generation)
 
 
-def _again(found: Condition) -> Verdict:
-    match found.status:
+def _unchanged(condition: Condition) -> Diagnosis:
+    match condition.status:
         case "True":
-            return diagnostics.ready(found.message, found.reason)
+            return diagnostics.ready(condition.message, condition.reason)
         case "False":
-            return diagnostics.unready(found.reason, found.message)
-    return diagnostics.unknown(found.reason, found.message)
+            return diagnostics.unready(condition.reason, condition.message)
+    return diagnostics.unknown(condition.reason, condition.message)
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time as Kubernetes writes it, to the second."""
+    """Format a time as Kubernetes does, in UTC and to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH
+import msgspec
 
-Raw = Mapping[str, Any]
+from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH
+from k2.schemas.states import CircuitState
+from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
+
+K8sObject = Mapping[str, Any]
 
 # How the Spark operator labels the pods that it makes.
 _ROLE: Final = "spark-role"
@@ -19,7 +23,7 @@ class Deployment:
     """One shard's Deployment. `trouble` is why its pods cannot be made, in Kubernetes' words."""
 
     name: str
-    wanted: int
+    desired: int
     ready: int
     current: bool  # the controller has seen the newest spec
     trouble: str = ""
@@ -100,7 +104,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """A request of the operator's that the API server refused."""
 
     verb: str
@@ -120,30 +124,30 @@ class Observed:
     shards: tuple[Shard, ...] = ()
     applications: Mapping[str, Application] = field(default_factory=dict)  # by name
     layers: Mapping[str, Layer] = field(default_factory=dict)
-    refusals: tuple[Refusal, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
     audit: Audit | None = None
     conflict: str = ""  # why another feed is preferred to this one
     stuck: frozenset[str] = frozenset()  # applications that were made anew once and are stuck again
     rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was taken back, and why
 
 
-def deployment(raw: Raw) -> Deployment:
+def deployment(raw: K8sObject) -> Deployment:
     """A Deployment."""
     status, about = raw.get("status", {}), raw["metadata"]
     failures = [entry for entry in status.get("conditions", ()) if entry.get("type") == "ReplicaFailure"]
     trouble = next((str(entry.get("message", "")) for entry in failures if entry.get("status") == "True"), "")
     current = status.get("observedGeneration", 0) >= about.get("generation", 0)
-    wanted = raw.get("spec", {}).get("replicas", 1)
-    return Deployment(about["name"], wanted, status.get("readyReplicas", 0), current, trouble)
+    desired = raw.get("spec", {}).get("replicas", 1)
+    return Deployment(about["name"], desired, status.get("readyReplicas", 0), current, trouble)
 
 
-def troubled(raws: Iterable[Raw]) -> tuple[Pod, ...]:
+def unhealthy_pods(raws: Iterable[K8sObject]) -> tuple[Pod, ...]:
     """The pods that wait for something or that end again and again."""
     found = ((raw["metadata"], *_waiting(raw)) for raw in raws)
     return tuple(Pod(about["name"], why, text, count, _part(about)) for about, why, text, count in found if why)
 
 
-def last_words(raws: Iterable[Raw]) -> dict[str, str]:
+def termination_messages(raws: Iterable[K8sObject]) -> dict[str, str]:
     """What drivers that have ended left behind, by their application."""
     return {
         raw["metadata"]["labels"][_APPLICATION]: words
@@ -154,11 +158,11 @@ def last_words(raws: Iterable[Raw]) -> dict[str, str]:
     }
 
 
-def _part(about: Raw) -> str:
+def _part(about: K8sObject) -> str:
     return str(about.get("labels", {}).get(COMPONENT, INGEST))
 
 
-def _waiting(raw: Raw) -> tuple[str, str, int]:
+def _waiting(raw: K8sObject) -> tuple[str, str, int]:
     status = raw.get("status", {})
     for about in status.get("conditions", ()):
         if about.get("type") == "PodScheduled" and about.get("status") == "False":
@@ -173,29 +177,29 @@ def _waiting(raw: Raw) -> tuple[str, str, int]:
     return "", "", 0
 
 
-def _exit(ended: Raw) -> str:
+def _exit(ended: K8sObject) -> str:
     return f"{ended.get('reason', 'Error')}, exit code {ended['exitCode']}" if "exitCode" in ended else ""
 
 
-def application(raw: Raw) -> Application:
+def application(raw: K8sObject) -> Application:
     """A SparkApplication of `sparkoperator.k8s.io`."""
     status, about = raw.get("status") or {}, raw["metadata"]
     state = status.get("applicationState") or {}
     return Application(
         name=about["name"],
-        created_at=moment(about["creationTimestamp"]),
+        created_at=parse_time(about["creationTimestamp"]),
         state=state.get("state", ""),
         message=state.get("errorMessage", ""),
-        submitted_at=moment(text) if (text := status.get("lastSubmissionAttemptTime")) else None,
+        submitted_at=parse_time(text) if (text := status.get("lastSubmissionAttemptTime")) else None,
         attempts=max(status.get("executionAttempts", 0), status.get("submissionAttempts", 0)),
         spec_hash=about.get("annotations", {}).get(SPEC_HASH, ""),
     )
 
 
-def topic(raw: Raw) -> Topic:
+def topic(raw: K8sObject) -> Topic:
     """A KafkaTopic. What Strimzi said of an older spec is not said of this one."""
     status, about = raw.get("status") or {}, raw["metadata"]
-    created = moment(about["creationTimestamp"])
+    created = parse_time(about["creationTimestamp"])
     ready = [entry for entry in status.get("conditions", ()) if entry.get("type") == "Ready"]
     if not ready or status.get("observedGeneration", 0) < about.get("generation", 0):
         return Topic(about["name"], created, changed=bool(ready))
@@ -203,50 +207,47 @@ def topic(raw: Raw) -> Topic:
     return Topic(about["name"], created, said["status"] == "True", said.get("reason", ""), said.get("message", ""))
 
 
-def shard(raw: Raw) -> Shard:
-    """An ingest pod's /status."""
-    gaps = raw.get("gaps", {})
+def shard(raw: K8sObject) -> Shard:
+    """Parse an ingest pod's `/status`. Raises `msgspec.ValidationError`."""
+    status = msgspec.convert(raw, ShardStatus)
     return Shard(
-        shard=raw["shard"],
-        connected=bool(raw["connected"]),
-        message=raw.get("message", ""),
-        rate=float(raw.get("messagesPerSecond", 0.0)),
-        last_message=raw.get("lastMessageTime") or "",
-        reconnects=raw.get("reconnects", 0),
-        open_gaps=gaps.get("open", 0),
-        repaired_gaps=gaps.get("repaired", 0),
-        dead_letters=sum(raw.get("deadLetters", {}).values()),
-        refused=tuple(sorted(raw.get("refused", {}).items())),
-        waiting=raw.get("unaccepted", 0) if raw.get("circuit", "closed") == "closed" else raw.get("inFlight", 0),
+        shard=status.shard,
+        connected=status.connected,
+        message=status.message,
+        rate=status.messages_per_second,
+        last_message=status.last_message_time or "",
+        reconnects=status.reconnects,
+        open_gaps=status.gaps.open,
+        repaired_gaps=status.gaps.repaired,
+        dead_letters=sum(status.dead_letters.values()),
+        refused=tuple(sorted(status.refused.items())),
+        waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
     )
 
 
-def layers(raw: Raw, feed: str) -> dict[str, Layer]:
-    """The layers of one feed in a driver's /status."""
-    return {name: _layer(about) for name, about in raw.get("feeds", {}).get(feed, {}).items()}
+def layers(raw: K8sObject, feed: str) -> dict[str, Layer]:
+    """Parse the layers of one feed in a driver's `/status`. Raises `msgspec.ValidationError`."""
+    return {name: _layer(status) for name, status in msgspec.convert(raw, JobsStatus).feeds.get(feed, {}).items()}
 
 
-def _layer(raw: Raw) -> Layer:
+def _layer(status: LayerStatus) -> Layer:
+    audit = status.audit
     return Layer(
-        state=raw["state"],
-        message=raw.get("message", ""),
-        rows=raw.get("rows", 0),
-        committed=raw.get("lastCommitTime") or "",
-        freshness=raw.get("freshnessSeconds"),
-        dead_letters=sum(raw.get("deadLetters", {}).values()),
-        audit=_audit(raw["audit"]) if raw.get("audit") else None,
+        state=status.state,
+        message=status.message,
+        rows=status.rows,
+        committed=status.last_commit_time or "",
+        freshness=status.freshness_seconds,
+        dead_letters=sum(status.dead_letters.values()),
+        audit=None if audit is msgspec.UNSET else Audit(audit.incomplete_hours, audit.checked_at or ""),
     )
 
 
-def _audit(raw: Raw) -> Audit:
-    return Audit(raw["incompleteHours"], raw.get("checkedAt") or "")
-
-
-def refusal(verb: str, resource: str, name: str, raw: Raw) -> Refusal:
+def rejection(verb: str, resource: str, name: str, raw: K8sObject) -> Rejection:
     """An API server's `Status` answer to one request."""
-    return Refusal(verb, resource, name, int(raw.get("code", 0)), str(raw.get("message", "")))
+    return Rejection(verb, resource, name, int(raw.get("code", 0)), str(raw.get("message", "")))
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """A time as Kubernetes writes it."""
     return datetime.fromisoformat(text)

@@ -1,6 +1,7 @@
-"""What is to be done next for a feed that was deleted. No clock and no cluster here.
+"""Plan the deletion of a feed: the next step, from what still exists. No clock and no cluster here.
 
-Everything is told by what is there, and nothing is remembered: an operator that is started in the middle goes on.
+Every decision follows from observed objects and nothing is remembered, so a restarted operator continues where the last
+one stopped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,10 +11,10 @@ from enum import Enum
 from typing import Any, Final
 
 from k2.operator.desired.naming import COMPONENT, PURGE
-from k2.operator.observed.objects import Raw, moment
+from k2.operator.observed.objects import K8sObject, parse_time
 
-STOPPED_FIRST: Final = frozenset({"Deployment", "SparkApplication"})  # whoever writes the data
-AGAIN_AFTER: Final = timedelta(minutes=1)  # a purge that failed is tried again
+WRITER_KINDS: Final = frozenset({"Deployment", "SparkApplication"})  # deleted first: they write the data
+RETRY_AFTER: Final = timedelta(minutes=1)  # after a failed purge
 DELETING: Final = "Deleting"
 FAILED: Final = "PurgeFailed"
 
@@ -23,16 +24,16 @@ class Action(Enum):
 
     STOP = "stop"  # delete what writes the data
     WAIT = "wait"
-    PURGE = "purge"  # make the Job
-    RETRY = "retry"  # delete the Job: the next round makes it anew
-    DROP = "drop"  # delete the topics
-    RELEASE = "release"  # done: the feed may go
-    ABANDON = "abandon"  # the feed may go, and what is left is told
+    PURGE = "purge"  # create the purge Job
+    RETRY = "retry"  # delete the Job; the next round creates it again
+    DELETE_TOPICS = "delete topics"
+    REMOVE_FINALIZER = "remove finalizer"  # done
+    GIVE_UP = "give up"  # remove the finalizer and report what remains
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next action; why, in one word; and a sentence for people."""
+    """The next action, with a CamelCase reason and a message."""
 
     action: Action
     reason: str = DELETING
@@ -40,122 +41,125 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """What is still there of a feed whose data is to be deleted."""
+class RemainingObjects:
+    """What still exists of a feed whose data is to be deleted."""
 
     parts: tuple[str, ...] = ()  # Deployments and SparkApplications
-    pods: tuple[str, ...] = ()  # that have not ended, the purge's own left out
-    job: Raw | None = None
+    pods: tuple[str, ...] = ()  # that have not terminated, except the purge's
+    job: K8sObject | None = None
     topics: tuple[str, ...] = ()  # KafkaTopics
-    unreadable: str = ""  # why the topics are not known
-    refused: str = ""  # why nothing can be said to be the feed's own
+    topics_error: str = ""  # why the topics could not be read
+    ownership_error: str = ""  # why no data can be attributed to this feed
 
 
-def remains(uid: str, children: Iterable[Raw], pods: Iterable[Raw]) -> Remains:
-    """What is left, of live objects. A Job of an older feed of the same name counts as none of this one's."""
-    known = list(children)
-    jobs = [raw for raw in known if raw["kind"] == "Job"]
-    return Remains(
-        parts=tuple(f"{raw['kind']} {raw['metadata']['name']}" for raw in known if raw["kind"] in STOPPED_FIRST),
-        pods=tuple(raw["metadata"]["name"] for raw in pods if _lives(raw)),
-        job=next((raw for raw in jobs if _owned(raw, uid)), jobs[0] if jobs else None),
+def remaining_objects(uid: str, children: Iterable[K8sObject], pods: Iterable[K8sObject]) -> RemainingObjects:
+    """Summarize live objects. A Job of this feed is preferred to one of an older feed of the same name."""
+    objects = list(children)
+    jobs = [raw for raw in objects if raw["kind"] == "Job"]
+    return RemainingObjects(
+        parts=tuple(f"{raw['kind']} {raw['metadata']['name']}" for raw in objects if raw["kind"] in WRITER_KINDS),
+        pods=tuple(raw["metadata"]["name"] for raw in pods if _is_active(raw)),
+        job=next((raw for raw in jobs if _is_owned_by(raw, uid)), jobs[0] if jobs else None),
     )
 
 
-def step(body: Raw, left: Remains, now: datetime, deadline: timedelta) -> Step:
-    """The next action for a feed that bears a deletionTimestamp."""
-    if not takes_data(body):
-        return Step(Action.RELEASE)
-    if left.refused:
-        return Step(Action.ABANDON, "PurgeSkipped", f"no data was removed: {left.refused}")
-    if overdue(body, now, deadline):
-        return Step(Action.ABANDON, "PurgeUnfinished", _unfinished(left, deadline))
-    if left.parts:
-        return Step(Action.STOP, message=f"{_some(left.parts)} are being deleted")
-    if left.pods:
-        return Step(Action.WAIT, message=f"waiting for pods to end: {_some(left.pods)}")
-    return _purged(body["metadata"]["uid"], left, now)
+def step(body: K8sObject, remaining: RemainingObjects, now: datetime, deadline: timedelta) -> Step:
+    """Return the next step for a feed that has a deletionTimestamp."""
+    if not deletes_data(body):
+        return Step(Action.REMOVE_FINALIZER)
+    if remaining.ownership_error:
+        return Step(Action.GIVE_UP, "PurgeSkipped", f"no data was removed: {remaining.ownership_error}")
+    if is_overdue(body, now, deadline):
+        return Step(Action.GIVE_UP, "PurgeIncomplete", _incomplete(remaining, deadline))
+    if remaining.parts:
+        return Step(Action.STOP, message=f"deleting {_shortened(remaining.parts)}")
+    if remaining.pods:
+        return Step(Action.WAIT, message=f"waiting for pods to terminate: {_shortened(remaining.pods)}")
+    return _purge_step(body["metadata"]["uid"], remaining, now)
 
 
-def takes_data(body: Raw) -> bool:
-    """Whether the feed's data is to go with it."""
+def deletes_data(body: K8sObject) -> bool:
+    """Return whether the feed's data is deleted with it."""
     return bool(body["spec"].get("deletionPolicy", "Retain") == "Delete")
 
 
-def overdue(body: Raw, now: datetime, deadline: timedelta) -> bool:
-    """Whether the feed must be let go."""
-    return now - moment(body["metadata"]["deletionTimestamp"]) >= deadline
+def is_overdue(body: K8sObject, now: datetime, deadline: timedelta) -> bool:
+    """Return whether the deletion deadline has passed."""
+    return now - parse_time(body["metadata"]["deletionTimestamp"]) >= deadline
 
 
-def _purged(uid: str, left: Remains, now: datetime) -> Step:
-    job = left.job
+def _purge_step(uid: str, remaining: RemainingObjects, now: datetime) -> Step:
+    job = remaining.job
     if job is None:
-        return Step(Action.PURGE, message="tables and checkpoints are being purged")
+        return Step(Action.PURGE, message="purging tables and checkpoints")
     name = job["metadata"]["name"]
     if "deletionTimestamp" in job["metadata"]:
-        return Step(Action.WAIT, message=f"an older Job {name} is being deleted")
-    if not _owned(job, uid):
-        return Step(Action.RETRY, message=f"Job {name} is an older feed's")
-    if (ended := _condition(job, "Failed")) is not None:
-        told = f"Job {name} failed, see its log; it is made anew until the deadline: {ended.get('message', '')}"
-        again = now - moment(ended["lastTransitionTime"]) >= AGAIN_AFTER
-        return Step(Action.RETRY if again else Action.WAIT, FAILED, told)
-    if not purged(left, uid):
-        return Step(Action.WAIT, message=f"Job {name} removes tables and checkpoints")
-    return _without_topics(left)
+        return Step(Action.WAIT, message=f"Job {name} of an earlier attempt is being deleted")
+    if not _is_owned_by(job, uid):
+        return Step(Action.RETRY, message=f"Job {name} belongs to an older feed")
+    if (failure := _condition(job, "Failed")) is not None:
+        message = f"Job {name} failed, see its log; it is retried until the deadline: {failure.get('message', '')}"
+        retry = now - parse_time(failure["lastTransitionTime"]) >= RETRY_AFTER
+        return Step(Action.RETRY if retry else Action.WAIT, FAILED, message)
+    if not is_purged(remaining, uid):
+        return Step(Action.WAIT, message=f"Job {name} is removing tables and checkpoints")
+    return _topics_step(remaining)
 
 
-def _without_topics(left: Remains) -> Step:
-    if left.unreadable:
-        return Step(Action.WAIT, FAILED, left.unreadable)
-    if left.topics:
-        return Step(Action.DROP, message=f"KafkaTopics are being deleted: {_some(left.topics)}")
-    return Step(Action.RELEASE)
+def _topics_step(remaining: RemainingObjects) -> Step:
+    if remaining.topics_error:
+        return Step(Action.WAIT, FAILED, remaining.topics_error)
+    if remaining.topics:
+        return Step(Action.DELETE_TOPICS, message=f"deleting KafkaTopics: {_shortened(remaining.topics)}")
+    return Step(Action.REMOVE_FINALIZER)
 
 
-def purged(left: Remains, uid: str) -> bool:
-    """Whether the Job is done."""
-    return left.job is not None and _owned(left.job, uid) and _condition(left.job, "Complete") is not None
+def is_purged(remaining: RemainingObjects, uid: str) -> bool:
+    """Return whether the purge Job has completed."""
+    job = remaining.job
+    return job is not None and _is_owned_by(job, uid) and _condition(job, "Complete") is not None
 
 
-def alone(body: Raw, feeds: Iterable[Raw]) -> bool:
-    """Whether no other feed of the exchange will be left, so that the exchange's tables may go."""
+def is_last_of_exchange(body: K8sObject, feeds: Iterable[K8sObject]) -> bool:
+    """Return whether no other feed of the exchange remains, so that the exchange's tables may be deleted."""
     others = (raw for raw in feeds if raw["metadata"]["uid"] != body["metadata"]["uid"])
-    return not any(raw["spec"].get("exchange") == body["spec"]["exchange"] and not _goes(raw) for raw in others)
+    return not any(raw["spec"].get("exchange") == body["spec"]["exchange"] and not _is_going(raw) for raw in others)
 
 
-def _goes(raw: Raw) -> bool:
-    return "deletionTimestamp" in raw["metadata"] and takes_data(raw)
+def _is_going(raw: K8sObject) -> bool:
+    return "deletionTimestamp" in raw["metadata"] and deletes_data(raw)
 
 
-def _unfinished(left: Remains, deadline: timedelta) -> str:
+def _incomplete(remaining: RemainingObjects, deadline: timedelta) -> str:
     uid = ""
-    if left.job is not None:
-        uid = next((owner["uid"] for owner in left.job["metadata"].get("ownerReferences", ())), "")
-    found = [*left.parts, *(f"pod {name}" for name in left.pods)]
+    if remaining.job is not None:
+        uid = next((owner["uid"] for owner in remaining.job["metadata"].get("ownerReferences", ())), "")
+    names = [*remaining.parts, *(f"pod {name}" for name in remaining.pods)]
     command = ""
-    if not (uid and purged(left, uid)):
-        found.append("tables and checkpoints")
-        command = "; run `python -m k2.jobs.purge --feed FILE` in the jobs image, with --exchange for the last feed"
-    found += [f"KafkaTopic {name}" for name in left.topics]
-    found += ["KafkaTopics"] if left.unreadable else []
+    if not (uid and is_purged(remaining, uid)):
+        names.append("tables and checkpoints")
+        command = (
+            "; run `python -m k2.jobs.purge --feed FILE` in the jobs image, with --exchange for an exchange's last feed"
+        )
+    names += [f"KafkaTopic {name}" for name in remaining.topics]
+    names += ["KafkaTopics"] if remaining.topics_error else []
     minutes = deadline.total_seconds() / 60
-    return f"not removed within {minutes:g} minutes: {', '.join(found)}{command}. Delete the rest with kubectl"
+    return f"not removed within {minutes:g} minutes: {', '.join(names)}{command}. Delete the rest with kubectl"
 
 
-def _lives(raw: Raw) -> bool:
-    own = raw["metadata"].get("labels", {}).get(COMPONENT) == PURGE
-    return not own and raw.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+def _is_active(pod: K8sObject) -> bool:
+    of_purge = pod["metadata"].get("labels", {}).get(COMPONENT) == PURGE
+    return not of_purge and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
 
 
-def _owned(raw: Raw, uid: str) -> bool:
+def _is_owned_by(raw: K8sObject, uid: str) -> bool:
     return any(owner["uid"] == uid for owner in raw["metadata"].get("ownerReferences", ()))
 
 
-def _condition(raw: Raw, kind: str) -> Mapping[str, Any] | None:
-    found = (raw.get("status") or {}).get("conditions") or ()
-    return next((about for about in found if about["type"] == kind and about["status"] == "True"), None)
+def _condition(raw: K8sObject, kind: str) -> Mapping[str, Any] | None:
+    conditions = (raw.get("status") or {}).get("conditions") or ()
+    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _shortened(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,7 +1,7 @@
-"""Whether a live object is what was asked for. Nothing is written when it is, so nothing is restarted.
+"""Drift detection: whether a live object differs from its manifest. If it does not, nothing is written or restarted.
 
-Only fields that we own count: what the manifest says, and what the live object's managed fields say that we said
-before. What the API server, other controllers or a user added is theirs.
+Only fields that the operator owns count: those in the manifest, and those that it applied before according to the
+object's managed fields. Fields that the API server, other controllers or users added are ignored.
 """
 
 import json
@@ -11,62 +11,65 @@ from typing import Any, Final
 from k2.operator import quantities
 from k2.operator.desired.naming import MANAGER, Manifest
 
-# What Kubernetes merges lists by. Lists of other objects, and plain values, are one value.
-_KEYS: Final = ("name", "mountPath", "containerPort", "uid", "topologyKey")
-_AMOUNTS: Final = frozenset({"requests", "limits"})
+# Keys by which Kubernetes merges lists. Lists of other objects, and lists of plain values, are compared as one value.
+_MERGE_KEYS: Final = ("name", "mountPath", "containerPort", "uid", "topologyKey")
+_QUANTITY_FIELDS: Final = frozenset({"requests", "limits"})
 _EMPTY: Final[tuple[Any, ...]] = (None, "", {}, [], ())
-_META: Final = frozenset({"f:metadata", "f:spec", "f:data"})
+_COMPARED: Final = frozenset({"f:metadata", "f:spec", "f:data"})
 
 
 def differs(desired: Manifest, live: Mapping[str, Any], manager: str = MANAGER) -> bool:
-    """Whether the live object must be written again."""
+    """Return whether the live object must be applied again."""
     if any(_changed(desired.get(part), live.get(part)) for part in desired if part not in {"apiVersion", "kind"}):
         return True
-    return any(_abandoned(fields, desired) for fields in _ours(live, manager))
+    return any(_has_stale_field(fields, desired) for fields in _own_fields(live, manager))
 
 
-def _changed(wanted: Any, found: Any, *, amounts: bool = False) -> bool:
-    if isinstance(wanted, Mapping):
-        if not isinstance(found, Mapping):
-            return wanted not in _EMPTY or found not in _EMPTY
-        return any(_changed(value, found.get(key), amounts=amounts or key in _AMOUNTS) for key, value in wanted.items())
-    if isinstance(wanted, list | tuple):
-        return _list_changed(wanted, found)
-    if wanted in _EMPTY and found in _EMPTY:
+def _changed(desired: Any, live: Any, *, quantity: bool = False) -> bool:
+    if isinstance(desired, Mapping):
+        if not isinstance(live, Mapping):
+            return desired not in _EMPTY or live not in _EMPTY
+        return any(
+            _changed(value, live.get(key), quantity=quantity or key in _QUANTITY_FIELDS)
+            for key, value in desired.items()
+        )
+    if isinstance(desired, list | tuple):
+        return _list_changed(desired, live)
+    if desired in _EMPTY and live in _EMPTY:
         return False
-    if amounts and (number := quantities.parse(wanted)) is not None:
-        return number != quantities.parse(found)
-    return bool(wanted != found) or isinstance(wanted, bool) is not isinstance(found, bool)
+    if quantity and (number := quantities.parse(desired)) is not None:
+        return number != quantities.parse(live)
+    return bool(desired != live) or isinstance(desired, bool) is not isinstance(live, bool)
 
 
-def _list_changed(wanted: Sequence[Any], found: Any) -> bool:
-    if not isinstance(found, list | tuple):
-        return bool(wanted) or found not in _EMPTY
-    if (key := _merge_key(wanted)) and all(isinstance(item, Mapping) for item in found):
-        known = {item.get(key): item for item in found}
-        return any(item[key] not in known or _changed(item, known[item[key]]) for item in wanted)
-    pairs = zip(wanted, found, strict=False)
-    return len(wanted) != len(found) or any(_changed(one, other) for one, other in pairs)
+def _list_changed(desired: Sequence[Any], live: Any) -> bool:
+    if not isinstance(live, list | tuple):
+        return bool(desired) or live not in _EMPTY
+    if (key := _merge_key(desired)) and all(isinstance(item, Mapping) for item in live):
+        by_key = {item.get(key): item for item in live}
+        return any(item[key] not in by_key or _changed(item, by_key[item[key]]) for item in desired)
+    pairs = zip(desired, live, strict=False)
+    return len(desired) != len(live) or any(_changed(one, other) for one, other in pairs)
 
 
-def _merge_key(items: Iterable[Any]) -> str:
-    known = list(items)
-    if not known or not all(isinstance(item, Mapping) for item in known):
+def _merge_key(sequence: Iterable[Any]) -> str:
+    items = list(sequence)
+    if not items or not all(isinstance(item, Mapping) for item in items):
         return ""
-    # A mount has a name too, of its volume, and volumes may be mounted twice.
-    order = ("mountPath", *_KEYS) if "mountPath" in known[0] else _KEYS
-    return next((key for key in order if all(key in item for item in known)), "")
+    # A volume mount's name is its volume's, and a volume may be mounted twice.
+    order = ("mountPath", *_MERGE_KEYS) if "mountPath" in items[0] else _MERGE_KEYS
+    return next((key for key in order if all(key in item for item in items)), "")
 
 
-def _ours(live: Mapping[str, Any], manager: str) -> Iterable[Mapping[str, Any]]:
+def _own_fields(live: Mapping[str, Any], manager: str) -> Iterable[Mapping[str, Any]]:
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource"):
             fields = entry.get("fieldsV1", {})
-            yield {name: value for name, value in fields.items() if name in _META}
+            yield {name: value for name, value in fields.items() if name in _COMPARED}
 
 
-def _abandoned(fields: Mapping[str, Any], desired: Any) -> bool:
-    """Whether we own a field that we ask for no more."""
+def _has_stale_field(fields: Mapping[str, Any], desired: Any) -> bool:
+    """Return whether we own a field that is no longer in the manifest."""
     for name, below in fields.items():
         kind, _, rest = name.partition(":")
         if kind == "f":
@@ -74,19 +77,19 @@ def _abandoned(fields: Mapping[str, Any], desired: Any) -> bool:
                 return True
             inner = desired[rest]
         elif kind == "k":
-            match = json.loads(rest)
+            keys = json.loads(rest)
             items = desired if isinstance(desired, list | tuple) else ()
-            found = [item for item in items if _is(item, match)]
-            if not found:
+            matching = [item for item in items if _matches(item, keys)]
+            if not matching:
                 return True
-            inner = found[0]
-        else:  # "." is the thing itself, "v:" a value of a set
+            inner = matching[0]
+        else:  # "." is the field itself, "v:" a value of a set
             continue
-        if _abandoned(below, inner):
+        if _has_stale_field(below, inner):
             return True
     return False
 
 
-def _is(item: Any, match: Mapping[str, Any]) -> bool:
-    """Whether an item of a list has these keys. Kubernetes adds a port's protocol to them."""
-    return isinstance(item, Mapping) and all(item.get(key, value) == value for key, value in match.items())
+def _matches(item: Any, keys: Mapping[str, Any]) -> bool:
+    """Return whether a list item has these keys. Kubernetes adds a port's protocol to them."""
+    return isinstance(item, Mapping) and all(item.get(key, value) == value for key, value in keys.items())

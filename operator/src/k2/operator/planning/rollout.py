@@ -1,10 +1,10 @@
-"""How a changed SparkApplication gets in without losing a batch, and gets out again if it does not work.
+"""State machine that rolls out a changed SparkApplication without losing a batch, and rolls it back if it fails.
 
-A state machine over values: what is remembered of the application, what is seen of it now, the time. It returns what
-to do and what to remember; the caller does the one and stores the other.
+It works on values only: the stored rollout state, the observed application and the time. It returns the action to take
+and the state to store; the caller takes the action and stores the state.
 
-    steady --new spec--> stopping --stopped, or out of time--> starting --healthy--> steady, and this spec is stable
-                                                                  `--out of time--> the last stable spec is applied
+    steady --new spec--> stopping --stopped or timed out--> starting --healthy--> steady, and this spec is stable
+                                                               `--timed out--> the last stable spec is applied
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -12,49 +12,52 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from k2.operator.observed.objects import Application, moment
+from k2.operator.observed.objects import Application, parse_time
 
-STOP_WITHIN: Final = timedelta(minutes=2)
-START_WITHIN: Final = timedelta(minutes=10)
+STOP_TIMEOUT: Final = timedelta(minutes=2)
+START_TIMEOUT: Final = timedelta(minutes=10)
 STUCK_AFTER: Final = timedelta(minutes=5)
 COOL_DOWN: Final = timedelta(minutes=30)
 
 _PENDING_RERUN: Final = "PENDING_RERUN"
+_ROLLED_BACK: Final = (
+    "the new spec did not become healthy within 10 minutes; the last stable spec runs until the spec changes"
+)
 
 
 class Action(StrEnum):
     """What to do with an application."""
 
     KEEP = "keep"
-    STOP = "stop"  # suspend it: at a batch's end if there is time
+    STOP = "stop"  # suspend it: at the end of a batch if there is time
     APPLY = "apply"  # the desired spec
     ROLL_BACK = "roll back"  # apply the last stable spec
     RECREATE = "recreate"  # delete it and apply it again
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What is remembered of one application. Specs are remembered by their hash; times are RFC 3339."""
+class RolloutState:
+    """Stored rollout state of one application. Specs are identified by their hash; times are RFC 3339."""
 
     stage: Literal["steady", "stopping", "starting"] = "steady"
     since: str = ""
     trying: str = ""  # the spec that was applied last
     stable: str = ""  # the last spec that was healthy
-    refused: str = ""  # a spec that was rolled back, not tried again until it changes
+    refused: str = ""  # a spec that was rolled back; not tried again until the spec changes
 
     def document(self) -> dict[str, str]:
-        """The memory as an annotation holds it, in JSON."""
+        """Return the state as a JSON object for an annotation."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
-    def parse(cls, raw: dict[str, Any]) -> "Memory":
-        """The memory in an annotation; what a newer version added is left out."""
+    def parse(cls, raw: dict[str, Any]) -> "RolloutState":
+        """Read the state from an annotation; ignore fields that a newer version added."""
         return cls(**{name: value for name, value in raw.items() if name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The application as it is now: the hash of its spec, empty if it is not there."""
+class ApplicationState:
+    """The observed application: the hash of its spec (empty if it does not exist) and its health."""
 
     running: str
     healthy: bool
@@ -63,104 +66,105 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do, and what to remember from now on."""
+    """The action to take and the state to store."""
 
     action: Action
-    memory: Memory
+    state: RolloutState
     message: str = ""
 
 
-def step(desired: str, seen: Seen, memory: Memory, now: datetime) -> Step:
-    """The next step towards a desired spec, by its hash."""
-    if not seen.running:
-        # Deleted by hand, or new: nothing runs that could be stopped.
-        wanted = memory.stable if desired == memory.refused and memory.stable else desired
-        action = Action.APPLY if wanted == desired else Action.ROLL_BACK
-        return Step(action, _start(memory, wanted, now))
-    match memory.stage:
+def step(desired: str, observed: ApplicationState, state: RolloutState, now: datetime) -> Step:
+    """Return the next step towards a desired spec, which is identified by its hash."""
+    if not observed.running:
+        # New, or deleted by a user: there is no driver to stop.
+        target = state.stable if desired == state.refused and state.stable else desired
+        action = Action.APPLY if target == desired else Action.ROLL_BACK
+        return Step(action, _start(state, target, now))
+    match state.stage:
         case "stopping":
-            return _stopping(desired, seen, memory, now)
+            return _stopping(desired, observed, state, now)
         case "starting":
-            return _starting(desired, seen, memory, now)
-    return _steady(desired, seen, memory, now)
+            return _starting(desired, observed, state, now)
+    return _steady(desired, observed, state, now)
 
 
-def _steady(desired: str, seen: Seen, memory: Memory, now: datetime) -> Step:
-    if seen.running == desired:
-        stable = desired if seen.healthy else memory.stable
-        return Step(Action.KEEP, replace(memory, trying=desired, stable=stable, refused=""))
-    if desired == memory.refused:
-        return Step(Action.KEEP, memory, _REFUSED)
-    if seen.stopped or not seen.healthy:
-        # What does not work has no batch to finish.
-        return Step(Action.APPLY, _start(memory, desired, now))
-    return Step(Action.STOP, replace(memory, stage="stopping", since=_text(now), stable=seen.running, refused=""))
+def _steady(desired: str, observed: ApplicationState, state: RolloutState, now: datetime) -> Step:
+    if observed.running == desired:
+        stable = desired if observed.healthy else state.stable
+        return Step(Action.KEEP, replace(state, trying=desired, stable=stable, refused=""))
+    if desired == state.refused:
+        return Step(Action.KEEP, state, _ROLLED_BACK)
+    if observed.stopped or not observed.healthy:
+        # An application that does not work has no batch to finish.
+        return Step(Action.APPLY, _start(state, desired, now))
+    return Step(Action.STOP, replace(state, stage="stopping", since=_text(now), stable=observed.running, refused=""))
 
 
-def _stopping(desired: str, seen: Seen, memory: Memory, now: datetime) -> Step:
-    if desired == seen.running or seen.stopped or _past(memory, STOP_WITHIN, now):
-        # The same spec may be desired again: applying it takes the suspension back.
-        return Step(Action.APPLY, _start(memory, desired, now))
-    return Step(Action.STOP, memory, "waiting for the end of a batch")
+def _stopping(desired: str, observed: ApplicationState, state: RolloutState, now: datetime) -> Step:
+    if desired == observed.running or observed.stopped or _timed_out(state, STOP_TIMEOUT, now):
+        # If the running spec is desired again, applying it reverts the suspension.
+        return Step(Action.APPLY, _start(state, desired, now))
+    return Step(Action.STOP, state, "waiting for the current batch to finish")
 
 
-def _starting(desired: str, seen: Seen, memory: Memory, now: datetime) -> Step:
-    if desired not in {memory.trying, memory.refused}:
-        return Step(Action.APPLY, _start(memory, desired, now))
-    if seen.running != memory.trying:
-        # An apply that was decided on and did not happen: the operator ended in between.
-        return Step(Action.ROLL_BACK if memory.trying == memory.stable else Action.APPLY, memory)
-    if seen.healthy:
-        return Step(Action.KEEP, replace(memory, stage="steady", since="", stable=memory.trying))
-    if not _past(memory, START_WITHIN, now):
-        return Step(Action.KEEP, memory, "waiting for its first batch")
-    if memory.stable in {"", memory.trying}:
-        return Step(Action.KEEP, memory, "it does not start, and there is no earlier spec to go back to")
-    back = replace(_start(memory, memory.stable, now), refused=memory.trying)
-    return Step(Action.ROLL_BACK, back, _REFUSED)
+def _starting(desired: str, observed: ApplicationState, state: RolloutState, now: datetime) -> Step:
+    if desired not in {state.trying, state.refused}:
+        return Step(Action.APPLY, _start(state, desired, now))
+    if observed.running != state.trying:
+        # The state was stored but the spec was not applied: the operator stopped in between.
+        return Step(Action.ROLL_BACK if state.trying == state.stable else Action.APPLY, state)
+    if observed.healthy:
+        return Step(Action.KEEP, replace(state, stage="steady", since="", stable=state.trying))
+    if not _timed_out(state, START_TIMEOUT, now):
+        return Step(Action.KEEP, state, "waiting for the first batch")
+    if state.stable in {"", state.trying}:
+        return Step(Action.KEEP, state, "the application does not start, and there is no earlier spec to roll back to")
+    rolled_back = replace(_start(state, state.stable, now), refused=state.trying)
+    return Step(Action.ROLL_BACK, rolled_back, _ROLLED_BACK)
 
 
-_REFUSED: Final = "the new spec did not become healthy within 10 minutes; the last that did runs again until it changes"
-
-
-def _start(memory: Memory, spec: str, now: datetime) -> Memory:
-    refused = memory.refused if spec == memory.stable else ""
-    return replace(memory, stage="starting", since=_text(now), trying=spec, refused=refused)
+def _start(state: RolloutState, spec: str, now: datetime) -> RolloutState:
+    refused = state.refused if spec == state.stable else ""
+    return replace(state, stage="starting", since=_text(now), trying=spec, refused=refused)
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """What the watchdog remembers of one application; times are RFC 3339."""
+class StuckState:
+    """How long one application has been in PENDING_RERUN, and when it was last recreated. Times are RFC 3339."""
 
     stuck_since: str = ""
     recreated_at: str = ""
 
 
-def watch(
-    found: Application,
-    memory: Watch,
+def check_stuck(
+    application: Application,
+    state: StuckState,
     now: datetime,
     stuck_after: timedelta = STUCK_AFTER,
     cool_down: timedelta = COOL_DOWN,
-) -> tuple[Action, Watch, bool]:
-    """What to do with an application in PENDING_RERUN, what to remember, and whether it needs a person.
+) -> tuple[Action, StuckState, bool]:
+    """Decide whether an application in PENDING_RERUN must be recreated.
 
-    The Spark operator may leave one there for ever when the old driver's pod is slow to go. It is made anew once;
-    again only after a while, so that the watchdog is never itself the storm.
+    The Spark operator may leave an application in PENDING_RERUN for ever if the old driver's pod terminates slowly. It
+    is recreated once, and again only after the cool-down, so that the watchdog never causes a restart storm itself.
+
+    Returns:
+        The action (KEEP or RECREATE), the state to remember, and whether manual intervention is needed.
+
     """
-    if found.state != _PENDING_RERUN:
-        return Action.KEEP, replace(memory, stuck_since=""), False
-    since = memory.stuck_since or _text(now)
-    stuck = replace(memory, stuck_since=since)
-    if now - moment(since) < stuck_after:
+    if application.state != _PENDING_RERUN:
+        return Action.KEEP, replace(state, stuck_since=""), False
+    since = state.stuck_since or _text(now)
+    stuck = replace(state, stuck_since=since)
+    if now - parse_time(since) < stuck_after:
         return Action.KEEP, stuck, False
-    if memory.recreated_at and now - moment(memory.recreated_at) < cool_down:
+    if state.recreated_at and now - parse_time(state.recreated_at) < cool_down:
         return Action.KEEP, stuck, True
-    return Action.RECREATE, Watch("", _text(now)), False
+    return Action.RECREATE, StuckState("", _text(now)), False
 
 
-def _past(memory: Memory, limit: timedelta, now: datetime) -> bool:
-    return not memory.since or now - moment(memory.since) >= limit
+def _timed_out(state: RolloutState, limit: timedelta, now: datetime) -> bool:
+    return not state.since or now - parse_time(state.since) >= limit
 
 
 def _text(now: datetime) -> str:

@@ -1,67 +1,89 @@
-"""What is remembered of SparkApplications while this process runs, and how one that is stuck is made anew.
+"""In-memory state of SparkApplications: last errors, and recreation of those that are stuck.
 
-Not kept over a restart: at worst one more application is made anew, and an error is not told until the next.
+Not persisted: after a restart of the operator, at worst one more application is recreated, and an error is not reported
+until it occurs again.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from k2.operator.api.cluster import Cluster
-from k2.operator.observed.objects import Application, Raw
-from k2.operator.planning.rollout import Action, Watch, watch
+from k2.operator.observed.objects import Application, K8sObject
+from k2.operator.planning.rollout import Action, StuckState, check_stuck
 from k2.operator.settings import Settings
 from k2.schemas.values import seconds
 
-_NEW: Final = Watch()
+_NEW: Final = StuckState()
 
 _Key = tuple[str, str]  # namespace, application
 
 
-class Watchdog:
-    """Deletes an application that stays in PENDING_RERUN, so that it is made anew; seldom, and never in silence."""
+@dataclass(frozen=True, slots=True)
+class Recreation:
+    """A stuck application to delete, so that the next round creates it again; and an Event's message about it."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self._cluster = cluster
+    live: K8sObject
+    state: StuckState
+    message: str
+
+
+class Watchdog:
+    """Decides whether an application that stays in PENDING_RERUN is recreated, at a limited rate."""
+
+    def __init__(self, settings: Settings) -> None:
         self._stuck_after = settings.rerun_stuck_after
         self._cool_down = settings.rerun_cool_down
-        self._watches: dict[_Key, Watch] = {}
+        self._states: dict[_Key, StuckState] = {}
         self._errors: dict[_Key, str] = {}
-        self._words: dict[_Key, tuple[int, str]] = {}  # of which attempt, and what its driver said
-        self._deleted: dict[_Key, Raw] = {}
+        self._reported: dict[_Key, int] = {}  # the attempt whose driver left a termination message
+        self._deleted: dict[_Key, K8sObject] = {}
 
-    def told(self, namespace: str, found: Application, words: Mapping[str, str]) -> Application:
-        """The application with the last error that it gave: the Spark operator forgets it at the next attempt.
+    def with_last_error(self, namespace: str, application: Application, messages: Mapping[str, str]) -> Application:
+        """Return the application with its last error, which the Spark operator clears at the next attempt.
 
-        `words` are what drivers that have ended left behind, by application; they say more than an exit code.
+        `messages` are the termination messages of drivers that have ended, by application. They say more than an exit
+        code.
         """
-        key = (namespace, found.name)
-        worded_at, _ = self._words.get(key, (0, ""))
-        if found.name in words:
-            self._words[key] = found.attempts, words[found.name]
-            self._errors[key] = words[found.name]
-        elif found.message and worded_at < found.attempts:  # of the attempt that left words it says no more than those
-            self._errors[key] = found.message
-        return replace(found, message=self._errors.get(key, ""))
+        key = (namespace, application.name)
+        if application.name in messages:
+            self._reported[key] = application.attempts
+            self._errors[key] = messages[application.name]
+        elif application.message and self._reported.get(key, 0) < application.attempts:
+            # Of an attempt that left a termination message, the exit code says no more than that.
+            self._errors[key] = application.message
+        return replace(application, message=self._errors.get(key, ""))
 
-    def last(self, namespace: str, name: str, live: Raw | None) -> Raw | None:
-        """The application as it is; one that was deleted here is told as it was, until it is there again."""
+    def last_live(self, namespace: str, name: str, live: K8sObject | None) -> K8sObject | None:
+        """Return the live application, or the one that was deleted for recreation, until it exists again."""
         return live or self._deleted.get((namespace, name))
 
-    async def look(self, body: Raw, live: Raw, found: Application, now: datetime) -> tuple[bool, bool]:
-        """Whether the application was deleted, and whether it needs a person. `body` is its feed."""
-        key, uid = (live["metadata"]["namespace"], found.name), live["metadata"]["uid"]
-        if self._deleted.get(key, live)["metadata"]["uid"] != uid:
+    def check(self, live: K8sObject, application: Application, now: datetime) -> tuple[Recreation | None, bool]:
+        """Check whether the application is stuck.
+
+        Returns:
+            The recreation to carry out, if any, and whether the application needs manual intervention.
+
+        """
+        key = _key(live)
+        if self._deleted.get(key, live)["metadata"]["uid"] != live["metadata"]["uid"]:
             del self._deleted[key]
         limits = [timedelta(seconds=seconds(text)) for text in (self._stuck_after, self._cool_down)]
-        action, memory, hopeless = watch(found, self._watches.get(key, _NEW), now, *limits)
+        action, state, needs_user = check_stuck(application, self._states.get(key, _NEW), now, *limits)
         if action is Action.RECREATE:
-            await self._cluster.delete(live)
-            self._deleted[key] = live
-        self._watches[key] = memory
-        if action is not Action.RECREATE:
-            return False, hopeless
-        text = f"{found.name} was in PENDING_RERUN for {self._stuck_after}; it was deleted and is made anew"
-        await self._cluster.event(body, "Warning", "Recreated", text)
-        return True, False
+            message = (
+                f"{application.name} was in PENDING_RERUN for {self._stuck_after}; it was deleted and is recreated"
+            )
+            return Recreation(live, state, message), False
+        self._states[key] = state
+        return None, needs_user
+
+    def deleted(self, recreation: Recreation) -> None:
+        """Record that an application was deleted."""
+        key = _key(recreation.live)
+        self._states[key] = recreation.state
+        self._deleted[key] = recreation.live
+
+
+def _key(live: K8sObject) -> _Key:
+    return live["metadata"]["namespace"], live["metadata"]["name"]

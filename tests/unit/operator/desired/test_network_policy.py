@@ -5,40 +5,6 @@ def ports(rule):
     return [(entry["port"], entry["protocol"]) for entry in rule["ports"]]
 
 
-def test_the_service_names_every_pod_with_metrics_ready_or_not(made):
-    (service,) = made("Service")
-    drivers = [manifest["spec"]["driver"] for manifest in made("SparkApplication")]
-    (deployment,) = made("Deployment")
-    spec = service["spec"]
-    assert spec["clusterIP"] == "None"
-    assert spec["publishNotReadyAddresses"] is True
-    for labels in [deployment["spec"]["template"]["metadata"]["labels"], *(driver["labels"] for driver in drivers)]:
-        assert spec["selector"].items() <= labels.items()
-    named = {deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"]}
-    named |= {driver["template"]["spec"]["containers"][0]["ports"][0]["name"] for driver in drivers}
-    assert named == {spec["ports"][0]["targetPort"]}
-
-
-def test_a_pod_monitor_selects_pods_and_a_service_monitor_the_service(made):
-    (pods,) = made("PodMonitor", platform={"monitor_labels": {"release": "prometheus"}})
-    (services,) = made("ServiceMonitor", platform={"monitor": "ServiceMonitor"})
-    (service,) = made("Service")
-    assert pods["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
-    assert pods["metadata"]["labels"]["release"] == "prometheus"
-    assert pods["spec"]["podMetricsEndpoints"][0] == {"port": "metrics", "path": "/metrics", "interval": "15s"}
-    assert services["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert services["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
-    assert made("PodMonitor", platform={"monitor": "None"}) == []
-
-
-def test_the_budget_never_lets_both_replicas_of_a_shard_go(made):
-    (budget,) = made("PodDisruptionBudget", ingest={"redundancy": 2})
-    assert budget["spec"]["maxUnavailable"] == 1
-    for deployment in made("Deployment", ingest={"redundancy": 2}):
-        labels = deployment["spec"]["template"]["metadata"]["labels"]
-        assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
-
-
 def test_the_ingest_may_talk_to_names_the_exchange_kafka_and_the_registry(made):
     (policy,) = made("NetworkPolicy")
     dns, exchange, kafka, registry = policy["spec"]["egress"]
@@ -74,8 +40,8 @@ def test_a_server_outside_the_cluster_is_reached_by_port_alone(made, host, names
     (policy,) = made("NetworkPolicy", platform={"kafka_bootstrap": f"{host}:9093"})
     kafka = policy["spec"]["egress"][2]
     assert ports(kafka) == [(9093, "TCP")]
-    found = [peer["namespaceSelector"]["matchLabels"] for peer in kafka.get("to", [])]
-    assert found == ([{"kubernetes.io/metadata.name": namespace}] if namespace else [])
+    labels = [peer["namespaceSelector"]["matchLabels"] for peer in kafka.get("to", [])]
+    assert labels == ([{"kubernetes.io/metadata.name": namespace}] if namespace else [])
 
 
 def test_the_registrys_containers_port_counts_not_its_services(made):

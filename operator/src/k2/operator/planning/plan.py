@@ -1,0 +1,154 @@
+"""Plan of one reconciliation round: the objects to apply, recreate and delete."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from k2.operator.desired.naming import GROUP, SPEC_HASH, Manifest, application_names
+from k2.operator.desired.ownership import obsolete
+from k2.operator.observed.feed_objects import FeedObjects
+from k2.operator.observed.objects import Application, K8sObject, Observed
+from k2.operator.planning.drift import differs
+from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, Step, step
+from k2.operator.planning.watchdog import Recreation, Watchdog
+from k2.schemas.feed.model import ExchangeFeed
+
+ROLLOUT: Final = f"{GROUP}/rollout"  # annotation: the rollout state of an application
+SPECS: Final = f"{GROUP}/specs"  # annotation: the specs that it may be rolled back to, by hash
+
+_APPLICATION: Final = "SparkApplication"
+_STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write in one round, and what planning learned about applications."""
+
+    applies: tuple[Manifest, ...] = ()  # dependencies first
+    recreations: tuple[Recreation, ...] = ()
+    deletes: tuple[K8sObject, ...] = ()
+    stuck: frozenset[str] = frozenset()  # applications that need manual intervention
+    rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was rolled back, and why
+
+
+def plan(
+    feed: ExchangeFeed,
+    desired: Iterable[Manifest],
+    objects: FeedObjects,
+    topics: Mapping[str, K8sObject],
+    observed: Observed,
+    watchdog: Watchdog,
+    now: datetime,
+) -> Plan:
+    """Compare desired manifests with live objects and return what to write.
+
+    Args:
+        feed: The validated feed.
+        desired: Its manifests, dependencies first, with owners.
+        objects: The live objects of the feed.
+        topics: The live KafkaTopics by name, which may be in another namespace.
+        observed: The parsed state of the feed. Topics whose read was rejected are not applied.
+        watchdog: The state of applications that are stuck.
+        now: The time of this round.
+
+    """
+    manifests = list(desired)
+    unreadable = {rejection.name for rejection in observed.rejections if rejection.resource == "kafkatopics"}
+    applies: list[Manifest] = []
+    recreations: list[Recreation] = []
+    stuck: set[str] = set()
+    rolled_back: dict[str, str] = {}
+    for manifest in manifests:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if kind == "KafkaTopic" and name in unreadable:
+            continue
+        live = topics.get(name) if kind == "KafkaTopic" else objects.find(kind, name)
+        target = manifest
+        if kind == _APPLICATION:
+            recreation, needs_user = _check(watchdog, live, observed.applications.get(name), now)
+            if needs_user:
+                stuck.add(name)
+            if recreation is not None:
+                recreations.append(recreation)
+                continue
+            last = watchdog.last_live(manifest["metadata"]["namespace"], name, live)
+            target, message = rolled_out(feed, manifest, last, observed, now)
+            if message:
+                rolled_back[name] = message
+        if live is None or differs(target, live):
+            applies.append(target)
+    deletes = obsolete(manifests, objects.children)
+    return Plan(tuple(applies), tuple(recreations), tuple(deletes), frozenset(stuck), rolled_back)
+
+
+def _check(
+    watchdog: Watchdog, live: K8sObject | None, application: Application | None, now: datetime
+) -> tuple[Recreation | None, bool]:
+    if live is None or application is None:
+        return None, False
+    return watchdog.check(live, application, now)
+
+
+def rolled_out(
+    feed: ExchangeFeed, manifest: Manifest, last: K8sObject | None, observed: Observed, now: datetime
+) -> tuple[Manifest, str]:
+    """Take the next step of an application's rollout.
+
+    Args:
+        feed: The validated feed.
+        manifest: The desired SparkApplication.
+        last: The live application, or the last one if it was deleted for recreation. Its annotations hold the state.
+        observed: The parsed state of the feed.
+        now: The time of this round.
+
+    Returns:
+        The manifest to apply, and why the desired spec was rolled back; empty if it was not.
+
+    """
+    metadata = manifest["metadata"]
+    name, desired_hash = metadata["name"], metadata["annotations"][SPEC_HASH]
+    annotations = last["metadata"].get("annotations", {}) if last else {}
+    specs: dict[str, Any] = json.loads(annotations.get(SPECS, "{}")) | {desired_hash: manifest["spec"]}
+    state = RolloutState.parse(json.loads(annotations.get(ROLLOUT, "{}")))
+    application = observed.applications.get(name)
+    taken = step(desired_hash, _application_state(feed, observed, name, application), state, now)
+    spec_hash = _spec_to_run(taken, desired_hash, application)
+    spec: Manifest = specs[spec_hash] if spec_hash in specs else manifest["spec"]
+    retained = {key: specs[key] for key in sorted({spec_hash, taken.state.stable}) if key in specs}
+    rollout_annotations = {
+        **metadata["annotations"],
+        SPEC_HASH: spec_hash,
+        ROLLOUT: json.dumps(taken.state.document(), sort_keys=True),
+        SPECS: json.dumps(retained, sort_keys=True, separators=(",", ":")),
+    }
+    suspend = feed.spec.suspend or taken.action is Action.STOP
+    target = {
+        **manifest,
+        "metadata": {**metadata, "annotations": rollout_annotations},
+        "spec": {**spec, "suspend": suspend},
+    }
+    return target, taken.message if taken.state.refused else ""
+
+
+def _spec_to_run(taken: Step, desired_hash: str, application: Application | None) -> str:
+    match taken.action:
+        case Action.STOP:
+            return application.spec_hash if application else desired_hash
+        case Action.ROLL_BACK:
+            return taken.state.stable
+        case Action.APPLY:
+            return desired_hash
+    return taken.state.trying or desired_hash
+
+
+def _application_state(
+    feed: ExchangeFeed, observed: Observed, name: str, application: Application | None
+) -> ApplicationState:
+    if application is None:
+        return ApplicationState("", healthy=False, stopped=True)
+    layers = [layer for layer, runner in application_names(feed).items() if runner == name]
+    states = [observed.layers[layer].state for layer in layers if layer in observed.layers]
+    healthy = application.state == "RUNNING" and bool(states) and all(state == "RUNNING" for state in states)
+    return ApplicationState(application.spec_hash, healthy, application.state in _STOPPED)
