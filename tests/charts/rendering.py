@@ -1,4 +1,4 @@
-"""Charts as helm renders them, and what it says of values that it refuses."""
+"""Render charts with helm, and return its errors for invalid values."""
 
 import os
 import shutil
@@ -19,39 +19,41 @@ needs_helm = pytest.mark.skipif(not HELM, reason="helm is neither in PATH nor in
 
 
 def name(scenario: Path) -> str:
-    """A scenario's chart and name, as the id of a test."""
+    """Return the chart and the name of a scenario, as the id of a test."""
     return f"{scenario.parents[1].name}-{scenario.stem.removesuffix('-values')}"
 
 
 def template(chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None) -> str:
-    """The YAML of a chart, released under its own name. Raises CalledProcessError where helm refuses the values."""
+    """Render a chart, with its own name as the release, to YAML. Raises CalledProcessError for invalid values."""
     words = [HELM, "template", chart, str(CHARTS / chart), f"--namespace={namespace}", "--kube-version=1.34.0"]
     words += [f"--values={file}"] if file else []
-    given = yaml.safe_dump(values or {})
-    done = subprocess.run([*words, "--values=-"], check=True, capture_output=True, text=True, input=given)
+    document = yaml.safe_dump(values or {})
+    done = subprocess.run([*words, "--values=-"], check=True, capture_output=True, text=True, input=document)
     return done.stdout
 
 
 def render(chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None) -> list[Manifest]:
-    """The objects of a chart."""
+    """Render a chart and return its objects."""
     return [
-        found for found in yaml.safe_load_all(template(chart, namespace=namespace, values=values, file=file)) if found
+        manifest
+        for manifest in yaml.safe_load_all(template(chart, namespace=namespace, values=values, file=file))
+        if manifest
     ]
 
 
-def refusal(chart: str, values: Any) -> str:
-    """What helm says of values that it does not take."""
-    with pytest.raises(subprocess.CalledProcessError) as refused:
+def render_error(chart: str, values: Any) -> str:
+    """Return helm's error for invalid values."""
+    with pytest.raises(subprocess.CalledProcessError) as raised:
         template(chart, values=values)
-    return str(refused.value.stderr)
+    return str(raised.value.stderr)
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
-    """The objects of a kind."""
-    return [found for found in manifests if found["kind"] == kind]
+    """Return the objects of a kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def one(manifests: list[Manifest], kind: str) -> Manifest:
-    """The only object of a kind."""
-    (found,) = of_kind(manifests, kind)
-    return found
+    """Return the only object of a kind."""
+    (manifest,) = of_kind(manifests, kind)
+    return manifest

@@ -1,4 +1,4 @@
-"""The chart k2-operator: what it renders, and which values it refuses."""
+"""The chart k2-operator: rendered objects, and validation of values."""
 
 import tomllib
 from pathlib import Path
@@ -17,8 +17,8 @@ from tests.charts.rendering import (
     needs_helm,
     of_kind,
     one,
-    refusal,
     render,
+    render_error,
 )
 
 pytestmark = needs_helm
@@ -29,34 +29,36 @@ ROOT = CHARTS.parent
 
 
 def pod_specs(manifests: list[Manifest]) -> list[Manifest]:
-    """The pods of a chart, bare ones and those of Deployments."""
-    bare = [found["spec"] for found in of_kind(manifests, "Pod")]
-    return bare + [found["spec"]["template"]["spec"] for found in of_kind(manifests, "Deployment")]
+    """Return the pod specs of a chart, of Pods and Deployments."""
+    bare = [manifest["spec"] for manifest in of_kind(manifests, "Pod")]
+    return bare + [manifest["spec"]["template"]["spec"] for manifest in of_kind(manifests, "Deployment")]
 
 
 def settings(**values: Any) -> Settings:
-    """The settings that the operator reads."""
+    """Return the settings that the operator loads."""
     return load(one(render(CHART, values=values), "ConfigMap")["data"]["settings.yaml"], {})
 
 
 @pytest.mark.parametrize("scenario", OWN, ids=name)
 def test_the_operator_can_read_the_settings_that_are_rendered(scenario: Path):
     rendered = of_kind(render(CHART, file=scenario), "ConfigMap")
-    assert load(next(found["data"]["settings.yaml"] for found in rendered if "settings.yaml" in found["data"]), {})
+    assert load(
+        next(manifest["data"]["settings.yaml"] for manifest in rendered if "settings.yaml" in manifest["data"]), {}
+    )
 
 
-def test_by_default_feeds_use_what_the_platform_chart_makes():
-    found = settings()
-    assert (found.kafka_bootstrap, found.kafka_cluster) == ("k2-kafka-kafka-bootstrap:9092", "k2-kafka")
-    assert found.registry_url == "http://k2-registry:8080/apis/ccompat/v7"
-    assert (found.catalog_uri, found.catalog_secret) == ("postgresql://k2-postgres:5432/iceberg", "k2-catalog")
-    assert (found.catalog_user_key, found.catalog_password_key) == ("username", "password")
-    assert (found.s3_endpoint, found.s3_secret, found.s3_path_style) == ("http://k2-minio:9000", "k2-s3", True)
-    assert (found.s3_access_key, found.s3_secret_key) == ("access-key", "secret-key")
-    assert (found.warehouse, found.checkpoints) == ("s3://k2-lake/warehouse", "s3a://k2-lake/checkpoints")
+def test_default_settings_match_the_platform_chart():
+    loaded = settings()
+    assert (loaded.kafka_bootstrap, loaded.kafka_cluster) == ("k2-kafka-kafka-bootstrap:9092", "k2-kafka")
+    assert loaded.registry_url == "http://k2-registry:8080/apis/ccompat/v7"
+    assert (loaded.catalog_uri, loaded.catalog_secret) == ("postgresql://k2-postgres:5432/iceberg", "k2-catalog")
+    assert (loaded.catalog_user_key, loaded.catalog_password_key) == ("username", "password")
+    assert (loaded.s3_endpoint, loaded.s3_secret, loaded.s3_path_style) == ("http://k2-minio:9000", "k2-s3", True)
+    assert (loaded.s3_access_key, loaded.s3_secret_key) == ("access-key", "secret-key")
+    assert (loaded.warehouse, loaded.checkpoints) == ("s3://k2-lake/warehouse", "s3a://k2-lake/checkpoints")
 
 
-def test_images_are_of_this_version_unless_a_tag_or_a_digest_is_given():
+def test_images_have_the_app_version_unless_a_tag_or_a_digest_is_set():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert settings().ingest_image == f"ghcr.io/k2-market-data/ingest:{version}"
     assert settings(images={"jobs": {"tag": "other"}}).jobs_image == "ghcr.io/k2-market-data/jobs:other"
@@ -75,18 +77,20 @@ def test_no_variable_is_set_twice_and_only_the_operator_has_a_token(scenario: Pa
         assert pod["automountServiceAccountToken"] == (
             "operator" in {container["name"] for container in pod["containers"]}
         )
-    made = [found for found in of_kind(manifests, "ServiceAccount") if "spark" not in found["metadata"]["name"]]
-    assert {found["automountServiceAccountToken"] for found in made} <= {False}
+    accounts = [
+        manifest for manifest in of_kind(manifests, "ServiceAccount") if "spark" not in manifest["metadata"]["name"]
+    ]
+    assert {manifest["automountServiceAccountToken"] for manifest in accounts} <= {False}
 
 
 @pytest.mark.parametrize("scenario", OWN, ids=name)
-def test_service_monitor_and_policy_select_the_operators_pod_and_no_version_is_selected_by(scenario: Path):
+def test_selectors_match_the_operators_pod_and_have_no_version(scenario: Path):
     manifests = render(CHART, file=scenario)
     deployment, service = one(manifests, "Deployment"), one(manifests, "Service")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     selectors = [deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]]
     policies = of_kind(manifests, "NetworkPolicy")
-    selectors += [found["spec"]["podSelector"]["matchLabels"] for found in policies]
+    selectors += [manifest["spec"]["podSelector"]["matchLabels"] for manifest in policies]
     for selector in selectors:
         assert selector
         assert selector.items() <= labels
@@ -97,7 +101,7 @@ def test_service_monitor_and_policy_select_the_operators_pod_and_no_version_is_s
         assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
 
 
-def test_the_crd_is_the_manifest_and_stays_unless_told_otherwise():
+def test_the_crd_equals_the_manifest_and_is_kept_by_default():
     crd = one(render(CHART), "CustomResourceDefinition")
     assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     assert crd["metadata"].pop("labels")["app.kubernetes.io/part-of"] == "k2"
@@ -107,7 +111,7 @@ def test_the_crd_is_the_manifest_and_stays_unless_told_otherwise():
     assert of_kind(render(CHART, values={"crds": {"enabled": False}}), "CustomResourceDefinition") == []
 
 
-def test_a_changed_setting_starts_the_operator_anew_and_other_values_do_not():
+def test_only_a_changed_setting_restarts_the_operator():
     def annotations(**values: Any) -> Any:
         return one(render(CHART, values=values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
 
@@ -116,14 +120,14 @@ def test_a_changed_setting_starts_the_operator_anew_and_other_values_do_not():
     assert annotations(rbac={"aggregate": False}, metrics={"serviceMonitor": {"enabled": True}}) == annotations()
 
 
-def test_every_namespace_of_feeds_is_watched_and_reached_and_has_its_accounts_and_rights():
+def test_every_feed_namespace_is_watched_and_has_accounts_roles_and_network_access():
     manifests = render(CHART, values={"feedNamespaces": ["one", "two"]})
     args = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert [word for word in args if word.startswith("--namespace")] == ["--namespace=one", "--namespace=two"]
     where = {
-        (kind, found["metadata"]["name"], found["metadata"]["namespace"])
+        (kind, manifest["metadata"]["name"], manifest["metadata"]["namespace"])
         for kind in ("Role", "RoleBinding", "ServiceAccount")
-        for found in of_kind(manifests, kind)
+        for manifest in of_kind(manifests, kind)
     }
     both = ("one", "two")
     rights = {(kind, who, at) for kind in ("Role", "RoleBinding") for who in (CHART, "k2-spark") for at in both}
@@ -136,37 +140,39 @@ def test_every_namespace_of_feeds_is_watched_and_reached_and_has_its_accounts_an
     assert {peer["podSelector"]["matchExpressions"][0]["key"] for peer in status["to"]} == {FEED}
 
 
-def test_without_namespaces_of_feeds_they_live_in_the_releases_own():
+def test_without_feed_namespaces_feeds_are_in_the_namespace_of_the_release():
     manifests = render(CHART, namespace="market")
-    assert {found["metadata"].get("namespace", "market") for found in manifests} == {"market"}
+    assert {manifest["metadata"].get("namespace", "market") for manifest in manifests} == {"market"}
     assert "--namespace=market" in one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
-def test_where_topics_live_elsewhere_the_operator_may_make_topics_there_and_nothing_more():
+def test_in_a_separate_kafka_namespace_the_operator_may_only_manage_topics():
     manifests = render(CHART, values={"settings": {"kafkaNamespace": "kafka"}})
-    (role,) = [found for found in of_kind(manifests, "Role") if found["metadata"]["namespace"] == "kafka"]
+    (role,) = [manifest for manifest in of_kind(manifests, "Role") if manifest["metadata"]["namespace"] == "kafka"]
     assert [rule["resources"] for rule in role["rules"]] == [["kafkatopics"]]
     same = render(CHART, values={"settings": {"kafkaNamespace": "k2"}})
     assert len(of_kind(same, "Role")) == len(of_kind(render(CHART), "Role"))
 
 
-def test_drivers_get_the_account_that_the_settings_name():
+def test_drivers_use_the_service_account_of_the_settings():
     manifests = render(CHART, values={"settings": {"sparkServiceAccount": "lake"}})
-    assert "lake" in {found["metadata"]["name"] for found in of_kind(manifests, "ServiceAccount")}
-    (binding,) = [found for found in of_kind(manifests, "RoleBinding") if found["metadata"]["name"] == "lake"]
+    assert "lake" in {manifest["metadata"]["name"] for manifest in of_kind(manifests, "ServiceAccount")}
+    (binding,) = [manifest for manifest in of_kind(manifests, "RoleBinding") if manifest["metadata"]["name"] == "lake"]
     assert [subject["name"] for subject in binding["subjects"]] == ["lake"]
 
 
-def test_without_rights_no_role_is_made():
-    kinds = {found["kind"] for found in render(CHART, values={"rbac": {"create": False}})}
+def test_without_rbac_no_role_is_created():
+    kinds = {manifest["kind"] for manifest in render(CHART, values={"rbac": {"create": False}})}
     assert {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & kinds == set()
 
 
-def test_two_releases_of_one_name_in_two_namespaces_share_no_name():
+def test_releases_of_one_name_in_two_namespaces_do_not_collide():
     def cluster_wide(namespace: str) -> set[tuple[str, str]]:
         manifests = render(CHART, namespace=namespace, values={"crds": {"enabled": False}})
         return {
-            (found["kind"], found["metadata"]["name"]) for found in manifests if "namespace" not in found["metadata"]
+            (manifest["kind"], manifest["metadata"]["name"])
+            for manifest in manifests
+            if "namespace" not in manifest["metadata"]
         }
 
     assert cluster_wide("one")
@@ -198,7 +204,7 @@ def test_two_releases_of_one_name_in_two_namespaces_share_no_name():
         ({"extraEnv": [{"name": "K2_LOG_LEVEL", "value": "info"}]}, "extraEnv: K2_LOG_LEVEL"),
         ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "extraEnv: A"),
         ({"settings": {"ingestImage": "k2/ingest:1"}}, "ingestImage"),
-        # The operator takes these for a number, a truth value and a strange host.
+        # The operator would read these as a number, a boolean and an odd host name.
         ({"settings": {"kafkaReplicas": "3"}}, "/settings/kafkaReplicas"),
         ({"settings": {"s3PathStyle": "yes"}}, "/settings/s3PathStyle"),
         ({"settings": {"kafkaBootstrap": "kafka:9092;other:9092"}}, "/settings/kafkaBootstrap"),
@@ -206,11 +212,11 @@ def test_two_releases_of_one_name_in_two_namespaces_share_no_name():
     ],
     ids=str,
 )
-def test_a_wrong_value_is_refused_by_its_path(values: Any, path: str):
-    assert path.replace("/", ".").strip(".") in refusal(CHART, values).replace("/", ".")
+def test_an_invalid_value_is_rejected_with_its_path(values: Any, path: str):
+    assert path.replace("/", ".").strip(".") in render_error(CHART, values).replace("/", ".")
 
 
-WRONG: list[tuple[str, Any]] = [
+INVALID: list[tuple[str, Any]] = [
     ("kafkaBootstrap", ""), ("kafkaBootstrap", "kafka"),
     ("kafkaCluster", "K2"), ("kafkaReplicas", -1), ("kafkaTopicVersion", "1"),
     ("registryUrl", ""), ("registryUrl", "k2-registry:8080"), ("registryUrl", "http://user:secret@registry"),
@@ -220,7 +226,7 @@ WRONG: list[tuple[str, Any]] = [
     ("sparkVersion", "4.1"), ("sparkConf", {"spark.x": 1}), ("restartInterval", 0), ("monitor", "none"),
     ("monitorInterval", "15"), ("logLevel", "trace"), ("imagePullSecrets", "registry"), ("warehous", "s3://k2"),
 ]  # fmt: skip
-RIGHT: list[tuple[str, Any]] = [
+VALID: list[tuple[str, Any]] = [
     ("kafkaBootstrap", "a.example.com:9092,b:1"), ("kafkaBootstrap", "a:1, b:2"), ("kafkaCluster", ""),
     ("registryUrl", "https://registry.example.com/api"), ("catalogUri", "postgresql+psycopg://db/iceberg"),
     ("catalogUri", "postgresql+psycopg2://db/iceberg"), ("warehouse", "file:///data"), ("checkpoints", "file:///data"),
@@ -229,29 +235,29 @@ RIGHT: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("setting", "value"), WRONG, ids=str)
-def test_a_setting_that_the_operator_refuses_is_refused_at_install_already(setting: str, value: Any):
+@pytest.mark.parametrize(("setting", "value"), INVALID, ids=str)
+def test_a_setting_that_the_operator_rejects_is_rejected_at_install(setting: str, value: Any):
     document = {"ingestImage": "a:1", "jobsImage": "b:1", **_defaults(), setting: value}
     with pytest.raises(InvalidSettings):
         load(yaml.safe_dump(document), {})
-    said = refusal(CHART, {"settings": {setting: value}})
-    assert setting in said
-    assert "settings" in said
+    error = render_error(CHART, {"settings": {setting: value}})
+    assert setting in error
+    assert "settings" in error
 
 
-@pytest.mark.parametrize(("setting", "value"), RIGHT, ids=str)
-def test_a_setting_that_the_operator_takes_is_taken(setting: str, value: Any):
+@pytest.mark.parametrize(("setting", "value"), VALID, ids=str)
+def test_a_setting_that_the_operator_accepts_is_accepted_at_install(setting: str, value: Any):
     rendered = one(render(CHART, values={"settings": {setting: value}}), "ConfigMap")["data"]["settings.yaml"]
     assert load(rendered, {})
     assert yaml.safe_load(rendered)[setting] == value
 
 
 def _defaults() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((CHARTS / CHART / "values.yaml").read_text())["settings"]
-    return found
+    defaults: dict[str, Any] = yaml.safe_load((CHARTS / CHART / "values.yaml").read_text())["settings"]
+    return defaults
 
 
-def test_the_settings_that_the_documentation_shows_are_taken():
-    shown = (ROOT / "docs/how-to/install-operator.md").read_text().partition("```yaml\n")[2].partition("```")[0]
-    found = settings(**yaml.safe_load(shown))
-    assert (found.kafka_cluster, found.s3_secret, found.s3_path_style) == ("", "", False)
+def test_the_documented_settings_are_accepted():
+    documented = (ROOT / "docs/how-to/install-operator.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    loaded = settings(**yaml.safe_load(documented))
+    assert (loaded.kafka_cluster, loaded.s3_secret, loaded.s3_path_style) == ("", "", False)

@@ -1,4 +1,4 @@
-"""The chart k2-platform: what it renders, how it fits the operator, and which values it refuses."""
+"""The chart k2-platform: rendered objects, compatibility with the operator, and validation of values."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from k2.operator.desired.naming import INGEST, JOBS_PORT, labels, selector
 from k2.operator.settings import Settings, load
 from k2.schemas.feed.model import ExchangeFeed
-from tests.charts.rendering import CHARTS, SCENARIOS, Manifest, name, needs_helm, of_kind, one, refusal, render
+from tests.charts.rendering import CHARTS, SCENARIOS, Manifest, name, needs_helm, of_kind, one, render, render_error
 
 pytestmark = needs_helm
 
@@ -18,37 +18,37 @@ OWN = [scenario for scenario in SCENARIOS if scenario.parents[1].name == CHART]
 WORKLOADS = ("StatefulSet", "Deployment", "Job", "CronJob", "Pod")
 
 
-def named(manifests: list[Manifest], kind: str, wanted: str) -> Manifest:
-    """The object of a kind and name."""
-    (found,) = [found for found in of_kind(manifests, kind) if found["metadata"]["name"] == wanted]
-    return found
+def named(manifests: list[Manifest], kind: str, name_: str) -> Manifest:
+    """Return the object of a kind and name."""
+    (manifest,) = [manifest for manifest in of_kind(manifests, kind) if manifest["metadata"]["name"] == name_]
+    return manifest
 
 
-def scenario(wanted: str) -> list[Manifest]:
-    """What is rendered of one of the files in ci/."""
-    return render(CHART, file=CHARTS / CHART / f"ci/{wanted}-values.yaml")
+def scenario(stem: str) -> list[Manifest]:
+    """Render one of the values files in ci/."""
+    return render(CHART, file=CHARTS / CHART / f"ci/{stem}-values.yaml")
 
 
 def pods(manifests: list[Manifest]) -> Iterator[Manifest]:
-    """The pods that the chart makes itself, as templates."""
+    """Yield the pod templates of the chart's own workloads."""
     for kind in WORKLOADS:
-        for found in of_kind(manifests, kind):
-            spec = found["spec"]
+        for manifest in of_kind(manifests, kind):
+            spec = manifest["spec"]
             spec = spec["jobTemplate"]["spec"] if kind == "CronJob" else spec
-            yield found if kind == "Pod" else spec["template"]
+            yield manifest if kind == "Pod" else spec["template"]
 
 
 def variables(container: Manifest) -> dict[str, Any]:
-    """The variables of a container: their values, or the Secret and key that they come from."""
-    found = {}
+    """Return the environment of a container: values, or the Secret and key of a reference."""
+    values = {}
     for variable in container["env"]:
         reference = variable.get("valueFrom", {}).get("secretKeyRef")
-        found[variable["name"]] = (reference["name"], reference["key"]) if reference else variable["value"]
-    return found
+        values[variable["name"]] = (reference["name"], reference["key"]) if reference else variable["value"]
+    return values
 
 
 def audit(manifests: list[Manifest]) -> dict[str, Any]:
-    """What the audit is told of its services."""
+    """Return the environment of the audit."""
     pod = one(manifests, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]
     return variables(pod["spec"]["containers"][0])
 
@@ -59,11 +59,11 @@ def default() -> list[Manifest]:
 
 
 def operator_settings() -> Settings:
-    """What the operator's chart expects by default."""
+    """Return the default settings of the operator's chart."""
     return load(one(render("k2-operator"), "ConfigMap")["data"]["settings.yaml"], {})
 
 
-def test_what_the_operator_expects_by_default_is_what_is_made(default: list[Manifest]):
+def test_created_objects_match_the_operators_default_settings(default: list[Manifest]):
     expected = operator_settings()
     kafka = one(default, "Kafka")["metadata"]["name"]
     assert (expected.kafka_cluster, expected.kafka_bootstrap) == (kafka, f"{kafka}-kafka-bootstrap:9092")
@@ -81,20 +81,20 @@ def test_what_the_operator_expects_by_default_is_what_is_made(default: list[Mani
     assert set(keys) == {expected.s3_access_key, expected.s3_secret_key}
 
 
-def test_the_audit_is_told_what_the_operator_tells_its_drivers(default: list[Manifest]):
-    expected, told = operator_settings(), audit(default)
-    assert told["K2_KAFKA_BOOTSTRAP"] == expected.kafka_bootstrap
-    assert told["K2_REGISTRY_URL"] == expected.registry_url
-    assert told["K2_CATALOG_URI"] == expected.catalog_uri
-    assert (told["K2_WAREHOUSE"], told["K2_CHECKPOINTS"]) == (expected.warehouse, expected.checkpoints)
-    assert (told["K2_S3_ENDPOINT"], told["K2_S3_PATH_STYLE"]) == (expected.s3_endpoint, "true")
-    assert told["K2_S3_REGION"] == told["AWS_REGION"] == expected.s3_region
-    assert told["K2_CATALOG_PASSWORD"] == (expected.catalog_secret, expected.catalog_password_key)
-    assert told["AWS_SECRET_ACCESS_KEY"] == (expected.s3_secret, expected.s3_secret_key)
+def test_the_audit_has_the_services_of_the_drivers(default: list[Manifest]):
+    expected, environment = operator_settings(), audit(default)
+    assert environment["K2_KAFKA_BOOTSTRAP"] == expected.kafka_bootstrap
+    assert environment["K2_REGISTRY_URL"] == expected.registry_url
+    assert environment["K2_CATALOG_URI"] == expected.catalog_uri
+    assert (environment["K2_WAREHOUSE"], environment["K2_CHECKPOINTS"]) == (expected.warehouse, expected.checkpoints)
+    assert (environment["K2_S3_ENDPOINT"], environment["K2_S3_PATH_STYLE"]) == (expected.s3_endpoint, "true")
+    assert environment["K2_S3_REGION"] == environment["AWS_REGION"] == expected.s3_region
+    assert environment["K2_CATALOG_PASSWORD"] == (expected.catalog_secret, expected.catalog_password_key)
+    assert environment["AWS_SECRET_ACCESS_KEY"] == (expected.s3_secret, expected.s3_secret_key)
 
 
 @pytest.mark.parametrize(("brokers", "copies", "in_sync"), [(1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 3, 2)])
-def test_copies_follow_the_number_of_brokers(brokers: int, copies: int, in_sync: int):
+def test_the_replication_factor_follows_the_number_of_brokers(brokers: int, copies: int, in_sync: int):
     manifests = render(CHART, values={"kafka": {"replicas": brokers}})
     assert one(manifests, "KafkaNodePool")["spec"]["replicas"] == brokers
     config = one(manifests, "Kafka")["spec"]["kafka"]["config"]
@@ -103,23 +103,25 @@ def test_copies_follow_the_number_of_brokers(brokers: int, copies: int, in_sync:
     assert config["auto.create.topics.enable"] is False
 
 
-def test_a_brokers_setting_of_the_values_wins():
+def test_a_broker_setting_of_the_values_takes_precedence():
     config = {"min.insync.replicas": 3, "log.retention.hours": 72}
-    found = one(render(CHART, values={"kafka": {"replicas": 3, "config": config}}), "Kafka")["spec"]["kafka"]["config"]
-    assert config.items() <= found.items()
-    assert found["default.replication.factor"] == 3
+    rendered = one(render(CHART, values={"kafka": {"replicas": 3, "config": config}}), "Kafka")["spec"]["kafka"][
+        "config"
+    ]
+    assert config.items() <= rendered.items()
+    assert rendered["default.replication.factor"] == 3
 
 
-def test_a_strimzi_before_its_api_v1_is_told_of_node_pools_by_annotations():
+def test_for_strimzi_v1beta2_annotations_enable_node_pools():
     old = render(CHART, values={"kafka": {"apiVersion": "kafka.strimzi.io/v1beta2"}})
-    asked = {"strimzi.io/node-pools": "enabled", "strimzi.io/kraft": "enabled"}
-    assert one(old, "Kafka")["metadata"]["annotations"] == asked
+    expected = {"strimzi.io/node-pools": "enabled", "strimzi.io/kraft": "enabled"}
+    assert one(old, "Kafka")["metadata"]["annotations"] == expected
     assert one(old, "KafkaNodePool")["apiVersion"] == "kafka.strimzi.io/v1beta2"
     assert "annotations" not in one(render(CHART), "Kafka")["metadata"]
 
 
 @pytest.mark.parametrize("path", OWN, ids=name)
-def test_no_pod_has_a_token_service_links_or_a_variable_twice(path: Path):
+def test_no_pod_has_a_token_service_links_or_duplicate_variables(path: Path):
     for pod in pods(render(CHART, file=path)):
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["enableServiceLinks"] is False
@@ -131,25 +133,27 @@ def test_no_pod_has_a_token_service_links_or_a_variable_twice(path: Path):
 
 
 @pytest.mark.parametrize("path", OWN, ids=name)
-def test_selectors_find_pods_of_the_chart_and_an_upgrade_restarts_none(path: Path):
+def test_selectors_match_pods_of_the_chart_and_an_upgrade_restarts_none(path: Path):
     manifests = render(CHART, file=path)
-    worn = [pod["metadata"]["labels"].items() for pod in pods(manifests)]
-    wanted = [found["spec"]["selector"]["matchLabels"] for found in of_kind(manifests, "PodDisruptionBudget")]
-    wanted += [found["spec"]["selector"] for found in of_kind(manifests, "Service")]
-    wanted += [found["spec"]["selector"]["matchLabels"] for kind in WORKLOADS[:2] for found in of_kind(manifests, kind)]
-    for selected in wanted:
-        assert sum(selected.items() <= found for found in worn) == 1
-    for template in (found["spec"]["template"] for kind in WORKLOADS[:2] for found in of_kind(manifests, kind)):
+    pod_labels = [pod["metadata"]["labels"].items() for pod in pods(manifests)]
+    selectors = [manifest["spec"]["selector"]["matchLabels"] for manifest in of_kind(manifests, "PodDisruptionBudget")]
+    selectors += [manifest["spec"]["selector"] for manifest in of_kind(manifests, "Service")]
+    selectors += [
+        manifest["spec"]["selector"]["matchLabels"] for kind in WORKLOADS[:2] for manifest in of_kind(manifests, kind)
+    ]
+    for selected in selectors:
+        assert sum(selected.items() <= manifest for manifest in pod_labels) == 1
+    for template in (manifest["spec"]["template"] for kind in WORKLOADS[:2] for manifest in of_kind(manifests, kind)):
         assert not {"app.kubernetes.io/version", "helm.sh/chart"} & set(template["metadata"]["labels"])
 
 
 FEED = ExchangeFeed.from_yaml((CHARTS.parent / "manifests/samples/binance.yaml").read_bytes())
-_MINE = {"app.kubernetes.io/name": "k2-platform", "app.kubernetes.io/instance": "k2-platform"}
+_RELEASE_LABELS = {"app.kubernetes.io/name": "k2-platform", "app.kubernetes.io/instance": "k2-platform"}
 
 
 def own(component: str) -> dict[str, str]:
-    """The labels of a pod of the chart."""
-    return {**_MINE, "app.kubernetes.io/component": component}
+    """Return the labels of a pod of the chart."""
+    return {**_RELEASE_LABELS, "app.kubernetes.io/component": component}
 
 
 CLIENTS = {
@@ -162,29 +166,29 @@ CLIENTS = {
     "registry": own("registry"),
     "query": own("query"),
     "test": own("test"),
-    "stranger": {"app": "stranger"},
+    "other": {"app": "other"},
 }
 
 
-def matches(wanted: Manifest, worn: dict[str, str]) -> bool:
-    """Whether a label selector finds a pod."""
-    found = wanted.get("matchLabels", {}).items() <= worn.items()
-    for rule in wanted.get("matchExpressions", ()):
-        value, values = worn.get(rule["key"]), rule.get("values", ())
-        found = (
-            found
+def matches(selector_: Manifest, pod_labels: dict[str, str]) -> bool:
+    """Return whether a label selector matches a pod."""
+    result = selector_.get("matchLabels", {}).items() <= pod_labels.items()
+    for rule in selector_.get("matchExpressions", ()):
+        value, values = pod_labels.get(rule["key"]), rule.get("values", ())
+        result = (
+            result
             and {"Exists": value is not None, "In": value in values, "NotIn": value not in values}[rule["operator"]]
         )
-    return found
+    return result
 
 
-def let_in(policy: Manifest, port: int) -> set[str]:
-    """Who of the clients may reach a port, of the same namespace."""
+def admitted(policy: Manifest, port: int) -> set[str]:
+    """Return the clients in the same namespace that a policy admits to a port."""
     peers = [peer for rule in policy["spec"]["ingress"] if {"port": port} in rule["ports"] for peer in rule["from"]]
     return {
         client
-        for client, worn in CLIENTS.items()
-        if any("namespaceSelector" not in peer and matches(peer["podSelector"], worn) for peer in peers)
+        for client, pod_labels in CLIENTS.items()
+        if any("namespaceSelector" not in peer and matches(peer["podSelector"], pod_labels) for peer in peers)
     }
 
 
@@ -197,87 +201,94 @@ def let_in(policy: Manifest, port: int) -> set[str]:
         ("k2-minio", 9000, {"driver", "executor", "audit", "catalog-init", "bucket", "query", "test"}),
     ],
 )
-def test_only_who_has_business_with_a_service_gets_in(
+def test_a_policy_admits_only_the_clients_of_its_service(
     default: list[Manifest], policy: str, port: int, clients: set[str]
 ):
-    assert let_in(named(default, "NetworkPolicy", policy), port) == clients
+    assert admitted(named(default, "NetworkPolicy", policy), port) == clients
 
 
-def test_strimzis_own_policy_lets_in_the_same():
+def test_strimzis_own_policy_admits_the_same_peers():
     for path in OWN:
         manifests = render(CHART, file=path)
         for kafka in of_kind(manifests, "Kafka"):
             (listener,) = kafka["spec"]["kafka"]["listeners"]
-            policies = [found for found in of_kind(manifests, "NetworkPolicy") if "kafka" in found["metadata"]["name"]]
+            policies = [
+                manifest for manifest in of_kind(manifests, "NetworkPolicy") if "kafka" in manifest["metadata"]["name"]
+            ]
             rules = [policy["spec"]["ingress"][0]["from"] for policy in policies]
             assert rules == ([listener["networkPolicyPeers"]] if "networkPolicyPeers" in listener else [])
 
 
-def test_pods_of_feeds_are_let_in_from_their_namespaces_only():
+def test_feed_pods_are_admitted_from_the_feed_namespaces_only():
     manifests = render(CHART, values={"feedNamespaces": ["one", "two"]})
-    for policy in (found for found in of_kind(manifests, "NetworkPolicy") if found["metadata"]["name"] != "k2-query"):
+    for policy in (
+        manifest for manifest in of_kind(manifests, "NetworkPolicy") if manifest["metadata"]["name"] != "k2-query"
+    ):
         feeds = policy["spec"]["ingress"][0]["from"][0]
         (rule,) = feeds["namespaceSelector"]["matchExpressions"]
         assert (rule["key"], rule["values"]) == ("kubernetes.io/metadata.name", ["one", "two"])
 
 
-def test_kafka_in_a_namespace_of_its_own_is_found_there_and_lets_in_those_of_the_release():
+def test_kafka_in_its_own_namespace_is_addressed_there_and_admits_the_release():
     manifests = render(CHART, values={"kafka": {"namespace": "kafka"}})
     policy = named(manifests, "NetworkPolicy", "k2-kafka-clients")
-    made = [one(manifests, "Kafka"), one(manifests, "KafkaNodePool"), policy]
-    assert [found["metadata"]["namespace"] for found in made] == ["kafka"] * 3
+    objects = [one(manifests, "Kafka"), one(manifests, "KafkaNodePool"), policy]
+    assert [manifest["metadata"]["namespace"] for manifest in objects] == ["kafka"] * 3
     assert audit(manifests)["K2_KAFKA_BOOTSTRAP"] == "k2-kafka-kafka-bootstrap.kafka:9092"
     peers = policy["spec"]["ingress"][0]["from"]
     assert [peer["namespaceSelector"]["matchExpressions"][0]["values"] for peer in peers] == [["k2"], ["k2"]]
 
 
-def test_where_everybody_is_denied_spark_and_metrics_go_on():
+def test_default_deny_still_allows_spark_and_metrics():
     manifests = scenario("three-brokers")
     assert named(manifests, "NetworkPolicy", "k2-default-deny")["spec"] == {
         "podSelector": {},
         "policyTypes": ["Ingress"],
     }
     spec = named(manifests, "NetworkPolicy", "k2-feeds")["spec"]
-    for client, fenced in (("driver", True), ("executor", True), ("ingest", False)):
-        assert matches(spec["podSelector"], CLIENTS[client]) is fenced
-        assert matches(spec["ingress"][0]["from"][0]["podSelector"], CLIENTS[client]) is fenced
+    for client, selected in (("driver", True), ("executor", True), ("ingest", False)):
+        assert matches(spec["podSelector"], CLIENTS[client]) is selected
+        assert matches(spec["ingress"][0]["from"][0]["podSelector"], CLIENTS[client]) is selected
     assert spec["ingress"][1] == {"ports": [{"port": JOBS_PORT}]}
 
 
-def test_with_services_of_others_only_the_audit_the_catalogs_tables_and_the_query_are_left():
+def test_with_external_services_only_audit_catalog_tables_and_query_remain():
     manifests = scenario("external")
-    query = [found["kind"] for found in manifests if found["metadata"]["name"].startswith("k2-query")]
+    query = [manifest["kind"] for manifest in manifests if manifest["metadata"]["name"].startswith("k2-query")]
     assert sorted(query) == ["Deployment", "NetworkPolicy", "Secret", "Service"]
-    others = [found["kind"] for found in manifests if not found["metadata"]["name"].startswith("k2-query")]
+    others = [manifest["kind"] for manifest in manifests if not manifest["metadata"]["name"].startswith("k2-query")]
     assert sorted(others) == ["CronJob", "Job", "Pod"]
-    told = audit(manifests)
-    assert told["K2_KAFKA_BOOTSTRAP"] == "broker-1.example.org:9092,broker-2.example.org:9092"
-    assert told["K2_CATALOG_URI"] == "postgresql://database.example.org:5432/iceberg"
-    assert told["K2_CATALOG_USER"] == ("lake-catalog", "username")
-    assert (told["K2_S3_ENDPOINT"], told["K2_S3_PATH_STYLE"]) == ("", "false")
-    assert (told["K2_WAREHOUSE"], told["K2_CHECKPOINTS"]) == (
+    environment = audit(manifests)
+    assert environment["K2_KAFKA_BOOTSTRAP"] == "broker-1.example.org:9092,broker-2.example.org:9092"
+    assert environment["K2_CATALOG_URI"] == "postgresql://database.example.org:5432/iceberg"
+    assert environment["K2_CATALOG_USER"] == ("lake-catalog", "username")
+    assert (environment["K2_S3_ENDPOINT"], environment["K2_S3_PATH_STYLE"]) == ("", "false")
+    assert (environment["K2_WAREHOUSE"], environment["K2_CHECKPOINTS"]) == (
         "s3://example-lake/warehouse",
         "s3a://example-lake/checkpoints",
     )
-    assert "AWS_ACCESS_KEY_ID" not in told  # the ServiceAccount's identity
+    assert "AWS_ACCESS_KEY_ID" not in environment  # the ServiceAccount's identity
 
 
-def test_a_registry_may_store_in_a_database_of_others():
+def test_the_registry_may_use_an_external_database():
     container = one(scenario("store-and-database-external"), "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    told = variables(container)
-    assert told["APICURIO_DATASOURCE_URL"] == "jdbc:postgresql://database.example.org:5432/registry"
-    assert told["APICURIO_DATASOURCE_PASSWORD"] == ("lake-registry", "password")
+    environment = variables(container)
+    assert environment["APICURIO_DATASOURCE_URL"] == "jdbc:postgresql://database.example.org:5432/registry"
+    assert environment["APICURIO_DATASOURCE_PASSWORD"] == ("lake-registry", "password")
 
 
-def test_own_secrets_are_used_under_their_own_keys_and_none_is_made():
+def test_existing_secrets_are_used_with_their_keys_and_none_is_created():
     manifests = scenario("own-secrets")
     assert of_kind(manifests, "Secret") == []
-    told = audit(manifests)
-    assert (told["K2_CATALOG_USER"], told["K2_CATALOG_PASSWORD"]) == (
+    environment = audit(manifests)
+    assert (environment["K2_CATALOG_USER"], environment["K2_CATALOG_PASSWORD"]) == (
         ("catalog-user", "user"),
         ("catalog-user", "secret"),
     )
-    assert (told["AWS_ACCESS_KEY_ID"], told["AWS_SECRET_ACCESS_KEY"]) == (("store", "key"), ("store", "secret"))
+    assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == (
+        ("store", "key"),
+        ("store", "secret"),
+    )
     postgres = named(manifests, "StatefulSet", "k2-postgres")["spec"]["template"]["spec"]["volumes"]
     (projected,) = [volume["projected"]["sources"] for volume in postgres if "projected" in volume]
     secrets = {
@@ -293,24 +304,24 @@ def test_own_secrets_are_used_under_their_own_keys_and_none_is_made():
 
 
 def test_passwords_are_random_and_no_two_are_equal(default: list[Manifest]):
-    found = [
+    passwords = [
         value
         for manifests in (default, render(CHART))
         for secret in of_kind(manifests, "Secret")
         for key, value in secret["data"].items()
         if "user" not in key and key != "access-key"
     ]
-    assert len(found) == len(set(found)) == 14
-    assert min(map(len, found)) >= 40
+    assert len(passwords) == len(set(passwords)) == 14
+    assert min(map(len, passwords)) >= 40
 
 
-def test_the_bucket_is_there_before_the_tables(default: list[Manifest]):
+def test_the_bucket_is_created_before_the_tables(default: list[Manifest]):
     bucket, tables = (named(default, "Job", job)["metadata"]["annotations"] for job in ("k2-bucket", "k2-catalog-init"))
     assert bucket["helm.sh/hook"] == tables["helm.sh/hook"] == "post-install,post-upgrade"
     assert int(bucket["helm.sh/hook-weight"]) < int(tables["helm.sh/hook-weight"])
 
 
-def test_findings_fail_an_audit_at_once_and_no_two_audits_run(default: list[Manifest]):
+def test_findings_fail_an_audit_at_once_and_audits_do_not_overlap(default: list[Manifest]):
     spec = one(default, "CronJob")["spec"]
     assert (spec["concurrencyPolicy"], spec["schedule"], spec["timeZone"]) == ("Forbid", "10 * * * *", "Etc/UTC")
     job = spec["jobTemplate"]["spec"]
@@ -321,10 +332,10 @@ def test_findings_fail_an_audit_at_once_and_no_two_audits_run(default: list[Mani
     assert (container["command"], container["args"][0]) == (["python", "-m", "k2.jobs.audit"], "--master=local[1]")
 
 
-def test_only_several_pods_have_a_disruption_budget(default: list[Manifest]):
+def test_only_workloads_with_several_pods_have_a_disruption_budget(default: list[Manifest]):
     assert of_kind(default, "PodDisruptionBudget") == []
     budgets = of_kind(scenario("three-brokers"), "PodDisruptionBudget")
-    assert {found["metadata"]["name"]: found["spec"]["maxUnavailable"] for found in budgets} == {
+    assert {manifest["metadata"]["name"]: manifest["spec"]["maxUnavailable"] for manifest in budgets} == {
         "k2-registry": 1,
         "k2-query": 1,
     }
@@ -358,5 +369,5 @@ def test_only_several_pods_have_a_disruption_budget(default: list[Manifest]):
         ({"query": {"service": {"type": "ExternalName"}}}, "/query/service/type"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_path(values: Any, path: str):
-    assert path in refusal(CHART, values)
+def test_an_invalid_value_is_rejected_with_its_path(values: Any, path: str):
+    assert path in render_error(CHART, values)

@@ -1,4 +1,4 @@
-"""The query in the chart k2-platform: who may ask, what the API is told, and how many pods answer."""
+"""The query in the chart k2-platform: API keys, environment, network access and number of pods."""
 
 import base64
 from pathlib import Path
@@ -16,67 +16,67 @@ CHART = "k2-platform"
 
 
 def query(kind: str, **values: Any) -> list[Manifest]:
-    """The objects of a kind of the query."""
+    """Return the query's objects of a kind."""
     return [
-        found
-        for found in of_kind(render(CHART, values={"query": values}), kind)
-        if found["metadata"]["labels"]["app.kubernetes.io/component"] == "query"
+        manifest
+        for manifest in of_kind(render(CHART, values={"query": values}), kind)
+        if manifest["metadata"]["labels"]["app.kubernetes.io/component"] == "query"
     ]
 
 
 def deployment(**values: Any) -> Manifest:
-    """The query's Deployment."""
-    (found,) = query("Deployment", **values)
-    return found
+    """Return the query's Deployment."""
+    (manifest,) = query("Deployment", **values)
+    return manifest
 
 
 def pod(**values: Any) -> Manifest:
-    """The query's pod."""
+    """Return the query's pod spec."""
     return deployment(**values)["spec"]["template"]["spec"]
 
 
-def told(**values: Any) -> dict[str, Any]:
-    """The variables that the query is told, those out of Secrets by the Secret's name and key."""
-    found = {}
+def environment(**values: Any) -> dict[str, Any]:
+    """Return the environment of the query, with name and key of the Secret for references."""
+    variables = {}
     for variable in pod(**values)["containers"][0]["env"]:
         reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
-        found[variable["name"]] = variable.get("value", (reference.get("name"), reference.get("key")))
-    return found
+        variables[variable["name"]] = variable.get("value", (reference.get("name"), reference.get("key")))
+    return variables
 
 
-def test_a_random_key_is_made_of_which_the_api_is_told_the_hash_only(tmp_path: Path):
+def test_a_random_key_is_generated_and_the_api_gets_only_its_hash(tmp_path: Path):
     (secret,) = query("Secret")
-    held = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
+    data = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
     file = tmp_path / "keys.yaml"
-    file.write_text(held["keys.yaml"])
+    file.write_text(data["keys.yaml"])
     (key,) = load(file)
-    assert key.hash == hash_key(held["key"])
+    assert key.hash == hash_key(data["key"])
     assert key.scopes == (Scope.READ, Scope.STREAM)
-    assert held["key"] not in held["keys.yaml"]
+    assert data["key"] not in data["keys.yaml"]
     (keys,) = [volume["secret"] for volume in pod()["volumes"] if volume["name"] == "keys"]
     assert (keys["secretName"], keys["items"]) == ("k2-query-keys", [{"key": "keys.yaml", "path": "keys.yaml"}])
-    assert told()["K2_API_KEYS"] == "/etc/k2/keys.yaml"
+    assert environment()["K2_API_KEYS"] == "/etc/k2/keys.yaml"
 
 
-def test_the_scopes_of_the_random_key_can_be_chosen(tmp_path: Path):
+def test_the_scopes_of_the_generated_key_are_configurable(tmp_path: Path):
     (secret,) = query("Secret", keys={"scopes": ["read", "sql"]})
-    held = yaml.safe_load(base64.b64decode(secret["data"]["keys.yaml"]))
-    assert held["keys"][0]["scopes"] == ["read", "sql"]
+    keys = yaml.safe_load(base64.b64decode(secret["data"]["keys.yaml"]))
+    assert keys["keys"][0]["scopes"] == ["read", "sql"]
 
 
-def test_a_file_of_keys_of_ones_own_takes_the_place_of_the_random_key():
+def test_an_existing_key_file_replaces_the_generated_key():
     own = {"keys": {"existingSecret": "api", "key": "all.yaml"}}
     assert query("Secret", **own) == []
     (keys,) = [volume["secret"] for volume in pod(**own)["volumes"] if volume["name"] == "keys"]
     assert (keys["secretName"], keys["items"]) == ("api", [{"key": "all.yaml", "path": "keys.yaml"}])
-    assert "K2_API_SECRET" not in told(**own)
-    assert told()["K2_API_SECRET"] == ("k2-query-keys", "cursors")
+    assert "K2_API_SECRET" not in environment(**own)
+    assert environment()["K2_API_SECRET"] == ("k2-query-keys", "cursors")
 
 
-def test_the_api_listens_where_the_service_and_the_probes_ask():
+def test_the_api_listens_on_the_port_of_the_service_and_the_probes():
     container = pod()["containers"][0]
     (port,) = container["ports"]
-    assert (told()["K2_API_HOST"], told()["K2_API_PORT"]) == ("0.0.0.0", str(port["containerPort"]))
+    assert (environment()["K2_API_HOST"], environment()["K2_API_PORT"]) == ("0.0.0.0", str(port["containerPort"]))
     (service,) = query("Service", service={"port": 80})
     assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": port["name"]}]
     (policy,) = query("NetworkPolicy")
@@ -91,39 +91,41 @@ def test_the_api_listens_where_the_service_and_the_probes_ask():
     assert port["containerPort"] == PORT
 
 
-def test_named_clients_and_helm_test_and_nobody_else_may_ask():
+def test_listed_clients_and_helm_test_only_may_connect():
     peer = {"namespaceSelector": {"matchLabels": {"team": "desk"}}}
     (policy,) = query("NetworkPolicy", clients=[peer])
     (rule,) = policy["spec"]["ingress"]
     assert rule["ports"] == [{"port": 8000}]
     assert peer in rule["from"]
-    (own,) = [found for found in rule["from"] if found != peer]
+    (own,) = [other for other in rule["from"] if other != peer]
     assert own["podSelector"]["matchExpressions"][0]["values"] == ["test"]
 
 
-def test_nothing_but_the_querys_own_values_rolls_its_pods():
+def test_only_the_querys_own_values_restart_its_pods():
     def changed(**values: Any) -> Manifest:
-        found = of_kind(render(CHART, values=values), "Deployment")
-        return next(each for each in found if each["metadata"]["name"] == "k2-query")["spec"]["template"]
+        deployments = of_kind(render(CHART, values=values), "Deployment")
+        return next(manifest for manifest in deployments if manifest["metadata"]["name"] == "k2-query")["spec"][
+            "template"
+        ]
 
     assert changed(jobs={"extraEnv": [{"name": "A", "value": "b"}]}, audit={"suspend": True}) == changed()
     assert changed(query={"keys": {"scopes": ["sql"]}}) == changed()
     assert changed(query={"memory": "1GB"}) != changed()
 
 
-def test_replicas_are_the_autoscalers_where_there_is_one():
+def test_the_autoscaler_replaces_replicas():
     assert deployment(replicas=3)["spec"]["replicas"] == 3
     assert query("HorizontalPodAutoscaler", replicas=3) == []
     scaled = {"autoscaling": {"enabled": True, "min": 1, "max": 4, "cpu": 70}}
     assert "replicas" not in deployment(**scaled)["spec"]
-    (found,) = query("HorizontalPodAutoscaler", **scaled)
-    spec = found["spec"]
+    (autoscaler,) = query("HorizontalPodAutoscaler", **scaled)
+    spec = autoscaler["spec"]
     assert spec["scaleTargetRef"]["name"] == deployment()["metadata"]["name"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 4)
     assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
 
 
-def test_several_pods_are_spread_and_budgeted_and_one_is_not():
+def test_only_several_pods_have_a_disruption_budget_and_a_spread_constraint():
     many: tuple[dict[str, Any], ...] = ({"replicas": 2}, {"autoscaling": {"enabled": True, "min": 2}})
     for values in many:
         assert len(query("PodDisruptionBudget", **values)) == 1
@@ -133,7 +135,7 @@ def test_several_pods_are_spread_and_budgeted_and_one_is_not():
         assert "topologySpreadConstraints" not in pod(**values)
 
 
-def test_an_ingress_and_a_service_monitor_come_only_when_asked_for():
+def test_ingress_and_service_monitor_are_disabled_by_default():
     assert query("Ingress") == query("ServiceMonitor") == []
     (ingress,) = query("Ingress", ingress={"enabled": True, "host": "k2.example.org", "tls": "cert"})
     assert ingress["spec"]["tls"] == [{"hosts": ["k2.example.org"], "secretName": "cert"}]
@@ -150,8 +152,8 @@ def test_an_ingress_and_a_service_monitor_come_only_when_asked_for():
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
 
 
-def test_where_it_is_off_nothing_of_it_is_there():
+def test_without_the_query_no_object_of_it_is_rendered():
     manifests = render(CHART, values={"query": {"enabled": False}})
-    assert not [found for found in manifests if found["metadata"]["name"].startswith("k2-query")]
+    assert not [manifest for manifest in manifests if manifest["metadata"]["name"].startswith("k2-query")]
     environment = one(manifests, "Pod")["spec"]["containers"][0]["env"]
     assert {"name": "K2_QUERY_URL", "value": ""} in environment

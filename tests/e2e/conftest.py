@@ -1,4 +1,4 @@
-"""The cluster that `make cluster-up` or `make e2e` made."""
+"""The cluster that `make cluster-up` or `make e2e` created."""
 
 import os
 
@@ -10,7 +10,7 @@ from tests.e2e.harness import Cluster
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The running cluster; `make e2e` makes it."""
+    """Return the running cluster."""
     running = provider(os.environ)
     running.up()
     return Cluster(running.env)

@@ -1,4 +1,4 @@
-"""A cluster with K2 on it, as a user sees it: kubectl, the simulated exchanges' own lists, and what Gold holds."""
+"""Access to a cluster with K2: kubectl, the trades emitted by the simulated exchanges, and Gold."""
 
 import base64
 import json
@@ -21,54 +21,54 @@ from k2.schemas.tables import NAMESPACE as NAMESPACE_OF_TABLES
 
 
 def eventually(what: str, check: Callable[[], Any], timeout: float = 240.0, interval: float = 1.0) -> Any:
-    """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
+    """Return the first true result of `check`. Raises AssertionError, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        if found := check():
-            return found
-        assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
+        if result := check():
+            return result
+        assert time.monotonic() < deadline, f"timed out after {timeout:.0f} s waiting for: {what}"
         time.sleep(interval)
 
 
 @dataclass(slots=True)
 class Cluster:
-    """A cluster that K2 runs on."""
+    """A cluster with K2."""
 
     env: dict[str, str]
 
     def kubectl(self, *words: str, stdin: str = "", namespace: str = NAMESPACE) -> str:
-        """What kubectl prints. Raises `StepFailed`."""
+        """Run kubectl and return its output. Raises `StepFailed`."""
         return run("kubectl", "-n", namespace, *words, env=self.env, stdin=stdin)
 
     def get(self, kind: str, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
-        """One object; empty if it is not there."""
-        said = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found", namespace=namespace)
-        return json.loads(said) if said.strip() else {}
+        """Return an object; empty if it does not exist."""
+        output = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found", namespace=namespace)
+        return json.loads(output) if output.strip() else {}
 
     def objects(self, kind: str, selector: str = "", namespace: str = NAMESPACE) -> list[dict[str, Any]]:
-        """Objects of a kind, in a namespace."""
+        """Return the objects of a kind in a namespace."""
         words = ["-l", selector] if selector else []
         return list(json.loads(self.kubectl("get", kind, "-o", "json", *words, namespace=namespace))["items"])
 
     def raw(self, path: str) -> Any:
-        """An answer of the API server."""
+        """Return the JSON at a path of the API server."""
         return json.loads(run("kubectl", "get", "--raw", path, env=self.env))
 
     def service(self, name: str, port: str, path: str, namespace: str = NAMESPACE) -> Any:
-        """An answer of a Service, through the API server."""
+        """Return the JSON at a path of a Service, through the API server's proxy."""
         return self.raw(f"/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy/{path}")
 
     def patch(self, name: str, spec: dict[str, Any], kind: str = "feed") -> None:
-        """Merges into an object's spec."""
+        """Merge a patch into an object's spec."""
         self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
     def condition(self, feed: str, name: str = "Ready") -> dict[str, Any]:
-        """One condition of a feed."""
-        found = self.get("feed", feed).get("status", {}).get("conditions", [])
-        return next((entry for entry in found if entry["type"] == name), {})
+        """Return a condition of a feed."""
+        conditions = self.get("feed", feed).get("status", {}).get("conditions", [])
+        return next((entry for entry in conditions if entry["type"] == name), {})
 
     def wait_ready(self, feed: str, timeout: float = 300.0) -> None:
-        """Waits until a feed is Ready with its newest spec."""
+        """Wait until a feed is Ready with its current spec."""
 
         def check() -> bool:
             body = self.get("feed", feed)
@@ -82,33 +82,33 @@ class Cluster:
             raise AssertionError(f"{error}: {json.dumps(self.get('feed', feed).get('status'))}") from None
 
     def pod_uids(self, selector: str = "", namespace: str = NAMESPACE) -> dict[str, str]:
-        """The uids of running pods, by their names."""
+        """Return the uids of running pods by name."""
         pods = self.objects("pods", selector, namespace)
         return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Running"}
 
     def prometheus(self, query: str) -> list[dict[str, Any]]:
-        """A query's vector."""
-        answer = self.service("prometheus-operated", "9090", f"api/v1/query?query={quote(query)}", "monitoring")
-        return list(answer["data"]["result"])
+        """Return the vector of a PromQL query."""
+        response = self.service("prometheus-operated", "9090", f"api/v1/query?query={quote(query)}", "monitoring")
+        return list(response["data"]["result"])
 
     def secret(self, name: str) -> dict[str, str]:
-        """What a Secret holds."""
+        """Return the decoded data of a Secret."""
         data = self.get("secret", name)["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def emitted(self, exchange: str) -> dict[str, set[str]]:
-        """Every trade id that the simulated exchange ever traded, by its own spelling of the symbol."""
-        found = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
-        return {native: set(map(str, ids)) for native, ids in found.items()}
+        """Return all trade ids that a simulated exchange has emitted, by raw symbol."""
+        ids_by_symbol = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
+        return {native: set(map(str, ids)) for native, ids in ids_by_symbol.items()}
 
     def inject_fault(self, exchange: str, fault: str) -> None:
-        """Has the simulated exchange inject_fault."""
+        """Inject a fault into a simulated exchange."""
         with self.port_forward(f"svc/simulated-{exchange}", 8765) as address:
             subprocess.run(["curl", "-sf", "-d", fault, f"http://{address}/_sim/faults"], check=True, timeout=20)
 
     @contextmanager
     def port_forward(self, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[str]:
-        """A port of the cluster as one of this machine: `host:port`."""
+        """Forward a port of the cluster; yield the local `host:port`."""
         words = ["kubectl", "-n", namespace, "port-forward", "--address", "127.0.0.1", target, f":{port}"]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with subprocess.Popen(words, env=self.env, **output) as process:
@@ -122,7 +122,7 @@ class Cluster:
                 process.terminate()
 
     def platform(self, postgres: str, minio: str) -> Platform:
-        """The services, as this machine sees them."""
+        """Return the platform with local addresses of the services."""
         catalog, bucket = self.secret("k2-catalog"), self.secret("k2-s3")
         os.environ |= {"AWS_ACCESS_KEY_ID": bucket["access-key"], "AWS_SECRET_ACCESS_KEY": bucket["secret-key"]}
         return Platform.read(
@@ -135,39 +135,39 @@ class Cluster:
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
-        """The query engine on the cluster's catalog and bucket."""
+        """Run a query engine on the cluster's catalog and bucket."""
         with ExitStack() as stack:
             postgres = stack.enter_context(self.port_forward("svc/k2-postgres", 5432))
             minio = stack.enter_context(self.port_forward("svc/k2-minio", 9000))
             yield stack.enter_context(closing(Engine(self.platform(postgres, minio))))
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
-        """What a query over the tables gives."""
+        """Return the rows of a SQL query over the tables."""
         with self.engine() as engine:
             return list(engine.sql(statement).to_pylist())
 
     def tables(self) -> set[str]:
-        """The names of the tables in the catalog."""
+        """Return the names of the tables in the catalog."""
         with self.engine() as engine:
             return {name for _, name in engine.catalog.list_tables(NAMESPACE_OF_TABLES)}
 
     def gold(self, exchange: str) -> dict[str, list[str]]:
-        """Every trade id of an exchange in Gold, by symbol, as often as it stands there."""
+        """Return the trade ids of an exchange in Gold by symbol, duplicates included."""
         statement = f"SELECT symbol, trade_id FROM gold_crypto_trades WHERE exchange = '{exchange.upper()}'"
-        found: dict[str, list[str]] = {}
+        trade_ids: dict[str, list[str]] = {}
         for row in self.sql(statement):
-            found.setdefault(row["symbol"], []).append(row["trade_id"])
-        return found
+            trade_ids.setdefault(row["symbol"], []).append(row["trade_id"])
+        return trade_ids
 
     def run_audit(self) -> tuple[int, str]:
-        """Runs the audit now: its exit code and what it said."""
+        """Run the audit, and return its exit code and its log."""
         name = f"audit-{time.time_ns() // 1_000_000}"
         self.kubectl("create", "job", name, "--from=cronjob/k2-audit")
         self._until_ended(name)
-        said = self.kubectl("logs", f"job/{name}")
+        log = self.kubectl("logs", f"job/{name}")
         pods = self.objects("pods", f"batch.kubernetes.io/job-name={name}")
         states = [status["state"] for pod in pods for status in pod["status"]["containerStatuses"]]
-        return max(state["terminated"]["exitCode"] for state in states), said
+        return max(state["terminated"]["exitCode"] for state in states), log
 
     def _until_ended(self, name: str) -> None:
         def ended() -> bool:
@@ -178,36 +178,36 @@ class Cluster:
 
 
 def assert_gold_complete(cluster: Cluster, exchange: str, symbols: dict[str, str], timeout: float = 480.0) -> int:
-    """Waits until Gold holds what was emitted up to now, each once; returns how many trades that are.
+    """Wait until Gold has all trades emitted so far, each once; return the number of trades.
 
-    `symbols`: Gold's spelling by the exchange's.
+    `symbols` maps the raw symbol of the exchange to the symbol in Gold.
     """
     emitted = cluster.emitted(exchange)
-    lacking: dict[str, set[str]] = {}
+    missing_ids: dict[str, set[str]] = {}
 
     def read() -> dict[str, list[str]] | None:
         try:
             return cluster.gold(exchange)
-        except Unavailable:  # the port forward of a busy machine: asked again
+        except Unavailable:  # the port forward failed on a busy machine: retry
             return None
 
     def check() -> bool:
         gold = read()
         if gold is None:
             return False
-        lacking.clear()
-        lacking.update({native: emitted[native] - set(gold.get(symbol, ())) for native, symbol in symbols.items()})
-        return not any(lacking.values())
+        missing_ids.clear()
+        missing_ids.update({native: emitted[native] - set(gold.get(symbol, ())) for native, symbol in symbols.items()})
+        return not any(missing_ids.values())
 
     try:
-        eventually("Gold holds all", check, timeout, interval=5)
+        eventually("Gold has all trades", check, timeout, interval=5)
     except AssertionError:
-        told = {native: (len(ids), sorted(ids)[:5]) for native, ids in lacking.items()}
-        raise AssertionError(f"Gold of {exchange} lacks {told} after {timeout:.0f} s") from None
+        missing = {native: (len(ids), sorted(ids)[:5]) for native, ids in missing_ids.items()}
+        raise AssertionError(f"Gold of {exchange} misses {missing} after {timeout:.0f} s") from None
     gold, emitted = eventually("Gold can be read", read, 60.0, interval=5), cluster.emitted(exchange)
     for native, symbol in symbols.items():
-        assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has trades twice"
-        assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that never were"
+        assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has duplicate trades"
+        assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that were never emitted"
     return sum(len(gold[symbol]) for symbol in symbols.values())
 
 

@@ -1,4 +1,4 @@
-"""What users do to feeds that run."""
+"""Changes of running feeds."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def drivers(cluster, feed: str) -> dict[str, str]:
     return cluster.pod_uids(f"{_FEED}={feed},spark-role=driver")
 
 
-def test_a_symbol_added_rolls_the_ingest_only(cluster):
+def test_an_added_symbol_restarts_only_the_ingest(cluster):
     before, ingest = (
         drivers(cluster, "binance"),
         cluster.pod_uids(f"{_FEED}=binance,app.kubernetes.io/component=ingest"),
@@ -36,7 +36,7 @@ def test_a_symbol_added_rolls_the_ingest_only(cluster):
     assert_gold_complete(cluster, "binance", BINANCE)
 
 
-def test_a_changed_trigger_upgrades_its_layer_only_and_doubles_nothing(cluster):
+def test_a_changed_trigger_restarts_only_its_layer_and_duplicates_nothing(cluster):
     before = drivers(cluster, "binance")
     silver = {name for name in before if "silver" in name}
     cluster.patch("binance", {"layers": {"silver": {"trigger": "7s"}}})
@@ -56,7 +56,7 @@ def test_a_changed_trigger_upgrades_its_layer_only_and_doubles_nothing(cluster):
     assert_gold_complete(cluster, "binance", BINANCE)
 
 
-def test_a_suspended_feed_runs_no_pod_and_goes_on_where_it_stopped(cluster):
+def test_a_suspended_feed_runs_no_pod_and_resumes_without_a_gap(cluster):
     cluster.patch("kraken", {"suspend": True})
     eventually("no pod of kraken", lambda: not cluster.pod_uids(f"{_FEED}=kraken"), timeout=180)
     eventually("Suspended", lambda: cluster.get("feed", "kraken")["status"]["phase"] == "Suspended", timeout=60)
@@ -66,11 +66,11 @@ def test_a_suspended_feed_runs_no_pod_and_goes_on_where_it_stopped(cluster):
 
 
 def test_a_helm_upgrade_restarts_nothing(cluster, monkeypatch):
-    found = provider({"KUBECONFIG": cluster.env["KUBECONFIG"]})
-    found.env = cluster.env
+    chosen = provider({"KUBECONFIG": cluster.env["KUBECONFIG"]})
+    chosen.env = cluster.env
     before = cluster.pod_uids()
     for chart in ("k2-platform", "k2-operator"):
         platform._chart(cluster.env, chart)
     after = cluster.pod_uids()
-    lasting = {name: uid for name, uid in before.items() if "audit" not in name}
-    assert {name: after.get(name) for name in lasting} == lasting
+    long_running = {name: uid for name, uid in before.items() if "audit" not in name}
+    assert {name: after.get(name) for name in long_running} == long_running

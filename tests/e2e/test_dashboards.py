@@ -1,4 +1,4 @@
-"""The dashboards, opened in a real Grafana: every panel shows what it is there for."""
+"""The dashboards in a real Grafana: every panel shows data."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 BOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((CHART / "dashboards").glob("*.json"))}
 WIDTH = 1400
-CELL, MARGIN = 38, 32  # pixels: a row of Grafana's grid with its gap, and what is around all of them
+CELL, MARGIN = 38, 32  # pixels: a row of Grafana's grid with its gap, and the outer margin
 READ = """
 Object.fromEntries([...document.querySelectorAll('[data-testid^="data-testid Panel header "]')].map((panel) => [
   panel.dataset.testid.slice('data-testid Panel header '.length),
@@ -30,19 +30,19 @@ Object.fromEntries([...document.querySelectorAll('[data-testid^="data-testid Pan
 """
 
 
-class Seen(NamedTuple):
-    """The browser, and where Grafana is."""
+class GrafanaPage(NamedTuple):
+    """A browser and the URL of Grafana."""
 
     page: Page
     url: str
 
 
 @pytest.fixture(scope="module")
-def seen(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def grafana_page(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrafanaPage]:
     if not grafana.HOME:
         pytest.skip("K2_GRAFANA is not set; it names the home of a Grafana with the Infinity plugin in data/plugins")
     if not PROGRAM:
-        pytest.skip("there is no Chromium in PATH")
+        pytest.skip("Chromium is not in PATH")
     folder, key = tmp_path_factory.mktemp("grafana"), cluster.secret("k2-query-keys")["key"]
     with (
         cluster.port_forward("svc/prometheus-operated", 9090, "monitoring") as prometheus,
@@ -50,29 +50,31 @@ def seen(cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         grafana.serving(folder, f"http://{prometheus}", f"http://{api}", key) as url,
         browser(folder / "chromium", WIDTH, 900) as page,
     ):
-        yield Seen(page, url)
+        yield GrafanaPage(page, url)
 
 
 def titles(name: str) -> set[str]:
-    """The panels, as a page that has chosen nothing calls them."""
+    """Return the panel titles with the default values of the variables."""
     chosen = {
-        found["name"]: found["current"]["value"] for found in BOARDS[name]["templating"]["list"] if "current" in found
+        variable["name"]: variable["current"]["value"]
+        for variable in BOARDS[name]["templating"]["list"]
+        if "current" in variable
     }
-    found = {panel["title"] for panel in BOARDS[name]["panels"] if panel["type"] != "row"}
+    panel_titles = {panel["title"] for panel in BOARDS[name]["panels"] if panel["type"] != "row"}
     for variable, value in chosen.items():
-        found = {title.replace(f"${variable}", value) for title in found}
-    return found
+        panel_titles = {title.replace(f"${variable}", value) for title in panel_titles}
+    return panel_titles
 
 
-def unsaid(title: str, panel: dict[str, Any]) -> bool:
-    """Whether a panel shows nothing but its title, or that it knows nothing."""
+def is_empty(title: str, panel: dict[str, Any]) -> bool:
+    """Return whether a panel shows only its title, or reports no data."""
     words = panel["words"].replace(title, "").strip()
     return "No data" in words or not (words or panel["drawn"])
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_every_panel_shows_what_it_is_there_for(seen, tmp_path, name):
-    page, url = seen
+def test_every_panel_shows_data(grafana_page, tmp_path, name):
+    page, url = grafana_page
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS[name]["panels"])
     size = {"width": WIDTH, "height": rows * CELL + MARGIN, "deviceScaleFactor": 1, "mobile": False}
     page.send("Emulation.setDeviceMetricsOverride", **size)
@@ -84,12 +86,12 @@ def test_every_panel_shows_what_it_is_there_for(seen, tmp_path, name):
         panels = page.run(READ)
         missing.clear()
         missing.update(dict.fromkeys(titles(name) - panels.keys(), "absent"))
-        missing.update({title: panel["words"] for title, panel in panels.items() if unsaid(title, panel)})
+        missing.update({title: panel["words"] for title, panel in panels.items() if is_empty(title, panel)})
         missing.update({title: "an error" for title, panel in panels.items() if panel["failed"]})
         return not missing
 
     try:
-        eventually("every panel shows something", shown, timeout=180)
+        eventually("every panel shows data", shown, timeout=180)
     except AssertionError as error:
         raise AssertionError(f"{error}: {missing}") from None
     finally:

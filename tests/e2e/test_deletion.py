@@ -1,4 +1,4 @@
-"""What is left of a feed that is deleted: everything by default, nothing where its policy says Delete."""
+"""Deletion of feeds: data is kept by default, and deleted with deletionPolicy Delete."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_deleted_feed_keeps_its_data(cluster):
     assert cluster.get("kafkatopic", "market.crypto.trades.binance", KAFKA_NAMESPACE)
 
 
-def test_a_feed_that_comes_back_goes_on_where_it_stopped(cluster):
+def test_a_recreated_feed_resumes_where_it_stopped(cluster):
     from cluster import platform
 
     platform.feeds(cluster.env)
@@ -31,7 +31,7 @@ def test_a_feed_that_comes_back_goes_on_where_it_stopped(cluster):
 
 
 @pytest.mark.smoke
-def test_a_feed_deleted_with_its_data_leaves_nothing(cluster):
+def test_deletion_policy_delete_removes_all_data(cluster):
     cluster.patch("kraken", {"deletionPolicy": "Delete"})
     cluster.wait_ready("kraken")
     cluster.kubectl("delete", "feed", "kraken", "--timeout=600s")

@@ -1,4 +1,4 @@
-"""Services that refuse or are away: a condition names the service, nothing is lost, and all heals by itself."""
+"""Services that fail: a condition names the service, no trade is lost, and feeds recover automatically."""
 
 import base64
 import os
@@ -17,43 +17,43 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 _FEED = "k2.marketdata.io/feed"
 _TOPIC = "market.crypto.trades.kraken"
 NODE = "k2-control-plane"
-DISK = "256m"  # what the bucket gets for a while: a multiple of what it holds then
+DISK = "256m"  # of the bucket during the test; several times its data
 
 
 @contextmanager
-def wrong(cluster, secret: str, key: str) -> Iterator[None]:
-    """Credentials that nobody knows. Pods that run keep theirs."""
+def wrong_credentials(cluster, secret: str, key: str) -> Iterator[None]:
+    """Replace a credential by an invalid one. Running pods keep theirs."""
 
-    def put(value: str) -> None:
+    def set_value(value: str) -> None:
         encoded = base64.b64encode(value.encode()).decode()
         cluster.kubectl("patch", "secret", secret, "--type=merge", "-p", f'{{"data": {{"{key}": "{encoded}"}}}}')
 
     right = cluster.secret(secret)[key]
-    put("nobody-knows-this")
+    set_value("invalid-credential")
     try:
         yield
     finally:
-        put(right)
+        set_value(right)
 
 
 @contextmanager
-def refusing(cluster, topic: str) -> Iterator[None]:
-    """A topic that takes no record older than a millisecond, so that Kafka refuses each with an error of its own."""
+def rejecting_topic(cluster, topic: str) -> Iterator[None]:
+    """Configure a topic to reject records older than a millisecond, so that Kafka rejects every record."""
 
-    def ask(oldest: str) -> None:
+    def set_limit(oldest: str) -> None:
         patch = f'{{"spec": {{"config": {{"message.timestamp.before.max.ms": {oldest}}}}}}}'
         cluster.kubectl("patch", "kafkatopic", topic, "--type=merge", "-p", patch, namespace=KAFKA_NAMESPACE)
 
-    ask("1")
+    set_limit("1")
     try:
         yield
     finally:
-        ask(f'"{2**63 - 1}"')  # Kafka's default: not every topic operator takes back what is merely left out
+        set_limit(f'"{2**63 - 1}"')  # Kafka's default; not every topic operator resets a removed setting
 
 
 @contextmanager
-def gone(cluster, statefulset: str) -> Iterator[None]:
-    """A service without a pod."""
+def stopped(cluster, statefulset: str) -> Iterator[None]:
+    """Scale a service to zero."""
     cluster.kubectl("scale", f"statefulset/{statefulset}", "--replicas=0")
     cluster.kubectl("wait", f"pod/{statefulset}-0", "--for=delete", "--timeout=120s")
     try:
@@ -65,7 +65,7 @@ def gone(cluster, statefulset: str) -> Iterator[None]:
 
 @contextmanager
 def small_disk(cluster) -> Iterator[None]:
-    """MinIO on a disk of `DISK`, with what it held; afterwards on its own again, with what came."""
+    """Move MinIO's data to a disk of size `DISK`, and back afterwards."""
     claim = cluster.get("pvc", "data-k2-minio-0")["spec"]["volumeName"]
     volume = cluster.get("pv", claim)["spec"]
     path = (volume.get("local") or volume.get("hostPath"))["path"]
@@ -74,40 +74,40 @@ def small_disk(cluster) -> Iterator[None]:
         docker = os.environ.get("DOCKER", "docker")
         subprocess.run([docker, "exec", NODE, "sh", "-ec", script], env=cluster.env, check=True, timeout=120)
 
-    with gone(cluster, "k2-minio"):
+    with stopped(cluster, "k2-minio"):
         node(f"mv {path} {path}.own; mkdir -m 777 {path}; mount -t tmpfs -o size={DISK} tmpfs {path}; chmod 777 {path}")
         node(f"cp -a {path}.own/. {path}/")
     try:
         yield
     finally:
-        with gone(cluster, "k2-minio"):
+        with stopped(cluster, "k2-minio"):
             node(f"rm -f {path}/filler; find {path}.own -mindepth 1 -delete; cp -a {path}/. {path}.own/")
             node(f"umount {path}; rmdir {path}; mv {path}.own {path}")
 
 
-def named(cluster, feed: str, condition: str, service: str, timeout: float = 300.0) -> None:
-    """Waits until a condition names a service."""
+def wait_for_condition(cluster, feed: str, condition: str, service: str, timeout: float = 300.0) -> None:
+    """Wait until a condition names a service."""
 
-    def told() -> bool:
-        found = cluster.condition(feed, condition)
-        return found["status"] != "True" and service in found["message"]
+    def named_service() -> bool:
+        state = cluster.condition(feed, condition)
+        return state["status"] != "True" and service in state["message"]
 
     try:
-        eventually(f"{condition} of {feed} names {service}", told, timeout, interval=1)
+        eventually(f"{condition} of {feed} names {service}", named_service, timeout, interval=1)
     except AssertionError as error:
         raise AssertionError(f"{error}: {cluster.get('feed', feed)['status']['conditions']}") from None
 
 
-def restarted(cluster, layer: str) -> None:
-    """Kills the driver of a layer of binance and waits for the next one, which takes the Secrets as they are now."""
+def restart_driver(cluster, layer: str) -> None:
+    """Kill the driver of a layer of binance, and wait for the next one, which reads the current Secrets."""
     selector = f"{_FEED}=binance,spark-role=driver,app.kubernetes.io/component={layer}"
     before = cluster.pod_uids(selector)
     cluster.kubectl("delete", "pod", *before, "--grace-period=0", "--force")
     eventually(f"another driver of {layer}", lambda: set(cluster.pod_uids(selector).values()) - set(before.values()))
 
 
-def healed(cluster) -> None:
-    """Waits until both feeds are as they should be, without a hand."""
+def assert_recovered(cluster) -> None:
+    """Wait until both feeds have recovered without intervention."""
     for feed in ("binance", "kraken"):
         cluster.wait_ready(feed, timeout=420)
     assert_gold_complete(cluster, "binance", BINANCE)
@@ -115,35 +115,35 @@ def healed(cluster) -> None:
 
 
 @pytest.mark.slow
-def test_wrong_credentials_and_a_kafka_that_refuses_are_named_and_heal(cluster):
+def test_wrong_credentials_and_a_rejecting_kafka_are_reported_and_feeds_recover(cluster):
     with ExitStack() as broken:
-        broken.enter_context(refusing(cluster, _TOPIC))
-        with wrong(cluster, "k2-s3", "secret-key"):
-            restarted(cluster, "silver")
-        with wrong(cluster, "k2-catalog", "password"):
-            restarted(cluster, "gold")
-        named(cluster, "kraken", "IngestReady", "Kafka")
-        named(cluster, "binance", "SilverReady", "the bucket")
-        named(cluster, "binance", "GoldReady", "the catalog")
-    healed(cluster)
+        broken.enter_context(rejecting_topic(cluster, _TOPIC))
+        with wrong_credentials(cluster, "k2-s3", "secret-key"):
+            restart_driver(cluster, "silver")
+        with wrong_credentials(cluster, "k2-catalog", "password"):
+            restart_driver(cluster, "gold")
+        wait_for_condition(cluster, "kraken", "IngestReady", "Kafka")
+        wait_for_condition(cluster, "binance", "SilverReady", "the bucket")
+        wait_for_condition(cluster, "binance", "GoldReady", "the catalog")
+    assert_recovered(cluster)
 
 
 @pytest.mark.slow
-def test_a_catalog_that_is_away_is_named_and_comes_back(cluster):
-    with gone(cluster, "k2-postgres"):
-        named(cluster, "binance", "GoldReady", "the catalog")
-    healed(cluster)
+def test_an_unavailable_catalog_is_reported_and_feeds_recover(cluster):
+    with stopped(cluster, "k2-postgres"):
+        wait_for_condition(cluster, "binance", "GoldReady", "the catalog")
+    assert_recovered(cluster)
 
 
 @pytest.mark.slow
-def test_a_full_disk_under_the_bucket_is_named_and_loses_nothing(cluster):
+def test_a_full_disk_of_the_bucket_is_reported_and_loses_nothing(cluster):
     if isinstance(provider(os.environ), Existing):
-        pytest.skip("the disk of somebody else's cluster is not filled")
+        pytest.skip("the disk of an existing cluster is not filled")
     with small_disk(cluster):
         fill = "cat /dev/zero > /data/filler; true"  # ends when the disk is full
         cluster.kubectl("exec", "k2-minio-0", "--", "sh", "-c", fill)
-        named(cluster, "kraken", "GoldReady", "the bucket")
-    healed(cluster)
+        wait_for_condition(cluster, "kraken", "GoldReady", "the bucket")
+    assert_recovered(cluster)
 
 
 def test_the_audit_finds_nothing_after_kills_and_faults(cluster):

@@ -1,4 +1,4 @@
-"""Pods that are deleted while trades flow: everything comes back by itself, and nothing is lost or there twice."""
+"""Pods killed while trades arrive: they restart, and no trade is lost or duplicated."""
 
 import pytest
 
@@ -10,13 +10,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 _FEED = "k2.marketdata.io/feed"
 
 
-def killed(cluster, selector: str, namespace: str = "k2") -> None:
-    """Deletes pods without grace, as a lost node does, and waits until others run in their place."""
+def kill(cluster, selector: str, namespace: str = "k2") -> None:
+    """Delete pods without a grace period, as a lost node does, and wait for their replacements."""
     before = cluster.pod_uids(selector, namespace)
-    assert before, f"no pod of {selector} runs"
+    assert before, f"no running pod matches {selector}"
     cluster.kubectl("delete", "pod", *before, "--grace-period=0", "--force", namespace=namespace)
     eventually(
-        f"others than {', '.join(before)} run",
+        f"replacements of {', '.join(before)}",
         lambda: len(set(cluster.pod_uids(selector, namespace).values()) - set(before.values())) >= len(before),
         timeout=240,
     )
@@ -36,8 +36,8 @@ def killed(cluster, selector: str, namespace: str = "k2") -> None:
         pytest.param("strimzi.io/cluster=k2-kafka,strimzi.io/kind=Kafka", KAFKA_NAMESPACE, id="broker"),
     ],
 )
-def test_what_is_killed_comes_back_and_gold_is_whole(cluster, selector, namespace):
-    killed(cluster, selector, namespace)
+def test_a_killed_pod_restarts_and_gold_is_complete(cluster, selector, namespace):
+    kill(cluster, selector, namespace)
     for feed in ("binance", "kraken"):
         cluster.wait_ready(feed, timeout=300)
     assert_gold_complete(cluster, "binance", BINANCE)
@@ -46,7 +46,7 @@ def test_what_is_killed_comes_back_and_gold_is_whole(cluster, selector, namespac
 
 def test_a_killed_operator_restarts_no_pod_of_any_feed(cluster):
     before = cluster.pod_uids(_FEED)
-    killed(cluster, "app.kubernetes.io/name=k2-operator")
+    kill(cluster, "app.kubernetes.io/name=k2-operator")
     cluster.kubectl("rollout", "status", "deployment/k2-operator", "--timeout=120s")
     generations = {feed: cluster.get("feed", feed)["status"]["observedGeneration"] for feed in ("binance", "kraken")}
     assert generations == {feed: cluster.get("feed", feed)["metadata"]["generation"] for feed in generations}

@@ -1,4 +1,4 @@
-"""What Prometheus sees: every target, and the alert of a feed that is down."""
+"""Prometheus in the cluster: targets, metrics, and the alert of a feed that is down."""
 
 import pytest
 
@@ -11,15 +11,13 @@ def test_every_target_is_scraped(cluster):
     def jobs() -> dict[str, float]:
         return {row["metric"]["pod"]: float(row["value"][1]) for row in cluster.prometheus('up{namespace="k2"}')}
 
-    wanted = cluster.pod_uids("k2.marketdata.io/feed,app.kubernetes.io/component=ingest")
-    wanted |= cluster.pod_uids("k2.marketdata.io/feed,spark-role=driver")
-    wanted |= cluster.pod_uids("app.kubernetes.io/name=k2-operator")
-    eventually(
-        f"{sorted(wanted)} are up", lambda: all(jobs().get(name) == 1.0 for name in wanted), timeout=120, interval=3
-    )
+    pods = cluster.pod_uids("k2.marketdata.io/feed,app.kubernetes.io/component=ingest")
+    pods |= cluster.pod_uids("k2.marketdata.io/feed,spark-role=driver")
+    pods |= cluster.pod_uids("app.kubernetes.io/name=k2-operator")
+    eventually(f"{sorted(pods)} are up", lambda: all(jobs().get(name) == 1.0 for name in pods), timeout=120, interval=3)
 
 
-def test_metrics_of_every_kind_of_process_arrive(cluster):
+def test_every_kind_of_process_exports_metrics(cluster):
     for query in (
         'k2_ingest_connected{feed="binance"} == 1',
         'k2_layer_rows_total{layer="gold", feed="binance"} > 0',

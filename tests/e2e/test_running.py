@@ -1,4 +1,4 @@
-"""What a user sees of a cluster on which two feeds run."""
+"""Two running feeds: status, tables, Gold, repair and audit."""
 
 import re
 from itertools import pairwise
@@ -28,37 +28,39 @@ def test_feeds_become_ready(cluster):
 def test_get_feeds_shows_rate_freshness_and_gaps(cluster):
     def rows() -> dict[str, dict[str, str]]:
         header, *lines = cluster.kubectl("get", "feeds").splitlines()
-        starts = {name: header.index(name) for name in COLUMNS}  # a cell may be empty, so columns are where they begin
+        starts = {
+            name: header.index(name) for name in COLUMNS
+        }  # a cell may be empty, so columns are cut at the positions of their headers
         cells = [dict(zip(COLUMNS, _cut(line, list(starts.values())), strict=True)) for line in lines]
-        alive = all(
+        running = all(
             row["PHASE"] == "Running" and float(row["RATE"]) > 0 and re.fullmatch(r"[0-9ms]+", row["FRESHNESS"])
             for row in cells
         )
-        return {row["NAME"]: row for row in cells} if alive else {}
+        return {row["NAME"]: row for row in cells} if running else {}
 
-    found = eventually("rates and freshness of all feeds", rows, timeout=180)
-    assert set(found) == {"binance", "kraken"}
-    assert {row["GAPS"] for row in found.values()} == {"0"}
+    feeds = eventually("rates and freshness of all feeds", rows, timeout=180)
+    assert set(feeds) == {"binance", "kraken"}
+    assert {row["GAPS"] for row in feeds.values()} == {"0"}
 
 
-def test_every_layer_holds_rows(cluster):
+def test_every_layer_has_rows(cluster):
     tables = ["gold_crypto_trades"] + [
         f"{layer}_{exchange}_trades" for layer in ("bronze", "silver") for exchange in ("binance", "kraken")
     ]
     for table in tables:
         assert cluster.sql(f"SELECT count(*) AS rows FROM {table}")[0]["rows"] > 0, table
 
-    def counted() -> bool:
+    def has_rows() -> bool:
         layers = cluster.get("feed", "binance")["status"]["layers"]
         return all(
             layers[name]["state"] == "RUNNING" and layers[name]["rows"] > 0 for name in ("bronze", "silver", "gold")
         )
 
-    eventually("rows of every layer in the status", counted, timeout=60)
+    eventually("rows of every layer in the status", has_rows, timeout=60)
 
 
 @pytest.mark.smoke
-def test_what_the_exchanges_emitted_equals_gold(cluster):
+def test_gold_equals_the_emitted_trades(cluster):
     assert assert_gold_complete(cluster, "binance", BINANCE) > 100
     assert assert_gold_complete(cluster, "kraken", KRAKEN) > 100
 
@@ -81,5 +83,5 @@ def test_a_gap_is_repaired_over_rest(cluster):
 
 @pytest.mark.smoke
 def test_the_audit_finds_nothing(cluster):
-    code, said = cluster.run_audit()
-    assert code == 0, said
+    code, log = cluster.run_audit()
+    assert code == 0, log

@@ -1,4 +1,4 @@
-"""What nobody may do: pods that may not talk, accounts that may not read, pods that are not restricted."""
+"""Security in the cluster: network access, permissions of accounts, and restricted pods."""
 
 import json
 
@@ -29,7 +29,7 @@ TARGETS = (
 
 
 def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
-    """Which services a pod with these labels can open a connection to."""
+    """Return for each service whether a pod with these labels can connect to it."""
     image = cluster.objects("pods", "app.kubernetes.io/component=ingest")[0]["spec"]["containers"][0]["image"]
     pod = {
         "apiVersion": "v1",
@@ -62,23 +62,23 @@ def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
         cluster.kubectl("delete", "pod", name, "--wait=false")
 
 
-def test_a_stranger_reaches_neither_kafka_nor_the_catalog_nor_the_files(cluster):
-    assert probe(cluster, "stranger", {"app": "stranger"}) == dict.fromkeys(TARGETS, "closed")
+def test_an_unrelated_pod_reaches_neither_kafka_nor_the_catalog_nor_the_bucket(cluster):
+    assert probe(cluster, "unrelated", {"app": "unrelated"}) == dict.fromkeys(TARGETS, "closed")
 
 
-def test_ingest_reaches_kafka_and_nothing_that_it_does_not_need(cluster):
+def test_ingest_reaches_kafka_only(cluster):
     labels = cluster.objects("pods", "app.kubernetes.io/component=ingest,k2.marketdata.io/feed=binance")[0]["metadata"][
         "labels"
     ]
-    found = probe(
+    reachable = probe(
         cluster,
         "like-ingest",
         {key: labels[key] for key in labels if key != "pod-template-hash"} | {"k2.marketdata.io/shard": "99"},
     )
-    assert found == {TARGETS[0]: "open", TARGETS[1]: "closed", TARGETS[2]: "closed"}
+    assert reachable == {TARGETS[0]: "open", TARGETS[1]: "closed", TARGETS[2]: "closed"}
 
 
-def test_a_pod_that_is_not_restricted_is_refused(cluster):
+def test_an_unrestricted_pod_is_rejected(cluster):
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -89,7 +89,7 @@ def test_a_pod_that_is_not_restricted_is_refused(cluster):
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_every_pod_of_the_namespace_is_restricted_and_none_but_drivers_and_the_operator_has_a_token(cluster):
+def test_every_pod_is_restricted_and_only_drivers_and_the_operator_have_a_token(cluster):
     with_token = set()
     for pod in cluster.objects("pods"):
         spec = pod["spec"]
@@ -117,19 +117,19 @@ def test_every_pod_of_the_namespace_is_restricted_and_none_but_drivers_and_the_o
         ("default", "get", "pods", False),
     ],
 )
-def test_accounts_may_do_what_they_need_and_no_more(cluster, account, verb, resource, allowed):
+def test_accounts_have_only_the_permissions_they_need(cluster, account, verb, resource, allowed):
     words = ["auth", "can-i", verb, resource, "--as", f"system:serviceaccount:k2:{account}"]
     try:
-        said = cluster.kubectl(*words).strip()
-    except StepFailed as error:  # `no` is told by the exit code too
-        said = "no" if "exited with 1" in str(error) else str(error)
-    assert said == ("yes" if allowed else "no")
+        answer = cluster.kubectl(*words).strip()
+    except StepFailed as error:  # kubectl exits with 1 for `no`
+        answer = "no" if "exited with 1" in str(error) else str(error)
+    assert answer == ("yes" if allowed else "no")
 
 
-def test_no_secret_is_readable_outside_the_secrets(cluster):
+def test_no_credential_is_in_any_other_object(cluster):
     kinds = "sparkapplications,configmaps,deployments,feeds,pods,events"
-    told = run("kubectl", "get", kinds, "-A", "-o", "yaml", env=cluster.env)
-    assert yaml.safe_load(told)["items"]
+    objects = run("kubectl", "get", kinds, "-A", "-o", "yaml", env=cluster.env)
+    assert yaml.safe_load(objects)["items"]
     for value in (cluster.secret("k2-catalog")["password"], cluster.secret("k2-s3")["secret-key"]):
         assert len(value) >= 12
-        assert value not in told
+        assert value not in objects

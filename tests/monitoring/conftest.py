@@ -1,4 +1,4 @@
-"""The chart's files, and the program that Prometheus itself reads rules with."""
+"""Fixtures: the metrics that K2 declares, and promtool."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ CHART = Path(__file__).parents[2] / "charts/k2-operator"
 
 
 @pytest.fixture(scope="session")
-def known() -> dict[str, frozenset[str]]:
-    """Every metric that a process of K2 shows, with its labels."""
+def exported() -> dict[str, frozenset[str]]:
+    """Return the labels of every metric that a process of K2 exports."""
     return promql.declared()
 
 
 @pytest.fixture(scope="session")
 def promtool() -> Callable[..., None]:
-    """Runs promtool; what it says is in the error if it refuses."""
+    """Return a function that runs promtool and fails with its output on an error."""
     path = os.pathsep.join((os.environ.get("PATH", ""), os.environ.get("KUBEBUILDER_ASSETS", "")))
     program = shutil.which("promtool", path=path)
     if program is None:

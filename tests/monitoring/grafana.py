@@ -1,4 +1,4 @@
-"""A Grafana of this machine, with K2's dashboards and the data sources that the documentation tells to make."""
+"""Run a local Grafana with K2's dashboards and the documented data sources."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from tests.monitoring.conftest import CHART
 
 HOME: Final = os.environ.get("K2_GRAFANA", "")
 PAGE: Final = Path(__file__).parents[2] / "docs/how-to/grafana.md"
-_PATIENCE: Final = 120.0  # seconds
+_TIMEOUT: Final = 120.0  # seconds
 _INFINITY: Final = "yesoreyeram-infinity-datasource"
 
 
 @contextmanager
 def serving(folder: Path, prometheus: str, api: str, key: str) -> Iterator[str]:
-    """The address of a Grafana, `HOME`'s, that asks a Prometheus and an API; its files are in a folder."""
+    """Run the Grafana in `HOME` with a Prometheus and an API as data sources; yield its URL."""
     _provision(folder / "provisioning", prometheus, api)
     settings = {
         "SERVER_HTTP_ADDR": "127.0.0.1", "SERVER_HTTP_PORT": str(port := ports.free()),
@@ -49,11 +49,11 @@ def serving(folder: Path, prometheus: str, api: str, key: str) -> Iterator[str]:
 
 
 def documented() -> dict[str, Any]:
-    """What the documentation tells to give to Grafana's chart."""
+    """Return the documented values for Grafana's chart."""
     block = re.search(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert block, f"there is no YAML in {PAGE.name}"
-    found: dict[str, Any] = yaml.safe_load(block[1])
-    return found
+    assert block, f"no YAML block in {PAGE.name}"
+    values: dict[str, Any] = yaml.safe_load(block[1])
+    return values
 
 
 def _provision(folder: Path, prometheus: str, api: str) -> None:
@@ -62,13 +62,13 @@ def _provision(folder: Path, prometheus: str, api: str) -> None:
         source |= {"url": api, "jsonData": source["jsonData"] | {"allowedHosts": [api]}}
     sources["datasources"].append({"name": "Prometheus", "type": "prometheus", "url": prometheus})
     boards = {"name": "K2", "type": "file", "options": {"path": str(CHART / "dashboards")}}
-    for kind, found in {"datasources": sources, "dashboards": {"apiVersion": 1, "providers": [boards]}}.items():
+    for kind, document in {"datasources": sources, "dashboards": {"apiVersion": 1, "providers": [boards]}}.items():
         (folder / kind).mkdir(parents=True)
-        (folder / kind / "k2.yaml").write_text(yaml.safe_dump(found), "utf-8")
+        (folder / kind / "k2.yaml").write_text(yaml.safe_dump(document), "utf-8")
 
 
 def _healthy(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(httpx2.HTTPError):
             if httpx2.get(f"{url}/api/health").status_code == httpx2.codes.OK:

@@ -1,4 +1,4 @@
-"""What a query names: metrics with their labels. Knows as much of PromQL as the chart uses; promtool parses it."""
+"""Extract metrics and labels from PromQL, as far as the chart uses it; promtool checks the syntax."""
 
 import dataclasses
 import re
@@ -15,16 +15,16 @@ from k2.operator import metrics as operator_metrics
 _SELECTOR = re.compile(r"\b(k2_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 _GROUPING = re.compile(r"\b(by|on)\s*\(([\w\s,]*)\)")
-_MADE = re.compile(r"\"(\w+)\",\s*\"[^\"]*\",\s*\"\w*\",\s*\"[^\"]*\"\s*\)")  # label_replace's destination
+_LABEL_REPLACE = re.compile(r"\"(\w+)\",\s*\"[^\"]*\",\s*\"\w*\",\s*\"[^\"]*\"\s*\)")  # label_replace's destination
 
 
 def declared() -> dict[str, frozenset[str]]:
-    """The labels of every sample that a process of K2 can show, by the sample's name."""
-    found: dict[str, frozenset[str]] = {}
+    """Return the labels of every sample that a process of K2 can export, by the sample's name."""
+    metrics: dict[str, frozenset[str]] = {}
     for family in _families():
         for sample in family.samples:
-            found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
-    return {name: labels for name, labels in found.items() if not name.endswith("_created")}
+            metrics[sample.name] = metrics.get(sample.name, frozenset()) | sample.labels.keys()
+    return {name: labels for name, labels in metrics.items() if not name.endswith("_created")}
 
 
 def _families() -> Iterator[Metric]:
@@ -53,30 +53,30 @@ def _families() -> Iterator[Metric]:
 
 
 def names(query: str) -> set[str]:
-    """The metrics of a query."""
+    """Return the metrics of a query."""
     return {name for name, _ in _SELECTOR.findall(query)}
 
 
 def result_labels(query: str) -> set[str]:
-    """The labels that a query's result may have: what it groups by, and what it makes."""
+    """Return the labels of a query's result: those that it groups by, and those of label_replace."""
     grouped = {label for kind, labels in _GROUPING.findall(query) if kind == "by" for label in _words(labels)}
-    return grouped | set(_MADE.findall(query))
+    return grouped | set(_LABEL_REPLACE.findall(query))
 
 
-def undeclared(query: str, known: dict[str, frozenset[str]]) -> Iterable[str]:
-    """What a query names that no process shows."""
+def undeclared(query: str, exported: dict[str, frozenset[str]]) -> Iterable[str]:
+    """Yield the metrics and labels of a query that no process exports."""
     if not names(query):
         yield "no metric at all"
     for name, matchers in _SELECTOR.findall(query):
-        if name not in known:
+        if name not in exported:
             yield name
         else:
-            yield from (f"{name}{{{label}}}" for label in _MATCHER.findall(matchers) if label not in known[name])
-    for found in _GROUPING.finditer(query):
-        kind, labels = found.groups()
-        inner = query if kind == "on" else _argument(query, found.end())
-        for name in names(inner) & known.keys():
-            yield from (f"{kind} {label} of {name}" for label in _words(labels) if label not in known[name])
+            yield from (f"{name}{{{label}}}" for label in _MATCHER.findall(matchers) if label not in exported[name])
+    for grouping in _GROUPING.finditer(query):
+        kind, labels = grouping.groups()
+        inner = query if kind == "on" else _argument(query, grouping.end())
+        for name in names(inner) & exported.keys():
+            yield from (f"{kind} {label} of {name}" for label in _words(labels) if label not in exported[name])
 
 
 def _words(labels: str) -> list[str]:
@@ -84,7 +84,7 @@ def _words(labels: str) -> list[str]:
 
 
 def _argument(query: str, start: int) -> str:
-    """What stands in the parentheses that open next."""
+    """Return the content of the parentheses that open next."""
     opened = query.index("(", start)
     depth = 0
     for at in range(opened, len(query)):

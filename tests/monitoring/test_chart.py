@@ -10,38 +10,40 @@ pytestmark = needs_helm
 CHART_NAME = "k2-operator"
 
 
-def test_neither_alerts_nor_dashboards_come_unasked():
-    found = render(CHART_NAME)
-    assert of_kind(found, "PrometheusRule") == []
-    assert [each for each in of_kind(found, "ConfigMap") if "dashboard" in each["metadata"]["name"]] == []
+def test_alerts_and_dashboards_are_disabled_by_default():
+    manifests = render(CHART_NAME)
+    assert of_kind(manifests, "PrometheusRule") == []
+    assert [
+        config_map for config_map in of_kind(manifests, "ConfigMap") if "dashboard" in config_map["metadata"]["name"]
+    ] == []
 
 
-def test_the_rules_come_as_they_are_written_with_the_labels_that_prometheus_looks_for():
-    found = one(
+def test_the_rules_are_included_verbatim_with_the_configured_labels():
+    rule = one(
         render(CHART_NAME, values={"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}}),
         "PrometheusRule",
     )
-    assert found["spec"] == yaml.safe_load((CHART / "rules/k2.yaml").read_text("utf-8"))
-    assert found["metadata"]["namespace"] == "k2"
-    assert found["metadata"]["labels"]["release"] == "prometheus"
+    assert rule["spec"] == yaml.safe_load((CHART / "rules/k2.yaml").read_text("utf-8"))
+    assert rule["metadata"]["namespace"] == "k2"
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_each_dashboard_comes_as_it_is_written_where_grafana_looks_for_it():
+def test_each_dashboard_is_included_verbatim_in_the_configured_namespace():
     values = {"dashboards": {"enabled": True, "namespace": "grafana", "labels": {"team": "data"}}}
-    every = of_kind(render(CHART_NAME, values=values), "ConfigMap")
-    found = [each for each in every if each["metadata"]["namespace"] == "grafana"]
-    held = {}
-    for each in found:
-        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
-        assert each["metadata"]["labels"]["team"] == "data"
-        held |= {name: json.loads(text) for name, text in each["data"].items()}
+    config_maps = of_kind(render(CHART_NAME, values=values), "ConfigMap")
+    dashboards = [config_map for config_map in config_maps if config_map["metadata"]["namespace"] == "grafana"]
+    boards = {}
+    for config_map in dashboards:
+        assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert config_map["metadata"]["labels"]["team"] == "data"
+        boards |= {name: json.loads(text) for name, text in config_map["data"].items()}
     files = (CHART / "dashboards").glob("*.json")
-    assert held == {f"k2-{file.name}": json.loads(file.read_text("utf-8")) for file in files}
-    assert len(found) == len(held) == 4
+    assert boards == {f"k2-{file.name}": json.loads(file.read_text("utf-8")) for file in files}
+    assert len(dashboards) == len(boards) == 4
 
 
-def test_another_label_for_dashboards_wins():
+def test_a_configured_dashboard_label_takes_precedence():
     values = {"dashboards": {"enabled": True, "labels": {"grafana_dashboard": "k2"}}}
-    found = of_kind(render(CHART_NAME, values=values), "ConfigMap")
-    labels = [each["metadata"]["labels"].get("grafana_dashboard") for each in found]
+    config_maps = of_kind(render(CHART_NAME, values=values), "ConfigMap")
+    labels = [config_map["metadata"]["labels"].get("grafana_dashboard") for config_map in config_maps]
     assert sorted(filter(None, labels)) == ["k2"] * 4

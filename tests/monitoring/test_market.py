@@ -1,4 +1,4 @@
-"""The dashboard that asks the HTTP API: what its panels ask is answered, and what they show is in the answer."""
+"""The market dashboard: its requests succeed, and the responses have the columns of its panels."""
 
 import json
 import re
@@ -28,8 +28,8 @@ def panels(source: dict[str, str]) -> list[dict[str, Any]]:
     return [panel for panel in BOARD["panels"] if panel["datasource"] == source]
 
 
-ASKING = [(panel, target) for panel in panels(INFINITY) for target in panel["targets"]]
-each_question = pytest.mark.parametrize(("panel", "target"), ASKING, ids=[panel["title"] for panel, _ in ASKING])
+REQUESTS = [(panel, target) for panel in panels(INFINITY) for target in panel["targets"]]
+each_request = pytest.mark.parametrize(("panel", "target"), REQUESTS, ids=[panel["title"] for panel, _ in REQUESTS])
 
 
 @pytest.fixture
@@ -41,25 +41,25 @@ def api(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def asked(target: dict[str, Any]) -> dict[str, str]:
-    """The parameters, with what Grafana puts in for its variables. There is no Kafka here to be hybrid with."""
+def parameters(target: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters with Grafana's variables filled in, without hybrid, which needs Kafka."""
     now = datetime.now(UTC)
-    put = {
+    variables = {
         variable["name"]: variable["current"]["value"]
         for variable in BOARD["templating"]["list"]
         if "current" in variable
     }
-    put |= {"__from:date:iso": (now - timedelta(hours=1)).isoformat(), "__to:date:iso": now.isoformat()}
-    found = {pair["key"]: pair["value"] for pair in target["url_options"]["params"]}
-    assert found.pop("hybrid") == "true"
-    return {name: re.sub(r"\$\{([^}]+)\}", lambda match: put[match[1]], value) for name, value in found.items()}
+    variables |= {"__from:date:iso": (now - timedelta(hours=1)).isoformat(), "__to:date:iso": now.isoformat()}
+    params = {pair["key"]: pair["value"] for pair in target["url_options"]["params"]}
+    assert params.pop("hybrid") == "true"
+    return {name: re.sub(r"\$\{([^}]+)\}", lambda match: variables[match[1]], value) for name, value in params.items()}
 
 
-@each_question
-def test_what_a_panel_asks_is_answered_and_holds_what_it_shows(api: TestClient, panel: dict, target: dict):
-    answer = api.get(target["url"], params=asked(target))
-    assert answer.status_code == 200, answer.text
-    rows = answer.json()[target["root_selector"]]
+@each_request
+def test_a_request_of_a_panel_returns_its_columns(api: TestClient, panel: dict, target: dict):
+    response = api.get(target["url"], params=parameters(target))
+    assert response.status_code == 200, response.text
+    rows = response.json()[target["root_selector"]]
     assert len(rows) >= 5
     for column in target["columns"]:
         value = rows[-1][column["selector"]]
@@ -67,8 +67,8 @@ def test_what_a_panel_asks_is_answered_and_holds_what_it_shows(api: TestClient, 
         assert read(value), column
 
 
-@each_question
-def test_what_a_panel_names_is_among_its_columns(panel: dict, target: dict):
+@each_request
+def test_a_panel_uses_only_its_columns(panel: dict, target: dict):
     columns = {column["text"] for column in target["columns"]}
     assert set(panel.get("options", {}).get("fields", {}).values()) <= columns
     named = {rule["matcher"]["options"] for rule in panel["fieldConfig"]["overrides"]}
@@ -77,15 +77,19 @@ def test_what_a_panel_names_is_among_its_columns(panel: dict, target: dict):
         assert panel["options"]["reduceOptions"]["fields"].strip("/^$") in columns
 
 
-def test_it_is_refreshed_every_five_seconds_and_no_source_is_fixed():
+def test_it_refreshes_every_five_seconds_and_data_sources_are_variables():
     assert BOARD["refresh"] == "5s"
     assert {panel["type"] for panel in panels(INFINITY)} == {"stat", "timeseries", "candlestick", "table"}
     assert len(panels(INFINITY)) + len(panels(PROMETHEUS)) == len(BOARD["panels"])
-    sources = {found["name"]: found["query"] for found in BOARD["templating"]["list"] if found["type"] == "datasource"}
+    sources = {
+        variable["name"]: variable["query"]
+        for variable in BOARD["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
     assert sources == {"api": "yesoreyeram-infinity-datasource", "datasource": "prometheus"}
 
 
-def test_prometheus_takes_every_query_and_the_api_shows_each_metric(promtool, tmp_path: Path):
+def test_promtool_accepts_every_query_and_every_api_metric_is_used(promtool, tmp_path: Path):
     queries = [
         target["expr"].replace("$__rate_interval", "1m") for panel in panels(PROMETHEUS) for target in panel["targets"]
     ]

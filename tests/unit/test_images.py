@@ -1,4 +1,4 @@
-"""What every container image promises, read from its Dockerfile and its lock."""
+"""Rules for container images, checked in Dockerfiles and lock files."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 USERS = {"operator": "10001:10001", "ingest": "10001:10001", "jobs": "185:185", "query": "10001:10001"}
-# Of each, the packages without which it could not run, and those of the others.
+# Packages that each image needs, and packages that it must not have.
 NEEDS = {
     "operator": ({"kopf", "kubernetes"}, {"pyspark", "psutil"}),
     "ingest": ({"aiohttp", "psutil"}, {"pyspark", "kopf", "kubernetes"}),
@@ -20,7 +20,7 @@ images = pytest.mark.parametrize("image", sorted(USERS))
 
 
 def instructions(image: str) -> list[tuple[str, str]]:
-    """A Dockerfile's instructions, each with the rest of its line, continued lines joined."""
+    """Return the instructions of a Dockerfile with their arguments, with continued lines joined."""
     text = (ROOT / image / "Dockerfile").read_text()
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
     return [(word.upper(), rest) for word, _, rest in (line.partition(" ") for line in lines)]
@@ -92,9 +92,9 @@ def test_versions_are_those_that_are_tested(image: str):
 @images
 def test_each_image_holds_what_it_needs_and_nothing_of_the_others(image: str):
     needed, foreign = NEEDS[image]
-    found = pins(ROOT / image / "requirements.lock").keys()
-    assert needed <= found
-    assert not foreign & found
+    packages = pins(ROOT / image / "requirements.lock").keys()
+    assert needed <= packages
+    assert not foreign & packages
 
 
 def test_the_jobs_stand_on_the_spark_that_is_tested():

@@ -1,4 +1,4 @@
-"""What the operator's metrics say of feeds that share a name."""
+"""The operator's metrics of feeds that share a name."""
 
 from prometheus_client import REGISTRY
 

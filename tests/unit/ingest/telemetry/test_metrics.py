@@ -1,8 +1,9 @@
-"""What a shard says of itself: metrics under the published names, and the status document."""
+"""Metrics and the status document of an ingest process."""
 
 import time
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,19 +22,19 @@ k2_ingest_circuit_state
 
 @pytest.fixture
 def stats():
-    found = Stats(started_at=time.monotonic(), symbols=("BTCUSDT",))
-    found.connections, found.circuit, found.in_flight, found.reconnects, found.failures = 1, 2, 3, 4, 5
-    for counter in (found.received, found.gaps_detected, found.gaps_repaired, found.duplicates):
+    counted = Stats(started_at=time.monotonic(), symbols=("BTCUSDT",))
+    counted.connections, counted.circuit, counted.in_flight, counted.reconnects, counted.failures = 1, 2, 3, 4, 5
+    for counter in (counted.received, counted.gaps_detected, counted.gaps_repaired, counted.duplicates):
         counter["BTCUSDT"] += 7
-    found.delivered[b"BTCUSDT"] += 6
-    found.errors["connect"] += 2
-    found.dead_letters["MALFORMED_FRAME"] += 1
-    found.last_prices["BTCUSDT"] = 6_183_763_000_000
-    found.last_received = 1_700_000_000_000_000
-    found.refused["XYZUSDT"] = "Invalid symbol."
-    found.lag.observe(-1_270_000)
-    found.lag.observe(20_000)
-    return found
+    counted.delivered[b"BTCUSDT"] += 6
+    counted.errors["connect"] += 2
+    counted.dead_letters["MALFORMED_FRAME"] += 1
+    counted.last_prices["BTCUSDT"] = 6_183_763_000_000
+    counted.last_received = 1_700_000_000_000_000
+    counted.refused["XYZUSDT"] = "Invalid symbol."
+    counted.lag.observe(-1_270_000)
+    counted.lag.observe(20_000)
+    return counted
 
 
 def samples(stats: Stats) -> dict[tuple, float]:
@@ -45,7 +46,7 @@ def samples(stats: Stats) -> dict[tuple, float]:
     }
 
 
-def test_every_published_metric_is_there_before_anything_happened():
+def test_every_published_metric_exists_from_the_start():
     text = generate_latest(metrics.registry(Stats(started_at=0.0), **LABELS)).decode()
     types = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert set(PUBLISHED) <= types
@@ -56,14 +57,14 @@ def test_every_sample_carries_exchange_feed_and_shard(stats):
     assert all(set(LABELS) <= names for names in labelled)
 
 
-def test_metrics_show_what_was_counted(stats):
-    found = samples(stats)
+def test_metrics_have_the_counted_values(stats):
+    exported = samples(stats)
     base = tuple(sorted(LABELS.items()))
 
     def value(name: str, **labels: str) -> float:
-        return found[name, *sorted((LABELS | labels).items())]
+        return exported[name, *sorted((LABELS | labels).items())]
 
-    assert found["k2_ingest_connected", *base] == 1
+    assert exported["k2_ingest_connected", *base] == 1
     assert value("k2_ingest_circuit_state") == 2
     assert value("k2_ingest_reconnects_total") == 4
     assert value("k2_ingest_delivery_failures_total") == 5
@@ -77,43 +78,45 @@ def test_metrics_show_what_was_counted(stats):
 
 
 def test_lag_may_be_negative(stats):
-    found = samples(stats)
-    buckets = {dict(key[1:])["le"]: value for key, value in found.items() if key[0] == "k2_ingest_lag_seconds_bucket"}
+    exported = samples(stats)
+    buckets = {
+        dict(key[1:])["le"]: value for key, value in exported.items() if key[0] == "k2_ingest_lag_seconds_bucket"
+    }
     assert (buckets["-1.0"], buckets["0.0"], buckets["0.025"], buckets["+Inf"]) == (1, 1, 2, 2)
 
 
-def test_a_histogram_counts_a_value_on_its_bound_below_it():
+def test_a_value_on_a_bound_counts_in_the_lower_bucket():
     histogram = Histogram((0.001, 0.01))
     for micros in (1000, 1001, 10_000, 10_001):
         histogram.observe(micros)
     assert (histogram.counts, histogram.total) == ([1, 2, 1], 22_002)
 
 
-def test_the_status_document_tells_what_people_ask_for(stats):
-    found = server.document(stats, feed="spot", exchange="binance", shard="0-0")
-    assert (found["connected"], found["received"], found["delivered"], found["inFlight"]) == (True, 7, 6, 3)
-    assert found["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
-    assert (found["circuit"], found["reconnects"], found["duplicates"]) == ("open", 4, 7)
-    assert found["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
-    assert found["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
-    assert found["refused"] == {"XYZUSDT": "Invalid symbol."}
-    assert server.document(Stats(0.0), feed="f", exchange="e", shard="s")["lastMessageTime"] is None
+def test_the_status_document_has_the_counted_values(stats):
+    document = msgspec.to_builtins(server.shard_status(stats, feed="spot", exchange="binance", shard="0-0"))
+    assert (document["connected"], document["received"], document["delivered"], document["inFlight"]) == (True, 7, 6, 3)
+    assert document["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
+    assert (document["circuit"], document["reconnects"], document["duplicates"]) == ("open", 4, 7)
+    assert document["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
+    assert document["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
+    assert document["refused"] == {"XYZUSDT": "Invalid symbol."}
+    assert server.shard_status(Stats(0.0), feed="f", exchange="e", shard="s").last_message_time is None
 
 
-async def test_a_shard_is_ready_while_it_is_connected_and_kafka_takes_what_it_sends(stats):
+async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats):
     runner = await server.serve(stats, metrics.registry(stats, **LABELS), host="127.0.0.1", port=0, **LABELS)
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession() as http:
 
             async def get(path: str) -> tuple[int, str]:
-                async with http.get(base + path) as answer:
-                    return answer.status, await answer.text()
+                async with http.get(base + path) as response:
+                    return response.status, await response.text()
 
             stats.circuit = 0
             assert await get("/readyz") == (200, "ok\n")
-            stats.circuit, stats.message = 2, "Kafka does not answer"
-            assert await get("/readyz") == (503, "Kafka does not answer\n")
+            stats.circuit, stats.message = 2, "Kafka does not response"
+            assert await get("/readyz") == (503, "Kafka does not response\n")
             stats.circuit, stats.connections, stats.message = 0, 0, ""
             assert await get("/readyz") == (503, "not connected\n")
             assert await get("/healthz") == (200, "ok\n")
