@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 TIME_MARGIN: Final = timedelta(seconds=1)
 _GOLD: Final = "gold"
 _TAIL: Final = "tail"
-_NEW: Final = "fresh"
-_OVERLAP: Final = "near"
+_NEW: Final = "new_trades"
+_OVERLAP: Final = "gold_overlap"
 
 
 class HybridView:

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 MAX_FILES: Final = 20_000  # files in the cache, at about 5 kB each
 _MAX_MANIFEST_LISTS: Final = 16
-_TIME_COLUMNS: Final = (
-    "timestamp",
-    "start",
-)  # of Gold and of its bars: the columns that exchange_date and exchange_hour derive from
+# Of Gold and of its bars: the columns that exchange_date and exchange_hour derive from.
+_TIME_COLUMNS: Final = ("timestamp", "start")
 _DATE_COLUMN: Final = "exchange_date"
 _HOUR_COLUMN: Final = "exchange_hour"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,8 +59,10 @@ class ManifestCache:
         entries_by_spec: dict[int, list[ManifestEntry]] = {}
         for manifest_hours, manifest in manifests:
             if _overlap(manifest_hours, query_hours):
-                some = [entry for file_hours, entry in self._read(table, manifest) if _overlap(file_hours, query_hours)]
-                entries_by_spec.setdefault(manifest.partition_spec_id, []).extend(some)
+                matching = [
+                    entry for file_hours, entry in self._read(table, manifest) if _overlap(file_hours, query_hours)
+                ]
+                entries_by_spec.setdefault(manifest.partition_spec_id, []).extend(matching)
         planner = ManifestGroupPlanner(table.metadata, table.io, where)
         cached = [
             cast("ManifestFile", _CachedManifest(spec_id, entries)) for spec_id, entries in entries_by_spec.items()
@@ -108,11 +108,11 @@ def hour_range(where: BooleanExpression) -> HourRange:
     """Return the hours outside of which no matching trade or bar can be."""
     match where:
         case And(left=left, right=right):
-            (first, last), (begin, end) = hour_range(left), hour_range(right)
-            return max(first, begin), min(last, end)
+            (first, last), (other_first, other_last) = hour_range(left), hour_range(right)
+            return max(first, other_first), min(last, other_last)
         case Or(left=left, right=right):
-            (first, last), (begin, end) = hour_range(left), hour_range(right)
-            return min(first, begin), max(last, end)
+            (first, last), (other_first, other_last) = hour_range(left), hour_range(right)
+            return min(first, other_first), max(last, other_last)
         case GreaterThanOrEqual(term=Reference(name=name)) if name in _TIME_COLUMNS:
             return _hours_since_epoch(where.literal.value), inf
         case LessThan(term=Reference(name=name)) if name in _TIME_COLUMNS:
@@ -164,13 +164,15 @@ class _CachedManifest:
         return iter(self._entries)
 
 
-def _to_hour_range(first: int | None, last: int | None, begin: int | None, end: int | None) -> HourRange:
+def _to_hour_range(
+    first_day: int | None, last_day: int | None, first_hour: int | None, last_hour: int | None
+) -> HourRange:
     """Return the hours from the first to the last day; on a single day, from its first to its last hour."""
-    if first is None or last is None:
+    if first_day is None or last_day is None:
         return ALL_HOURS
-    if begin is None or end is None or first != last:
-        begin, end = 0, 23
-    return first * 24 + begin, last * 24 + end
+    if first_hour is None or last_hour is None or first_day != last_day:
+        first_hour, last_hour = 0, 23
+    return first_day * 24 + first_hour, last_day * 24 + last_hour
 
 
 def _bounds(summary: PartitionFieldSummary | None) -> tuple[int | None, int | None]:

@@ -243,7 +243,7 @@ class PartitionReader(Generic[T]):
         records = []
         for message in (first, *self._consumer.consume(_MAX_POLL, timeout=0)):
             if message.topic() is None:
-                continue  # a broker disconnected or came back; calls for offsets report it
+                continue  # a broker disconnected or reconnected; offset requests report it
             topic_partition = (str(message.topic()), int(message.partition() or 0))
             if (error := message.error()) is None:
                 value = self._decode(topic_partition[0], self._labels[topic_partition], message)
@@ -312,5 +312,5 @@ def _topic_names(partitions: Mapping[TopicPartition, Any]) -> str:
 
 def _unavailable(bootstrap: str, error: Exception) -> Unavailable:
     cause = error.args[0] if error.args else error
-    reason = cause.str() if isinstance(cause, KafkaError) else str(cause) or "no answer in time"
+    reason = cause.str() if isinstance(cause, KafkaError) else str(cause) or "timed out"
     return Unavailable(f"Kafka at {bootstrap} cannot be read: {' '.join(reason.split())[:300]}")

@@ -117,8 +117,8 @@ class Tail:
 class _Follower:
     """A thread that consumes continuously, and the buffer that it fills."""
 
-    def __init__(self, records: KafkaReader, max_trades: int) -> None:
-        self._kafka = records
+    def __init__(self, kafka: KafkaReader, max_trades: int) -> None:
+        self._kafka = kafka
         self._max_trades = max_trades
         self._changed = threading.Condition()
         self._buffer = TradeBuffer(max_trades)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CHUNK_TRADES: Final = 1_000
 
-
 Entry = tuple[TopicPartition, int, ValidTrade]
 
 

@@ -85,7 +85,7 @@ class Broadcaster:
         With a cursor, it begins with the trades after it. Raises `SubscriberLimit`, `CursorExpired`, `BadQuery` for an
         invalid cursor, and `Unavailable` where Kafka does not answer.
         """
-        offsets_at = Cursor.decode(cursor) if cursor else None
+        resume_from = Cursor.decode(cursor) if cursor else None
         if len(self._subscriptions) + self._pending >= self._max_subscribers:
             raise SubscriberLimit(
                 f"{self._max_subscribers} subscribers are connected already, the maximum; retry later"
@@ -93,7 +93,7 @@ class Broadcaster:
         self._pending += 1
         try:
             await self._ensure_started()
-            starts = await asyncio.to_thread(self._resume_offsets, offsets_at) if offsets_at else None
+            starts = await asyncio.to_thread(self._resume_offsets, resume_from) if resume_from else None
         finally:
             self._pending -= 1
         subscription = Subscription(self, symbols, exchange, self._queue, starts)

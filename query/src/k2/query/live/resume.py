@@ -66,7 +66,7 @@ class Cursor:
         }
         return cls(offsets)
 
-    def validate(self, ends: Mapping[TopicPartition, int]) -> None:
+    def validate(self, end_offsets: Mapping[TopicPartition, int]) -> None:
         """Raise `BadQuery` if it names a partition that does not exist or an offset beyond its end."""
-        if any(offset > ends.get(topic_partition, -1) for topic_partition, offset in self.offsets.items()):
+        if any(offset > end_offsets.get(topic_partition, -1) for topic_partition, offset in self.offsets.items()):
             raise BadQuery(_INVALID)

@@ -68,9 +68,9 @@ def dead_letter(engine: Engine, topic: str, partition: int, offset: int) -> dict
     rows = _execute(
         engine,
         f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dlq_timestamp, value
-            FROM {DEAD_LETTERS} WHERE topic = $topic AND partition = $partition AND "offset" = $place LIMIT 1""",  # noqa: S608
+            FROM {DEAD_LETTERS} WHERE topic = $topic AND partition = $partition AND "offset" = $position LIMIT 1""",  # noqa: S608
         {DEAD_LETTERS: None},
-        parameters={"topic": topic, "partition": partition, "place": offset},
+        parameters={"topic": topic, "partition": partition, "position": offset},
     ).to_pylist()
     return rows[0] if rows else None
 

@@ -53,8 +53,8 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
-    current = node.get("cte_map")
-    return current["map"] if isinstance(current, dict) else []
+    ctes = node.get("cte_map")
+    return ctes["map"] if isinstance(ctes, dict) else []
 
 
 def _table(node: dict[str, Any], defined: Collection[str], tables: Collection[str]) -> str | None:

@@ -61,5 +61,5 @@ def join_assets(counts: Table, known_assets: Table) -> Table:
 
 
 def _hours(counts: Table) -> Iterator[datetime]:
-    lasts = {int(at.timestamp()) // 3600 for at in counts.column("last_trade").to_pylist()}
-    yield from (datetime.fromtimestamp(3600 * hour, UTC) for hour in sorted(lasts))
+    last_hours = {int(at.timestamp()) // 3600 for at in counts.column("last_trade").to_pylist()}
+    yield from (datetime.fromtimestamp(3600 * hour, UTC) for hour in sorted(last_hours))
