@@ -33,7 +33,7 @@ class Platform:
         """Return the current status of the feed."""
         alive(self.process, self.layout.root / "up.log")
         current = state.load(self.layout.state)
-        return status.look(status.feeds(self.layout, current), current)[0]
+        return status.collect(status.feeds(self.layout, current), current)[0]
 
     def components(self) -> dict[str, list[psutil.Process]]:
         """Return its processes by component, without the simulated exchange."""

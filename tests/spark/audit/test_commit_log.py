@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from msgspec import UNSET
 
 from k2.jobs.app import App
 from k2.jobs.audit.completeness import HourCompleteness, write
@@ -11,6 +12,7 @@ from k2.jobs.audit.status import AuditStatus
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.stream import initial_state
 from k2.schemas import tables
+from k2.schemas.status import AuditResult
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 from tests.spark.maintenance.test_purge import _ether, _other
 
@@ -81,17 +83,17 @@ def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lak
     state = initial_state(feed, "gold")
     status = AuditStatus(lake.spark, [(feed, state)])
     status.refresh(HOUR)
-    assert "audit" not in state.document()
+    assert state.status().audit is UNSET
     checked = HOUR + timedelta(hours=3)
     hours = [_hour("incomplete", 0), _hour("incomplete", 1), _hour("complete", 2), _hour("incomplete", 0, "ETHUSDT")]
     write(lake.spark, hours, None, checked)
     status.refresh(checked)
-    assert state.document()["audit"] == {"incompleteHours": 2, "checkedAt": "2026-03-02T13:00:00+00:00"}
+    assert state.status().audit == AuditResult(incomplete_hours=2, checked_at="2026-03-02T13:00:00+00:00")
     write(lake.spark, [_hour("complete", 1)], None, checked + timedelta(minutes=1))
     status.refresh(checked + timedelta(minutes=2))
-    assert state.document()["audit"] == {"incompleteHours": 1, "checkedAt": "2026-03-02T13:01:00+00:00"}
+    assert state.status().audit == AuditResult(incomplete_hours=1, checked_at="2026-03-02T13:01:00+00:00")
     status.refresh(HOUR + timedelta(days=7, minutes=30))
-    assert state.document()["audit"]["incompleteHours"] == 0
+    assert state.status().audit.incomplete_hours == 0
 
 
 def test_audit_status_is_empty_without_an_audit_of_the_feed(lake: Lake):

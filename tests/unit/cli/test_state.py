@@ -11,6 +11,7 @@ import pytest
 from k2.cli.embedded import state, status
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.state import Process, State, UnreadableState
+from k2.schemas.status import LayerStatus, ShardStatus
 
 
 def test_a_saved_state_is_loaded_as_it_was(tmp_path: Path):
@@ -70,16 +71,17 @@ def test_a_dead_process_is_not_found_even_before_it_is_waited_for():
     assert seen.find() is None
 
 
-LAYERS = {layer: {"state": "RUNNING", "rows": 1, "message": ""} for layer in ("bronze", "silver", "gold")}
-UP = {"connected": True}
+LAYERS = {layer: LayerStatus(state="RUNNING", rows=1) for layer in ("bronze", "silver", "gold")}
+UP = ShardStatus(shard="0-0", connected=True)
+DOWN = ShardStatus(shard="0-0", connected=False)
 
 
-def layers(state_: str) -> dict[str, dict[str, object]]:
-    return LAYERS | {"silver": LAYERS["silver"] | {"state": state_}}
+def layers(state_: str) -> dict[str, LayerStatus]:
+    return LAYERS | {"silver": LayerStatus(state=state_, rows=1)}
 
 
 @pytest.mark.parametrize(
-    ("running", "suspend", "failed", "told", "layers", "phase"),
+    ("running", "suspend", "failed", "shards", "layers", "phase"),
     [
         (False, False, {}, [], {}, "Stopped"),
         (False, True, {}, [], {}, "Stopped"),
@@ -89,16 +91,16 @@ def layers(state_: str) -> dict[str, dict[str, object]]:
         (True, False, {}, [], LAYERS, "Progressing"),
         (True, False, {}, [UP], layers("STARTING"), "Progressing"),
         (True, False, {}, [UP], LAYERS, "Running"),
-        (True, False, {}, [{"connected": False}], LAYERS, "Degraded"),
+        (True, False, {}, [DOWN], LAYERS, "Degraded"),
         (True, False, {}, [UP], layers("FAILED"), "Degraded"),
         (True, False, {}, [], layers("FAILED"), "Degraded"),
         (True, False, {"ingest-one-0-0": "gave up"}, [], LAYERS, "Failed"),
         (True, False, {"ingest-two-0-0": "gave up"}, [UP], LAYERS, "Running"),
     ],
 )
-def test_the_phase_follows_from_what_runs(feed, running, suspend, failed, told, layers, phase):
+def test_the_phase_follows_from_what_runs(feed, running, suspend, failed, shards, layers, phase):
     found = State(Process.of(os.getpid()) if running else None, failed=failed)
-    assert status.phase(feed(suspend=suspend), found, told, layers, 1) == phase
+    assert status.phase(feed(suspend=suspend), found, shards, layers, 1) == phase
 
 
 def test_a_stopped_platform_still_has_its_row(tmp_path: Path, file, feed):
@@ -107,7 +109,7 @@ def test_a_stopped_platform_still_has_its_row(tmp_path: Path, file, feed):
     (layout.feeds / "one.yaml").write_bytes(file().read_bytes())
     found = State(feeds=["one"], failed={"ingest-one-0-0": "one: nobody listens"})
     assert status.feeds(layout, found) == [feed()]
-    [row] = status.look(status.feeds(layout, found), found)
+    [row] = status.collect(status.feeds(layout, found), found)
     assert (row.name, row.phase, row.symbols, row.desired, row.connected) == ("one", "Stopped", 1, 1, 0)
     assert row.message == "one: nobody listens"
     assert row.freshness is None
@@ -117,5 +119,5 @@ def test_a_part_that_does_not_answer_leaves_its_numbers_at_zero(feed):
     from k2.cli.embedded.ports import free
 
     found = State(Process.of(os.getpid()), ports={"jobs": free(), "ingest-one-0-0": free()}, feeds=["one"])
-    [row] = status.look([feed()], found)
+    [row] = status.collect([feed()], found)
     assert (row.phase, row.rate, row.rows) == ("Progressing", 0.0, {})

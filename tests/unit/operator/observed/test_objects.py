@@ -91,8 +91,8 @@ def test_an_application_without_status_has_no_state(status):
     ],
 )
 def test_strimzis_status_of_an_older_generation_is_ignored(generation, status, expected):
-    said = [{"type": "Ready", "status": status, "reason": "R", "message": "m"}]
-    raw = {"metadata": META, "status": {"observedGeneration": generation, "conditions": said}}
+    ready_conditions = [{"type": "Ready", "status": status, "reason": "R", "message": "m"}]
+    raw = {"metadata": META, "status": {"observedGeneration": generation, "conditions": ready_conditions}}
     assert objects.topic(raw) == expected
 
 

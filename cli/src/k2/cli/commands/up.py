@@ -59,7 +59,7 @@ def up(
     files: Annotated[list[Path], typer.Option("-f", "--file", help="an ExchangeFeed; may be given several times")],
     data: Data = DEFAULT,
     simulate: Annotated[bool, typer.Option("--simulate", help="trade with a built-in simulated exchange")] = False,
-    limit: Annotated[str, typer.Option("--for", help="stop after this long, such as 90s")] = "",
+    limit: Annotated[str, typer.Option("--duration", help="stop after this long, such as 90s")] = "",
     seed: Annotated[str, typer.Option(help="of the simulated market")] = "1",
     rate: Annotated[float, typer.Option(help="trades a second of each simulated exchange", min=0.1)] = 30.0,
     fault: Annotated[list[str], typer.Option(help="KIND[=ARG][@TIME]; see k2 simulate")] = [],  # noqa: B006
@@ -79,7 +79,7 @@ def up(
     try:
         run_for = seconds(limit) if limit else 0.0
     except ValueError as error:
-        refuse(f"--for: {error}")
+        refuse(f"--duration: {error}")
     outlive_pipes()
     raise typer.Exit(asyncio.run(_up(Layout.at(data), feeds, options, run_for)))
 
@@ -135,7 +135,7 @@ async def _show(layout: Layout, found: state.State) -> None:
     feeds = status.feeds(layout, found)
     while True:
         await asyncio.sleep(_SHOW_EVERY)
-        rows = await asyncio.to_thread(status.look, feeds, found)
+        rows = await asyncio.to_thread(status.collect, feeds, found)
         drawn = console(sys.stderr)
         with drawn.capture() as text:  # rich itself would end the process when its pipe is closed
             drawn.print(table(rows))
@@ -151,7 +151,7 @@ def show(
     layout = Layout.at(data)
     found = _found(layout)
     try:
-        rows = status.look(status.feeds(layout, found), found)
+        rows = status.collect(status.feeds(layout, found), found)
     except (OSError, InvalidSpec) as error:
         refuse(f"{layout.feeds}: {error}; run k2 up again")
     if as_json:

@@ -129,7 +129,7 @@ class Local:
         """The table of `k2 status`."""
         try:
             found = state.load(self._layout.state)
-            return up.table(status.look(status.feeds(self._layout, found), found))
+            return up.table(status.collect(status.feeds(self._layout, found), found))
         except (OSError, InvalidSpec, state.UnreadableState) as error:
             raise Unavailable(f"{self._layout.root}: {error}") from error
 

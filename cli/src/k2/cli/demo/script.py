@@ -91,7 +91,7 @@ class Demo:
     async def _until(self, stop: asyncio.Event, timeout: float, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         while not stop.is_set() and time.monotonic() < deadline:
-            self.last = await asyncio.to_thread(status.look, self._feeds, self._supervisor.state)
+            self.last = await asyncio.to_thread(status.collect, self._feeds, self._supervisor.state)
             self._screen.update(self.last)
             if enough():
                 return

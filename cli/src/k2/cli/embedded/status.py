@@ -1,10 +1,10 @@
-"""The rows of `kubectl get feeds` for an embedded platform, from what its parts tell over HTTP."""
+"""Status of an embedded platform's feeds: the columns of `kubectl get feeds`, read from the processes over HTTP."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Final, TypeVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -15,14 +15,18 @@ from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.state import State
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.feed.phases import STOPPED
+from k2.schemas.states import QueryState
+from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
 
-_TIMEOUT: Final = 2.0
+_TIMEOUT: Final = 2.0  # seconds
 _LAYERS: Final = ("bronze", "silver", "gold")
+_Document = TypeVar("_Document", ShardStatus, JobsStatus)
 
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
-    """One feed. Times in seconds; `freshness` is None before the first trade is in Gold."""
+    """The status of one feed. Times are in seconds; `freshness` is None before the first trade is in Gold."""
 
     name: str
     exchange: str
@@ -50,80 +54,82 @@ class FeedStatus:
 
 
 def feeds(layout: Layout, state: State) -> list[ExchangeFeed]:
-    """The feeds that run, or ran last, in a folder. Raises `InvalidSpec`, OSError."""
+    """Return the feeds that run, or ran last, in a folder. Raises `InvalidSpec`, OSError."""
     return [ExchangeFeed.from_yaml((layout.feeds / f"{name}.yaml").read_bytes()) for name in state.feeds]
 
 
-def look(found: Iterable[ExchangeFeed], state: State) -> list[FeedStatus]:
-    """Every feed as it is now."""
-    known = list(found)
-    jobs = _ask(state, plan.JOBS) if state.running else None
-    layers = jobs["feeds"] if jobs else {}
-    return [_feed(feed, state, layers.get(feed.name, {})) for feed in known]
+def collect(feeds: Iterable[ExchangeFeed], state: State) -> list[FeedStatus]:
+    """Return the current status of each feed."""
+    jobs = _fetch(state, plan.JOBS, JobsStatus) if state.running else None
+    return [_feed_status(feed, state, jobs.feeds.get(feed.name, {}) if jobs else {}) for feed in feeds]
 
 
-def _feed(feed: ExchangeFeed, state: State, layers: dict[str, Any]) -> FeedStatus:
+def _feed_status(feed: ExchangeFeed, state: State, layers: Mapping[str, LayerStatus]) -> FeedStatus:
     parts = [shard.part for shard in plan.shards([feed])]
-    told = [status for part in parts if state.running and (status := _ask(state, part)) is not None]
-    gold = layers.get("gold", {})
+    shards = [status for part in parts if state.running and (status := _fetch(state, part, ShardStatus)) is not None]
+    gold, silver = layers.get("gold"), layers.get("silver")
     return FeedStatus(
         name=feed.name,
         exchange=feed.spec.exchange,
         symbols=len(feed.spec.symbols),
-        phase=phase(feed, state, told, layers, len(parts)),
-        rate=sum(status["messagesPerSecond"] for status in told),
-        freshness=gold.get("freshnessSeconds"),
-        open_gaps=sum(status["gaps"]["open"] for status in told),
-        repaired_gaps=sum(status["gaps"]["repaired"] for status in told),
-        unrecoverable_gaps=sum(status["gaps"]["unrecoverable"] for status in told),
+        phase=phase(feed, state, shards, layers, len(parts)),
+        rate=sum(shard.messages_per_second for shard in shards),
+        freshness=gold.freshness_seconds if gold else None,
+        open_gaps=sum(shard.gaps.open for shard in shards),
+        repaired_gaps=sum(shard.gaps.repaired for shard in shards),
+        unrecoverable_gaps=sum(shard.gaps.unrecoverable for shard in shards),
         age=time.time() - state.started_at,
         topology=feed.spec.layers.topology,
-        dead_letters=sum(sum(status["deadLetters"].values()) for status in told)
-        + sum(layers.get("silver", {}).get("deadLetters", {}).values()),
-        message=_message(state, parts, told, layers),
-        connected=sum(status["connected"] for status in told),
+        dead_letters=sum(sum(shard.dead_letters.values()) for shard in shards)
+        + (sum(silver.dead_letters.values()) if silver else 0),
+        message=_message(state, parts, shards, layers),
+        connected=sum(shard.connected for shard in shards),
         desired=len(parts),
-        reconnects=sum(status["reconnects"] for status in told),
-        received=sum(status["received"] for status in told),
-        delivered=sum(status["delivered"] for status in told),
-        duplicates=sum(status["duplicates"] for status in told),
-        backfilled=sum(status["backfilled"] for status in told),
-        rows={layer: layers[layer]["rows"] for layer in _LAYERS if layer in layers},
-        prices={symbol: about["price"] for status in told for symbol, about in status["symbols"].items()},
+        reconnects=sum(shard.reconnects for shard in shards),
+        received=sum(shard.received for shard in shards),
+        delivered=sum(shard.delivered for shard in shards),
+        duplicates=sum(shard.duplicates for shard in shards),
+        backfilled=sum(shard.backfilled for shard in shards),
+        rows={layer: layers[layer].rows for layer in _LAYERS if layer in layers},
+        prices={symbol: status.price for shard in shards for symbol, status in shard.symbols.items()},
     )
 
 
-def phase(feed: ExchangeFeed, state: State, told: list[dict[str, Any]], layers: dict[str, Any], desired: int) -> str:
-    """One of the phases of an ExchangeFeed's status; `Stopped` where nothing runs."""
+def phase(
+    feed: ExchangeFeed, state: State, shards: Sequence[ShardStatus], layers: Mapping[str, LayerStatus], desired: int
+) -> str:
+    """Return one of the phases of an ExchangeFeed's status, or `Stopped` if the platform does not run."""
     if not state.running:
-        return "Stopped"
+        return STOPPED
     if feed.spec.suspend:
         return "Suspended"
     if any(shard.part in state.failed for shard in plan.shards([feed])):
         return "Failed"
-    states = [about["state"] for about in layers.values()]
-    if "FAILED" in states:
+    states = {status.state for status in layers.values()}
+    if QueryState.FAILED in states:
         return "Degraded"
-    if len(told) < desired or not states or {"STARTING", "WAITING"} & set(states):
+    if len(shards) < desired or not states or {QueryState.STARTING, QueryState.WAITING} & states:
         return "Progressing"
-    return "Running" if all(status["connected"] for status in told) else "Degraded"
+    return "Running" if all(shard.connected for shard in shards) else "Degraded"
 
 
-def _message(state: State, parts: list[str], told: list[dict[str, Any]], layers: dict[str, Any]) -> str:
-    words = [state.failed[part] for part in parts if part in state.failed]
-    words += [status["message"] for status in told if status["message"] and not status["connected"]]
-    words += [f"{native} is refused: {why}" for status in told for native, why in status["refused"].items()]
-    words += [f"{layer}: {about['message']}" for layer, about in layers.items() if about["message"]]
-    return "; ".join(words)
+def _message(
+    state: State, parts: Iterable[str], shards: Sequence[ShardStatus], layers: Mapping[str, LayerStatus]
+) -> str:
+    messages = [state.failed[part] for part in parts if part in state.failed]
+    messages += [shard.message for shard in shards if shard.message and not shard.connected]
+    messages += [f"{symbol} is refused: {error}" for shard in shards for symbol, error in shard.refused.items()]
+    messages += [f"{layer}: {status.message}" for layer, status in layers.items() if status.message]
+    return "; ".join(messages)
 
 
-def _ask(state: State, part: str) -> dict[str, Any] | None:
-    """What a part tells of itself; None while it cannot."""
+def _fetch(state: State, part: str, document: type[_Document]) -> _Document | None:
+    """Return the `/status` of a process; None if it is not available."""
     port = state.ports.get(part)
     if port is None:
         return None
     try:
-        with urlopen(f"http://{HOST}:{port}/status", timeout=_TIMEOUT) as answer:
-            return msgspec.json.decode(answer.read(), type=dict[str, Any])
-    except (URLError, OSError, HTTPException, msgspec.DecodeError):
+        with urlopen(f"http://{HOST}:{port}/status", timeout=_TIMEOUT) as response:
+            return msgspec.json.decode(response.read(), type=document)
+    except (URLError, OSError, HTTPException, msgspec.MsgspecError):
         return None

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from k2.schemas.states import QueryState
+from k2.schemas.status import AuditResult, LayerStatus
 from k2.schemas.values import from_micros
 
 _LABELS: Final = ("exchange", "feed")
@@ -53,24 +55,28 @@ class LayerState:
         """Return the seconds since the newest row was received; None before the first row."""
         return now - self.newest / 1e6 if self.newest else None
 
-    def document(self) -> dict[str, Any]:
+    def status(self) -> LayerStatus:
         """Return the layer's part of the `/status` document."""
-        freshness = self.freshness(time.time())
-        status = {
-            "state": self.state,
-            "message": self.message,
-            "rows": self.rows,
-            "epoch": self.epoch,
-            "lastCommitTime": from_micros(int(self.committed_at * 1e6)).isoformat() if self.committed_at else None,
-            "freshnessSeconds": round(freshness, 3) if freshness is not None else None,
-            "batchesBehind": self.batches_behind(time.time()),
-            "deadLetters": self.dead_letters,
-            "duplicatesDropped": self.duplicates,
-        }
-        if self.incomplete_hours is not None:
-            checked_at = from_micros(int(self.audited_at * 1e6)).isoformat() if self.audited_at else None
-            status["audit"] = {"incompleteHours": self.incomplete_hours, "checkedAt": checked_at}
-        return status
+        now = time.time()
+        freshness = self.freshness(now)
+        return LayerStatus(
+            state=self.state,
+            message=self.message,
+            rows=self.rows,
+            epoch=self.epoch,
+            last_commit_time=_rfc3339(self.committed_at),
+            freshness_seconds=round(freshness, 3) if freshness is not None else None,
+            batches_behind=self.batches_behind(now),
+            dead_letters=self.dead_letters,
+            duplicates_dropped=self.duplicates,
+            audit=UNSET
+            if self.incomplete_hours is None
+            else AuditResult(incomplete_hours=self.incomplete_hours, checked_at=_rfc3339(self.audited_at)),
+        )
+
+
+def _rfc3339(seconds: float) -> str | None:
+    return from_micros(int(seconds * 1e6)).isoformat() if seconds else None
 
 
 class JobsCollector(Collector):

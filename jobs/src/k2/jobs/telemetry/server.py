@@ -1,15 +1,16 @@
-"""What the jobs say of themselves over HTTP: /metrics, /status, /healthz."""
+"""HTTP server of a jobs process: /metrics, /status, /healthz."""
 
-import json
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 
 from k2.jobs.telemetry.metrics import LayerState
+from k2.schemas.status import JobsStatus, LayerStatus
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -20,21 +21,21 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's spelling
-        """Says nothing."""
+        """Suppress the access log."""
 
 
 def serve(layers: Iterable[LayerState], registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
-    """Starts the server in a thread. Raises OSError if the port is taken."""
-    known = list(layers)
+    """Start the server in a thread. Raises OSError if the port is in use."""
+    states = list(layers)
 
     def application(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                return _answer(start_response, "text/plain; version=0.0.4", generate_latest(registry))
+                return _respond(start_response, "text/plain; version=0.0.4", generate_latest(registry))
             case "/status":
-                return _answer(start_response, "application/json", json.dumps(document(known)).encode())
+                return _respond(start_response, "application/json", msgspec.json.encode(jobs_status(states)))
             case "/healthz":
-                return _answer(start_response, "text/plain", b"ok\n")
+                return _respond(start_response, "text/plain", b"ok\n")
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"try /metrics, /status or /healthz\n"]
 
@@ -43,14 +44,14 @@ def serve(layers: Iterable[LayerState], registry: CollectorRegistry, host: str, 
     return server
 
 
-def document(layers: Iterable[LayerState]) -> dict[str, Any]:
-    """Every layer, by feed."""
-    feeds: dict[str, Any] = {}
+def jobs_status(layers: Iterable[LayerState]) -> JobsStatus:
+    """Return the `/status` document: every layer, by feed."""
+    feeds: dict[str, dict[str, LayerStatus]] = {}
     for state in layers:
-        feeds.setdefault(state.feed, {})[state.layer] = state.document()
-    return {"feeds": feeds}
+        feeds.setdefault(state.feed, {})[state.layer] = state.status()
+    return JobsStatus(feeds=feeds)
 
 
-def _answer(start_response: StartResponse, kind: str, body: bytes) -> list[bytes]:
+def _respond(start_response: StartResponse, kind: str, body: bytes) -> list[bytes]:
     start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]

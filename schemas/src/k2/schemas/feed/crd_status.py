@@ -2,7 +2,10 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from k2.schemas.feed.phases import PHASES
+from k2.schemas.status import AuditResult, LayerStatus, ShardStatus
 
 CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
 
@@ -21,6 +24,15 @@ def _time(description: str) -> dict[str, Any]:
 
 def _object(description: str, **properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "description": description, "properties": properties}
+
+
+def _copied(document: type[msgspec.Struct], **descriptions: str) -> dict[str, dict[str, Any]]:
+    """Return the schemas of fields that have the same name and meaning in a process's `/status` document."""
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(document)}
+    return {
+        name: _count(description) if types[name] in {int, float} else _time(description)
+        for name, description in descriptions.items()
+    }
 
 
 def _condition() -> dict[str, Any]:
@@ -50,9 +62,9 @@ def _layer(name: str) -> dict[str, Any]:
         f"The {name} layer.",
         application=_text("The SparkApplication that runs it.", 253),
         state=_text("The application's state as reported by the Spark operator."),
-        lastCommitTime=_time("When it last committed to its table."),
+        **_copied(LayerStatus, lastCommitTime="When it last committed to its table."),
         freshness=_text("The age of the newest row, such as 9s."),
-        rows=_count("Rows written."),
+        **_copied(LayerStatus, rows="Rows written."),
     )
 
 
@@ -76,9 +88,12 @@ def status() -> dict[str, Any]:
             "Connections to the exchange.",
             connected=_count("Connections that are up."),
             desired=_count("Connections that should be up."),
-            messagesPerSecond=_count("Trades received per second."),
-            lastMessageTime=_time("When the last trade arrived."),
-            reconnects=_count("Reconnections to the exchange."),
+            **_copied(
+                ShardStatus,
+                messagesPerSecond="Trades received per second.",
+                lastMessageTime="When the last trade arrived.",
+                reconnects="Reconnections to the exchange.",
+            ),
             openGaps=_count("Gaps not yet repaired."),
             repairedGaps=_count("Gaps repaired."),
         ),
@@ -90,8 +105,11 @@ def status() -> dict[str, Any]:
             deadLetters=_count("Invalid records, stored with the reason."),
             audit=_object(
                 "Result of the newest audit.",
-                incompleteHours=_count("Hours of the last 7 days with missing trades."),
-                checkedAt=_time("When the audit ran."),
+                **_copied(
+                    AuditResult,
+                    incompleteHours="Hours of the last 7 days with missing trades.",
+                    checkedAt="When the audit ran.",
+                ),
             ),
         ),
     )

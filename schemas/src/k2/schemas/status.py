@@ -1,0 +1,82 @@
+"""The documents that ingest and jobs processes serve at `/status`.
+
+The processes build them; the operator and `k2 status` read them. Fields have defaults, so that a reader also accepts
+the document of an older version. JSON keys are the camelCase of the field names; times are RFC 3339 in UTC.
+"""
+
+import msgspec
+
+from k2.schemas.states import CircuitState
+
+
+class GapCounts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Gaps of a shard since its start, by state."""
+
+    open: int = 0
+    detected: int = 0
+    repaired: int = 0
+    unrecoverable: int = 0
+
+
+class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One symbol: trades received since the start, and the newest price as a decimal."""
+
+    trades: int
+    price: str
+
+
+class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`/status` of an ingest process."""
+
+    shard: str
+    connected: bool
+    feed: str = ""
+    exchange: str = ""
+    endpoint: str = ""
+    message: str = ""  # the last error, for people
+    uptime_seconds: float = 0.0
+    messages_per_second: float = 0.0
+    last_message_time: str | None = None
+    reconnects: int = 0
+    received: int = 0
+    delivered: int = 0
+    in_flight: int = 0
+    delivery_failures: int = 0
+    unaccepted: int = 0  # records that Kafka rejected and has not accepted since
+    duplicates: int = 0
+    backfilled: int = 0
+    gaps: GapCounts = GapCounts()
+    dead_letters: dict[str, int] = {}  # by error
+    errors: dict[str, int] = {}  # by kind
+    refused: dict[str, str] = {}  # symbols that the exchange rejected, and its error messages
+    circuit: CircuitState = CircuitState.CLOSED
+    resident_bytes: int = 0
+    symbols: dict[str, SymbolStatus] = {}
+
+
+class AuditResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Result of the newest audit for a feed's symbols."""
+
+    incomplete_hours: int
+    checked_at: str | None = None
+
+
+class LayerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One layer of a feed, in a jobs process."""
+
+    state: str
+    message: str = ""
+    rows: int = 0
+    epoch: int = -1
+    last_commit_time: str | None = None
+    freshness_seconds: float | None = None  # age of the newest row; null before the first
+    batches_behind: int = 0
+    dead_letters: dict[str, int] = {}  # by error category
+    duplicates_dropped: int = 0
+    audit: AuditResult | msgspec.UnsetType = msgspec.UNSET  # only of Gold, after the first audit
+
+
+class JobsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`/status` of a jobs process: layers by feed and name."""
+
+    feeds: dict[str, dict[str, LayerStatus]] = {}
