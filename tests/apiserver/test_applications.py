@@ -57,8 +57,8 @@ def test_without_the_spark_operator_ingest_runs_and_layers_follow_once_it_is_ins
             assert "install the Spark operator" in status(api, "feeds", name)["message"]
             assert status(api, "feeds", name)["phase"] == "Degraded"
             path = f"{KINDS['Deployment'].format('feeds')}/{name}-ingest-0-0/status"
-            said = {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1}
-            assert api.request("PATCH", path, {"status": said}, MERGE)["kind"] == "Deployment"
+            new_status = {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1}
+            assert api.request("PATCH", path, {"status": new_status}, MERGE)["kind"] == "Deployment"
             eventually(lambda name=name: reason(api, "feeds", name, "IngestReady") == "Ready", within=5)
         assert api.request("POST", DEFINITIONS, definition)["kind"] == "CustomResourceDefinition"
         for name in ("spot", "other"):
@@ -68,8 +68,8 @@ def test_without_the_spark_operator_ingest_runs_and_layers_follow_once_it_is_ins
         rounds = operator.rounds("spot")
         eventually(lambda: operator.rounds("spot") > rounds, within=15)
         path = SPARK.format("feeds", "spot-gold") + "/status"
-        said = {"applicationState": {"state": "SUBMITTED"}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
-        assert api.request("PATCH", path, {"status": said}, MERGE)["kind"] == "SparkApplication"
+        new_status = {"applicationState": {"state": "SUBMITTED"}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
+        assert api.request("PATCH", path, {"status": new_status}, MERGE)["kind"] == "SparkApplication"
         eventually(lambda: reason(api, "feeds", "spot", "GoldReady") == "Starting", within=4)
         assert process.poll() is None
 

@@ -150,16 +150,16 @@ def test_with_the_charts_rbac_the_operator_creates_repairs_and_releases_a_feed(
     api: Api, restricted: str, released: Released
 ):
     create(api, restricted, feed("spot", ["BTCUSDT"]))
-    where = f"/apis/apps/v1/namespaces/{restricted}/deployments/spot-ingest-0-0"
+    deployment = f"/apis/apps/v1/namespaces/{restricted}/deployments/spot-ingest-0-0"
     with released.run():
         eventually(lambda: reconciled(api, restricted, "spot"))
         assert everything(api, restricted) >= {*OTHERS, "Deployment", "Service", "ConfigMap", "NetworkPolicy"}
         assert "Forbidden" not in json.dumps(status(api, restricted, "spot"))
         create(api, restricted, feed("twin", ["BTCUSDT"]))
         eventually(lambda: "TopicConflict" in event_reasons(api, restricted))
-        made = api.request("GET", where)["metadata"]["uid"]
-        api.request("DELETE", where)
-        eventually(lambda: api.request("GET", where)["metadata"].get("uid", made) != made)
+        uid = api.request("GET", deployment)["metadata"]["uid"]
+        api.request("DELETE", deployment)
+        eventually(lambda: api.request("GET", deployment)["metadata"].get("uid", uid) != uid)
         probed = released.probe()
         assert probed.returncode == 0, probed.stderr
         assert probed.stdout.count(" 200 ") == 2
@@ -186,9 +186,12 @@ def test_topics_are_created_and_observed_in_the_namespace_that_strimzi_watches(
         eventually(lambda: topic_ready() == "Unknown")
         for topic in api.request("GET", topics)["items"]:
             about = topic["metadata"]
-            said = {"observedGeneration": about["generation"], "conditions": [{"type": "Ready", "status": "True"}]}
+            topic_status = {
+                "observedGeneration": about["generation"],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            }
             path = f"{topics}/{about['name']}/status"
-            api.request("PATCH", path, {"status": said}, "application/merge-patch+json")
+            api.request("PATCH", path, {"status": topic_status}, "application/merge-patch+json")
         eventually(lambda: topic_ready() == "True")
 
 

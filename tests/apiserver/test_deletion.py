@@ -56,12 +56,12 @@ def finish_job(api: Api, namespace: str, kind: str) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[kind]
     about = {"status": "True", "lastTransitionTime": now, "lastProbeTime": now, "reason": "Test", "message": "it ended"}
-    said = {"startTime": now, "conditions": [{"type": before, **about}, {"type": kind, **about}]}
+    new_status = {"startTime": now, "conditions": [{"type": before, **about}, {"type": kind, **about}]}
     if kind == "Complete":
-        said |= {"completionTime": now, "succeeded": 1}
+        new_status |= {"completionTime": now, "succeeded": 1}
     else:
-        said |= {"failed": 1}
-    answer = api.request("PATCH", f"{JOB.format(namespace)}/status", {"status": said}, MERGE)
+        new_status |= {"failed": 1}
+    answer = api.request("PATCH", f"{JOB.format(namespace)}/status", {"status": new_status}, MERGE)
     assert answer["kind"] == "Job", answer
 
 

@@ -53,13 +53,13 @@ class Cluster:
     def spark(self, layer: str, state: str, error: str = "", attempts: int = 1) -> None:
         """Set an application's status, as the Spark operator does."""
         path = SPARK.format(self.namespace, f"spot-{layer}") + "/status"
-        said = {
+        new_status = {
             "applicationState": {"state": state, "errorMessage": error},
             "lastSubmissionAttemptTime": now(),
             "executionAttempts": attempts,
             "driverInfo": {},
         }
-        answer = self.api.request("PATCH", path, {"status": said}, MERGE)
+        answer = self.api.request("PATCH", path, {"status": new_status}, MERGE)
         assert answer["kind"] == "SparkApplication", answer
 
     def strimzi(self) -> None:
@@ -67,8 +67,8 @@ class Cluster:
         path = TOPIC.format(self.namespace, "market.crypto.trades.binance")
         about = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
         generation = self.api.request("GET", path)["metadata"]["generation"]
-        said = {"status": {"observedGeneration": generation, "conditions": [about]}}
-        assert self.api.request("PATCH", f"{path}/status", said, MERGE)["kind"] == "KafkaTopic"
+        new_status = {"status": {"observedGeneration": generation, "conditions": [about]}}
+        assert self.api.request("PATCH", f"{path}/status", new_status, MERGE)["kind"] == "KafkaTopic"
 
     def kubelet(self) -> None:
         """Create running pods for the Deployment and the drivers."""
@@ -81,8 +81,8 @@ class Cluster:
         """Set the Deployment's newest spec as rolled out, and return it."""
         path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
         deployment: dict[str, Any] = self.api.request("GET", path)
-        said = {"observedGeneration": deployment["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
-        self.api.request("PATCH", f"{path}/status", {"status": said}, MERGE)
+        new_status = {"observedGeneration": deployment["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
+        self.api.request("PATCH", f"{path}/status", {"status": new_status}, MERGE)
         return deployment
 
     def pod(self, name: str, labels: dict[str, str]) -> None:
@@ -92,8 +92,8 @@ class Cluster:
         path = f"/api/v1/namespaces/{self.namespace}/pods"
         created = self.api.request("POST", path, {"metadata": {"name": name, "labels": labels}, "spec": spec})
         assert created["kind"] == "Pod", created
-        said = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        self.api.request("PATCH", f"{path}/{name}/status", {"status": said}, MERGE)
+        new_status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+        self.api.request("PATCH", f"{path}/{name}/status", {"status": new_status}, MERGE)
 
     def run(self) -> None:
         """Set everything to running."""
@@ -204,8 +204,8 @@ def test_a_crashing_driver_degrades_its_layer_with_the_reason(
 ):
     with cluster.ready(operator):
         path = SPARK.format(namespace, "spot-silver") + "/status"
-        said = {"applicationState": {"state": "FAILED", "errorMessage": "out of memory"}, "executionAttempts": 4}
-        api.request("PATCH", path, {"status": {**said, "driverInfo": {}}}, MERGE)
+        new_status = {"applicationState": {"state": "FAILED", "errorMessage": "out of memory"}, "executionAttempts": 4}
+        api.request("PATCH", path, {"status": {**new_status, "driverInfo": {}}}, MERGE)
         eventually(lambda: status(api, namespace, "spot")["phase"] == "Degraded")
         conditions = {about["type"]: about for about in status(api, namespace, "spot")["conditions"]}
         assert conditions["SilverReady"]["reason"] == "CrashLoop"

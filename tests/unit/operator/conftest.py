@@ -11,7 +11,7 @@ from k2.operator.desired.naming import Manifest
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
 
-GIVEN = {
+SETTINGS = {
     "ingest_image": "registry.example/k2-ingest:0.1.0",
     "jobs_image": "registry.example/k2-jobs:0.1.0",
     "kafka_bootstrap": "k2-kafka-bootstrap.kafka.svc:9092",
@@ -62,11 +62,11 @@ def feed(body) -> Callable[..., ExchangeFeed]:
 @pytest.fixture
 def settings() -> Callable[..., Settings]:
     """Build complete settings with changes."""
-    return lambda **changes: Settings.model_validate(GIVEN | changes)
+    return lambda **changes: Settings.model_validate(SETTINGS | changes)
 
 
 @pytest.fixture
-def made(feed, settings) -> Callable[..., list[Manifest]]:
+def manifests(feed, settings) -> Callable[..., list[Manifest]]:
     """Build the children of a kind, of a feed with changes to its spec."""
 
     def build(
@@ -83,6 +83,6 @@ def by_name(manifests: Iterable[Manifest]) -> dict[str, Manifest]:
 
 
 @pytest.fixture
-def named(feed, settings) -> Callable[..., dict[str, Manifest]]:
+def manifests_by_name(feed, settings) -> Callable[..., dict[str, Manifest]]:
     """Build all children, by kind and name."""
     return lambda **spec: by_name(children(feed(**spec), settings()))

@@ -19,7 +19,7 @@ from k2.operator.desired.hashing import digest
         (".5", 0.5),
     ],
 )
-def test_one_amount_may_be_written_in_two_ways(one, other):
+def test_equal_quantities_in_different_notations_are_equal(one, other):
     assert quantities.parse(one) == quantities.parse(other) is not None
 
 

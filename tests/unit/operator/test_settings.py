@@ -1,7 +1,7 @@
 import pytest
 
 from k2.operator.settings import InvalidSettings, Settings, load, variable
-from tests.unit.operator.conftest import GIVEN
+from tests.unit.operator.conftest import SETTINGS
 
 FILE = """
 ingestImage: registry.example/k2-ingest:0.1.0
@@ -16,7 +16,7 @@ monitorLabels: {release: prometheus}
 
 
 def environment(**changes):
-    return {variable(name): value for name, value in (GIVEN | changes).items()}
+    return {variable(name): value for name, value in (SETTINGS | changes).items()}
 
 
 def test_a_file_is_enough():
@@ -28,7 +28,7 @@ def test_a_file_is_enough():
 
 
 def test_the_environment_is_enough():
-    assert load(None, environment()) == Settings.model_validate(GIVEN)
+    assert load(None, environment()) == Settings.model_validate(SETTINGS)
 
 
 def test_a_variable_takes_precedence_over_the_file_for_every_type():

@@ -27,14 +27,14 @@ def pods(manifests) -> list[dict[str, Any]]:
     return templates
 
 
-def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     return {name for name in before | after if before.get(name) != after.get(name)}
 
 
 @pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
-def test_a_feed_has_exactly_these_children(named, topology):
+def test_a_feed_has_exactly_these_children(manifests_by_name, topology):
     layers = ["bronze", "silver", "gold"] if topology == "PerLayer" else ["layers"]
-    assert set(named(layers={"topology": topology})) == {
+    assert set(manifests_by_name(layers={"topology": topology})) == {
         "KafkaTopic/market.crypto.trades.binance",
         "KafkaTopic/market.crypto.gaps.binance",
         "KafkaTopic/market.crypto.deadletter.binance",
@@ -48,7 +48,7 @@ def test_a_feed_has_exactly_these_children(named, topology):
     }
 
 
-def test_two_processes_make_the_same_manifests(feed, settings, named):
+def test_two_processes_make_the_same_manifests(feed, settings, manifests_by_name):
     script = (
         "import sys, json; from k2.operator.desired import children; from k2.operator.settings import Settings;"
         "from k2.schemas.feed.model import ExchangeFeed; body, given = json.load(sys.stdin);"
@@ -71,20 +71,26 @@ def test_two_processes_make_the_same_manifests(feed, settings, named):
     assert json.loads(outputs[0]) == json.loads(json.dumps(children(one, platform)))
 
 
-def test_the_order_in_which_symbols_are_written_rolls_nothing(feed, settings, named):
+def test_the_order_in_which_symbols_are_written_rolls_nothing(feed, settings, manifests_by_name):
     shuffled = random.Random(1).sample(SYMBOLS, len(SYMBOLS))
-    before, after = named(symbols=SYMBOLS, ingest={"shards": 3}), named(symbols=shuffled, ingest={"shards": 3})
-    assert moved(before, after) == {"ConfigMap/binance-feed"}
+    before, after = (
+        manifests_by_name(symbols=SYMBOLS, ingest={"shards": 3}),
+        manifests_by_name(symbols=shuffled, ingest={"shards": 3}),
+    )
+    assert changed(before, after) == {"ConfigMap/binance-feed"}
 
 
-def test_a_symbol_more_rolls_its_own_shard_and_nothing_else(feed, named):
+def test_an_added_symbol_rolls_its_own_shard_and_nothing_else(feed, manifests_by_name):
     ingest = {"shards": 3, "redundancy": 2}
     after = feed(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)
-    home = next(shard for shard in range(3) if "BTCUSDT" in {pair.raw_symbol for pair in after.shard(shard)})
-    assert moved(named(symbols=SYMBOLS, ingest=ingest), named(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)) == {
+    shard_of_symbol = next(shard for shard in range(3) if "BTCUSDT" in {pair.raw_symbol for pair in after.shard(shard)})
+    assert changed(
+        manifests_by_name(symbols=SYMBOLS, ingest=ingest),
+        manifests_by_name(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest),
+    ) == {
         "ConfigMap/binance-feed",
-        f"Deployment/binance-ingest-{home}-0",
-        f"Deployment/binance-ingest-{home}-1",
+        f"Deployment/binance-ingest-{shard_of_symbol}-0",
+        f"Deployment/binance-ingest-{shard_of_symbol}-1",
     }
 
 
@@ -104,12 +110,12 @@ def test_a_symbol_more_rolls_its_own_shard_and_nothing_else(feed, named):
         ({"layers": {"silver": {"executors": 2}}}, {"SparkApplication/binance-silver"}),
     ],
 )
-def test_a_change_moves_what_it_touches_and_nothing_else(named, change, expected):
-    assert moved(named(), named(**change)) - {"ConfigMap/binance-feed"} == expected
+def test_a_change_affects_related_manifests_only(manifests_by_name, change, expected):
+    assert changed(manifests_by_name(), manifests_by_name(**change)) - {"ConfigMap/binance-feed"} == expected
 
 
-def test_suspending_changes_no_config_and_no_topic(named):
-    assert moved(named(), named(suspend=True)) == {
+def test_suspending_changes_no_config_and_no_topic(manifests_by_name):
+    assert changed(manifests_by_name(), manifests_by_name(suspend=True)) == {
         "Deployment/binance-ingest-0-0",
         "SparkApplication/binance-bronze",
         "SparkApplication/binance-silver",
@@ -117,7 +123,7 @@ def test_suspending_changes_no_config_and_no_topic(named):
     }
 
 
-def test_a_shards_hash_outlives_another_shard_count_that_leaves_it_its_symbols(feed):
+def test_a_shards_hash_is_unchanged_if_another_shard_count_leaves_its_symbols(feed):
     one, two = (feed(symbols=SYMBOLS[:5], ingest={"shards": count}) for count in (3, 4))
     unchanged = [shard for shard in range(3) if one.shard(shard) == two.shard(shard)]
     changed = [shard for shard in range(3) if one.shard(shard) != two.shard(shard)]
@@ -129,9 +135,9 @@ def test_a_shards_hash_outlives_another_shard_count_that_leaves_it_its_symbols(f
 
 @pytest.mark.parametrize("executors", [0, 2])
 @pytest.mark.parametrize("topology", ["PerLayer", "Combined"])
-def test_spark_applications_have_no_unknown_fields(made, topology, executors):
+def test_spark_applications_have_no_unknown_fields(manifests, topology, executors):
     layers = {"topology": topology} | {layer: {"executors": executors} for layer in ("bronze", "silver", "gold")}
-    for manifest in made("SparkApplication", layers=layers, platform={"image_pull_secrets": ("pull",)}):
+    for manifest in manifests("SparkApplication", layers=layers, platform={"image_pull_secrets": ("pull",)}):
         assert SparkV1beta2SparkApplication.from_dict(manifest).to_dict() == manifest
 
 
@@ -148,7 +154,7 @@ def test_pod_templates_have_no_unknown_fields(feed, settings):
         assert IoK8sApiCoreV1PodTemplateSpec.from_dict(template).to_dict() == template
 
 
-def test_every_pod_keeps_to_the_restricted_profile(feed, settings):
+def test_every_pod_meets_the_restricted_profile(feed, settings):
     for template in pods(children(feed(), settings())):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -165,8 +171,8 @@ def test_every_pod_keeps_to_the_restricted_profile(feed, settings):
             assert len(names) == len(set(names))
 
 
-def test_secrets_are_named_and_never_in_arguments_annotations_or_sparks_settings(made):
-    for manifest in made("SparkApplication"):
+def test_secrets_are_referenced_and_never_in_arguments_annotations_or_spark_conf(manifests):
+    for manifest in manifests("SparkApplication"):
         spec = manifest["spec"]
         variables = {entry["name"]: entry for entry in spec["driver"]["template"]["spec"]["containers"][0]["env"]}
         references = {

@@ -9,8 +9,8 @@ def container(deployment):
     return deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_each_shard_and_replica_is_a_deployment_that_says_which_it_is(made):
-    deployments = made(
+def test_each_shard_and_replica_is_a_deployment_with_its_arguments(manifests):
+    deployments = manifests(
         "Deployment", symbols=[f"COIN{number}USDT" for number in range(20)], ingest={"shards": 2, "redundancy": 2}
     )
     assert [manifest["metadata"]["name"] for manifest in deployments] == [
@@ -23,29 +23,29 @@ def test_each_shard_and_replica_is_a_deployment_that_says_which_it_is(made):
     assert len(set(selectors)) == 4
 
 
-def test_a_shard_that_no_symbol_falls_into_has_no_deployment(feed, settings):
+def test_a_shard_without_symbols_has_no_deployment(feed, settings):
     assert len(ingest_deployments(feed(symbols=["BTCUSDT"], ingest={"shards": 64}), settings())) == 1
 
 
-def test_two_pods_of_one_connection_never_run_at_once(made):
-    (deployment,) = made("Deployment")
+def test_two_pods_of_one_connection_never_run_at_once(manifests):
+    (deployment,) = manifests("Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     assert deployment["spec"]["replicas"] == 1
 
 
-def test_a_suspended_feed_runs_no_pod(made):
-    assert [manifest["spec"]["replicas"] for manifest in made("Deployment", suspend=True)] == [0]
+def test_a_suspended_feed_runs_no_pod(manifests):
+    assert [manifest["spec"]["replicas"] for manifest in manifests("Deployment", suspend=True)] == [0]
 
 
-def test_its_selector_is_among_its_pods_labels(made):
-    (deployment,) = made("Deployment")
+def test_the_selector_matches_the_pods_labels(manifests):
+    (deployment,) = manifests("Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert len(deployment["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH]) == 16
 
 
-def test_the_pod_reads_the_feed_from_the_config_map_and_listens_where_probes_ask(made):
-    (deployment,), (config,) = made("Deployment"), made("ConfigMap")
+def test_the_pod_reads_the_feed_from_the_config_map_and_serves_its_probes(manifests):
+    (deployment,), (config,) = manifests("Deployment"), manifests("ConfigMap")
     pod = deployment["spec"]["template"]["spec"]
     arguments = container(deployment)["args"]
     mount = next(mount for mount in container(deployment)["volumeMounts"] if mount["name"] == "feed")
@@ -58,15 +58,15 @@ def test_the_pod_reads_the_feed_from_the_config_map_and_listens_where_probes_ask
         assert container(deployment)[probe]["httpGet"] == {"path": path, "port": port["name"]}
 
 
-def test_the_pod_has_longer_to_end_than_it_takes_to_flush(made):
-    (deployment,) = made("Deployment")
+def test_the_termination_grace_period_exceeds_the_flush(manifests):
+    (deployment,) = manifests("Deployment")
     arguments = container(deployment)["args"]
     grace = float(arguments[arguments.index("--grace") + 1])
     assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 1.5 * grace + 10
 
 
-def test_the_pod_has_no_token_and_its_account(made):
-    (deployment,) = made("Deployment", platform={"ingest_service_account": "k2-ingest"})
+def test_the_pod_has_its_service_account_and_no_token(manifests):
+    (deployment,) = manifests("Deployment", platform={"ingest_service_account": "k2-ingest"})
     pod = deployment["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
@@ -84,21 +84,21 @@ def test_the_pod_has_no_token_and_its_account(made):
         ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "128Mi"}, {"memory": "512Mi"}),
     ],
 )
-def test_a_users_amounts_win_and_a_request_is_never_above_its_limit(made, given, requests, limits):
-    (deployment,) = made("Deployment", ingest={"resources": given})
+def test_user_resources_take_precedence_and_a_request_never_exceeds_its_limit(manifests, given, requests, limits):
+    (deployment,) = manifests("Deployment", ingest={"resources": given})
     assert container(deployment)["resources"] == {"requests": requests, "limits": limits}
 
 
-def test_pods_go_where_the_feed_says(made):
+def test_pods_have_the_feeds_scheduling_constraints(manifests):
     placed = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "x"}], "priorityClassName": "high"}
-    (deployment,) = made("Deployment", ingest=placed)
+    (deployment,) = manifests("Deployment", ingest=placed)
     pod = deployment["spec"]["template"]["spec"]
     assert {name: pod[name] for name in placed} == placed
     assert "affinity" not in pod
 
 
-def test_the_config_map_holds_the_feed_that_its_pods_run(made, feed):
+def test_the_config_map_holds_the_feed_that_its_pods_run(manifests, feed):
     change = {"ingest": {"shards": 2, "endpoints": ["wss://far.example"]}, "layers": {"gold": {"trigger": "1s"}}}
-    (config,) = made("ConfigMap", **change, suspend=True)
+    (config,) = manifests("ConfigMap", **change, suspend=True)
     read = ExchangeFeed.from_yaml(config["data"]["feed.yaml"])
     assert read == feed(**change)

@@ -5,8 +5,8 @@ def ports(rule):
     return [(entry["port"], entry["protocol"]) for entry in rule["ports"]]
 
 
-def test_the_ingest_may_talk_to_names_the_exchange_kafka_and_the_registry(made):
-    (policy,) = made("NetworkPolicy")
+def test_egress_is_limited_to_dns_the_exchange_kafka_and_the_registry(manifests):
+    (policy,) = manifests("NetworkPolicy")
     dns, exchange, kafka, registry = policy["spec"]["egress"]
     assert policy["spec"]["policyTypes"] == ["Egress", "Ingress"]
     assert policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "ingest"
@@ -19,9 +19,9 @@ def test_the_ingest_may_talk_to_names_the_exchange_kafka_and_the_registry(made):
     assert [ports(rule) for rule in policy["spec"]["ingress"]] == [[(9101, "TCP")]]
 
 
-def test_endpoints_of_the_feeds_own_open_their_ports(made):
+def test_custom_endpoints_open_their_ports(manifests):
     ingest = {"endpoints": ["ws://simulator:9443", "wss://far.example"], "restEndpoint": "http://simulator"}
-    (policy,) = made("NetworkPolicy", ingest=ingest)
+    (policy,) = manifests("NetworkPolicy", ingest=ingest)
     assert ports(policy["spec"]["egress"][1]) == [(80, "TCP"), (443, "TCP"), (9443, "TCP")]
 
 
@@ -36,16 +36,16 @@ def test_endpoints_of_the_feeds_own_open_their_ports(made):
         ("10.0.0.7", None),
     ],
 )
-def test_a_server_outside_the_cluster_is_reached_by_port_alone(made, host, namespace):
-    (policy,) = made("NetworkPolicy", platform={"kafka_bootstrap": f"{host}:9093"})
+def test_a_server_outside_the_cluster_is_restricted_by_port_only(manifests, host, namespace):
+    (policy,) = manifests("NetworkPolicy", platform={"kafka_bootstrap": f"{host}:9093"})
     kafka = policy["spec"]["egress"][2]
     assert ports(kafka) == [(9093, "TCP")]
     labels = [peer["namespaceSelector"]["matchLabels"] for peer in kafka.get("to", [])]
     assert labels == ([{"kubernetes.io/metadata.name": namespace}] if namespace else [])
 
 
-def test_the_registrys_containers_port_counts_not_its_services(made):
+def test_the_registrys_container_port_is_allowed_instead_of_its_service_port(manifests):
     platform = {"registry_url": "http://registry", "registry_pod_port": 8080}
-    (policy,) = made("NetworkPolicy", platform=platform)
+    (policy,) = manifests("NetworkPolicy", platform=platform)
     assert ports(policy["spec"]["egress"][3]) == [(8080, "TCP")]
-    assert made("NetworkPolicy", platform={"network_policy": False}) == []
+    assert manifests("NetworkPolicy", platform={"network_policy": False}) == []

@@ -7,15 +7,15 @@ def owners(manifest):
     return [owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])]
 
 
-def test_every_child_but_topics_goes_with_its_feed(feed, settings, body):
+def test_every_child_except_topics_is_owned_by_its_feed(feed, settings, body):
     live = body()
     for manifest in children(feed(), settings()):
         expected = [] if manifest["kind"] == "KafkaTopic" else [live["metadata"]["uid"]]
         assert owners(with_owner(manifest, live)) == expected
 
 
-def test_the_owner_is_the_controller(made, body):
-    (reference,) = with_owner(made("Service")[0], body())["metadata"]["ownerReferences"]
+def test_the_owner_is_the_controller(manifests, body):
+    (reference,) = with_owner(manifests("Service")[0], body())["metadata"]["ownerReferences"]
     assert reference == {
         "apiVersion": "k2.marketdata.io/v1alpha1",
         "kind": "ExchangeFeed",
@@ -27,13 +27,13 @@ def test_the_owner_is_the_controller(made, body):
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-def test_nothing_owns_a_topic_so_that_it_never_vanishes_with_an_owner(made, body, policy):
-    topics = made("KafkaTopic", deletionPolicy=policy)
+def test_topics_have_no_owner_so_that_they_are_never_garbage_collected(manifests, body, policy):
+    topics = manifests("KafkaTopic", deletionPolicy=policy)
     assert [owners(with_owner(topic, body(deletionPolicy=policy))) for topic in topics] == [[], [], []]
 
 
-def test_owning_leaves_the_manifest_itself_alone(made, body):
-    manifest = made("Service")[0]
+def test_adding_an_owner_does_not_mutate_the_manifest(manifests, body):
+    manifest = manifests("Service")[0]
     with_owner(manifest, body())
     assert owners(manifest) == []
 

@@ -10,22 +10,22 @@ def all_layers(**about):
     return {layer: dict(about) for layer in LAYERS}
 
 
-def test_each_layer_is_an_application_or_one_runs_all(made):
-    apart = made("SparkApplication")
+def test_each_layer_is_an_application_or_one_runs_all(manifests):
+    apart = manifests("SparkApplication")
     assert [manifest["metadata"]["name"] for manifest in apart] == [f"binance-{layer}" for layer in LAYERS]
     assert [manifest["spec"]["arguments"][3] for manifest in apart] == list(LAYERS)
     assert not any("--restart" in manifest["spec"]["arguments"] for manifest in apart)
-    (together,) = made("SparkApplication", layers={"topology": "Combined"})
+    (together,) = manifests("SparkApplication", layers={"topology": "Combined"})
     assert together["metadata"]["name"] == "binance-layers"
     assert together["spec"]["arguments"][3] == "all"
     assert "--restart" in together["spec"]["arguments"]
 
 
-def test_the_arguments_are_the_jobs_own(made, monkeypatch):
+def test_the_arguments_are_the_jobs_own(manifests, monkeypatch):
     from k2.jobs.__main__ import _arguments
 
     for topology in ("PerLayer", "Combined"):
-        for manifest in made("SparkApplication", layers={"topology": topology}):
+        for manifest in manifests("SparkApplication", layers={"topology": topology}):
             monkeypatch.setattr("sys.argv", ["k2.jobs", *manifest["spec"]["arguments"]])
             read = _arguments()
             port = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]
@@ -34,10 +34,10 @@ def test_the_arguments_are_the_jobs_own(made, monkeypatch):
             assert str(read.feed[0]) == f"{mount['mountPath']}/feed.yaml"
 
 
-def test_the_driver_gets_all_platform_settings(made, monkeypatch):
+def test_the_driver_gets_all_platform_settings(manifests, monkeypatch):
     from k2.common.platform import Platform
 
-    manifest = made("SparkApplication")[0]
+    manifest = manifests("SparkApplication")[0]
     for entry in manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]:
         monkeypatch.setenv(entry["name"], entry.get("value", "from-a-secret"))
     platform = Platform()
@@ -48,8 +48,8 @@ def test_the_driver_gets_all_platform_settings(made, monkeypatch):
     assert (platform.warehouse, platform.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
 
 
-def test_an_application_starts_again_for_ever(made):
-    for manifest in made("SparkApplication", platform={"restart_interval": 7}):
+def test_an_application_is_restarted_without_a_limit(manifests):
+    for manifest in manifests("SparkApplication", platform={"restart_interval": 7}):
         assert manifest["spec"]["restartPolicy"] == {
             "type": "Always",
             "onFailureRetryInterval": 7,
@@ -57,23 +57,23 @@ def test_an_application_starts_again_for_ever(made):
         }
 
 
-def test_suspending_changes_one_word_and_not_the_specs_hash(made):
-    before, after = made("SparkApplication")[0], made("SparkApplication", suspend=True)[0]
+def test_suspending_changes_one_field_and_not_the_specs_hash(manifests):
+    before, after = manifests("SparkApplication")[0], manifests("SparkApplication", suspend=True)[0]
     assert (before["spec"].pop("suspend"), after["spec"].pop("suspend")) == (False, True)
     assert before == after
     assert before["metadata"]["annotations"][SPEC_HASH] == spec_hash(before["spec"])
 
 
-def test_another_nonce_restarts_the_layers_and_an_empty_one_adds_no_annotation(made):
-    without_nonce, one, two = (made("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
+def test_another_nonce_restarts_the_layers_and_an_empty_one_adds_no_annotation(manifests):
+    without_nonce, one, two = (manifests("SparkApplication", restart=nonce)[0] for nonce in ("", "1", "2"))
     assert RESTART_NONCE not in without_nonce["spec"]["driver"]["annotations"]
     hashes = {manifest["metadata"]["annotations"][SPEC_HASH] for manifest in (without_nonce, one, two)}
     assert len(hashes) == 3
 
 
-def test_without_executors_the_driver_does_the_work(made):
+def test_without_executors_the_driver_does_the_work(manifests):
     given = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1500m", "memory": "900Mi"}}
-    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    (first, *_) = manifests("SparkApplication", layers=all_layers(executors=0, resources=given))
     driver = first["spec"]["driver"]
     assert first["spec"]["sparkConf"]["spark.kubernetes.driver.master"] == "local[2]"
     assert "instances" not in first["spec"]["executor"]
@@ -86,9 +86,9 @@ def test_without_executors_the_driver_does_the_work(made):
     }
 
 
-def test_with_executors_they_get_what_the_layer_asks_for(made):
+def test_with_executors_the_layers_resources_are_theirs(manifests):
     given = {"requests": {"memory": "2Gi", "cpu": "2"}}
-    (first, *_) = made("SparkApplication", layers=all_layers(executors=3, resources=given))
+    (first, *_) = manifests("SparkApplication", layers=all_layers(executors=3, resources=given))
     spec = first["spec"]
     assert "spark.kubernetes.driver.master" not in spec["sparkConf"]
     assert spec["executor"]["instances"] == 3
@@ -96,41 +96,41 @@ def test_with_executors_they_get_what_the_layer_asks_for(made):
     assert (spec["driver"]["memory"], spec["driver"]["memoryOverhead"]) == ("512m", "512m")
 
 
-def test_a_combined_application_takes_the_largest_of_its_layers(made):
+def test_a_combined_application_takes_the_largest_of_its_layers(manifests):
     layers = {
         "topology": "Combined",
         "bronze": {"executors": 0, "resources": {"limits": {"memory": "1Gi"}}},
         "silver": {"executors": 0, "resources": {"limits": {"memory": "3000Mi"}}},
         "gold": {"executors": 0},
     }
-    (application,) = made("SparkApplication", layers=layers)
+    (application,) = manifests("SparkApplication", layers=layers)
     assert application["spec"]["driver"]["memory"] == "2400m"
     layers["gold"] = {"executors": 2}
-    assert made("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
+    assert manifests("SparkApplication", layers=layers)[0]["spec"]["executor"]["instances"] == 2
 
 
-def test_sparks_settings_are_sorted_and_k2s_win(made):
+def test_spark_conf_is_sorted_and_k2s_settings_take_precedence(manifests):
     given = {"z": "1", "a": "2", "spark.dynamicAllocation.enabled": "true"}
-    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    conf = manifests("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
     assert list(conf) == sorted(conf)
     assert conf["a"] == "2"
     assert conf["spark.dynamicAllocation.enabled"] == "false"
 
 
-def test_sparks_log_is_the_images_unless_the_platform_says_otherwise(made):
+def test_log4j_is_configured_from_the_image_unless_overridden(manifests):
     given = {"spark.driver.extraJavaOptions": "-Xss2m"}
-    conf = made("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
+    conf = manifests("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
     assert conf["spark.driver.extraJavaOptions"] == "-Xss2m"
     logging = conf["spark.executor.extraJavaOptions"].removeprefix("-Dlog4j2.configurationFile=file://")
     assert logging == "/opt/k2/log4j2.properties"
 
 
 @pytest.mark.parametrize("path_style", [True, False])
-def test_the_driver_gets_the_bucket_settings(made, monkeypatch, path_style):
+def test_the_driver_gets_the_bucket_settings(manifests, monkeypatch, path_style):
     from k2.common.platform import Platform
 
     given = {"s3_endpoint": "http://minio:9000", "s3_region": "eu-west-1", "s3_path_style": path_style}
-    for name, value in driver_environment(made("SparkApplication", platform=given)[0]).items():
+    for name, value in driver_environment(manifests("SparkApplication", platform=given)[0]).items():
         monkeypatch.setenv(name, value)
     platform = Platform()
     assert (platform.s3_endpoint, platform.s3_region, platform.s3_path_style) == (
@@ -140,14 +140,14 @@ def test_the_driver_gets_the_bucket_settings(made, monkeypatch, path_style):
     )
 
 
-def test_the_jobs_make_sparks_settings_for_s3_themselves(made):
-    spec = made("SparkApplication")[0]["spec"]
+def test_spark_conf_has_no_s3_settings_because_the_jobs_set_them(manifests):
+    spec = manifests("SparkApplication")[0]["spec"]
     assert not any("s3" in f"{name}={value}" for name, value in spec["sparkConf"].items())
 
 
-def test_files_on_a_disk_need_no_bucket(made):
+def test_files_on_a_disk_need_no_bucket(manifests):
     platform = {"warehouse": "file:///data/w", "checkpoints": "file:///data/c", "s3_endpoint": "", "s3_secret": ""}
-    names = driver_environment(made("SparkApplication", platform=platform)[0])
+    names = driver_environment(manifests("SparkApplication", platform=platform)[0])
     assert not any(name.startswith("K2_S3_") or name == "AWS_ACCESS_KEY_ID" for name in names)
 
 
@@ -156,7 +156,7 @@ def driver_environment(application):
     return {entry["name"]: entry.get("value", "from-a-secret") for entry in container["env"]}
 
 
-def test_a_driver_is_never_so_small_that_spark_refuses_it(made):
+def test_a_driver_is_never_too_small_for_spark(manifests):
     given = {"limits": {"memory": "256Mi"}}
-    (first, *_) = made("SparkApplication", layers=all_layers(executors=0, resources=given))
+    (first, *_) = manifests("SparkApplication", layers=all_layers(executors=0, resources=given))
     assert (first["spec"]["driver"]["memory"], first["spec"]["driver"]["memoryOverhead"]) == ("512m", "384m")

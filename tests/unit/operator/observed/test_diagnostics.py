@@ -204,7 +204,7 @@ def test_a_layer(feed, observed, status, reason, words):
         (timedelta(minutes=5), None, "Ready"),
     ],
 )
-def test_a_driver_that_commits_again_is_not_in_a_crash_loop_any_more(feed, submitted, committed, reason):
+def test_a_driver_that_commits_again_is_no_longer_in_a_crash_loop(feed, submitted, committed, reason):
     """Times are how long ago."""
     application = state("RUNNING", attempts=3, submitted_at=NOW - submitted)
     query = Layer("RUNNING", committed=(NOW - committed).isoformat() if committed else "")

@@ -29,7 +29,7 @@ SEEN = Observed(
 )
 
 
-def test_the_status_is_the_one_that_users_read(feed, body):
+def test_the_status_has_the_documented_fields(feed, body):
     written = status(feed(), body(), SEEN, NOW, managed=True)
     assert written["observedGeneration"] == 3
     assert written["phase"] == "Running"

@@ -17,8 +17,8 @@ def claim(body):
 def test_of_two_feeds_with_one_topic_the_younger_is_rejected(claim):
     old = claim("old")
     young = claim("young", created="2026-01-01T00:00:01Z", symbols=["SOLUSDT"])
-    said = conflict_message(young, [old, young])
-    assert said == "topic market.crypto.trades.binance belongs to market/old; set another spec.kafka.topic"
+    message = conflict_message(young, [old, young])
+    assert message == "topic market.crypto.trades.binance belongs to market/old; set another spec.kafka.topic"
     assert conflict_message(old, [old, young]) == ""
 
 
@@ -46,9 +46,9 @@ def test_times_are_compared_as_times(claim):
     ],
 )
 def test_a_symbol_of_an_exchange_belongs_to_one_feed(claim, spec, words):
-    said = conflict_message(claim("young", created="2026-02-01T00:00:00Z", **spec), [claim("old")])
-    assert words in said
-    assert bool(said) is bool(words)
+    message = conflict_message(claim("young", created="2026-02-01T00:00:00Z", **spec), [claim("old")])
+    assert words in message
+    assert bool(message) is bool(words)
 
 
 def test_a_name_belongs_to_one_feed_of_the_cluster(claim):

@@ -1,11 +1,9 @@
-"""The next step for a deleted feed, by what still exists; and the Job that purges it."""
+"""The next step for a deleted feed, by what still exists."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2.operator.desired.naming import selector
-from k2.operator.desired.purge import purge_job
 from k2.operator.planning import deletion_plan
 from k2.operator.planning.deletion_plan import Action, RemainingObjects, remaining_objects, step
 
@@ -84,7 +82,7 @@ def test_the_deadline_message_lists_what_remains_and_how_to_remove_it(body):
     assert "KafkaTopic t" in after_purge
 
 
-def test_pods_that_ended_and_the_purges_own_are_not_waited_for():
+def test_terminated_pods_and_the_purges_own_are_not_waited_for():
     labels = {"app.kubernetes.io/component": "gold"}
 
     def pod(name, phase, **more):
@@ -108,29 +106,3 @@ def test_a_feed_is_the_last_of_its_exchange_unless_another_one_remains(body):
     assert not deletion_plan.is_last_of_exchange(mine, [mine, body("other")])
     assert deletion_plan.is_last_of_exchange(mine, [mine, deleted(body, name="other")])
     assert not deletion_plan.is_last_of_exchange(mine, [mine, deleted(body, "Retain", "other")])
-
-
-def test_the_job_runs_under_the_restricted_profile_with_the_service_addresses(feed, settings):
-    manifest = purge_job(feed(), settings(deletion_deadline="10m"), exchange=True)
-    pod = manifest["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert manifest["metadata"]["name"] == "binance-purge"
-    assert manifest["metadata"]["labels"]["k2.marketdata.io/feed"] == "binance"
-    assert manifest["spec"]["template"]["metadata"]["labels"] == selector(feed(), "purge")
-    assert manifest["spec"]["activeDeadlineSeconds"] == 600
-    assert manifest["spec"]["ttlSecondsAfterFinished"] > 0
-    assert (pod["restartPolicy"], pod["securityContext"]["runAsUser"]) == ("Never", 185)
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert container["command"] == ["python", "-m", "k2.jobs.purge"]
-    assert container["args"] == ["--feed", "/etc/k2/feed.yaml", "--memory", "921m", "--exchange"]
-    other = purge_job(feed(), settings(), exchange=False)["spec"]["template"]["spec"]["containers"][0]
-    assert "--exchange" not in other["args"]
-    variables = {variable["name"] for variable in container["env"]}
-    assert variables >= {
-        "K2_CATALOG_URI",
-        "K2_CATALOG_PASSWORD",
-        "K2_WAREHOUSE",
-        "K2_CHECKPOINTS",
-        "AWS_SECRET_ACCESS_KEY",
-    }
-    assert {volume["name"] for volume in pod["volumes"]} == {"feed", "tmp", "work"}

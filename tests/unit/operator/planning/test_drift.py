@@ -11,8 +11,8 @@ DEFAULTS = {"terminationMessagePath": "/dev/termination-log", "terminationMessag
 
 
 @pytest.fixture
-def desired(made):
-    return made("Deployment", ingest={"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})[0]
+def desired(manifests):
+    return manifests("Deployment", ingest={"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})[0]
 
 
 @pytest.fixture
@@ -121,9 +121,9 @@ def test_fields_of_other_managers_are_ignored(desired, live):
     assert not differs(desired, live)
 
 
-@pytest.mark.parametrize("said", [{}, {"protocol": "TCP"}])
-def test_a_port_is_matched_by_its_number_and_explicit_or_default_protocol(desired, live, said):
-    container(desired)["ports"] = [{"name": "metrics", "containerPort": 9101} | said]
+@pytest.mark.parametrize("protocol", [{}, {"protocol": "TCP"}])
+def test_a_port_is_matched_by_its_number_and_explicit_or_default_protocol(desired, live, protocol):
+    container(desired)["ports"] = [{"name": "metrics", "containerPort": 9101} | protocol]
     ports = {'k:{"containerPort":9101,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}}}
     inner = {'k:{"name":"ingest"}': {"f:ports": ports}}
     live["metadata"]["managedFields"] = managed_by_us({"f:spec": {"f:template": {"f:spec": {"f:containers": inner}}}})

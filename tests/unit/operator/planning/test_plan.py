@@ -119,10 +119,10 @@ def test_a_spec_that_does_not_become_healthy_is_replaced_by_the_stable_one_with_
     for manifest, observed in ((old, running(old)), (new, running(old)), (new, running(old, "SUSPENDED"))):
         live, _ = rolled_out(feed(), manifest, live, observed, NOW)
     later = NOW + START_TIMEOUT + timedelta(seconds=1)
-    back, message = rolled_out(feed(), new, live, running(new, "FAILED"), later)
-    assert back["spec"] == old["spec"]
+    rolled_back, message = rolled_out(feed(), new, live, running(new, "FAILED"), later)
+    assert rolled_back["spec"] == old["spec"]
     assert "the last stable spec runs" in message
-    assert rollout_state(back)["refused"] == new["metadata"]["annotations"][SPEC_HASH]
+    assert rollout_state(rolled_back)["refused"] == new["metadata"]["annotations"][SPEC_HASH]
 
 
 def test_a_stuck_application_is_recreated_once_and_its_rollout_state_survives(desired, planned, settings):

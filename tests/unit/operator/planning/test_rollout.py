@@ -50,7 +50,7 @@ def test_without_a_change_no_action_is_taken_and_the_state_is_kept():
     assert step("one", observed("one", healthy=False), STEADY, NOW).state == STEADY
 
 
-def test_an_application_found_running_is_left_alone_and_stable_only_once_healthy():
+def test_a_running_application_without_state_is_kept_and_stable_only_once_healthy():
     next_step = step("one", observed("one", healthy=False), RolloutState(), NOW)
     assert (next_step.action, next_step.state.stable) == (Action.KEEP, "")
     assert step("one", observed("one"), next_step.state, NOW).state.stable == "one"
@@ -68,7 +68,7 @@ def test_a_healthy_application_is_stopped_before_another_spec_is_applied():
     assert (done.action, done.state.stable, done.state.stage) == (Action.KEEP, "two", "steady")
 
 
-def test_a_batch_that_never_ends_is_waited_for_no_longer_than_the_deadline():
+def test_a_batch_that_never_ends_is_waited_for_until_the_timeout():
     asked = step("two", observed("one"), STEADY, NOW)
     just = NOW + STOP_TIMEOUT
     assert step("two", observed("one"), asked.state, just - TICK).action is Action.STOP
@@ -79,7 +79,7 @@ def test_an_unhealthy_application_has_no_batch_to_wait_for():
     assert step("two", observed("one", healthy=False), STEADY, NOW).action is Action.APPLY
 
 
-def test_a_change_taken_back_while_stopping_is_applied_at_once():
+def test_a_change_reverted_while_stopping_is_applied_at_once():
     asked = step("two", observed("one"), STEADY, NOW)
     assert step("one", observed("one"), asked.state, NOW + TICK).action is Action.APPLY
 
@@ -92,27 +92,27 @@ def failing():
 
 def test_a_spec_that_does_not_become_healthy_is_rolled_back_once_and_left_alone():
     state = failing()
-    sick = observed("two", healthy=False)
-    assert step("two", sick, state, NOW + START_TIMEOUT - TICK).action is Action.KEEP
-    back = step("two", sick, state, NOW + START_TIMEOUT)
-    assert back.action is Action.ROLL_BACK
-    assert (back.state.trying, back.state.refused) == ("one", "two")
-    again = step("two", sick, back.state, NOW + START_TIMEOUT + TICK)
-    assert again.action is Action.ROLL_BACK
-    healed = step("two", observed("one"), again.state, NOW + START_TIMEOUT + 2 * TICK)
-    assert healed.action is Action.KEEP
-    later = step("two", observed("one"), healed.state, NOW + 10 * COOL_DOWN)
+    unhealthy = observed("two", healthy=False)
+    assert step("two", unhealthy, state, NOW + START_TIMEOUT - TICK).action is Action.KEEP
+    rolled_back = step("two", unhealthy, state, NOW + START_TIMEOUT)
+    assert rolled_back.action is Action.ROLL_BACK
+    assert (rolled_back.state.trying, rolled_back.state.refused) == ("one", "two")
+    retried = step("two", unhealthy, rolled_back.state, NOW + START_TIMEOUT + TICK)
+    assert retried.action is Action.ROLL_BACK
+    recovered = step("two", observed("one"), retried.state, NOW + START_TIMEOUT + 2 * TICK)
+    assert recovered.action is Action.KEEP
+    later = step("two", observed("one"), recovered.state, NOW + 10 * COOL_DOWN)
     assert later.action is Action.KEEP
     assert "until the spec changes" in later.message
     assert step("two", observed("", stopped=True), later.state, NOW + 10 * COOL_DOWN).action is Action.ROLL_BACK
 
 
-def test_after_a_roll_back_another_spec_is_tried_and_the_old_one_is_no_longer_refused():
-    back = step("two", observed("two", healthy=False), failing(), NOW + START_TIMEOUT)
-    healed = step("two", observed("one"), back.state, NOW + START_TIMEOUT)
-    assert step("three", observed("one"), healed.state, NOW + START_TIMEOUT).action is Action.STOP
-    home = step("one", observed("one"), healed.state, NOW + START_TIMEOUT)
-    assert (home.action, home.state.refused) == (Action.KEEP, "")
+def test_after_a_rollback_another_spec_is_tried_and_the_failed_one_is_forgotten():
+    rolled_back = step("two", observed("two", healthy=False), failing(), NOW + START_TIMEOUT)
+    recovered = step("two", observed("one"), rolled_back.state, NOW + START_TIMEOUT)
+    assert step("three", observed("one"), recovered.state, NOW + START_TIMEOUT).action is Action.STOP
+    reverted = step("one", observed("one"), recovered.state, NOW + START_TIMEOUT)
+    assert (reverted.action, reverted.state.refused) == (Action.KEEP, "")
 
 
 def test_a_newer_spec_replaces_one_that_is_still_starting():
@@ -120,7 +120,7 @@ def test_a_newer_spec_replaces_one_that_is_still_starting():
     assert (next_step.action, next_step.state.trying, next_step.state.stable) == (Action.APPLY, "three", "one")
 
 
-def test_a_first_spec_that_never_works_has_nothing_to_go_back_to():
+def test_a_first_spec_that_never_becomes_healthy_has_nothing_to_roll_back_to():
     first = step("one", observed("", stopped=True), RolloutState(), NOW)
     next_step = step("one", observed("one", healthy=False), first.state, NOW + 2 * START_TIMEOUT)
     assert next_step.action is Action.KEEP
@@ -132,13 +132,13 @@ def test_an_apply_that_a_stopped_operator_did_not_make_is_made_by_the_next():
     assert (next_step.action, next_step.state) == (Action.APPLY, failing())
 
 
-def test_an_application_deleted_by_hand_comes_back():
+def test_an_application_deleted_by_a_user_is_recreated():
     next_step = step("one", observed("", healthy=False, stopped=True), STEADY, NOW)
     assert (next_step.action, next_step.state.trying) == (Action.APPLY, "one")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.integers(0, 900)), max_size=40))
-def test_whatever_happens_the_application_settles_on_what_is_desired_or_on_what_worked(history):
+def test_every_history_converges_to_the_desired_or_the_stable_spec(history):
     """Health is random while specs change; then the last spec is healthy, and is running or was rolled back."""
     state, running, now = RolloutState(), "", NOW
     for desired, healthy, stopped, wait in history:
@@ -199,8 +199,8 @@ def test_the_watchdogs_limits_are_configurable():
 
 
 def test_an_application_that_stays_stuck_is_recreated_twice_an_hour_at_most():
-    state, made = StuckState(), 0
+    state, recreations = StuckState(), 0
     for minute in range(24 * 60):
         action, state, _ = check_stuck(PENDING, state, NOW + timedelta(minutes=minute))
-        made += action is Action.RECREATE
-    assert 2 <= made <= 48
+        recreations += action is Action.RECREATE
+    assert 2 <= recreations <= 48

@@ -16,21 +16,21 @@ def gold(state, attempts, message=""):
 
 
 @pytest.fixture
-def said(settings):
+def last_error(settings):
     watchdog = Watchdog(settings())
     return lambda application, **words: watchdog.with_last_error("feeds", application, words).message
 
 
-def test_a_drivers_termination_message_takes_precedence_over_its_exit_code(said):
-    assert said(gold("RUNNING", 1)) == ""
-    assert said(gold("RUNNING", 1), gold="the catalog: no") == "the catalog: no"
-    assert said(gold("FAILING", 1, CODE)) == "the catalog: no"
-    assert said(gold("PENDING_RERUN", 1)) == "the catalog: no"
-    assert said(gold("FAILING", 1, CODE), silver="the bucket: no") == "the catalog: no"
+def test_a_drivers_termination_message_takes_precedence_over_its_exit_code(last_error):
+    assert last_error(gold("RUNNING", 1)) == ""
+    assert last_error(gold("RUNNING", 1), gold="the catalog: no") == "the catalog: no"
+    assert last_error(gold("FAILING", 1, CODE)) == "the catalog: no"
+    assert last_error(gold("PENDING_RERUN", 1)) == "the catalog: no"
+    assert last_error(gold("FAILING", 1, CODE), silver="the bucket: no") == "the catalog: no"
 
 
-def test_a_later_attempt_without_a_termination_message_is_reported_by_its_exit_code(said):
-    said(gold("FAILING", 1, CODE), gold="the catalog: no")
-    assert said(gold("SUBMITTED", 2)) == "the catalog: no"
-    assert said(gold("FAILING", 2, "ExitCode: 137, Reason: OOMKilled")) == "ExitCode: 137, Reason: OOMKilled"
-    assert said(gold("RUNNING", 3), gold="the bucket: no") == "the bucket: no"
+def test_a_later_attempt_without_a_termination_message_is_reported_by_its_exit_code(last_error):
+    last_error(gold("FAILING", 1, CODE), gold="the catalog: no")
+    assert last_error(gold("SUBMITTED", 2)) == "the catalog: no"
+    assert last_error(gold("FAILING", 2, "ExitCode: 137, Reason: OOMKilled")) == "ExitCode: 137, Reason: OOMKilled"
+    assert last_error(gold("RUNNING", 3), gold="the bucket: no") == "the bucket: no"
