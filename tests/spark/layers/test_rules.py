@@ -1,4 +1,4 @@
-"""The rules by which the newest trades of Kafka are judged are Silver's."""
+"""The queries' Kafka tail decodes and validates records as Silver does."""
 
 import json
 from contextlib import closing
@@ -57,23 +57,25 @@ def records(lake: Lake, newer: int, evolved: dict) -> list[Record]:
     return [*(Record(value, key) for value in values), *keys]
 
 
-def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
+def test_every_record_is_validated_as_silver_does(lake: Lake):
     feed, evolved = lake.feed(), json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
     registry = Registry(lake.platform.registry_url)
     newer = registry.register(topics.subject(feed.topic), json.dumps(evolved))
-    found = records(lake, newer, evolved)
-    lake.arrive(feed, found)
+    arrived = records(lake, newer, evolved)
+    lake.arrive(feed, arrived)
     lake.run(feed, "silver", "gold")
 
     validator = Validator({lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
-    verdicts = [
+    outcomes = [
         validator.validate(one.value, one.key.encode() if one.key is not None else None, to_micros(one.at))
-        for one in found
+        for one in arrived
     ]
-    letters = {row["offset"]: row["error_category"] for row in lake.dead.select("offset", "error_category").collect()}
-    assert {n: verdict for n, verdict in enumerate(verdicts) if not isinstance(verdict, ValidTrade)} == letters
-    assert set(letters.values()) == {
+    categories = {
+        row["offset"]: row["error_category"] for row in lake.dead.select("offset", "error_category").collect()
+    }
+    assert {n: outcome for n, outcome in enumerate(outcomes) if not isinstance(outcome, ValidTrade)} == categories
+    assert set(categories.values()) == {
         "MALFORMED_HEADER", "UNKNOWN_SCHEMA", "UNDECODABLE", "MISSING_FIELD", "UNKNOWN_EXCHANGE", "SYMBOL_MISMATCH",
         "NON_POSITIVE_PRICE", "NON_POSITIVE_QUANTITY", "FUTURE_TIMESTAMP", "IMPLAUSIBLE_TIMESTAMP",
     }  # fmt: skip
@@ -88,17 +90,17 @@ def test_every_record_is_judged_as_silver_judges_it(lake: Lake):
     silver = lake.silver().selectExpr(
         "offset", "to_json(vendor_data) AS vendor_data", *units, *times, *(t for t in texts if t != "vendor_data")
     )
-    held = {row["offset"]: tuple(row[name] for name in ValidTrade._fields) for row in silver.collect()}
-    assert {n: tuple(verdict) for n, verdict in enumerate(verdicts) if isinstance(verdict, ValidTrade)} == held
+    stored = {row["offset"]: tuple(row[name] for name in ValidTrade._fields) for row in silver.collect()}
+    assert {n: tuple(outcome) for n, outcome in enumerate(outcomes) if isinstance(outcome, ValidTrade)} == stored
 
 
-def test_golds_commits_say_how_far_it_has_come(lake: Lake):
+def test_golds_commits_hold_its_frontier(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [trade(1), Record(b"bad"), trade(2)])
     lake.arrive(feed, [trade(3)], partition=1)
     lake.run(feed, "silver", "gold")
     with closing(catalog.connect(lake.platform)) as opened:
         gold = opened.load_table(tables.identifier(GOLD))
-        found = kafka_offsets.frontier_of(gold, gold.current_snapshot())
-    assert found.offsets == {feed.topic: {0: 3, 1: 1}}
-    assert found.exchanges == {feed.topic: "BINANCE"}
+        frontier = kafka_offsets.frontier_of(gold, gold.current_snapshot())
+    assert frontier.offsets == {feed.topic: {0: 3, 1: 1}}
+    assert frontier.exchanges == {feed.topic: "BINANCE"}

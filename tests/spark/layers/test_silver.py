@@ -72,7 +72,7 @@ def test_a_row_is_decoded_with_the_schema_that_wrote_it(lake: Lake):
     assert lake.dead.isEmpty()
 
 
-def test_two_feeds_of_one_exchange_judge_their_own_topics_only(lake: Lake):
+def test_two_feeds_of_one_exchange_validate_their_own_topics_only(lake: Lake):
     first, second = lake.feed(), lake.feed(name="second")
     second = second.model_copy(
         update={"spec": second.spec.model_copy(update={"kafka": second.spec.kafka.model_copy(update={"topic": "t2"})})}

@@ -1,4 +1,4 @@
-"""What was seen in the cluster, as frozen values. Parsers take raw API objects, which may lack any field."""
+"""Observed state of the cluster as frozen values, and their parsers. Raw API objects may lack any field."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,36 +13,36 @@ from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
 
 K8sObject = Mapping[str, Any]
 
-# How the Spark operator labels the pods that it makes.
+# Labels that the Spark operator sets on its pods.
 _ROLE: Final = "spark-role"
 _APPLICATION: Final = "sparkoperator.k8s.io/app-name"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One shard's Deployment. `trouble` is why its pods cannot be made, in Kubernetes' words."""
+    """One shard's Deployment. `trouble` is Kubernetes' message if its pods cannot be created."""
 
     name: str
     desired: int
     ready: int
-    current: bool  # the controller has seen the newest spec
+    current: bool  # the controller has observed the newest spec
     trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod that does not run as it should: the reason that Kubernetes gives, and its words."""
+    """One unhealthy pod, with the reason and message of Kubernetes."""
 
     name: str
     reason: str
     message: str
     restarts: int
-    part: str = INGEST  # as its label says: ingest, a layer, layers, or those with -executor
+    part: str = INGEST  # the component label: ingest, a layer, or layers; executors have the suffix -executor
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One SparkApplication. An empty state means that no Spark operator has touched it."""
+    """One SparkApplication. Its state is empty until the Spark operator has processed it."""
 
     name: str
     created_at: datetime
@@ -55,19 +55,19 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One KafkaTopic; `ready` is None while Strimzi has said nothing."""
+    """One KafkaTopic; `ready` is None until Strimzi has reported on its newest spec."""
 
     name: str
     created_at: datetime
     ready: bool | None = None
     reason: str = ""
     message: str = ""
-    changed: bool = False  # Strimzi has said something, of an older spec
+    changed: bool = False  # Strimzi has reported on an older spec only
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one ingest pod says of itself on /status."""
+    """The status of one ingest pod, from its `/status`."""
 
     shard: str
     connected: bool
@@ -78,13 +78,13 @@ class Shard:
     open_gaps: int = 0
     repaired_gaps: int = 0
     dead_letters: int = 0
-    refused: tuple[tuple[str, str], ...] = ()  # symbols, and the exchange's words
-    waiting: int = 0  # records that Kafka does not take: those that it refused, or all where the circuit is open
+    refused: tuple[tuple[str, str], ...] = ()  # symbols and the exchange's error messages
+    waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the newest audit found for the feed's symbols."""
+    """The result of the newest audit for the feed's symbols."""
 
     incomplete_hours: int = 0
     checked_at: str = ""  # RFC 3339
@@ -92,7 +92,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What a driver says of one layer on /status."""
+    """The status of one layer, from its driver's `/status`."""
 
     state: str
     message: str = ""
@@ -100,12 +100,12 @@ class Layer:
     committed: str = ""  # RFC 3339; empty before the first
     freshness: float | None = None  # seconds
     dead_letters: int = 0
-    audit: Audit | None = None  # Gold tells it, once an audit was made
+    audit: Audit | None = None  # only of Gold, after the first audit
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A request of the operator's that the API server refused."""
+    """A request of the operator that the API server rejected."""
 
     verb: str
     resource: str
@@ -116,7 +116,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything that is known of one feed's parts."""
+    """The observed state of one feed."""
 
     topic: Topic | None = None
     deployments: tuple[Deployment, ...] = ()
@@ -126,85 +126,98 @@ class Observed:
     layers: Mapping[str, Layer] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
     audit: Audit | None = None
-    conflict: str = ""  # why another feed is preferred to this one
-    stuck: frozenset[str] = frozenset()  # applications that were made anew once and are stuck again
-    rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was taken back, and why
+    conflict: str = ""  # why another feed takes precedence over this one
+    stuck: frozenset[str] = frozenset()  # applications that were recreated once and are stuck again
+    rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was rolled back, and why
 
 
 def deployment(raw: K8sObject) -> Deployment:
-    """A Deployment."""
-    status, about = raw.get("status", {}), raw["metadata"]
+    """Parse a Deployment."""
+    status, metadata = raw.get("status", {}), raw["metadata"]
     failures = [entry for entry in status.get("conditions", ()) if entry.get("type") == "ReplicaFailure"]
     trouble = next((str(entry.get("message", "")) for entry in failures if entry.get("status") == "True"), "")
-    current = status.get("observedGeneration", 0) >= about.get("generation", 0)
+    current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     desired = raw.get("spec", {}).get("replicas", 1)
-    return Deployment(about["name"], desired, status.get("readyReplicas", 0), current, trouble)
+    return Deployment(metadata["name"], desired, status.get("readyReplicas", 0), current, trouble)
 
 
 def unhealthy_pods(raws: Iterable[K8sObject]) -> tuple[Pod, ...]:
-    """The pods that wait for something or that end again and again."""
-    found = ((raw["metadata"], *_waiting(raw)) for raw in raws)
-    return tuple(Pod(about["name"], why, text, count, _part(about)) for about, why, text, count in found if why)
+    """Return the pods that wait for something or terminate repeatedly."""
+    waiting = ((raw["metadata"], *_waiting(raw)) for raw in raws)
+    return tuple(
+        Pod(metadata["name"], reason, message, restarts, _part(metadata))
+        for metadata, reason, message, restarts in waiting
+        if reason
+    )
 
 
 def termination_messages(raws: Iterable[K8sObject]) -> dict[str, str]:
-    """What drivers that have ended left behind, by their application."""
+    """Return the termination messages of drivers, by their application."""
     return {
-        raw["metadata"]["labels"][_APPLICATION]: words
+        raw["metadata"]["labels"][_APPLICATION]: message
         for raw in raws
         if raw["metadata"].get("labels", {}).get(_ROLE) == "driver" and _APPLICATION in raw["metadata"]["labels"]
-        for about in raw.get("status", {}).get("containerStatuses", ())
-        if (words := " ".join(about.get("state", {}).get("terminated", {}).get("message", "").split()))
+        for container in raw.get("status", {}).get("containerStatuses", ())
+        if (message := " ".join(container.get("state", {}).get("terminated", {}).get("message", "").split()))
     }
 
 
-def _part(about: K8sObject) -> str:
-    return str(about.get("labels", {}).get(COMPONENT, INGEST))
+def _part(metadata: K8sObject) -> str:
+    return str(metadata.get("labels", {}).get(COMPONENT, INGEST))
 
 
 def _waiting(raw: K8sObject) -> tuple[str, str, int]:
+    """Return reason, message and restarts of a pod that waits; empty if it does not."""
     status = raw.get("status", {})
-    for about in status.get("conditions", ()):
-        if about.get("type") == "PodScheduled" and about.get("status") == "False":
-            return about.get("reason", "Unschedulable"), about.get("message", ""), 0
-    for about in status.get("containerStatuses", ()):
-        waiting = about.get("state", {}).get("waiting", {})
-        ended = about.get("lastState", {}).get("terminated", {})
-        restarts = about.get("restartCount", 0)
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return condition.get("reason", "Unschedulable"), condition.get("message", ""), 0
+    for container in status.get("containerStatuses", ()):
+        waiting = container.get("state", {}).get("waiting", {})
+        terminated = container.get("lastState", {}).get("terminated", {})
+        restarts = container.get("restartCount", 0)
         if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
-            said = ended.get("message") or _exit(ended) or waiting.get("message", "")
-            return waiting["reason"], said, restarts
+            message = terminated.get("message") or _exit_code(terminated) or waiting.get("message", "")
+            return waiting["reason"], message, restarts
     return "", "", 0
 
 
-def _exit(ended: K8sObject) -> str:
-    return f"{ended.get('reason', 'Error')}, exit code {ended['exitCode']}" if "exitCode" in ended else ""
+def _exit_code(terminated: K8sObject) -> str:
+    if "exitCode" not in terminated:
+        return ""
+    return f"{terminated.get('reason', 'Error')}, exit code {terminated['exitCode']}"
 
 
 def application(raw: K8sObject) -> Application:
-    """A SparkApplication of `sparkoperator.k8s.io`."""
-    status, about = raw.get("status") or {}, raw["metadata"]
+    """Parse a SparkApplication of `sparkoperator.k8s.io`."""
+    status, metadata = raw.get("status") or {}, raw["metadata"]
     state = status.get("applicationState") or {}
     return Application(
-        name=about["name"],
-        created_at=parse_time(about["creationTimestamp"]),
+        name=metadata["name"],
+        created_at=parse_time(metadata["creationTimestamp"]),
         state=state.get("state", ""),
         message=state.get("errorMessage", ""),
         submitted_at=parse_time(text) if (text := status.get("lastSubmissionAttemptTime")) else None,
         attempts=max(status.get("executionAttempts", 0), status.get("submissionAttempts", 0)),
-        spec_hash=about.get("annotations", {}).get(SPEC_HASH, ""),
+        spec_hash=metadata.get("annotations", {}).get(SPEC_HASH, ""),
     )
 
 
 def topic(raw: K8sObject) -> Topic:
-    """A KafkaTopic. What Strimzi said of an older spec is not said of this one."""
-    status, about = raw.get("status") or {}, raw["metadata"]
-    created = parse_time(about["creationTimestamp"])
+    """Parse a KafkaTopic. Conditions of an older spec are ignored."""
+    status, metadata = raw.get("status") or {}, raw["metadata"]
+    created = parse_time(metadata["creationTimestamp"])
     ready = [entry for entry in status.get("conditions", ()) if entry.get("type") == "Ready"]
-    if not ready or status.get("observedGeneration", 0) < about.get("generation", 0):
-        return Topic(about["name"], created, changed=bool(ready))
-    said = ready[0]
-    return Topic(about["name"], created, said["status"] == "True", said.get("reason", ""), said.get("message", ""))
+    if not ready or status.get("observedGeneration", 0) < metadata.get("generation", 0):
+        return Topic(metadata["name"], created, changed=bool(ready))
+    condition = ready[0]
+    return Topic(
+        metadata["name"],
+        created,
+        condition["status"] == "True",
+        condition.get("reason", ""),
+        condition.get("message", ""),
+    )
 
 
 def shard(raw: K8sObject) -> Shard:
@@ -244,10 +257,10 @@ def _layer(status: LayerStatus) -> Layer:
 
 
 def rejection(verb: str, resource: str, name: str, raw: K8sObject) -> Rejection:
-    """An API server's `Status` answer to one request."""
+    """Parse an API server's `Status` response to one request."""
     return Rejection(verb, resource, name, int(raw.get("code", 0)), str(raw.get("message", "")))
 
 
 def parse_time(text: str) -> datetime:
-    """A time as Kubernetes writes it."""
+    """Parse a time as Kubernetes writes it."""
     return datetime.fromisoformat(text)

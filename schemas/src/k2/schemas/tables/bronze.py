@@ -4,7 +4,7 @@ from k2.schemas.tables.spec import KAFKA_POSITION, Column, Partition, Table, wit
 
 
 def bronze(exchange: str) -> Table:
-    """Kafka records of one exchange, undecoded."""
+    """Return the table of one exchange's Kafka records, not decoded."""
     return Table(
         f"bronze_{exchange}_trades",
         (

@@ -12,7 +12,7 @@ GOLD_TABLE: Final = Table(
     GOLD,
     (
         *TRADE_FIELDS,
-        Column("vendor_data", "string", "what else the exchange sent, as JSON"),
+        Column("vendor_data", "string", "further fields of the exchange, as JSON"),
         Column("gold_ingestion_timestamp", "timestamp", "when the batch that stored it began"),
         Column("exchange_date", "date", "UTC day of timestamp"),
         Column("exchange_hour", "int", "UTC hour of timestamp, 0 to 23"),
@@ -34,7 +34,7 @@ BARS_TABLE: Final = Table(
         Column("low", "decimal(18,8)", "lowest price"),
         Column("close", "decimal(18,8)", "price of the last trade"),
         Column("volume", "decimal(38,8)", "sum of the quantities, in base asset"),
-        Column("trades", "bigint", "how many"),
+        Column("trades", "bigint", "number of trades"),
         Column("vwap", "decimal(18,8)", "notional over volume, rounded half up to 8 places"),
         Column("notional", "decimal(38,16)", "sum of price times quantity, exact; null beyond 38 digits"),
         Column("first_at", "timestamp", "exchange time of the first trade"),
@@ -50,5 +50,5 @@ BARS_TABLE: Final = Table(
 
 
 def day_tag(day: date) -> str:
-    """Gold's tag for a UTC day that has closed."""
+    """Return the name of Gold's tag for a closed UTC day."""
     return f"day-{day.isoformat()}"

@@ -16,16 +16,16 @@ DEAD_LETTERS: Final = "silver_dlq_trades"
 
 
 def silver(exchange: str) -> Table:
-    """Valid trades of one exchange, typed; a trade that arrived twice is here twice."""
+    """Return the table of one exchange's valid trades, typed and not deduplicated."""
     return Table(
         f"silver_{exchange}_trades",
         (
             *TRADE_FIELDS,
-            Column("vendor_data", "map<string,string>", "what else the exchange sent"),
-            Column("schema_id", "int", "the writer schema that the header named"),
+            Column("vendor_data", "map<string,string>", "further fields of the exchange"),
+            Column("schema_id", "int", "id of the writer schema, from the header"),
             *KAFKA_POSITION,
             Column("bronze_timestamp", "timestamp", "when Bronze stored it"),
-            Column("validation_timestamp", "timestamp", "when Silver judged it"),
+            Column("validation_timestamp", "timestamp", "when Silver validated it"),
         ),
         (Partition("timestamp", "day"),),
         properties=without_dictionary(*DISTINCT_COLUMNS, "offset"),
@@ -36,12 +36,12 @@ DEAD_LETTERS_TABLE: Final = Table(
     DEAD_LETTERS,
     (
         Column("value", "binary", "the complete Kafka value"),
-        Column("exchange", "string", "whose topic it came from"),
+        Column("exchange", "string", "exchange of the topic"),
         *KAFKA_POSITION,
-        Column("schema_id", "int", "from the header, where there is one"),
+        Column("schema_id", "int", "id of the writer schema, from the header; null if malformed"),
         Column("error_category", "string", "MALFORMED_HEADER, UNKNOWN_SCHEMA, ..."),
-        Column("error_message", "string", "what was found, for a person"),
-        Column("dlq_timestamp", "timestamp", "when Silver judged it"),
+        Column("error_message", "string", "explanation for people"),
+        Column("dlq_timestamp", "timestamp", "when Silver validated it"),
     ),
     (Partition("dlq_timestamp", "day"),),
 )
