@@ -101,7 +101,7 @@ class Engine:
         self._hybrid = HybridView(self._planner, platform, live=live)
         self._platform = platform
         self._memory_share = _memory_share(memory, statements)
-        self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-ahead")
+        self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-prefetch")
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill_directory()})
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ def test_a_result_that_is_abandoned_keeps_the_callers_error(
     read = engine._read
 
     def slow(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
-        if threading.current_thread().name.startswith("k2-ahead"):
+        if threading.current_thread().name.startswith("k2-prefetch"):
             return read(
                 chunk,
                 f"SELECT * FROM ({statement}) WHERE (SELECT max(hash(i)) FROM range(50_000_000) t(i)) > 0",
