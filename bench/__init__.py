@@ -1,1 +1,1 @@
-"""K2 beside its rivals, measured in one run on one machine: `python -m bench`."""
+"""Benchmarks of K2 and its baselines on one machine: `python -m bench`."""

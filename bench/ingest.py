@@ -208,8 +208,8 @@ def _section(results: dict[str, Rounds], sizes: Sizes) -> Section:
         "cryptofeed. The clock runs from the first frame until the broker holds every record; CPU is that of the "
         "whole process in that time. K2 runs with its defaults: Avro through the registry, idempotent, acks=all, "
         f"zstd. cryptofeed ({', '.join(PACKAGES)}) runs its Binance feed with its TradeKafka callback: JSON, "
-        "acks=all, not idempotent, not compressed. It knows only aggregate trades, so each trade is told to it as an "
-        "aggregate of engine.",
+        "acks=all, not idempotent, not compressed. It supports only aggregate trades, so it receives each trade as "
+        "an aggregate of one.",
         f"Latency: the busiest {sizes.burst:.0f} s of the recording ({len(burst.trades):,} trades, up to "
         f"{burst.densest(0.01):,} within 10 ms) at their recorded pace, after the {sizes.lead:.0f} s before it as a "
         "lead-in, from the moment the server hands a frame to its "

@@ -63,6 +63,7 @@ def test_base_images_are_built_before_the_images(kit: Kit) -> None:
     calls = scripts(kit, kit.folder / "images", kit.folder / "bin" / "make", kit.folder / "load")
     kit.env["PATH"] = f"{kit.folder / 'bin'}:{kit.env['PATH']}"
     platform.build(kit)
+    kit.load_images(platform.images())
     built, made, loaded = calls.read_text().splitlines()
     assert (built, made) == ("images python spark", "make images")
     assert loaded.split() == ["load", *platform.images()]
