@@ -142,5 +142,5 @@ def write_feed(exchange_feed: ExchangeFeed, folder: Path) -> Path:
     """Write the feed to a YAML file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "bench.yaml"
-    file.write_text(plan.written(exchange_feed), "utf-8")
+    file.write_text(plan.to_yaml(exchange_feed), "utf-8")
     return file

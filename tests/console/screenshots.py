@@ -52,7 +52,7 @@ def take(page: Page, url: str, folder: Path) -> list[Path]:
 
 def terminal(layout: Layout, path: Path) -> Path:
     """The picture of `k2 watch`."""
-    words = ["watch", "--data", str(layout.root), "--for", "8s", "--picture", str(path)]
+    words = ["watch", "--data", str(layout.root), "--duration", "8s", "--picture", str(path)]
     subprocess.run([Path(sys.executable).with_name("k2"), *words], check=True, stdout=subprocess.DEVNULL, timeout=60)
     return path
 

@@ -1,1 +1,1 @@
-"""The `k2` command: the whole platform on one machine, and a client of its tables."""
+"""The `k2` command: the whole platform on one machine, and queries of its tables."""

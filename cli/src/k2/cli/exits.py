@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 1 the check failed, 2 bad input, 3 a needed service could not be reached."""
+"""Exit codes: 0 success, 1 a check failed, 2 bad input, 3 a required service is unreachable."""
 
 import contextlib
 import signal
@@ -13,20 +13,20 @@ UNREACHABLE: Final = 3
 
 
 def refuse(*lines: str, code: int = BAD_INPUT) -> NoReturn:
-    """Says why on standard error, a line each, and exits."""
+    """Print the lines on standard error and exit."""
     for line in lines:
         sys.stderr.write(f"{line}\n")
     raise typer.Exit(code)
 
 
-def say(words: str) -> None:
-    """One line for people, on standard error. Nobody need listen any more."""
+def say(message: str) -> None:
+    """Print one line on standard error; ignore a closed one."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 
 
-def outlive_pipes() -> None:
-    """For commands that serve: a client that hangs up, or a reader of their words, must not end them."""
+def ignore_sigpipe() -> None:
+    """Ignore SIGPIPE, for servers: a client that disconnects, or a closed output, must not end the process."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)

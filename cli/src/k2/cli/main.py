@@ -1,4 +1,4 @@
-"""The `k2` command: every verb is registered here, and heavy parts are imported only by the verb that needs them."""
+"""The `k2` command: registers every command; heavy dependencies are imported only by the command that needs them."""
 
 import errno
 import os
@@ -10,8 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from k2.cli.commands import audit, crd, doctor, query, replay, serve, up, watch
-from k2.cli.exits import BAD_INPUT, outlive_pipes, say
+from k2.cli.commands import audit, crd, doctor, down, keys, logs, query, replay, serve, status, up, watch
+from k2.cli.exits import BAD_INPUT, ignore_sigpipe, say
+from k2.cli.feed_files import read_feed
 from k2.cli.group import OneLineGroup
 
 _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
@@ -30,7 +31,7 @@ def validate(
     path: Annotated[Path, typer.Argument(help="an ExchangeFeed; '-' reads standard input", allow_dash=True)],
 ) -> None:
     """Check an ExchangeFeed without running it. Exit 0 if it is valid, 2 if not."""
-    feed = up.read(path)
+    feed = read_feed(path)
     typer.echo(f"{feed.name}: {len(feed.pairs)} symbols on {feed.spec.exchange}, topic {feed.topic}")
 
 
@@ -39,25 +40,20 @@ def validate(
     add_help_option=False,
 )
 def simulate(context: typer.Context) -> None:
-    """Be an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] [--capture FILE] ..."""
+    """Simulate an exchange on this machine: k2 simulate EXCHANGE [--port P] [--seed N] [--rate R] ..."""
     from k2.ingest.simulator.runner import main as serve
 
-    outlive_pipes()
+    ignore_sigpipe()
     raise typer.Exit(serve(context.args))
 
 
-up.register(app)
-query.register(app)
-watch.register(app)
-replay.register(app)
-audit.register(app)
-serve.register(app)
-crd.register(app)
+for module in (up, status, down, logs, query, watch, replay, audit, serve, keys, crd):
+    module.register(app)
 app.command("doctor")(doctor.doctor)
 
 
 def run() -> None:
-    """The console script. A closed pipe ends it quietly; an output that cannot be written is told."""
+    """Run the console script. A closed pipe ends it quietly; an output that cannot be written is reported."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -70,7 +66,7 @@ def run() -> None:
     except OSError as error:
         if error.filename or error.errno not in _UNWRITABLE:
             raise
-        with suppress(OSError):  # Python writes what is left once more when it ends
+        with suppress(OSError):  # at exit, Python flushes the rest again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         say(f"standard output cannot be written: {error.strerror}")
         sys.exit(BAD_INPUT)

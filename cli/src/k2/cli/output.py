@@ -1,7 +1,7 @@
-"""Answers as text or bytes, batch by batch: a large answer never lies in memory whole.
+"""Write query results to standard output or a file, batch by batch: a large result is never in memory as a whole.
 
 Decimals are exact in every format: strings in JSON, plain digits in CSV and tables. Times are RFC 3339 in UTC. `json`
-is JSON lines, one object a row. What is not text (`parquet`, `arrow`) is never written to a terminal.
+is JSON lines, one object per row. Binary formats (`parquet`, `arrow`) are never written to a terminal.
 """
 
 import csv
@@ -22,11 +22,11 @@ from k2.query.execution.json_values import to_json_value
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
 
-_GAP: Final = "  "
+_COLUMN_SEPARATOR: Final = "  "
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """The format of the output."""
 
     TABLE = "table"
     JSON = "json"
@@ -39,9 +39,9 @@ _BINARY: Final = frozenset({Format.PARQUET, Format.ARROW})
 
 
 def write(reader: "RecordBatchReader", form: Format, output: Path | None) -> int:
-    """Writes all rows to a file, or to standard output, and returns how many there were.
+    """Write all rows to a file or to standard output, and return their number.
 
-    A file is there whole or not at all. Raises `BadQuery` if it cannot be written, or for bytes to a terminal.
+    A file is written atomically. Raises `BadQuery` if it cannot be written, or for bytes to a terminal.
     """
     with _sink(form, output) as sink:
         return _WRITERS[form](reader, sink)
@@ -52,35 +52,35 @@ def _sink(form: Format, output: Path | None) -> Iterator[IO[bytes]]:
     try:
         if output is None:
             if form in _BINARY and sys.stdout.isatty():
-                raise BadQuery(f"{form} is not text; give --output FILE or send it to a pipe")
+                raise BadQuery(f"{form} is binary; use --output FILE or a pipe")
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        elif output.exists() and not output.is_file():  # a device or a named pipe is written to, never replaced
+        elif output.exists() and not output.is_file():  # write to a device or named pipe, never replace it
             with output.open("wb") as sink:
                 yield sink
         else:
-            with _whole(output) as sink:
+            with _atomic(output) as sink:
                 yield sink
     except OSError as error:
         if output is None:
-            raise  # `k2.cli.main` tells it
-        raise BadQuery(f"{output} cannot be written: {error.strerror or error}; give --output another file") from error
+            raise  # `k2.cli.main` reports it
+        raise BadQuery(f"{output} cannot be written: {error.strerror or error}; choose another --output") from error
 
 
 @contextmanager
-def _whole(output: Path) -> Iterator[IO[bytes]]:
-    output = output.resolve()  # what a link names is replaced, not the link
-    unfinished = output.parent / f".{output.name}.{os.getpid()}"
+def _atomic(output: Path) -> Iterator[IO[bytes]]:
+    output = output.resolve()  # replace the target of a link, not the link
+    temporary = output.parent / f".{output.name}.{os.getpid()}"
     try:
-        with unfinished.open("wb") as sink:
+        with temporary.open("wb") as sink:
             yield sink
-        unfinished.replace(output)
+        temporary.replace(output)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
-    """Each batch as rows of values. Columns may share a name, so rows are not mappings."""
+    """Yield each batch as rows of values. Columns may share a name, so rows are not mappings."""
     for batch in reader:
         columns = [[to_json_value(value) for value in _values(column)] for column in batch.columns]
         yield [list(row) for row in zip(*columns, strict=True)]
@@ -89,16 +89,16 @@ def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
 def _values(column: Any) -> list[Any]:
     import pyarrow as pa
 
-    found: list[Any] = column.to_pylist()
+    values: list[Any] = column.to_pylist()
     if pa.types.is_map(column.type):
-        return [dict(value) if value is not None else None for value in found]
-    return found
+        return [dict(value) if value is not None else None for value in values]
+    return values
 
 
 def _json(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
     names, count = reader.schema.names, 0
     if len(set(names)) < len(names):
-        raise BadQuery("two columns have one name, which JSON cannot say; rename one with AS")
+        raise BadQuery("two columns have the same name, which JSON cannot represent; rename one with AS")
     for rows in _rows(reader):
         lines = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows]
         sink.write("".join(f"{line}\n" for line in lines).encode())
@@ -122,7 +122,7 @@ def _csv(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
 
 
 def _table(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
-    """Columns as wide as the first batch needs."""
+    """Write aligned columns, as wide as the first batch needs."""
     import pyarrow as pa
 
     right = [
@@ -144,11 +144,11 @@ def _table(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
 
 
 def _aligned(cells: list[str], widths: list[int], right: list[bool]) -> bytes:
-    placed = (
+    padded = (
         cell.rjust(width) if to_right else cell.ljust(width)
         for cell, width, to_right in zip(cells, widths, right, strict=True)
     )
-    return f"{_GAP.join(placed).rstrip()}\n".encode()
+    return f"{_COLUMN_SEPARATOR.join(padded).rstrip()}\n".encode()
 
 
 def _cell(value: Any) -> str:
@@ -160,7 +160,7 @@ def _cell(value: Any) -> str:
 
 
 def _line(cell: str) -> str:
-    """Without what would move a terminal's cursor."""
+    """Replace control characters, which could move the cursor of a terminal."""
     return cell if cell.isprintable() else "".join(char if char.isprintable() else "?" for char in cell)
 
 

@@ -1,1 +1,1 @@
-"""One module per command of `k2`."""
+"""One module per command or command group of `k2`."""

@@ -1,4 +1,4 @@
-"""`k2 crd`: the CustomResourceDefinition, for whoever installs it."""
+"""`k2 crd`: prints the CustomResourceDefinition of ExchangeFeed."""
 
 import sys
 
@@ -6,7 +6,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command()(crd)
 
 

@@ -1,6 +1,6 @@
-"""`k2 trades`, `k2 ohlcv`, `k2 sql`, `k2 snapshots`: questions to a platform's tables, whether it runs or not.
+"""`k2 trades`, `k2 ohlcv`, `k2 sql`, `k2 snapshots`: queries of a platform's tables, whether it is running or not.
 
-The engine is imported when a question is asked, so that `k2 --help` need not wait for it.
+The engine is imported when a query runs, so that `k2 --help` stays fast.
 """
 
 from contextlib import closing, contextmanager
@@ -25,23 +25,27 @@ if TYPE_CHECKING:
 
     from k2.query.engine import Engine
 
-SHOWN: Final = 100  # trades that fit a person; other formats are for programs and hold all
-_MOST: Final = 10**18
+TABLE_LIMIT: Final = 100  # default of tables, which people read; other formats have all rows
+_MAX_LIMIT: Final = 10**18
 _TIME = "RFC 3339 with an offset, such as 2026-01-31T14:00:00Z."
 Data = Annotated[Path, typer.Option("--data", help="Folder of the platform.", file_okay=False)]
 Form = Annotated[Format, typer.Option("--format", help="json is JSON lines; parquet and arrow are bytes.")]
-Output = Annotated[Path | None, typer.Option("--output", help="Write to this file, not to standard output.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME|SNAPSHOT|TAG", help="The tables as they were then.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Write to this file instead of standard output.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="TIME|SNAPSHOT|TAG", help="Read the tables as of this time, snapshot or tag."),
+]
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")]
 Hybrid = Annotated[
-    bool, typer.Option("--hybrid", help="And what Kafka has and Gold has not yet; the platform must run.")
+    bool,
+    typer.Option("--hybrid", help="Include trades that are in Kafka but not yet in Gold; needs a running platform."),
 ]
-Start = Annotated[str | None, typer.Option(metavar="TIME", help=f"First moment that counts. {_TIME}")]
-End = Annotated[str | None, typer.Option(metavar="TIME", help=f"First moment that does not count any more. {_TIME}")]
+Start = Annotated[str | None, typer.Option(metavar="TIME", help=f"Inclusive start. {_TIME}")]
+End = Annotated[str | None, typer.Option(metavar="TIME", help=f"Exclusive end. {_TIME}")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the query commands to the `k2` command."""
+    """Add the commands."""
     for command in (trades, ohlcv, sql, snapshots):
         app.command()(command)
 
@@ -52,12 +56,12 @@ def trades(
     start: Start = None,
     end: End = None,
     window_minutes: Annotated[
-        float | None, typer.Option(help="Instead of --start: this long before --end, or before now.")
+        float | None, typer.Option(help="Instead of --start: this many minutes before --end, or before now.")
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            help=f"At most so many. A table shows {SHOWN} unless told; other formats hold all.", min=1, max=_MOST
+            help=f"Maximum number of trades. Default: {TABLE_LIMIT} for a table, else all.", min=1, max=_MAX_LIMIT
         ),
     ] = None,
     as_of: AsOf = None,
@@ -66,21 +70,23 @@ def trades(
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """Trades in order of time. A limit takes the first from --start on; without a start, the newest."""
+    """Print trades in time order. A limit selects the first ones from --start; without --start, the newest."""
     with _engine(data, hybrid=hybrid) as engine:
-        shortened = limit is None and form is Format.TABLE
+        truncated = limit is None and form is Format.TABLE
         reader = engine.trades_reader(
             symbol=symbol,
             exchange=exchange,
             start=_time(start),
             end=_time(end),
             window=_minutes(window_minutes),
-            limit=SHOWN if shortened else limit,
+            limit=TABLE_LIMIT if truncated else limit,
             as_of=_as_of(as_of),
             hybrid=hybrid,
         )
-        if output.write(reader, form, to) == SHOWN and shortened:
-            typer.echo(f"{SHOWN} trades shown, there may be more; give --limit, or --format csv for all", err=True)
+        if output.write(reader, form, to) == TABLE_LIMIT and truncated:
+            typer.echo(
+                f"showing {TABLE_LIMIT} trades, there may be more; use --limit, or --format csv for all", err=True
+            )
 
 
 def ohlcv(
@@ -95,7 +101,7 @@ def ohlcv(
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """Open, high, low, close and volume of each interval, an exchange a row; intervals without trades have none."""
+    """Print open, high, low, close and volume per interval and exchange; intervals without trades have no row."""
     with _engine(data, hybrid=hybrid) as engine:
         reader = engine.ohlcv_reader(
             symbol=symbol,
@@ -116,7 +122,7 @@ def sql(
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """What one SELECT over the tables gives. DuckDB's SQL; nothing can be changed, and no file can be reached."""
+    """Run one SELECT in DuckDB's SQL over the tables, read-only and without access to files."""
     with _engine(data) as engine:
         output.write(engine.sql_reader(statement, as_of=_as_of(as_of)), form, to)
 
@@ -127,25 +133,27 @@ def snapshots(
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """A table's snapshots, oldest first: what --as-of can name."""
+    """Print the snapshots of a table, oldest first: what --as-of accepts."""
     with _engine(data) as engine:
         output.write(engine.snapshots(table).to_reader(), form, to)
 
 
 def running(layout: Layout) -> Platform:
-    """The services of a folder's platform, with the ports that they listen on. Raises `Unavailable` if nothing runs."""
+    """Return the services of a folder's running platform, with their ports. Raises `Unavailable` if none runs."""
     try:
-        found = state.load(layout.state)
+        platform = state.load(layout.state)
     except state.UnreadableState as error:
         raise BadQuery(str(error)) from error
-    if not found.running or plan.KAFKA not in found.ports:
-        raise Unavailable(f"nothing runs in {layout.root}, and the newest trades are in its Kafka; start it with k2 up")
-    return layout.platform(kafka_port=found.ports[plan.KAFKA], registry_port=found.ports[plan.REGISTRY])
+    if not platform.running or plan.KAFKA not in platform.ports:
+        raise Unavailable(
+            f"the platform in {layout.root} is not running, and the newest trades are in its Kafka; start it with k2 up"
+        )
+    return layout.platform(kafka_port=platform.ports[plan.KAFKA], registry_port=platform.ports[plan.REGISTRY])
 
 
 @contextmanager
 def _engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
-    """The engine over a folder's platform. What goes wrong ends the command, with one line and the contract's code."""
+    """Open the engine of a folder's platform. Errors end the command with one line and an exit code."""
     try:
         layout = Layout.at(data)
         platform = running(layout) if hybrid else layout.platform()
@@ -171,4 +179,4 @@ def _minutes(number: float | None) -> timedelta | None:
     try:
         return timedelta(minutes=number) if number is not None else None
     except (OverflowError, ValueError) as error:
-        raise BadQuery("--window-minutes is out of range; give minutes, such as 60") from error
+        raise BadQuery("--window-minutes is out of range; use a number of minutes, such as 60") from error

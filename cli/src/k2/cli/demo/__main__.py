@@ -1,6 +1,6 @@
-"""`python -m k2.cli.demo`: runs three feeds for a minute and a half, breaks two of them, and audits the result.
+"""`python -m k2.cli.demo`: runs three feeds for 80 seconds, injects two faults, and audits the result.
 
-Exit codes: 0 the audit found everything balanced, 1 it did not, 2 bad input, 3 a needed service could not be reached.
+Exit codes: 0 the audit passed, 1 it failed, 2 bad input, 3 a required service is unreachable.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from typing import Final
 
 import typer
 
-from k2.cli.commands import up
 from k2.cli.commands.doctor import java_and_jars
 from k2.cli.demo import report
 from k2.cli.demo.screen import Screen
@@ -22,38 +21,43 @@ from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.supervisor import Stopped, Supervisor
+from k2.cli.feed_files import read_feed
 from k2.schemas.values import seconds
 
 _SAMPLES: Final = Path("manifests/samples")
 _FEEDS: Final = ("binance", "kraken", "coinbase")
-# A demo has no minute to wait for a reconnect.
-_IMPATIENT: Final = ("--backoff-first", "1", "--backoff-limit", "5")
+# The demo is too short for the default reconnect delays.
+_FAST_RECONNECT: Final = ("--backoff-first", "1", "--backoff-limit", "5")
 
 
 def main() -> int:
-    """Runs the demo, and shows what it left."""
+    """Run the demo, and show its result in the console. Returns the exit code."""
     arguments = _arguments()
-    code = _made(arguments)
+    code = _run_demo(arguments)
     if code in {0, 1}:
-        report.look_around(Layout.at(arguments.data), serve=arguments.serve)
+        report.serve_console(Layout.at(arguments.data), serve=arguments.serve)
     return code
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="k2.cli.demo", description="Three feeds, two accidents, one audit.")
-    parser.add_argument("--live", action="store_true", help="use the exchanges themselves; needs the internet")
-    parser.add_argument("--data", type=Path, default=Path(".demo"), help="emptied first, kept afterwards")
-    parser.add_argument("--for", dest="duration", default="80s", help="how long trades are taken")
-    parser.add_argument("--rate", type=float, default=60.0, help="trades a second of each simulated exchange")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="write the screen before the end to a file")
+    parser = argparse.ArgumentParser(
+        prog="k2.cli.demo", description="Run three feeds, inject two faults, audit the result."
+    )
+    parser.add_argument("--live", action="store_true", help="use the real exchanges; needs internet access")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".demo"), help="folder of the platform; emptied first, kept afterwards"
+    )
+    parser.add_argument("--duration", dest="duration", default="80s", help="how long to run, such as 80s")
+    parser.add_argument("--rate", type=float, default=60.0, help="trades per second of each simulated exchange")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="write the last screen to an SVG file")
     parser.add_argument(
         "--serve", action=argparse.BooleanOptionalAction, default=sys.stdout.isatty(),
-        help="show the result in the console until ctrl-c; without it, only if somebody watches",
+        help="serve the console until Ctrl-C afterwards; default: only on a terminal",
     )  # fmt: skip
     return parser.parse_args()
 
 
-def _made(arguments: argparse.Namespace) -> int:
+def _run_demo(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(_run(arguments))
     except typer.Exit as error:
@@ -68,24 +72,24 @@ def _made(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> int:
     layout, duration = Layout.at(arguments.data), seconds(arguments.duration)
-    _empty(layout)
-    feeds = [up.read(_SAMPLES / f"{name}.yaml") for name in _FEEDS]
-    options = Options(simulate=not arguments.live, rate=arguments.rate, ingest=_IMPATIENT)
+    _remove_previous(layout)
+    feeds = [read_feed(_SAMPLES / f"{name}.yaml") for name in _FEEDS]
+    options = Options(simulate=not arguments.live, rate=arguments.rate, ingest=_FAST_RECONNECT)
     screen = Screen()
-    supervisor = Supervisor(layout, feeds, options, java_and_jars(), screen.tell)
+    supervisor = Supervisor(layout, feeds, options, java_and_jars(), screen.log)
     demo = Demo(supervisor, layout, screen, duration, live=arguments.live)
     emitted = await demo.run()
     if arguments.picture:
-        screen.picture(arguments.picture)
+        screen.save_svg(arguments.picture)
     return report.conclude(layout, demo.last, emitted)
 
 
-def _empty(layout: Layout) -> None:
-    """Removes what an earlier demo left, and nothing else."""
+def _remove_previous(layout: Layout) -> None:
+    """Remove the folder of an earlier demo, and no other folder."""
     if not layout.root.exists() or not any(layout.root.iterdir()):
         return
     if not layout.state.exists() and not layout.lock.exists():
-        raise ValueError(f"{layout.root} is not a demo's folder; choose another with --data")
+        raise ValueError(f"{layout.root} is not the folder of a demo; choose another --data")
     shutil.rmtree(layout.root)
 
 

@@ -1,4 +1,4 @@
-"""What the demo says at its end: counts, freshness, query times, and the audit's verdict."""
+"""The demo's final report: row counts, freshness, query times, and the audit's verdict."""
 
 import subprocess
 import sys
@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from k2.cli.commands import audit
-from k2.cli.commands.up import console
 from k2.cli.demo.script import Emitted
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.status import FeedStatus
+from k2.cli.terminal import console
 from k2.query.engine import Engine
 from k2.query.sql.freshness import freshness
 
@@ -24,12 +24,12 @@ _QUERIES: Final = 100
 
 
 def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> int:
-    """Prints the report; 0 if the audit found everything balanced and nothing that was traded is missing."""
+    """Print the report; return 0 if the audit passed and no emitted trade is missing."""
     out = console(sys.stdout)
-    words, environment = audit.command(layout, "--json")
-    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=False)
+    arguments, environment = audit.command(layout, "--json")
+    done = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, check=False)
     if done.returncode not in {0, 1}:
-        out.print("the audit could not be made; its words are above")
+        out.print("the audit could not run; see its output above")
         return done.returncode
     verdict: dict[str, Any] = msgspec.json.decode(done.stdout)
     out.print()
@@ -37,30 +37,32 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
     _dead_letters(out, verdict)
     engine = Engine(layout.platform())
     try:
-        _speed(out, engine, feeds)
-        total, missing = _compared(engine, emitted)
+        _print_latencies(out, engine, feeds)
+        total, missing = _missing_trades(engine, emitted)
     finally:
         engine.close()
     if emitted:
-        out.print(f"trades of the simulated exchanges since K2 first saw them: {total:,}; missing in Gold: {missing:,}")
+        out.print(f"trades of the simulated exchanges since K2 connected: {total:,}; missing in Gold: {missing:,}")
     for finding in verdict["findings"]:
         out.print(f"finding: {finding['check']}: {finding['text']}", style="red", markup=False)
-    good = done.returncode == 0 and not missing
-    out.print(f"audit: {verdict['verdict']}", style="bold green" if good else "bold red")
-    return 0 if good else 1
+    passed = done.returncode == 0 and not missing
+    out.print(f"audit: {verdict['verdict']}", style="bold green" if passed else "bold red")
+    return 0 if passed else 1
 
 
-def look_around(layout: Layout, *, serve: bool) -> None:
-    """Prints where the console shows what the demo left: at once, until ctrl-c, or how to have it."""
+def serve_console(layout: Layout, *, serve: bool) -> None:
+    """Serve the console over the result until Ctrl-C, or print the command that does."""
     from k2.query.api.server import run, server
     from k2.query.api.settings import PORT, ApiSettings
 
     out = console(sys.stdout)
     if not serve:
-        out.print(f"look around: .venv/bin/k2 serve --data {_near(layout)}, then http://127.0.0.1:{PORT}/console/")
+        out.print(
+            f"to explore the result: .venv/bin/k2 serve --data {_relative(layout)}, then open http://127.0.0.1:{PORT}/console/"
+        )
         return
-    serving = server(ApiSettings.read(port=0), layout.platform())
-    run(serving, lambda url: out.print(f"look around until ctrl-c: {url}/console/"))
+    http_server = server(ApiSettings.read(port=0), layout.platform())
+    run(http_server, lambda url: out.print(f"console, until Ctrl-C: {url}/console/"))
 
 
 def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:
@@ -78,10 +80,10 @@ def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:
     )
     for name in names:
         table.add_column(name, justify="left" if name == "exchange" else "right")
-    told = {feed.exchange.upper(): feed for feed in feeds}
-    for label, about in audit["exchanges"].items():
-        rows, feed = about["rows"], told[label]
-        gaps = about["gaps"]
+    by_label = {feed.exchange.upper(): feed for feed in feeds}
+    for label, exchange in audit["exchanges"].items():
+        rows, feed = exchange["rows"], by_label[label]
+        gaps = exchange["gaps"]
         table.add_row(
             label,
             *(f"{rows[layer]:,}" for layer in ("bronze", "silver", "dead_letters", "gold")),
@@ -94,15 +96,15 @@ def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:
 
 
 def _dead_letters(out: Console, audit: dict[str, Any]) -> None:
-    found = {
+    counts = {
         f"{label} {category}": count
-        for label, about in audit["exchanges"].items()
-        for category, count in about["dead_letters"].items()
+        for label, exchange in audit["exchanges"].items()
+        for category, count in exchange["dead_letters"].items()
     }
-    out.print("dead letters: " + (", ".join(f"{name} {count}" for name, count in found.items()) or "none"))
+    out.print("dead letters: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or "none"))
 
 
-def _speed(out: Console, engine: Engine, feeds: Sequence[FeedStatus]) -> None:
+def _print_latencies(out: Console, engine: Engine, feeds: Sequence[FeedStatus]) -> None:
     fresh = freshness(engine.catalog, datetime.now(UTC) - timedelta(hours=1))
     if fresh.rows:
         out.print(f"freshness, socket to Gold: p50 {fresh.p50:.2f} s, p99 {fresh.p99:.2f} s ({fresh.rows:,} trades)")
@@ -118,18 +120,18 @@ def _speed(out: Console, engine: Engine, feeds: Sequence[FeedStatus]) -> None:
     )
 
 
-def _compared(engine: Engine, emitted: Emitted) -> tuple[int, int]:
-    """How many trades the exchanges made since the first that Gold holds, and how many of them Gold lacks."""
+def _missing_trades(engine: Engine, emitted: Emitted) -> tuple[int, int]:
+    """Return how many trades the exchanges emitted since the first one in Gold, and how many of them Gold lacks."""
     total = missing = 0
     for (label, symbol), ids in emitted.items():
         column = engine.trades(symbol=symbol, exchange=label).column("trade_id")
-        held = set(map(int, column.to_pylist()))
-        wanted = {number for number in map(int, ids) if number >= min(held)}
-        total, missing = total + len(wanted), missing + len(wanted - held)
+        actual = set(map(int, column.to_pylist()))
+        expected = {number for number in map(int, ids) if number >= min(actual)}
+        total, missing = total + len(expected), missing + len(expected - actual)
     return total, missing
 
 
-def _near(layout: Layout) -> str:
+def _relative(layout: Layout) -> str:
     from pathlib import Path
 
     return str(layout.root.relative_to(Path.cwd()) if layout.root.is_relative_to(Path.cwd()) else layout.root)

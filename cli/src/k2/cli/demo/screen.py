@@ -1,4 +1,4 @@
-"""The demo's screen: one row a feed, the last events below. Plain lines where nobody watches."""
+"""Live screen of the demo: one row per feed, and the last events; plain lines without a terminal."""
 
 import sys
 import time
@@ -13,20 +13,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from k2.cli.commands.up import console, picture
 from k2.cli.embedded.status import FeedStatus
+from k2.cli.terminal import console, grid, save_svg
 
-_EVENTS: Final = 8
-_PLAIN_EVERY: Final = 10.0
+_MAX_EVENTS: Final = 8
+_PLAIN_INTERVAL: Final = 10.0
 
 
 class Screen:
-    """A live table on a terminal; elsewhere a line for each event and, now and then, the table."""
+    """A live table on a terminal; elsewhere a line per event and, periodically, the table."""
 
     def __init__(self) -> None:
         self._console: Console = console(sys.stdout)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._events: deque[Text] = deque(maxlen=_EVENTS)
+        self._events: deque[Text] = deque(maxlen=_MAX_EVENTS)
         self._began = time.monotonic()
         self._shown_at = self._began
         self._rows: Sequence[FeedStatus] = ()
@@ -42,9 +42,9 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def tell(self, words: str) -> None:
-        """Something happened."""
-        line = Text.assemble((f"{time.monotonic() - self._began:6.1f} s  ", "dim"), words)
+    def log(self, event: str) -> None:
+        """Show an event."""
+        line = Text.assemble((f"{time.monotonic() - self._began:6.1f} s  ", "dim"), event)
         self._events.append(line)
         if self._live is None:
             self._console.print(line)
@@ -52,34 +52,33 @@ class Screen:
             self._draw()
 
     def update(self, rows: Sequence[FeedStatus]) -> None:
-        """The feeds as they are now."""
+        """Show the current status of the feeds."""
         self._rows = rows
         if self._live is not None:
             self._draw()
-        elif time.monotonic() - self._shown_at > _PLAIN_EVERY:
+        elif time.monotonic() - self._shown_at > _PLAIN_INTERVAL:
             self._shown_at = time.monotonic()
-            self._console.print(table(rows))
+            self._console.print(feed_table(rows))
 
-    def picture(self, path: Path) -> None:
-        """Writes the screen as it is now as an SVG."""
-        picture(path, self._content(), "make demo")
+    def save_svg(self, path: Path) -> None:
+        """Write the current screen to an SVG file."""
+        save_svg(path, self._content(), "make demo")
 
     def _draw(self) -> None:
         assert self._live is not None
         self._live.update(self._content(), refresh=True)
 
     def _content(self) -> Group:
-        return Group(table(self._rows), Text(), *self._events)
+        return Group(feed_table(self._rows), Text(), *self._events)
 
 
-def table(rows: Sequence[FeedStatus]) -> Table:
-    """Prices, rates, rows of each layer, gaps."""
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("feed", "phase", "prices", "trades/s", "fresh", "bronze", "silver", "gold", "gaps", "reconnects"):
-        found.add_column(name, justify="left" if name in {"feed", "phase", "prices"} else "right", no_wrap=True)
+def feed_table(rows: Sequence[FeedStatus]) -> Table:
+    """Return prices, rates, rows per layer, and gaps as a table."""
+    names = ("feed", "phase", "prices", "trades/s", "fresh", "bronze", "silver", "gold", "gaps", "reconnects")
+    table = grid(*names, right=names[3:])
     for row in rows:
         gaps = Text(f"{row.open_gaps} open, {row.repaired_gaps} repaired", style="red" if row.open_gaps else "")
-        found.add_row(
+        table.add_row(
             row.name,
             Text(row.phase, style="green" if row.phase == "Running" else "yellow"),
             "  ".join(f"{symbol} {price}" for symbol, price in sorted(row.prices.items())),
@@ -89,4 +88,4 @@ def table(rows: Sequence[FeedStatus]) -> Table:
             gaps,
             str(row.reconnects),
         )
-    return found
+    return table

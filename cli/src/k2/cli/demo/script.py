@@ -1,4 +1,4 @@
-"""What happens in the demo, and when."""
+"""The demo's script: start the platform, inject faults at fixed times, stop it."""
 
 import asyncio
 import os
@@ -18,23 +18,23 @@ from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.supervisor import Supervisor
 from k2.schemas.feed.model import ExchangeFeed
 
-_LOOK_EVERY: Final = 1.0
-_WARM_WITHIN: Final = 90.0
+_POLL_SECONDS: Final = 1.0
+_WARM_UP_TIMEOUT: Final = 90.0
 
 Emitted = dict[tuple[str, str], set[str]]  # label and symbol: trade ids
 
 
 @dataclass(frozen=True, slots=True)
-class Accident:
-    """Something that goes wrong, at a fraction of the demo's time."""
+class ScheduledFault:
+    """A fault to inject at a fraction of the demo's duration."""
 
     at: float
-    says: str
-    happen: Callable[[], Awaitable[None]]
+    description: str
+    inject: Callable[[], Awaitable[None]]
 
 
 class Demo:
-    """One run. `last` is how the feeds looked just before the end."""
+    """One run. `last` is the last status of the feeds before the stop."""
 
     def __init__(self, supervisor: Supervisor, layout: Layout, screen: Screen, duration: float, *, live: bool) -> None:
         self.last: list[status.FeedStatus] = []
@@ -46,56 +46,56 @@ class Demo:
         self._feeds: list[ExchangeFeed] = []
 
     async def run(self) -> Emitted:
-        """Starts, breaks, stops; returns what the simulated exchanges had traded before they were left."""
+        """Run the platform with its faults; return the trades that the simulated exchanges had emitted by the end."""
         with self._screen:
-            self._screen.tell("starting a Kafka broker, a schema registry, Spark and three feeds")
+            self._screen.log("starting a Kafka broker, a schema registry, Spark and three feeds")
             await self._supervisor.start()
-            self._screen.tell(f"the console: http://{HOST}:{self._supervisor.state.ports[API]}/console/")
+            self._screen.log(f"the console: http://{HOST}:{self._supervisor.state.ports[API]}/console/")
             stop = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
             self._feeds = status.feeds(self._layout, self._supervisor.state)
-            watching = asyncio.create_task(self._supervisor.watch(stop))
+            watch_task = asyncio.create_task(self._supervisor.watch(stop))
             try:
-                acting = asyncio.create_task(self._act(stop))
-                await asyncio.wait([watching, acting], return_when=asyncio.FIRST_COMPLETED)
+                script_task = asyncio.create_task(self._run_script(stop))
+                await asyncio.wait([watch_task, script_task], return_when=asyncio.FIRST_COMPLETED)
                 stop.set()
-                await acting
+                await script_task
                 emitted = {} if self._live else await self._emitted()
-                await watching
+                await watch_task
             finally:
-                self._screen.tell("stopping: sockets close, buffers flush, the layers catch up")
+                self._screen.log("stopping: closing sockets, flushing buffers, draining the layers")
                 await self._supervisor.stop()
             return emitted
 
-    async def _act(self, stop: asyncio.Event) -> None:
-        await self._until(stop, _WARM_WITHIN, lambda: all(row.rows.get("gold") for row in self.last))
-        self._screen.tell("every feed has reached Gold")
-        began, left = time.monotonic(), self._accidents()
+    async def _run_script(self, stop: asyncio.Event) -> None:
+        await self._until(stop, _WARM_UP_TIMEOUT, lambda: all(row.rows.get("gold") for row in self.last))
+        self._screen.log("every feed has reached Gold")
+        began, pending = time.monotonic(), self._faults()
         while not stop.is_set() and (elapsed := time.monotonic() - began) < self._duration:
-            for accident in [one for one in left if elapsed >= one.at * self._duration]:
-                self._screen.tell(accident.says)
-                await accident.happen()
-                left.remove(accident)
-            await self._until(stop, _LOOK_EVERY, lambda: False)
+            for fault in [each for each in pending if elapsed >= each.at * self._duration]:
+                self._screen.log(fault.description)
+                await fault.inject()
+                pending.remove(fault)
+            await self._until(stop, _POLL_SECONDS, lambda: False)
         await self._until(stop, 20.0, lambda: not any(row.open_gaps for row in self.last))
 
-    def _accidents(self) -> list[Accident]:
+    def _faults(self) -> list[ScheduledFault]:
         first, second = self._feeds[0], self._feeds[1]
         if self._live:
-            return [Accident(0.4, f"kill -9 of the ingest of {first.name}", lambda: self._kill(first))]
+            return [ScheduledFault(0.4, f"kill -9 of the ingest of {first.name}", lambda: self._kill(first))]
         return [
-            Accident(0.2, f"{first.name} cuts every connection (1006)", lambda: self._fault(first, "close")),
-            Accident(0.5, f"{second.name} drops the next 40 trades", lambda: self._fault(second, "drop=40")),
+            ScheduledFault(0.2, f"{first.name} cuts every connection (1006)", lambda: self._fault(first, "close")),
+            ScheduledFault(0.5, f"{second.name} drops the next 40 trades", lambda: self._fault(second, "drop=40")),
         ]
 
-    async def _until(self, stop: asyncio.Event, timeout: float, enough: Callable[[], bool]) -> None:
+    async def _until(self, stop: asyncio.Event, timeout: float, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         while not stop.is_set() and time.monotonic() < deadline:
             self.last = await asyncio.to_thread(status.collect, self._feeds, self._supervisor.state)
             self._screen.update(self.last)
-            if enough():
+            if condition():
                 return
-            await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+            await asyncio.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
     async def _fault(self, feed: ExchangeFeed, fault: str) -> None:
         await self._exchange(feed, "POST", "/_sim/faults", fault)
@@ -106,17 +106,17 @@ class Demo:
             os.kill(process.pid, signal.SIGKILL)
 
     async def _emitted(self) -> Emitted:
-        found: Emitted = {}
+        emitted: Emitted = {}
         for feed in self._feeds:
-            traded = await self._exchange(feed, "GET", "/_sim/emitted")
+            trades = await self._exchange(feed, "GET", "/_sim/emitted")
             for pair in feed.pairs:
-                found[feed.exchange_spec.label, pair.symbol] = set(map(str, traded.get(pair.raw_symbol, [])))
-        return found
+                emitted[feed.exchange_spec.label, pair.symbol] = set(map(str, trades.get(pair.raw_symbol, [])))
+        return emitted
 
     async def _exchange(self, feed: ExchangeFeed, method: str, path: str, body: str = "") -> Any:
         port = self._supervisor.state.ports[simulator(feed)]
         async with (
             aiohttp.ClientSession(raise_for_status=True) as http,
-            http.request(method, f"http://{HOST}:{port}{path}", data=body or None) as answer,
+            http.request(method, f"http://{HOST}:{port}{path}", data=body or None) as response,
         ):
-            return await answer.json() if method == "GET" else None
+            return await response.json() if method == "GET" else None

@@ -1,4 +1,4 @@
-"""The embedded Kafka broker: one KRaft process made of Maven's archives, and the feeds' topics in it."""
+"""The embedded Kafka broker: one KRaft process run from Maven archives, and the topics of the feeds."""
 
 import asyncio
 import base64
@@ -19,9 +19,9 @@ from k2.schemas.feed import topics
 from k2.schemas.feed.model import ExchangeFeed
 
 _HEAP: Final = "-Xmx384m"
-# Small, quick to start, and quiet: one machine's worth of trades does not need more.
+# Small and fast to start; the load of one machine needs no more.
 _OPTIONS: Final = ("-Xms64m", _HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_READY_WITHIN: Final = 90.0
+_READY_TIMEOUT: Final = 90.0
 _LOGGING: Final = """\
 rootLogger.level=WARN
 rootLogger.appenderRef.stdout.ref=stdout
@@ -33,11 +33,11 @@ appender.stdout.layout.pattern=%d{ISO8601} %p %m (%c)%n
 
 
 class BrokerFailed(RuntimeError):
-    """A broker that did not come up, and why."""
+    """The broker failed to start; the message has the reason."""
 
 
 def properties(folder: Path, port: int, controller_port: int) -> str:
-    """The broker's configuration."""
+    """Return the broker's configuration file."""
     values = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -62,7 +62,7 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
 
 
 def prepare(java: Java, folder: Path, port: int, controller_port: int) -> None:
-    """Writes the configuration, and formats the storage if it is new. Raises `BrokerFailed`."""
+    """Write the configuration, and format the storage if it is new. Raises `BrokerFailed`."""
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "server.properties"
     configuration.write_text(properties(folder, port, controller_port), "utf-8")
@@ -70,7 +70,9 @@ def prepare(java: Java, folder: Path, port: int, controller_port: int) -> None:
     if (folder / "data" / "meta.properties").exists():
         return
     if any((folder / "data").glob("*-[0-9]*")):
-        raise BrokerFailed(f"{folder}/data/meta.properties is missing; restore it, or move {folder} away to start anew")
+        raise BrokerFailed(
+            f"{folder}/data/meta.properties is missing; restore it, or move {folder} away to start with an empty broker"
+        )
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [*_java(java, folder), "kafka.tools.StorageTool", "format", "--standalone"]
     done = subprocess.run(
@@ -81,14 +83,14 @@ def prepare(java: Java, folder: Path, port: int, controller_port: int) -> None:
 
 
 def child(java: Java, folder: Path, log: Path) -> Child:
-    """The broker as a process."""
+    """Return the broker as a child process."""
     return Child("broker", [*_java(java, folder), "kafka.Kafka", str(folder / "server.properties")], {}, log)
 
 
 async def ready(broker: Child, port: int) -> AdminClient:
-    """A client once the broker answers. Raises `BrokerFailed` with the broker's own words."""
+    """Wait for the broker, and return an admin client. Raises `BrokerFailed` with the broker's last log line."""
     admin = AdminClient({"bootstrap.servers": f"{HOST}:{port}", "log_level": 0, "reconnect.backoff.max.ms": 500})
-    deadline = asyncio.get_running_loop().time() + _READY_WITHIN
+    deadline = asyncio.get_running_loop().time() + _READY_TIMEOUT
     while broker.alive and asyncio.get_running_loop().time() < deadline:
         try:
             await asyncio.to_thread(admin.list_topics, timeout=1.0)
@@ -96,13 +98,13 @@ async def ready(broker: Child, port: int) -> AdminClient:
             await asyncio.sleep(0.1)
         else:
             return admin
-    raise BrokerFailed(f"the broker did not start: {broker.last_words() or 'it said nothing'}")
+    raise BrokerFailed(f"the broker did not start: {broker.last_log_line() or 'its log is empty'}")
 
 
 async def create_topics(admin: AdminClient, feeds: Iterable[ExchangeFeed]) -> None:
-    """Creates the feeds' topics that are missing. Raises `BrokerFailed`."""
-    wanted = {topic.topic: topic for feed in feeds for topic in _topics(feed)}
-    for name, future in admin.create_topics(list(wanted.values())).items():
+    """Create the missing topics of the feeds. Raises `BrokerFailed`."""
+    topics_by_name = {topic.topic: topic for feed in feeds for topic in _topics(feed)}
+    for name, future in admin.create_topics(list(topics_by_name.values())).items():
         try:
             await asyncio.to_thread(future.result, 30.0)
         except KafkaException as error:
@@ -122,4 +124,4 @@ def _java(java: Java, folder: Path) -> list[str]:
 
 def _reason(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("Picked up", "\tat "))]
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "no error message"

@@ -1,4 +1,4 @@
-"""One process of an embedded platform: started with a log of its own, started again when it dies, stopped in time."""
+"""A child process of an embedded platform: its own log, restarts with backoff, a graceful stop."""
 
 import asyncio
 import os
@@ -12,15 +12,15 @@ import psutil
 
 from k2.cli.embedded.state import Process
 
-_RESTART_FIRST: Final = 1.0
-_RESTART_LIMIT: Final = 30.0
-_STEADY: Final = 60.0  # a process that lived so long is started again at once
+_RESTART_DELAY: Final = 1.0
+_MAX_RESTART_DELAY: Final = 30.0
+_STABLE_AFTER: Final = 60.0  # seconds of uptime that reset the restart delay
 _TAIL: Final = 8192
 _BAD_INPUT, _UNREACHABLE = 2, 3
 
 
 class Child:
-    """One process. `failed` says why it is not started again."""
+    """One process. `failed` is the reason why it is not restarted; empty while it is."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -32,17 +32,17 @@ class Child:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._started_at = 0.0
-        self._pause = _RESTART_FIRST
+        self._restart_delay = _RESTART_DELAY
         self._retry_at = 0.0
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def process(self) -> Process | None:
-        """Its identity, while it runs."""
+        """The identity of the running process; None if it is not running."""
         if not self.alive:
             return None
         assert self._process is not None
@@ -52,7 +52,7 @@ class Child:
             return None
 
     async def start(self) -> None:
-        """Starts it, its output going to the end of its log."""
+        """Start the process, appending its output to its log."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -61,14 +61,14 @@ class Child:
                 stdout=output,
                 stderr=output,
                 env=self._env,
-                start_new_session=True,  # ctrl-c is for the supervisor, which stops its children in order
+                start_new_session=True,  # Ctrl-C goes to the supervisor, which stops its children in order
             )
         self._started_at = time.monotonic()
 
     async def watch(self) -> bool:
-        """Starts it again if it died, after a pause that grows; says whether anything changed.
+        """Restart the process if it died, with exponential backoff; return whether anything changed.
 
-        A process that says that its input is bad, or that a service cannot be reached, is believed.
+        A process that exits with 2 or 3, for bad input or an unreachable service, is not restarted.
         """
         if self.alive or self.failed:
             return False
@@ -77,11 +77,14 @@ class Child:
         if not self._retry_at:
             self.code = self._process.returncode or 0
             if self.code in {_BAD_INPUT, _UNREACHABLE}:
-                self.failed = self.last_words() or f"ended with {self.code}"
+                self.failed = self.last_log_line() or f"exited with code {self.code}"
                 return True
-            if now - self._started_at > _STEADY:
-                self._pause = _RESTART_FIRST
-            self._retry_at, self._pause = now + self._pause, min(_RESTART_LIMIT, self._pause * 2)
+            if now - self._started_at > _STABLE_AFTER:
+                self._restart_delay = _RESTART_DELAY
+            self._retry_at, self._restart_delay = (
+                now + self._restart_delay,
+                min(_MAX_RESTART_DELAY, self._restart_delay * 2),
+            )
             return True
         if now < self._retry_at:
             return False
@@ -91,7 +94,7 @@ class Child:
         return True
 
     async def stop(self, grace: float) -> int:
-        """Asks it to stop, and ends it after `grace` seconds; returns its exit code."""
+        """Terminate the process, kill it after `grace` seconds, and return its exit code."""
         if self._process is None:
             return 0
         if self._process.returncode is None:
@@ -104,8 +107,8 @@ class Child:
                 await self._process.wait()
         return self._process.returncode or 0
 
-    def last_words(self) -> str:
-        """The last line of its log."""
+    def last_log_line(self) -> str:
+        """Return the last line of its log, or an empty string."""
         try:
             with self._log.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))

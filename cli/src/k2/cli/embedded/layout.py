@@ -1,4 +1,4 @@
-"""Where an embedded platform keeps what it has: one folder, the same names always. No process is started here."""
+"""Paths of an embedded platform's files under its folder. No process is started here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +17,22 @@ class Layout:
 
     @classmethod
     def at(cls, root: Path) -> "Layout":
-        """The layout under a folder, which need not exist yet."""
+        """Return the layout of a folder, which need not exist yet."""
         return cls(root.expanduser().absolute())
 
     @property
     def state(self) -> Path:
-        """What runs, and on which ports: JSON, written by the supervisor."""
+        """The running processes and their ports: JSON, written by the supervisor."""
         return self.root / "state.json"
 
     @property
     def lock(self) -> Path:
-        """Held for as long as a supervisor lives."""
+        """The lock file of the running supervisor."""
         return self.root / "lock"
 
     @property
     def feeds(self) -> Path:
-        """The feeds that `k2 up` was last given, as the processes read them."""
+        """The feed files of the last `k2 up`, as its processes read them."""
         return self.root / "feeds"
 
     @property
@@ -52,17 +52,17 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """One file a process."""
+        """The logs, one file per process."""
         return self.root / "logs"
 
     def log(self, part: str) -> Path:
-        """The log of one part: broker, jobs, ingest-<feed>-<shard>-<replica>, simulator-<exchange>."""
+        """Return the log of one process: broker, jobs, ingest-<feed>-<shard>-<replica>, simulator-<exchange>."""
         return self.logs / f"{part}.log"
 
     def platform(self, *, kafka_port: int = 9092, registry_port: int = 8081) -> Platform:
-        """The services as K2's processes are told of them. Tables can be read with the ports unknown.
+        """Return the settings of the platform's services. Reading tables does not need the ports.
 
-        Raises `InvalidSpec` for what the environment says of the rest.
+        Raises `InvalidSpec` for invalid environment variables.
         """
         return Platform.read(
             kafka_bootstrap=f"127.0.0.1:{kafka_port}",

@@ -1,4 +1,4 @@
-"""What an embedded platform runs: feeds to processes and their command lines. Nothing is started here."""
+"""The processes of an embedded platform and their command lines. Nothing is started here."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,16 @@ KAFKA, CONTROLLER, REGISTRY, JOBS, API = "kafka", "controller", "registry", "job
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How `k2 up` was called, beside its feeds."""
+    """The options of `k2 up`."""
 
     simulate: bool = False
     seed: str = "1"
-    rate: float = 30.0  # trades a second of each simulated exchange
-    faults: tuple[str, ...] = ()  # of every simulated exchange
-    ports: dict[str, int] = field(default_factory=dict)  # wanted ones
+    rate: float = 30.0  # trades per second of each simulated exchange
+    faults: tuple[str, ...] = ()  # injected into every simulated exchange
+    ports: dict[str, int] = field(default_factory=dict)  # requested ones
     memory: str = "1g"  # Spark's heap
-    attempts: int = 10  # connects in a row that may fail before a feed gives up; 0: no limit
-    ingest: tuple[str, ...] = ()  # more arguments of `python -m k2.ingest`
+    attempts: int = 10  # failed connects in a row before a feed gives up; 0: never
+    ingest: tuple[str, ...] = ()  # further arguments of `python -m k2.ingest`
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Shard:
 
 
 def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
-    """Every connection that the feeds want; a shard that no symbol falls into needs none."""
+    """Yield every connection of the feeds; a shard without symbols has none."""
     for feed in active(feeds):
         for index in range(feed.spec.ingest.shards):
             if feed.shard(index):
@@ -51,24 +51,24 @@ def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
 
 
 def active(feeds: Sequence[ExchangeFeed]) -> list[ExchangeFeed]:
-    """The feeds that are not suspended."""
+    """Return the feeds that are not suspended."""
     return [feed for feed in feeds if not feed.spec.suspend]
 
 
 def simulator(feed: ExchangeFeed) -> str:
-    """The part that simulates a feed's exchange."""
+    """Return the name of the process that simulates a feed's exchange."""
     return f"simulator-{feed.name}"
 
 
 def parts(feeds: Sequence[ExchangeFeed], options: Options) -> list[str]:
-    """Every part that listens on a port. Nothing runs for a suspended feed."""
+    """Return every process that needs a port. A suspended feed has none."""
     simulators = [simulator(feed) for feed in active(feeds)] if options.simulate else []
     jobs = [JOBS] if active(feeds) else []
     return [KAFKA, CONTROLLER, REGISTRY, API, *jobs, *simulators, *(shard.part for shard in shards(feeds))]
 
 
-def pointed(feed: ExchangeFeed, port: int) -> ExchangeFeed:
-    """The feed with a server on this machine as its exchange."""
+def with_endpoint(feed: ExchangeFeed, port: int) -> ExchangeFeed:
+    """Return the feed with its exchange replaced by a server on this machine."""
     endpoints = feed.spec.ingest.endpoints
     fragment = endpoints[0].partition("#")[2] if endpoints else ""
     websocket = f"ws://127.0.0.1:{port}" + (f"#{fragment}" if fragment else "")
@@ -77,14 +77,14 @@ def pointed(feed: ExchangeFeed, port: int) -> ExchangeFeed:
     return feed.model_copy(update={"spec": feed.spec.model_copy(update={"ingest": ingest})})
 
 
-def written(feed: ExchangeFeed) -> str:
-    """The feed as YAML."""
+def to_yaml(feed: ExchangeFeed) -> str:
+    """Return the feed as YAML."""
     return yaml.safe_dump(feed.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False)
 
 
 def environment(platform: Platform) -> dict[str, str]:
-    """The platform as its processes are told of it."""
-    told = {
+    """Return the environment variables that configure the platform's processes."""
+    variables = {
         "kafka_bootstrap": platform.kafka_bootstrap,
         "registry_url": platform.registry_url,
         "catalog_uri": platform.catalog_uri,
@@ -92,33 +92,33 @@ def environment(platform: Platform) -> dict[str, str]:
         "checkpoints": platform.checkpoints,
         "log_format": platform.log_format,
     }
-    return {f"K2_{key.upper()}": value for key, value in told.items()}
+    return {f"K2_{key.upper()}": value for key, value in variables.items()}
 
 
 def ingest_command(shard: Shard, file: Path, port: int, options: Options) -> list[str]:
-    """One shard's process."""
-    words = ["--feed", str(file), "--shard", str(shard.index), "--replica", str(shard.replica), "--port", str(port)]
-    return [sys.executable, "-m", "k2.ingest", *words, "--max-attempts", str(options.attempts), *options.ingest]
+    """Return the command line of one ingest process."""
+    arguments = ["--feed", str(file), "--shard", str(shard.index), "--replica", str(shard.replica), "--port", str(port)]
+    return [sys.executable, "-m", "k2.ingest", *arguments, "--max-attempts", str(options.attempts), *options.ingest]
 
 
 def jobs_command(files: Sequence[Path], port: int, options: Options) -> list[str]:
-    """All layers of all feeds in one Spark application."""
+    """Return the command line of the Spark application with all layers of all feeds."""
     feeds = [word for file in files for word in ("--feed", str(file))]
     return [sys.executable, "-m", "k2.jobs", *feeds, "--port", str(port), "--memory", options.memory, "--restart"]
 
 
 def api_command() -> list[str]:
-    """The HTTP API, which is told everything by its environment."""
+    """Return the command line of the HTTP API, which is configured by its environment only."""
     return [sys.executable, "-m", "k2.query.api"]
 
 
 def api_environment(port: int) -> dict[str, str]:
-    """Where it listens: on this machine, whatever the environment says of another server."""
+    """Return its address: on this machine, whatever the environment configures for another server."""
     return {"K2_API_HOST": HOST, "K2_API_PORT": str(port)}
 
 
 def simulator_command(feed: ExchangeFeed, port: int, since: float, options: Options) -> list[str]:
-    """A feed's exchange, simulated."""
+    """Return the command line of a simulated exchange."""
     faults = [word for fault in options.faults for word in ("--fault", fault)]
     return [
         *(sys.executable, "-m", "k2.ingest.simulator", feed.spec.exchange, "--port", str(port)),

@@ -1,4 +1,4 @@
-"""Ports on this machine: chosen free once, kept afterwards."""
+"""Choice of TCP ports on this machine: free ones at first, the same ones on later starts."""
 
 import socket
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ HOST = "127.0.0.1"
 
 
 class PortInUse(ValueError):
-    """A port that was asked for belongs to somebody else."""
+    """A requested port is in use."""
 
 
 def free() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]
@@ -19,7 +19,7 @@ def free() -> int:
 
 
 def available(port: int) -> bool:
-    """Whether a port can be listened on."""
+    """Return whether a port can be bound."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -29,22 +29,22 @@ def available(port: int) -> bool:
     return True
 
 
-def choose(parts: list[str], *, wanted: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """A port for each part: the one that is wanted, else the one it had before, else a free one.
+def choose(parts: list[str], *, requested: Mapping[str, int], previous: Mapping[str, int]) -> dict[str, int]:
+    """Return a port for each part: the requested one, else the previous one, else a free one.
 
-    Raises `PortInUse` for a wanted one that is taken; one from before that is taken is replaced.
+    Raises `PortInUse` if a requested port is in use; a previous port in use is replaced.
     """
-    found: dict[str, int] = {}
-    kept = set(wanted.values())
+    ports: dict[str, int] = {}
+    reserved = set(requested.values())
     for part in parts:
-        if port := wanted.get(part):
-            if port in found.values():
-                raise PortInUse(f"--{part}-port {port} is wanted twice; choose another")
+        if port := requested.get(part):
+            if port in ports.values():
+                raise PortInUse(f"--{part}-port {port} is requested twice; choose another")
             if not available(port):
                 raise PortInUse(f"--{part}-port {port} is in use by another process; choose another")
         else:
-            port, taken = before.get(part, 0), kept.union(found.values())
+            port, taken = previous.get(part, 0), reserved.union(ports.values())
             while not port or port in taken or not available(port):
                 port = free()
-        found[part] = port
-    return found
+        ports[part] = port
+    return ports

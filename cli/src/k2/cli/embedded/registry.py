@@ -1,4 +1,4 @@
-"""The embedded schema registry's HTTP side: the part of Confluent's API that producers and consumers use."""
+"""HTTP API of the embedded schema registry: the subset of Confluent's API that producers and consumers use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,20 +9,20 @@ from aiohttp import web
 
 from k2.cli.embedded.schema_store import LEVELS, Incompatible, InvalidSchema, SchemaStore
 
-_SUBJECT_ABSENT, _VERSION_ABSENT, _SCHEMA_ABSENT, _LEVEL_ABSENT = 40401, 40402, 40403, 40408
+_SUBJECT_NOT_FOUND, _VERSION_NOT_FOUND, _SCHEMA_NOT_FOUND, _LEVEL_NOT_FOUND = 40401, 40402, 40403, 40408
 _INVALID_SCHEMA, _INVALID_VERSION, _INVALID_LEVEL = 42201, 42202, 42203
 
 
-class _Fault(Exception):
+class _ApiError(Exception):
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
 
 
 def application(store: SchemaStore) -> web.Application:
-    """The registry over a store."""
+    """Return the web application over a store."""
     api = _Api(store)
-    app = web.Application(middlewares=[_faults], client_max_size=4 << 20)
+    app = web.Application(middlewares=[_error_middleware], client_max_size=4 << 20)
     app.add_routes(
         [
             web.get("/", api.root),
@@ -44,13 +44,13 @@ def application(store: SchemaStore) -> web.Application:
 
 
 @web.middleware
-async def _faults(
+async def _error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except _Fault as fault:
-        return _json({"error_code": fault.code, "message": str(fault)}, fault.status)
+    except _ApiError as error:
+        return _json({"error_code": error.code, "message": str(error)}, error.status)
     except InvalidSchema as error:
         return _json({"error_code": _INVALID_SCHEMA, "message": str(error)}, 422)
     except Incompatible as error:
@@ -76,9 +76,9 @@ class _Api:
     async def version(self, request: web.Request) -> web.Response:
         subject = request.match_info["subject"]
         version = await self._version(subject, request.match_info["version"])
-        found = await asyncio.to_thread(self._store.version, subject, version)
-        assert found is not None
-        return _json({"subject": subject, "version": version, "id": found[0], "schema": found[1]})
+        schema = await asyncio.to_thread(self._store.version, subject, version)
+        assert schema is not None
+        return _json({"subject": subject, "version": version, "id": schema[0], "schema": schema[1]})
 
     async def register(self, request: web.Request) -> web.Response:
         subject, text = request.match_info["subject"], await _schema_text(request)
@@ -88,16 +88,16 @@ class _Api:
     async def lookup(self, request: web.Request) -> web.Response:
         subject, text = request.match_info["subject"], await _schema_text(request)
         await self._versions(subject)
-        found = await asyncio.to_thread(self._store.lookup, subject, text)
-        if found is None:
-            raise _Fault(404, _SCHEMA_ABSENT, "Schema not found")
-        return _json({"subject": subject, "id": found[0], "version": found[1], "schema": text})
+        entry = await asyncio.to_thread(self._store.lookup, subject, text)
+        if entry is None:
+            raise _ApiError(404, _SCHEMA_NOT_FOUND, "Schema not found")
+        return _json({"subject": subject, "id": entry[0], "version": entry[1], "schema": text})
 
     async def schema(self, request: web.Request) -> web.Response:
         number = request.match_info["id"]
         text = await asyncio.to_thread(self._store.text, int(number)) if number.isdigit() else None
         if text is None:
-            raise _Fault(404, _SCHEMA_ABSENT, f"Schema {number} not found")
+            raise _ApiError(404, _SCHEMA_NOT_FOUND, f"Schema {number} not found")
         return _json({"schema": text})
 
     async def compatible(self, request: web.Request) -> web.Response:
@@ -109,21 +109,21 @@ class _Api:
         subject = request.match_info.get("subject", "")
         own = await asyncio.to_thread(self._store.own_level, subject)
         if own is None and subject and request.query.get("defaultToGlobal") != "true":
-            raise _Fault(404, _LEVEL_ABSENT, f"Subject '{subject}' does not have its own compatibility level")
+            raise _ApiError(404, _LEVEL_NOT_FOUND, f"Subject '{subject}' does not have its own compatibility level")
         level = own or await asyncio.to_thread(self._store.level, subject)
         return _json({"compatibilityLevel": level})
 
     async def set_level(self, request: web.Request) -> web.Response:
         level = (await _body(request)).get("compatibility")
         if level not in LEVELS:
-            raise _Fault(422, _INVALID_LEVEL, f"compatibility must be one of {', '.join(LEVELS)}")
+            raise _ApiError(422, _INVALID_LEVEL, f"compatibility must be one of {', '.join(LEVELS)}")
         await asyncio.to_thread(self._store.set_level, request.match_info.get("subject", ""), level)
         return _json({"compatibility": level})
 
     async def _versions(self, subject: str) -> list[int]:
         versions = await asyncio.to_thread(self._store.versions, subject)
         if not versions:
-            raise _Fault(404, _SUBJECT_ABSENT, f"Subject '{subject}' not found")
+            raise _ApiError(404, _SUBJECT_NOT_FOUND, f"Subject '{subject}' not found")
         return versions
 
     async def _version(self, subject: str, text: str) -> int:
@@ -131,9 +131,9 @@ class _Api:
         if text == "latest":
             return versions[-1]
         if not text.isdigit():
-            raise _Fault(422, _INVALID_VERSION, f"version {text!r} is neither a number nor latest")
+            raise _ApiError(422, _INVALID_VERSION, f"version {text!r} must be a number or `latest`")
         if int(text) not in versions:
-            raise _Fault(404, _VERSION_ABSENT, f"Version {text} not found")
+            raise _ApiError(404, _VERSION_NOT_FOUND, f"Version {text} not found")
         return int(text)
 
 
@@ -141,14 +141,14 @@ async def _body(request: web.Request) -> dict[str, Any]:
     try:
         return msgspec.json.decode(await request.read(), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Fault(422, _INVALID_SCHEMA, f"the body is not a JSON object: {error}") from error
+        raise _ApiError(422, _INVALID_SCHEMA, f"the body is not a JSON object: {error}") from error
 
 
 async def _schema_text(request: web.Request) -> str:
     body = await _body(request)
     text = body.get("schema")
     if not isinstance(text, str) or body.get("schemaType", "AVRO") != "AVRO":
-        raise _Fault(422, _INVALID_SCHEMA, "the body needs a `schema`, and its `schemaType` may only be AVRO")
+        raise _ApiError(422, _INVALID_SCHEMA, "the body needs a `schema`, and `schemaType` must be AVRO")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the embedded schema registry keeps, in one SQLite file: ids outlive restarts. No network here."""
+"""Storage of the embedded schema registry in one SQLite file: ids survive restarts. No network here."""
 
 import json
 import sqlite3
@@ -24,21 +24,21 @@ _JOINED: Final = "FROM versions v JOIN schemas s ON s.id = v.schema_id WHERE sub
 
 
 class InvalidSchema(ValueError):
-    """Text that is not an Avro schema."""
+    """The text is not an Avro schema."""
 
 
 class Incompatible(ValueError):
-    """A schema that the subject's compatibility level refuses."""
+    """The schema violates the compatibility level of the subject."""
 
 
 class UnreadableStore(OSError):
-    """A file that is not a schema registry's, or cannot be opened."""
+    """The file is not a schema store, or cannot be opened."""
 
 
 class SchemaStore:
-    """Subjects, versions, schemas and compatibility levels. Safe to open again after a crash.
+    """Subjects, versions, schemas and compatibility levels. Safe to reopen after a crash.
 
-    Making one raises `UnreadableStore`.
+    The constructor raises `UnreadableStore`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,9 @@ class SchemaStore:
             with self._open() as database:
                 database.executescript(_TABLES)
         except sqlite3.DatabaseError as error:
-            raise UnreadableStore(f"{path} is not a schema registry's file: {error}; restore or remove it") from error
+            raise UnreadableStore(
+                f"{path} is not a schema registry's database: {error}; restore or remove it"
+            ) from error
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -56,17 +58,17 @@ class SchemaStore:
             yield database
 
     def subjects(self) -> list[str]:
-        """Every subject, sorted."""
+        """Return all subjects, sorted."""
         return [row[0] for row in self._rows("SELECT DISTINCT subject FROM versions ORDER BY subject")]
 
     def versions(self, subject: str) -> list[int]:
-        """A subject's versions; empty if there is no such subject."""
+        """Return the versions of a subject; empty if it does not exist."""
         return [
             row[0] for row in self._rows("SELECT version FROM versions WHERE subject = ? ORDER BY version", subject)
         ]
 
     def version(self, subject: str, version: int) -> tuple[int, str] | None:
-        """Id and text of one version."""
+        """Return id and text of one version, or None."""
         query = (
             "SELECT s.id, s.text FROM versions v JOIN schemas s ON s.id = v.schema_id WHERE subject = ? AND version = ?"
         )
@@ -74,22 +76,22 @@ class SchemaStore:
         return rows[0] if rows else None
 
     def text(self, schema_id: int) -> str | None:
-        """The schema with an id."""
+        """Return the schema with an id, or None."""
         rows = self._rows("SELECT text FROM schemas WHERE id = ?", schema_id)
         return rows[0][0] if rows else None
 
     def lookup(self, subject: str, text: str) -> tuple[int, int] | None:
-        """Id and version of a schema under a subject, if it is registered there."""
+        """Return id and version of a schema under a subject, or None if it is not registered there."""
         query = f"SELECT s.id, v.version {_JOINED} AND canonical = ? ORDER BY v.version DESC"
         rows = self._rows(query, subject, canonical(text))
         return rows[0] if rows else None
 
     def register(self, subject: str, text: str) -> int:
-        """The id of a schema, registered if it was not. Raises `InvalidSchema`, `Incompatible`."""
-        if found := self.lookup(subject, text):
-            return found[0]
+        """Return the id of a schema, registering it if needed. Raises `InvalidSchema`, `Incompatible`."""
+        if entry := self.lookup(subject, text):
+            return entry[0]
         if not self.compatible(subject, text):
-            raise Incompatible(f"the schema breaks {self.level(subject)} compatibility of {subject}")
+            raise Incompatible(f"the schema violates {self.level(subject)} compatibility of {subject}")
         with self._open() as database:
             row = (canonical(text), text)
             database.execute("INSERT OR IGNORE INTO schemas (canonical, text) VALUES (?, ?)", row)
@@ -101,26 +103,28 @@ class SchemaStore:
         return schema_id
 
     def compatible(self, subject: str, text: str) -> bool:
-        """Whether a schema may follow those of a subject. Raises `InvalidSchema`."""
+        """Return whether a schema is compatible with those of a subject. Raises `InvalidSchema`."""
         newer, level = _parse(text), self.level(subject)
         rows = self._rows(f"SELECT s.text {_JOINED} ORDER BY version", subject)
-        known = [_parse(row[0]) for row in rows]
-        judged = known if level.endswith("_TRANSITIVE") else known[-1:]
+        existing = [_parse(row[0]) for row in rows]
+        checked = existing if level.endswith("_TRANSITIVE") else existing[-1:]
         backward = level.startswith(("BACKWARD", "FULL"))
         forward = level.startswith(("FORWARD", "FULL"))
-        return all((not backward or _reads(newer, older)) and (not forward or _reads(older, newer)) for older in judged)
+        return all(
+            (not backward or _reads(newer, older)) and (not forward or _reads(older, newer)) for older in checked
+        )
 
     def level(self, subject: str) -> str:
-        """The compatibility level that holds for a subject."""
+        """Return the effective compatibility level of a subject."""
         return self.own_level(subject) or self.own_level("") or DEFAULT_LEVEL
 
     def own_level(self, subject: str) -> str | None:
-        """The level that was set for a subject itself; "" is the global one."""
+        """Return the level set for the subject itself, or None; "" is the global one."""
         rows = self._rows("SELECT level FROM levels WHERE subject = ?", subject)
         return rows[0][0] if rows else None
 
     def set_level(self, subject: str, level: str) -> None:
-        """Holds a subject at a level; "" sets the global one."""
+        """Set the level of a subject; "" sets the global one."""
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO levels VALUES (?, ?)", (subject, level))
 
@@ -130,7 +134,7 @@ class SchemaStore:
 
 
 def canonical(text: str) -> str:
-    """One spelling of a schema, so that white space makes no new version. Raises `InvalidSchema`."""
+    """Normalise a schema's text, so that white space makes no new version. Raises `InvalidSchema`."""
     _parse(text)
     return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
@@ -144,5 +148,5 @@ def _parse(text: str) -> Schema:
 
 def _reads(reader: Schema, writer: Schema) -> bool:
     checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
-    found = checker.get_compatibility(reader, writer)
-    return found.compatibility is SchemaCompatibilityType.compatible
+    result = checker.get_compatibility(reader, writer)
+    return result.compatibility is SchemaCompatibilityType.compatible

@@ -1,4 +1,4 @@
-"""What an embedded platform says of itself in its folder, so that other commands find it, and a successor cleans up."""
+"""State file of an embedded platform, by which other commands find it and a later start cleans up after a crash."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,27 +9,27 @@ import psutil
 
 
 class UnreadableState(ValueError):
-    """A state file that is not one."""
+    """The state file is not readable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that cannot be mistaken for a later one with the same id."""
+    """A process identified by id and creation time, so that a reused id is not mistaken for it."""
 
     pid: int
     created: float
 
     @classmethod
     def of(cls, pid: int) -> "Process":
-        """The process with this id now. Raises psutil.NoSuchProcess."""
+        """Return the identity of a running process. Raises psutil.NoSuchProcess."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def find(self) -> psutil.Process | None:
-        """The process, if it still lives."""
+        """Return the process if it is still running, else None."""
         try:
-            found = psutil.Process(self.pid)
-            if abs(found.create_time() - self.created) < 1.0 and found.status() != psutil.STATUS_ZOMBIE:
-                return found
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
         except psutil.NoSuchProcess:
             pass
         return None
@@ -37,34 +37,36 @@ class Process:
 
 @dataclass(slots=True)
 class State:
-    """One platform: its supervisor, the processes it runs, their ports, and the feeds."""
+    """The state of a platform: supervisor, child processes, ports and feeds."""
 
     supervisor: Process | None = None
     started_at: float = 0.0
     ports: dict[str, int] = field(default_factory=dict)
     children: dict[str, Process] = field(default_factory=dict)
     feeds: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # part, and why it is not started again
-    simulated_since: float = 0.0  # when the simulated exchanges began to trade; 0: not simulated
+    failed: dict[str, str] = field(default_factory=dict)  # part: why it is not restarted
+    simulated_since: float = 0.0  # Unix time at which the simulated exchanges began to trade; 0: not simulated
 
     @property
     def running(self) -> bool:
-        """Whether its supervisor lives."""
+        """Whether the supervisor is running."""
         return self.supervisor is not None and self.supervisor.find() is not None
 
 
 def load(path: Path) -> State:
-    """The state in a file; a new one if there is none. Raises `UnreadableState`."""
+    """Load the state; return an empty one if there is no file. Raises `UnreadableState`."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return State()
     except (OSError, msgspec.DecodeError) as error:
-        raise UnreadableState(f"{path} cannot be read ({error}); delete it: tables and topics are elsewhere") from error
+        raise UnreadableState(
+            f"{path} cannot be read ({error}); delete it; tables and topics are stored elsewhere"
+        ) from error
 
 
 def save(path: Path, state: State) -> None:
-    """Replaces the file at once, so that nobody reads half of it."""
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(asdict(state), indent=1), "utf-8")
-    beside.replace(path)
+    """Replace the file atomically."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(asdict(state), indent=1), "utf-8")
+    temporary.replace(path)
