@@ -80,7 +80,7 @@ def test_a_folder_as_output_is_an_error(k2: K2, append: Append, output: str) -> 
     refused = k2("trades", "--output", output)
     assert (refused.exit_code, refused.stderr) == (
         2,
-        ". cannot be written: Is a directory; give --output another file\n",
+        ". cannot be written: Is a directory; choose another --output\n",
     )
 
 
