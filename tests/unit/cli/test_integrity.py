@@ -1,4 +1,4 @@
-"""What a supervisor refuses before it starts anything, and what `k2 doctor` finds."""
+"""Checks before a platform starts, and `k2 doctor`."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from k2.cli.commands.doctor import findings
+from k2.cli.commands.doctor import checks
 from k2.cli.embedded import integrity, state
-from k2.cli.embedded.integrity import Unusable, check, claim
+from k2.cli.embedded.integrity import Unusable, check, lock
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
@@ -22,7 +22,7 @@ from k2.cli.main import app
 from k2.jobs.spark.jvm import jars
 from k2.jobs.spark.jvm.java import Java
 
-NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")  # nothing may come so far as to need one
+NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")  # no test gets far enough to need one
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def database(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_new_folder_is_made_and_left_empty(layout: Layout):
+def test_a_new_folder_is_created_and_left_empty(layout: Layout):
     check(layout)
     assert list(layout.root.iterdir()) == []
 
 
-def test_a_sound_database_is_let_through(layout: Layout):
+def test_an_intact_database_passes(layout: Layout):
     layout.root.mkdir()
     for path in (layout.catalog, layout.registry):
         database(path)
@@ -51,38 +51,38 @@ def test_a_sound_database_is_let_through(layout: Layout):
 
 
 @pytest.mark.parametrize("name", ["catalog.db", "registry.db"])
-@pytest.mark.parametrize("damage", ["prose", "torn", "overwritten"])
+@pytest.mark.parametrize("damage", ["text", "torn", "overwritten"])
 def test_a_damaged_database_is_named_with_the_remedy(layout: Layout, name: str, damage: str):
     layout.root.mkdir()
     path = layout.root / name
     whole = database(path)
     changed = {
-        "prose": b"this is no database" * 100,
+        "text": b"this is no database" * 100,
         "torn": whole[:5000],
         "overwritten": whole[:4096] + os.urandom(4096) + whole[8192:],
     }
     path.write_bytes(changed[damage])
     with pytest.raises(Unusable) as refused:
         check(layout)
-    told = str(refused.value)
-    assert told.startswith(f"{path} is damaged (")
-    assert told.endswith(f"); restore it from a backup, or move {layout.root} away to start anew")
-    assert len(told.splitlines()) == 1
+    message = str(refused.value)
+    assert message.startswith(f"{path} is damaged (")
+    assert message.endswith(f"); restore it from a backup, or move {layout.root} away to start empty")
+    assert len(message.splitlines()) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
+def test_a_folder_that_is_not_writable_is_rejected(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(Unusable, match=r"file/data cannot be written: Not a directory; choose another with --data"):
+    with pytest.raises(Unusable, match=r"file/data is not writable: Not a directory; choose another --data"):
         check(Layout.at(tmp_path / "file" / "data"))
 
 
 def test_a_folder_has_one_supervisor_at_a_time(layout: Layout):
     layout.root.mkdir()
-    with claim(layout), pytest.raises(Unusable) as refused:
-        claim(layout)
-    told = f"{layout.root} is in use by k2 up (pid {os.getpid()}); stop it with k2 down, or use --data"
-    assert str(refused.value) == told
-    claim(layout).close()
+    with lock(layout), pytest.raises(Unusable) as refused:
+        lock(layout)
+    expected = f"{layout.root} is in use by k2 up (pid {os.getpid()}); stop it with k2 down, or choose another --data"
+    assert str(refused.value) == expected
+    lock(layout).close()
 
 
 async def start(layout: Layout, feeds, **options) -> None:
@@ -91,7 +91,7 @@ async def start(layout: Layout, feeds, **options) -> None:
 
 async def test_a_platform_is_not_started_in_a_folder_in_use(layout: Layout, feed):
     layout.root.mkdir()
-    with claim(layout), pytest.raises(Unusable, match="is in use by k2 up"):
+    with lock(layout), pytest.raises(Unusable, match="is in use by k2 up"):
         await start(layout, [feed()])
 
 
@@ -109,7 +109,7 @@ async def test_a_platform_is_not_started_on_a_corrupt_state_file(layout: Layout,
         await start(layout, [feed()])
 
 
-async def test_a_market_of_the_day_before_yesterday_does_not_go_on(layout: Layout, feed):
+async def test_a_simulated_market_over_a_day_old_is_not_continued(layout: Layout, feed):
     layout.root.mkdir()
     state.save(layout.state, state.State(simulated_since=1.0))
     with pytest.raises(Stopped, match="over a day old; choose another --data") as refused:
@@ -117,19 +117,21 @@ async def test_a_market_of_the_day_before_yesterday_does_not_go_on(layout: Layou
     assert refused.value.code == 2
 
 
-def test_findings_look_at_the_disk_that_the_folder_will_be_on(tmp_path: Path):
-    found = {finding.name: finding for finding in findings(tmp_path / "not" / "there")}
-    assert list(found) == ["python", "java", "archives", "memory", "disk", "cores"]
-    assert found["python"].good
-    assert found["disk"].found.endswith(f"GB free in {tmp_path}, 2 wanted")
+def test_the_disk_check_looks_at_the_disk_of_the_folder(tmp_path: Path):
+    results = {check.name: check for check in checks(tmp_path / "not" / "there")}
+    assert list(results) == ["python", "java", "archives", "memory", "disk", "cores"]
+    assert results["python"].ok
+    assert results["disk"].detail.endswith(f"GB free in {tmp_path}, 2 GB required")
     assert not (tmp_path / "not").exists()
 
 
 def test_missing_archives_are_counted_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("K2_CACHE", str(tmp_path))
-    [archives] = [finding for finding in findings(tmp_path) if finding.name == "archives"]
-    assert archives.good
-    assert archives.found == f"{sum(jar.set in jars.EMBEDDED for jar in jars.read_lock())} to fetch at the first start"
+    [archives] = [check for check in checks(tmp_path) if check.name == "archives"]
+    assert archives.ok
+    assert (
+        archives.detail == f"{sum(jar.set in jars.EMBEDDED for jar in jars.read_lock())} to download at the first start"
+    )
 
 
 def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -143,8 +145,8 @@ def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeyp
     assert len(lines) == 6
 
 
-def test_little_room_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_rejected(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     layout.root.mkdir()
-    monkeypatch.setattr(integrity, "_LEAST_FREE", integrity.free(layout) + (1 << 30))
-    with pytest.raises(Unusable, match=r"only \d+ MB are free in .*; make room for at least \d+ MB"):
+    monkeypatch.setattr(integrity, "_MIN_FREE", integrity.free(layout) + (1 << 30))
+    with pytest.raises(Unusable, match=r"only \d+ MB free in .*; free at least \d+ MB"):
         check(layout)

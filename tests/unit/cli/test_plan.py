@@ -1,4 +1,4 @@
-"""What an embedded platform runs: parts, command lines, environment, ports, the broker's configuration."""
+"""The plan of an embedded platform: parts, command lines, environment, ports, broker configuration."""
 
 import socket
 from pathlib import Path
@@ -22,10 +22,10 @@ def test_each_shard_and_replica_is_a_part(feed):
     assert plan.parts([one], Options(simulate=True)) == [*SERVICES, "jobs", "simulator-one", *ingests]
 
 
-def test_a_shard_that_no_symbol_falls_into_is_no_part(feed):
-    found = list(plan.shards([feed(ingest={"shards": 64})]))
-    assert len(found) == 1
-    assert found[0].feed.shard(found[0].index)
+def test_a_shard_without_symbols_is_no_part(feed):
+    shards = list(plan.shards([feed(ingest={"shards": 64})]))
+    assert len(shards) == 1
+    assert shards[0].feed.shard(shards[0].index)
 
 
 def test_nothing_runs_for_a_suspended_feed(feed):
@@ -36,18 +36,18 @@ def test_nothing_runs_for_a_suspended_feed(feed):
 
 
 @pytest.mark.parametrize("fragment", ["", "#v1"])
-def test_a_pointed_feed_keeps_its_protocol(feed, fragment: str):
+def test_a_feed_with_another_endpoint_keeps_its_protocol(feed, fragment: str):
     given = feed(ingest={"endpoints": [f"wss://far.example{fragment}", "wss://other.example"], "shards": 3})
-    found = plan.pointed(given, 9443).spec.ingest
-    assert found.endpoints == (f"ws://127.0.0.1:9443{fragment}",)
-    assert found.rest_endpoint == "http://127.0.0.1:9443"
-    assert found.shards == 3
+    ingest = plan.with_endpoint(given, 9443).spec.ingest
+    assert ingest.endpoints == (f"ws://127.0.0.1:9443{fragment}",)
+    assert ingest.rest_endpoint == "http://127.0.0.1:9443"
+    assert ingest.shards == 3
     assert given.spec.ingest.endpoints[0] == f"wss://far.example{fragment}"
 
 
-def test_a_written_feed_reads_back_the_same(feed):
-    given = plan.pointed(feed(layers={"gold": {"trigger": "1s"}}, ingest={"backfill": {"maxGap": "5m"}}), 9443)
-    assert ExchangeFeed.from_yaml(plan.written(given)) == given
+def test_a_feed_round_trips_through_yaml(feed):
+    given = plan.with_endpoint(feed(layers={"gold": {"trigger": "1s"}}, ingest={"backfill": {"maxGap": "5m"}}), 9443)
+    assert ExchangeFeed.from_yaml(plan.to_yaml(given)) == given
 
 
 def test_commands_say_which_feed_shard_and_port(feed):
@@ -67,50 +67,50 @@ def test_commands_say_which_feed_shard_and_port(feed):
     )
 
 
-def test_processes_read_the_same_platform_that_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    told = Layout.at(tmp_path).platform(kafka_port=1234, registry_port=4321)
-    for name, value in plan.environment(told).items():
+def test_processes_read_the_same_platform_from_their_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    platform = Layout.at(tmp_path).platform(kafka_port=1234, registry_port=4321)
+    for name, value in plan.environment(platform).items():
         monkeypatch.setenv(name, value)
-    assert Platform() == told
-    assert told.catalog_uri == f"sqlite:///{tmp_path}/catalog.db"
+    assert Platform() == platform
+    assert platform.catalog_uri == f"sqlite:///{tmp_path}/catalog.db"
 
 
-def test_ports_from_before_are_kept_and_taken_ones_replaced():
-    kept = ports.free()
+def test_previous_ports_are_reused_and_those_in_use_replaced():
+    previous = ports.free()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         lost = taken.getsockname()[1]
-        found = choose(["kafka", "jobs", "new"], wanted={}, before={"kafka": kept, "jobs": lost})
-    assert found["kafka"] == kept
-    assert found["jobs"] not in {lost, kept}
-    assert len(set(found.values())) == 3
+        chosen = choose(["kafka", "jobs", "new"], requested={}, previous={"kafka": previous, "jobs": lost})
+    assert chosen["kafka"] == previous
+    assert chosen["jobs"] not in {lost, previous}
+    assert len(set(chosen.values())) == 3
 
 
-def test_two_parts_never_share_a_port_from_before():
+def test_two_parts_never_share_a_previous_port():
     port = ports.free()
-    found = choose(["a", "b"], wanted={}, before={"a": port, "b": port})
-    assert found["a"] == port != found["b"]
+    chosen = choose(["a", "b"], requested={}, previous={"a": port, "b": port})
+    assert chosen["a"] == port != chosen["b"]
 
 
-def test_a_wanted_port_never_goes_to_another_part_first():
-    wanted = ports.free()
-    found = choose(["controller", "kafka"], wanted={"kafka": wanted}, before={"controller": wanted})
-    assert found["kafka"] == wanted != found["controller"]
-
-
-def test_two_parts_cannot_want_one_port():
+def test_a_requested_port_never_goes_to_another_part():
     port = ports.free()
-    with pytest.raises(PortInUse, match=f"--registry-port {port} is wanted twice; choose another"):
-        choose(["kafka", "registry"], wanted={"kafka": port, "registry": port}, before={})
+    chosen = choose(["controller", "kafka"], requested={"kafka": port}, previous={"controller": port})
+    assert chosen["kafka"] == port != chosen["controller"]
 
 
-def test_a_wanted_port_in_use_is_refused():
+def test_two_parts_cannot_request_one_port():
+    port = ports.free()
+    with pytest.raises(PortInUse, match=f"--registry-port {port} is requested twice; choose another"):
+        choose(["kafka", "registry"], requested={"kafka": port, "registry": port}, previous={})
+
+
+def test_a_requested_port_in_use_is_rejected():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortInUse, match=f"--kafka-port {port} is in use by another process; choose another"):
-            choose(["kafka"], wanted={"kafka": port}, before={"kafka": port})
+            choose(["kafka"], requested={"kafka": port}, previous={"kafka": port})
 
 
-def test_the_broker_listens_on_this_machine_only_and_takes_the_largest_dead_letter(tmp_path: Path):
+def test_the_broker_listens_on_this_machine_only_and_accepts_the_largest_dead_letter(tmp_path: Path):
     lines = broker.properties(tmp_path, 9092, 9093).splitlines()
     values = dict(line.split("=", 1) for line in lines)
     assert len(values) == len(lines)
@@ -123,13 +123,13 @@ def test_the_broker_listens_on_this_machine_only_and_takes_the_largest_dead_lett
     assert int(values["replica.fetch.max.bytes"]) >= int(values["message.max.bytes"])
 
 
-def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_stay(feed):
-    found = {topic.topic: topic for topic in broker._topics(feed(kafka={"partitions": 3, "retention": "2h"}))}
-    trades = found["market.crypto.trades.binance"]
+def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_are_kept(feed):
+    topics = {topic.topic: topic for topic in broker._topics(feed(kafka={"partitions": 3, "retention": "2h"}))}
+    trades = topics["market.crypto.trades.binance"]
     assert (trades.num_partitions, trades.config["retention.ms"]) == (3, "7200000")
-    assert found["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
-    assert found["market.crypto.gaps.binance"].num_partitions == 1
-    assert set(found) == {trades.topic, "market.crypto.gaps.binance", "market.crypto.deadletter.binance"}
+    assert topics["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
+    assert topics["market.crypto.gaps.binance"].num_partitions == 1
+    assert set(topics) == {trades.topic, "market.crypto.gaps.binance", "market.crypto.deadletter.binance"}
 
 
 def test_the_api_listens_on_this_machine_alone(monkeypatch):

@@ -1,4 +1,4 @@
-"""The embedded registry over HTTP, and its file."""
+"""The embedded schema registry: its HTTP API and its file."""
 
 import json
 import urllib.error
@@ -16,7 +16,7 @@ LESS = '{"type":"record","name":"R","fields":[{"name":"z","type":"long"}]}'
 
 @pytest.fixture
 def ask(registry_url):
-    """Asks the registry as any HTTP client does; returns status and answer."""
+    """Send a request to the registry; return status and body."""
 
     def send(method: str, path: str, body: object = None, raw: bytes | None = None) -> tuple[int, object]:
         data = raw if raw is not None else json.dumps(body).encode() if body is not None else None
@@ -42,9 +42,9 @@ def test_a_registered_schema_is_found_by_id_subject_and_version(ask):
     assert ask("GET", f"/schemas/ids/{number}") == (200, {"schema": ONE})
     assert ask("GET", "/subjects") == (200, ["a-value"])
     assert ask("GET", "/subjects/a-value/versions") == (200, [1])
-    found = {"subject": "a-value", "version": 1, "id": number, "schema": ONE}
+    version_info = {"subject": "a-value", "version": 1, "id": number, "schema": ONE}
     for version in ("1", "latest"):
-        assert ask("GET", f"/subjects/a-value/versions/{version}") == (200, found)
+        assert ask("GET", f"/subjects/a-value/versions/{version}") == (200, version_info)
     assert ask("POST", "/subjects/a-value", {"schema": ONE})[1]["id"] == number
 
 
@@ -69,7 +69,7 @@ def test_backward_is_enforced_with_409_once_it_is_set(ask):
     assert ask("GET", "/subjects/a-value/versions") == (200, [1, 2])
 
 
-def test_without_a_level_anything_may_follow(ask):
+def test_without_a_level_any_schema_is_accepted(ask):
     register(ask, "a-value", ONE)
     assert register(ask, "a-value", LESS)[0] == 200
 
@@ -83,7 +83,7 @@ def test_the_global_level_holds_where_a_subject_has_none(ask):
 
 
 @pytest.mark.parametrize(("text", "compatible"), [(MORE, True), (LESS, False)])
-def test_compatibility_can_be_asked_for_without_registering(ask, text, compatible):
+def test_compatibility_can_be_checked_without_registering(ask, text, compatible):
     register(ask, "a-value", ONE)
     ask("PUT", "/config/a-value", {"compatibility": "BACKWARD"})
     path = "/compatibility/subjects/a-value/versions/latest"
@@ -103,10 +103,10 @@ def test_compatibility_can_be_asked_for_without_registering(ask, text, compatibl
         ("GET", "/config/a-value", 404, 40408),
     ],
 )
-def test_what_is_not_there_is_told_with_the_code_clients_know(ask, method, path, status, code):
+def test_missing_objects_have_confluents_error_codes(ask, method, path, status, code):
     register(ask, "a-value", ONE)
-    found, answer = ask(method, path)
-    assert (found, answer["error_code"]) == (status, code)
+    actual, answer = ask(method, path)
+    assert (actual, answer["error_code"]) == (status, code)
     assert answer["message"]
 
 
@@ -125,7 +125,7 @@ def test_a_schema_that_is_registered_elsewhere_only_is_not_found_here(ask):
         b'{"a":' * 100_000, b'{"schema":"' + b"[" * 100_000 + b'"}',
     ],
 )  # fmt: skip
-def test_what_is_no_schema_is_unprocessable(ask, raw):
+def test_an_invalid_schema_is_unprocessable(ask, raw):
     status, answer = ask("POST", "/subjects/a-value/versions", raw=raw)
     assert (status, answer["error_code"]) == (422, 42201)
     assert ask("GET", "/subjects") == (200, [])
@@ -151,7 +151,7 @@ def test_ids_are_the_same_after_a_restart(tmp_path, serve):
 
 
 @pytest.mark.parametrize("level", ["FORWARD", "FULL", "FULL_TRANSITIVE"])
-def test_a_field_may_not_be_taken_away_where_old_readers_count(tmp_path, level):
+def test_removing_a_field_violates_forward_compatibility(tmp_path, level):
     store = SchemaStore(tmp_path / "registry.db")
     store.register("a", '{"type":"record","name":"R","fields":[{"name":"a","type":"long"},{"name":"b","type":"long"}]}')
     store.set_level("a", level)
@@ -159,7 +159,7 @@ def test_a_field_may_not_be_taken_away_where_old_readers_count(tmp_path, level):
         store.register("a", ONE)
 
 
-def test_a_transitive_level_looks_further_back_than_the_newest(tmp_path):
+def test_a_transitive_level_checks_all_versions(tmp_path):
     store = SchemaStore(tmp_path / "registry.db")
     renamed = '{"type":"record","name":"R","fields":[{"name":"b","type":"long","default":0}]}'
     plain = '{"type":"record","name":"R","fields":[{"name":"b","type":"long"}]}'
@@ -171,7 +171,7 @@ def test_a_transitive_level_looks_further_back_than_the_newest(tmp_path):
     assert not store.compatible("a", plain)
 
 
-def test_text_that_is_no_schema_is_refused(tmp_path):
+def test_an_invalid_schema_is_rejected(tmp_path):
     with pytest.raises(InvalidSchema):
         SchemaStore(tmp_path / "registry.db").register("a", "{")
 
@@ -184,7 +184,7 @@ def test_a_corrupt_file_is_named_and_left_as_it_is(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(OSError, match=r"registry\.db") as error:
         SchemaStore(path)
-    assert "is not a schema registry's file" in str(error.value)
+    assert "is not a schema registry's database" in str(error.value)
     assert path.read_bytes() == content
 
 

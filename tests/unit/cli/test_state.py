@@ -1,4 +1,4 @@
-"""The state file, and the phase that is made of it."""
+"""The state file, and the phase of a feed."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from k2.cli.embedded.state import Process, State, UnreadableState
 from k2.schemas.status import LayerStatus, ShardStatus
 
 
-def test_a_saved_state_is_loaded_as_it_was(tmp_path: Path):
+def test_a_state_round_trips(tmp_path: Path):
     saved = State(
         Process.of(os.getpid()), 12.5, {"kafka": 9092}, {"broker": Process(7, 1.5)}, ["one"], {"jobs": "why"}, 3.25
     )
@@ -25,15 +25,15 @@ def test_a_saved_state_is_loaded_as_it_was(tmp_path: Path):
 
 
 def test_without_a_file_the_state_is_new(tmp_path: Path):
-    found = state.load(tmp_path / "state.json")
-    assert found == State()
-    assert not found.running
+    loaded = state.load(tmp_path / "state.json")
+    assert loaded == State()
+    assert not loaded.running
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", '"x"', "{", '{"ports": 5}', '{"ports": {"kafka": "x"}}', '{"supervisor": {"pid": 1}}', "\xff"]
 )
-def test_what_is_no_state_is_refused_with_the_remedy(tmp_path: Path, text: str):
+def test_an_invalid_state_file_is_rejected_with_the_remedy(tmp_path: Path, text: str):
     path = tmp_path / "state.json"
     path.write_text(text, "latin-1")
     with pytest.raises(UnreadableState, match=r"state\.json cannot be read \(.*\); delete it"):
@@ -46,7 +46,7 @@ def test_a_state_file_that_cannot_be_opened_is_refused(tmp_path: Path):
         state.load(tmp_path / "state.json")
 
 
-def test_a_state_that_a_later_release_wrote_is_read(tmp_path: Path):
+def test_unknown_fields_of_a_later_release_are_ignored(tmp_path: Path):
     path = tmp_path / "state.json"
     path.write_text(json.dumps({"ports": {"kafka": 9092}, "invented": "later"}))
     assert state.load(path).ports == {"kafka": 9092}
@@ -54,21 +54,21 @@ def test_a_state_that_a_later_release_wrote_is_read(tmp_path: Path):
 
 def test_a_later_process_with_the_same_id_is_not_mistaken():
     mine = Process.of(os.getpid())
-    found = mine.find()
-    assert found is not None
-    assert found.pid == os.getpid()
+    process = mine.find()
+    assert process is not None
+    assert process.pid == os.getpid()
     assert Process(mine.pid, mine.created - 60.0).find() is None
 
 
 def test_a_dead_process_is_not_found_even_before_it_is_waited_for():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        seen = Process.of(child.pid)
-        assert seen.find() is not None
+        identity = Process.of(child.pid)
+        assert identity.find() is not None
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert seen.find() is None
+        assert identity.find() is None
         child.wait()
-    assert seen.find() is None
+    assert identity.find() is None
 
 
 LAYERS = {layer: LayerStatus(state="RUNNING", rows=1) for layer in ("bronze", "silver", "gold")}
@@ -99,25 +99,25 @@ def layers(state_: str) -> dict[str, LayerStatus]:
     ],
 )
 def test_the_phase_follows_from_what_runs(feed, running, suspend, failed, shards, layers, phase):
-    found = State(Process.of(os.getpid()) if running else None, failed=failed)
-    assert status.phase(feed(suspend=suspend), found, shards, layers, 1) == phase
+    platform = State(Process.of(os.getpid()) if running else None, failed=failed)
+    assert status.phase(feed(suspend=suspend), platform, shards, layers, 1) == phase
 
 
 def test_a_stopped_platform_still_has_its_row(tmp_path: Path, file, feed):
     layout = Layout.at(tmp_path)
     layout.feeds.mkdir()
     (layout.feeds / "one.yaml").write_bytes(file().read_bytes())
-    found = State(feeds=["one"], failed={"ingest-one-0-0": "one: nobody listens"})
-    assert status.feeds(layout, found) == [feed()]
-    [row] = status.collect(status.feeds(layout, found), found)
+    platform = State(feeds=["one"], failed={"ingest-one-0-0": "one: nobody listens"})
+    assert status.feeds(layout, platform) == [feed()]
+    [row] = status.collect(status.feeds(layout, platform), platform)
     assert (row.name, row.phase, row.symbols, row.desired, row.connected) == ("one", "Stopped", 1, 1, 0)
     assert row.message == "one: nobody listens"
     assert row.freshness is None
 
 
-def test_a_part_that_does_not_answer_leaves_its_numbers_at_zero(feed):
+def test_an_unreachable_process_has_zero_values(feed):
     from k2.cli.embedded.ports import free
 
-    found = State(Process.of(os.getpid()), ports={"jobs": free(), "ingest-one-0-0": free()}, feeds=["one"])
-    [row] = status.collect([feed()], found)
+    platform = State(Process.of(os.getpid()), ports={"jobs": free(), "ingest-one-0-0": free()}, feeds=["one"])
+    [row] = status.collect([feed()], platform)
     assert (row.phase, row.rate, row.rows) == ("Progressing", 0.0, {})

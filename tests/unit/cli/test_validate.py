@@ -1,4 +1,4 @@
-"""`k2 validate`: what a user may hand it, and what it says."""
+"""`k2 validate`: accepted and rejected files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def validate(*words: object, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(app, ["validate", *map(str, words)], input=stdin)
 
 
-def test_a_valid_feed_is_told_in_one_line(file):
+def test_a_valid_feed_is_summarised_in_one_line(file):
     done = validate(file())
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == "one: 1 symbols on binance, topic market.crypto.trades.binance\n"
@@ -26,9 +26,9 @@ def test_a_dash_reads_standard_input(body):
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):
-    for path, why in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
+    for path, reason in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
         done = validate(path)
-        assert (done.exit_code, done.stderr) == (2, f"{path}: {why}\n")
+        assert (done.exit_code, done.stderr) == (2, f"{path}: {reason}\n")
 
 
 TEXT = yaml.safe_dump(
@@ -42,7 +42,7 @@ TEXT = yaml.safe_dump(
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "message"),
     [
         (b"\xff\xfe\x00k", "byte 0: the file must be UTF-8 text"),
         (b"", '"0 documents" is not allowed: a file must hold exactly one object'),
@@ -59,15 +59,15 @@ TEXT = yaml.safe_dump(
     ],
     ids=["binary", "empty", "two documents", "a pod", "unknown exchange", "another's spelling"],
 )
-def test_what_is_no_feed_is_refused_with_path_value_and_what_is_allowed(tmp_path: Path, raw: bytes, told: str):
+def test_an_invalid_feed_is_rejected_with_path_value_and_allowed_values(tmp_path: Path, raw: bytes, message: str):
     path = tmp_path / "feed.yaml"
     path.write_bytes(raw)
     done = validate(path)
-    assert (done.exit_code, done.stderr, done.stdout) == (2, f"{path}: {told}\n", "")
+    assert (done.exit_code, done.stderr, done.stdout) == (2, f"{path}: {message}\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="needs /dev/zero")
-def test_a_file_without_an_end_is_refused():
+def test_an_endless_file_is_rejected():
     done = validate("/dev/zero")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == '/dev/zero: "1048577 bytes" is not allowed: at most 1048576 bytes\n'

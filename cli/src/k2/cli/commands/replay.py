@@ -185,7 +185,7 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
 def _serve(
     engine: "Engine", platform: "Platform", query_range: "ReplayRange", speed: float, host: str, port: int
 ) -> None:
-    from k2.ingest.exchanges.venues import VENUES
+    from k2.ingest.exchanges import venue
     from k2.ingest.simulator.server import Simulator
     from k2.ingest.simulator.table_source import NotReplayable, TableSource, sim_trade
     from k2.query.replay import source
@@ -202,7 +202,7 @@ def _serve(
     except NotReplayable as error:
         raise BadQuery(str(error)) from error
     table_source = TableSource(source.trades(engine, platform.registry_url, query_range), list(pairs.values()), speed)
-    simulator = Simulator(VENUES[exchange.lower()](list(pairs.values())), table_source)
+    simulator = Simulator(venue(exchange.lower())(list(pairs.values())), table_source)
     ignore_sigpipe()
     try:
         asyncio.run(_until_stopped(simulator, table_source, host, port, exchange))

@@ -1,4 +1,4 @@
-"""Command lines that are wrong: one line on standard error, exit code 2, whatever the command."""
+"""Invalid command lines: one line on standard error and exit code 2, for every command."""
 
 import subprocess
 import sys
@@ -19,7 +19,9 @@ WRONG = [
     ("up -f x --rate nan", "k2 up: invalid value for '--rate': must be "),
     ("up -f x --attempts -1", "k2 up: invalid value for '--attempts': must be greater than or equal to 0; "),
     ("up -f x --kafka-port 70000", "k2 up: invalid value for '--kafka-port': must be less than or equal to 65535; "),
-    ("status --jsn", "k2 status: no such option: --jsn"),
+    ("status --jsn", "k2 status: no such option: --jsn; did you mean --json?; see k2 status --help"),
+    ("trades --symbl X", "k2 trades: no such option: --symbl; did you mean --symbol?; see k2 trades --help"),
+    ("keys creat x", "k2 keys: no such command 'creat'. Did you mean 'create'?; see k2 keys --help"),
     ("down now", "k2 down: got unexpected extra argument(s) (now); see k2 down --help"),
     ("logs -n 0", "k2 logs: invalid value for '--lines' / '-n': must be greater than or equal to 1; "),
     ("trades --format xml", "k2 trades: invalid value for '--format': 'xml' is not one of 'table', 'json', 'csv', "),
@@ -34,7 +36,7 @@ WRONG = [
     ("audit --since yesterday", "--since 'yesterday' is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z"),
     ("simulate", "k2 simulate: the following arguments are required: exchange; see k2 simulate --help"),
     ("simulate binance --nope", "k2 simulate: unrecognized arguments: --nope; see k2 simulate --help"),
-    ("simulate binance --port x", "k2 simulate: argument --port: 'x' is not allowed: 0 to 65535; "),
+    ("simulate binance --port x", "k2 simulate: argument --port: 'x' is not allowed: must be 0 to 65535; "),
     ("simulate binance --capture nowhere", "nowhere: No such file or directory"),
     ("simulate binance --capture .", ".: Is a directory"),
     ("validate", "k2 validate: missing argument 'path'; see k2 validate --help"),
@@ -47,22 +49,24 @@ def k2(*words: object, **options: dict[str, str]) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], **options)
 
 
-def refused(done: Result, told: str) -> None:
+def refused(done: Result, message: str) -> None:
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert done.stderr.endswith("\n")
 
 
-@pytest.mark.parametrize(("words", "told"), WRONG, ids=[words for words, _ in WRONG])
-def test_wrong_words_are_one_line_that_says_what_to_change(tmp_path: Path, monkeypatch, words: str, told: str):
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[words for words, _ in WRONG])
+def test_an_invalid_command_line_is_one_line_that_says_what_to_change(
+    tmp_path: Path, monkeypatch, words: str, message: str
+):
     monkeypatch.chdir(tmp_path)
-    refused(k2(*words.split()), told)
+    refused(k2(*words.split()), message)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", READ)
-def test_a_file_is_not_taken_for_a_platforms_folder(tmp_path: Path, command: str):
+def test_a_file_is_not_accepted_as_a_folder(tmp_path: Path, command: str):
     file = tmp_path / "data"
     file.touch()
     name = command.split(maxsplit=1)[0]
@@ -70,13 +74,20 @@ def test_a_file_is_not_taken_for_a_platforms_folder(tmp_path: Path, command: str
 
 
 @pytest.mark.parametrize("command", ["trades", "snapshots", "audit"])
-def test_a_wrong_variable_of_the_environment_is_named(tmp_path: Path, command: str):
+def test_an_invalid_environment_variable_is_named(tmp_path: Path, command: str):
     (tmp_path / "catalog.db").touch()
-    told = "K2_LOG_FORMAT: \"xml\" is not allowed: must be 'json' or 'console'\n"
-    refused(k2(command, "--data", tmp_path, env={"K2_LOG_FORMAT": "xml"}), told)
+    message = "K2_LOG_FORMAT: \"xml\" is not allowed: must be 'json' or 'console'\n"
+    refused(k2(command, "--data", tmp_path, env={"K2_LOG_FORMAT": "xml"}), message)
 
 
-def test_without_a_command_the_commands_are_told():
+def test_a_misspelt_environment_variable_is_a_warning_with_the_nearest_name(file):
+    variables = {"K2_CATALOG_URL": "x", "K2_API_PORT_80_TCP": "x", "K2_SOMETHING_ELSE": "x"}
+    done = k2("validate", file(), env=variables)
+    warning = "warning: K2_CATALOG_URL: unknown environment variable; did you mean K2_CATALOG_URI?\n"
+    assert (done.exit_code, done.stderr) == (0, warning)
+
+
+def test_without_a_command_the_help_is_printed():
     done = k2()
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == k2("--help").stdout
@@ -84,7 +95,7 @@ def test_without_a_command_the_commands_are_told():
 
 
 @pytest.mark.parametrize("command", [*(command.split()[0] for command in READ), "up", "simulate", "validate"])
-def test_every_command_explains_itself(command: str):
+def test_every_command_has_help(command: str):
     done = k2(command, "--help")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.lower().startswith(f"usage: k2 {command} ")
@@ -92,7 +103,7 @@ def test_every_command_explains_itself(command: str):
 
 @pytest.mark.skipif(not FULL.is_char_device(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", [["--help"], ["validate", "-"]])
-def test_an_output_that_cannot_be_written_is_no_success(file, words: list[str]):
+def test_an_output_that_cannot_be_written_exits_with_2(file, words: list[str]):
     command = [sys.executable, "-m", "k2.cli.main", *words]
     with FULL.open("wb") as full, file().open("rb") as feed:
         done = subprocess.run(command, stdin=feed, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
