@@ -60,7 +60,8 @@ def predecessor(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("the repository's history is needed, and this clone is shallow")
     tags = git("tag", "--list", "v[0-9]*", "--merged", "HEAD^", "--sort=-v:refname").decode().split()
     commit = tags[0] if tags else git("rev-list", "-n", "1", "--skip", "1", "HEAD", "--", *SOURCES).decode().strip()
-    sources = git("ls-tree", "-d", "--name-only", commit, *SOURCES).decode().split()  # those that the commit has
+    existing = git("ls-tree", "-d", "--name-only", commit, *SOURCES).decode().split()
+    sources = [source for source in SOURCES if source in existing]
     folder = tmp_path_factory.mktemp("predecessor")
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit, *sources))) as archive:
         archive.extractall(folder, filter="data")
