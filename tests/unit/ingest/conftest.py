@@ -16,7 +16,7 @@ from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Exchange, SequencedTrade, RestBudget
+from k2.ingest.exchanges.base import Exchange, RestBudget, SequencedTrade
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode

@@ -61,5 +61,5 @@ async def test_a_registry_that_does_not_answer_ends_the_attempts(broker, names, 
 
 async def test_endpoints_of_two_protocols_are_refused(names):
     mixed = feed(names, ["wss://a", "wss://b#v1"], exchange="kraken", symbol="BTC/USD")
-    with pytest.raises(app.MixedProtocols, match="their trades have different ids"):
+    with pytest.raises(app.MixedProtocols, match="whose trade ids differ"):
         await app.run(mixed, Platform(), app.Options(), asyncio.Event())

@@ -1,1 +1,1 @@
-"""From an exchange's websocket to acknowledged records in Kafka: every gap found and, where it can be, repaired."""
+"""Ingest: from an exchange's websocket to acknowledged Kafka records, with gap detection and repair."""

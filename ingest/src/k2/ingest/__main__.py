@@ -1,6 +1,6 @@
-"""`python -m k2.ingest --feed FILE`: the container's entry point.
+"""`python -m k2.ingest --feed FILE`: entry point of the ingest container.
 
-Exit codes: 0 stopped, 1 records were not delivered, 2 bad input, 3 a needed service could not be reached.
+Exit codes: 0 stopped, 1 records not delivered, 2 invalid input, 3 a required service is unreachable.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from k2.schemas.feed.model import ExchangeFeed
 
 
 def main() -> int:
-    """Runs one shard until SIGTERM or SIGINT."""
+    """Run one shard until SIGTERM or SIGINT."""
     arguments = _arguments()
     try:
         feed = ExchangeFeed.from_yaml(arguments.feed.read_bytes())
@@ -55,15 +55,14 @@ def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     try:
         return 1 if asyncio.run(_until_signalled(feed, platform, options)) else 0
     except (app.MixedProtocols, AllSymbolsRefused, ValueError) as error:
-        code = 2
-        words = str(error)
+        code, message = 2, str(error)
     except (app.ServiceUnreachable, AttemptsExhausted) as error:
-        code, words = 3, str(error)
+        code, message = 3, str(error)
     except ProducerFatal as error:
-        code, words = 1, str(error)
+        code, message = 1, str(error)
     except OSError as error:
-        code, words = 2, f"--host {options.host} --port {options.port}: {error.strerror}; choose another"
-    print(f"{feed.name}: {words}", file=sys.stderr)
+        code, message = 2, f"--host {options.host} --port {options.port}: {error.strerror}; choose another"
+    print(f"{feed.name}: {message}", file=sys.stderr)
     return code
 
 
@@ -76,19 +75,23 @@ async def _until_signalled(feed: ExchangeFeed, platform: Platform, options: app.
 
 
 def _arguments() -> argparse.Namespace:
-    parser = Parser(prog="k2.ingest", description="One shard of one feed, from socket to Kafka.")
+    parser = Parser(prog="k2.ingest", description="Ingest one shard of one feed, from the websocket to Kafka.")
     count, seconds = number(int, 0), number(float, 0.001)
-    parser.add_argument("--feed", type=Path, required=True, help="an ExchangeFeed in YAML")
-    parser.add_argument("--shard", type=count, default=0, help="which of spec.ingest.shards")
-    parser.add_argument("--replica", type=count, default=0, help="which of spec.ingest.redundancy")
-    parser.add_argument("--host", default="127.0.0.1", help="where /metrics, /status and /readyz listen")
+    parser.add_argument("--feed", type=Path, required=True, help="ExchangeFeed manifest (YAML)")
+    parser.add_argument("--shard", type=count, default=0, help="index of this shard, below spec.ingest.shards")
+    parser.add_argument("--replica", type=count, default=0, help="index of this replica, below spec.ingest.redundancy")
+    parser.add_argument("--host", default="127.0.0.1", help="address of /metrics, /status, /healthz and /readyz")
     parser.add_argument("--port", type=port, default=9101)
-    parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush when told to stop")
-    parser.add_argument("--max-attempts", type=count, default=0, help="0: try for ever")
-    parser.add_argument("--backoff-first", type=seconds, default=5.0, help="seconds")
-    parser.add_argument("--backoff-limit", type=seconds, default=60.0, help="seconds")
-    parser.add_argument("--stale-after", type=seconds, help="seconds without a frame; default: the exchange's own")
-    parser.add_argument("--max-age", type=seconds, help="seconds until a connection is rotated")
+    parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush on SIGTERM")
+    parser.add_argument("--max-attempts", type=count, default=0, help="connection attempts; 0: unlimited")
+    parser.add_argument("--backoff-first", type=seconds, default=5.0, help="first reconnect delay, seconds")
+    parser.add_argument("--backoff-limit", type=seconds, default=60.0, help="longest reconnect delay, seconds")
+    parser.add_argument(
+        "--stale-after", type=seconds, help="seconds without a frame until a reconnect; default: the exchange's"
+    )
+    parser.add_argument(
+        "--max-age", type=seconds, help="seconds until a connection is rotated; default: the exchange's"
+    )
     return parser.parse_args()
 
 

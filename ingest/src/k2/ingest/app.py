@@ -1,4 +1,4 @@
-"""One shard of one feed, wired together: socket, continuity, repair, Kafka. Runs until it is told to stop."""
+"""The ingest application: one shard of one feed, from websocket over sequencing and gap repair to Kafka."""
 
 import asyncio
 import contextlib
@@ -26,9 +26,10 @@ from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.gaps import gap_from_event
-from k2.ingest.sequencing.ids import SequenceTracker, Tracker
+from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
+from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
@@ -38,41 +39,42 @@ from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 _AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
-_TICK: Final = 1.0
+_MONITOR_INTERVAL: Final = 1.0
 _SMOOTHING: Final = 0.2
-_HORIZON_MARGIN: Final = 600.0
-_PRESSURE_HIGH: Final = 0.9  # of the memory limit
+_HORIZON_MARGIN: Final = 600.0  # seconds
+_PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
 _PRESSURE_LOW: Final = 0.8
 _SERVICE_RETRY: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which shard this process is, and how it may be reached."""
+    """The shard of this process and the address of its status server."""
 
     shard: int = 0
     replica: int = 0
     host: str = "127.0.0.1"
     port: int = 0
-    grace: float = 20.0  # seconds for the flush at the end
+    grace: float = 20.0  # seconds for the final flush
     tuning: Tuning = field(default_factory=Tuning)
 
 
 class ServiceUnreachable(ConnectionError):
-    """Kafka or the schema registry did not answer in the attempts that were allowed."""
+    """Kafka or the schema registry did not answer within `Tuning.max_attempts`."""
 
 
 class MixedProtocols(ValueError):
-    """The endpoints of one feed must speak the same protocol."""
+    """The endpoints of one feed speak different protocols."""
 
 
 async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: asyncio.Event) -> int:
-    """Runs until `stop` is set; returns how many records were not delivered.
+    """Run until `stop` is set. Return how many records were not delivered.
 
-    Raises `ServiceUnreachable`, `GaveUp`, `EverySymbolRefused`, `PublisherDead`, OSError for a port in use.
+    Raises `ServiceUnreachable`, `AttemptsExhausted`, `AllSymbolsRefused`, `MixedProtocols`, `ProducerFatal`, or OSError
+    if the port is in use.
     """
     pairs = feed.shard(options.shard)
     stats = Stats(started_at=time.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
@@ -114,16 +116,16 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
                     publishing = asyncio.create_task(publisher.run())
                     await pipeline.settle()
                     publishing.cancel()
-        left = await publisher.close(options.grace)
-        log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=left)
-        return left
+        undelivered = await publisher.close(options.grace)
+        log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=undelivered)
+        return undelivered
     finally:
         await runner.cleanup()
 
 
-async def _run_until(stop: asyncio.Event, *parts: object) -> None:
-    """Runs the parts until `stop` is set or one of them fails; its error is raised."""
-    tasks = [asyncio.ensure_future(part) for part in (*parts, stop.wait())]  # type: ignore[call-overload]
+async def _run_until(stop: asyncio.Event, *services: object) -> None:
+    """Run all services until `stop` is set or one of them fails; raise its error."""
+    tasks = [asyncio.ensure_future(service) for service in (*services, stop.wait())]  # type: ignore[call-overload]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -135,7 +137,7 @@ async def _run_until(stop: asyncio.Event, *parts: object) -> None:
 
 
 class HeadProbes:
-    """Asks for the newest trades after each connection; a newer connection's question replaces an older one's."""
+    """Probe the newest trades after each connect; a newer connection cancels the probe of an older one."""
 
     def __init__(self, repairer: Repairer, pairs: Sequence[Pair]) -> None:
         self._repairer = repairer
@@ -143,12 +145,12 @@ class HeadProbes:
         self._task: asyncio.Task[None] | None = None
 
     def restart(self) -> None:
-        """A connection was just subscribed."""
+        """Start probing after a connection has subscribed."""
         self.cancel()
         self._task = asyncio.create_task(self._repairer.probe(self._pairs))
 
     def cancel(self) -> None:
-        """Asks no more."""
+        """Cancel the running probe."""
         if self._task is not None:
             self._task.cancel()
 
@@ -157,7 +159,7 @@ def _one_protocol(feed: ExchangeFeed, endpoints: Sequence[str], pairs: Sequence[
     fragments = {urldefrag(endpoint).fragment for endpoint in endpoints}
     if len(fragments) > 1:
         raise MixedProtocols(
-            f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}); their trades have different ids"
+            f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}), whose trade ids differ; use one"
         )
     return adapter(feed.spec.exchange, pairs, endpoints[0])
 
@@ -165,18 +167,18 @@ def _one_protocol(feed: ExchangeFeed, endpoints: Sequence[str], pairs: Sequence[
 async def _publisher(
     feed: ExchangeFeed, platform: Platform, stats: Stats, max_attempts: int
 ) -> tuple[Publisher, dict[int, str]]:
-    """A publisher whose broker, topics and schema are there, and the schemas of its topic by id."""
+    """Return a publisher, once its broker, topics and schema exist, and the schemas of its topic by id."""
     names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.dead_letters(feed.spec.exchange))
     return await _wait_for_service(partial(_connect_publisher, feed, platform, stats, names), stats, max_attempts)
 
 
-async def _wait_for_service(ask: Callable[[], Awaitable[_Answer]], stats: Stats, max_attempts: int) -> _Answer:
-    """What a service answers. Waits for it; for ever if attempts are not limited, else raises `ServiceUnreachable`."""
+async def _wait_for_service(call: Callable[[], Awaitable[_Result]], stats: Stats, max_attempts: int) -> _Result:
+    """Call a service until it answers. Raises `ServiceUnreachable` after `max_attempts`; 0 means no limit."""
     attempt = 0
     while True:
         attempt += 1
         try:
-            return await ask()
+            return await call()
         except (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable) as error:
             stats.message = str(error)
             if max_attempts and attempt >= max_attempts:
@@ -218,24 +220,24 @@ async def _resume(
         schemas=schemas,
         horizon=horizon,
     )
-    found = await _wait_for_service(partial(asyncio.to_thread, read), stats, max_attempts)
+    state = await _wait_for_service(partial(asyncio.to_thread, read), stats, max_attempts)
     by_symbol = {pair.symbol: pair for pair in pairs}
-    for symbol, position in found.positions.items():
+    for symbol, position in state.positions.items():
         tracker.resume(by_symbol[symbol], position)
-    for event in found.gaps:
+    for event in state.gaps:
         gap = gap_from_event(event, by_symbol[event.symbol])
         tracker.reopen(gap)
         ledger.reopen(gap, event)
-    log.info("resumed", symbols=len(found.positions), open_gaps=len(found.gaps))
+    log.info("resumed", symbols=len(state.positions), open_gaps=len(state.gaps))
 
 
 async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:
-    """Once a second: the rate, and whether memory is short, in which case the socket waits."""
+    """Update the message rate and the memory pressure once a second; under pressure the socket is not read."""
     process, before, limit = psutil.Process(), sum(stats.received.values()), memory_limit()
     while True:
-        await asyncio.sleep(_TICK)
+        await asyncio.sleep(_MONITOR_INTERVAL)
         now = sum(stats.received.values())
-        stats.rate += _SMOOTHING * ((now - before) / _TICK - stats.rate)
+        stats.rate += _SMOOTHING * ((now - before) / _MONITOR_INTERVAL - stats.rate)
         before = now
         stats.resident_bytes = process.memory_info().rss
         memory_pressure = stats.resident_bytes > limit * (
@@ -243,5 +245,5 @@ async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:
         )
         if memory_pressure and not publisher.memory_pressure:
             stats.errors["memory"] += 1
-            log.error("memory is short; the socket waits", resident=stats.resident_bytes, limit=limit)
+            log.error("memory pressure, websocket not read", resident=stats.resident_bytes, limit=limit)
         publisher.memory_pressure = memory_pressure

@@ -1,4 +1,4 @@
-"""Command lines of the ingest's processes: what is wrong with one is told in a line that says what to change."""
+"""Argument parsing of the ingest processes: errors are one line that says what to change."""
 
 import argparse
 import math
@@ -7,30 +7,30 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells an error in one line and exits with 2."""
+    """An argument parser that reports an error in one line and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits."""
+        """Print the error and exit with 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
-    """Reads a finite number from `least` on."""
+    """Return an argument type for finite numbers of at least `least`."""
 
     def read(text: str) -> float:
         try:
-            found = kind(text)
+            value = kind(text)
         except ValueError:
-            found = math.nan
-        if not least <= found < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a number from {least} on")
-        return found
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: must be a number >= {least}")
+        return value
 
     return read
 
 
 def port(text: str) -> int:
-    """Reads a port; 0 is any free one."""
+    """Parse a port number; 0 means any free port."""
     if not (text.isascii() and text.isdecimal()) or int(text[:6]) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: must be 0 to 65535")
     return int(text)

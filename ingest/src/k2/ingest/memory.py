@@ -7,7 +7,7 @@ from pathlib import Path
 def memory_limit(
     files: tuple[str, ...] = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 ) -> float:
-    """How many bytes this container may use; infinite where nothing limits it."""
+    """Return the memory limit of this container in bytes (cgroup v2 or v1); infinite if there is none."""
     for name in files:
         try:
             text = Path(name).read_text(encoding="ascii").strip()

@@ -141,7 +141,7 @@ def answering(*answers: tuple[int, bytes]) -> web.Application:
 
 async def asked(url: str, read=bytes.decode, monkeypatch=None):
     async with aiohttp.ClientSession() as http:
-        return await RestClient(http, url, RATE).ask(Request("/x", {}), read)
+        return await RestClient(http, url, RATE).fetch(Request("/x", {}), read)
 
 
 @pytest.mark.parametrize("status", [429, 418, 500, 503])
@@ -175,5 +175,5 @@ async def test_what_the_reader_raises_is_not_asked_again(serve):
 
 async def test_an_answer_without_end_is_refused(serve, monkeypatch):
     monkeypatch.setattr("k2.ingest.backfill.rest._MAX_BODY", 1000)
-    with pytest.raises(RestRefused, match="more than 1000 bytes"):
+    with pytest.raises(RestRefused, match="larger than 1000 bytes"):
         await asked(serve(answering((200, b"x" * 5000))))

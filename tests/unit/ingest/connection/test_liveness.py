@@ -12,14 +12,14 @@ def alive(**changed: float) -> Liveness:
 
 
 def test_a_connection_silent_from_birth_is_stale():
-    assert alive().close_reason_at(1029.9) is None
-    assert alive().close_reason_at(1030) == "stale"
+    assert alive().close_reason(1029.9) is None
+    assert alive().close_reason(1030) == "stale"
 
 
 def test_every_frame_keeps_a_connection_alive():
     connection = alive()
     for now in range(1000, 2000, 29):
-        assert connection.close_reason_at(now) is None
+        assert connection.close_reason(now) is None
         connection.frame(now)
 
 
@@ -28,9 +28,9 @@ def test_heartbeats_do_not_excuse_a_liquid_symbol_that_stopped():
     for now in range(1000, 1010):
         connection.trade("BTCUSDT", now)
     connection.frame(1038)
-    assert connection.close_reason_at(1038.9) is None
+    assert connection.close_reason(1038.9) is None
     connection.frame(1039)
-    assert connection.close_reason_at(1039) == "quiet"
+    assert connection.close_reason(1039) == "quiet"
 
 
 def test_a_symbol_that_trades_seldom_may_pause():
@@ -38,7 +38,7 @@ def test_a_symbol_that_trades_seldom_may_pause():
     for now in (1000, 1020, 1040):
         connection.trade("XYZUSDT", now)
     connection.frame(1100)
-    assert connection.close_reason_at(1100) is None
+    assert connection.close_reason(1100) is None
 
 
 def test_one_liquid_symbol_proves_the_connection_for_all():
@@ -47,23 +47,23 @@ def test_one_liquid_symbol_proves_the_connection_for_all():
     for now in range(1000, 1100):
         connection.trade("BTCUSDT", now)
         connection.frame(now)
-    assert connection.close_reason_at(1100) is None
+    assert connection.close_reason(1100) is None
 
 
 def test_a_pause_of_our_own_is_not_held_against_the_exchange():
     connection = alive()
     for now in range(1000, 1010):
         connection.trade("BTCUSDT", now)
-    connection.resumed(1100)
-    assert connection.close_reason_at(1129) is None
-    assert connection.close_reason_at(1130) == "stale"
+    connection.restart(1100)
+    assert connection.close_reason(1129) is None
+    assert connection.close_reason(1130) == "stale"
 
 
 def test_an_old_connection_is_aged_however_well_it_lives():
     connection = alive()
     connection.frame(4600)
-    assert connection.close_reason_at(4599.9) is None
-    assert connection.close_reason_at(4600) == "aged"
+    assert connection.close_reason(4599.9) is None
+    assert connection.close_reason(4600) == "aged"
 
 
 def test_waits_double_from_five_seconds_to_a_minute_with_a_jitter_of_a_fifth():
@@ -83,6 +83,6 @@ def test_data_starts_the_waits_anew():
     backoff = Backoff(random.Random(1))
     for _ in range(5):
         backoff.next_delay()
-    backoff.succeeded()
+    backoff.reset()
     assert backoff.next_delay() == pytest.approx(5, rel=0.2)
     assert backoff.attempts == 1

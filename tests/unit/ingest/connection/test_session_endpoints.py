@@ -79,7 +79,7 @@ async def test_a_connection_that_is_refused_is_tried_again(simulate, shard, even
 async def test_the_attempts_end_when_nobody_answers(shard):
     found = shard("binance", ["BTCUSDT"])
     session = found.start(NOBODY, tuning=Tuning(max_attempts=3, **FAST))
-    with pytest.raises(AttemptsExhausted, match=r"no data after 3 attempts; the last: ws://127\.0\.0\.1:1"):
+    with pytest.raises(AttemptsExhausted, match=r"no data after 3 attempts; the last failed with ws://127\.0\.0\.1:1"):
         await session
     assert found.stats.errors["connect"] == 3
     assert "127.0.0.1:1" in found.stats.message

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, MalformedFrame, SequencedTrade, InvalidItem
+from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, InvalidItem, MalformedFrame, SequencedTrade
 from k2.schemas.exchanges.spec import EXCHANGES
 
 Place = tuple[str | int, ...]

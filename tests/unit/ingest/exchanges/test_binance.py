@@ -11,13 +11,13 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Closing,
     Gap,
+    InvalidItem,
     MalformedFrame,
-    SequencedTrade,
     Refused,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
 )
 from k2.ingest.exchanges.binance.parse import Binance
 from k2.schemas.exchanges.spec import EXCHANGES
@@ -101,7 +101,7 @@ def test_order_ids_of_older_frames_do_no_harm():
 
 def test_subscriptions_name_every_symbol_two_hundred_a_message():
     pairs = [EXCHANGES["binance"].pair(f"A{n:03}USDT") for n in range(401)]
-    messages = [json.loads(message) for message in Binance(pairs).subscriptions()]
+    messages = [json.loads(message) for message in Binance(pairs).subscribe_messages()]
     assert [(m["method"], m["id"], len(m["params"])) for m in messages] == [
         ("SUBSCRIBE", 1, 200), ("SUBSCRIBE", 2, 200), ("SUBSCRIBE", 3, 1),
     ]  # fmt: skip
@@ -151,15 +151,15 @@ def test_a_trade_with_a_wrong_field_is_malformed(fields):
 
 def test_repair_asks_by_id_a_thousand_at_a_time():
     binance, gap = Binance([BTC]), Gap(BTC, 100, 1350, 0, 1)
-    first = binance.history(gap)
+    first = binance.history_request(gap)
     assert (first.path, first.weight) == ("/api/v3/historicalTrades", 25)
     assert dict(first.params) == {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}
-    page = binance.page(first, rows(100, 1099), gap, 9)
-    assert [entry.last_id for entry in page.observed] == list(range(100, 1100))
+    page = binance.parse_page(first, rows(100, 1099), gap, 9)
+    assert [entry.last_id for entry in page.trades] == list(range(100, 1100))
     assert dict(page.next_request.params) == {"symbol": "BTCUSDT", "fromId": "1100", "limit": "251"}
-    last = binance.page(page.next_request, rows(1100, 1350), gap, 9)
+    last = binance.parse_page(page.next_request, rows(1100, 1350), gap, 9)
     assert last.next_request is None
-    trade = last.observed[0].trade
+    trade = last.trades[0].trade
     assert (trade.side, trade.price, trade.quantity, trade.timestamp) == (
         Side.SELL,
         150_000_000,
@@ -171,27 +171,30 @@ def test_repair_asks_by_id_a_thousand_at_a_time():
 
 def test_rows_outside_the_gap_are_left_alone_and_an_empty_page_ends_it():
     binance, gap = Binance([BTC]), Gap(BTC, 5, 6, 0, 1)
-    assert [entry.last_id for entry in binance.page(binance.history(gap), rows(4, 9), gap, 0).observed] == [5, 6]
-    assert binance.page(binance.history(gap), b"[]", gap, 0).next_request is None
+    assert [entry.last_id for entry in binance.parse_page(binance.history_request(gap), rows(4, 9), gap, 0).trades] == [
+        5,
+        6,
+    ]
+    assert binance.parse_page(binance.history_request(gap), b"[]", gap, 0).next_request is None
 
 
 def test_the_newest_trade_is_the_last_of_the_newest_aggregate():
     binance = Binance([BTC])
-    assert binance.newest(BTC).path == "/api/v3/aggTrades"
-    assert binance.newest_id(b'[{"a":1,"f":5,"l":9,"p":"1"}]') == 9
-    assert binance.newest_id(b"[]") == 0
+    assert binance.newest_request(BTC).path == "/api/v3/aggTrades"
+    assert binance.parse_newest_id(b'[{"a":1,"f":5,"l":9,"p":"1"}]') == 9
+    assert binance.parse_newest_id(b"[]") == 0
 
 
 def test_a_refusal_over_rest_says_whether_the_symbol_is_unknown():
     binance, gap = Binance([BTC]), Gap(BTC, 1, 2, 0, 1)
     with pytest.raises(RestRefused, match="-1121: Invalid symbol") as unknown:
-        binance.page(binance.history(gap), b'{"code":-1121,"msg":"Invalid symbol."}', gap, 0)
+        binance.parse_page(binance.history_request(gap), b'{"code":-1121,"msg":"Invalid symbol."}', gap, 0)
     assert unknown.value.unknown_symbol
     with pytest.raises(RestRefused) as other:
-        binance.newest_id(b'{"code":-1003,"msg":"TOO_MANY_REQUESTS"}')
+        binance.parse_newest_id(b'{"code":-1003,"msg":"TOO_MANY_REQUESTS"}')
     assert not other.value.unknown_symbol
     with pytest.raises(MalformedFrame):
-        binance.newest_id(b"<html>")
+        binance.parse_newest_id(b"<html>")
 
 
 def test_a_fragment_that_names_no_protocol_is_refused_with_those_that_do():

@@ -49,7 +49,7 @@ def test_the_side_is_the_takers_as_it_is_told(expected, side):
 
 def test_subscriptions_name_ten_topics_a_message():
     pairs = [EXCHANGES["bybit"].pair(f"A{n:03}USDT") for n in range(21)]
-    messages = [json.loads(message) for message in Bybit(pairs).subscriptions()]
+    messages = [json.loads(message) for message in Bybit(pairs).subscribe_messages()]
     assert [(m["op"], m["req_id"], len(m["args"])) for m in messages] == [
         ("subscribe", "1", 10), ("subscribe", "2", 10), ("subscribe", "3", 1),
     ]  # fmt: skip
@@ -101,8 +101,10 @@ def test_what_cannot_be_trusted_is_told_with_its_reason():
 
 def test_the_recorded_answer_holds_one_trade(captures):
     bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 0, 2**60, "anchor")
-    page = bybit.page(bybit.history(gap), (captures / "bybit_rest_recent_trade.json").read_bytes(), gap, 7)
-    (entry,) = page.observed
+    page = bybit.parse_page(
+        bybit.history_request(gap), (captures / "bybit_rest_recent_trade.json").read_bytes(), gap, 7
+    )
+    (entry,) = page.trades
     assert (entry.trade.trade_id, entry.trade.side) == ("a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", Side.BUY)
     assert (entry.trade.price, entry.trade.quantity, entry.trade.timestamp) == (
         2_745_050_000_000,
@@ -124,17 +126,17 @@ def test_the_recorded_answer_holds_one_trade(captures):
 )
 def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(found, overlaps, ids):
     bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 10_000, 40_000, "anchor")
-    request = bybit.history(gap)
+    request = bybit.history_request(gap)
     assert (request.path, dict(request.params)) == (
         "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
     )  # fmt: skip
-    page = bybit.page(request, rows(*found), gap, 7)
-    assert (page.overlaps, [entry.trade.trade_id for entry in page.observed], page.next_request) == (
+    page = bybit.parse_page(request, rows(*found), gap, 7)
+    assert (page.overlaps, [entry.trade.trade_id for entry in page.trades], page.next_request) == (
         overlaps,
         ids,
         None,
     )
-    assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} <= {"backfill"}
+    assert {dict(entry.trade.vendor_data)["source"] for entry in page.trades} <= {"backfill"}
 
 
 @pytest.mark.parametrize(
@@ -142,9 +144,9 @@ def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(found, overla
 )
 def test_a_refusal_over_rest_says_when_to_ask_again(code, retry_after, unknown):
     with pytest.raises(RestRefused, match=f"{code}: no") as refusal:
-        Bybit([BTC]).newest_id(json.dumps({"retCode": code, "retMsg": "no", "result": {}}).encode())
+        Bybit([BTC]).parse_newest_id(json.dumps({"retCode": code, "retMsg": "no", "result": {}}).encode())
     assert (refusal.value.retry_after, refusal.value.unknown_symbol) == (retry_after, unknown)
 
 
 def test_ids_cannot_be_compared_so_the_newest_is_none():
-    assert Bybit([BTC]).newest_id(rows(("a", 1))) == 0
+    assert Bybit([BTC]).parse_newest_id(rows(("a", 1))) == 0

@@ -9,8 +9,8 @@ from k2.ingest.exchanges.base import (
     Gap,
     Heartbeat,
     MalformedFrame,
-    SequencedTrade,
     Refused,
+    SequencedTrade,
     Subscribed,
     Unknown,
 )
@@ -79,10 +79,10 @@ def test_the_side_is_the_takers_who_is_opposite_the_maker(maker, side):
 
 
 def test_subscriptions_ask_for_matches_and_heartbeats():
-    (message,) = Coinbase(PAIRS).subscriptions()
+    (message,) = Coinbase(PAIRS).subscribe_messages()
     assert json.loads(message) == {"type": "subscribe", "product_ids": PRODUCTS, "channels": ["matches", "heartbeat"]}
     many = [EXCHANGES["coinbase"].pair(f"A{n}-USD") for n in range(101)]
-    assert [len(json.loads(message)["product_ids"]) for message in Coinbase(many).subscriptions()] == [100, 1]
+    assert [len(json.loads(message)["product_ids"]) for message in Coinbase(many).subscribe_messages()] == [100, 1]
 
 
 @pytest.mark.parametrize(
@@ -138,30 +138,30 @@ def test_what_cannot_be_trusted_is_told_with_its_reason():
 
 def test_repair_pages_from_the_newest_missing_id_down():
     coinbase, gap = Coinbase([BTC]), Gap(BTC, 100, 1350, 0, 1)
-    first = coinbase.history(gap)
+    first = coinbase.history_request(gap)
     assert (first.path, dict(first.params)) == ("/products/BTC-USD/trades", {"after": "1351", "limit": "1000"})
-    page = coinbase.page(first, rows(1350, 351), gap, 7)
-    assert [entry.last_id for entry in page.observed] == list(range(1350, 350, -1))
+    page = coinbase.parse_page(first, rows(1350, 351), gap, 7)
+    assert [entry.last_id for entry in page.trades] == list(range(1350, 350, -1))
     assert dict(page.next_request.params) == {"after": "351", "limit": "251"}
-    last = coinbase.page(page.next_request, rows(350, 100), gap, 7)
+    last = coinbase.parse_page(page.next_request, rows(350, 100), gap, 7)
     assert last.next_request is None
-    assert last.observed[-1].last_id == 100
-    trade = last.observed[-1].trade
+    assert last.trades[-1].last_id == 100
+    trade = last.trades[-1].trade
     assert (trade.side, dict(trade.vendor_data)["source"]) == (Side.SELL, "backfill")
 
 
 def test_an_empty_history_ends_the_repair():
     gap = Gap(BTC, 100, 110, 0, 1)
-    assert Coinbase([BTC]).page(Coinbase([BTC]).history(gap), b"[]", gap, 0).next_request is None
+    assert Coinbase([BTC]).parse_page(Coinbase([BTC]).history_request(gap), b"[]", gap, 0).next_request is None
 
 
 def test_the_newest_trade_is_asked_for_by_product():
     coinbase = Coinbase([BTC])
-    assert (coinbase.newest(BTC).path, dict(coinbase.newest(BTC).params)) == (
+    assert (coinbase.newest_request(BTC).path, dict(coinbase.newest_request(BTC).params)) == (
         "/products/BTC-USD/trades",
         {"limit": "1"},
     )
-    assert coinbase.newest_id(rows(9, 8)) == 9
-    assert coinbase.newest_id(b"[]") == 0
+    assert coinbase.parse_newest_id(rows(9, 8)) == 9
+    assert coinbase.parse_newest_id(b"[]") == 0
     with pytest.raises(MalformedFrame):
-        coinbase.newest_id(b'{"message":"NotFound"}')
+        coinbase.parse_newest_id(b'{"message":"NotFound"}')

@@ -8,9 +8,9 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Gap,
     MalformedFrame,
-    SequencedTrade,
     Refused,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
 )
@@ -58,7 +58,7 @@ def test_a_snapshots_trades_say_so():
 
 def test_subscriptions_always_ask_for_the_snapshot():
     pairs = [EXCHANGES["kraken"].pair(f"A{n}/USD") for n in range(101)]
-    first, second = (json.loads(message) for message in Kraken(pairs).subscriptions())
+    first, second = (json.loads(message) for message in Kraken(pairs).subscribe_messages())
     assert first["method"] == "subscribe"
     assert first["params"]["channel"] == "trade"
     assert first["params"]["snapshot"] is True
@@ -122,16 +122,16 @@ def test_one_wrong_trade_does_not_spoil_its_neighbours():
 def test_a_gap_in_the_recorded_page_is_repaired_from_it(captures):
     kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
     gap = Gap(USDT, 10_218_300, 10_218_399, 1_762_795_433_971_744, 0)
-    page = kraken.page(kraken.history(gap), body, gap, 7)
-    assert [entry.last_id for entry in page.observed] == list(range(10_218_300, 10_218_400))
+    page = kraken.parse_page(kraken.history_request(gap), body, gap, 7)
+    assert [entry.last_id for entry in page.trades] == list(range(10_218_300, 10_218_400))
     assert page.next_request is None
-    assert {dict(entry.trade.vendor_data)["source"] for entry in page.observed} == {"backfill"}
+    assert {dict(entry.trade.vendor_data)["source"] for entry in page.trades} == {"backfill"}
 
 
 def test_rests_seventh_decimal_is_cut_so_that_both_paths_agree(captures):
     kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
     gap = Gap(USDT, 10_218_208, 10_218_208, 0, 0)
-    (entry,) = kraken.page(kraken.history(gap), body, gap, 7).observed
+    (entry,) = kraken.parse_page(kraken.history_request(gap), body, gap, 7).trades
     assert (entry.trade.timestamp, entry.trade.price, entry.trade.side) == (
         1_762_795_433_971_744,
         10_543_360_000_000,
@@ -143,21 +143,21 @@ def test_rests_seventh_decimal_is_cut_so_that_both_paths_agree(captures):
 def test_repair_asks_by_time_and_goes_on_from_the_cursor(captures):
     kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
     gap = Gap(USDT, 10_219_200, 10_219_300, 1_762_795_433_971_744, 0)
-    first = kraken.history(gap)
+    first = kraken.history_request(gap)
     assert first.path == "/0/public/Trades"
     assert dict(first.params) == {"pair": "XBTUSDT", "since": "1762795433971743999", "count": "1000"}
-    page = kraken.page(first, body, gap, 7)
-    assert [entry.last_id for entry in page.observed] == list(range(10_219_200, 10_219_208))
+    page = kraken.parse_page(first, body, gap, 7)
+    assert [entry.last_id for entry in page.trades] == list(range(10_219_200, 10_219_208))
     cursor = int(json.loads(body)["result"]["last"])
     assert page.next_request.params["since"] == str(cursor - 1)
-    again = kraken.page(page.next_request, body, gap, 7)
+    again = kraken.parse_page(page.next_request, body, gap, 7)
     assert again.next_request is None  # the cursor stands still: there is no more
 
 
 def test_the_newest_id_is_the_largest_of_the_page(captures):
     kraken = Kraken([USDT])
-    assert kraken.newest_id((captures / "kraken_rest_trades.json").read_bytes()) == 10_219_207
-    assert dict(kraken.newest(BTC).params) == {"pair": "XBTUSD", "count": "1"}
+    assert kraken.parse_newest_id((captures / "kraken_rest_trades.json").read_bytes()) == 10_219_207
+    assert dict(kraken.newest_request(BTC).params) == {"pair": "XBTUSD", "count": "1"}
 
 
 @pytest.mark.parametrize(
@@ -171,5 +171,5 @@ def test_the_newest_id_is_the_largest_of_the_page(captures):
 )
 def test_a_refusal_over_rest_says_when_to_ask_again(error, retry_after, unknown):
     with pytest.raises(RestRefused, match=error) as refusal:
-        Kraken([BTC]).newest_id(json.dumps({"error": [error]}).encode())
+        Kraken([BTC]).parse_newest_id(json.dumps({"error": [error]}).encode())
     assert (refusal.value.retry_after, refusal.value.unknown_symbol) == (retry_after, unknown)

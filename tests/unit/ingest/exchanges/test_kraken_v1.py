@@ -5,7 +5,7 @@ import json
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, SequencedTrade, Refused, Subscribed, Unknown
+from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedTrade, Subscribed, Unknown
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 from k2.schemas.exchanges.spec import EXCHANGES
 from k2.schemas.records.trade import Side
@@ -57,9 +57,9 @@ def test_a_buy_is_a_buy():
 
 
 def test_krakens_own_names_are_used_on_the_wire_and_ours_in_trades():
-    asked = [name for message in KrakenV1(PAIRS).subscriptions() for name in json.loads(message)["pair"]]
+    asked = [name for message in KrakenV1(PAIRS).subscribe_messages() for name in json.loads(message)["pair"]]
     assert "KSM/XBT" in asked
-    assert json.loads(KrakenV1(PAIRS).subscriptions()[0])["subscription"] == {"name": "trade"}
+    assert json.loads(KrakenV1(PAIRS).subscribe_messages()[0])["subscription"] == {"name": "trade"}
     (event, _) = KrakenV1(PAIRS).parse(frame(FILLS, "XBT/CHF"), 0)
     assert event.trade.symbol == "BTCCHF"
 
@@ -126,10 +126,10 @@ def test_a_window_is_closed_by_rest_under_the_ids_of_the_websocket():
         b'["353.81","1.71754604",1618678150.8278169,"s","l","",2]],"last":"1618678150827816900"}}'
     )
     gap = Gap(XMR, 0, 0, 1_618_678_150_826_417, 1_618_678_150_827_000, "anchor")
-    page = v1.page(v1.history(gap), body, gap, 0)
-    assert [entry.trade.trade_id for entry in page.observed] == [live[0].trade.trade_id]
+    page = v1.parse_page(v1.history_request(gap), body, gap, 0)
+    assert [entry.trade.trade_id for entry in page.trades] == [live[0].trade.trade_id]
     assert page.next_request is None
-    assert v1.newest_id(body) == 0
+    assert v1.parse_newest_id(body) == 0
 
 
 def test_an_endpoints_fragment_chooses_this_protocol():

@@ -8,9 +8,9 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Gap,
     MalformedFrame,
-    SequencedTrade,
     Refused,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
 )
@@ -75,7 +75,7 @@ def test_a_sell_is_a_sell_and_a_first_trade_has_no_id_below_one():
 
 
 def test_subscriptions_name_every_instrument_in_one_message():
-    (message,) = Okx([USD, USDT]).subscriptions()
+    (message,) = Okx([USD, USDT]).subscribe_messages()
     assert json.loads(message) == {
         "id": "1",
         "op": "subscribe",
@@ -120,23 +120,23 @@ def test_an_inexact_price_is_not_trusted_but_its_id_is_accounted_for():
 
 def test_repair_pages_single_fills_from_the_newest_missing_id_down():
     okx, gap = Okx([USDT]), Gap(USDT, 100, 250, 0, 1)
-    first = okx.history(gap)
+    first = okx.history_request(gap)
     assert first.path == "/api/v5/market/history-trades"
     assert dict(first.params) == {"instId": "BTC-USDT", "type": "1", "after": "251", "limit": "100"}
-    page = okx.page(first, rows(250, 151), gap, 7)
-    assert [entry.last_id for entry in page.observed] == list(range(250, 150, -1))
+    page = okx.parse_page(first, rows(250, 151), gap, 7)
+    assert [entry.last_id for entry in page.trades] == list(range(250, 150, -1))
     assert page.next_request.params["after"] == "151"
-    last = okx.page(page.next_request, rows(150, 51), gap, 7)
+    last = okx.parse_page(page.next_request, rows(150, 51), gap, 7)
     assert last.next_request is None
-    assert [entry.last_id for entry in last.observed] == list(range(150, 99, -1))
-    assert dict(last.observed[0].trade.vendor_data)["source"] == "backfill"
+    assert [entry.last_id for entry in last.trades] == list(range(150, 99, -1))
+    assert dict(last.trades[0].trade.vendor_data)["source"] == "backfill"
 
 
 def test_the_newest_id_is_the_largest_of_the_answer():
     okx = Okx([USDT])
-    assert okx.newest(USDT).path == "/api/v5/market/trades"
-    assert okx.newest_id(rows(9, 8)) == 9
-    assert okx.newest_id(b'{"code":"0","data":[]}') == 0
+    assert okx.newest_request(USDT).path == "/api/v5/market/trades"
+    assert okx.parse_newest_id(rows(9, 8)) == 9
+    assert okx.parse_newest_id(b'{"code":"0","data":[]}') == 0
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_the_newest_id_is_the_largest_of_the_answer():
 )
 def test_a_refusal_over_rest_says_when_to_ask_again(code, retry_after, unknown):
     with pytest.raises(RestRefused, match=f"{code}: no") as refusal:
-        Okx([USDT]).newest_id(json.dumps({"code": code, "msg": "no", "data": []}).encode())
+        Okx([USDT]).parse_newest_id(json.dumps({"code": code, "msg": "no", "data": []}).encode())
     assert (refusal.value.retry_after, refusal.value.unknown_symbol) == (retry_after, unknown)

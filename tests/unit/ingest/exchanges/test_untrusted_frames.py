@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, SequencedTrade, RestRefused
+from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, RestRefused, SequencedTrade
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.spec import EXCHANGES
 
@@ -146,7 +146,10 @@ def test_mutated_rest_answers_raise_a_declared_error_or_nothing(name):
     @given(mutated(ROWS[name]))
     def check(raw: bytes) -> None:
         reader, hole = made(name), gap(name)
-        for read in (lambda: reader.page(reader.history(hole), raw, hole, 1), lambda: reader.newest_id(raw)):
+        for read in (
+            lambda: reader.parse_page(reader.history_request(hole), raw, hole, 1),
+            lambda: reader.parse_newest_id(raw),
+        ):
             try:
                 read()
             except (MalformedFrame, RestRefused) as error:

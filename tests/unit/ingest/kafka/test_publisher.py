@@ -40,7 +40,7 @@ def publisher(broker, names, stats):
 
 
 async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, names, publisher, stats):
-    publisher.trade(trade(1))
+    publisher.send_trade(trade(1))
     assert (publisher.in_flight, sum(stats.delivered.values())) == (1, 0)
     assert await publisher.close(10) == 0
     (message,) = broker.read(names.trades)
@@ -53,7 +53,7 @@ async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, n
 
 async def test_trades_of_one_symbol_keep_their_order(broker, names, publisher):
     for number in range(1, 3001):
-        publisher.trade(trade(number, ("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3]))
+        publisher.send_trade(trade(number, ("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3]))
     assert await publisher.close(10) == 0
     stored = [avro.decode(message.value()[5:]) for message in broker.read(names.trades)]
     assert len(stored) == 3000
@@ -79,8 +79,8 @@ async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publish
 
 
 async def test_a_dead_letter_holds_the_frame_and_says_why(broker, names, publisher, stats):
-    publisher.dead_letter(b"\xffnot json", "MALFORMED_FRAME", "because", "BTCUSDT")
-    publisher.dead_letter(b"x", "INEXACT_VALUE", "r" * 5000)
+    publisher.send_dead_letter(b"\xffnot json", "MALFORMED_FRAME", "because", "BTCUSDT")
+    publisher.send_dead_letter(b"x", "INEXACT_VALUE", "r" * 5000)
     assert await publisher.close(10) == 0
     by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.dead_letters)}
     found = by_error[b"MALFORMED_FRAME"]
@@ -93,8 +93,8 @@ async def test_a_dead_letter_holds_the_frame_and_says_why(broker, names, publish
 
 async def test_of_a_frame_too_large_the_beginning_and_the_hash_are_kept(broker, names, publisher):
     frame = b"x" * (MAX_FRAME + 1)
-    publisher.dead_letter(frame, "MALFORMED_FRAME", "too large")
-    publisher.dead_letter(frame[1:], "WHOLE", "fits")
+    publisher.send_dead_letter(frame, "MALFORMED_FRAME", "too large")
+    publisher.send_dead_letter(frame[1:], "WHOLE", "fits")
     assert await publisher.close(10) == 0
     by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.dead_letters)}
     assert by_error[b"MALFORMED_FRAME"].value() == frame[:4096]
@@ -116,7 +116,7 @@ async def test_absent_topics_and_an_absent_broker_are_named(broker, names, stats
 async def test_what_a_lost_broker_did_not_acknowledge_is_reported_by_count(stats):
     lost = Publisher("127.0.0.1:1", Topics("t", "g", "d"), "spot", 1, stats)
     for number in range(10):
-        lost.trade(trade(number + 1))
+        lost.send_trade(trade(number + 1))
     assert await lost.close(0.2) == 10
     assert not stats.delivered
     del lost
@@ -168,9 +168,9 @@ def resumed(broker, names, pairs):
 async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, names, publisher):
     pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     for number in range(1, 2501):
-        publisher.trade(trade(number))
-    publisher.trade(trade(77, "ETHUSDT"))
-    publisher.trade(trade(9, source="backfill"))  # written last, but not how far the feed came
+        publisher.send_trade(trade(number))
+    publisher.send_trade(trade(77, "ETHUSDT"))
+    publisher.send_trade(trade(9, source="backfill"))  # written last, but not how far the feed came
     assert await publisher.close(10) == 0
     broker.put(names.trades, "BTCUSDT", b"garbage")
     positions = resumed(broker, names, pairs).positions

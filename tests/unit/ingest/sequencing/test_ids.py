@@ -6,15 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.sequencing.ids import (
-    Conflict,
-    SequenceTracker,
-    Duplicate,
-    GapFilled,
-    GapDetected,
-    Position,
-    SequenceReset,
-)
+from k2.ingest.sequencing.ids import SequenceTracker
+from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, GapFilled, Position, SequenceReset
 from k2.schemas.exchanges.spec import EXCHANGES
 
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
@@ -151,9 +144,9 @@ def test_a_gap_that_was_open_before_a_restart_is_filled_after_it(pair, observed)
     tracker, gap = SequenceTracker(), Gap(pair, 10, 11, 0, 1)
     tracker.resume(pair, Position("100", 5))
     tracker.reopen(gap)
-    assert tracker.repaired(gap, observed(10))
-    assert not tracker.repaired(gap, observed(10))
-    assert tracker.settle(gap) == ((11, 11),)
+    assert tracker.fill(gap, observed(10))
+    assert not tracker.fill(gap, observed(10))
+    assert tracker.close(gap) == ((11, 11),)
     assert tracker.missing(gap) == ()
 
 
@@ -166,12 +159,12 @@ def test_a_gap_can_be_reopened_although_no_trade_is_known(pair, observed):
 
 def test_the_exchanges_word_finds_a_gap_without_a_trade_after_it(pair, observed):
     tracker = SequenceTracker()
-    assert tracker.head("BTCUSDT", 5, 0) is None
+    assert tracker.observe_head("BTCUSDT", 5, 0) is None
     tracker.observe(pair, observed(10))
-    assert tracker.head("BTCUSDT", 10, 0) is None
-    finding = tracker.head("BTCUSDT", 13, 99)
+    assert tracker.observe_head("BTCUSDT", 10, 0) is None
+    finding = tracker.observe_head("BTCUSDT", 13, 99)
     assert finding == GapDetected(Gap(pair, 11, 13, 10_000, 99))
-    assert tracker.head("BTCUSDT", 13, 99) is None
+    assert tracker.observe_head("BTCUSDT", 13, 99) is None
     assert tracker.observe(pair, observed(12)) == GapFilled(())
     assert tracker.observe(pair, observed(14)) is None
 
@@ -192,7 +185,7 @@ def test_symbols_are_followed_apart(observed):
     tracker.observe(btc, observed(10))
     tracker.resume(eth, Position("500", 0))
     assert tracker.observe(btc, observed(11)) is None
-    assert tracker.head("ETHUSDT", 501, 0).gap.pair == eth
+    assert tracker.observe_head("ETHUSDT", 501, 0).gap.pair == eth
 
 
 def test_the_symbol_that_traded_longest_ago_is_forgotten_first(pair):

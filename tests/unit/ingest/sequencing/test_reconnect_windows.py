@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.sequencing.ids import Conflict, Duplicate, GapDetected, Position
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
+from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, Position
 
 
 def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them(pair, observed):
@@ -22,7 +22,7 @@ def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them
                 since = number
                 if finding is not None:
                     found.append(finding.gap)
-            tracker.disconnected()
+            tracker.on_disconnect()
         assert [(gap.anchor, gap.since, gap.until) for gap in found] == expected
         assert all(gap.is_window and tracker.missing(gap) for gap in found)
 
@@ -39,7 +39,7 @@ def test_a_repeated_trade_is_a_duplicate_and_another_price_a_conflict(pair, obse
 def test_a_repeat_after_a_reconnect_does_not_close_the_window(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
-    tracker.disconnected()
+    tracker.on_disconnect()
     assert tracker.observe(pair, observed(1, trade_id="a")) == Duplicate()
     assert isinstance(tracker.observe(pair, observed(2, trade_id="b")), GapDetected)
 
@@ -55,12 +55,12 @@ def test_the_time_between_two_processes_is_a_window(pair, observed):
 def test_a_trade_from_the_history_counts_once(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
-    tracker.disconnected()
+    tracker.on_disconnect()
     gap = tracker.observe(pair, observed(3, trade_id="c")).gap
-    assert tracker.repaired(gap, observed(2, trade_id="b"))
-    assert not tracker.repaired(gap, observed(2, trade_id="b"))
-    assert not tracker.repaired(gap, observed(3, trade_id="c"))
-    assert tracker.settle(gap) == ()
+    assert tracker.fill(gap, observed(2, trade_id="b"))
+    assert not tracker.fill(gap, observed(2, trade_id="b"))
+    assert not tracker.fill(gap, observed(3, trade_id="c"))
+    assert tracker.close(gap) == ()
     assert tracker.missing(gap) == ()
 
 
@@ -68,13 +68,13 @@ def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):
     tracker, gap = ReconnectWindowTracker(), Gap(pair, 0, 0, 1, 2, "a")
     tracker.reopen(gap)
     assert tracker.missing(gap)
-    tracker.settle(gap)
+    tracker.close(gap)
     assert not tracker.missing(gap)
 
 
 def test_ids_prove_nothing_here(pair):
     tracker = ReconnectWindowTracker()
-    assert tracker.head("BTCUSDT", 10, 0) is None
+    assert tracker.observe_head("BTCUSDT", 10, 0) is None
     assert tracker.skip(pair, 10, 0) is None
 
 

@@ -62,7 +62,7 @@ def test_recordings_are_merged_by_their_time(captures):
 
 
 def test_a_recording_without_the_symbols_asked_for_is_refused(captures):
-    with pytest.raises(UnreadableCapture, match="no trade of the symbols asked for"):
+    with pytest.raises(UnreadableCapture, match="no trade of the requested symbols"):
         CaptureSource("binance", [captures / "binance_spot_btcusdt.gz"], [ETH], 1)
 
 

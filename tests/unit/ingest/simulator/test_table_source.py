@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 import pytest
 
-from k2.ingest.exchanges import adapter
+from k2.ingest.exchanges import adapter, venue
 from k2.ingest.exchanges.base import MalformedFrame, SequencedTrade
-from k2.ingest.exchanges.venues import VENUES
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.table_source import NotReplayable, TableSource
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
@@ -40,11 +39,11 @@ async def expected(
 ) -> list[Trade]:
     """What the exchange's adapter makes of the replay. The client reads nothing before `listens` is done."""
     source = TableSource(iter(trades), [pair(exchange)], speed)
-    simulator = Simulator(VENUES[exchange]([pair(exchange)]), source)
+    simulator = Simulator(venue(exchange)([pair(exchange)]), source)
     port = await simulator.start()
     reader, found = adapter(exchange, [pair(exchange)]), list[Trade]()
     async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
-        for message in reader.subscriptions():
+        for message in reader.subscribe_messages():
             await socket.send_str(message.decode())
         if listens:
             await listens(source)
@@ -103,11 +102,11 @@ async def test_a_replay_as_fast_as_can_be_waits_for_a_slow_listener(http: aiohtt
 
 
 def test_a_trade_without_an_id_of_the_exchanges_own_is_refused_with_a_way_out():
-    with pytest.raises(NotReplayable, match=r"KRAKEN gave the trade KRAKEN-1-ab of BTCUSD no id.*topic or a file"):
+    with pytest.raises(NotReplayable, match=r"trade KRAKEN-1-ab of BTCUSD has no id assigned by KRAKEN.*topic or a file"):
         TableSource([trade("kraken", "KRAKEN-1-ab")], [pair("kraken")], 1.0)
 
 
 def test_bybits_ids_need_not_be_numbers():
     source = TableSource([trade("bybit", "9a-b")], [pair("bybit")], 0)
     (((sim_trade,), _),) = list(source.until(0))
-    assert VENUES["bybit"]([pair("bybit")]).trade_id(sim_trade) == "9a-b"
+    assert venue("bybit")([pair("bybit")]).trade_id(sim_trade) == "9a-b"

@@ -7,7 +7,7 @@ from k2.ingest.exchanges.base import RestBudget
 
 @dataclass(slots=True)
 class TokenBucket:
-    """An exchange's REST budget. `take` says how long to wait; the weight is taken at once, so waits queue up."""
+    """Limit requests to an exchange's REST budget. `take` deducts the weight at once, so waits queue up."""
 
     budget: RestBudget
     now: float
@@ -17,13 +17,13 @@ class TokenBucket:
         self._tokens = self.budget.burst
 
     def take(self, weight: float, now: float) -> float:
-        """Seconds to wait before a request of `weight` may be sent."""
+        """Return the seconds to wait before a request of `weight` may be sent."""
         self._tokens = min(self.budget.burst, self._tokens + (now - self.now) * self.budget.rate)
         self.now = now
         self._tokens -= weight
         return max(0.0, -self._tokens / self.budget.rate)
 
     def back_off(self, seconds: float, now: float) -> None:
-        """The exchange told us to stay away: nothing may be sent for `seconds`."""
+        """Send nothing for `seconds`, as the exchange demanded."""
         self.now = now
         self._tokens = min(self._tokens, -seconds * self.budget.rate)

@@ -68,7 +68,7 @@ class Repairer:
                 asyncio.get_running_loop().call_later(_UNREACHABLE_PAUSE, self._ledger.repairs.put_nowait, gap)
 
     async def probe(self, pairs: Iterable[Pair]) -> None:
-        """Request each pair's newest trade, to detect a gap before a quiet period without waiting for the next trade."""
+        """Request each pair's newest trade, to detect a gap without waiting for the next trade."""
         for pair in pairs:
             try:
                 newest = await self._client.fetch(self._adapter.newest_request(pair), self._adapter.parse_newest_id)

@@ -1,4 +1,4 @@
-"""GETs to one exchange's REST API, never faster than it allows."""
+"""The REST client of one exchange, limited to its rate limit."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from k2.ingest.exchanges.base import Request, RestBudget, RestRefused
 
 log = logs.get("rest")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
 _MAX_BODY: Final = 16 << 20
-_LIMITED: Final = frozenset({418, 429})  # Binance bans with 418 who goes on after 429
+_LIMITED: Final = frozenset({418, 429})  # Binance bans clients with 418 that continue after 429
 _DEFAULT_PENALTY: Final = 30.0
 _ACCESS_TOO_FREQUENT: Final = 403  # Bybit: wait ten minutes
 _BAN: Final = 600.0
@@ -25,22 +25,22 @@ _RETRIES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 class RestUnreachable(ConnectionError):
-    """The exchange's REST API did not answer."""
+    """The exchange's REST API did not response."""
 
 
 class RestClient:
-    """One exchange's history, below `base`."""
+    """Request an exchange's history below the URL `base`."""
 
     def __init__(self, http: aiohttp.ClientSession, base: str, budget: RestBudget) -> None:
         self._http = http
         self._base = base
         self._bucket = TokenBucket(budget, time.monotonic())
 
-    async def ask(self, request: Request, read: Callable[[bytes], Answer]) -> Answer:
-        """What `read` makes of the answer.
+    async def fetch(self, request: Request, read: Callable[[bytes], Result]) -> Result:
+        """Send a request and return what `read` makes of the body.
 
-        Waits as long as the exchange wants. Raises `RestRefused` for an answer that asking again will not change,
-        `RestUnreachable` after several failures, and what `read` raises.
+        Waits as long as the exchange demands. Raises `RestRefused` for an error that a retry cannot change,
+        `RestUnreachable` after several failed attempts, and whatever `read` raises.
         """
         failure: Exception | None = None
         for pause in (*_RETRIES, None):
@@ -59,21 +59,21 @@ class RestClient:
         raise RestUnreachable(f"{self._base}{request.path}: {failure!r}")
 
     async def _get(self, request: Request) -> bytes:
-        async with self._http.get(self._base + request.path, params=request.params, timeout=_TIMEOUT) as answer:
-            body = await answer.content.read(_MAX_BODY)
-            while not answer.content.at_eof():
-                body += await answer.content.read(_MAX_BODY)
+        async with self._http.get(self._base + request.path, params=request.params, timeout=_TIMEOUT) as response:
+            body = await response.content.read(_MAX_BODY)
+            while not response.content.at_eof():
+                body += await response.content.read(_MAX_BODY)
                 if len(body) > _MAX_BODY:
-                    raise RestRefused(f"an answer of more than {_MAX_BODY} bytes")
-            if answer.status in _LIMITED:
-                raise RestRefused(f"HTTP {answer.status}", retry_after=_seconds(answer.headers.get("Retry-After")))
-            if answer.status == _ACCESS_TOO_FREQUENT:
-                raise RestRefused(f"HTTP {answer.status}", retry_after=_BAN)
-            if answer.status >= 500:
-                raise aiohttp.ClientPayloadError(f"HTTP {answer.status}")
-            if answer.status != 200:
+                    raise RestRefused(f"response larger than {_MAX_BODY} bytes")
+            if response.status in _LIMITED:
+                raise RestRefused(f"HTTP {response.status}", retry_after=_seconds(response.headers.get("Retry-After")))
+            if response.status == _ACCESS_TOO_FREQUENT:
+                raise RestRefused(f"HTTP {response.status}", retry_after=_BAN)
+            if response.status >= 500:
+                raise aiohttp.ClientPayloadError(f"HTTP {response.status}")
+            if response.status != 200:
                 text = body[:200].decode(errors="replace")
-                raise RestRefused(f"HTTP {answer.status}: {text}", unknown_symbol=answer.status in {400, 404})
+                raise RestRefused(f"HTTP {response.status}: {text}", unknown_symbol=response.status in {400, 404})
         return body
 
 

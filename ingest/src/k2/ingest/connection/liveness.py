@@ -1,7 +1,4 @@
-"""When to give up on a connection, and how long to wait before the next. Pure: fed with a monotonic clock.
-
-All times are seconds of that clock; wall-clock jumps do not matter here.
-"""
+"""Connection liveness and reconnect backoff. Pure: the caller passes a monotonic clock, in seconds."""
 
 import random
 from dataclasses import dataclass, field
@@ -9,13 +6,13 @@ from typing import Final, Literal
 
 BACKOFF_FIRST: Final = 5.0
 BACKOFF_LIMIT: Final = 60.0
-_LIQUID_INTERVAL: Final = 3.0  # a symbol that trades at least this often does not pause for `quiet_after` by chance
+_LIQUID_INTERVAL: Final = 3.0  # a symbol with this mean interval does not pause for `quiet_after` by chance
 _SMOOTHING: Final = 0.1
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits of 5 s doubling to 60 s, each with a jitter of a fifth. Only data resets it, not a mere connection."""
+    """Exponential backoff from `first` to `limit` seconds with 20 % jitter. Only data resets it, not a connection."""
 
     rng: random.Random
     first: float = BACKOFF_FIRST
@@ -23,29 +20,29 @@ class Backoff:
     attempts: int = 0
 
     def next_delay(self) -> float:
-        """How long to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt."""
         delay = min(self.limit, self.first * 2.0 ** min(self.attempts, 16))
         self.attempts += 1
         return delay * self.rng.uniform(0.8, 1.2)
 
-    def succeeded(self) -> None:
-        """Data came: the next failure begins from the first wait again."""
+    def reset(self) -> None:
+        """Start from the first delay again, because data arrived."""
         self.attempts = 0
 
 
 @dataclass(slots=True)
 class Liveness:
-    """Whether one connection still lives.
+    """Decide whether a connection is still alive.
 
     Two deadlines: no frame at all, pings and heartbeats included, for `stale_after`; and no trade for `quiet_after`
-    although a liquid symbol is subscribed, which is how an exchange that went silent without closing looks.
+    although a liquid symbol is subscribed, the symptom of an exchange that stopped sending without closing.
     """
 
     stale_after: float
     max_age: float
     opened_at: float
     quiet_after: float = 30.0
-    last_frame_at: float = field(init=False)  # from opened_at: a feed that is silent from birth is stale too
+    last_frame_at: float = field(init=False)  # starts at opened_at, so a connection that never sends is stale too
     last_trade_at: float = field(init=False)
     _intervals: dict[str, float] = field(default_factory=dict, init=False)
     _trade_at: dict[str, float] = field(default_factory=dict, init=False)
@@ -54,23 +51,23 @@ class Liveness:
         self.last_frame_at = self.last_trade_at = self.opened_at
 
     def frame(self, now: float) -> None:
-        """A frame came."""
+        """Record a frame."""
         self.last_frame_at = now
 
     def trade(self, symbol: str, now: float) -> None:
-        """A trade of `symbol` came. Called once a second and symbol at most."""
+        """Record a trade of `symbol`. Called at most once per second and symbol."""
         self.last_trade_at = now
         if (before := self._trade_at.get(symbol)) is not None:
-            known = self._intervals.get(symbol, now - before)
-            self._intervals[symbol] = known + _SMOOTHING * (now - before - known)
+            mean = self._intervals.get(symbol, now - before)
+            self._intervals[symbol] = mean + _SMOOTHING * (now - before - mean)
         self._trade_at[symbol] = now
 
-    def resumed(self, now: float) -> None:
-        """We stopped reading ourselves for a while; the silence was ours."""
+    def restart(self, now: float) -> None:
+        """Restart both deadlines after a pause in reading on our side."""
         self.last_frame_at = self.last_trade_at = now
 
-    def close_reason_at(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
-        """Why to leave this connection, if there is a reason."""
+    def close_reason(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
+        """Return why the connection should be closed, or None."""
         if now - self.last_frame_at >= self.stale_after:
             return "stale"
         if now - self.last_trade_at >= self.quiet_after and self._liquid():

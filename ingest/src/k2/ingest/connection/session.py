@@ -1,7 +1,7 @@
-"""The only module that opens a websocket: connects, subscribes, reads, and gives up in time.
+"""The websocket session of one shard, the only module that opens a websocket.
 
-One session keeps one shard connected. Connections follow each other with back-off, over the endpoints in turn; when
-one grows old, its successor is subscribed before it goes.
+The session connects, subscribes and reads, with backoff between attempts and round-robin over the endpoints. When a
+connection reaches its maximum age, its successor is subscribed before it is closed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Backoff,
 from k2.ingest.exchanges.base import MALFORMED, Exchange
 from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.sequencing.ids import Tracker
+from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
 
 log = logs.get("session")
@@ -31,7 +31,7 @@ _OPEN_TIMEOUT: Final = 15.0
 _CLOSE_TIMEOUT: Final = 1.0
 _SUBSCRIBE_TIMEOUT: Final = 20.0
 _WATCH_EVERY: Final = 0.25
-_OVERLAP: Final = 2.0  # seconds that two connections run side by side in a rotation
+_OVERLAP: Final = 2.0  # seconds that both connections run during a rotation
 _ROTATION_RETRY: Final = 30.0
 _ROTATION_REASONS: Final = frozenset({"aged", "closing"})
 _FRAMES_BEFORE_YIELD: Final = 256
@@ -39,16 +39,16 @@ _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class AttemptsExhausted(ConnectionError):
-    """The exchange could not be reached in the attempts that were allowed."""
+    """The exchange could not be reached within `Tuning.max_attempts`."""
 
 
 class AllSymbolsRefused(ValueError):
-    """The exchange knows none of the symbols."""
+    """The exchange refused every symbol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What tests and operators may set. Times in seconds; 0 attempts: no limit; None: the exchange's own."""
+    """Connection settings. Times in seconds; 0 attempts means no limit, None means the exchange's default."""
 
     max_attempts: int = 0
     backoff_first: float = BACKOFF_FIRST
@@ -58,7 +58,7 @@ class Tuning:
 
 
 class Connection:
-    """One websocket to one endpoint, and what is known of it."""
+    """One websocket to one endpoint and its state."""
 
     def __init__(self, adapter: Exchange, endpoint: str, raw_symbols: Sequence[str], tuning: Tuning) -> None:
         self.adapter = adapter
@@ -80,23 +80,23 @@ class Connection:
 
     @property
     def url(self) -> str:
-        """Where the websocket is."""
+        """The websocket URL."""
         return urldefrag(self.endpoint).url.rstrip("/") + self.adapter.path
 
     @property
     def refusals(self) -> dict[str, str]:
-        """Symbols that the exchange refused here, and its words."""
+        """The refused symbols and the exchange's reason."""
         return self._refused
 
     def subscribed(self, raw_symbols: Sequence[str]) -> None:
-        """The exchange accepted these symbols."""
+        """Record that the exchange accepted these symbols."""
         self._pending.difference_update(raw_symbols)
         if not self._pending:
             self.ready.set()
 
     def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
-        """The exchange refused these symbols, or something else if none is named."""
-        log.error("refused by the exchange", connection=self.id, reason=reason, symbols=list(raw_symbols))
+        """Record that the exchange refused these symbols, or another request if none is named."""
+        log.error("subscription refused", connection=self.id, reason=reason, symbols=list(raw_symbols))
         for raw_symbol in raw_symbols:
             self._refused[raw_symbol] = reason
         if len(self._refused) == self._symbol_count:
@@ -104,22 +104,22 @@ class Connection:
         self.subscribed(raw_symbols)
 
     def closing(self, reason: str) -> None:
-        """The exchange announced that it will close."""
-        log.info("the exchange will close", connection=self.id, reason=reason)
+        """Record that the exchange announced to close the connection."""
+        log.info("exchange announced close", connection=self.id, reason=reason)
         self.close_reason = "closing"
 
     def extend(self, seconds: float) -> None:
-        """No successor could be had: go on for a while before the next try."""
+        """Keep the connection for another `seconds`, because no successor could be connected."""
         self.close_reason = ""
         self.liveness.max_age += seconds
 
 
 class Session:
-    """Keeps one shard connected until it is cancelled."""
+    """Keep one shard connected until cancelled."""
 
     def __init__(
         self,
-        adapters: Callable[[str], Exchange],
+        make_adapter: Callable[[str], Exchange],
         endpoints: Sequence[str],
         raw_symbols: Sequence[str],
         http: aiohttp.ClientSession,
@@ -130,7 +130,7 @@ class Session:
         tuning: Tuning,
         on_connected: Callable[[], None],
     ) -> None:
-        self._adapters = adapters
+        self._make_adapter = make_adapter
         self._endpoints = endpoints
         self._raw_symbols = raw_symbols
         self._http = http
@@ -141,10 +141,10 @@ class Session:
         self._tuning = tuning
         self._on_connected = on_connected
         self._backoff = Backoff(random.Random(), tuning.backoff_first, tuning.backoff_limit)
-        self._turn = 0
+        self._attempts = 0
 
     async def run(self) -> None:
-        """Connects for ever. Raises `GaveUp`, `EverySymbolRefused`."""
+        """Stay connected until cancelled. Raises `AttemptsExhausted` or `AllSymbolsRefused`."""
         connection, reader = await self._connect_with_retry()
         try:
             while True:
@@ -166,34 +166,36 @@ class Session:
     def _on_connection_lost(self, connection: Connection, reason: str) -> None:
         self._stats.reconnects += 1
         self._stats.errors[f"connection_{reason.partition(':')[0]}"] += 1
-        self._tracker.disconnected()
+        self._tracker.on_disconnect()
         log.warning("connection lost", connection=connection.id, endpoint=connection.endpoint, reason=reason)
         if len(connection.refusals) == len(self._raw_symbols):
-            raw_symbol, words = next(iter(connection.refusals.items()))
-            raise AllSymbolsRefused(f"{connection.endpoint} refuses every symbol; {raw_symbol}: {words}")
+            raw_symbol, reason_text = next(iter(connection.refusals.items()))
+            raise AllSymbolsRefused(f"{connection.endpoint} refused every symbol; {raw_symbol}: {reason_text}")
 
     async def _connect_with_retry(self) -> tuple[Connection, asyncio.Task[str]]:
         while True:
             try:
                 return await self._connect()
             except _FAILURES as error:
-                endpoint = self._endpoints[(self._turn - 1) % len(self._endpoints)]
+                endpoint = self._endpoints[(self._attempts - 1) % len(self._endpoints)]
                 self._stats.errors["connect"] += 1
                 await self._wait_to_retry(f"{endpoint}: {str(error) or type(error).__name__}")
 
-    async def _wait_to_retry(self, why: str) -> None:
-        """Waits before the next attempt; raises `GaveUp` after the last."""
-        self._stats.message = why
+    async def _wait_to_retry(self, reason: str) -> None:
+        """Wait before the next attempt. Raises `AttemptsExhausted` after the last one."""
+        self._stats.message = reason
         if self._tuning.max_attempts and self._backoff.attempts + 1 >= self._tuning.max_attempts:
-            raise AttemptsExhausted(f"no data after {self._tuning.max_attempts} attempts; the last: {why}")
+            raise AttemptsExhausted(
+                f"no data after {self._tuning.max_attempts} attempts; the last failed with {reason}"
+            )
         delay = self._backoff.next_delay()
-        log.warning("waiting to connect", why=why, seconds=round(delay, 1))
+        log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
         await asyncio.sleep(delay)
 
     async def _connect(self) -> tuple[Connection, asyncio.Task[str]]:
-        endpoint = self._endpoints[self._turn % len(self._endpoints)]
-        self._turn += 1
-        connection = Connection(self._adapters(endpoint), endpoint, self._raw_symbols, self._tuning)
+        endpoint = self._endpoints[self._attempts % len(self._endpoints)]
+        self._attempts += 1
+        connection = Connection(self._make_adapter(endpoint), endpoint, self._raw_symbols, self._tuning)
         async with asyncio.timeout(_OPEN_TIMEOUT):
             connection.socket = await self._http.ws_connect(
                 connection.url,
@@ -209,17 +211,17 @@ class Session:
         return connection, reader
 
     async def _connect_successor(self) -> tuple[Connection, asyncio.Task[str]] | None:
-        """A successor that is subscribed while the old connection still reads; None if there is none to be had."""
+        """Connect and subscribe a successor while the old connection still reads. Return None if that fails."""
         try:
             connection, reader = await self._connect()
         except _FAILURES as error:
-            log.warning("no successor; the old connection goes on", error=repr(error))
+            log.warning("successor not connected, keeping the old connection", error=repr(error))
             return None
         subscribed = asyncio.create_task(connection.ready.wait())
         await asyncio.wait([reader, subscribed], timeout=_SUBSCRIBE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         subscribed.cancel()
         if reader.done() or not connection.ready.is_set():
-            log.warning("the successor was not subscribed; the old connection goes on", connection=connection.id)
+            log.warning("successor not subscribed, keeping the old connection", connection=connection.id)
             await self._close(connection, reader)
             return None
         await asyncio.sleep(_OVERLAP)
@@ -227,8 +229,8 @@ class Session:
         return connection, reader
 
     async def _serve(self, connection: Connection) -> str:
-        """Subscribes, keeps alive and reads until the socket ends; says how it ended."""
-        structlog.contextvars.bind_contextvars(connection=connection.id)  # of this task, and so of all it logs
+        """Subscribe, send pings and read until the socket closes. Return why it closed."""
+        structlog.contextvars.bind_contextvars(connection=connection.id)  # for all log events of this task
         helpers: list[Coroutine[Any, Any, None]] = [self._subscribe(connection)]
         if connection.adapter.limits.ping_text:
             helpers.append(self._ping_loop(connection))
@@ -243,7 +245,7 @@ class Session:
 
     async def _subscribe(self, connection: Connection) -> None:
         assert connection.socket is not None
-        for message in connection.adapter.subscriptions():
+        for message in connection.adapter.subscribe_messages():
             await connection.socket.send_str(message.decode())
             await asyncio.sleep(connection.adapter.limits.subscribe_interval)
         self._on_connected()
@@ -262,12 +264,12 @@ class Session:
         while True:
             if publisher.blocked:
                 await publisher.wait_unblocked()
-                connection.liveness.resumed(time.monotonic())
+                connection.liveness.restart(time.monotonic())
             message = await receive()
             if message.type is text:
                 connection.frames += 1
                 handle(message.data, time.time_ns() // 1000, connection)
-                if pipeline.waiting:
+                if pipeline.needs_settle:
                     await pipeline.settle()
                 if connection.frames % _FRAMES_BEFORE_YIELD == 0:
                     await asyncio.sleep(0)  # receive() does not yield while frames are buffered
@@ -279,14 +281,16 @@ class Session:
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.BINARY:
-                    pipeline.dead(message.data, MALFORMED, "a binary frame where text is documented")
+                    pipeline.dead_letter(
+                        message.data, MALFORMED, "binary frame; the exchange documents text frames only"
+                    )
                 case WSMsgType.ERROR:
                     return f"error: {message.data!r}"
                 case _:
                     return f"closed: {socket.close_code}"
 
     async def _watch(self, connection: Connection, reader: asyncio.Task[str]) -> str:
-        """Why to leave the connection, as soon as there is a reason."""
+        """Wait until the connection should be closed. Return the reason."""
         frames, counts = connection.frames, dict(self._stats.received)
         second = time.monotonic()
         while True:
@@ -302,23 +306,23 @@ class Session:
             if now - second >= 1.0:
                 counts, second = self._note_trades(connection, counts, now), now
             if self._publisher.blocked:
-                connection.liveness.resumed(now)
+                connection.liveness.restart(now)
             if connection.close_reason:
                 return connection.close_reason
-            if close_reason_at := connection.liveness.close_reason_at(now):
-                return close_reason_at
+            if reason := connection.liveness.close_reason(now):
+                return reason
 
     def _note_trades(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
         counts = dict(self._stats.received)
         for symbol, count in counts.items():
             if count != before.get(symbol):
                 connection.liveness.trade(symbol, now)
-                self._backoff.succeeded()
+                self._backoff.reset()
         return counts
 
     @staticmethod
     async def _close(connection: Connection, reader: asyncio.Task[str]) -> None:
-        """Closes a connection; what was read is handled, what was not will be found missing."""
+        """Close a connection. Frames read so far are processed; unread ones show up as a gap."""
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         if connection.socket is not None:

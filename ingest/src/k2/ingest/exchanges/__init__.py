@@ -1,35 +1,36 @@
-"""One file an exchange: declared data and pure functions."""
+"""Exchange adapters, one folder per exchange in `k2.schemas.exchanges`, with a fixed set of files.
 
-from collections.abc import Sequence
+`spec` (declared data), `messages` (wire formats), `parse` (frames to trades), `rest` (requests and responses) and
+`venue` (the simulated exchange). The folder's `PROTOCOLS` are its adapters by protocol name, its `venue.VENUE` is the
+simulated side. Venues are imported on use only, so that ingest does not load the simulator.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import urldefrag
 
 from k2.ingest.exchanges.base import Exchange
-from k2.ingest.exchanges.binance.parse import Binance
-from k2.ingest.exchanges.bybit.parse import Bybit
-from k2.ingest.exchanges.coinbase.parse import Coinbase
-from k2.ingest.exchanges.kraken.parse import Kraken
-from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
-from k2.ingest.exchanges.okx.parse import Okx
 from k2.schemas.exchanges.spec import Pair
 
-_ADAPTERS: dict[str, type[Exchange]] = {
-    "binance": Binance,
-    "kraken": Kraken,
-    "kraken#v1": KrakenV1,
-    "coinbase": Coinbase,
-    "bybit": Bybit,
-    "okx": Okx,
-}
+if TYPE_CHECKING:
+    from k2.ingest.exchanges.base_venue import Venue
 
 
 def adapter(exchange: str, pairs: Sequence[Pair], endpoint: str = "") -> Exchange:
-    """The adapter of an exchange. An endpoint's fragment chooses an older protocol: `wss://ws.kraken.com#v1`.
+    """Return an exchange's adapter. The fragment of `endpoint` selects a protocol: `wss://ws.kraken.com#v1`.
 
-    Raises ValueError for a fragment that names none.
+    Raises ValueError if the exchange has no such protocol.
     """
+    protocols: Mapping[str, type[Exchange]] = import_module(f"{__name__}.{exchange}").PROTOCOLS
     fragment = urldefrag(endpoint).fragment
-    name = f"{exchange}#{fragment}" if fragment else exchange
-    if name not in _ADAPTERS:
-        known = ", ".join(sorted(key for key in _ADAPTERS if key.startswith(f"{exchange}#"))) or "none"
-        raise ValueError(f"{exchange} has no protocol {fragment!r}; endpoints may end in: {known}")
-    return _ADAPTERS[name](pairs)
+    if fragment not in protocols:
+        allowed = ", ".join(sorted(f"{exchange}#{name}" for name in protocols if name)) or "none"
+        raise ValueError(f"{exchange} has no protocol {fragment!r}; endpoints may end in: {allowed}")
+    return protocols[fragment](pairs)
+
+
+def venue(exchange: str) -> "type[Venue]":
+    """Return the simulated side of an exchange."""
+    simulated: type[Venue] = import_module(f"{__name__}.{exchange}.venue").VENUE
+    return simulated

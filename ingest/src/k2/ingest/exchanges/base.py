@@ -127,7 +127,7 @@ class Gap:
 class Page:
     """What one request brought: trades of the gap, and where to go on. `reached` says that nothing before is left."""
 
-    observed: Sequence[SequencedTrade]
+    trades: Sequence[SequencedTrade]
     invalid: Sequence[InvalidItem] = ()
     next_request: Request | None = None
     overlaps: bool = True  # False: the history began after the gap did, so the gap cannot be proved closed
@@ -155,7 +155,7 @@ class Exchange(Protocol):
 
     def __init__(self, pairs: Sequence[Pair]) -> None: ...
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """The messages that subscribe to every pair's trades."""
         ...
 
@@ -163,19 +163,19 @@ class Exchange(Protocol):
         """What one text frame says; `received` is our clock, UTC microseconds. Raises `MalformedFrame`."""
         ...
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """Asks for the newest trade of a pair."""
         ...
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Asks for the first page of a gap."""
         ...
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Reads a page. Raises `RestRefused`, or `MalformedFrame` for a body that cannot be trusted."""
         ...
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """The id in the answer to `newest`; 0 if there is none. Raises as `page` does."""
         ...
 

@@ -1,4 +1,4 @@
-"""What a simulated exchange is made of: pure functions from deals to frames, and from requests to answers."""
+"""The venue protocol, the simulated side of an exchange: trades to frames, requests to replies. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ PROTOCOL_ERROR: Final = 1008
 
 @dataclass(slots=True)
 class Client:
-    """One connection's subscriptions, and what of the exchange's rules it must be held to."""
+    """The subscriptions of one connection and the data needed to enforce the exchange's rules."""
 
     subscribed: set[str] = field(default_factory=set)
     protocol: str = ""
@@ -27,8 +27,8 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
+class RestReply:
+    """A REST response."""
 
     body: bytes
     status: int = 200
@@ -36,68 +36,69 @@ class Answer:
 
 
 class Venue(Protocol):
-    """One exchange's side of its protocol."""
+    """The server side of one exchange's protocol."""
 
-    rest_rate: float  # weight a second that REST allows, and at once
+    default_symbols: Sequence[str]  # of `k2 simulate` without --symbols
+    rest_rate: float  # REST weight per second; `rest_burst` is the burst
     rest_burst: float
-    ping_every: float  # seconds between the exchange's own websocket pings; 0: it sends none
+    ping_every: float  # seconds between pings of the exchange; 0: none
 
     def __init__(self, pairs: Sequence[Pair]) -> None: ...
 
     @property
     def paths(self) -> Sequence[str]:
-        """Of the websocket."""
+        """The websocket paths."""
         ...
 
     def on_connect(self, client: Client) -> list[str]:
-        """What a new connection is sent first."""
+        """Return the first messages of a new connection."""
         ...
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """The answers to a client's message."""
+        """Handle a client's message. Return the replies."""
         ...
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """The frames that tell of one sweep of one pair."""
+        """Yield the frames of one batch of one pair."""
         ...
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """What is sent once a second."""
+        """Return the frames that are sent once a second; `now` is UTC microseconds."""
         ...
 
     def violation(self, client: Client, now: float) -> str:
-        """Which rule of the exchange a client broke; the connection is then closed."""
+        """Return the rule a client broke, or an empty string. A violation closes the connection."""
         ...
 
     def weight(self, path: str) -> float:
-        """What a REST request costs."""
+        """Return the rate-limit weight of a REST request."""
         ...
 
-    def limited(self) -> Answer:
-        """The answer to a request beyond the limit."""
+    def limited(self) -> RestReply:
+        """Return the response to a request beyond the rate limit."""
         ...
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
-        """The answer to a REST request."""
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
+        """Return the response to a REST request."""
         ...
 
     def trade_id(self, trade: SimTrade) -> str:
-        """The id under which a deal is told."""
+        """Return the id of a trade on the wire."""
         ...
 
 
 def json_text(value: object) -> str:
-    """Compact JSON, keys in the order given."""
+    """Return compact JSON with the keys in the given order."""
     return msgspec.json.encode(value).decode()
 
 
-def answer(value: object, status: int = 200, **headers: str) -> Answer:
-    """A JSON answer."""
-    return Answer(msgspec.json.encode(value), status, headers)
+def json_reply(value: object, status: int = 200, **headers: str) -> RestReply:
+    """Return a JSON response."""
+    return RestReply(msgspec.json.encode(value), status, headers)
 
 
-def message(text: str) -> dict[str, Any]:
-    """A client's JSON message; empty if it is none."""
+def json_message(text: str) -> dict[str, Any]:
+    """Decode a client's JSON object; empty if it is not one."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError:
@@ -105,22 +106,22 @@ def message(text: str) -> dict[str, Any]:
 
 
 def iso(trade: SimTrade) -> str:
-    """A deal's time as exchanges write it: 2023-10-06T17:35:55.440295Z."""
+    """Return a trade's time in RFC 3339: 2023-10-06T17:35:55.440295Z."""
     return from_micros(trade.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def number(value: int) -> str:
-    """A price or quantity without needless zeros: 61837.63."""
+    """Format a price or quantity without trailing zeros: 61837.63."""
     text = format_decimal(value).rstrip("0")
     return text + "0" if text.endswith(".") else text
 
 
 def count(query: Mapping[str, str], name: str, most: int) -> int:
-    """A limit out of a query, within what the exchange allows."""
+    """Parse a limit from a query, capped at the exchange's maximum `most`."""
     text = query.get(name, "")
     return min(most, int(text)) if text.isdigit() and int(text) > 0 else most
 
 
 def texts(values: Iterable[object]) -> list[str]:
-    """The strings among some values."""
+    """Return the strings among `values`."""
     return [value for value in values if isinstance(value, str)]

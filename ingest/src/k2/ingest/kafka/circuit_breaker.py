@@ -5,23 +5,23 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """A circuit breaker's state; the numbers are the metric's."""
+    """The state of a circuit breaker; the numbers are the values of the metric."""
 
-    CLOSED = 0  # Kafka takes what we send
-    HALF_OPEN = 1  # Kafka answers again, the backlog drains, the socket waits
+    CLOSED = 0  # Kafka accepts records
+    HALF_OPEN = 1  # Kafka answers again, the backlog drains, the socket is not read
     OPEN = 2  # Kafka does not answer or the buffer is full: the socket is not read
 
 
 @dataclass(slots=True)
 class Circuit:
-    """Guards the bounded buffer before Kafka. Open means: stop reading the socket. Nothing is ever dropped.
+    """Protect the bounded buffer before Kafka: while open, the socket is not read. Nothing is dropped.
 
-    It opens when the buffer is four fifths full, or when records have waited for an acknowledgement for `patience`
-    seconds without one coming; it closes when acknowledgements come and the buffer is below two fifths.
+    It opens when the buffer is four fifths full, or when records are waiting and no acknowledgement arrived for
+    `ack_timeout` seconds. It closes when acknowledgements arrive and the buffer is below two fifths.
     """
 
     capacity: int
-    patience: float
+    ack_timeout: float
     now: float
     state: State = State.CLOSED
     _last_ack: float = field(init=False)
@@ -31,10 +31,14 @@ class Circuit:
         self._last_ack = self.now
 
     def update(self, in_flight: int, acked: int, failing: bool, now: float) -> State:
-        """The state, from what waits for an acknowledgement, how many ever came, and whether records are refused."""
+        """Return the new state.
+
+        `in_flight` counts unacknowledged records, `acked` all acknowledgements so far, and `failing` says whether
+        Kafka rejects records.
+        """
         if acked != self._acked or in_flight == 0:
             self._acked, self._last_ack = acked, now
-        answering = now - self._last_ack < self.patience and not failing
+        answering = now - self._last_ack < self.ack_timeout and not failing
         if not answering or in_flight >= self.capacity * 4 // 5:
             self.state = State.OPEN
         elif self.state is not State.CLOSED:

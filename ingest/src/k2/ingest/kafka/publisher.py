@@ -1,7 +1,8 @@
-"""The only module that produces to Kafka. A record counts as delivered on its delivery report and never before.
+"""The Kafka producer of ingest, the only module that writes to Kafka.
 
-Producing is idempotent and acknowledged by all replicas. Nothing is dropped: what Kafka refuses is sent again, what
-it cannot take makes the session stop reading, and what is left when the process must end is reported by count.
+A record counts as delivered on its delivery report, never before. The producer is idempotent with acks=all. Nothing is
+dropped: rejected records are sent again, a full buffer stops the session from reading, and records that remain when
+the process must exit are reported by count.
 """
 
 import asyncio
@@ -26,29 +27,29 @@ from k2.schemas.records.trade import Trade
 
 log = logs.get("publisher")
 
-Record = tuple[Any, ...]  # topic, value, key, milliseconds, and headers if it has any
+Record = tuple[Any, ...]  # topic, value, key, timestamp in milliseconds, headers if any
 Report = Callable[[KafkaError | None, Any], None]
 
-CAPACITY: Final = 100_000  # records in flight, the bound of the buffer before Kafka
-MAX_FRAME: Final = 1 << 20  # bytes; what sockets accept, and what a dead letter holds whole
+CAPACITY: Final = 100_000  # records in flight
+MAX_FRAME: Final = 1 << 20  # bytes; the largest frame a socket accepts and a dead letter stores whole
 MAX_RECORD: Final = 2 * MAX_FRAME
-_RETRY_DELAYS: Final = 10.0
-_POLL_EVERY: Final = 128  # trades between two looks at the delivery reports
+_ACK_TIMEOUT: Final = 10.0
+_POLL_EVERY: Final = 128  # trades between two polls for delivery reports
 _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.02
 
 
 class KafkaUnreachable(ConnectionError):
-    """No broker answers, or it lacks the topics that the feed needs."""
+    """No broker answers, or a topic of the feed is missing."""
 
 
 class ProducerFatal(RuntimeError):
-    """The producer met an error that it cannot recover from; only a new process can."""
+    """The producer reported a fatal error; only a new process can recover."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where one feed's records go."""
+    """The topics of one feed."""
 
     trades: str
     gaps: str
@@ -56,78 +57,78 @@ class Topics:
 
 
 class Publisher:
-    """Sends trades, gap events and dead letters of one feed, and accounts for each."""
+    """Send the trades, gap events and dead letters of one feed, and account for each record."""
 
     def __init__(self, bootstrap: str, names: Topics, feed: str, schema_id: int, stats: Stats) -> None:
         self._producer = Producer(_configuration(bootstrap, self._on_error))
         self._bootstrap = bootstrap
-        self._names = names
+        self._topics = names
         self._feed = feed.encode()
         self._encoder = TradeEncoder(schema_id)
         self._stats = stats
-        self._refused: deque[tuple[Record, Report]] = deque()
-        self._resent = 0  # records that were refused, were sent again, and of which nothing was heard since
-        self._circuit = Circuit(CAPACITY, _RETRY_DELAYS, time.monotonic())
-        self._closed = asyncio.Event()
-        self._closed.set()
-        self._sending = asyncio.Event()
+        self._rejected: deque[tuple[Record, Report]] = deque()
+        self._resent = 0  # rejected records that were sent again and are not yet reported on
+        self._circuit = Circuit(CAPACITY, _ACK_TIMEOUT, time.monotonic())
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._has_work = asyncio.Event()
         self._fatal = ""
         self._now = 0
         self._since_poll = 0
-        self.memory_pressure = False  # memory is short: set by whoever watches it
+        self.memory_pressure = False  # set by the memory monitor
         self.sent = 0
         self.acknowledged = 0
 
     async def check(self, timeout: float = 10.0) -> None:
-        """Raises `KafkaUnreachable` unless a broker answers and has the topics."""
-        wanted = (self._names.trades, self._names.gaps, self._names.dead_letters)
+        """Raise `KafkaUnreachable` unless a broker answers and has the topics. `timeout` is in seconds."""
+        required = (self._topics.trades, self._topics.gaps, self._topics.dead_letters)
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
         except KafkaException as error:
             raise KafkaUnreachable(f"Kafka at {self._bootstrap}: {error.args[0].str()}") from error
-        absent = [name for name in wanted if name not in metadata.topics]
-        if absent:
-            raise KafkaUnreachable(f"Kafka at {self._bootstrap} has no topic {', '.join(absent)}; create it first")
+        missing = [name for name in required if name not in metadata.topics]
+        if missing:
+            raise KafkaUnreachable(f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}; create it first")
 
     @property
     def in_flight(self) -> int:
-        """Records sent and not yet acknowledged."""
+        """The number of records sent and not yet acknowledged."""
         return self.sent - self.acknowledged
 
     @property
     def blocked(self) -> bool:
-        """Whether the socket must not be read now."""
+        """Whether the session must stop reading the socket."""
         return self.memory_pressure or self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
 
     async def wait_unblocked(self) -> None:
-        """Returns when the socket may be read again."""
+        """Wait until the socket may be read again."""
         while self.blocked:
-            self._closed.clear()
-            await self._closed.wait()
+            self._writable.clear()
+            await self._writable.wait()
 
-    def trade(self, trade: Trade) -> None:
-        """Sends one trade, keyed by its symbol and stamped with its arrival."""
+    def send_trade(self, trade: Trade) -> None:
+        """Send one trade, keyed by its symbol, with its arrival as the Kafka timestamp."""
         self.sent += 1
-        self._sending.set()
+        self._has_work.set()
         arrived = trade.ingestion_timestamp // 1000
-        record = (self._names.trades, self._encoder.encode(trade), trade.symbol, arrived)
+        record = (self._topics.trades, self._encoder.encode(trade), trade.symbol, arrived)
         self._produce(record, partial(self._on_trade, arrived))
         self._since_poll += 1
         if self._since_poll >= _POLL_EVERY:
             self.poll()
 
     def send_trade_acked(self, trade: Trade) -> Awaitable[None]:
-        """Sends one trade; the result is there when Kafka has it."""
-        return self._acknowledged(self._names.trades, self._encoder.encode(trade), trade.symbol)
+        """Send one trade. The result completes when Kafka acknowledges it."""
+        return self._send_acked(self._topics.trades, self._encoder.encode(trade), trade.symbol)
 
-    def gap(self, event: GapEvent) -> Awaitable[None]:
-        """Sends a gap event; the result is there when Kafka has it."""
-        return self._acknowledged(self._names.gaps, event.encode(), event.symbol)
+    def send_gap(self, event: GapEvent) -> Awaitable[None]:
+        """Send a gap event. The result completes when Kafka acknowledges it."""
+        return self._send_acked(self._topics.gaps, event.encode(), event.symbol)
 
-    def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Sends a frame that could not be trusted, as it was received; of one too large for Kafka, its beginning."""
+    def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
+        """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB."""
         if len(frame) > MAX_FRAME:
-            reason = f"{len(frame)} bytes, sha256 {hashlib.sha256(frame).hexdigest()}, cut after 4 KiB: {reason}"
+            reason = f"{len(frame)} bytes, sha256 {hashlib.sha256(frame).hexdigest()}, truncated to 4 KiB: {reason}"
             frame = frame[:4096]
         headers = [
             (topics.DEAD_LETTER_ERROR, error.encode()),
@@ -135,48 +136,48 @@ class Publisher:
             (topics.DEAD_LETTER_FEED, self._feed),
         ]
         self._stats.dead_letters[error] += 1
-        self._acknowledged(self._names.dead_letters, frame, symbol, headers)
+        self._send_acked(self._topics.dead_letters, frame, symbol, headers)
 
     def poll(self) -> None:
-        """Takes delivery reports, sends again what was refused, and lets the circuit judge."""
+        """Process delivery reports, resend rejected records and update the circuit breaker."""
         self._since_poll = 0
         self._now = time.time_ns() // 1000
         self._producer.poll(0)
         if self._fatal:
-            raise ProducerFatal(f"{self._fatal}; {self.in_flight} records were not acknowledged")
-        failing = bool(self._refused)
+            raise ProducerFatal(f"{self._fatal}; {self.in_flight} records are not acknowledged")
+        failing = bool(self._rejected)
         state = self._circuit.update(self.in_flight, self.acknowledged, failing, time.monotonic())
         if failing and state is not State.CLOSED:
             self._resend()
         self._stats.circuit, self._stats.in_flight = int(state), self.in_flight
-        self._stats.unaccepted = len(self._refused) + self._resent
+        self._stats.unaccepted = len(self._rejected) + self._resent
         if not self.blocked:
-            self._closed.set()
+            self._writable.set()
 
     async def run(self) -> None:
-        """Polls for ever. Raises `PublisherDead`."""
+        """Poll until cancelled. Raises `ProducerFatal`."""
         while True:
             self.poll()
             if self.in_flight:
                 await asyncio.sleep(_BUSY_POLL)
                 continue
-            self._sending.clear()
+            self._has_work.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE_POLL):  # Python 3.11's `wait_for` can swallow a cancellation
-                    await self._sending.wait()
+                    await self._has_work.wait()
 
     async def close(self, timeout: float) -> int:
-        """Flushes for at most `timeout` seconds; returns how many records were never acknowledged."""
+        """Flush for at most `timeout` seconds. Return how many records were not acknowledged."""
         deadline = time.monotonic() + timeout
         while self.in_flight and time.monotonic() < deadline and not self._fatal:
             self._resend()
             await asyncio.sleep(_BUSY_POLL)
             self.poll()
         if self.in_flight:
-            log.error("records were not delivered", count=self.in_flight, timeout=timeout)
+            log.error("records not delivered", count=self.in_flight, timeout=timeout)
         return self.in_flight
 
-    def _acknowledged(self, topic: str, value: bytes, key: str, headers: Any = None) -> asyncio.Future[None]:
+    def _send_acked(self, topic: str, value: bytes, key: str, headers: Any = None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         record = (topic, value, key, 0, headers)
 
@@ -185,13 +186,13 @@ class Publisher:
                 self._queue_resend(error, record, report)
                 return
             self.acknowledged += 1
-            if topic == self._names.trades:
+            if topic == self._topics.trades:
                 self._stats.delivered[key.encode()] += 1
             if not future.done():
                 future.set_result(None)
 
         self.sent += 1
-        self._sending.set()
+        self._has_work.set()
         self._produce(record, report)
         return future
 
@@ -203,7 +204,7 @@ class Publisher:
             else:
                 self._producer.produce(topic, value, key, on_delivery=report, timestamp=timestamp)
         except BufferError:
-            self._refused.append((record, report))  # not lost: `poll` sends it again
+            self._rejected.append((record, report))  # `poll` sends it again
         except KafkaException as error:
             self._queue_resend(error.args[0], record, report)
 
@@ -212,24 +213,24 @@ class Publisher:
         self._stats.message = f"{record[0]}: {error.str()}"
         if error.fatal():
             self._fatal = error.str()
-        log.error("Kafka refused a record; it is sent again", topic=record[0], error=error.str(), bytes=len(record[1]))
-        self._refused.append((record, report))
+        log.error("record rejected by Kafka, resending", topic=record[0], error=error.str(), bytes=len(record[1]))
+        self._rejected.append((record, report))
 
     def _resend(self) -> None:
-        for _ in range(len(self._refused)):
-            record, report = self._refused.popleft()
+        for _ in range(len(self._rejected)):
+            record, report = self._rejected.popleft()
             self._resent += 1
             self._produce(record, self._count_resent(report))
 
     def _count_resent(self, report: Report) -> Report:
-        def heard(error: KafkaError | None, message: Any) -> None:
+        def counted(error: KafkaError | None, message: Any) -> None:
             self._resent -= 1
             report(error, message)
 
-        return heard
+        return counted
 
     def _on_trade(self, arrived: int, error: KafkaError | None, message: Any) -> None:
-        if error is not None:  # of a refused message librdkafka knows everything but its timestamp
+        if error is not None:  # a rejected message has lost its timestamp in librdkafka
             record = (message.topic(), message.value(), message.key(), arrived)
             self._queue_resend(error, record, partial(self._on_trade, arrived))
             return
@@ -251,7 +252,7 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
-        # Records wait for Kafka as long as it takes: the circuit stops the socket, no clock drops a trade.
+        # No timeout may drop a trade: records wait for Kafka, the circuit breaker stops the socket.
         "message.timeout.ms": 0,
         "linger.ms": 1,
         "batch.num.messages": 10_000,
@@ -261,5 +262,5 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 2000,
         "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.kafka.resume` finds a symbol's partition by it
         "error_cb": on_error,
-        "log_level": 2,  # `error_cb` tells the rest, as JSON
+        "log_level": 2,  # `error_cb` logs the rest as JSON
     }

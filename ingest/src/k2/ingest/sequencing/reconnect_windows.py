@@ -1,99 +1,100 @@
-"""Continuity where the exchange numbers nothing: each reconnect leaves a window that must be proved empty or closed.
+"""Sequence tracking for exchanges that do not number their trades. Pure: fed with trades in order of arrival.
 
-Pure: fed with trades in the order of arrival. Within one connection TCP vouches for the order; between two, nothing
-does, so the first trade after a reconnect opens a window from the last trade before it.
+Within a connection, TCP guarantees the order. Between two connections nothing does, so the first trade after a
+reconnect opens a window that starts at the last trade before it and must be proved empty or backfilled.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from k2.ingest.exchanges.base import Gap, SequencedTrade
-from k2.ingest.sequencing.ids import Conflict, Duplicate, Finding, GapDetected, Position
+from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, IdRange, Position
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Trade
 
 _RECENT_IDS: Final = 256
+_ID_ONLY: Final = 0  # the fingerprint of a trade of which only the id is available
 
 
 @dataclass(slots=True)
-class _Track:
+class _Symbol:
     last: Position
-    broken: bool = False
+    disconnected: bool = False
     recent: dict[str, int] = field(default_factory=dict)
 
 
 class ReconnectWindowTracker:
-    """Every symbol's newest trades, and whether a connection ended since."""
+    """Track each symbol's recent trades and whether a connection ended after them."""
 
     def __init__(self) -> None:
-        self._tracks: dict[str, _Track] = {}
+        self._symbols: dict[str, _Symbol] = {}
         self._open: set[Gap] = set()
 
     def resume(self, pair: Pair, position: Position) -> None:
-        """Goes on after the last trade that an earlier process delivered: the time between is a window."""
-        self._tracks[pair.symbol] = _Track(position, broken=True, recent={position.trade_id: 0})
+        """Continue after the last trade that an earlier process delivered: the time since then is a window."""
+        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.trade_id: _ID_ONLY})
 
-    def disconnected(self) -> None:
-        """A connection ended: the next trade of each symbol closes a window."""
-        for track in self._tracks.values():
-            track.broken = True
+    def on_disconnect(self) -> None:
+        """Record that a connection ended: the next trade of each symbol ends a window."""
+        for state in self._symbols.values():
+            state.disconnected = True
 
-    def observe(self, pair: Pair, observed: SequencedTrade) -> Finding | None:
-        """A window, a repeated trade, or None for the usual case."""
-        trade = observed.trade
-        track = self._tracks.get(trade.symbol)
-        if track is None:
-            track = self._tracks[trade.symbol] = _Track(Position(trade.trade_id, trade.timestamp))
-            _record(track, trade)
+    def observe(self, pair: Pair, item: SequencedTrade) -> Finding | None:
+        """Record the next trade. Return a window or a repeat; None if it simply follows."""
+        trade = item.trade
+        state = self._symbols.get(trade.symbol)
+        if state is None:
+            state = self._symbols[trade.symbol] = _Symbol(Position(trade.trade_id, trade.timestamp))
+            _record(state, trade)
             return None
-        known = track.recent.get(trade.trade_id)
-        if known is not None:
-            return Duplicate() if known in {0, _fingerprint(trade)} else Conflict()
-        before, track.last = track.last, Position(trade.trade_id, trade.timestamp)
-        _record(track, trade)
-        if not track.broken:
+        recorded = state.recent.get(trade.trade_id)
+        if recorded is not None:
+            return Duplicate() if recorded in {_ID_ONLY, _fingerprint(trade)} else Conflict()
+        before, state.last = state.last, Position(trade.trade_id, trade.timestamp)
+        _record(state, trade)
+        if not state.disconnected:
             return None
-        track.broken = False
+        state.disconnected = False
         gap = Gap(pair, 0, 0, before.timestamp, trade.timestamp, before.trade_id)
         self._open.add(gap)
         return GapDetected(gap)
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Nothing: a dead letter has no place in a numbering that is not there."""
+        """Return None: without a sequence, a dead letter leaves no gap."""
         return None
 
-    def head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
-        """Nothing: there are no ids to compare with."""
+    def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
+        """Return None: there are no ids to compare."""
         return None
 
-    def missing(self, gap: Gap) -> tuple[tuple[int, int], ...]:
-        """One empty range while the window is open."""
+    def missing(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return one placeholder range while the window is open."""
         return ((0, 0),) if gap in self._open else ()
 
-    def repaired(self, gap: Gap, observed: SequencedTrade) -> bool:
-        """Whether a trade of the window is new."""
-        track = self._tracks.get(gap.pair.symbol)
-        if track is None or observed.trade.trade_id not in track.recent:
-            if track is not None:
-                _record(track, observed.trade)
+    def fill(self, gap: Gap, item: SequencedTrade) -> bool:
+        """Record a backfilled trade. Return False if it had arrived in the meantime."""
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or item.trade.trade_id not in state.recent:
+            if state is not None:
+                _record(state, item.trade)
             return True
         return False
 
-    def settle(self, gap: Gap) -> tuple[tuple[int, int], ...]:
-        """Forgets a window. What was in it cannot be counted, so nothing is left of it."""
+    def close(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Stop tracking a window. Return nothing: what is missing from it cannot be counted."""
         self._open.discard(gap)
         return ()
 
     def reopen(self, gap: Gap) -> None:
-        """Follows a window that an earlier process found and did not settle."""
+        """Track a window that an earlier process detected and did not close."""
         self._open.add(gap)
 
 
 def _fingerprint(trade: Trade) -> int:
-    return hash((trade.price, trade.quantity, trade.side)) or 1  # 0 stands for a trade known by its id only
+    return hash((trade.price, trade.quantity, trade.side)) or 1  # 0 is `_ID_ONLY`
 
 
-def _record(track: _Track, trade: Trade) -> None:
-    track.recent[trade.trade_id] = _fingerprint(trade)
-    if len(track.recent) > _RECENT_IDS:
-        del track.recent[next(iter(track.recent))]
+def _record(state: _Symbol, trade: Trade) -> None:
+    state.recent[trade.trade_id] = _fingerprint(trade)
+    if len(state.recent) > _RECENT_IDS:
+        del state.recent[next(iter(state.recent))]

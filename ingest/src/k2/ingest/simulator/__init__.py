@@ -1,1 +1,1 @@
-"""An exchange on this machine: native websocket and REST protocols, deterministic trades, faults on demand."""
+"""The exchange simulator: native websocket and REST protocols, deterministic trades, injectable faults."""

@@ -1,4 +1,4 @@
-"""`python -m k2.ingest.simulator EXCHANGE`: one simulated exchange as a process."""
+"""`python -m k2.ingest.simulator EXCHANGE`: run one simulated exchange."""
 
 import sys
 

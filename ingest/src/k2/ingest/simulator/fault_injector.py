@@ -1,4 +1,4 @@
-"""Which faults are at work now. Pure: asked with seconds since the exchange opened."""
+"""The fault schedule and the active faults. Pure: the caller passes the seconds since the exchange opened."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -11,26 +11,26 @@ _BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '
 
 
 class FaultInjector:
-    """The schedule of faults, and what is left of those that began."""
+    """Schedule faults and track how much of each active one remains."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._scheduled = list(faults)
-        self._left: dict[str, int] = {}
+        self._remaining: dict[str, int] = {}
         self._until: dict[str, float] = {}
         self._age = 0.0
 
     def add(self, fault: Fault) -> None:
-        """Schedules one more."""
+        """Schedule one more fault."""
         self._scheduled.append(fault)
 
     def start_due(self, elapsed: float) -> list[Fault]:
-        """The faults that begin now and are done at once; those that last are noted here."""
+        """Start all due faults. Return the instant ones; counted and timed ones stay active."""
         due = [fault for fault in self._scheduled if fault.at <= elapsed]
         self._scheduled = [fault for fault in self._scheduled if fault.at > elapsed]
         now: list[Fault] = []
         for fault in due:
             if fault.kind in _COUNTED:
-                self._left[fault.kind] = self._left.get(fault.kind, 0) + int(fault.amount)
+                self._remaining[fault.kind] = self._remaining.get(fault.kind, 0) + int(fault.amount)
             elif fault.kind in _TIMED:
                 self._until[fault.kind] = elapsed + fault.amount
             elif fault.kind == "cut":
@@ -40,36 +40,36 @@ class FaultInjector:
         return now
 
     def drop_trades(self, trades: int) -> bool:
-        """Whether the next deals are not told."""
+        """Consume `trades` from an active `drop` fault. Return whether they are not sent."""
         return self._take("drop", trades)
 
     def refuse_connection(self) -> bool:
-        """Whether the next connection is refused."""
+        """Consume one `refuse`. Return whether the next connection is refused."""
         return self._take("refuse", 1)
 
     def rest_error_status(self) -> int:
-        """The status that the next REST request gets instead of its answer; 0 for none."""
+        """Return the HTTP status that replaces the next REST response; 0 for none."""
         return 429 if self._take("ratelimit", 1) else 503 if self._take("unavailable", 1) else 0
 
     def silent(self, elapsed: float) -> bool:
-        """Whether nothing at all is sent."""
+        """Return whether nothing at all is sent."""
         return elapsed < self._until.get("silent", 0.0)
 
     def suppresses_trades(self, elapsed: float) -> bool:
-        """Whether no trades are sent."""
+        """Return whether no trades are sent."""
         return self.silent(elapsed) or elapsed < self._until.get("quiet", 0.0)
 
     def wrong_pong(self, elapsed: float) -> bool:
-        """Whether pings are answered wrongly."""
+        """Return whether pings get a wrong pong."""
         return elapsed < self._until.get("wrong-pong", 0.0)
 
     def too_old(self, age: float) -> bool:
-        """Whether a connection of this age, in seconds, is closed."""
+        """Return whether a connection of this age, in seconds, is closed."""
         return bool(self._age) and age > self._age
 
     @staticmethod
     def malformed_frames(kind: str, count: int, sample: str) -> Iterator[str]:
-        """Frames that nobody should trust, some made from a real one."""
+        """Yield invalid frames, some derived from the real frame `sample`."""
         if kind == "oversized":
             yield from ('{"padding":"' + "x" * (1 << 20) + '"}' for _ in range(count))
         elif kind == "unknown":
@@ -83,7 +83,7 @@ class FaultInjector:
             yield from (broken[index % len(broken)] for index in range(count))
 
     def _take(self, kind: str, count: int) -> bool:
-        left = self._left.get(kind, 0)
-        if left > 0:
-            self._left[kind] = max(0, left - count)
-        return left > 0
+        remaining = self._remaining.get(kind, 0)
+        if remaining > 0:
+            self._remaining[kind] = max(0, remaining - count)
+        return remaining > 0

@@ -1,4 +1,4 @@
-"""How the simulated exchange can be told to misbehave: `KIND[=ARGUMENT][@TIME]`, such as `drop=20@10s`. Pure."""
+"""Faults of the simulated exchange, written `KIND[=ARGUMENT][@TIME]`, such as `drop=20@10s`. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from k2.schemas.values import seconds
 
-# kind: (unit of the argument, its default, what it does)
+# kind: (unit of the argument, default, effect)
 KINDS: Final = {
     "drop": ("count", "20", "trades happen, but the next ones are not sent"),
     "repeat": ("count", "50", "the newest trades are sent once more"),
@@ -31,12 +31,12 @@ _COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class UnknownFault(ValueError):
-    """A fault that is not written as `KIND[=ARGUMENT][@TIME]`, or is not known."""
+    """A fault of an unknown kind, or not written `KIND[=ARGUMENT][@TIME]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One misbehaviour: `amount` is a count, or seconds; `at` is seconds after the exchange opened."""
+    """One fault: `amount` is a count or seconds; `at` is seconds after the exchange opened."""
 
     kind: str
     amount: float
@@ -44,7 +44,7 @@ class Fault:
 
 
 def parse(text: str) -> Fault:
-    """The fault in `text`; raises `UnknownFault` with what is known."""
+    """Parse a fault. Raises `UnknownFault`."""
     head, _, at = text.partition("@")
     kind, _, argument = head.partition("=")
     if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""What the simulated exchange traded, by symbol: REST answers from it, and tests compare with it."""
+"""The trade history of the simulated exchange, by symbol. REST serves it, and tests compare with it."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,17 @@ from typing import Final
 
 from k2.ingest.simulator.market import SimTrade
 
-RETAINED_TRADES: Final = 2_000_000  # trades a symbol
+RETAINED_TRADES: Final = 2_000_000  # per symbol
 
 
 class History:
-    """Trades in the order of their ids, the newest `KEPT` of each symbol (native spelling)."""
+    """Trades in the order of their ids, the newest `KEPT` of each symbol (raw symbol)."""
 
     def __init__(self) -> None:
         self._trades: dict[str, list[SimTrade]] = {}
 
     def add(self, trade: SimTrade) -> None:
-        """Appends a trade."""
+        """Append a trade."""
         trades = self._trades.setdefault(trade.pair.raw_symbol, [])
         trades.append(trade)
         if len(trades) > RETAINED_TRADES + RETAINED_TRADES // 10:
@@ -24,27 +24,27 @@ class History:
 
     @property
     def trades(self) -> Mapping[str, Sequence[SimTrade]]:
-        """Everything, by native symbol."""
+        """All trades by raw symbol."""
         return self._trades
 
     def newest(self, raw_symbol: str, count: int) -> Sequence[SimTrade]:
-        """The newest trades, oldest first."""
+        """Return the newest trades, oldest first."""
         return self._trades.get(raw_symbol, [])[-count:] if count > 0 else []
 
     def from_id(self, raw_symbol: str, first: int, count: int) -> Sequence[SimTrade]:
-        """Trades from an id on, oldest first."""
+        """Return trades from id `first` on, oldest first."""
         trades = self._trades.get(raw_symbol, [])
         start = bisect_left(trades, first, key=lambda trade: trade.id)
         return trades[start : start + count]
 
     def before_id(self, raw_symbol: str, number: int, count: int) -> Sequence[SimTrade]:
-        """Trades below an id, oldest first."""
+        """Return trades below id `number`, oldest first."""
         trades = self._trades.get(raw_symbol, [])
         end = bisect_left(trades, number, key=lambda trade: trade.id)
         return trades[max(0, end - count) : end]
 
     def after_time(self, raw_symbol: str, time: int, count: int) -> Sequence[SimTrade]:
-        """Trades later than a time in microseconds, oldest first."""
+        """Return trades after `time` (UTC microseconds), oldest first."""
         trades = self._trades.get(raw_symbol, [])
         start = bisect_right(trades, time, key=lambda trade: trade.time)
         return trades[start : start + count]

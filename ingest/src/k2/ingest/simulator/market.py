@@ -1,8 +1,7 @@
-"""A market as a seed: the same seed trades the same prices, quantities and ids, whenever it is run.
+"""A seeded random market: the same seed gives the same prices, quantities and ids.
 
-Pure: it is asked for what happened up to a moment of its own clock, microseconds since it opened. Trades come in
-sweeps (one order, several fills in one millisecond), a sweep in a few hundred being hundreds long, and now and then
-the market pauses.
+Pure: the caller passes the clock. Trades come in batches (one order, several fills in one millisecond); one batch in a
+few hundred has hundreds of fills, and now and then the market is quiet.
 """
 
 import random
@@ -16,14 +15,14 @@ from k2.schemas.values import UNIT
 FIRST_ID: Final = 1_000_001
 _BURST_CHANCE: Final = 0.002
 _BURST_FILLS: Final = (100, 700)
-_EXTRA_FILL: Final = 0.35  # chance that a sweep goes on to another fill
-_QUIET_RATE: Final = 0.05  # of the usual
+_EXTRA_FILL: Final = 0.35  # chance of another fill in the same batch
+_QUIET_RATE: Final = 0.05  # fraction of the busy rate
 _BUSY_SECONDS: Final = 20.0
 _QUIET_SECONDS: Final = 4.0
 _TYPICAL: Final = {"BTC": 60_000, "ETH": 2_500, "SOL": 150, "XRP": 2, "DOGE": 1}
-# Fills in a mean sweep, and the mean of the two moods' rates: what turns trades a second into sweeps a second.
+# The mean fills per batch and the mean rate of both phases convert trades per second into batches per second.
 _MEAN_FILLS: Final = (1 - _BURST_CHANCE) / (1 - _EXTRA_FILL) + _BURST_CHANCE * sum(_BURST_FILLS) / 2
-_MEAN_MOOD: Final = (_BUSY_SECONDS + _QUIET_RATE * _QUIET_SECONDS) / (_BUSY_SECONDS + _QUIET_SECONDS)
+_MEAN_ACTIVITY: Final = (_BUSY_SECONDS + _QUIET_RATE * _QUIET_SECONDS) / (_BUSY_SECONDS + _QUIET_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +35,13 @@ class SimTrade:
     price: int
     quantity: int
     buy: bool  # the aggressor bought
-    fills: int = 1  # of how many it is told as one
-    name: str = ""  # the id under which it is told, where the venue does not make that from the number
+    fills: int = 1  # fills aggregated into this trade
+    name: str = ""  # the trade id on the wire, if it is not derived from `id`
 
 
 @dataclass(slots=True)
 class Market:
-    """One symbol. `rate` is in trades a second; `opened` is UTC microseconds."""
+    """The market of one symbol. `rate` is in trades per second; `opened` is UTC microseconds."""
 
     pair: Pair
     seed: str
@@ -53,7 +52,7 @@ class Market:
     _price: int = field(init=False)
     _tick: int = field(init=False)
     _next: float = field(init=False)  # seconds since the opening
-    _mood_ends: float = 0.0
+    _phase_ends: float = 0.0
     _quiet: bool = True
 
     def __post_init__(self) -> None:
@@ -64,13 +63,13 @@ class Market:
         self._next = self._wait_to_retry(0.0)
 
     def until(self, now: int) -> Iterator[SimTrade]:
-        """The trades up to `now`, UTC microseconds, that were not given before."""
+        """Yield the trades up to `now` (UTC microseconds) that were not yielded before."""
         elapsed = (now - self.opened) / 1e6
         while self._next <= elapsed:
-            yield from self._sweep(self.opened + int(self._next * 1e3) * 1000)
+            yield from self._batch(self.opened + int(self._next * 1e3) * 1000)
             self._next += self._wait_to_retry(self._next)
 
-    def _sweep(self, time: int) -> Iterator[SimTrade]:
+    def _batch(self, time: int) -> Iterator[SimTrade]:
         rng, buy = self._rng, self._rng.random() < 0.5
         direction = 1 if buy else -1
         for _ in range(self._fills()):
@@ -89,8 +88,8 @@ class Market:
         return fills
 
     def _wait_to_retry(self, at: float) -> float:
-        while at >= self._mood_ends:
+        while at >= self._phase_ends:
             self._quiet = not self._quiet
-            self._mood_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))
-        sweeps = self.rate / (_MEAN_FILLS * _MEAN_MOOD) * (_QUIET_RATE if self._quiet else 1.0)
-        return self._rng.expovariate(sweeps)
+            self._phase_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))
+        batches = self.rate / (_MEAN_FILLS * _MEAN_ACTIVITY) * (_QUIET_RATE if self._quiet else 1.0)
+        return self._rng.expovariate(batches)

@@ -1,4 +1,4 @@
-"""A simulated exchange as a process: what `k2 simulate` and `python -m k2.ingest.simulator` start."""
+"""The process of a simulated exchange, started by `k2 simulate` and `python -m k2.ingest.simulator`."""
 
 import argparse
 import asyncio
@@ -9,20 +9,12 @@ from pathlib import Path
 
 from k2.common import logs
 from k2.ingest.arguments import Parser, number, port
-from k2.ingest.exchanges.venues import VENUES
+from k2.ingest.exchanges import venue
 from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.sources import CaptureSource, MarketSource, TradeSource
 from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
-
-DEFAULT_SYMBOLS = {
-    "binance": ("BTCUSDT", "ETHUSDT"),
-    "kraken": ("BTC/USD", "ETH/USD"),
-    "coinbase": ("BTC-USD", "ETH-USD"),
-    "bybit": ("BTCUSDT", "ETHUSDT"),
-    "okx": ("BTC-USDT", "ETH-USDT"),
-}
 
 
 def build(
@@ -38,18 +30,19 @@ def build(
     since: float = 0.0,
     wait_for_client: bool = False,
 ) -> Simulator:
-    """A simulator, not yet started. Raises `UnknownPair`, `UnknownFault`, `UnreadableCapture`."""
-    pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or DEFAULT_SYMBOLS[exchange]]
+    """Return a simulator, not yet started. Raises `UnknownPair`, `UnknownFault` or `UnreadableCapture`."""
+    simulated = venue(exchange)
+    pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or simulated.default_symbols]
     source: TradeSource = (
         CaptureSource(exchange, captures, pairs, speed)
         if captures
         else MarketSource(pairs, seed=seed, rate=rate, count=count, wait_for_client=wait_for_client)
     )
-    return Simulator(VENUES[exchange](pairs), source, [parse(fault) for fault in faults], int(since * 1e6))
+    return Simulator(simulated(pairs), source, [parse(fault) for fault in faults], int(since * 1e6))
 
 
 async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:
-    """Runs until SIGTERM or SIGINT. Raises OSError if the port is taken."""
+    """Run until SIGTERM or SIGINT. Raises OSError if the port is in use."""
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -60,7 +53,7 @@ async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> No
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit 0 when stopped, 2 for bad input."""
+    """Run the command. Return 0 when stopped, 2 for invalid input."""
     arguments = arguments_of(sys.argv[1:] if words is None else words)
     logs.configure("json", "info", exchange=arguments.exchange)
     try:
@@ -88,21 +81,24 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     kinds = ", ".join(f"{kind}={default}" for kind, (_, default, _) in KINDS.items())
-    parser = Parser(prog="k2 simulate", description="An exchange on this machine.")
-    parser.add_argument("exchange", choices=sorted(VENUES))
+    parser = Parser(prog="k2 simulate", description="Simulate an exchange on this machine.")
+    parser.add_argument("exchange", choices=sorted(EXCHANGES))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port, default=0, help="0: any free port, printed")
-    parser.add_argument("--symbols", nargs="*", default=[], help="in the exchange's spelling")
-    parser.add_argument("--seed", default="1", help="the same seed trades the same")
-    parser.add_argument("--rate", type=number(float, 0.1), default=30.0, help="trades a second, all symbols together")
-    parser.add_argument("--count", type=number(int, 0), default=0, help="end after so many trades; 0: never")
-    parser.add_argument("--capture", type=Path, action="append", default=[], help="recorded frames to replay")
-    parser.add_argument("--speed", type=number(float, 0), default=1.0, help="of the replay; 0: as fast as possible")
+    parser.add_argument("--symbols", nargs="*", default=[], help="symbols as the exchange spells them")
+    parser.add_argument("--seed", default="1", help="the same seed gives the same trades")
+    parser.add_argument("--rate", type=number(float, 0.1), default=30.0, help="trades per second, all symbols together")
+    parser.add_argument("--count", type=number(int, 0), default=0, help="stop trading after this many trades; 0: never")
+    parser.add_argument("--capture", type=Path, action="append", default=[], help="file of recorded frames to replay")
+    parser.add_argument("--speed", type=number(float, 0), default=1.0, help="replay speed; 0: as fast as possible")
     parser.add_argument(
-        "--since", type=number(float, 0), default=0.0, help="trading began at this time (seconds since 1970)"
+        "--since",
+        type=number(float, 0),
+        default=0.0,
+        help="start of trading (seconds since 1970); earlier trades are history",
     )
-    parser.add_argument("--wait", action="store_true", help="trade only when somebody has subscribed")
+    parser.add_argument("--wait", action="store_true", help="start trading with the first subscription")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
     return parser.parse_args(words)

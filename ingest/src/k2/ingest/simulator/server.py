@@ -1,4 +1,4 @@
-"""The simulated exchange as a server: one port for websockets, REST and its own controls under /_sim."""
+"""The simulator's server: one port for websockets, REST and the control endpoints under /_sim."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 from k2.common import logs
 from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import RestBudget
-from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Answer, Client, Venue
+from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, RestReply, Venue
 from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
@@ -23,13 +23,13 @@ from k2.ingest.simulator.sources import TradeSource
 log = logs.get("simulator")
 
 _TICK: Final = 0.005
-_QUEUE: Final = 50_000  # frames; a client that falls further behind is cut, as exchanges do
+_QUEUE: Final = 50_000  # frames; a client that falls further behind is disconnected, as exchanges do
 _RECENT: Final = 1000
 _PONG_TIMEOUT: Final = 60.0
 
 
 class Connection:
-    """One websocket, with a queue so that a slow reader delays nobody else."""
+    """One websocket with its own queue, so that a slow client does not delay others."""
 
     def __init__(self, socket: web.WebSocketResponse, client: Client) -> None:
         self.socket = socket
@@ -39,37 +39,37 @@ class Connection:
         self.ping_sent_at = 0.0
 
     def put(self, frame: str) -> None:
-        """Queues a frame; cuts the connection if its queue is full."""
+        """Queue a frame; drop the connection if its queue is full."""
         try:
             self.queue.put_nowait(frame)
         except asyncio.QueueFull:
             self.cut("slow consumer")
 
     def cut(self, reason: str) -> None:
-        """Ends the TCP connection without a close frame."""
-        log.info("cut", reason=reason)
+        """Abort the TCP connection without a close frame."""
+        log.info("connection aborted", reason=reason)
         transport = self.socket._req.transport if self.socket._req else None  # noqa: SLF001 - there is no public way
         if transport is not None:
             transport.abort()
 
     async def write(self) -> None:
-        """Sends what is queued, for ever."""
+        """Send queued frames until cancelled."""
         while True:
             await self.socket.send_str(await self.queue.get())
 
 
 class Simulator:
-    """One exchange. `start` opens the port, `stop` closes it; `history` keeps everything that was traded."""
+    """One simulated exchange. `start` opens the port, `stop` closes it; `history` records every trade."""
 
     def __init__(self, venue: Venue, source: TradeSource, faults: Sequence[Fault] = (), since: int = 0) -> None:
-        """`since` (UTC microseconds) lets trading have begun before the port opens: that much is history already."""
+        """Prepare the exchange. `since` (UTC microseconds) starts trading in the past; those trades are history."""
         self.venue = venue
         self.history = History()
         self.port = 0
         self._source = source
         self._since = since
         self._connections: set[Connection] = set()
-        self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # native symbol and frame, of trades
+        self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # raw symbol and trade frame
         self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
         self._opened = time.monotonic()
         self._faults = FaultInjector(faults)
@@ -79,7 +79,7 @@ class Simulator:
         self.counts: dict[str, int] = {"frames": 0, "dropped": 0, "rest": 0, "limited": 0, "violations": 0, "pongs": 0}
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Opens the port (0: any free one) and returns it. Raises OSError if it is taken."""
+        """Open the port (0: any free one) and return it. Raises OSError if it is in use."""
         app = web.Application()
         app.add_routes(
             [
@@ -98,7 +98,7 @@ class Simulator:
         return self.port
 
     async def stop(self) -> None:
-        """Closes the port and every connection."""
+        """Close the port and every connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -107,12 +107,12 @@ class Simulator:
             await self._runner.cleanup()
 
     def inject(self, fault: Fault) -> None:
-        """Schedules a fault, `fault.at` seconds from now."""
+        """Schedule a fault, `fault.at` seconds from now."""
         self._faults.add(replace(fault, at=fault.at + self._elapsed))
 
     @property
     def finished(self) -> bool:
-        """Whether the tape has come to its end."""
+        """Whether the trade source is exhausted."""
         return self._source.finished
 
     @property
@@ -136,7 +136,7 @@ class Simulator:
             await asyncio.sleep(_TICK)
 
     def _on_trades(self, trades: Sequence[SimTrade], frames: Sequence[str]) -> None:
-        """A sweep took place: it is history, whether or not anybody is told."""
+        """Add a batch to the history and send it, unless a fault suppresses it."""
         for trade in trades:
             self.history.add(trade)
         if not trades:
@@ -205,7 +205,7 @@ class Simulator:
             asyncio.get_running_loop().call_later(5.0, connection.cut, "announced shutdown")
 
     async def _heartbeat_loop(self) -> None:
-        """Once a second: heartbeats, pings, and the rules that clients must keep."""
+        """Send heartbeats and pings and enforce the client rules, once a second."""
         while True:
             await asyncio.sleep(1.0)
             now, elapsed = time.monotonic(), self._elapsed
@@ -318,7 +318,7 @@ class Simulator:
         return web.Response(text="ok\n")
 
 
-def _response(found: Answer) -> web.Response:
+def _response(reply: RestReply) -> web.Response:
     return web.Response(
-        body=found.body, status=found.status, headers=dict(found.headers), content_type="application/json"
+        body=reply.body, status=reply.status, headers=dict(reply.headers), content_type="application/json"
     )

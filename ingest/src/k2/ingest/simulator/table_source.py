@@ -1,4 +1,4 @@
-"""Trades that a table holds, told again by a simulated exchange, at their own pace or another. The clock is given."""
+"""Replay of stored trades as a simulated exchange, at a chosen speed. Pure: the caller passes the clock."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -8,21 +8,21 @@ from k2.ingest.simulator.sources import TradeBatch
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
 
-_MOST: Final = 2000  # trades between two looks at who listens
+_MAX_BATCHES: Final = 2000  # per call, so that client queues are checked in between
 
 
 class NotReplayable(ValueError):
-    """A trade that the exchange's protocol has no words for."""
+    """A trade that the exchange's protocol cannot transmit with the same id."""
 
 
 class TableSource:
-    """Trades in the order in which they come, at `speed` times their pace (0: as fast as listeners take them)."""
+    """Replay trades in their order at `speed` times the original pace (0: as fast as clients read)."""
 
     wait_for_client = True
     lossless = True
 
     def __init__(self, trades: Iterable[Trade], pairs: Sequence[Pair], speed: float) -> None:
-        """Raises `CannotBeRetold` if the first trade has no id of the exchange's own."""
+        """Prepare the first trade. Raises `NotReplayable` if it has no id of the exchange."""
         self._pairs = {pair.symbol: pair for pair in pairs}
         self._trades = iter(trades)
         self._speed = speed
@@ -33,16 +33,16 @@ class TableSource:
 
     @property
     def finished(self) -> bool:
-        """Whether every trade was told."""
+        """Whether every trade was emitted."""
         return self._next is None
 
     def open(self, now: int) -> None:
-        """The first trade is due."""
+        """Start the replay; the first trade is due at once."""
         self._opened = now
 
     def until(self, now: int) -> Iterator[TradeBatch]:
-        """Trades whose time has come, each by itself, a few thousand at most."""
-        for _ in range(_MOST):
+        """Yield the trades that are due, one per batch, at most `_MAX_BATCHES`."""
+        for _ in range(_MAX_BATCHES):
             sim_trade = self._next
             if sim_trade is None or (self._speed and (sim_trade.time - self._first) / self._speed > now - self._opened):
                 return
@@ -51,11 +51,11 @@ class TableSource:
             yield (sim_trade,), ()
 
     def late(self, time: int) -> Iterator[SimTrade]:
-        """Nothing: what happened has happened."""
+        """Do nothing: stored trades are not changed."""
         yield from ()
 
     def renumber(self) -> None:
-        """Nothing: what happened has happened."""
+        """Do nothing: stored trades are not changed."""
 
     def _read_next(self) -> SimTrade | None:
         trade = next(self._trades, None)
@@ -63,13 +63,13 @@ class TableSource:
 
 
 def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
-    """The trade as the simulated exchange holds it. Raises `CannotBeRetold`."""
+    """Convert a stored trade for the simulated exchange. Raises `NotReplayable`."""
     vendor_data = dict(trade.vendor_data)
     has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
     if not has_sequence and trade.exchange != "BYBIT":
         raise NotReplayable(
-            f"{trade.exchange} gave the trade {trade.trade_id} of {trade.symbol} no id, so its protocol cannot tell it "
-            f"again under the same one; replay into a topic or a file"
+            f"trade {trade.trade_id} of {trade.symbol} has no id assigned by {trade.exchange}, so its protocol cannot "
+            f"transmit it; replay into a topic or a file"
         )
     return SimTrade(
         pairs[trade.symbol],

@@ -1,6 +1,6 @@
-"""What one ingest process counts. Plain numbers, because the path of a trade has no time for more.
+"""Counters of one ingest process. Plain attributes, because they are updated for every trade.
 
-`k2.ingest.telemetry.metrics` shows them to Prometheus, `k2.ingest.telemetry.server` to people and to the operator.
+`k2.ingest.telemetry.metrics` exports them to Prometheus, `k2.ingest.telemetry.server` as `/status` JSON.
 """
 
 from bisect import bisect_left
@@ -23,11 +23,11 @@ LAG_BOUNDS: Final = (
     2.5,
     10.0,
     60.0,
-)  # clocks differ: lag may be negative
+)  # lag may be negative, because clocks differ
 
 
 class Histogram:
-    """Counts by upper bound, in seconds."""
+    """A histogram with upper bounds in seconds."""
 
     __slots__ = ("_micros", "bounds", "counts", "total")
 
@@ -38,14 +38,14 @@ class Histogram:
         self.total = 0  # microseconds
 
     def observe(self, micros: int) -> None:
-        """Counts one value, in microseconds."""
+        """Record one value, in microseconds."""
         self.counts[bisect_left(self._micros, micros)] += 1
         self.total += micros
 
 
 @dataclass(slots=True)
 class Stats:
-    """One shard of one feed."""
+    """The counters of one shard of one feed."""
 
     started_at: float
     symbols: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Stats:
     received: Counter[str] = field(default_factory=Counter)  # trades by symbol
     delivered: Counter[bytes] = field(default_factory=Counter)  # acknowledged trades by symbol, as Kafka's key
     sources: Counter[str] = field(default_factory=Counter)  # received trades by live, snapshot, backfill
-    failures: int = 0  # delivery reports with an error; the records are sent again
+    failures: int = 0  # delivery reports with an error; the records are resent
     reconnects: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # by kind
     dead_letters: Counter[str] = field(default_factory=Counter)  # by error
@@ -64,14 +64,14 @@ class Stats:
     gaps_open: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
     circuit: int = 0
-    unaccepted: int = 0  # records that Kafka refused and has not taken since
+    unaccepted: int = 0  # rejected records that Kafka has not accepted since
     in_flight: int = 0
-    refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange does not know, and its words
+    refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange refused, with its reason
     last_received: int = 0  # UTC microseconds of the newest trade's arrival
     last_prices: dict[str, int] = field(default_factory=dict)  # by symbol, in units of 10**-8
     endpoint: str = ""
-    message: str = ""  # what went wrong last, for people
-    rate: float = 0.0  # trades a second, smoothed
+    message: str = ""  # the last error, for people
+    rate: float = 0.0  # trades per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))
     delivery: Histogram = field(default_factory=lambda: Histogram(DELIVERY_BOUNDS))

@@ -1,1 +1,5 @@
 """Binance spot."""
+
+from k2.ingest.exchanges.binance.parse import Binance
+
+PROTOCOLS = {"": Binance}

@@ -10,29 +10,29 @@ from typing import Any, Literal
 import msgspec
 
 from k2.ingest.exchanges.base import (
-    INEXACT,
     DECODE_ERRORS,
+    INEXACT,
     UNSUBSCRIBED,
     Closing,
     Event,
     Gap,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     json_object,
     millis,
-    positive_id,
     partition,
+    positive_id,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
@@ -98,7 +98,7 @@ class Binance:
             for pair in pairs
         }
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """SUBSCRIBE messages; the id of each says which pairs it was for."""
         return [
             msgspec.json.encode(
@@ -160,20 +160,20 @@ class Binance:
         start = (number - 1) * _PAIRS_A_MESSAGE
         return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest aggregate names the last trade id, for a sixth of the weight of the trade itself."""
         return Request("/api/v3/aggTrades", {"symbol": pair.raw_symbol, "limit": "1"}, weight=4)
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """The last trade id of the newest aggregate."""
         rows = _decode(_AGGREGATES, body)
         return rows[-1].l if rows else 0
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Trades by id, 1,000 at a time, from the gap's first."""
         return self._from(gap, gap.first_id)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows = _decode(_ROWS_DECODER, body)
         items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.id <= gap.last_id)

@@ -1,1 +1,5 @@
 """Bybit spot."""
+
+from k2.ingest.exchanges.bybit.parse import Bybit
+
+PROTOCOLS = {"": Bybit}

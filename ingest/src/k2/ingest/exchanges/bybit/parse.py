@@ -15,19 +15,19 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Event,
     Gap,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     json_object,
     millis,
     millis_text,
@@ -99,7 +99,7 @@ class Bybit:
         self._pairs = pairs
         self._known = {pair.raw_symbol: pair for pair in pairs}
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """Subscribe messages; the id of each says which pairs it was for."""
         return [
             msgspec.json.encode(
@@ -166,20 +166,20 @@ class Bybit:
         start = (int(number) - 1) * _PAIRS_A_MESSAGE if number.isascii() and number.isdigit() else len(self._pairs)
         return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_A_MESSAGE]))
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest trade."""
         return self._recent(pair, 1)
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """0: ids cannot be compared."""
         _rows(body)
         return 0
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """The newest 60 trades, which is all there is."""
         return self._recent(gap.pair, _ROWS)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the window, and whether the one before it was still among the newest 60."""
         rows = _rows(body)
         items = (

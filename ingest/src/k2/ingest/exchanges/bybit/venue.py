@@ -1,15 +1,15 @@
-"""Bybit v5 spot's side: publicTrade, pings, the newest 60 trades over REST."""
+"""Simulated Bybit v5 spot: publicTrade, pings, and the newest 60 trades over REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number, texts
+from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number, texts
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
 
 _TOPIC = "publicTrade."
-_MOST_ARGUMENTS = 10
+_MAX_ARGUMENTS = 10
 _ROWS = 60
 _ID_BASE = 2_290_000_000_000_000_000
 
@@ -17,6 +17,7 @@ _ID_BASE = 2_290_000_000_000_000_000
 class BybitVenue:
     """Simulated Bybit."""
 
+    default_symbols = ("BTCUSDT", "ETHUSDT")
     paths = ("/v5/public/spot",)
     rest_rate, rest_burst = 120.0, 600.0
     ping_every = 0.0
@@ -25,25 +26,25 @@ class BybitVenue:
         self._places = {pair.raw_symbol: place for place, pair in enumerate(pairs)}
 
     def on_connect(self, client: Client) -> list[str]:
-        """Nothing."""
+        """Return nothing."""
         return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Subscriptions of at most ten topics, all or none of a request; pings."""
-        asked = message(text)
-        if asked.get("op") == "ping":
+        """Handle pings and subscriptions of at most ten topics; a request succeeds or fails as a whole."""
+        request = json_message(text)
+        if request.get("op") == "ping":
             return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
-        topics = texts(asked.get("args", []))
-        reply: dict[str, Any] = {"conn_id": "465772b1", "req_id": asked.get("req_id", ""), "op": "subscribe"}
+        topics = texts(request.get("args", []))
+        reply: dict[str, Any] = {"conn_id": "465772b1", "req_id": request.get("req_id", ""), "op": "subscribe"}
         bad = [topic for topic in topics if topic.removeprefix(_TOPIC) not in self._places]
-        if asked.get("op") != "subscribe" or bad or len(topics) > _MOST_ARGUMENTS:
+        if request.get("op") != "subscribe" or bad or len(topics) > _MAX_ARGUMENTS:
             text = f"Invalid topic: {bad[0]}" if bad else "args size >10"
             return [json_text({"success": False, "ret_msg": text, **reply})]
         client.subscribed.update(topic.removeprefix(_TOPIC) for topic in topics)
         return [json_text({"success": True, "ret_msg": "", **reply})]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """One frame a sweep; its trades share a sequence number."""
+        """Yield one frame per batch; its trades share a sequence number."""
         last = trades[-1]
         rows = [
             {
@@ -57,26 +58,26 @@ class BybitVenue:
         yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """None: Bybit answers pings."""
+        """Return none: Bybit answers pings."""
         return []
 
     def violation(self, client: Client, now: float) -> str:
-        """None that a client of ours could break."""
+        """Return nothing: no rule is enforced."""
         return ""
 
     def weight(self, path: str) -> float:
-        """One request, one token."""
+        """Return 1: every request costs the same."""
         return 1.0
 
-    def limited(self) -> Answer:
-        """200, with the code inside."""
-        return answer({"retCode": 10006, "retMsg": "Too many visits!", "result": {}})
+    def limited(self) -> RestReply:
+        """Return 200 with the code in the body."""
+        return json_reply({"retCode": 10006, "retMsg": "Too many visits!", "result": {}})
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
-        """The newest trades, newest first."""
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
+        """Serve the newest trades, newest first."""
         raw_symbol = query.get("symbol", "")
         if path != "/v5/market/recent-trade" or raw_symbol not in self._places:
-            return answer({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
+            return json_reply({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
         trades = history.newest(raw_symbol, count(query, "limit", _ROWS))
         rows = [
             {
@@ -86,8 +87,11 @@ class BybitVenue:
             }
             for trade in reversed(trades)
         ]  # fmt: skip
-        return answer({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": rows}})
+        return json_reply({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": rows}})
 
     def trade_id(self, trade: SimTrade) -> str:
-        """Unique among all symbols, and consecutive in none."""
+        """Return an id that is unique across symbols and not consecutive."""
         return trade.name or str(_ID_BASE + trade.id * 1000 + self._places[trade.pair.raw_symbol])
+
+
+VENUE = BybitVenue

@@ -1,1 +1,5 @@
 """Coinbase Exchange."""
+
+from k2.ingest.exchanges.coinbase.parse import Coinbase
+
+PROTOCOLS = {"": Coinbase}

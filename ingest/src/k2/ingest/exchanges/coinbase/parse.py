@@ -16,21 +16,21 @@ from k2.ingest.exchanges.base import (
     Event,
     Gap,
     Heartbeat,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     json_object,
-    positive_id,
     partition,
+    positive_id,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
@@ -82,7 +82,7 @@ class Coinbase:
         self._pairs = pairs
         self._known = {pair.raw_symbol: pair for pair in pairs}
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """Subscribe messages for matches and heartbeats; the first must come within 5 seconds."""
         return [
             msgspec.json.encode(
@@ -150,19 +150,19 @@ class Coinbase:
         text = f"{message.get('message')}: {message.get('reason', '')}"[:200]
         return Refused(text, tuple(raw_symbol for raw_symbol in self._known if raw_symbol in text))
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest trade."""
         return Request(f"/products/{pair.raw_symbol}/trades", {"limit": "1"})
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """The id of the newest trade."""
         return max((row.trade_id for row in _rows(body)), default=0)
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Trades older than the one after the gap, newest first."""
         return self._older_than(gap, gap.last_id + 1)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows = _rows(body)
         items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.trade_id <= gap.last_id)

@@ -1,9 +1,19 @@
-"""Coinbase Exchange's side: matches, heartbeats, and trades by id over REST."""
+"""Simulated Coinbase Exchange: matches, heartbeats, and trades by id over REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, iso, json_text, message, number, texts
+from k2.ingest.exchanges.base_venue import (
+    Client,
+    RestReply,
+    count,
+    iso,
+    json_message,
+    json_reply,
+    json_text,
+    number,
+    texts,
+)
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
@@ -15,6 +25,7 @@ _SUBSCRIBE_WITHIN = 5.0
 class CoinbaseVenue:
     """Simulated Coinbase Exchange."""
 
+    default_symbols = ("BTC-USD", "ETH-USD")
     paths = ("/",)
     rest_rate, rest_burst = 8.0, 20.0
     ping_every = 0.0
@@ -23,70 +34,70 @@ class CoinbaseVenue:
         self._raw_symbols = {pair.raw_symbol for pair in pairs}
 
     def on_connect(self, client: Client) -> list[str]:
-        """Nothing."""
+        """Return nothing."""
         return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Subscribe: the list of subscriptions, then the last match of each product."""
-        asked = message(text)
-        if asked.get("type") != "subscribe":
+        """Handle a subscribe message: reply with the subscriptions, then the last match of each product."""
+        request = json_message(text)
+        if request.get("type") != "subscribe":
             return ['{"type":"error","message":"Malformed JSON","reason":"expected a subscribe message"}']
-        products, channels = texts(asked.get("product_ids", [])), texts(asked.get("channels", []))
+        products, channels = texts(request.get("product_ids", [])), texts(request.get("channels", []))
         unknown = [product for product in products if product not in self._raw_symbols]
-        known = [product for product in products if product in self._raw_symbols]
+        accepted = [product for product in products if product in self._raw_symbols]
         replies = [
             json_text({"type": "error", "message": "Failed to subscribe", "reason": f"{name} is not a valid product"})
             for name in unknown
         ]
         if "matches" in channels:
-            client.subscribed.update(known)
+            client.subscribed.update(accepted)
         if "heartbeat" in channels:
-            client.heartbeats.update(known)
+            client.heartbeats.update(accepted)
         listed = [{"name": channel, "product_ids": sorted(client.subscribed)} for channel in channels]
         replies.append(json_text({"type": "subscriptions", "channels": listed}))
-        for product in known:
+        for product in accepted:
             replies += [_match(trade, "last_match") for trade in history.newest(product, 1)]
         return replies
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """One frame a trade."""
+        """Yield one frame per trade."""
         for trade in trades:
             yield _match(trade, "match")
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """One a second and product, with its last trade id."""
-        found = []
+        """Return one heartbeat per product, with its last trade id."""
+        frames = []
         for product in sorted(client.heartbeats):
             last = history.newest(product, 1)
             beat = {"type": "heartbeat", "sequence": 0, "last_trade_id": last[0].id if last else 0}
-            found.append(json_text({**beat, "product_id": product, "time": from_micros(now).isoformat()}))
-        return found
+            frames.append(json_text({**beat, "product_id": product, "time": from_micros(now).isoformat()}))
+        return frames
 
     def violation(self, client: Client, now: float) -> str:
-        """No subscription within five seconds."""
+        """Report a client that did not subscribe within five seconds."""
         late = not client.subscribed and now - client.opened_at > _SUBSCRIBE_WITHIN
         return "no subscription within 5 seconds" if late else ""
 
     def weight(self, path: str) -> float:
-        """One request, one token."""
+        """Return 1: every request costs the same."""
         return 1.0
 
-    def limited(self) -> Answer:
-        """429."""
-        return answer({"message": "Public rate limit exceeded"}, 429)
+    def limited(self) -> RestReply:
+        """Return 429."""
+        return json_reply({"message": "Public rate limit exceeded"}, 429)
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
-        """Trades of a product, newest first; `after` pages to older ones."""
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
+        """Serve the trades of a product, newest first; `after` pages backwards."""
         parts = path.strip("/").split("/")
         if len(parts) != 3 or parts[0] != "products" or parts[2] != "trades" or parts[1] not in self._raw_symbols:
-            return answer({"message": "NotFound"}, 404)
+            return json_reply({"message": "NotFound"}, 404)
         limit, after = count(query, "limit", 1000), query.get("after", "")
         product = parts[1]
         trades = history.before_id(product, int(after), limit) if after.isdigit() else history.newest(product, limit)
-        return answer([_row(trade) for trade in reversed(trades)])
+        return json_reply([_row(trade) for trade in reversed(trades)])
 
     def trade_id(self, trade: SimTrade) -> str:
-        """The number."""
+        """Return the number."""
         return str(trade.id)
 
 
@@ -105,6 +116,9 @@ def _match(trade: SimTrade, kind: str) -> str:
 
 def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "time": iso(trade), "trade_id": trade.id, "price": format_decimal(trade.price), "size": format_decimal(trade.quantity),
-        "side": _maker(trade),
+        "time": iso(trade), "trade_id": trade.id, "price": format_decimal(trade.price),
+        "size": format_decimal(trade.quantity), "side": _maker(trade),
     }  # fmt: skip
+
+
+VENUE = CoinbaseVenue

@@ -1,1 +1,6 @@
-"""Kraken spot, websocket v2 and v1."""
+"""Kraken spot: websocket v2, and v1 for endpoints that end in `#v1`."""
+
+from k2.ingest.exchanges.kraken.parse import Kraken
+from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+
+PROTOCOLS = {"": Kraken, "v1": KrakenV1}

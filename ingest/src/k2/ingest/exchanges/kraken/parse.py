@@ -16,23 +16,23 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Event,
     Gap,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     fraction,
     json_object,
-    positive_id,
     partition,
+    positive_id,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
@@ -100,7 +100,7 @@ class Kraken:
         self._pairs = pairs
         self._known = {pair.raw_symbol: pair for pair in pairs}
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """Subscribe messages, each with a snapshot."""
         return [
             msgspec.json.encode(
@@ -151,19 +151,19 @@ class Kraken:
             return [Unknown(kind[:40])]
         raise MalformedFrame("neither a channel nor a method that Kraken documents")
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest trade."""
         return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """The id of the newest trade."""
         return max((row[6] for row in rows_of(body)[0]), default=0)
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Trades since the one before the gap, 1,000 at a time; Kraken's cursor is a time in nanoseconds."""
         return since(gap.pair, gap.since * 1000 - 1)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows, cursor = rows_of(body)
         observed, invalid = partition(_backfilled(rows, gap, received))

@@ -15,17 +15,17 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Event,
     Gap,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     fraction,
     json_object,
     partition,
@@ -58,7 +58,7 @@ class KrakenV1:
         self._pairs = pairs
         self._known = {_v1_name(pair): pair for pair in pairs}
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """Subscribe messages."""
         return [
             msgspec.json.encode(
@@ -102,20 +102,20 @@ class KrakenV1:
             return Subscribed(named)
         return Refused(str(message.get("errorMessage", "refused"))[:200], named)
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest trade."""
         return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """0: this protocol's trades have no ids to compare with."""
         rows_of(body)
         return 0
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Trades of the window; the one before it included, as the proof that nothing lies between."""
         return since(gap.pair, gap.since * 1000 - 1)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the window in one answer, under the ids that the websocket would have given them."""
         rows, cursor = rows_of(body)
         fills = [

@@ -1,9 +1,19 @@
-"""Kraken spot's side: websocket v2 at /v2, v1 at /, and Trades over REST."""
+"""Simulated Kraken spot: websocket v2 at /v2, v1 at /, and Trades over REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, iso, json_text, message, number, texts
+from k2.ingest.exchanges.base_venue import (
+    Client,
+    RestReply,
+    count,
+    iso,
+    json_message,
+    json_reply,
+    json_text,
+    number,
+    texts,
+)
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
@@ -16,6 +26,7 @@ _V1 = {"BTC": "XBT", "DOGE": "XDG"}
 class KrakenVenue:
     """Simulated Kraken."""
 
+    default_symbols = ("BTC/USD", "ETH/USD")
     paths = ("/v2", "/")
     rest_rate, rest_burst = 1.0, 15.0
     ping_every = 0.0
@@ -26,25 +37,27 @@ class KrakenVenue:
         self._rest_names = {_v1_name(pair).replace("/", ""): pair for pair in pairs}
 
     def on_connect(self, client: Client) -> list[str]:
-        """The system's status."""
+        """Return the system status."""
         if client.protocol == "/":
             return ['{"connectionID":18239578009413566319,"event":"systemStatus","status":"online","version":"1.8.3"}']
         status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 13834774380200032777}
         return [json_text({"channel": "status", "type": "update", "data": [status]})]
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Subscriptions and pings of both protocols."""
-        asked = message(text)
+        """Handle subscriptions and pings of both protocols."""
+        request = json_message(text)
         if client.protocol == "/":
-            return self._receive_v1(asked, client, history)
-        if asked.get("method") == "ping":
-            return [json_text({"method": "pong", "req_id": asked.get("req_id")})]
-        params = asked.get("params", {})
-        if asked.get("method") != "subscribe" or params.get("channel") != "trade":
+            return self._receive_v1(request, client, history)
+        if request.get("method") == "ping":
+            return [json_text({"method": "pong", "req_id": request.get("req_id")})]
+        params = request.get("params", {})
+        if request.get("method") != "subscribe" or params.get("channel") != "trade":
             return ['{"error":"Method or channel not supported","method":"subscribe","success":false}']
         replies: list[str] = []
         for raw_symbol in texts(params.get("symbol", [])):
-            replies += self._subscribe(raw_symbol, params.get("snapshot") is True, asked.get("req_id"), client, history)
+            replies += self._subscribe(
+                raw_symbol, params.get("snapshot") is True, request.get("req_id"), client, history
+            )
         return replies
 
     def _subscribe(
@@ -62,11 +75,11 @@ class KrakenVenue:
             replies.append(_v2_frame(recent, "snapshot"))
         return replies
 
-    def _receive_v1(self, asked: dict[str, Any], client: Client, history: History) -> list[str]:
-        if asked.get("event") == "ping":
-            return [json_text({"event": "pong", "reqid": asked.get("reqid")})]
+    def _receive_v1(self, request: dict[str, Any], client: Client, history: History) -> list[str]:
+        if request.get("event") == "ping":
+            return [json_text({"event": "pong", "reqid": request.get("reqid")})]
         replies = []
-        for name in texts(asked.get("pair", [])):
+        for name in texts(request.get("pair", [])):
             pair = self._v1_names.get(name)
             status = {"channelName": "trade", "event": "subscriptionStatus", "pair": name}
             if pair is None:
@@ -80,30 +93,30 @@ class KrakenVenue:
         return replies
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """One frame a sweep."""
+        """Yield one frame per batch."""
         yield _v1_frame(trades) if protocol == "/" else _v2_frame(trades, "update")
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """One a second."""
+        """Return one heartbeat."""
         return ['{"event":"heartbeat"}' if client.protocol == "/" else '{"channel":"heartbeat"}']
 
     def violation(self, client: Client, now: float) -> str:
-        """None that a client of ours could break."""
+        """Return nothing: no rule is enforced."""
         return ""
 
     def weight(self, path: str) -> float:
-        """One request, one token."""
+        """Return 1: every request costs the same."""
         return 1.0
 
-    def limited(self) -> Answer:
-        """200, with the error inside."""
-        return answer({"error": ["EAPI:Rate limit exceeded"]})
+    def limited(self) -> RestReply:
+        """Return 200 with the error in the body."""
+        return json_reply({"error": ["EAPI:Rate limit exceeded"]})
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
-        """Trades since a time in nanoseconds; the cursor is exclusive."""
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
+        """Serve trades since a time in nanoseconds; the cursor is exclusive."""
         pair = self._rest_names.get(query.get("pair", ""))
         if path != "/0/public/Trades" or pair is None:
-            return answer({"error": ["EQuery:Unknown asset pair"]})
+            return json_reply({"error": ["EQuery:Unknown asset pair"]})
         limit, since = count(query, "count", 1000), query.get("since", "")
         if since.isdigit():
             start = (int(since) - 1000) // 1000
@@ -116,15 +129,15 @@ class KrakenVenue:
         last = str(_nanos(trades[-1])) if trades else (since or "1")
         rows = ",".join(_rest_row(trade) for trade in trades)
         key = f"X{query['pair'][:3]}Z{query['pair'][3:]}"
-        return Answer(f'{{"error":[],"result":{{"{key}":[{rows}],"last":"{last}"}}}}'.encode())
+        return RestReply(f'{{"error":[],"result":{{"{key}":[{rows}],"last":"{last}"}}}}'.encode())
 
     def trade_id(self, trade: SimTrade) -> str:
-        """The number."""
+        """Return the number."""
         return str(trade.id)
 
 
 def _nanos(trade: SimTrade) -> int:
-    """REST's times have a digit that the websocket's lack. They never go back, or a cursor would skip trades."""
+    """Return the REST time, which has one digit more than the websocket's. It never decreases."""
     return trade.time * 1000 + trade.time // 1000 % 10 * 100
 
 
@@ -162,3 +175,6 @@ def _v1_frame(trades: Sequence[SimTrade]) -> str:
 
 def _v1_name(pair: Pair) -> str:
     return f"{_V1.get(pair.base, pair.base)}/{_V1.get(pair.quote, pair.quote)}"
+
+
+VENUE = KrakenVenue

@@ -14,23 +14,23 @@ from k2.ingest.exchanges.base import (
     UNSUBSCRIBED,
     Event,
     Gap,
+    InvalidItem,
     Limits,
     MalformedFrame,
-    SequencedTrade,
     Page,
     Refused,
     Request,
     RestBudget,
     RestRefused,
+    SequencedTrade,
     Subscribed,
     Unknown,
-    InvalidItem,
-    chunks,
     build_trade,
+    chunks,
     json_object,
     millis_text,
-    positive_id,
     partition,
+    positive_id,
 )
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Side, Source
@@ -89,7 +89,7 @@ class Okx:
         self._pairs = pairs
         self._known = {pair.raw_symbol: pair for pair in pairs}
 
-    def subscriptions(self) -> list[bytes]:
+    def subscribe_messages(self) -> list[bytes]:
         """Subscribe messages."""
         return [
             msgspec.json.encode(
@@ -144,19 +144,19 @@ class Okx:
             return [Unknown(arg["channel"][:40])]
         raise MalformedFrame("neither data nor an event that OKX documents")
 
-    def newest(self, pair: Pair) -> Request:
+    def newest_request(self, pair: Pair) -> Request:
         """The newest trade."""
         return Request("/api/v5/market/trades", {"instId": pair.raw_symbol, "limit": "1"})
 
-    def newest_id(self, body: bytes) -> int:
+    def parse_newest_id(self, body: bytes) -> int:
         """The id of the newest trade."""
         return max((positive_id(row.tradeId) for row in _rows(body)), default=0)
 
-    def history(self, gap: Gap) -> Request:
+    def history_request(self, gap: Gap) -> Request:
         """Single fills older than the trade after the gap, newest first."""
         return self._older_than(gap, gap.last_id + 1)
 
-    def page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Trades of the gap in one answer, and the next request while some are left."""
         rows = _rows(body)
         numbers = [positive_id(row.tradeId) for row in rows]

@@ -1,20 +1,21 @@
-"""OKX v5's side: the aggregated `trades` channel, text pings, trades by id over REST."""
+"""Simulated OKX v5: the aggregated `trades` channel, text pings, and trades by id over REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Answer, Client, answer, count, json_text, message, number
+from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
 
-_SILENCE = 30.0
+_IDLE_LIMIT = 30.0
 
 
 class OkxVenue:
     """Simulated OKX."""
 
+    default_symbols = ("BTC-USDT", "ETH-USDT")
     paths = ("/ws/v5/public",)
     rest_rate, rest_burst = 10.0, 20.0
     ping_every = 0.0
@@ -23,18 +24,18 @@ class OkxVenue:
         self._raw_symbols = {pair.raw_symbol for pair in pairs}
 
     def on_connect(self, client: Client) -> list[str]:
-        """Nothing."""
+        """Return nothing."""
         return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Subscriptions, and the text `ping`."""
+        """Handle subscriptions and the text `ping`."""
         if text == "ping":
             return ["pong"]
-        asked = message(text)
-        if asked.get("op") != "subscribe":
+        request = json_message(text)
+        if request.get("op") != "subscribe":
             return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
         replies = []
-        for arg in asked.get("args", []):
+        for arg in request.get("args", []):
             raw_symbol = arg.get("instId") if isinstance(arg, dict) else None
             if raw_symbol not in self._raw_symbols or arg.get("channel") != "trades":
                 text = f"Wrong URL or channel:trades,instId:{raw_symbol} doesn't exist."
@@ -45,33 +46,33 @@ class OkxVenue:
         return replies
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """One frame for each run of fills at one price."""
+        """Yield one frame per run of fills at one price."""
         for _, group in groupby(trades, key=lambda trade: (trade.price, trade.buy)):
             fills = list(group)
             row = _row(fills[-1], sum(fill.quantity for fill in fills), sum(fill.fills for fill in fills))
             yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.raw_symbol}, "data": [row]})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """None: OKX answers pings."""
+        """Return none: OKX answers pings."""
         return []
 
     def violation(self, client: Client, now: float) -> str:
-        """No message from the client for 30 seconds."""
-        return "30 seconds of silence" if now - client.last_message_at > _SILENCE else ""
+        """Report 30 seconds without a message from the client."""
+        return "30 seconds of silence" if now - client.last_message_at > _IDLE_LIMIT else ""
 
     def weight(self, path: str) -> float:
-        """One request, one token."""
+        """Return 1: every request costs the same."""
         return 1.0
 
-    def limited(self) -> Answer:
-        """429, with the code inside."""
-        return answer({"code": "50011", "msg": "Too Many Requests", "data": []}, 429)
+    def limited(self) -> RestReply:
+        """Return 429 with the code in the body."""
+        return json_reply({"code": "50011", "msg": "Too Many Requests", "data": []}, 429)
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> Answer:
-        """Single fills, newest first; `after` pages to older ones."""
+    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
+        """Serve single fills, newest first; `after` pages backwards."""
         raw_symbol, after = query.get("instId", ""), query.get("after", "")
         if raw_symbol not in self._raw_symbols:
-            return answer({"code": "51001", "msg": "Instrument ID does not exist.", "data": []})
+            return json_reply({"code": "51001", "msg": "Instrument ID does not exist.", "data": []})
         if path == "/api/v5/market/history-trades":
             limit = count(query, "limit", 100)
             trades = (
@@ -82,13 +83,13 @@ class OkxVenue:
         elif path == "/api/v5/market/trades":
             trades = history.newest(raw_symbol, count(query, "limit", 500))
         else:
-            return answer({"code": "404", "msg": "Not found", "data": []}, 404)
-        return answer(
+            return json_reply({"code": "404", "msg": "Not found", "data": []}, 404)
+        return json_reply(
             {"code": "0", "msg": "", "data": [_row(trade, trade.quantity, trade.fills) for trade in reversed(trades)]}
         )
 
     def trade_id(self, trade: SimTrade) -> str:
-        """The number; an aggregate is told under its last."""
+        """Return the number; an aggregate carries the last one."""
         return str(trade.id)
 
 
@@ -98,3 +99,6 @@ def _row(last: SimTrade, quantity: int, fills: int) -> dict[str, Any]:
         "side": "buy" if last.buy else "sell", "ts": str(last.time // 1000), "count": str(fills), "source": "0",
         "seqId": last.id,
     }  # fmt: skip
+
+
+VENUE = OkxVenue
