@@ -197,8 +197,8 @@ def _section(results: dict[str, Rounds], count: int, distinct: int) -> Section:
         "batches' offsets in the commit log; triggers of one second. Its CPU-seconds are those of Python and JVM "
         "together, start-up included, until Gold has every trade. Afterwards Gold is checked: it has each trade once.",
         "The plain consumer (`bench/baselines/baseline.py`) reads with confluent-kafka, decodes with fastavro, drops "
-        "ids that it has seen and appends 100,000 typed rows at a time to one unpartitioned table through PyIceberg. "
-        "It keeps no Bronze, checks nothing, and forgets what it has seen when it ends.",
+        "duplicate ids and appends 100,000 typed rows at a time to one unpartitioned table through PyIceberg. It keeps "
+        "no Bronze, validates nothing, and loses its ids when it ends.",
     )
     for name, rounds in results.items():
         section.figures += [
