@@ -97,7 +97,7 @@ def test_a_result_that_cannot_be_written_exits_with_2(append: Append, layout: La
 def test_a_table_shows_100_rows_and_reports_the_limit(k2: K2, append: Append) -> None:
     append([trade(n, n) for n in range(101)])
     shown = k2("trades")
-    assert (len(shown.stdout.splitlines()), "100 trades shown" in shown.stderr) == (101, True)
+    assert (len(shown.stdout.splitlines()), "showing 100 trades" in shown.stderr) == (101, True)
     assert len(k2("trades", "--format", "json").stdout.splitlines()) == 101
 
 
