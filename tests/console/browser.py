@@ -14,67 +14,67 @@ from typing import Any, Final
 from websockets.sync.client import ClientConnection, connect
 
 PROGRAM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-_PATIENCE: Final = 200.0  # seconds; machines that test are busy
+_TIMEOUT: Final = 200.0  # seconds; test machines are busy
 _KEYS: Final = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "Escape": 27, "Tab": 9}
 
 
 class Page:
-    """One page. What its scripts throw, and what its security policy forbids, is in `wrong`."""
+    """One page. `errors` lists script errors and violations of the security policy."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._number = 0
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What the browser answers."""
+        """Send a command and return its result."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(_PATIENCE))
+            message = json.loads(self._socket.recv(_TIMEOUT))
             if message.get("id") == self._number:
                 assert "error" not in message, message
-                found: dict[str, Any] = message["result"]
-                return found
-            self._noted(message)
+                result: dict[str, Any] = message["result"]
+                return result
+            self._record(message)
 
     def open(self, url: str) -> None:
-        """Goes to an address."""
+        """Navigate to a URL."""
         self.send("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """The value of an expression, awaited."""
+        """Evaluate an expression, awaiting promises."""
         done = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
-    def until(self, script: str, within: float = _PATIENCE) -> Any:
-        """The first value of an expression that is true; true for an element. One that throws is not true yet."""
+    def until(self, script: str, within: float = _TIMEOUT) -> Any:
+        """Wait until an expression is truthy, and return its value; True for an element. Errors count as false."""
         deadline = time.monotonic() + within
-        # A page that is being drawn lacks what the script looks into.
+        # While the page is being drawn, elements that the script uses may be missing.
         tried = (
-            f"(async () => {{ const found = await ({script}); return {{ found: found instanceof Node || found }} }})()"
+            f"(async () => {{ const value = await ({script}); return {{ value: value instanceof Node || value }} }})()"
             ".catch((error) => ({ threw: `${error}` }))"
         )
         while True:
-            seen = self.run(tried)
-            if found := seen.get("found"):
-                return found
-            why = seen.get("threw", "")
+            result = self.run(tried)
+            if value := result.get("value"):
+                return value
+            reason = result.get("threw", "")
             assert time.monotonic() < deadline, (
-                f"{script}: not within {within:.0f} s; {why}; {self.wrong}; {self.text()}"
+                f"{script}: not within {within:.0f} s; {reason}; {self.errors}; {self.text()}"
             )
             time.sleep(0.1)
 
     def text(self, selector: str = "body") -> str:
-        """The words that are shown in an element."""
+        """Return the visible text of an element."""
         return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     def press(self, *keys: str) -> None:
-        """Keys, one after the other."""
+        """Press keys one after another."""
         for key in keys:
             about: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": _KEYS.get(key, 0)}
             text = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
@@ -89,13 +89,13 @@ class Page:
         """A PNG of what is shown."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
-    def _noted(self, message: dict[str, Any]) -> None:
+    def _record(self, message: dict[str, Any]) -> None:
         about = message.get("params", {})
         match message.get("method"):
             case "Runtime.exceptionThrown":
-                self.wrong.append(json.dumps(about["exceptionDetails"].get("exception", about["exceptionDetails"])))
+                self.errors.append(json.dumps(about["exceptionDetails"].get("exception", about["exceptionDetails"])))
             case "Log.entryAdded" if about["entry"]["source"] in {"security", "javascript"}:
-                self.wrong.append(about["entry"]["text"])
+                self.errors.append(about["entry"]["text"])
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def browser(folder: Path, width: int = 1280, height: int = 760) -> Iterator[Page
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(words, env=os.environ | {"HOME": str(folder)}, **quiet) as process:
         try:
-            with connect(_page(folder), max_size=None, open_timeout=_PATIENCE) as socket:
+            with connect(_page(folder), max_size=None, open_timeout=_TIMEOUT) as socket:
                 page = Page(socket)
                 page.send(
                     "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
@@ -124,17 +124,17 @@ def browser(folder: Path, width: int = 1280, height: int = 760) -> Iterator[Page
 
 def _page(folder: Path) -> str:
     """Where the page is driven."""
-    file, deadline = folder / "DevToolsActivePort", time.monotonic() + _PATIENCE
+    file, deadline = folder / "DevToolsActivePort", time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError, ValueError):
             port = int(file.read_text().splitlines()[0])
             return _target(port)
         time.sleep(0.1)
-    raise AssertionError(f"{PROGRAM} did not start within {_PATIENCE:.0f} s")
+    raise AssertionError(f"{PROGRAM} did not start within {_TIMEOUT:.0f} s")
 
 
 def _target(port: int) -> str:
     import httpx2
 
-    targets = httpx2.get(f"http://127.0.0.1:{port}/json/list", timeout=_PATIENCE).json()
-    return next(str(found["webSocketDebuggerUrl"]) for found in targets if found["type"] == "page")
+    targets = httpx2.get(f"http://127.0.0.1:{port}/json/list", timeout=_TIMEOUT).json()
+    return next(str(target["webSocketDebuggerUrl"]) for target in targets if target["type"] == "page")

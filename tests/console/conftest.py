@@ -19,9 +19,9 @@ def filled() -> datetime:
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory: pytest.TempPathFactory, filled: datetime) -> Lake:
-    found = Lake(Layout.at(tmp_path_factory.mktemp("console") / "data"))
-    found.fill(filled)
-    return found
+    filled_lake = Lake(Layout.at(tmp_path_factory.mktemp("console") / "data"))
+    filled_lake.fill(filled)
+    return filled_lake
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +44,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def page(chromium: Page) -> Iterator[Page]:
     """A page that nobody was on before. After it, nothing may have been thrown or been refused."""
-    chromium.wrong.clear()
+    chromium.errors.clear()
     chromium.scheme("light")
     yield chromium
     chromium.run("new Promise((done) => setTimeout(done, 50))")
-    wrong = list(chromium.wrong)
+    errors = list(chromium.errors)
     chromium.run("localStorage.clear(); sessionStorage.clear()")
     chromium.open("data:text/html,")
-    assert wrong == []
+    assert errors == []

@@ -1,4 +1,4 @@
-"""Tables as a few hours of two exchanges leave them: trades, hours that were judged, gaps, dead letters, batches."""
+"""Sample tables of a few hours of several exchanges: trades, audited hours, gaps, dead letters, batches."""
 
 import json
 import random
@@ -33,7 +33,7 @@ MARKETS: Final = (
     ("KRAKEN", "BTCUSD", "BTC", "USD", 64_020.0),
 )
 FRAME: Final = '{"e":"trade","s":"BTCUSDT","t":4711,"p":"<b>not a price</b>","q":"0.5"}'
-HOURS: Final = 70  # that were judged
+HOURS: Final = 70  # audited
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
 
@@ -46,18 +46,18 @@ class Lake:
         layout.root.mkdir(parents=True, exist_ok=True)
 
     def append(self, table: Table, rows: list[Row]) -> None:
-        """Adds rows to a table as one snapshot."""
+        """Append rows to a table as one snapshot."""
         with closing(catalog.connect(self.layout.platform(), create=True)) as opened:
-            (found,) = tables.ensure(opened, [table])
-            found.append(pa.Table.from_pylist(rows, schema=found.schema().as_arrow()))
+            (loaded,) = tables.ensure(opened, [table])
+            loaded.append(pa.Table.from_pylist(rows, schema=loaded.schema().as_arrow()))
 
     def fill(self, now: datetime, hours: int = 8) -> None:
-        """Everything that the console shows."""
+        """Append everything that the console shows."""
         chance = random.Random(7)
         self.append(GOLD_TABLE, [row for market in MARKETS for row in walk(chance, market, now, hours)])
-        self.append(COMPLETENESS_TABLE, list(judged(chance, now)))
+        self.append(COMPLETENESS_TABLE, list(audited_hours(chance, now)))
         self.append(GAPS_TABLE, list(gaps(chance, now)))
-        self.append(DEAD_LETTERS_TABLE, list(letters(now)))
+        self.append(DEAD_LETTERS_TABLE, list(dead_letters(now)))
         self.append(BATCHES_TABLE, list(batches(chance, now)))
 
 
@@ -84,7 +84,7 @@ def walk(chance: random.Random, market: tuple[str, str, str, str, float], now: d
         at += timedelta(seconds=chance.expovariate(0.2))
 
 
-def judged(chance: random.Random, now: datetime) -> Iterator[Row]:
+def audited_hours(chance: random.Random, now: datetime) -> Iterator[Row]:
     """Three days of hours: most complete, some repaired, a few that miss ids."""
     newest = now.replace(minute=0, second=0, microsecond=0)
     for market in MARKETS:
@@ -117,7 +117,7 @@ def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:
         }  # fmt: skip
 
 
-def letters(now: datetime) -> Iterator[Row]:
+def dead_letters(now: datetime) -> Iterator[Row]:
     """One dead letter that is text, and one that is not."""
     values = [(FRAME.encode(), "UNDECODABLE", "the price is not a number"), (bytes(range(64)), "MALFORMED_HEADER", "")]
     for offset, (value, category, message) in enumerate(values):

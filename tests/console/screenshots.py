@@ -24,7 +24,7 @@ _DRAWN: Final = (
 )
 _VIEWS: Final = {
     "completeness": "document.querySelectorAll('#map [data-state]').length > 5",
-    "letters": "document.querySelector('#letters td') !== null",
+    "dead-letters": "document.querySelector('#dead-letters td') !== null",
 }
 
 
@@ -42,8 +42,8 @@ def take(page: Page, url: str, folder: Path) -> list[Path]:
         page.scheme("dark" if view == "completeness" else "light")
         page.run(f"location.hash = '{view}'")
         page.until(ready)
-        if view == "letters":
-            page.run("document.querySelector('#letters tbody tr[tabindex]')?.click()")
+        if view == "dead-letters":
+            page.run("document.querySelector('#dead-letters tbody tr[tabindex]')?.click()")
             page.run("new Promise((done) => setTimeout(done, 1500))")
         taken.append(folder / f"console-{view}.png")
         page.picture(taken[-1])

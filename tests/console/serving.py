@@ -14,11 +14,11 @@ from k2.query.api.settings import ApiSettings
 
 @contextmanager
 def serving(platform: Platform, **settings: Any) -> Iterator[str]:
-    """The server's address, until it is stopped."""
+    """Serve the API while the context is open, and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    given = {"port": port, "seconds": 180.0, **settings}  # machines that test are busy
-    running = server(ApiSettings.read(**given), platform)
+    overrides = {"port": port, "query_timeout": 180.0, **settings}  # test machines are busy
+    running = server(ApiSettings.read(**overrides), platform)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""What a person sees and does on the console, in Chromium."""
+"""The web console, driven in Chromium."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,24 +20,24 @@ SOLANA = MARKETS[2]
 
 
 def market(page: Page, console: str, address: str = "BINANCE/BTCUSDT") -> None:
-    """Opens a symbol and waits until it is drawn."""
+    """Open a symbol and wait until it is drawn."""
     page.open(f"{console}#market/{address}")
     page.until(f"{BARS} > 5 && {PRICE}")
 
 
 def test_bars_and_trades_of_a_symbol_are_those_of_gold(page: Page, console: str):
     market(page, console, "KRAKEN/BTCUSD")
-    told = page.run("fetch('../v1/trades?symbol=BTCUSD&exchange=kraken&limit=80').then((found) => found.json())")[
-        "data"
-    ]
-    assert Decimal(page.run(PRICE)) == Decimal(told[-1]["price"])
+    trades = page.run(
+        "fetch('../v1/trades?symbol=BTCUSD&exchange=kraken&limit=80').then((response) => response.json())"
+    )["data"]
+    assert Decimal(page.run(PRICE)) == Decimal(trades[-1]["price"])
     shown = page.run("[...document.querySelectorAll('#tape tr')].map((row) => row.title.split(' ')[1])")
-    assert shown == [row["trade_id"] for row in reversed(told)]
+    assert shown == [row["trade_id"] for row in reversed(trades)]
     assert page.text("h1") == "BTCUSD KRAKEN"
     assert page.run(BARS) > 300
 
 
-def test_a_new_trade_comes_without_being_asked_for(page: Page, console: str, lake: Lake):
+def test_a_new_trade_appears_without_a_reload(page: Page, console: str, lake: Lake):
     market(page, console, "BINANCE/SOLUSDT")
     lake.append(GOLD_TABLE, [trade(SOLANA, 9_000_001, datetime.now(UTC), 151.37, 2.5)])
     page.until(f"{PRICE} === '151.37000000'")
@@ -45,7 +45,7 @@ def test_a_new_trade_comes_without_being_asked_for(page: Page, console: str, lak
     assert "151.37" in page.text("#tape tr")
 
 
-def test_numbers_of_many_digits_stand_below_each_other_and_are_not_cut_off(page: Page, console: str, lake: Lake):
+def test_long_numbers_are_aligned_and_not_truncated(page: Page, console: str, lake: Lake):
     market(page, console, "BINANCE/ETHUSDT")
     exact = {"price": Decimal("3123.45670001"), "quantity": Decimal("1234567.12345678")}
     lake.append(GOLD_TABLE, [trade(MARKETS[1], 9_000_002, datetime.now(UTC), 1, 1) | exact])
@@ -59,7 +59,7 @@ def test_numbers_of_many_digits_stand_below_each_other_and_are_not_cut_off(page:
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_older_bars_come_when_the_chart_is_moved_back(page: Page, console: str):
+def test_older_bars_load_when_the_chart_is_scrolled_back(page: Page, console: str):
     market(page, console, "COINBASE/ETHUSD")
     before = page.run(BARS)
     page.run("document.querySelector('#chart').focus()")
@@ -80,7 +80,7 @@ def test_a_longer_interval_has_fewer_bars_and_is_remembered(page: Page, console:
     assert page.run("document.querySelector('[aria-pressed=true]').dataset.interval") == "15m"
 
 
-def test_a_symbol_is_found_and_chosen_by_keys_alone(page: Page, console: str):
+def test_a_symbol_can_be_selected_by_keyboard(page: Page, console: str):
     market(page, console)
     page.press("/")
     page.send("Input.insertText", text="eth coin")
@@ -91,14 +91,14 @@ def test_a_symbol_is_found_and_chosen_by_keys_alone(page: Page, console: str):
     assert page.run("document.activeElement.dataset.id") == "COINBASE/ETHUSD"  # the others are hidden
 
 
-def test_the_map_shows_each_hour_and_tells_what_one_misses(page: Page, console: str):
+def test_the_map_shows_each_hour_and_its_missing_ids(page: Page, console: str):
     page.open(f"{console}#completeness")
     page.until("document.querySelectorAll('#map [data-state=complete]').length")
     states = page.run(
         "Object.fromEntries(['complete', 'repaired', 'missing', 'open'].map((state) => "
         "[state, document.querySelectorAll(`#map [data-state=${state}]`).length]))"
     )
-    rows = page.run("fetch('../v1/completeness').then((found) => found.json())")["data"]
+    rows = page.run("fetch('../v1/completeness').then((response) => response.json())")["data"]
     counted = {state: sum(row["state"] == state for row in rows) for state in states}
     assert states == counted
     assert min(counted.values()) > 0
@@ -113,7 +113,7 @@ def test_the_map_shows_each_hour_and_tells_what_one_misses(page: Page, console: 
     assert page.run("document.activeElement.getAttribute('aria-label')") == before
 
 
-def test_layers_and_gaps_are_told(page: Page, console: str):
+def test_layers_and_gaps_are_shown(page: Page, console: str):
     page.open(f"{console}#layers")
     page.until("document.querySelectorAll('#layers tbody tr').length >= 12")
     assert "gold" in page.text("#layers")
@@ -124,10 +124,10 @@ def test_layers_and_gaps_are_told(page: Page, console: str):
     assert "older than the exchange keeps" in page.text("#gaps")
 
 
-def test_a_dead_letter_is_shown_as_it_came_and_never_as_markup(page: Page, console: str):
-    page.open(f"{console}#letters")
-    page.until("document.querySelectorAll('#letters tr[tabindex]').length === 2")
-    page.run("document.querySelector('#letters tr[tabindex]').focus()")
+def test_a_dead_letter_is_shown_raw_and_never_as_markup(page: Page, console: str):
+    page.open(f"{console}#dead-letters")
+    page.until("document.querySelectorAll('#dead-letters tr[tabindex]').length === 2")
+    page.run("document.querySelector('#dead-letters tr[tabindex]').focus()")
     page.press("Enter")
     page.until("document.querySelector('#frame pre')")
     assert page.text("#frame pre") == FRAME
@@ -161,7 +161,7 @@ def test_shortcuts_are_listed(page: Page, console: str):
     assert "find a symbol" in page.text("#shortcuts")
 
 
-def test_everything_comes_from_this_server(page: Page, console: str):
+def test_all_resources_come_from_this_server(page: Page, console: str):
     market(page, console)
     loaded = page.run("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert any(name.endswith("/lightweight-charts.js") for name in loaded)
@@ -177,7 +177,7 @@ def test_a_server_with_keys_asks_for_one_and_forgets_it_with_the_tab(page: Page,
         page.send("Input.insertText", text="k2_wrong")
         page.press("Enter")
         page.until(
-            "document.querySelector('#keys').open && /not known/.test(document.querySelector('#keys').innerText)"
+            "document.querySelector('#keys').open && /Unknown API key/.test(document.querySelector('#keys').innerText)"
         )
         page.run("document.querySelector('#token').value = ''")
         page.send("Input.insertText", text=key)
@@ -188,7 +188,7 @@ def test_a_server_with_keys_asks_for_one_and_forgets_it_with_the_tab(page: Page,
         page.run("localStorage.clear(); sessionStorage.clear()")
 
 
-def test_a_server_that_is_gone_is_told(page: Page, lake: Lake):
+def test_an_unreachable_server_is_reported(page: Page, lake: Lake):
     with serving(lake.layout.platform()) as url:
         page.open(f"{url}/console/#gaps")
         page.until("document.querySelectorAll('#gaps tbody tr').length === 11")
@@ -196,7 +196,7 @@ def test_a_server_that_is_gone_is_told(page: Page, lake: Lake):
     assert page.text("#problem") == "the server cannot be reached"
 
 
-def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
+def test_without_trades_the_console_says_so(page: Page, tmp_path: Path):
     from k2.cli.embedded.layout import Layout
 
     empty = Lake(Layout.at(tmp_path / "empty"))
@@ -205,9 +205,9 @@ def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
         page.open(f"{url}/console/")
         page.until("document.querySelector('#chart').dataset.empty")
         page.press("2")
-        page.until("document.querySelector('#map')?.innerText.includes('judged no hour')")
+        page.until("document.querySelector('#map')?.innerText.includes('has been audited')")
         page.press("5")
-        page.until("document.querySelector('#letters')?.innerText.includes('could be trusted')")
+        page.until("document.querySelector('#dead-letters')?.innerText.includes('No rejected records')")
         page.press("1")
         page.until("document.querySelector('#chart').dataset.empty")
         empty.append(GOLD_TABLE, [trade(SOLANA, 1, datetime.now(UTC), 151.37, 2.5)])
@@ -215,7 +215,7 @@ def test_before_the_first_trade_the_console_says_so(page: Page, tmp_path: Path):
         page.until(f"{PRICE} === '151.37000000'")
 
 
-def test_what_could_not_be_loaded_at_first_comes_when_the_server_is_back(page: Page, lake: Lake):
+def test_a_failed_load_is_retried_until_the_server_is_back(page: Page, lake: Lake):
     with serving(lake.layout.platform()) as url:
         market(page, f"{url}/console/")
         page.send(

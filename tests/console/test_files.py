@@ -1,4 +1,4 @@
-"""What is served under /console/, and what a browser may do with it."""
+"""Static files under /console/ and their security headers."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -15,19 +15,19 @@ FOLDER = files("k2.query.console").joinpath("files")
 
 @pytest.fixture
 def api(tmp_path: Path) -> TestClient:
-    """No table is there: the console is, so that it can tell."""
+    """Return a client of an application without tables; the console is served all the same."""
     app = create(ApiSettings.read(), Layout.at(tmp_path).platform())
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 
-def test_the_root_leads_to_the_console(api: TestClient):
+def test_the_root_redirects_to_the_console(api: TestClient):
     for path in ("/", "/console"):
         assert (api.get(path).status_code, api.get(path).headers["location"]) == (307, "/console/")
     assert api.get("/console/").text == FOLDER.joinpath("index.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.iterdir()))
-def test_every_file_is_served_with_its_type_and_only_this_server_may_be_asked(api: TestClient, name: str):
+def test_every_file_has_its_media_type_and_a_strict_policy(api: TestClient, name: str):
     answer = api.get(f"/console/{name}")
     assert answer.content == FOLDER.joinpath(name).read_bytes()
     kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -38,7 +38,7 @@ def test_every_file_is_served_with_its_type_and_only_this_server_may_be_asked(ap
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_browser_that_has_a_file_is_not_sent_it_again(api: TestClient):
+def test_an_unchanged_file_gets_304(api: TestClient):
     first = api.get("/console/main.js")
     again = api.get("/console/main.js", headers={"If-None-Match": f'"other", W/{first.headers["etag"]}'})
     assert (again.status_code, again.content) == (304, b"")
@@ -47,7 +47,7 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(api: TestClient):
     assert first.headers["cache-control"] == "no-cache"
 
 
-def test_the_chart_library_is_the_packages_own(api: TestClient):
+def test_the_chart_library_comes_from_its_package(api: TestClient):
     import bn_lightweight_charts
 
     (folder,) = bn_lightweight_charts.__path__
@@ -65,7 +65,7 @@ def test_no_other_file_is_served(api: TestClient, path: str):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_no_page_has_a_script_or_a_style_of_its_own():
+def test_no_page_has_inline_scripts_or_styles():
     page = FOLDER.joinpath("index.html").read_text("utf-8")
     assert "<style" not in page
     assert " style=" not in page

@@ -1,9 +1,9 @@
-// The API as the views see it. The key stays in this tab.
+// Client of the HTTP API. The key is kept in this tab's session storage.
 
 const ROOT = new URL("../", location.href);
 const KEY = "k2-key";
 
-/** What the API said in the place of an answer. */
+/** An error response of the API. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -18,12 +18,12 @@ export function setKey(value) {
   else sessionStorage.removeItem(KEY);
 }
 
-/** An answer. Raises `Problem`. */
+/** Get JSON. Throws `Problem`. */
 export async function get(path, query = {}, signal = undefined) {
-  return (await ask(path, query, { Accept: "application/json" }, signal)).json();
+  return (await request(path, query, { Accept: "application/json" }, signal)).json();
 }
 
-/** The rows of an answer; none where the table that would hold them is not there yet. */
+/** Get the rows of a response; empty if the table does not exist yet. */
 export async function rows(path, query = {}, signal = undefined) {
   try {
     return (await get(path, query, signal)).data;
@@ -33,39 +33,39 @@ export async function rows(path, query = {}, signal = undefined) {
   }
 }
 
-async function ask(path, query, headers, signal) {
+async function request(path, query, headers, signal) {
   const url = new URL(path, ROOT);
   for (const [name, value] of Object.entries(query)) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
   }
   if (key()) headers.Authorization = `Bearer ${key()}`;
-  let answer;
+  let response;
   try {
-    answer = await fetch(url, { headers, signal, credentials: "omit" });
+    response = await fetch(url, { headers, signal, credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, "the server cannot be reached");
   }
-  if (answer.ok) return answer;
-  const told = await answer.json().catch(() => ({}));
-  throw new Problem(answer.status, told.detail ?? `the server answered ${answer.status}`);
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  throw new Problem(response.status, body.detail ?? `the server responded with status ${response.status}`);
 }
 
 /**
- * Trades as they come, until `signal` ends it. A stream that breaks is resumed after its last event.
- * `trade` gets each trade, `state` hears "live", or "waiting" or "off" and why.
+ * Stream live trades until `signal` aborts. A broken stream is resumed after its last event.
+ * `trade` is called with each trade, `state` with "live", or with "waiting" or "off" and a reason.
  */
 export async function stream(query, { trade, state }, signal) {
   let last = "";
-  let pause = 1000;
+  let delay = 1000;
   while (!signal.aborted) {
     try {
       const headers = { Accept: "text/event-stream" };
       if (last) headers["Last-Event-ID"] = last;
-      const answer = await ask("v1/stream", query, headers, signal);
+      const response = await request("v1/stream", query, headers, signal);
       state("live", "");
-      pause = 1000;
-      for await (const event of events(answer.body)) {
+      delay = 1000;
+      for await (const event of events(response.body)) {
         if (event.id) last = event.id;
         if (event.event === "trade") trade(JSON.parse(event.data));
       }
@@ -79,28 +79,28 @@ export async function stream(query, { trade, state }, signal) {
       if (error instanceof Problem && [400, 410].includes(error.status)) last = "";
       state("waiting", error.message);
     }
-    await new Promise((done) => setTimeout(done, pause));
-    pause = Math.min(pause * 2, 15000);
+    await new Promise((done) => setTimeout(done, delay));
+    delay = Math.min(delay * 2, 15000);
   }
 }
 
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
+  let buffer = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    held += value.replaceAll("\r\n", "\n");
-    const blocks = held.split("\n\n");
-    held = blocks.pop();
+    buffer += value.replaceAll("\r\n", "\n");
+    const blocks = buffer.split("\n\n");
+    buffer = blocks.pop();
     for (const block of blocks) {
-      const found = { event: "message", data: "", id: "" };
+      const event = { event: "message", data: "", id: "" };
       for (const line of block.split("\n")) {
         const [, name, text] = /^([a-z]+): ?(.*)$/.exec(line) ?? [];
-        if (name === "data") found.data += text;
-        else if (name in found) found[name] = text;
+        if (name === "data") event.data += text;
+        else if (name in event) event[name] = text;
       }
-      if (found.data || found.id) yield found; // of silence comes an id alone
+      if (event.data || event.id) yield event; // a heartbeat has only an id
     }
   }
 }

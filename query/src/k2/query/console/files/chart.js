@@ -1,11 +1,11 @@
-// Bars and their volume, drawn by Lightweight Charts.
+// Chart of bars and volume, drawn by Lightweight Charts.
 import { places } from "./dom.js";
 
 const { createChart, CandlestickSeries, HistogramSeries } = window.LightweightCharts;
 
-/** A chart in an element. Times are seconds; bars of one start replace each other. */
+/** Create a chart in an element. Times are in seconds; a bar replaces an earlier one with the same start. */
 export function chart(element) {
-  // Their logo would want inline styles; the footer names them instead.
+  // The library's logo needs inline styles, which the CSP forbids; the footer has the attribution.
   const drawn = createChart(element, { autoSize: true, layout: { attributionLogo: false } });
   const candles = drawn.addSeries(CandlestickSeries);
   const volume = drawn.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
@@ -15,13 +15,13 @@ export function chart(element) {
   let length = 60;
   let colours = {};
   let older = async () => {};
-  let asked = false;
+  let loadingOlder = false;
 
   drawn.timeScale().subscribeVisibleLogicalRangeChange(async (range) => {
-    if (!range || range.from > 20 || asked || !bars.size) return;
-    asked = true;
+    if (!range || range.from > 20 || loadingOlder || !bars.size) return;
+    loadingOlder = true;
     await older();
-    asked = false;
+    loadingOlder = false;
   });
 
   element.addEventListener("keydown", (event) => {
@@ -36,7 +36,7 @@ export function chart(element) {
     scale.setVisibleLogicalRange({ from: range.from + from * width, to: range.to + to * width });
   });
 
-  function themed() {
+  function applyTheme() {
     const style = getComputedStyle(element);
     const value = (name) => style.getPropertyValue(name).trim();
     colours = { up: value("--up"), down: value("--down"), upDim: value("--up-dim"), downDim: value("--down-dim") };
@@ -53,13 +53,13 @@ export function chart(element) {
     redraw();
   }
 
-  const high = (bar) => ({ time: bar.time, value: bar.volume, color: bar.close >= bar.open ? colours.upDim : colours.downDim });
+  const volumeOf = (bar) => ({ time: bar.time, value: bar.volume, color: bar.close >= bar.open ? colours.upDim : colours.downDim });
 
   function redraw() {
-    const found = [...bars.values()].sort((a, b) => a.time - b.time);
-    candles.setData(found);
-    volume.setData(found.map(high));
-    element.dataset.bars = String(found.length);
+    const sorted = [...bars.values()].sort((a, b) => a.time - b.time);
+    candles.setData(sorted);
+    volume.setData(sorted.map(volumeOf));
+    element.dataset.bars = String(sorted.length);
   }
 
   function update(bar) {
@@ -68,14 +68,14 @@ export function chart(element) {
     if (bar.time < newest) redraw();
     else {
       candles.update(bar);
-      volume.update(high(bar));
+      volume.update(volumeOf(bar));
       element.dataset.bars = String(bars.size);
     }
   }
 
-  themed();
+  applyTheme();
   return {
-    themed,
+    applyTheme,
     update,
     onOlder(work) { older = work; },
     clear(seconds) {
@@ -83,18 +83,18 @@ export function chart(element) {
       length = seconds;
       redraw();
     },
-    set(found) {
-      bars = new Map(found.map((bar) => [bar.time, bar]));
+    set(loaded) {
+      bars = new Map(loaded.map((bar) => [bar.time, bar]));
       redraw();
-      const digits = Math.max(2, ...found.slice(-100).map((bar) => places(bar.close.toFixed(8))));
+      const digits = Math.max(2, ...loaded.slice(-100).map((bar) => places(bar.close.toFixed(8))));
       candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
-      drawn.timeScale().setVisibleLogicalRange({ from: found.length - 180, to: found.length + 4 });
+      drawn.timeScale().setVisibleLogicalRange({ from: loaded.length - 180, to: loaded.length + 4 });
     },
-    before(found) {
-      for (const bar of found) bars.set(bar.time, bar);
-      if (found.length) redraw();
+    before(older) {
+      for (const bar of older) bars.set(bar.time, bar);
+      if (older.length) redraw();
     },
-    /** A trade as part of its bar. Bars that were loaded are not exact any more after it, and are when loaded again. */
+    /** Add a trade to its bar. Floating-point sums make the bar inexact until it is loaded again. */
     trade(time, price, quantity) {
       const start = Math.floor(time / length) * length;
       const old = bars.get(start);

@@ -1,19 +1,19 @@
-// Elements and words. Text is always text: nothing that the API says is read as markup.
+// DOM elements and formatting. Text from the API is never parsed as markup.
 
-/** An element with attributes and children; `on...` are listeners, null and false are left out. */
-export function el(name, about = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(about)) {
+/** Create an element; `on...` attributes are listeners, null and false ones are omitted. */
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (key === "class") made.className = value;
-    else made.setAttribute(key, value === true ? "" : value);
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key === "class") element.className = value;
+    else element.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
-/** A table with a caption for readers; `columns`: [heading, row => cell, class]. */
+/** Create a table with a caption for screen readers; `columns`: [heading, row => cell, class]. */
 export function table(caption, columns, rows, { pick = null, empty = "Nothing." } = {}) {
   const head = el("tr", {}, columns.map(([name, , kind]) => el("th", { scope: "col", class: kind }, name)));
   const body = el("tbody", {}, rows.map((row, at) => {
@@ -26,7 +26,7 @@ export function table(caption, columns, rows, { pick = null, empty = "Nothing." 
   return el("table", {}, el("caption", {}, caption), el("thead", {}, head), body);
 }
 
-/** Arrow keys, Home and End move among the items of a list, of which one can be reached by Tab; Enter picks. */
+/** Roving tabindex: arrow keys, Home and End move among the items of a list; Enter picks one. */
 export function rove(list, selector, pick) {
   list.addEventListener("keydown", (event) => {
     const items = [...list.querySelectorAll(selector)].filter((item) => item.tabIndex >= -1 && item.hasAttribute("tabindex"));
@@ -43,7 +43,7 @@ export function rove(list, selector, pick) {
   });
 }
 
-/** Makes one of several items the one that Tab reaches, and goes there. */
+/** Make one of several items the tab stop, and focus it. */
 export function focus(items, item) {
   for (const each of items) each.tabIndex = each === item ? 0 : -1;
   item.focus({ preventScroll: false });
@@ -51,22 +51,22 @@ export function focus(items, item) {
 
 const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 
-/** A count with its thousands apart. */
+/** Format a count with thousands separators. */
 export const count = (value) => (value === null || value === undefined ? "" : whole.format(value));
 
-/** An exact decimal without the zeros that say nothing: 64123.50000000 is 64,123.50. */
+/** Format an exact decimal without insignificant zeros: 64123.50000000 is 64,123.50. */
 export function decimal(text, places = 2) {
   const [units, part = ""] = String(text).split(".");
   const shown = part.replace(/0+$/, "").padEnd(places, "0");
   return units.replace(/\B(?=(\d{3})+(?!\d))/g, ",") + (shown ? `.${shown}` : "");
 }
 
-/** How many digits after the point say something: 2 of 64123.45000000. */
+/** Count the significant decimal places: 2 of 64123.45000000. */
 export function places(text) {
   return (String(text).split(".")[1] ?? "").replace(/0+$/, "").length;
 }
 
-/** How long ago, in one unit or two. */
+/** Format an age in one or two units. */
 export function age(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 120) return `${s} s`;
@@ -75,7 +75,7 @@ export function age(seconds) {
   return `${Math.floor(s / 86400)} d`;
 }
 
-/** A time as 2026-01-31 14:00:05. */
+/** Format a time as 2026-01-31 14:00:05. */
 export const moment = (text) => (text ? `${text.slice(0, 10)} ${text.slice(11, 19)}` : "");
 
 /** The time of the day, with milliseconds. */

@@ -1,4 +1,4 @@
-// Layers with freshness and rows; gaps and what became of them.
+// Layers with freshness and rows; gaps with their state.
 import * as api from "./api.js";
 import { age, count, el, moment, table } from "./dom.js";
 
@@ -10,20 +10,20 @@ export function layers(view, page) {
   view.append(el("div", { class: "line" }, el("h1", {}, "Layers")), where);
   page.every(() => 5, async () => {
     const feeds = await api.rows("v1/feeds", {}, page.signal);
-    const rows = feeds.flatMap((feed) => LAYERS.map((layer) => ({ feed, layer, about: feed.layers[layer] ?? {} })));
+    const rows = feeds.flatMap((feed) => LAYERS.map((layer) => ({ feed, layer, status: feed.layers[layer] ?? {} })));
     where.replaceChildren(
       table("Layers of each exchange", [
         ["Exchange", (row) => (row.layer === "bronze" ? row.feed.exchange : "")],
         ["Layer", (row) => row.layer],
-        ["Rows", (row) => count(row.about.rows), "number"],
-        ["Newest commit", (row) => fresh(row), "number"],
-        ["Batches", (row) => count(row.about.batches), "number"],
-        ["Rows in", (row) => count(row.about.rows_in), "number"],
-        ["Rows out", (row) => count(row.about.rows_out), "number"],
-        ["Dead letters", (row) => count(row.about.dead_letters), "number"],
-        ["Duplicates dropped", (row) => count(row.about.duplicates_dropped), "number"],
-      ], rows, { empty: "No feed has run yet." }),
-      table("What is known of each exchange", [
+        ["Rows", (row) => count(row.status.rows), "number"],
+        ["Newest commit", (row) => freshness(row), "number"],
+        ["Batches", (row) => count(row.status.batches), "number"],
+        ["Rows in", (row) => count(row.status.rows_in), "number"],
+        ["Rows out", (row) => count(row.status.rows_out), "number"],
+        ["Dead letters", (row) => count(row.status.dead_letters), "number"],
+        ["Duplicates dropped", (row) => count(row.status.duplicates_dropped), "number"],
+      ], rows, { empty: "No data yet." }),
+      table("Completeness of each exchange", [
         ["Exchange", (row) => row.exchange],
         ["Symbols", (row) => count(row.symbols), "number"],
         ["Open gaps", (row) => badge(row.gaps.open, "bad"), "number"],
@@ -32,16 +32,16 @@ export function layers(view, page) {
         ["Dead letters", (row) => badge(row.dead_letters, "warn"), "number"],
         ["Hours complete", (row) => count((row.hours.complete ?? 0) + (row.hours.repaired ?? 0)), "number"],
         ["Hours missing ids", (row) => badge(row.hours.missing ?? 0, "bad"), "number"],
-      ], feeds, { empty: "No feed has run yet." }),
+      ], feeds, { empty: "No data yet." }),
     );
   });
   return {};
 }
 
-function fresh({ layer, about }) {
-  if (about.age_seconds === undefined) return "";
-  const kind = about.age_seconds > LATE[layer] ? "warn" : "good";
-  return el("span", { class: `badge ${kind}`, title: moment(about.committed_at) }, age(about.age_seconds));
+function freshness({ layer, status }) {
+  if (status.age_seconds === undefined) return "";
+  const kind = status.age_seconds > LATE[layer] ? "warn" : "good";
+  return el("span", { class: `badge ${kind}`, title: moment(status.committed_at) }, age(status.age_seconds));
 }
 
 const badge = (n, kind) => (n ? el("span", { class: `badge ${kind}` }, count(n)) : "0");
@@ -49,24 +49,24 @@ const badge = (n, kind) => (n ? el("span", { class: `badge ${kind}` }, count(n))
 export function gaps(view, page) {
   let state = "";
   const choices = el("div", { role: "group", "aria-label": "State", class: "choices" }, ["", "open", "repaired", "unrecoverable"].map((name) => el("button", {
-    type: "button", "data-only": name, onclick: () => { state = name; page.told(load); },
+    type: "button", "data-only": name, onclick: () => { state = name; page.run(load); },
   }, name || "all")));
   const where = el("div", { id: "gaps" });
   view.append(el("div", { class: "line" }, el("h1", {}, "Gaps"), el("span", { class: "grow" }), choices), where);
 
   async function load() {
     for (const button of choices.children) button.setAttribute("aria-pressed", String(button.dataset.only === state));
-    const found = await api.rows("v1/gaps", { state, limit: 500 }, page.signal);
-    where.replaceChildren(table("Gaps in the exchanges' numbering, the newest first", [
-      ["Noticed", (row) => moment(row.detected_at)],
+    const rows = await api.rows("v1/gaps", { state, limit: 500 }, page.signal);
+    where.replaceChildren(table("Gaps in the exchanges' sequences, newest first", [
+      ["Detected", (row) => moment(row.detected_at)],
       ["Exchange", (row) => row.exchange],
       ["Symbol", (row) => row.symbol],
       ["First id", (row) => row.first_id, "number"],
       ["Last id", (row) => row.last_id, "number"],
       ["State", (row) => el("span", { class: `badge ${{ repaired: "good", open: "warn" }[row.state] ?? "bad"}` }, row.state)],
-      ["How", (row) => row.method],
+      ["Resolution", (row) => row.method],
       ["Repaired after", (row) => (row.repaired_at ? age((Date.parse(row.repaired_at) - Date.parse(row.detected_at)) / 1000) : ""), "number"],
-    ], found, { empty: state ? `No gap is ${state}.` : "No gap was ever noticed." }));
+    ], rows, { empty: state ? `No ${state} gaps.` : "No gaps." }));
   }
 
   page.every(() => 10, load);

@@ -1,9 +1,9 @@
-// The page: views by their address, theme, key, shortcuts.
+// The page: routing of views, theme, API key, shortcuts.
 import * as api from "./api.js";
 import { el, focus } from "./dom.js";
 import { completeness } from "./completeness.js";
 import { gaps, layers } from "./feeds.js";
-import { letters } from "./letters.js";
+import { deadLetters } from "./dead_letters.js";
 import { market } from "./market.js";
 
 const VIEWS = [
@@ -11,17 +11,17 @@ const VIEWS = [
   ["completeness", "Completeness", completeness],
   ["layers", "Layers", layers],
   ["gaps", "Gaps", gaps],
-  ["letters", "Dead letters", letters],
+  ["dead-letters", "Dead letters", deadLetters],
 ];
 const SHORTCUTS = [
-  ["1 to 5", "the views"],
+  ["1 to 5", "select a view"],
   ["/", "find a symbol"],
-  ["Arrow keys, Home, End", "move in a list or in the map"],
-  ["Enter", "open what is marked"],
-  ["Left, right, +, -", "move in the bars, and their scale"],
-  ["i", "next interval of the bars"],
-  ["r", "load again"],
-  ["d", "dark or light"],
+  ["Arrow keys, Home, End", "move in a list or the map"],
+  ["Enter", "open the selected item"],
+  ["Left, right, +, -", "scroll and zoom the bars"],
+  ["i", "next bar interval"],
+  ["r", "reload"],
+  ["d", "toggle dark and light theme"],
   ["k", "API key"],
   ["?", "this list"],
   ["Esc", "close"],
@@ -32,30 +32,30 @@ const view = $("view");
 let running = null;
 let shown = "";
 
-/** What a view may use of the page. */
+/** The page's interface for views. */
 function page(signal) {
   return {
     signal,
-    live(state, why = "") {
+    live(state, reason = "") {
       $("live").dataset.state = state;
       $("live").textContent = state === "live" ? "live" : "not live";
-      $("live").title = why;
+      $("live").title = reason;
     },
     problem,
     go: (address) => { location.hash = address; },
-    /** Does it now and then again after so many seconds each, until the view is left; what goes wrong is told. */
+    /** Run now and then periodically until the view is left; `seconds` returns the interval. Errors are shown. */
     async every(seconds, work) {
       while (!signal.aborted) {
         const visible = !document.hidden;
-        if (visible) await told(work, signal);
+        if (visible) await showErrors(work, signal);
         await new Promise((done) => setTimeout(done, (visible ? seconds() : 2) * 1000));
       }
     },
-    told: (work) => told(work, signal),
+    run: (work) => showErrors(work, signal),
   };
 }
 
-async function told(work, signal) {
+async function showErrors(work, signal) {
   try {
     await work();
     if (!signal.aborted) problem("");
@@ -67,15 +67,15 @@ async function told(work, signal) {
   }
 }
 
-function problem(words) {
-  $("problem").textContent = words;
-  $("problem").hidden = !words;
+function problem(message) {
+  $("problem").textContent = message;
+  $("problem").hidden = !message;
 }
 
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  const [id, title, draw] = VIEWS.find(([known]) => known === name) ?? VIEWS[0];
-  if (id === shown && running?.moved?.(rest)) return;
+  const [id, title, draw] = VIEWS.find(([view]) => view === name) ?? VIEWS[0];
+  if (id === shown && running?.navigate?.(rest)) return;
   running?.abort.abort();
   const abort = new AbortController();
   shown = id;
@@ -87,54 +87,54 @@ function show() {
   }
   view.replaceChildren();
   view.dataset.view = id;
-  const about = page(abort.signal);
-  about.live("off");
-  $("live").hidden = id !== "market"; // nothing else is streamed
-  running = { abort, ...draw(view, about, rest) };
+  const context = page(abort.signal);
+  context.live("off");
+  $("live").hidden = id !== "market"; // the other views are not streamed
+  running = { abort, ...draw(view, context, rest) };
 }
 
-function askForKey(why) {
+function askForKey(reason) {
   const dialog = $("keys");
   if (dialog.open) return;
-  if (why) $("keys-why").textContent = `${why[0].toUpperCase()}${why.slice(1)}. The key stays in this tab and is forgotten with it.`;
+  if (reason) $("keys-reason").textContent = `${reason[0].toUpperCase()}${reason.slice(1)}. The key is kept in this tab only.`;
   $("token").value = api.key();
   dialog.returnValue = "";
   dialog.showModal();
   $("token").select();
 }
 
-function again() {
+function reload() {
   shown = "";
   show();
 }
 
-function turn() {
+function toggleTheme() {
   const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
   const theme = dark ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
   localStorage.setItem("k2-theme", theme);
-  running?.themed?.();
+  running?.applyTheme?.();
 }
 
-function keyed(event) {
+function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, select, textarea")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   const number = Number(event.key);
-  const does = {
+  const action = {
     "?": () => $("shortcuts").showModal(),
-    d: turn,
+    d: toggleTheme,
     k: () => askForKey(""),
-    r: again,
+    r: reload,
     "/": () => running?.find?.(),
     i: () => running?.interval?.(),
     Escape: () => running?.close?.(),
   }[event.key] ?? (VIEWS[number - 1] && (() => { location.hash = VIEWS[number - 1][0]; }));
-  if (!does) return;
+  if (!action) return;
   event.preventDefault();
-  does();
+  action();
 }
 
 $("tabs").append(...VIEWS.map(([id, title], at) => el("a", {
@@ -145,8 +145,8 @@ $("tabs").addEventListener("keydown", (event) => {
   const to = tabs[tabs.indexOf(document.activeElement) + ({ ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? NaN)];
   if (to) focus(tabs, to);
 });
-$("shortcut-list").append(...SHORTCUTS.flatMap(([keys, does]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, does)]));
-$("theme").addEventListener("click", turn);
+$("shortcut-list").append(...SHORTCUTS.flatMap(([keys, action]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, action)]));
+$("theme").addEventListener("click", toggleTheme);
 $("key").addEventListener("click", () => askForKey(""));
 $("help").addEventListener("click", () => $("shortcuts").showModal());
 $("keys").querySelector("form").addEventListener("keydown", (event) => {
@@ -155,14 +155,14 @@ $("keys").querySelector("form").addEventListener("keydown", (event) => {
   $("keys").close("use");
 });
 $("keys").addEventListener("close", () => {
-  const said = $("keys").returnValue;
+  const choice = $("keys").returnValue;
   const token = $("token").value.trim();
   $("token").value = "";
-  if (said !== "use" && said !== "forget") return;
-  api.setKey(said === "use" ? token : "");
-  again();
+  if (choice !== "use" && choice !== "forget") return;
+  api.setKey(choice === "use" ? token : "");
+  reload();
 });
-document.addEventListener("keydown", keyed);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => running?.themed?.());
+document.addEventListener("keydown", onKey);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => running?.applyTheme?.());
 addEventListener("hashchange", show);
 show();

@@ -1,4 +1,4 @@
-// Symbols, bars and trades of one of them, live.
+// Symbol list, and live bars and trades of one symbol.
 import * as api from "./api.js";
 import { clock, count, decimal, el, focus, places, rove } from "./dom.js";
 import { chart } from "./chart.js";
@@ -19,14 +19,14 @@ export function market(view, page, rest) {
   const price = el("output", { id: "price" });
   const change = el("span", { id: "change" });
   const intervals = el("div", { role: "group", "aria-label": "Interval", class: "choices" });
-  const canvas = el("div", { id: "chart", role: "img", tabindex: 0, "aria-label": "Bars; arrow keys move in time, plus and minus change the scale" });
+  const canvas = el("div", { id: "chart", role: "img", tabindex: 0, "aria-label": "Bars; arrow keys scroll, plus and minus zoom" });
   const tape = el("tbody", { id: "tape" });
   view.append(
     el("section", { class: "side" }, find, list),
     el("section", { class: "middle" },
       el("div", { class: "line" }, title, price, change, el("span", { class: "grow" }), intervals), canvas),
     el("section", { class: "trades" }, el("table", {},
-      el("caption", {}, "Trades, the newest first"),
+      el("caption", {}, "Trades, newest first"),
       el("thead", {}, el("tr", {}, ["Time", "Price", "Quantity"].map((name, at) => el("th", { scope: "col", class: at ? "number" : "" }, name)))),
       tape)),
   );
@@ -37,7 +37,7 @@ export function market(view, page, rest) {
   let chosen = null;
   let interval = localStorage.getItem("k2-interval") ?? "1m";
   if (!INTERVALS.includes(interval)) interval = "1m";
-  let loading = null; // of the symbol and interval that are shown
+  let loading = null; // aborts the load of the shown symbol and interval
   let oldest = Infinity;
   let waiting = [];
   let tail = [];
@@ -51,28 +51,28 @@ export function market(view, page, rest) {
     focus([...list.children], first);
     if (event.key === "Enter") choose(symbols.find((row) => id(row) === first.dataset.id));
   });
-  drawn.onOlder(() => page.told(older));
+  drawn.onOlder(() => page.run(older));
 
-  page.every(() => (symbols.length ? 60 : 5), async () => { // who is here before the first trade waits for it
-    const found = await api.rows("v1/symbols", {}, page.signal);
-    symbols = found;
+  page.every(() => (symbols.length ? 60 : 5), async () => { // poll often until the first trade
+    const available = await api.rows("v1/symbols", {}, page.signal);
+    symbols = available;
     fill();
-    if (!chosen && found.length) {
-      const busiest = found.reduce((most, row) => (row.trades > most.trades ? row : most));
-      choose(found.find((row) => id(row) === rest.join("/")) ?? busiest);
+    if (!chosen && available.length) {
+      const busiest = available.reduce((most, row) => (row.trades > most.trades ? row : most));
+      choose(available.find((row) => id(row) === rest.join("/")) ?? busiest);
     }
-    if (!found.length) canvas.dataset.empty = "No trade has come yet.";
+    if (!available.length) canvas.dataset.empty = "No trades yet.";
     else delete canvas.dataset.empty;
   });
 
   function fill() {
-    const marked = document.activeElement?.dataset?.id;
+    const focused = document.activeElement?.dataset?.id;
     list.replaceChildren(...symbols.map((row, at) => el("li", {
       role: "option", "data-id": id(row), tabindex: (chosen ? id(row) === id(chosen) : !at) ? 0 : -1,
       "aria-selected": String(chosen !== null && id(row) === id(chosen)), onclick: () => choose(row),
     }, el("span", {}, row.symbol), el("small", {}, row.exchange), el("small", { class: "number", title: "trades in Gold" }, count(row.trades)))));
     filter();
-    if (marked) list.querySelector(`[data-id="${CSS.escape(marked)}"]`)?.focus();
+    if (focused) list.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
   }
 
   function filter() {
@@ -82,10 +82,10 @@ export function market(view, page, rest) {
     }
   }
 
-  function choose(row, wanted = interval) {
-    if (!row || (chosen && id(row) === id(chosen) && wanted === interval && loading)) return;
+  function choose(row, newInterval = interval) {
+    if (!row || (chosen && id(row) === id(chosen) && newInterval === interval && loading)) return;
     chosen = row;
-    interval = wanted;
+    interval = newInterval;
     localStorage.setItem("k2-interval", interval);
     loading?.abort();
     loading = new AbortController();
@@ -102,12 +102,12 @@ export function market(view, page, rest) {
     for (const item of list.children) item.setAttribute("aria-selected", String(item.dataset.id === id(row)));
     for (const button of intervals.children) button.setAttribute("aria-pressed", String(button.dataset.interval === interval));
     drawn.clear(SECONDS[interval]);
-    page.told(() => loaded(loading.signal));
+    page.run(() => loadWithRetry(loading.signal));
   }
 
-  /** Loads, again and again where the server is away or busy: nothing else would bring what was chosen. */
-  async function loaded(signal) {
-    for (let pause = 1000; ; pause = Math.min(pause * 2, 15000)) {
+  /** Load, and retry while the server is unreachable or busy. */
+  async function loadWithRetry(signal) {
+    for (let delay = 1000; ; delay = Math.min(delay * 2, 15000)) {
       try {
         await load(signal);
         return;
@@ -115,7 +115,7 @@ export function market(view, page, rest) {
         if (!(error instanceof api.Problem) || ![0, 429, 503].includes(error.status)) throw error;
         if (!signal.aborted) page.problem(error.message);
       }
-      await new Promise((done) => setTimeout(done, pause));
+      await new Promise((done) => setTimeout(done, delay));
       signal.throwIfAborted();
     }
   }
@@ -131,11 +131,11 @@ export function market(view, page, rest) {
     ]);
     drawn.set(bars.map(bar));
     draw(trades);
-    page.told(() => yesterday(about, end, signal));
+    page.run(() => yesterday(about, end, signal));
     follow(about, signal);
   }
 
-  /** With what Kafka has and Gold has not, or without it where Kafka is away. */
+  /** Include Kafka's trades, or read Gold only if Kafka is unavailable. */
   async function newest(path, query, signal) {
     try {
       return (await api.get(path, { ...query, hybrid: true }, signal)).data;
@@ -174,19 +174,19 @@ export function market(view, page, rest) {
         if (!waiting.length) requestAnimationFrame(() => { if (!signal.aborted) flush(); });
         waiting.push(row);
       },
-      state(found, why) {
-        page.live(found, why);
-        live = found === "live";
+      state(streamState, reason) {
+        page.live(streamState, reason);
+        live = streamState === "live";
       },
     }, signal);
   }
 
-  /** While nothing is streamed, what is new is asked for. */
-  async function poll(about, signal, wanted) {
+  /** Poll for new trades while the stream is down. */
+  async function poll(about, signal, enabled) {
     while (!signal.aborted) {
       await new Promise((done) => setTimeout(done, 5000));
-      if (signal.aborted || !wanted() || document.hidden) continue;
-      await page.told(async () => {
+      if (signal.aborted || !enabled() || document.hidden) continue;
+      await page.run(async () => {
         const start = iso(floor(Date.now() - 2 * SECONDS[interval] * 1000));
         const bars = await newest("v1/ohlcv", { ...about, interval, start }, signal);
         for (const row of bars.map(bar)) drawn.update(row);
@@ -206,8 +206,8 @@ export function market(view, page, rest) {
   }
 
   function draw(trades) {
-    const known = new Set(tail.map((row) => row.message_id));
-    const fresh = trades.filter((row) => !known.has(row.message_id));
+    const ids = new Set(tail.map((row) => row.message_id));
+    const fresh = trades.filter((row) => !ids.has(row.message_id));
     if (!fresh.length) return;
     tail = [...tail, ...fresh].sort((a, b) => (a.timestamp < b.timestamp ? -1 : a.timestamp > b.timestamp ? 1 : 0)).slice(-TAPE);
     const [prices, quantities] = ["price", "quantity"].map((name) => Math.max(2, ...tail.map((row) => places(row[name]))));
@@ -223,19 +223,19 @@ export function market(view, page, rest) {
   const floor = (ms) => Math.floor(ms / (SECONDS[interval] * 1000)) * SECONDS[interval] * 1000;
 
   return {
-    themed: () => drawn.themed(),
+    applyTheme: () => drawn.applyTheme(),
     find: () => find.focus(),
     interval: () => choose(chosen, INTERVALS[(INTERVALS.indexOf(interval) + 1) % INTERVALS.length]),
     close: () => { find.value = ""; filter(); },
-    moved: ([exchange, symbol]) => {
-      const row = symbols.find((found) => id(found) === `${exchange}/${symbol}`);
+    navigate: ([exchange, symbol]) => {
+      const row = symbols.find((each) => id(each) === `${exchange}/${symbol}`);
       choose(row);
       return row !== undefined;
     },
   };
 }
 
-/** Where bars end: now, or, for what has not traded for hours, its last trade. */
+/** The end of the bars: now, or the last trade of a symbol that has not traded for hours. */
 function now(row) {
   const last = Date.parse(row.last_trade);
   return Date.now() - last < 6 * 3600e3 ? Date.now() : last;

@@ -1,4 +1,4 @@
-// Before anything is drawn, so that nobody sees the other theme first.
+// Applied before the first paint, to avoid a flash of the other theme.
 {
   const chosen = localStorage.getItem("k2-theme");
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
