@@ -92,7 +92,7 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
         await _resume(feed, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
         async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
-            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest, protocol.budget)
+            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget)
             policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
             probes = HeadProbes(repairer, pairs)

@@ -1,6 +1,6 @@
-"""What every adapter is made of: declared data, and pure functions from bytes to events and back.
+"""The adapter protocol: declared data and pure functions from frames to events.
 
-No sockets and no clock here; the session owns both. Adapters raise `MalformedFrame` and nothing else.
+No sockets and no clock; the session owns both. `parse` raises `MalformedFrame` and nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.records.trade import Side, Trade, VendorData
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
 
-# What msgspec raises for bytes it cannot read: not JSON or not of the type, not UTF-8, nested too deeply.
+# What msgspec raises for undecodable bytes: not JSON or of another type, not UTF-8, nested too deeply.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class MalformedFrame(ValueError):
-    """A frame that cannot be trusted as a whole; it is kept in the dead letters."""
+    """A frame that is invalid as a whole; it is dead-lettered."""
 
 
 class SequencedTrade(msgspec.Struct, gc=False, frozen=True):
-    """A trade, and the ids it stands for: OKX's aggregates cover several. 0 where the exchange numbers nothing."""
+    """A trade and the id range it covers: several ids for OKX's aggregates, 0 where there is no sequence."""
 
     trade: Trade
     first_id: int
@@ -31,29 +31,29 @@ class SequencedTrade(msgspec.Struct, gc=False, frozen=True):
 
 
 class InvalidItem(msgspec.Struct, frozen=True):
-    """One item of a frame that cannot be a trade; the frame goes to the dead letters, its other items count."""
+    """An invalid item of a frame. The frame is dead-lettered; its other items are still processed."""
 
     error: str
     reason: str
     symbol: str = ""
-    last_id: int = 0  # where it could be read: the id is then accounted for, not a gap
+    last_id: int = 0  # if readable, so that the id does not count as missing
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The exchange accepted these symbols (native spelling)."""
+    """The exchange accepted these symbols (raw symbols)."""
 
     raw_symbols: tuple[str, ...]
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The exchange refused something we asked for; `natives` where it said which."""
+    """The exchange refused a request; `raw_symbols` are the symbols it named, if any."""
 
     reason: str
     raw_symbols: tuple[str, ...] = ()
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The exchange's word that `last_id` is the newest trade of `symbol`."""
+    """The exchange reports that `last_id` is the newest trade of `symbol`."""
 
     symbol: str
     last_id: int
@@ -66,7 +66,7 @@ class Closing(msgspec.Struct, frozen=True):
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """A kind of message that K2 does not know; counted and let go, as new kinds may come at any time."""
+    """A message of an unknown type; counted and ignored, because exchanges add types at any time."""
 
     kind: str
 
@@ -76,18 +76,18 @@ Event = SequencedTrade | InvalidItem | Subscribed | Refused | Heartbeat | Closin
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How an exchange wants to be treated on its websocket. Times in seconds."""
+    """The websocket limits of an exchange. Times in seconds."""
 
     stale_after: float = 30.0  # without any frame, pings and heartbeats included
-    max_age: float = 23.5 * 3600  # below the exchange's own cut, so that we choose the moment
-    subscribe_interval: float = 0.25  # between two messages of ours
-    ping_text: str = ""  # what to send where the exchange wants application-level pings
+    max_age: float = 23.5 * 3600  # below the exchange's limit, so that K2 chooses the moment
+    subscribe_interval: float = 0.25  # between two subscribe messages
+    ping_text: str = ""  # the application-level ping, if the exchange requires one
     ping_interval: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class RestBudget:
-    """How much an exchange lets one address ask: `rate` weight a second, `burst` at once."""
+    """The REST rate limit per IP address: `rate` weight per second, `burst` at once."""
 
     rate: float
     burst: float
@@ -95,7 +95,7 @@ class RestBudget:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One GET of the exchange's REST history, below its base URL."""
+    """A GET request to the exchange's REST API, relative to its base URL."""
 
     path: str
     params: Mapping[str, str]
@@ -104,9 +104,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Ids that should have come and did not, or a window in which an exchange without ids may have traded.
+    """A range of missing ids, or a window in which an exchange without a sequence may have traded.
 
-    `since` and `until` are the exchange times, in microseconds, of the trades around it. Both ids are 0 for a
+    `since` and `until` are the exchange times, in UTC microseconds, of the trades around it. Both ids are 0 for a
     window; `anchor` is then the id of the last trade before it.
     """
 
@@ -119,64 +119,64 @@ class Gap:
 
     @property
     def is_window(self) -> bool:
-        """Whether the exchange's ids say nothing about what is missing."""
+        """Whether the gap is a time window, because the exchange has no sequence."""
         return self.first_id == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one request brought: trades of the gap, and where to go on. `reached` says that nothing before is left."""
+    """The trades of a gap in one REST response, and the request for the next page."""
 
     trades: Sequence[SequencedTrade]
     invalid: Sequence[InvalidItem] = ()
     next_request: Request | None = None
-    overlaps: bool = True  # False: the history began after the gap did, so the gap cannot be proved closed
+    overlaps: bool = True  # False: the history starts inside the gap, so completeness is not proved
 
 
 class RestRefused(Exception):
-    """The exchange answered a REST request with an error of its own."""
+    """The exchange rejected a REST request."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None, unknown_symbol: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after  # None: asking again is of no use
+        self.retry_after = retry_after  # seconds; None: a retry is useless
         self.unknown_symbol = unknown_symbol
 
 
 class Exchange(Protocol):
-    """One exchange's protocol. `pairs` are the symbols that this connection is for."""
+    """One protocol of an exchange. `pairs` are the symbols of the connection."""
 
     spec: ExchangeSpec
-    has_sequence: bool  # whether this protocol's trades carry consecutive ids
+    has_sequence: bool  # whether trades carry consecutive ids
     url: str
     path: str
-    rest: str
+    rest_url: str
     limits: Limits
-    budget: RestBudget
+    rest_budget: RestBudget
 
     def __init__(self, pairs: Sequence[Pair]) -> None: ...
 
     def subscribe_messages(self) -> list[bytes]:
-        """The messages that subscribe to every pair's trades."""
+        """Return the messages that subscribe to the trades of all pairs."""
         ...
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
-        """What one text frame says; `received` is our clock, UTC microseconds. Raises `MalformedFrame`."""
+        """Return the events of a text frame; `received` is in UTC microseconds. Raises `MalformedFrame`."""
         ...
 
     def newest_request(self, pair: Pair) -> Request:
-        """Asks for the newest trade of a pair."""
+        """Return the request for the newest trade of a pair."""
         ...
 
     def history_request(self, gap: Gap) -> Request:
-        """Asks for the first page of a gap."""
+        """Return the request for the first page of a gap."""
         ...
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
-        """Reads a page. Raises `RestRefused`, or `MalformedFrame` for a body that cannot be trusted."""
+        """Parse a page of a gap. Raises `RestRefused`, or `MalformedFrame` for an invalid body."""
         ...
 
     def parse_newest_id(self, body: bytes) -> int:
-        """The id in the answer to `newest`; 0 if there is none. Raises as `page` does."""
+        """Return the id in the response to `newest_request`; 0 if there is none. Raises like `parse_page`."""
         ...
 
 
@@ -189,21 +189,21 @@ _LAST_ID: Final = 2**63 - 1
 
 
 def millis(value: int) -> int:
-    """Exchange time in milliseconds as microseconds; raises `MalformedFrame` beyond the year 9999."""
+    """Convert exchange time from milliseconds to microseconds. Raises `MalformedFrame` beyond the year 9999."""
     if not 0 <= value <= _LAST_MICROS // 1000:
         raise MalformedFrame(f"time {str(value)[:40]} ms is not between 1970 and 9999")
     return value * 1000
 
 
 def millis_text(text: str) -> int:
-    """Exchange time as text in milliseconds, as microseconds; raises `MalformedFrame`."""
+    """Convert exchange time from a text in milliseconds to microseconds. Raises `MalformedFrame`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise MalformedFrame(f"time {text[:40]!r} is not milliseconds since 1970")
     return millis(int(text))
 
 
 def fraction(text: str) -> int:
-    """Exchange time in seconds with a fraction ("1618678150.826417") as microseconds, further digits cut off."""
+    """Convert exchange time from decimal seconds ("1618678150.826417") to microseconds, truncating digits."""
     whole, _, digits = text.partition(".")
     if not (whole.isascii() and whole.isdigit() and (digits.isdigit() or not digits) and len(whole) <= 12):
         raise MalformedFrame(f"time {text[:40]!r} is not seconds since 1970")
@@ -211,7 +211,7 @@ def fraction(text: str) -> int:
 
 
 def json_object(frame: bytes) -> dict[str, Any]:
-    """The JSON object in a frame that is not a trade; raises `MalformedFrame`."""
+    """Decode a frame as a JSON object. Raises `MalformedFrame`."""
     try:
         return msgspec.json.decode(frame, type=dict[str, Any])
     except DECODE_ERRORS as error:
@@ -219,7 +219,7 @@ def json_object(frame: bytes) -> dict[str, Any]:
 
 
 def positive_id(value: int | str) -> int:
-    """A trade id as a number; raises `MalformedFrame` for what cannot be one."""
+    """Parse a trade id. Raises `MalformedFrame` unless it is a positive 64-bit integer."""
     text = str(value)
     if not (text.isascii() and text.isdigit() and 0 < len(text) <= 19 and 0 < int(text) <= _LAST_ID):
         raise MalformedFrame(f"trade id {text[:40]!r} is not a positive number")
@@ -239,7 +239,7 @@ def build_trade(
     *,
     ids: tuple[int, int] = (0, 0),
 ) -> SequencedTrade | InvalidItem:
-    """The trade, or why its numbers cannot be one. Price and quantity are exact or refused, never rounded."""
+    """Build a trade, or an `InvalidItem` if price or quantity is not exactly representable; nothing is rounded."""
     try:
         exact_price = scaled(price) if isinstance(price, str) else scaled_decimal(price)
         exact_quantity = scaled(quantity) if isinstance(quantity, str) else scaled_decimal(quantity)
@@ -253,13 +253,13 @@ def build_trade(
 
 
 def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
-    """The pairs, `size` at a time: exchanges limit how many one message may name."""
+    """Yield the pairs in chunks of `size`, because exchanges limit the symbols per message."""
     for start in range(0, len(pairs), size):
         yield pairs[start : start + size]
 
 
 def partition(items: Iterable[SequencedTrade | InvalidItem]) -> tuple[list[SequencedTrade], list[InvalidItem]]:
-    """Trades apart from what is none."""
+    """Separate trades from invalid items."""
     observed: list[SequencedTrade] = []
     invalid: list[InvalidItem] = []
     for item in items:

@@ -1,7 +1,7 @@
-"""Kraken spot, websocket v1 (arrays without trade ids): frames in, trades out.
+"""Kraken spot, websocket v1 (arrays without trade ids): frames to trades.
 
-No sockets and no clock here; the session owns both. Since v1 numbers nothing, an id is derived from what a trade
-says of itself, and a reconnect leaves a window that is closed by comparing with REST.
+v1 has no trade ids, so an id is derived from the trade's content, and a reconnect leaves a window that is closed by
+comparing with REST.
 """
 
 from collections import Counter
@@ -30,12 +30,14 @@ from k2.ingest.exchanges.base import (
     json_object,
     partition,
 )
-from k2.ingest.exchanges.kraken.parse import ORDER_TYPES, SIDES, Kraken, after, rest_name, rows_of, since
+from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
+from k2.ingest.exchanges.kraken.parse import Kraken
+from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
 from k2.schemas.exchanges.spec import EXCHANGES, Pair
 from k2.schemas.records.trade import Source, derived_trade_id
 from k2.schemas.values import InexactValue, format_decimal, scaled
 
-_PAIRS_A_MESSAGE = 100
+_PAIRS_PER_MESSAGE = 100
 _SILENT_EVENTS = frozenset({"heartbeat", "systemStatus", "pong"})
 
 # price, volume, seconds with six decimals, side, order type, misc
@@ -44,22 +46,22 @@ _FRAME = msgspec.json.Decoder(tuple[int, list[_Fill], Literal["trade"], str])
 
 
 class KrakenV1:
-    """Kraken spot trades over the older protocol; chosen by the endpoint `wss://ws.kraken.com#v1`."""
+    """Kraken spot trades over the older protocol; selected by the endpoint `wss://ws.kraken.com#v1`."""
 
     spec = EXCHANGES["kraken"]
     has_sequence = False
     url = Kraken.url
     path = ""
-    rest = Kraken.rest
+    rest_url = Kraken.rest_url
     limits = Limits(stale_after=5.0)
-    budget = Kraken.budget
+    rest_budget = Kraken.rest_budget
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
-        self._known = {_v1_name(pair): pair for pair in pairs}
+        self._by_name = {_v1_name(pair): pair for pair in pairs}
 
     def subscribe_messages(self) -> list[bytes]:
-        """Subscribe messages."""
+        """Return subscribe messages."""
         return [
             msgspec.json.encode(
                 {
@@ -68,16 +70,16 @@ class KrakenV1:
                     "subscription": {"name": "trade"},
                 }
             )
-            for chunk in chunks(self._pairs, _PAIRS_A_MESSAGE)
+            for chunk in chunks(self._pairs, _PAIRS_PER_MESSAGE)
         ]
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
-        """What one frame says; raises `MalformedFrame`."""
+        """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             _, fills, _, name = _FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
-        pair = self._known.get(name)
+        pair = self._by_name.get(name)
         if pair is None:
             return [InvalidItem(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")]
         return list(_identified(pair, fills, Source.LIVE, received))
@@ -96,48 +98,48 @@ class KrakenV1:
         raise MalformedFrame("an object without the event that Kraken documents")
 
     def _subscription(self, message: dict[str, Any]) -> Event:
-        pair = self._known.get(str(message.get("pair", "")))
+        pair = self._by_name.get(str(message.get("pair", "")))
         named = (pair.raw_symbol,) if pair else ()
         if message.get("status") == "subscribed":
             return Subscribed(named)
         return Refused(str(message.get("errorMessage", "refused"))[:200], named)
 
     def newest_request(self, pair: Pair) -> Request:
-        """The newest trade."""
+        """Return the request for the newest trade."""
         return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
 
     def parse_newest_id(self, body: bytes) -> int:
-        """0: this protocol's trades have no ids to compare with."""
+        """Return 0: this protocol has no trade ids."""
         rows_of(body)
         return 0
 
     def history_request(self, gap: Gap) -> Request:
-        """Trades of the window; the one before it included, as the proof that nothing lies between."""
+        """Request the trades of the window, including the one before it as proof of overlap."""
         return since(gap.pair, gap.since * 1000 - 1)
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
-        """Trades of the window in one answer, under the ids that the websocket would have given them."""
+        """Parse the trades of the window, with the same derived ids as over the websocket."""
         rows, cursor = rows_of(body)
         fills = [
             (price, volume, f"{time:f}", side, order_type, misc)
             for price, volume, time, side, order_type, misc, _ in rows
             if gap.since <= fraction(f"{time:f}") <= gap.until
         ]
-        observed, invalid = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
+        trades, invalid = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
         newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
         more = bool(rows) and newest <= gap.until
-        return Page(observed, invalid, after(request, gap.pair, cursor) if more else None)
+        return Page(trades, invalid, after(request, gap.pair, cursor) if more else None)
 
 
 def _identified(
     pair: Pair, fills: Iterable[_Fill], source: Source, received: int
 ) -> Iterator[SequencedTrade | InvalidItem]:
-    seen: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    occurrences: Counter[tuple[int, tuple[str, ...]]] = Counter()
     for price, volume, time, side, order_type, misc in fills:
         timestamp = fraction(time)
-        facts = (pair.symbol, _normal(price), _normal(volume), SIDES[side].value, order_type)
-        trade_id = derived_trade_id("KRAKEN", timestamp, facts, seen[timestamp, facts])
-        seen[timestamp, facts] += 1
+        content = (pair.symbol, _normal(price), _normal(volume), SIDES[side].value, order_type)
+        trade_id = derived_trade_id("KRAKEN", timestamp, content, occurrences[timestamp, content])
+        occurrences[timestamp, content] += 1
         vendor = (
             ("pair", pair.raw_symbol), ("order_type", ORDER_TYPES.get(order_type, order_type)),
             ("misc", misc), ("source", source.value),
@@ -146,7 +148,7 @@ def _identified(
 
 
 def _normal(number: str) -> str:
-    """One spelling of a number: REST writes 30243.40000 where the websocket writes 30243.40000000."""
+    """Normalize a number: REST sends 30243.40000, the websocket 30243.40000000."""
     try:
         return format_decimal(scaled(number))
     except InexactValue:

@@ -1,0 +1,92 @@
+"""Binance spot: REST requests and responses."""
+
+from typing import Any
+
+import msgspec
+
+from k2.ingest.exchanges.base import (
+    DECODE_ERRORS,
+    Gap,
+    InvalidItem,
+    MalformedFrame,
+    Page,
+    Request,
+    RestRefused,
+    SequencedTrade,
+    build_trade,
+    millis,
+    partition,
+    positive_id,
+)
+from k2.ingest.exchanges.binance.messages import AGGREGATES, ROWS, RestTrade
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.trade import Side, Source, VendorData
+
+_ROWS = 1000
+_INVALID_SYMBOL = -1121
+
+
+class BinanceRest:
+    """The trade history of Binance spot."""
+
+    def newest_request(self, pair: Pair) -> Request:
+        """Request the newest aggregate: it has the last trade id, at a sixth of the weight of a trade request."""
+        return Request("/api/v3/aggTrades", {"symbol": pair.raw_symbol, "limit": "1"}, weight=4)
+
+    def parse_newest_id(self, body: bytes) -> int:
+        """Return the last trade id of the newest aggregate."""
+        rows = _decode(AGGREGATES, body)
+        return rows[-1].l if rows else 0
+
+    def history_request(self, gap: Gap) -> Request:
+        """Request trades by id, 1,000 at a time, from the gap's first."""
+        return self._from(gap, gap.first_id)
+
+    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
+        """Parse the trades of the gap, and return the next request while ids are left."""
+        rows = _decode(ROWS, body)
+        items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.id <= gap.last_id)
+        trades, invalid = partition(items)
+        newest = rows[-1].id if rows else gap.last_id
+        next_request = self._from(gap, newest + 1) if newest < gap.last_id else None
+        return Page(trades, invalid, next_request)
+
+    @staticmethod
+    def _from(gap: Gap, first: int) -> Request:
+        limit = min(_ROWS, gap.last_id - first + 1)
+        params = {"symbol": gap.pair.raw_symbol, "fromId": str(first), "limit": str(limit)}
+        return Request("/api/v3/historicalTrades", params, weight=25)
+
+
+def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedTrade | InvalidItem:
+    number = positive_id(row.id)
+    side = Side.SELL if row.isBuyerMaker else Side.BUY
+    vendor = vendor_data(pair, sold=row.isBuyerMaker, source=Source.BACKFILL)
+    return build_trade(
+        "BINANCE", pair, str(number), millis(row.time), row.price, row.qty, side, received, vendor,
+        ids=(number, number),
+    )  # fmt: skip
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except DECODE_ERRORS as error:
+        raise _refusal(body) or MalformedFrame(str(error)) from error
+
+
+def _refusal(body: bytes) -> RestRefused | None:
+    try:
+        response = msgspec.json.decode(body, type=dict[str, Any])
+    except DECODE_ERRORS:
+        return None
+    if "code" not in response:
+        return None
+    return RestRefused(
+        f"{response['code']}: {str(response.get('msg'))[:200]}", unknown_symbol=response["code"] == _INVALID_SYMBOL
+    )
+
+
+def vendor_data(pair: Pair, *, sold: bool, source: Source) -> VendorData:
+    """Return the vendor data of a trade; `sold` says that the buyer was the maker."""
+    return (("pair", pair.raw_symbol), ("buyer_maker", "true" if sold else "false"), ("source", source.value))

@@ -1,0 +1,59 @@
+"""Bybit v5 spot: messages of the websocket and REST API. Only the fields that K2 reads."""
+
+from typing import Literal
+
+import msgspec
+
+from k2.schemas.records.trade import Side
+
+SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+
+
+class TradeItem(msgspec.Struct):
+    """One trade of the websocket."""
+
+    T: int
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: str
+    p: str
+    i: str
+    BT: bool = False
+    L: str = ""
+    RPI: bool = False
+    seq: int = 0
+
+
+class TradeFrame(msgspec.Struct):
+    """A websocket frame with trades."""
+
+    topic: str
+    data: list[TradeItem]
+
+
+class RestTrade(msgspec.Struct):
+    """One trade of the REST API."""
+
+    execId: str  # noqa: N815 - the exchange's spelling
+    price: str
+    size: str
+    side: Literal["Buy", "Sell"]
+    time: str
+
+
+class RestTrades(msgspec.Struct):
+    """The list of trades in a REST response."""
+
+    rows: list[RestTrade] = msgspec.field(name="list", default_factory=list)
+
+
+class RestResponse(msgspec.Struct):
+    """The envelope of a REST response."""
+
+    retCode: int  # noqa: N815
+    result: RestTrades = msgspec.field(default_factory=RestTrades)
+    retMsg: str = ""  # noqa: N815
+
+
+FRAME = msgspec.json.Decoder(TradeFrame)
+RESPONSE = msgspec.json.Decoder(RestResponse)

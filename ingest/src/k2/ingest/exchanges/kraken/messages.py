@@ -1,0 +1,48 @@
+"""Kraken spot: messages of the websocket and REST API. Only the fields that K2 reads."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+
+from k2.schemas.records.trade import Side
+
+SIDES = {"buy": Side.BUY, "sell": Side.SELL, "b": Side.BUY, "s": Side.SELL}
+ORDER_TYPES = {"l": "limit", "m": "market"}
+
+
+class Fill(msgspec.Struct):
+    """One trade of the websocket."""
+
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    trade_id: int
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]  # a naive time would be read as local
+    ord_type: str = ""
+
+
+class TradeFrame(msgspec.Struct):
+    """A websocket frame with trades."""
+
+    channel: Literal["trade"]
+    type: Literal["snapshot", "update"]
+    data: list[Fill]
+
+
+# price, volume, seconds, side, order type, misc, trade id; the time is a number with up to seven decimals
+RestRow = tuple[str, str, Decimal, Literal["b", "s"], str, str, int]
+
+
+class RestResponse(msgspec.Struct):
+    """The envelope of a REST response."""
+
+    error: list[str]
+    result: dict[str, msgspec.Raw] = {}
+
+
+FRAME = msgspec.json.Decoder(TradeFrame)
+RESPONSE = msgspec.json.Decoder(RestResponse)
+ROWS = msgspec.json.Decoder(list[RestRow])
