@@ -65,7 +65,7 @@ def test_a_key_is_sent_and_a_rejection_is_reported(lab: Lab, tmp_path):
     keys = tmp_path / "keys.yaml"
     token = add(keys, "reader", [Scope.READ])
     with serving(lab, ApiSettings(keys=keys)) as url:
-        with pytest.raises(BadQuery, match="a key is needed"):
+        with pytest.raises(BadQuery, match="an API key is required"):
             picture(Remote(url, "", "", None), 1.0)
-        with pytest.raises(BadQuery, match="has no scope stream"):
+        with pytest.raises(BadQuery, match="lacks scope stream"):
             picture(Remote(url, token, "", None), 5.0)

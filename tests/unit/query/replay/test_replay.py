@@ -214,7 +214,7 @@ def test_a_topic_receives_every_trade_as_the_ingest_would_write_it(
     ports = {"kafka": int(broker.bootstrap.rpartition(":")[2]), "registry": int(registry.rpartition(":")[2])}
     state.save(layout.state, state.State(ports=ports))
     result = run(layout, "--topic", topic, "--speed", "max")
-    assert (result.exit_code, result.stderr) == (0, f"3000 trades are in {topic}\n")
+    assert (result.exit_code, result.stderr) == (0, f"3000 trades written to {topic}\n")
     messages = broker.read(topic)
     stored = [avro.decode(message.value()[5:]) for message in messages]
     assert [str(row["message_id"]) for row in stored] == engine.trades().column("message_id").to_pylist()
@@ -228,9 +228,9 @@ def test_a_topic_receives_every_trade_as_the_ingest_would_write_it(
     ("words", "code", "message"),
     [
         (("--topic", "a", "--serve"), 2, "give one"),
-        (("--topic", "__consumer_offsets"), 2, "no topic for trades"),
-        (("--topic", "a b"), 2, "no topic for trades"),
-        (("--serve",), 2, "say which exchange"),
+        (("--topic", "__consumer_offsets"), 2, "is not a valid topic for trades"),
+        (("--topic", "a b"), 2, "is not a valid topic for trades"),
+        (("--serve",), 2, "--serve needs --exchange"),
         (("--speed", "slow"), 2, "is not a speed"),
         (("--symbol", "DOGE"), 2, "is stored; available symbols"),
         (("--topic", "mine"), 3, "schema registry at"),
