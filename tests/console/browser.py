@@ -86,28 +86,28 @@ class Page:
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
     def picture(self, path: Path) -> None:
-        """A PNG of what is shown."""
+        """Save a screenshot as PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def _record(self, message: dict[str, Any]) -> None:
-        about = message.get("params", {})
+        params = message.get("params", {})
         match message.get("method"):
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(about["exceptionDetails"].get("exception", about["exceptionDetails"])))
-            case "Log.entryAdded" if about["entry"]["source"] in {"security", "javascript"}:
-                self.errors.append(about["entry"]["text"])
+                self.errors.append(json.dumps(params["exceptionDetails"].get("exception", params["exceptionDetails"])))
+            case "Log.entryAdded" if params["entry"]["source"] in {"security", "javascript"}:
+                self.errors.append(params["entry"]["text"])
 
 
 @contextmanager
 def browser(folder: Path, width: int = 1280, height: int = 760) -> Iterator[Page]:
-    """A browser with one page, its profile in a folder."""
-    words = [
+    """Start a browser with one page and its profile in a folder."""
+    command = [
         PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
         "--no-first-run", "--disable-background-networking", "--disable-extensions", "--remote-debugging-port=0",
         f"--user-data-dir={folder}", f"--window-size={width},{height}", "about:blank",
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(words, env=os.environ | {"HOME": str(folder)}, **quiet) as process:
+    with subprocess.Popen(command, env=os.environ | {"HOME": str(folder)}, **quiet) as process:
         try:
             with connect(_page(folder), max_size=None, open_timeout=_TIMEOUT) as socket:
                 page = Page(socket)
@@ -123,7 +123,7 @@ def browser(folder: Path, width: int = 1280, height: int = 760) -> Iterator[Page
 
 
 def _page(folder: Path) -> str:
-    """Where the page is driven."""
+    """Return the DevTools websocket URL of the page."""
     file, deadline = folder / "DevToolsActivePort", time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError, ValueError):

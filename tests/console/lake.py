@@ -62,7 +62,7 @@ class Lake:
 
 
 def trade(market: tuple[str, str, str, str, float], number: int, at: datetime, price: float, quantity: float) -> Row:
-    """A row of Gold."""
+    """Return a row of Gold."""
     exchange, symbol, base, quote, _ = market
     return {
         "message_id": str(message_id(exchange, symbol, str(number))),

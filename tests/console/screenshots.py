@@ -29,7 +29,7 @@ _VIEWS: Final = {
 
 
 def take(page: Page, url: str, folder: Path) -> list[Path]:
-    """The pictures of a console."""
+    """Save screenshots of the console, and return their paths."""
     taken = []
     for scheme in ("dark", "light"):
         page.scheme(scheme)
@@ -51,7 +51,7 @@ def take(page: Page, url: str, folder: Path) -> list[Path]:
 
 
 def terminal(layout: Layout, path: Path) -> Path:
-    """The picture of `k2 watch`."""
+    """Save a screenshot of `k2 watch`, and return its path."""
     words = ["watch", "--data", str(layout.root), "--duration", "8s", "--picture", str(path)]
     subprocess.run([Path(sys.executable).with_name("k2"), *words], check=True, stdout=subprocess.DEVNULL, timeout=60)
     return path
