@@ -1,4 +1,4 @@
-"""What every test may use: recorded frames, a schema registry, and hypothesis that finds the same each time."""
+"""Fixtures of all tests: recorded frames, a schema registry, and a derandomized hypothesis profile."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Simulated exchanges that end with their test, and patience."""
+"""Fixtures of unit tests: simulated exchanges and waiting for a condition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +33,7 @@ def eventually() -> Callable[..., Any]:
     async def wait(condition: Callable[[], Any], within: float = 10.0) -> Any:
         deadline = asyncio.get_running_loop().time() + within
         while not (result := condition()):
-            assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
+            assert asyncio.get_running_loop().time() < deadline, "the condition did not hold in time"
             await asyncio.sleep(0.01)
         return result
 

@@ -1,4 +1,4 @@
-"""Real frames, and a Kafka broker inside this process."""
+"""Recorded frames, and a Kafka broker inside this process."""
 
 import asyncio
 import gc
@@ -37,8 +37,8 @@ class Broker:
 
     def __init__(self) -> None:
         self._holder = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-        (found,) = self._holder.list_topics(timeout=10).brokers.values()
-        self.bootstrap = f"{found.host}:{found.port}"
+        (node,) = self._holder.list_topics(timeout=10).brokers.values()
+        self.bootstrap = f"{node.host}:{node.port}"
 
     def create(self, *names: str) -> None:
         """Creates topics."""
@@ -66,10 +66,10 @@ class Broker:
             places = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
             expected = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
             consumer.assign(places)
-            found: list[Any] = []
-            while len(found) < expected:
-                found += consumer.consume(expected - len(found), timeout=0.1)
-            return sorted(found, key=lambda message: (message.partition(), message.offset()))
+            messages: list[Any] = []
+            while len(messages) < expected:
+                messages += consumer.consume(expected - len(messages), timeout=0.1)
+            return sorted(messages, key=lambda message: (message.partition(), message.offset()))
         finally:
             consumer.close()
 
@@ -81,17 +81,17 @@ class Broker:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """The broker that all tests share, each with topics of its own."""
-    yield (found := Broker())
+    yield (broker := Broker())
     gc.collect()  # producers in cycles would go on looking for it
-    found.stop()
+    broker.stop()
 
 
 @pytest.fixture
 def names(broker: Broker) -> Topics:
     """Three topics that no other test uses."""
-    found = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
-    broker.create(found.trades, found.gaps, found.dead_letters)
-    return found
+    topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
+    broker.create(topics.trades, topics.gaps, topics.dead_letters)
+    return topics
 
 
 @pytest.fixture(scope="session")
@@ -164,9 +164,9 @@ class Shard:
             self.connects += 1
 
         def made(endpoint: str) -> Exchange:
-            found = adapter(self.exchange, self.pairs, endpoint)
-            found.limits = self.limits
-            return found
+            exchange = adapter(self.exchange, self.pairs, endpoint)
+            exchange.limits = self.limits
+            return exchange
 
         session = Session(
             made, endpoints, [pair.raw_symbol for pair in self.pairs], self.http, self.pipeline, self.tracker,
@@ -193,8 +193,8 @@ class Shard:
 
     def dead_letters(self) -> list[tuple[bytes, str]]:
         """Frames and errors that the broker holds."""
-        found = self.broker.read(self.names.dead_letters)
-        return [(message.value(), dict(message.headers())["k2-error"].decode()) for message in found]
+        messages = self.broker.read(self.names.dead_letters)
+        return [(message.value(), dict(message.headers())["k2-error"].decode()) for message in messages]
 
 
 @pytest.fixture
@@ -210,5 +210,5 @@ async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) 
             return made[-1]
 
         yield build
-        for found in made:
-            await found.stop()
+        for running in made:
+            await running.stop()

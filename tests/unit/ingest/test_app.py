@@ -32,12 +32,12 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
     monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
     monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200)
-    found = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
+    manifest = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
 
     async def live(frames: int) -> None:
         stop, before = asyncio.Event(), simulator.counts["frames"]
-        running = asyncio.create_task(app.run(found, platform, app.Options(tuning=TUNING), stop))
+        running = asyncio.create_task(app.run(manifest, platform, app.Options(tuning=TUNING), stop))
         await eventually(lambda: running.done() or simulator.counts["frames"] > before + frames)
         stop.set()
         assert await running == 0

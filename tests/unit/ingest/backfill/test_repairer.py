@@ -15,20 +15,20 @@ from k2.ingest.simulator.faults import parse
 RATE = RestBudget(1000, 1000)
 
 
-async def repaired(found, simulator, eventually, gap: Gap, policy: Policy | None = None):
+async def repaired(ingest, simulator, eventually, gap: Gap, policy: Policy | None = None):
     """What became of one gap: the last event's state and method."""
     if policy:
-        found.repairer._policy = policy
-    found.tracker.reopen(gap)
-    opened = found.ledger.open(gap)
-    tasks = [asyncio.create_task(part) for part in (found.publisher.run(), found.repairer.run())]
+        ingest.repairer._policy = policy
+    ingest.tracker.reopen(gap)
+    opened = ingest.ledger.open(gap)
+    tasks = [asyncio.create_task(part) for part in (ingest.publisher.run(), ingest.repairer.run())]
     await opened
-    await eventually(lambda: not found.stats.gaps_open, 20)
+    await eventually(lambda: not ingest.stats.gaps_open, 20)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert await found.publisher.close(10) == 0
-    last = found.gap_events()[-1]
+    assert await ingest.publisher.close(10) == 0
+    last = ingest.gap_events()[-1]
     return last.state, last.method
 
 
@@ -40,7 +40,7 @@ async def market(simulate, eventually):
 
 
 @pytest.fixture
-def found(market, shard):
+def ingest(market, shard):
     return shard("binance", ["BTCUSDT"], f"http://127.0.0.1:{market.port}")
 
 
@@ -48,33 +48,33 @@ def gap(pair, first: int = 1_000_010, last: int = 1_001_200, until: int = 10**6)
     return Gap(pair, first, last, 0, until)
 
 
-async def test_a_gap_of_more_than_a_page_is_repaired_whole(found, market, eventually, pair):
-    assert await repaired(found, market, eventually, gap(pair)) == ("repaired", "rest")
-    stored = found.stored()
+async def test_a_gap_of_more_than_a_page_is_repaired_whole(ingest, market, eventually, pair):
+    assert await repaired(ingest, market, eventually, gap(pair)) == ("repaired", "rest")
+    stored = ingest.stored()
     assert sorted(int(record["trade_id"]) for record in stored) == list(range(1_000_010, 1_001_201))
     assert {record["vendor_data"]["source"] for record in stored} == {"backfill"}
-    assert found.stats.sources["backfill"] == len(stored)
+    assert ingest.stats.sources["backfill"] == len(stored)
 
 
-async def test_a_rate_limit_is_waited_out(found, market, eventually, pair):
+async def test_a_rate_limit_is_waited_out(ingest, market, eventually, pair):
     market.inject(parse("ratelimit=1"))
     await eventually(lambda: not market._faults._scheduled)
     began = time.monotonic()
-    assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
+    assert await repaired(ingest, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
     assert time.monotonic() - began >= 0.9  # Retry-After: 1
 
 
-async def test_a_server_error_is_asked_again(found, market, eventually, pair):
+async def test_a_server_error_is_asked_again(ingest, market, eventually, pair):
     market.inject(parse("unavailable=1"))
     await eventually(lambda: not market._faults._scheduled)
-    assert await repaired(found, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
+    assert await repaired(ingest, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
 
 
-async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, market, eventually, pair, monkeypatch):
+async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(ingest, market, eventually, pair, monkeypatch):
     monkeypatch.setattr("k2.ingest.backfill.repairer._RETRY_DELAYS", (0.05,))
-    state, method = await repaired(found, market, eventually, gap(pair, 1_001_496, 1_001_510))
+    state, method = await repaired(ingest, market, eventually, gap(pair, 1_001_496, 1_001_510))
     assert (state, method) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
-    assert len(found.stored()) == 5
+    assert len(ingest.stored()) == 5
 
 
 @pytest.mark.parametrize(
@@ -85,43 +85,43 @@ async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(found, 
     ],
 )
 async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
-    policy, method, found, market, eventually, pair
+    policy, method, ingest, market, eventually, pair
 ):
-    assert await repaired(found, market, eventually, gap(pair), policy) == ("unrecoverable", method)
-    assert found.stored() == []
+    assert await repaired(ingest, market, eventually, gap(pair), policy) == ("unrecoverable", method)
+    assert ingest.stored() == []
     assert market.counts["rest"] == 0
 
 
 async def test_a_probe_finds_a_gap_at_the_end_without_a_trade_after_it(
-    found, market, eventually, pair, observed, monkeypatch
+    ingest, market, eventually, pair, observed, monkeypatch
 ):
     monkeypatch.setattr("k2.ingest.backfill.repairer._SETTLE", 0.05)
-    found.tracker.observe(pair, observed(1_001_490))
-    await found.repairer.probe([pair])
-    await eventually(lambda: found.stats.gaps_detected["BTCUSDT"] == 1)
-    missing = found.ledger.repairs.get_nowait()
+    ingest.tracker.observe(pair, observed(1_001_490))
+    await ingest.repairer.probe([pair])
+    await eventually(lambda: ingest.stats.gaps_detected["BTCUSDT"] == 1)
+    missing = ingest.ledger.repairs.get_nowait()
     assert (missing.first_id, missing.last_id) == (1_001_491, 1_001_500)
 
 
 async def test_a_window_that_the_history_does_not_reach_is_given_up(simulate, shard, eventually):
     simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
     await eventually(lambda: simulator.finished)
-    found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
+    ingest = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
     trades = simulator.history.trades["BTCUSDT"]
-    window = Gap(found.pairs[0], 0, 0, trades[0].time - 10**9, trades[-1].time, "gone")
-    state, method = await repaired(found, simulator, eventually, window)
+    window = Gap(ingest.pairs[0], 0, 0, trades[0].time - 10**9, trades[-1].time, "gone")
+    state, method = await repaired(ingest, simulator, eventually, window)
     assert (state, method) == ("unrecoverable", "overlap: the history began after the gap")
 
 
 async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simulate, shard, eventually):
     simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=5000, count=500)
     await eventually(lambda: simulator.finished)
-    found = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
+    ingest = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
     trades = simulator.history.trades["BTCUSDT"]
     anchor = simulator.venue.trade_id(trades[-20])
-    window = Gap(found.pairs[0], 0, 0, trades[-20].time, trades[-1].time, anchor)
-    assert await repaired(found, simulator, eventually, window) == ("repaired", "overlap")
-    assert {record["trade_id"] for record in found.stored()} >= {
+    window = Gap(ingest.pairs[0], 0, 0, trades[-20].time, trades[-1].time, anchor)
+    assert await repaired(ingest, simulator, eventually, window) == ("repaired", "overlap")
+    assert {record["trade_id"] for record in ingest.stored()} >= {
         simulator.venue.trade_id(trade) for trade in trades[-19:]
     }
 
@@ -159,7 +159,7 @@ async def test_a_server_that_stays_down_is_unreachable(serve, monkeypatch):
 
 
 @pytest.mark.parametrize(("status", "unknown"), [(400, True), (404, True), (401, False)])
-async def test_a_lasting_refusal_is_told_in_the_servers_words(status, unknown, serve):
+async def test_a_permanent_refusal_keeps_the_servers_message(status, unknown, serve):
     with pytest.raises(RestRefused, match=f"HTTP {status}: no such thing") as refusal:
         await asked(serve(answering((status, b"no such thing"))))
     assert refusal.value.unknown_symbol is unknown

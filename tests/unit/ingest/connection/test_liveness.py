@@ -79,7 +79,7 @@ def test_after_very_many_attempts_the_wait_is_still_the_limit():
     assert 48 <= backoff.next_delay() <= 72
 
 
-def test_data_starts_the_waits_anew():
+def test_data_resets_the_backoff():
     backoff = Backoff(random.Random(1))
     for _ in range(5):
         backoff.next_delay()

@@ -38,14 +38,14 @@ async def complete(shard, simulator, raw_symbol: str) -> list[str]:
 )
 async def test_every_trade_of_an_exchange_reaches_kafka_once(exchange, raw_symbol, simulate, shard, eventually):
     simulator = await simulate(exchange, symbols=[raw_symbol], rate=400)
-    found = shard(exchange, [raw_symbol], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: sum(found.stats.received.values()) > 200)
-    assert await found.stop() == 0
-    assert not found.stats.gaps_detected
-    assert not found.stats.dead_letters
-    stored = found.stored()
-    assert sum(found.stats.delivered.values()) == sum(found.stats.received.values()) == len(stored)
+    ingest = shard(exchange, [raw_symbol], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: sum(ingest.stats.received.values()) > 200)
+    assert await ingest.stop() == 0
+    assert not ingest.stats.gaps_detected
+    assert not ingest.stats.dead_letters
+    stored = ingest.stored()
+    assert sum(ingest.stats.delivered.values()) == sum(ingest.stats.received.values()) == len(stored)
     assert len({record["message_id"] for record in stored}) == len(stored)
     covered = [
         number
@@ -58,11 +58,11 @@ async def test_every_trade_of_an_exchange_reaches_kafka_once(exchange, raw_symbo
 
 async def test_bybits_trades_reach_kafka_once_without_numbers(simulate, shard, eventually):
     simulator = await simulate("bybit", symbols=["BTCUSDT"], rate=400)
-    found = shard("bybit", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: sum(found.stats.received.values()) > 200)
-    assert await found.stop() == 0
-    ids = [record["trade_id"] for record in found.stored()]
+    ingest = shard("bybit", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: sum(ingest.stats.received.values()) > 200)
+    assert await ingest.stop() == 0
+    ids = [record["trade_id"] for record in ingest.stored()]
     emitted = [simulator.venue.trade_id(trade) for trade in simulator.history.trades["BTCUSDT"]]
     start = emitted.index(ids[0])
     assert ids == emitted[start : start + len(ids)]
@@ -70,130 +70,130 @@ async def test_bybits_trades_reach_kafka_once_without_numbers(simulate, shard, e
 
 async def test_a_closed_connection_is_followed_by_another_and_what_was_missed_is_repaired(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(backoff_first=0.3, backoff_limit=0.3))
-    await eventually(lambda: sum(found.stats.received.values()) > 50)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(backoff_first=0.3, backoff_limit=0.3))
+    await eventually(lambda: sum(ingest.stats.received.values()) > 50)
     simulator.inject(parse("close"))
-    await eventually(lambda: found.stats.reconnects == 1)
-    await eventually(lambda: found.stats.gaps_repaired["BTCUSDT"] == 1)
-    await complete(found, simulator, "BTCUSDT")
-    assert [event.state for event in found.gap_events()] == ["open", "repaired"]
-    assert {record["vendor_data"]["source"] for record in found.stored()} == {"live", "backfill"}
-    assert found.stats.gaps_open == 0
+    await eventually(lambda: ingest.stats.reconnects == 1)
+    await eventually(lambda: ingest.stats.gaps_repaired["BTCUSDT"] == 1)
+    await complete(ingest, simulator, "BTCUSDT")
+    assert [event.state for event in ingest.gap_events()] == ["open", "repaired"]
+    assert {record["vendor_data"]["source"] for record in ingest.stored()} == {"live", "backfill"}
+    assert ingest.stats.gaps_open == 0
 
 
 async def test_a_gap_is_in_kafka_before_the_trade_that_showed_it(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
-    await eventually(lambda: sum(found.stats.received.values()) > 20)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST), repair=False)
+    await eventually(lambda: sum(ingest.stats.received.values()) > 20)
     simulator.inject(parse("drop=20"))
-    await eventually(lambda: found.stats.gaps_detected["BTCUSDT"] == 1)
-    before = found.stats.received["BTCUSDT"]
-    await eventually(lambda: found.stats.received["BTCUSDT"] > before + 20)
-    assert await found.stop() == 0
-    (event,) = found.gap_events()
-    (gap,) = found.broker.read(found.names.gaps)
-    after = [m for m, r in zip(found.broker.read(found.names.trades), found.stored(), strict=True)
+    await eventually(lambda: ingest.stats.gaps_detected["BTCUSDT"] == 1)
+    before = ingest.stats.received["BTCUSDT"]
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > before + 20)
+    assert await ingest.stop() == 0
+    (event,) = ingest.gap_events()
+    (gap,) = ingest.broker.read(ingest.names.gaps)
+    after = [m for m, r in zip(ingest.broker.read(ingest.names.trades), ingest.stored(), strict=True)
              if int(r["trade_id"]) > int(event.last_id)]  # fmt: skip
     assert int(event.last_id) - int(event.first_id) + 1 >= 20
     assert after
     assert event.state == "open"
-    assert min(int(r["trade_id"]) for r in found.stored()) < int(event.first_id)
+    assert min(int(r["trade_id"]) for r in ingest.stored()) < int(event.first_id)
     assert gap.timestamp()[1] <= min(message.timestamp()[1] for message in after) + 1000
 
 
 async def test_a_silent_connection_is_stale_and_left(simulate, shard, eventually):
     simulator = await simulate("kraken", symbols=["BTC/USD"], rate=100)
-    found = shard("kraken", ["BTC/USD"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST, stale_after=1.2))
-    await eventually(lambda: found.stats.received["BTCUSD"] > 10)
+    ingest = shard("kraken", ["BTC/USD"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST, stale_after=1.2))
+    await eventually(lambda: ingest.stats.received["BTCUSD"] > 10)
     simulator.inject(parse("silent=2s"))
-    await eventually(lambda: found.stats.errors["connection_stale"] >= 1)
-    before = found.stats.received["BTCUSD"]
-    await eventually(lambda: found.stats.received["BTCUSD"] > before)
-    await eventually(lambda: not found.stats.gaps_open, 20)
-    await complete(found, simulator, "BTC/USD")
+    await eventually(lambda: ingest.stats.errors["connection_stale"] >= 1)
+    before = ingest.stats.received["BTCUSD"]
+    await eventually(lambda: ingest.stats.received["BTCUSD"] > before)
+    await eventually(lambda: not ingest.stats.gaps_open, 20)
+    await complete(ingest, simulator, "BTC/USD")
 
 
 async def test_a_connection_that_was_never_answered_is_stale_too(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1, faults=["silent=30s"])
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    session = found.start(url(simulator), tuning=Tuning(max_attempts=2, backoff_first=0.05, stale_after=0.5))
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    session = ingest.start(url(simulator), tuning=Tuning(max_attempts=2, backoff_first=0.05, stale_after=0.5))
     with pytest.raises(AttemptsExhausted, match="stale"):
         await session
 
 
 async def test_an_old_connection_hands_over_to_its_successor_without_loss(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST, max_age=1.0), repair=False)
-    await eventually(lambda: found.connects >= 3)
-    await complete(found, simulator, "BTCUSDT")
-    assert found.stats.reconnects == 0
-    assert not found.stats.gaps_detected
-    assert found.stats.duplicates["BTCUSDT"] > 0  # both connections were read for a while
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST, max_age=1.0), repair=False)
+    await eventually(lambda: ingest.connects >= 3)
+    await complete(ingest, simulator, "BTCUSDT")
+    assert ingest.stats.reconnects == 0
+    assert not ingest.stats.gaps_detected
+    assert ingest.stats.duplicates["BTCUSDT"] > 0  # both connections were read for a while
 
 
 async def test_an_announced_shutdown_is_answered_by_a_handover(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
-    await eventually(lambda: found.connects == 1 and found.stats.received["BTCUSDT"] > 20)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST), repair=False)
+    await eventually(lambda: ingest.connects == 1 and ingest.stats.received["BTCUSDT"] > 20)
     simulator.inject(parse("shutdown"))
-    await eventually(lambda: found.connects == 2)
-    await complete(found, simulator, "BTCUSDT")
-    assert found.stats.reconnects == 0
-    assert not found.stats.gaps_detected
+    await eventually(lambda: ingest.connects == 2)
+    await complete(ingest, simulator, "BTCUSDT")
+    assert ingest.stats.reconnects == 0
+    assert not ingest.stats.gaps_detected
 
 
 async def test_a_repeat_of_fifty_is_stored_twice_under_the_same_ids_and_is_no_gap(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: found.stats.received["BTCUSDT"] > 60)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > 60)
     simulator.inject(parse("repeat=50"))
-    await eventually(lambda: found.stats.duplicates["BTCUSDT"] >= 50)
-    ids = await complete(found, simulator, "BTCUSDT")
-    assert found.stats.duplicates["BTCUSDT"] == 50
+    await eventually(lambda: ingest.stats.duplicates["BTCUSDT"] >= 50)
+    ids = await complete(ingest, simulator, "BTCUSDT")
+    assert ingest.stats.duplicates["BTCUSDT"] == 50
     assert len(ids) == len(set(ids)) + 50
-    assert not found.stats.gaps_detected
+    assert not ingest.stats.gaps_detected
 
 
 @pytest.mark.parametrize("exchange", ["binance", "kraken", "coinbase", "okx", "bybit"])
 async def test_frames_that_cannot_be_trusted_are_kept_and_the_connection_lives(exchange, simulate, shard, eventually):
     simulator = await simulate(exchange, rate=300)
-    found = shard(exchange, [pair.raw_symbol for pair in _pairs(simulator)], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: sum(found.stats.received.values()) > 20)
+    ingest = shard(exchange, [pair.raw_symbol for pair in _pairs(simulator)], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: sum(ingest.stats.received.values()) > 20)
     simulator.inject(parse("malformed=10"))
     simulator.inject(parse("unknown=3"))
-    await eventually(lambda: found.stats.dead_letters["MALFORMED_FRAME"] >= 9)
-    await eventually(lambda: found.stats.errors["unknown_message"] >= 3)
-    before = sum(found.stats.received.values())
-    await eventually(lambda: sum(found.stats.received.values()) > before + 20)
-    assert found.stats.reconnects == 0
-    assert await found.stop() == 0
-    letters = found.dead_letters()
-    assert len(letters) == sum(found.stats.dead_letters.values())
+    await eventually(lambda: ingest.stats.dead_letters["MALFORMED_FRAME"] >= 9)
+    await eventually(lambda: ingest.stats.errors["unknown_message"] >= 3)
+    before = sum(ingest.stats.received.values())
+    await eventually(lambda: sum(ingest.stats.received.values()) > before + 20)
+    assert ingest.stats.reconnects == 0
+    assert await ingest.stop() == 0
+    letters = ingest.dead_letters()
+    assert len(letters) == sum(ingest.stats.dead_letters.values())
     assert (b"not json", "MALFORMED_FRAME") in letters
 
 
 async def test_whatever_is_logged_of_a_connection_carries_its_id(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
-        found.start(url(simulator), tuning=Tuning(**FAST))
-        await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
+        ingest.start(url(simulator), tuning=Tuning(**FAST))
+        await eventually(lambda: ingest.stats.received["BTCUSDT"] > 20)
         simulator.inject(parse("malformed=1"))
-        await eventually(lambda: found.stats.dead_letters["MALFORMED_FRAME"])
+        await eventually(lambda: ingest.stats.dead_letters["MALFORMED_FRAME"])
         simulator.inject(parse("close=1"))
-        await eventually(lambda: found.stats.reconnects == 1)
-        received = found.stats.received["BTCUSDT"]
-        await eventually(lambda: found.stats.received["BTCUSDT"] > received + 20)
+        await eventually(lambda: ingest.stats.reconnects == 1)
+        received = ingest.stats.received["BTCUSDT"]
+        await eventually(lambda: ingest.stats.received["BTCUSDT"] > received + 20)
         simulator.inject(parse("malformed=1"))
-        await eventually(lambda: len(found.stats.dead_letters) and found.stats.dead_letters["MALFORMED_FRAME"] >= 2)
-        assert await found.stop() == 0
+        await eventually(lambda: len(ingest.stats.dead_letters) and ingest.stats.dead_letters["MALFORMED_FRAME"] >= 2)
+        assert await ingest.stop() == 0
     connected = [line["connection"] for line in lines if line["event"] == "connected"]
     letters = [line["connection"] for line in lines if line["event"] == "dead letter"]
     assert len(set(connected)) == len(connected) == 2
@@ -206,55 +206,55 @@ def _pairs(simulator):
 
 async def test_an_oversized_frame_ends_the_connection_and_is_counted_and_nothing_is_lost(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=100)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > 20)
     simulator.inject(parse("oversized"))
-    await eventually(lambda: found.stats.reconnects == 1)
-    before = found.stats.received["BTCUSDT"]
-    await eventually(lambda: found.stats.received["BTCUSDT"] > before + 20 and not found.stats.gaps_open)
-    await complete(found, simulator, "BTCUSDT")
-    assert found.stats.errors["connection_error"] + found.stats.errors["connection_closed"] == 1
+    await eventually(lambda: ingest.stats.reconnects == 1)
+    before = ingest.stats.received["BTCUSDT"]
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > before + 20 and not ingest.stats.gaps_open)
+    await complete(ingest, simulator, "BTCUSDT")
+    assert ingest.stats.errors["connection_error"] + ingest.stats.errors["connection_closed"] == 1
 
 
 async def test_an_id_with_another_price_is_kept_apart(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > 20)
     simulator.inject(parse("conflict"))
-    await eventually(lambda: found.stats.dead_letters["CONFLICTING_TRADE"] == 1)
-    ids = await complete(found, simulator, "BTCUSDT")
+    await eventually(lambda: ingest.stats.dead_letters["CONFLICTING_TRADE"] == 1)
+    ids = await complete(ingest, simulator, "BTCUSDT")
     assert len(ids) == len(set(ids))
 
 
 async def test_a_new_numbering_is_followed(simulate, shard, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
-    found = shard("binance", ["BTCUSDT"], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST), repair=False)
-    await eventually(lambda: found.stats.received["BTCUSDT"] > 20)
+    ingest = shard("binance", ["BTCUSDT"], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST), repair=False)
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > 20)
     simulator.inject(parse("reset"))
-    await eventually(lambda: found.stats.errors["sequence_reset"] == 1)
-    before = found.stats.received["BTCUSDT"]
-    await eventually(lambda: found.stats.received["BTCUSDT"] > before + 50)
-    assert not found.stats.gaps_detected
-    assert found.stats.reconnects == 0
+    await eventually(lambda: ingest.stats.errors["sequence_reset"] == 1)
+    before = ingest.stats.received["BTCUSDT"]
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] > before + 50)
+    assert not ingest.stats.gaps_detected
+    assert ingest.stats.reconnects == 0
 
 
 @pytest.mark.parametrize(
     ("exchange", "good", "bad"), [("kraken", "BTC/USD", "XYZ/USD"), ("okx", "BTC-USDT", "XYZ-USDT")]
 )
-async def test_a_refused_symbol_is_told_in_the_status_while_the_others_flow(
+async def test_a_refused_symbol_is_in_the_status_while_the_others_flow(
     exchange, good, bad, simulate, shard, eventually
 ):
     simulator = await simulate(exchange, symbols=[good], rate=200)
-    found = shard(exchange, [bad, good], rest(simulator))
-    found.start(url(simulator), tuning=Tuning(**FAST))
-    await eventually(lambda: sum(found.stats.received.values()) > 50)
-    await eventually(lambda: list(found.stats.refused) == [bad])
-    assert bad in found.stats.refused[bad]
-    assert found.stats.errors["refused"] == 1
-    assert found.stats.reconnects == 0
+    ingest = shard(exchange, [bad, good], rest(simulator))
+    ingest.start(url(simulator), tuning=Tuning(**FAST))
+    await eventually(lambda: sum(ingest.stats.received.values()) > 50)
+    await eventually(lambda: list(ingest.stats.refused) == [bad])
+    assert bad in ingest.stats.refused[bad]
+    assert ingest.stats.errors["refused"] == 1
+    assert ingest.stats.reconnects == 0
 
 
 async def test_a_shard_whose_every_symbol_is_refused_ends_with_the_exchanges_words(simulate, shard):

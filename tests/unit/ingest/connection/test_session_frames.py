@@ -55,10 +55,10 @@ async def exchange():
 
 async def test_what_is_no_message_is_kept_whole_and_the_connection_lives(exchange: Serve, shard, eventually):
     url = await exchange([*ODD, (WSMsgType.TEXT, TRADE)])
-    found = shard("binance", ["BTCUSDT"])
-    found.start(url, tuning=Tuning(), repair=False)
-    await eventually(lambda: found.stats.received["BTCUSDT"])
-    assert (found.stats.reconnects, found.stats.connections) == (0, 1)
-    assert await found.stop() == 0
-    assert sorted(found.dead_letters()) == sorted((frame, "MALFORMED_FRAME") for _, frame in ODD)
-    assert [trade["trade_id"] for trade in found.stored()] == ["3735683259"]
+    ingest = shard("binance", ["BTCUSDT"])
+    ingest.start(url, tuning=Tuning(), repair=False)
+    await eventually(lambda: ingest.stats.received["BTCUSDT"])
+    assert (ingest.stats.reconnects, ingest.stats.connections) == (0, 1)
+    assert await ingest.stop() == 0
+    assert sorted(ingest.dead_letters()) == sorted((frame, "MALFORMED_FRAME") for _, frame in ODD)
+    assert [trade["trade_id"] for trade in ingest.stored()] == ["3735683259"]

@@ -1,6 +1,6 @@
 """What can be wrong with one trade of each exchange, and what becomes of it: the same answer everywhere.
 
-A frame that cannot be read is malformed. One whose numbers or symbol cannot be trusted is told as such, with its
+A frame that cannot be read is malformed. One whose numbers or symbol cannot be trusted is an invalid item with its
 reason. Neither is ever a trade. Fields that are not known do no harm.
 """
 
@@ -86,8 +86,8 @@ def parsed(name: str, document: object) -> list[Event]:
     """What the adapter says of a frame; `MalformedFrame` stands for itself."""
     exchange, _, protocol = name.partition("#")
     pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
-    found = adapter(exchange, [pair], f"wss://host#{protocol}" if protocol else "")
-    return list(found.parse(json.dumps(document).encode(), 1))
+    parser = adapter(exchange, [pair], f"wss://host#{protocol}" if protocol else "")
+    return list(parser.parse(json.dumps(document).encode(), 1))
 
 
 def changed(name: str, field: str, change: Callable[[Any, Any], None]) -> Any:
@@ -145,7 +145,7 @@ def test_a_time_that_a_table_can_hold_is_passed_on_for_silver_to_judge(name: str
 
 
 @EXCHANGE
-def test_a_symbol_that_was_not_subscribed_is_told_as_such(name: str):
+def test_an_unsubscribed_symbol_is_an_invalid_item(name: str):
     document = replaced(name, "symbol", OTHERS[WIRES[name].raw_symbol])
     if name == "okx":
         document["arg"]["instId"] = OTHERS[WIRES[name].raw_symbol]

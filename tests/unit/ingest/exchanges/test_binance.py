@@ -123,7 +123,7 @@ def test_subscriptions_name_every_symbol_two_hundred_a_message():
         (b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade"}}', Unknown("aggTrade")),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(frame, event):
+def test_other_messages_become_their_events(frame, event):
     assert Binance([BTC]).parse(frame, 0) == [event]
 
 

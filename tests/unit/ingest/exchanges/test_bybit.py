@@ -20,8 +20,8 @@ def frame(**fields: object) -> bytes:
     return json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": [TRADE | fields]}).encode()
 
 
-def rows(*found: tuple[str, int]) -> bytes:
-    listed = [{"execId": i, "price": "1", "size": "2", "side": "Sell", "time": str(at)} for i, at in found]
+def rows(*trades: tuple[str, int]) -> bytes:
+    listed = [{"execId": i, "price": "1", "size": "2", "side": "Sell", "time": str(at)} for i, at in trades]
     return json.dumps({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": listed}}).encode()
 
 
@@ -43,7 +43,7 @@ def test_a_trade_holds_what_the_frame_says():
 
 
 @pytest.mark.parametrize(("expected", "side"), [("Buy", Side.BUY), ("Sell", Side.SELL)])
-def test_the_side_is_the_takers_as_it_is_told(expected, side):
+def test_the_side_is_the_takers(expected, side):
     assert Bybit([BTC]).parse(frame(S=expected), 0)[0].trade.side is side
 
 
@@ -63,7 +63,7 @@ def test_the_recorded_acknowledgement_names_no_pair_of_ours(recorded):
     assert Bybit([BTC]).parse(recorded("bybit_ws_subscription_ack.json")[0], 0) == [Subscribed(())]
 
 
-def test_the_recorded_refusal_is_told_in_the_exchanges_words(recorded):
+def test_the_recorded_refusal_keeps_the_exchanges_message(recorded):
     raw = recorded("bybit_ws_subscription_failure.json")[0]
     assert Bybit([BTC]).parse(raw, 0) == [Refused("Invalid topic: invalid.topic.BTCUSDT")]
 
@@ -82,7 +82,7 @@ def test_the_recorded_refusal_is_told_in_the_exchanges_words(recorded):
         (b'{"topic":"orderbook.1.BTCUSDT","data":[]}', [Unknown("orderbook.1.BTCUSDT")]),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+def test_other_messages_become_their_events(raw, events):
     assert list(Bybit([BTC]).parse(raw, 0)) == events
 
 
@@ -94,7 +94,7 @@ def test_a_trade_with_a_wrong_field_is_malformed(fields):
         Bybit([BTC]).parse(frame(**fields), 0)
 
 
-def test_what_cannot_be_trusted_is_told_with_its_reason():
+def test_invalid_items_carry_their_reason():
     assert Bybit([BTC]).parse(frame(s="ETHUSDT"), 0)[0].error == UNSUBSCRIBED
     assert Bybit([BTC]).parse(frame(p="NaN"), 0)[0].error == "INEXACT_VALUE"
 
@@ -115,7 +115,7 @@ def test_the_recorded_answer_holds_one_trade(captures):
 
 
 @pytest.mark.parametrize(
-    ("found", "overlaps", "ids"),
+    ("trades", "overlaps", "ids"),
     [
         ([("c", 30), ("b", 20), ("anchor", 10)], True, ["c", "b"]),
         ([("c", 30), ("b", 20), ("older", 5)], True, ["c", "b"]),
@@ -124,13 +124,13 @@ def test_the_recorded_answer_holds_one_trade(captures):
         ([], False, []),
     ],
 )
-def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(found, overlaps, ids):
+def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(trades, overlaps, ids):
     bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 10_000, 40_000, "anchor")
     request = bybit.history_request(gap)
     assert (request.path, dict(request.params)) == (
         "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
     )  # fmt: skip
-    page = bybit.parse_page(request, rows(*found), gap, 7)
+    page = bybit.parse_page(request, rows(*trades), gap, 7)
     assert (page.overlaps, [entry.trade.trade_id for entry in page.trades], page.next_request) == (
         overlaps,
         ids,

@@ -104,7 +104,7 @@ def test_subscriptions_ask_for_matches_and_heartbeats():
         (b'{"type":"auction"}', [Unknown("auction")]),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+def test_other_messages_become_their_events(raw, events):
     assert list(Coinbase(PAIRS).parse(raw, 0)) == events
 
 
@@ -130,7 +130,7 @@ def test_a_trade_with_a_wrong_field_is_malformed(fields):
         Coinbase(PAIRS).parse(frame(**fields), 0)
 
 
-def test_what_cannot_be_trusted_is_told_with_its_reason():
+def test_invalid_items_carry_their_reason():
     assert Coinbase(PAIRS).parse(frame(product_id="BTC-USD"), 0)[0].error == UNSUBSCRIBED
     inexact = Coinbase(PAIRS).parse(frame(price="0.000000001"), 0)[0]
     assert (inexact.error, inexact.symbol, inexact.last_id) == ("INEXACT_VALUE", "SKLBTC", 280_232)

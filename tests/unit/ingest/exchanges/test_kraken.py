@@ -84,7 +84,7 @@ def test_subscriptions_always_ask_for_the_snapshot():
         (b'{"channel":"book","type":"snapshot","data":[]}', [Unknown("book")]),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+def test_other_messages_become_their_events(raw, events):
     assert list(Kraken([BTC]).parse(raw, 0)) == events
 
 

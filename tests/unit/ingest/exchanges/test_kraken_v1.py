@@ -87,7 +87,7 @@ def test_the_same_trade_twice_has_the_same_id_and_a_longer_spelling_changes_noth
         (b'{"event":"addOrderStatus"}', [Unknown("addOrderStatus")]),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+def test_other_messages_become_their_events(raw, events):
     assert list(KrakenV1(PAIRS).parse(raw, 0)) == events
 
 

@@ -30,8 +30,8 @@ def frame(**fields: object) -> bytes:
 
 
 def rows(newest: int, oldest: int) -> bytes:
-    found = [TRADE | {"tradeId": str(n), "count": "1"} for n in range(newest, oldest - 1, -1)]
-    return json.dumps({"code": "0", "msg": "", "data": found}).encode()
+    items = [TRADE | {"tradeId": str(n), "count": "1"} for n in range(newest, oldest - 1, -1)]
+    return json.dumps({"code": "0", "msg": "", "data": items}).encode()
 
 
 def test_the_recordings_spot_trades_are_read_and_its_derivatives_are_not_trusted(recorded):
@@ -97,7 +97,7 @@ def test_subscriptions_name_every_instrument_in_one_message():
         (b'{"arg":{"channel":"tickers"},"data":[]}', [Unknown("tickers")]),
     ],
 )
-def test_what_is_no_trade_is_told_as_what_it_is(raw, events):
+def test_other_messages_become_their_events(raw, events):
     assert list(Okx([USDT]).parse(raw, 0)) == events
 
 

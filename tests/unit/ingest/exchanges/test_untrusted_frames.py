@@ -70,9 +70,9 @@ def places(value: object, path: tuple = ()) -> Iterator[tuple]:
 def put(value: object, path: tuple, new: object) -> object:
     if not path:
         return new
-    found = dict(value) if isinstance(value, dict) else list(value)
-    found[path[0]] = put(found[path[0]], path[1:], new)
-    return found
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = put(copy[path[0]], path[1:], new)
+    return copy
 
 
 @st.composite
@@ -145,9 +145,9 @@ def test_mutated_real_frames_raise_the_declared_error_or_nothing(name):
 def test_mutated_rest_answers_raise_a_declared_error_or_nothing(name):
     @given(mutated(ROWS[name]))
     def check(raw: bytes) -> None:
-        reader, hole = made(name), gap(name)
+        reader, missing = made(name), gap(name)
         for read in (
-            lambda: reader.parse_page(reader.history_request(hole), raw, hole, 1),
+            lambda: reader.parse_page(reader.history_request(missing), raw, missing, 1),
             lambda: reader.parse_newest_id(raw),
         ):
             try:

@@ -83,9 +83,13 @@ async def test_a_dead_letter_holds_the_frame_and_says_why(broker, names, publish
     publisher.send_dead_letter(b"x", "INEXACT_VALUE", "r" * 5000)
     assert await publisher.close(10) == 0
     by_error = {dict(m.headers())["k2-error"]: m for m in broker.read(names.dead_letters)}
-    found = by_error[b"MALFORMED_FRAME"]
-    assert (found.value(), found.key()) == (b"\xffnot json", b"BTCUSDT")
-    assert dict(found.headers()) == {"k2-error": b"MALFORMED_FRAME", "k2-reason": b"because", "k2-feed": b"spot"}
+    record = by_error[b"MALFORMED_FRAME"]
+    assert (record.value(), record.key()) == (b"\xffnot json", b"BTCUSDT")
+    assert dict(record.headers()) == {
+        "k2-error": b"MALFORMED_FRAME",
+        "k2-reason": b"because",
+        "k2-feed": b"spot",
+    }
     assert len(dict(by_error[b"INEXACT_VALUE"].headers())["k2-reason"]) == 500
     assert stats.dead_letters == {"MALFORMED_FRAME": 1, "INEXACT_VALUE": 1}
     assert not stats.delivered
@@ -192,14 +196,14 @@ async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names,
     GapLedger("another", "BINANCE", publisher, stats).open(Gap(pair, 8, 9, 0, 1))
     assert await publisher.close(10) == 0
     broker.put(names.gaps, symbol, b'{"gap_id":"\xff"}')
-    found = resumed(broker, names, [pair]).gaps
-    assert [gaps.gap_from_event(event, pair) for event in found if event.feed == "spot"] == [left]
-    assert len(found) == 1
+    open_gaps = resumed(broker, names, [pair]).gaps
+    assert [gaps.gap_from_event(event, pair) for event in open_gaps if event.feed == "spot"] == [left]
+    assert len(open_gaps) == 1
 
 
 def test_nothing_in_kafka_is_nothing_to_go_on_from(broker, names):
-    found = resumed(broker, names, [PAIR])
-    assert (dict(found.positions), list(found.gaps)) == ({}, [])
+    state = resumed(broker, names, [PAIR])
+    assert (dict(state.positions), list(state.gaps)) == ({}, [])
 
 
 def test_a_broker_that_cannot_be_read_is_named(names, monkeypatch):

@@ -13,8 +13,8 @@ from k2.schemas.exchanges.spec import EXCHANGES
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
 
 
-def missing_ids(found: list) -> list[int]:
-    return [number for gap in found for number in range(gap.first_id, gap.last_id + 1)]
+def missing_ids(gaps: list) -> list[int]:
+    return [number for gap in gaps for number in range(gap.first_id, gap.last_id + 1)]
 
 
 def test_any_dropped_ids_are_exactly_the_gaps(pair, observed):
@@ -111,7 +111,7 @@ def test_a_late_trade_that_completes_a_gap_closes_it(pair, observed):
     assert tracker.missing(gap) == ()
 
 
-def test_a_numbering_that_begins_anew_is_followed_after_three(pair, observed):
+def test_a_reset_sequence_is_followed_after_three_trades(pair, observed):
     tracker = SequenceTracker()
     tracker.observe(pair, observed(1_000_000))
     assert tracker.observe(pair, observed(1)) == Duplicate()

@@ -11,7 +11,7 @@ from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, Posit
 def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them(pair, observed):
     @given(st.lists(st.integers(0, 5), max_size=10))
     def check(lives: list[int]) -> None:
-        tracker, found, number, since = ReconnectWindowTracker(), [], 0, 0
+        tracker, windows, number, since = ReconnectWindowTracker(), [], 0, 0
         expected = []
         for trades in lives:
             for index in range(trades):
@@ -21,10 +21,10 @@ def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them
                 finding = tracker.observe(pair, observed(number, trade_id=str(number), time=number * 1000))
                 since = number
                 if finding is not None:
-                    found.append(finding.gap)
+                    windows.append(finding.gap)
             tracker.on_disconnect()
-        assert [(gap.anchor, gap.since, gap.until) for gap in found] == expected
-        assert all(gap.is_window and tracker.missing(gap) for gap in found)
+        assert [(gap.anchor, gap.since, gap.until) for gap in windows] == expected
+        assert all(gap.is_window and tracker.missing(gap) for gap in windows)
 
     check()
 

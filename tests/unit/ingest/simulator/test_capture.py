@@ -72,8 +72,10 @@ def test_a_symbol_that_is_not_the_exchanges_is_refused():
 
 
 def test_the_command_line_says_everything_that_build_takes():
-    found = arguments_of(["okx", "--seed", "7", "--rate", "5", "--fault", "drop=1", "--fault", "close", "--port", "9"])
-    assert (found.exchange, found.seed, found.rate, found.fault, found.port) == (
+    arguments = arguments_of(
+        ["okx", "--seed", "7", "--rate", "5", "--fault", "drop=1", "--fault", "close", "--port", "9"]
+    )
+    assert (arguments.exchange, arguments.seed, arguments.rate, arguments.fault, arguments.port) == (
         "okx",
         "7",
         5.0,

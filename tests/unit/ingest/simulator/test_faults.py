@@ -44,10 +44,10 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known():
 @given(st.text(max_size=20))
 def test_any_text_is_a_fault_or_refused(text):
     try:
-        found = parse(text)
+        fault = parse(text)
     except UnknownFault:
         return
-    assert found.kind in KINDS
+    assert fault.kind in KINDS
 
 
 def test_a_fault_begins_at_its_time_and_once():
@@ -59,7 +59,7 @@ def test_a_fault_begins_at_its_time_and_once():
 
 @pytest.mark.parametrize(
     ("kind", "ask"),
-    [("drop", lambda found: found.drop_trades(1)), ("refuse", lambda found: found.refuse_connection())],
+    [("drop", lambda injector: injector.drop_trades(1)), ("refuse", lambda injector: injector.refuse_connection())],
 )
 def test_a_counted_fault_ends_with_its_count(kind, ask):
     injector = FaultInjector()
@@ -109,7 +109,7 @@ def test_a_cut_is_for_connections_of_that_age():
     assert (injector.too_old(30), injector.too_old(30.1)) == (False, True)
 
 
-def test_nonsense_comes_in_the_number_asked_for():
+def test_malformed_frames_come_in_the_requested_number():
     sample = '{"e":"trade","t":1}'
     malformed = list(FaultInjector.malformed_frames("malformed", 10, sample))
     assert len(malformed) == 10

@@ -30,10 +30,10 @@ def test_another_seed_or_symbol_trades_something_else():
 
 
 def test_how_often_the_market_is_asked_changes_nothing():
-    market, found = Market(BTC, "1", 30.0, OPENED), []
+    market, trades = Market(BTC, "1", 30.0, OPENED), []
     for second in range(3601):
-        found += market.until(OPENED + second * 10**6)
-    assert found == hour()
+        trades += market.until(OPENED + second * 10**6)
+    assert trades == hour()
 
 
 def test_ids_are_consecutive_and_times_do_not_go_back():
@@ -62,7 +62,7 @@ def test_one_sweep_has_one_aggressor():
     sides: dict[int, set[bool]] = {}
     for trade in hour(rate=1.0):
         sides.setdefault(trade.time, set()).add(trade.buy)
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(directions) == 1 for directions in sides.values())
 
 
 def test_a_tape_ends_after_its_count():
@@ -104,6 +104,6 @@ def test_history_keeps_the_newest(monkeypatch):
     history, trades = History(), hour()[:100]
     for trade in trades:
         history.add(trade)
-    kept = list(history.trades["BTCUSDT"])
-    assert kept == trades[-len(kept) :]
-    assert 50 <= len(kept) <= 55
+    retained = list(history.trades["BTCUSDT"])
+    assert retained == trades[-len(retained) :]
+    assert 50 <= len(retained) <= 55

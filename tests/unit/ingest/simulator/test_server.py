@@ -26,12 +26,12 @@ async def subscribed(http, simulator, **options) -> AsyncIterator[aiohttp.Client
 
 
 async def trades(socket, count: int) -> list[dict]:
-    found = []
-    while len(found) < count:
+    messages = []
+    while len(messages) < count:
         message = await socket.receive_json(timeout=10)
         if message.get("stream") == "btcusdt@trade":
-            found.append(message["data"])
-    return found
+            messages.append(message["data"])
+    return messages
 
 
 async def get(http, simulator, path: str) -> tuple[int, object]:
@@ -42,12 +42,12 @@ async def get(http, simulator, path: str) -> tuple[int, object]:
 async def test_what_it_says_it_emitted_is_what_it_sent(simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=2000, count=500)
     async with subscribed(http, simulator) as socket:
-        found = await trades(socket, 1)
+        messages = await trades(socket, 1)
         await eventually(lambda: simulator.finished)
-        total = 500 - (found[0]["t"] - 1_000_001)
-        found += await trades(socket, total - 1)
+        total = 500 - (messages[0]["t"] - 1_000_001)
+        messages += await trades(socket, total - 1)
     _, emitted = await get(http, simulator, "/_sim/emitted")
-    assert [str(trade["t"]) for trade in found] == emitted["BTCUSDT"][-total:]
+    assert [str(trade["t"]) for trade in messages] == emitted["BTCUSDT"][-total:]
     assert len(emitted["BTCUSDT"]) == 500
     _, stats = await get(http, simulator, "/_sim/stats")
     assert (stats["emitted"], stats["frames"], stats["finished"]) == ({"BTCUSDT": 500}, total, True)
@@ -71,7 +71,7 @@ async def test_two_exchanges_of_one_seed_trade_the_same(simulate, eventually):
         assert facts(first)[raw_symbol][:length] == facts(second)[raw_symbol][:length]
 
 
-async def test_nobody_is_told_of_symbols_they_did_not_ask_for(simulate, http):
+async def test_clients_receive_only_subscribed_symbols(simulate, http):
     simulator = await simulate("binance", rate=500)
     async with subscribed(http, simulator) as socket:
         assert {(await socket.receive_json(timeout=10))["data"]["s"] for _ in range(50)} == {"BTCUSDT"}
@@ -80,13 +80,13 @@ async def test_nobody_is_told_of_symbols_they_did_not_ask_for(simulate, http):
 async def test_its_history_over_rest_pages_by_id(simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=3000, count=2500)
     await eventually(lambda: simulator.finished)
-    found, first = [], 1_000_001
+    messages, first = [], 1_000_001
     for _ in range(3):
         status, rows = await get(http, simulator, f"/api/v3/historicalTrades?symbol=BTCUSDT&fromId={first}&limit=1000")
         assert status == 200
-        found += rows
+        messages += rows
         first = rows[-1]["id"] + 1
-    assert [row["id"] for row in found] == list(range(1_000_001, 1_002_501))
+    assert [row["id"] for row in messages] == list(range(1_000_001, 1_002_501))
     assert await get(http, simulator, "/api/v3/historicalTrades?symbol=XYZUSDT") == (
         400, {"code": -1121, "msg": "Invalid symbol."},
     )  # fmt: skip
@@ -95,17 +95,17 @@ async def test_its_history_over_rest_pages_by_id(simulate, http, eventually):
 async def test_krakens_history_pages_by_time_and_loses_no_trade_of_a_burst(simulate, eventually):
     simulator = await simulate("kraken", symbols=["BTC/USD"], rate=5000, count=3000)
     await eventually(lambda: simulator.finished)
-    found, since = [], "1"
+    messages, since = [], "1"
     for _ in range(40):
         answer = simulator.venue.rest("/0/public/Trades", {"pair": "XBTUSD", "since": since}, simulator.history)
         result = json.loads(answer.body)["result"]
-        found += [row[6] for row in result["XXBTZUSD"]]
+        messages += [row[6] for row in result["XXBTZUSD"]]
         since = str(int(result["last"]) - 1)
-    assert sorted(set(found)) == list(range(1_000_001, 1_003_001))
+    assert sorted(set(messages)) == list(range(1_000_001, 1_003_001))
 
 
 @pytest.mark.parametrize(("fault", "status"), [("ratelimit=2", 429), ("unavailable=2", 503)])
-async def test_rest_fails_as_often_as_it_is_told_to(fault, status, simulate, http, eventually):
+async def test_rest_fails_as_often_as_configured(fault, status, simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=10)
     simulator.inject(parse(fault))
     await eventually(lambda: not simulator._faults._scheduled)
@@ -121,7 +121,7 @@ async def test_a_client_that_asks_too_much_is_limited(simulate, http):
     assert simulator.counts["limited"] == answers.count({"error": ["EAPI:Rate limit exceeded"]})
 
 
-async def test_dropped_trades_happened_and_were_not_told(simulate, http, eventually):
+async def test_dropped_trades_are_history_but_not_sent(simulate, http, eventually):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=500)
     async with subscribed(http, simulator) as socket:
         before = (await trades(socket, 1))[0]["t"]
@@ -236,7 +236,7 @@ async def test_refused_connections_are_as_many_as_asked_for(simulate, http, even
         assert await trades(socket, 1)
 
 
-async def test_nonsense_frames_are_sent_to_everybody(simulate, http):
+async def test_malformed_frames_are_sent_to_every_client(simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=100)
     async with subscribed(http, simulator) as socket:
         for fault in ("malformed=10", "unknown=1", "oversized=1"):
@@ -294,7 +294,7 @@ async def test_faults_can_be_asked_for_over_http(simulate, http, eventually):
         assert "is no fault; known are" in await answer.text()
 
 
-async def test_a_websocket_elsewhere_is_told_where_they_are(simulate, http):
+async def test_a_websocket_on_another_path_gets_the_valid_paths(simulate, http):
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=1)
     with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
         async with http.ws_connect(f"ws://127.0.0.1:{simulator.port}/ws"):

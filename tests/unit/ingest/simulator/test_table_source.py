@@ -1,4 +1,4 @@
-"""Trades told again as the exchange: its own adapter reads them back with the ids, values and times that they had."""
+"""Trades replayed as the exchange: its own adapter reads them back with the ids, values and times that they had."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,14 +23,14 @@ def pair(exchange: str) -> Pair:
 
 
 def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
-    found = pair(exchange)
+    btc = pair(exchange)
     return Trade(
-        str(trade_id), found.symbol, exchange.upper(), found.base, found.quote, NOON + at * 1000, 6_183_763_000_000,
+        str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 6_183_763_000_000,
         2_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
     )  # fmt: skip
 
 
-async def expected(
+async def replayed(
     exchange: str,
     trades: Sequence[Trade],
     http: aiohttp.ClientSession,
@@ -41,20 +41,20 @@ async def expected(
     source = TableSource(iter(trades), [pair(exchange)], speed)
     simulator = Simulator(venue(exchange)([pair(exchange)]), source)
     port = await simulator.start()
-    reader, found = adapter(exchange, [pair(exchange)]), list[Trade]()
+    reader, received = adapter(exchange, [pair(exchange)]), list[Trade]()
     async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
         for message in reader.subscribe_messages():
             await socket.send_str(message.decode())
         if listens:
             await listens(source)
-        while len(found) < len(trades):
+        while len(received) < len(trades):
             try:
                 events = reader.parse((await socket.receive_str()).encode(), NOON)
             except MalformedFrame:
                 continue
-            found += [event.trade for event in events if isinstance(event, SequencedTrade)]
+            received += [event.trade for event in events if isinstance(event, SequencedTrade)]
     await simulator.stop()
-    return found
+    return received
 
 
 async def standstill(source: TableSource) -> None:
@@ -75,10 +75,10 @@ async def test_the_exchanges_own_adapter_reads_the_same_trades(exchange: str, ht
     # Two at one time and price: an exchange that aggregates must not make one of them.
     ids = ["2290000000061666327", "2290000000061666329"] if exchange == "bybit" else [3, 6]
     trades = [trade(exchange, number, 7 if place else 0) for place, number in enumerate([*ids, 9, 12])]
-    found = await expected(exchange, trades, http)
-    assert [facts(one) for one in found] == [facts(one) for one in trades]
+    received = await replayed(exchange, trades, http)
+    assert [facts(one) for one in received] == [facts(one) for one in trades]
     if exchange == "okx":
-        assert {dict(one.vendor_data)["count"] for one in found} == {"3"}
+        assert {dict(one.vendor_data)["count"] for one in received} == {"3"}
 
 
 async def test_a_replay_keeps_its_pace_times_its_speed(http: aiohttp.ClientSession):
@@ -89,20 +89,22 @@ async def test_a_replay_keeps_its_pace_times_its_speed(http: aiohttp.ClientSessi
     assert [sim_trade.id for batch, _ in source.until(300_000) for sim_trade in batch] == [2]
     assert source.finished
     began = loop.time()
-    await expected("binance", [trade("binance", 1), trade("binance", 2, 5000)], http, 10.0)
+    await replayed("binance", [trade("binance", 1), trade("binance", 2, 5000)], http, 10.0)
     assert loop.time() - began >= 0.5
 
 
 async def test_a_replay_as_fast_as_can_be_waits_for_a_slow_listener(http: aiohttp.ClientSession):
     count = 200_000  # more than the server's queue for a client and the sockets hold
     trades = [trade("binance", number, number) for number in range(1, count + 1)]
-    assert [one.trade_id for one in await expected("binance", trades, http, listens=standstill)] == [
+    assert [one.trade_id for one in await replayed("binance", trades, http, listens=standstill)] == [
         one.trade_id for one in trades
     ]
 
 
 def test_a_trade_without_an_id_of_the_exchanges_own_is_refused_with_a_way_out():
-    with pytest.raises(NotReplayable, match=r"trade KRAKEN-1-ab of BTCUSD has no id assigned by KRAKEN.*topic or a file"):
+    with pytest.raises(
+        NotReplayable, match=r"trade KRAKEN-1-ab of BTCUSD has no id assigned by KRAKEN.*topic or a file"
+    ):
         TableSource([trade("kraken", "KRAKEN-1-ab")], [pair("kraken")], 1.0)
 
 

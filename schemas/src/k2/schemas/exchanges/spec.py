@@ -1,6 +1,6 @@
 """Static specification of each exchange: its name, symbol spelling and sequence scheme.
 
-The adapter in `k2.ingest.exchanges.<name>` parses its frames. A new exchange needs one entry here, its name in the
+Its adapter is the folder `k2.ingest.exchanges.<name>`. A new exchange needs one entry here, its name in the
 Avro enum, and its adapter.
 """
 
