@@ -218,7 +218,11 @@ def _others() -> list[Case]:
         refused("deletionPolicy", 'Unsupported value: "Drop"', deletionPolicy="Drop"),
         refused("a misspelt field", 'unknown field "spec.symbls"', symbls=[]),
         refused("a misspelt inner field", 'unknown field "spec.ingest.shard"', ingest={"shard": 2}),
-        refused("a topic with a space", "must consist of at most 200 letters, digits, '.', '_' and '-'", kafka={"topic": "a b"}),
+        refused(
+            "a topic with a space",
+            "must consist of at most 200 letters, digits, '.', '_' and '-'",
+            kafka={"topic": "a b"},
+        ),
         refused("a topic of 201", "may not be more than 200 bytes", kafka={"topic": "a" * 201}),
         refused("a topic of dots", "not a valid Kafka topic name", kafka={"topic": ".."}),
         refused("a topic of Kafka's own", "are reserved; choose another", kafka={"topic": "__offsets"}),

@@ -50,7 +50,10 @@ def test_every_validation_message_is_listed_once():
     ("path", "words"),
     [
         ("spec.ingest.shards", "1 to 64"),
-        ("spec.ingest.endpoints", "at most 8 entries; each entry: at most 2048 characters; a URL that begins with ws://"),
+        (
+            "spec.ingest.endpoints",
+            "at most 8 entries; each entry: at most 2048 characters; a URL that begins with ws://",
+        ),
         ("spec.kafka.retention", "between 1m and 3650d"),
         ("spec.deletionPolicy", "`Retain` or `Delete`"),
         ("status.conditions", "at most 32 entries; unique by `type`"),
