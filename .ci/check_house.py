@@ -79,8 +79,7 @@ def _dialect(path: Path) -> Iterator[str]:
             if name in VARIABLES:
                 yield f"{path}:{node.lineno}: variable {name!r}; name what it holds"
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if docstring := ast.get_docstring(node, clean=False):
-                yield from _prose(path, getattr(node, "lineno", 1), docstring)
+            yield from _prose(path, getattr(node, "lineno", 1), ast.get_docstring(node, clean=False) or "")
 
 
 def _identifier(path: Path, line: int, name: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ _RETRIES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 class RestUnreachable(ConnectionError):
-    """The exchange's REST API did not response."""
+    """The exchange's REST API did not answer."""
 
 
 class RestClient:

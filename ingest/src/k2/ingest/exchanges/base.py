@@ -40,7 +40,7 @@ class InvalidItem(msgspec.Struct, frozen=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The exchange accepted these symbols (raw symbols)."""
+    """The exchange accepted these symbols."""
 
     raw_symbols: tuple[str, ...]
 
