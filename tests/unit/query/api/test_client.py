@@ -62,5 +62,5 @@ def test_a_key_is_sent(running: Running, append: Append, tmp_path: Path) -> None
 
 
 def test_an_address_without_an_api_is_unreachable() -> None:
-    with Client("http://127.0.0.1:9") as nobody, pytest.raises(Unreachable, match="did not answer"):
+    with Client("http://127.0.0.1:9") as nobody, pytest.raises(Unreachable, match="did not send a complete response"):
         nobody.trades()
