@@ -60,14 +60,14 @@ class Market:
         typical = _TYPICAL.get(self.pair.base, 10)
         self._tick = max(UNIT // 10_000, typical * UNIT // 1_000_000)
         self._price = typical * UNIT // self._tick * self._tick
-        self._next = self._wait_to_retry(0.0)
+        self._next = self._next_interval(0.0)
 
     def until(self, now: int) -> Iterator[SimTrade]:
         """Yield the trades up to `now` (UTC microseconds) that were not yielded before."""
         elapsed = (now - self.opened) / 1e6
         while self._next <= elapsed:
             yield from self._batch(self.opened + int(self._next * 1e3) * 1000)
-            self._next += self._wait_to_retry(self._next)
+            self._next += self._next_interval(self._next)
 
     def _batch(self, time: int) -> Iterator[SimTrade]:
         rng, buy = self._rng, self._rng.random() < 0.5
@@ -87,7 +87,7 @@ class Market:
             fills += 1
         return fills
 
-    def _wait_to_retry(self, at: float) -> float:
+    def _next_interval(self, at: float) -> float:
         while at >= self._phase_ends:
             self._quiet = not self._quiet
             self._phase_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))
