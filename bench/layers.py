@@ -26,7 +26,7 @@ from k2.query.engine import Engine
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.codecs.avro import TradeEncoder
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.tables import NAMESPACE
 from k2.schemas.values import UNIT

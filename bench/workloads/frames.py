@@ -12,7 +12,7 @@ from typing import Final
 from k2.ingest.exchanges.binance.venue import BinanceVenue
 from k2.ingest.simulator.capture import frames
 from k2.ingest.simulator.market import Market
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT")
 _FILES: Final = ("binance_spot_btcusdt.gz", "binance_spot_ethusdt.gz")

@@ -3,7 +3,7 @@
 import pytest
 
 from k2.schemas import tables, topics
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 TRADE = [
     "message_id", "trade_id", "symbol", "exchange", "base_asset", "quote_currency", "timestamp", "price", "quantity",

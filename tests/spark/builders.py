@@ -21,7 +21,7 @@ from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.stream import Stream, initial_state
 from k2.schemas import tables
 from k2.schemas.codecs import avro, wire
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.trade import Side, Trade, message_id
 from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED

@@ -18,7 +18,7 @@ from k2.jobs.spark.jvm.java import find_java
 from k2.jobs.spark.session import session, settings
 from k2.schemas import topics
 from k2.schemas.codecs import avro
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import CATALOG, NAMESPACE
 from tests.spark.builders import Lake
 

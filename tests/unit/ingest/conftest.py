@@ -26,7 +26,8 @@ from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.simulator.capture import frames
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.codecs import avro
-from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
 
 PARTITIONS = 4  # of every topic of librdkafka's broker

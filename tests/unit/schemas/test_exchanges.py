@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.schemas.codecs import avro
-from k2.schemas.exchanges.spec import EXCHANGES, SequenceScheme, UnknownPair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import SequenceScheme, UnknownPair
 
 
 @pytest.mark.parametrize(

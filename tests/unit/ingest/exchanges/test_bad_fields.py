@@ -12,7 +12,7 @@ import pytest
 
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, InvalidItem, MalformedFrame, SequencedTrade
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 Place = tuple[str | int, ...]
 

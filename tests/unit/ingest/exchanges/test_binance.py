@@ -20,7 +20,7 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.binance.parse import Binance
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))

@@ -6,7 +6,7 @@ import pytest
 
 from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, RestRefused, Subscribed, Unknown
 from k2.ingest.exchanges.bybit.parse import Bybit
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 BTC = EXCHANGES["bybit"].pair("BTCUSDT")

@@ -15,7 +15,7 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.coinbase.parse import Coinbase
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PRODUCTS = "SKL-USD SKL-BTC BAND-GBP NMR-EUR BAND-BTC YFI-BTC DASH-BTC NU-GBP CRV-EUR SKL-GBP".split()

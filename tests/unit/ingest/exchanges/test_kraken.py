@@ -15,7 +15,7 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.kraken.parse import Kraken
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 BTC = EXCHANGES["kraken"].pair("BTC/USD")

@@ -7,7 +7,7 @@ import pytest
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedTrade, Subscribed, Unknown
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PAIRS = [

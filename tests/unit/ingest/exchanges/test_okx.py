@@ -15,7 +15,7 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.okx.parse import Okx
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 USD, USDT = (EXCHANGES["okx"].pair(raw_symbol) for raw_symbol in ("BTC-USD", "BTC-USDT"))

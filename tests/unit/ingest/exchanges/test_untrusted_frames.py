@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, RestRefused, SequencedTrade
 from k2.schemas.codecs.avro import TradeEncoder
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 NATIVE = {
     "binance": "BTCUSDT",

@@ -15,7 +15,7 @@ from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.codecs import avro
 from k2.schemas.codecs.avro import TradeEncoder
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side, Trade
 
 PAIR = EXCHANGES["binance"].pair("BTCUSDT")

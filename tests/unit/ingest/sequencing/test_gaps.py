@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import Gap
 from k2.ingest.sequencing import gaps
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 
 PAIR = EXCHANGES["binance"].pair("BTCUSDT")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from k2.ingest.exchanges.base import Gap
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, GapFilled, Position, SequenceReset
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
 

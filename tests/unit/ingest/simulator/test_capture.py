@@ -7,7 +7,8 @@ import pytest
 from k2.ingest.simulator.capture import UnreadableCapture, frames
 from k2.ingest.simulator.runner import arguments_of, build
 from k2.ingest.simulator.sources import CaptureSource
-from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import UnknownPair
 
 BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 

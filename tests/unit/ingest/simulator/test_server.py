@@ -10,7 +10,7 @@ import pytest
 
 from k2.ingest.exchanges.binance.parse import Binance
 from k2.ingest.simulator.faults import parse
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 BTC = EXCHANGES["binance"].pair("BTCUSDT")
 SUBSCRIBE = {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}

@@ -10,7 +10,8 @@ from k2.ingest.exchanges import adapter, venue
 from k2.ingest.exchanges.base import MalformedFrame, SequencedTrade
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.table_source import NotReplayable, TableSource
-from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
 
 NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "bybit": "BTCUSDT", "okx": "BTC-USDT"}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from k2.common.validation_errors import InvalidSpec
-from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import UnknownPair
 from k2.schemas.feed import crd
 from k2.schemas.feed.model import ExchangeFeed, FeedSpec
 from k2.schemas.feed.phases import PHASES

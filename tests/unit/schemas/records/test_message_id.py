@@ -9,7 +9,7 @@ from hypothesis import given
 
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Source, Trade, derived_trade_id, message_id
 
 PAIR = EXCHANGES["kraken"].pair("BTC/USDT")

@@ -35,7 +35,7 @@ AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="TIME|SNAPSHOT|TAG", help="Read the tables as of this time, snapshot or tag."),
 ]
-Exchange = Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")]
+Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 Hybrid = Annotated[
     bool,
     typer.Option("--hybrid", help="Include trades that are in Kafka but not yet in Gold; needs a running platform."),

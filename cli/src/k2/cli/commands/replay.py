@@ -189,7 +189,7 @@ def _serve(
     from k2.ingest.simulator.server import Simulator
     from k2.ingest.simulator.table_source import NotReplayable, TableSource, sim_trade
     from k2.query.replay import source
-    from k2.schemas.exchanges.spec import EXCHANGES
+    from k2.schemas.exchanges.registry import EXCHANGES
 
     exchange = query_range.trade_filter().exchange
     if exchange is None:

@@ -61,7 +61,7 @@ def watch(
     url: Annotated[str, typer.Option(help="HTTP API to use instead of --data, such as http://127.0.0.1:8000.")] = "",
     key: Annotated[str, typer.Option(envvar="K2_KEY", help="API key for --url.")] = "",
     symbols: Annotated[str, typer.Option(help="Only these symbols, comma separated, such as BTCUSDT,ETHUSDT.")] = "",
-    exchange: Annotated[str | None, typer.Option(help="Only this exchange, such as binance.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
     duration: Annotated[str, typer.Option("--duration", help="Stop after this time, such as 90s.")] = "",
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Write the last screen to an SVG file.")

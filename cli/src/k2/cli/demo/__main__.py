@@ -22,10 +22,11 @@ from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.supervisor import Stopped, Supervisor
 from k2.cli.feed_files import read_feed
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import seconds
 
 _SAMPLES: Final = Path("manifests/samples")
-_FEEDS: Final = ("binance", "kraken", "coinbase")
+_FEEDS: Final = tuple(EXCHANGES)[:3]
 # The demo is too short for the default reconnect delays.
 _FAST_RECONNECT: Final = ("--backoff-first", "1", "--backoff-limit", "5")
 

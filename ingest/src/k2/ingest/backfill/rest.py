@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
 _MAX_BODY: Final = 16 << 20
-_LIMITED: Final = frozenset({418, 429})  # Binance bans clients with 418 that continue after 429
+_LIMITED: Final = frozenset({418, 429})  # 418: banned, after requests that followed a 429
 _DEFAULT_PENALTY: Final = 30.0
-_ACCESS_TOO_FREQUENT: Final = 403  # Bybit: wait ten minutes
+_ACCESS_TOO_FREQUENT: Final = 403  # the address is banned for ten minutes
 _BAN: Final = 600.0
 _RETRIES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 

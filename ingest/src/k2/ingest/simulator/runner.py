@@ -14,7 +14,8 @@ from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.sources import CaptureSource, MarketSource, TradeSource
-from k2.schemas.exchanges.spec import EXCHANGES, UnknownPair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import UnknownPair
 
 
 def build(

@@ -5,7 +5,8 @@ from typing import Final
 
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeBatch
-from k2.schemas.exchanges.spec import Pair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair, SequenceScheme
 from k2.schemas.records.trade import Side, Trade
 
 _MAX_BATCHES: Final = 2000  # per call, so that client queues are checked in between
@@ -66,7 +67,8 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
     """Convert a stored trade for the simulated exchange. Raises `NotReplayable`."""
     vendor_data = dict(trade.vendor_data)
     has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
-    if not has_sequence and trade.exchange != "BYBIT":
+    exchange = EXCHANGES[trade.exchange.lower()]
+    if not has_sequence and exchange.sequence is not SequenceScheme.NONE:
         raise NotReplayable(
             f"trade {trade.trade_id} of {trade.symbol} has no id assigned by {trade.exchange}, so its protocol cannot "
             f"transmit it; replay into a topic or a file"
@@ -78,6 +80,6 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
         trade.price,
         trade.quantity,
         trade.side is Side.BUY,
-        int(fills) if trade.exchange == "OKX" and fills.isdigit() else 1,
+        int(fills) if exchange.aggregates and fills.isdigit() else 1,
         trade.trade_id,
     )

@@ -20,7 +20,7 @@ from k2.jobs.audit.report import ExchangeReport, Finding
 from k2.jobs.layers.gold import MARGIN
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import from_micros
 
 Schemas = Callable[[str], Mapping[int, str]]  # a topic's writer schemas by id

@@ -15,7 +15,8 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.audit.offsets import Range
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.spark.local_frames import local_frame
-from k2.schemas.exchanges.spec import EXCHANGES, SequenceScheme
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import SequenceScheme
 from k2.schemas.records.trade import Source
 from k2.schemas.states import GapState, HourState
 from k2.schemas.tables import COMPLETENESS_TABLE
@@ -28,7 +29,6 @@ UNVERIFIABLE: Final = HourState.UNVERIFIABLE.value
 # How long after an hour its trades may still arrive.
 MARGIN: Final = timedelta(minutes=5)
 _HOUR: Final = timedelta(hours=1)
-_AGGREGATED: Final = "okx"  # one trade may cover several ids: its own and the `count - 1` before it
 # A higher id whose trade is older by more than this (µs) is of another numbering: the ids between were never issued.
 _RENUMBERED: Final = 60_000_000
 _SOURCES: Final = tuple(source.value for source in Source)
@@ -101,7 +101,7 @@ def _last(exchange: str) -> Column:
 
 
 def _count(exchange: str) -> Column:
-    if exchange != _AGGREGATED:
+    if not EXCHANGES[exchange].aggregates:
         return F.lit(1)
     return F.greatest(
         F.lit(1), F.coalesce(F.expr("try_cast(get_json_object(vendor_data, '$.count') AS int)"), F.lit(1))

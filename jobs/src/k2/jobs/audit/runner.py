@@ -30,7 +30,7 @@ from k2.jobs.spark import tables
 from k2.jobs.spark.jvm import gateway, jars
 from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.schemas import topics
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
 from k2.schemas.values import seconds
 

@@ -14,7 +14,7 @@ _SETTLE_TIME: Final = timedelta(minutes=1)  # a commit with an earlier timestamp
 _TIME: Final = "RFC 3339 with its offset, such as 2026-01-31T14:00:00Z"
 
 Symbol = Annotated[str, Field(max_length=_MAX_LENGTH, description="such as BTCUSDT")]
-Exchange = Annotated[str, Field(max_length=_MAX_LENGTH, description="such as binance")]
+Exchange = Annotated[str, Field(max_length=_MAX_LENGTH, description="name of the exchange")]
 Time = Annotated[str, Field(max_length=_MAX_LENGTH, description=_TIME, json_schema_extra={"format": "date-time"})]
 AsOfText = Annotated[
     str,

@@ -23,7 +23,7 @@ from k2.query.kafka.records import ConsumedRecord, Frame, TopicPartition, Valida
 from k2.query.kafka.time_merge import TimeMerge
 from k2.query.kafka.validation import Validator, ValidTrade
 from k2.schemas import topics
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
     from k2.common.platform import Platform

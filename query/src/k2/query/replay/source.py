@@ -20,7 +20,8 @@ from k2.query.kafka.validation import Validator, ValidTrade
 from k2.query.replay import Layer, time_ranges
 from k2.query.sql.trade_sql import TradeFilter
 from k2.schemas import tables, topics
-from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
 from k2.schemas.tables import GOLD
 from k2.schemas.values import UNIT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
 from k2.query.times import to_rfc3339, to_utc
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression

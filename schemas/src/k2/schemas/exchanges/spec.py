@@ -1,16 +1,11 @@
-"""Static specification of each exchange: its name, symbol spelling and sequence scheme.
-
-Its adapter is the folder `k2.ingest.exchanges.<name>`. A new exchange needs one entry here, its name in the
-Avro enum, and its adapter.
-"""
+"""What every part of K2 knows of an exchange: its name, symbol spelling and sequence scheme."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-_CONCATENATED = r"[A-Z0-9]{5,20}"
-RENAMED: Final = {"XBT": "BTC", "XDG": "DOGE"}  # Kraken's own names for what everybody else calls BTC and DOGE
 # Longest first, so that BTCFDUSD is FDUSD's, not USD's.
 QUOTES: Final = (
     "FDUSD USD1 USDT USDC TUSD BUSD USDP USDE USDR BIDR IDRT BVND DOGE EURI "
@@ -49,10 +44,12 @@ class ExchangeSpec:
     separator: str  # "" where base and quote are written together
     partitions: int
     sequence: SequenceScheme
+    asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
+    aggregates: bool = False  # a trade stands for its own id and the `count - 1` (of its vendor data) before it
 
     @property
     def label(self) -> str:
-        """The value of the `exchange` field and column: BINANCE."""
+        """The value of the `exchange` field and column: the name in capitals."""
         return self.name.upper()
 
     def pair(self, raw_symbol: str) -> Pair:
@@ -63,7 +60,7 @@ class ExchangeSpec:
             base, quote = raw_symbol.split(self.separator)
         else:
             base, quote = _split_by_quote(raw_symbol)
-        base, quote = RENAMED.get(base, base), RENAMED.get(quote, quote)
+        base, quote = self.asset_names.get(base, base), self.asset_names.get(quote, quote)
         return Pair(raw_symbol, base + quote, base, quote)
 
 
@@ -72,15 +69,3 @@ def _split_by_quote(raw_symbol: str) -> tuple[str, str]:
         if raw_symbol.endswith(quote) and raw_symbol != quote:
             return raw_symbol.removesuffix(quote), quote
     raise UnknownPair(f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}")
-
-
-EXCHANGES: dict[str, ExchangeSpec] = {
-    spec.name: spec
-    for spec in (
-        ExchangeSpec("binance", _CONCATENATED, "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE),
-        ExchangeSpec("kraken", r"[A-Z0-9]{1,15}/[A-Z0-9]{1,15}", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE),
-        ExchangeSpec("coinbase", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE),
-        ExchangeSpec("bybit", _CONCATENATED, "BTCUSDT", "", 20, SequenceScheme.NONE),
-        ExchangeSpec("okx", r"[A-Z0-9]{1,15}-[A-Z0-9]{1,15}", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE),
-    )
-}

@@ -7,7 +7,8 @@ over all symbols must stay within the server's cost limit: no rule compares ever
 from itertools import permutations
 from typing import Any, Final
 
-from k2.schemas.exchanges.spec import EXCHANGES, QUOTES, RENAMED, ExchangeSpec
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import QUOTES, ExchangeSpec
 from k2.schemas.feed.model import TRIGGERS_IN_RETENTION
 from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
@@ -124,7 +125,7 @@ def symbol_rules() -> list[dict[str, str]]:
         for spec in EXCHANGES.values()
         if not spec.separator
     ]
-    return [*rules, _unique_symbols_rule("kraken")]
+    return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
 def spelling(spec: ExchangeSpec) -> str:
@@ -143,23 +144,23 @@ def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str, where: str = ""
     )
 
 
-def _unique_symbols_rule(exchange: str) -> dict[str, str]:
+def _unique_symbols_rule(spec: ExchangeSpec) -> dict[str, str]:
     """Reject a symbol that is listed twice, once under the exchange's own asset name and once under the common one."""
-    separator = EXCHANGES[exchange].separator
+    separator, renamed = spec.separator, spec.asset_names
     same = []
-    for name, common in RENAMED.items():
+    for name, common in renamed.items():
         base, quote = f"{name}{separator}", f"{separator}{name}"
         same += [
             f"s.startsWith('{base}') && s.replace('{base}', '{common}{separator}') in self.symbols",
             f"s.endsWith('{quote}') && s.replace('{quote}', '{separator}{common}') in self.symbols",
         ]
     both = []
-    for (base, common_base), (quote, common_quote) in permutations(RENAMED.items(), 2):
+    for (base, common_base), (quote, common_quote) in permutations(renamed.items(), 2):
         for old, new in (((base, quote), (common_base, common_quote)), ((base, common_quote), (common_base, quote))):
             both.append(f"'{separator.join(old)}' in self.symbols && '{separator.join(new)}' in self.symbols")
-    names = " and ".join(f"{name} is {common}" for name, common in RENAMED.items())
+    names = " and ".join(f"{name} is {common}" for name, common in renamed.items())
     return rule(
-        f"self.exchange != '{exchange}' || !(self.symbols.exists(s, {' || '.join(same)}) || {' || '.join(both)})",
+        f"self.exchange != '{spec.name}' || !(self.symbols.exists(s, {' || '.join(same)}) || {' || '.join(both)})",
         f"each symbol may be listed once, and {names}; remove one of the two names from spec.symbols",
         fieldPath=".symbols",
     )

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,11 +24,16 @@ from pydantic.alias_generators import to_camel
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.schemas import topics
-from k2.schemas.exchanges.spec import EXCHANGES, ExchangeSpec, Pair, UnknownPair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import ExchangeSpec, Pair, UnknownPair
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
 KIND: Final = "ExchangeFeed"
+if TYPE_CHECKING:
+    ExchangeName = str
+else:  # a type checker cannot read a Literal that is built at run time
+    ExchangeName = Literal[tuple(EXCHANGES)]
 MAX_SYMBOLS: Final = 1000
 TRIGGERS_IN_RETENTION: Final = 10  # a layer that is this many batches behind must still find its input
 
@@ -192,7 +197,7 @@ class Layers(_Part):
 class FeedSpec(_Part):
     """The desired state of a feed."""
 
-    exchange: Literal["binance", "kraken", "coinbase", "bybit", "okx"]
+    exchange: ExchangeName
     symbols: tuple[str, ...] = Field(min_length=1, max_length=MAX_SYMBOLS)
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"

@@ -59,7 +59,7 @@ def message_id(exchange: str, symbol: str, trade_id: str) -> UUID:
 
 
 def derived_trade_id(prefix: str, timestamp: int, fields: tuple[str, ...], ordinal: int) -> str:
-    """Derive an id for a trade that its exchange sends without one: `KRAKEN-{timestamp_us}-{hash}`.
+    """Derive an id for a trade that its exchange sends without one: `{prefix}-{timestamp_us}-{hash}`.
 
     `ordinal` counts the trades of one message with equal `timestamp` and `fields`, from 0: ten equal fills in one
     microsecond are ten trades.

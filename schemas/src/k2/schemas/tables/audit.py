@@ -12,7 +12,7 @@ GAPS_TABLE: Final = Table(
     GAPS,
     (
         Column("gap_id", "string", "derived from symbol and missing ids: equal for equal gaps"),
-        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("exchange", "string", "Name of the exchange in capitals"),
         Column("feed", "string", "the ExchangeFeed that detected it"),
         Column("symbol", "string", "normalised: BTCUSDT"),
         Column("first_id", "string", "first missing trade id"),
@@ -28,7 +28,7 @@ GAPS_TABLE: Final = Table(
 COMPLETENESS_TABLE: Final = Table(
     COMPLETENESS,
     (
-        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("exchange", "string", "Name of the exchange in capitals"),
         Column("symbol", "string", "normalised: BTCUSDT"),
         Column("hour", "timestamp", "UTC hour"),
         Column("first_id", "string", "first trade id of the hour"),
@@ -48,7 +48,7 @@ BATCHES_TABLE: Final = Table(
     BATCHES,
     (
         Column("layer", "string", "bronze, silver, gold"),
-        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("exchange", "string", "Name of the exchange in capitals"),
         Column("query_id", "string", "the streaming query, as named in its checkpoint"),
         Column("epoch", "bigint", "the micro-batch"),
         Column(

@@ -26,7 +26,7 @@ GOLD_TABLE: Final = Table(
 BARS_TABLE: Final = Table(
     BARS,
     (
-        Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+        Column("exchange", "string", "Name of the exchange in capitals"),
         Column("symbol", "string", "normalised: BTCUSDT"),
         Column("start", "timestamp", "UTC minute; minutes without trades have no row"),
         Column("open", "decimal(18,8)", "price of the first trade"),

@@ -79,7 +79,7 @@ TRADE_FIELDS: Final = (
     Column("message_id", "string", "UUIDv5 over exchange|symbol|trade_id"),
     Column("trade_id", "string", "the exchange's own id"),
     Column("symbol", "string", "normalised: BTCUSDT"),
-    Column("exchange", "string", "BINANCE, KRAKEN, ..."),
+    Column("exchange", "string", "Name of the exchange in capitals"),
     Column("base_asset", "string", "BTC"),
     Column("quote_currency", "string", "USDT"),
     Column("timestamp", "timestamp", "exchange time of the trade"),

@@ -1,7 +1,7 @@
 """Coinbase Exchange: endpoints and limits."""
 
 from k2.ingest.exchanges.base import Limits, RestBudget
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 
 
 class CoinbaseSpec:

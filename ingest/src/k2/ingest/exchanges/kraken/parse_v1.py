@@ -33,7 +33,8 @@ from k2.ingest.exchanges.base import (
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
-from k2.schemas.exchanges.spec import EXCHANGES, Pair
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
 from k2.schemas.values import InexactValue, format_decimal, scaled
 

@@ -19,7 +19,7 @@ from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
 from k2.query.sql import audit_tables
 from k2.query.sql.trade_sql import TradeFilter
-from k2.schemas.exchanges.spec import EXCHANGES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 
 if TYPE_CHECKING:
