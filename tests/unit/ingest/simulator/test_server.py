@@ -54,7 +54,7 @@ async def test_what_it_says_it_emitted_is_what_it_sent(simulate, http, eventuall
 
 
 async def test_two_exchanges_of_one_seed_trade_the_same(simulate, eventually):
-    first, second = [await simulate("binance", seed="9", rate=2000, count=300) for _ in range(2)]
+    first, second = [await simulate("binance", seed="9", rate=4000, count=2000) for _ in range(2)]
     await eventually(lambda: first.finished and second.finished)
 
     def facts(simulator):
