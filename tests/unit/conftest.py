@@ -1,10 +1,11 @@
-"""Fixtures of unit tests: simulated exchanges and waiting for a condition."""
+"""Fixtures of unit tests: simulated exchanges, waiting for a condition, retries without waits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import stamina
 
 from k2.ingest.simulator.runner import build
 from k2.ingest.simulator.server import Simulator
@@ -38,3 +39,10 @@ def eventually() -> Callable[..., Any]:
         return result
 
     return wait
+
+
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    """Lets every retry follow at once; their number stays."""
+    with stamina.set_testing(True, attempts=1000, cap=True):
+        yield

@@ -7,7 +7,9 @@ import pytest
 from k2.common.platform import Platform
 from k2.ingest import app
 from k2.ingest.connection.session import Tuning
+from k2.ingest.kafka.publisher import KafkaUnreachable
 from k2.ingest.simulator.faults import parse
+from k2.ingest.telemetry.stats import Stats
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import API_VERSION, ExchangeFeed
 
@@ -51,12 +53,30 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
     assert broker.read(names.gaps)
 
 
-async def test_a_registry_that_does_not_answer_ends_the_attempts(broker, names, monkeypatch):
-    monkeypatch.setattr("k2.ingest.app._SERVICE_RETRY", 0.01)
+@pytest.mark.usefixtures("no_waits")
+async def test_a_registry_that_does_not_answer_ends_the_attempts(broker, names):
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url="http://127.0.0.1:1")
     options = app.Options(tuning=Tuning(max_attempts=1))
     with pytest.raises(app.ServiceUnreachable, match=r"schema registry at http://127\.0\.0\.1:1"):
         await app.run(feed(names, []), platform, options, asyncio.Event())
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("max_attempts", [0, 3])
+async def test_a_service_is_called_until_it_answers(max_attempts):
+    calls, stats = [], Stats(started_at=0.0)
+
+    async def call() -> int:
+        calls.append(1)
+        if len(calls) < 3:
+            raise KafkaUnreachable(f"no answer {len(calls)}")
+        return len(calls)
+
+    assert await app._wait_for_service(call, stats, max_attempts) == 3
+    assert stats.message == "no answer 2"
+    calls.clear()
+    with pytest.raises(app.ServiceUnreachable, match="no answer 2"):
+        await app._wait_for_service(call, stats, 2)
 
 
 async def test_endpoints_of_two_protocols_are_refused(names):

@@ -17,13 +17,16 @@ from k2.operator.desired.hashing import digest
         ("1M", "1000k"),
         ("1.5Gi", "1536Mi"),
         (".5", 0.5),
+        (0.1, "100m"),
     ],
 )
 def test_equal_quantities_in_different_notations_are_equal(one, other):
     assert quantities.parse(one) == quantities.parse(other) is not None
 
 
-@pytest.mark.parametrize("text", ["", "1 Gi", "Gi", "1GiB", "0x10", "1e", None, True, [], "1\n", "--1"])
+@pytest.mark.parametrize(
+    "text", ["", "1 Gi", "Gi", "1GiB", "1K", "0x10", "1e", "1e3k", "1_0", "NaN", None, True, [], "1\n", "--1"]
+)
 def test_an_invalid_quantity_is_none(text):
     assert quantities.parse(text) is None
 

@@ -14,6 +14,7 @@ import psutil
 
 from k2.common import logs
 from k2.common.platform import Platform
+from k2.common.retry import AsyncRetryingCaller
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
@@ -48,6 +49,7 @@ _HORIZON_MARGIN: Final = 600.0  # seconds
 _PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
 _PRESSURE_LOW: Final = 0.8
 _SERVICE_RETRY: Final = 2.0
+_UNANSWERED: Final = (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +176,20 @@ async def _publisher(
 
 async def _wait_for_service(call: Callable[[], Awaitable[_Result]], stats: Stats, max_attempts: int) -> _Result:
     """Call a service until it answers. Raises `ServiceUnreachable` after `max_attempts`; 0 means no limit."""
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return await call()
-        except (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable) as error:
+
+    def unanswered(error: Exception) -> bool:
+        if isinstance(error, _UNANSWERED):
             stats.message = str(error)
-            if max_attempts and attempt >= max_attempts:
-                raise ServiceUnreachable(str(error)) from error
-            log.warning("waiting for a service", error=str(error), attempt=attempt)
-            await asyncio.sleep(_SERVICE_RETRY)
+            return True
+        return False
+
+    retrying = AsyncRetryingCaller(
+        max_attempts or None, timeout=None, wait_initial=_SERVICE_RETRY, wait_max=2 * _SERVICE_RETRY, wait_exp_base=1
+    )
+    try:
+        return await retrying(unanswered, call)
+    except _UNANSWERED as error:
+        raise ServiceUnreachable(str(error)) from error
 
 
 async def _connect_publisher(

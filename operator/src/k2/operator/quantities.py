@@ -5,25 +5,18 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
-_QUANTITY: Final = re.compile(
-    r"([+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+)(?:([eE][+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i))?"
-)
-_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+from kubernetes.utils.quantity import parse_quantity
+
+# The notation that the API server accepts. The client also parses what the API server rejects: "1K", "1 Gi", "NaN".
+_NOTATION: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3}|[numkMGTPE]|[KMGTPE]i)?")
 
 
 def parse(value: Any) -> Decimal | None:
     """Return the exact value of a quantity; None if it is not a quantity."""
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or _NOTATION.fullmatch(text := str(value)) is None:
         return None
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
-        return None
-    number, exponent, suffix = match.groups()
-    if suffix in _BINARY:
-        return Decimal(number) * Decimal(2) ** _BINARY[suffix]
-    power = int(exponent[1:]) if exponent else _DECIMAL.get(suffix, 0)
-    return Decimal(number).scaleb(power)
+    number: Decimal = parse_quantity(text)  # of the text, because a float such as 0.1 is not exact
+    return number
 
 
 def mebibytes(quantity: str) -> int:

@@ -64,6 +64,7 @@ async def test_a_rate_limit_is_waited_out(ingest, market, eventually, pair):
     assert time.monotonic() - began >= 0.9  # Retry-After: 1
 
 
+@pytest.mark.usefixtures("no_waits")
 async def test_a_server_error_is_asked_again(ingest, market, eventually, pair):
     market.inject(parse("unavailable=1"))
     await eventually(lambda: not market._faults._scheduled)
@@ -145,15 +146,18 @@ async def asked(url: str, read=bytes.decode, monkeypatch=None):
 
 
 @pytest.mark.parametrize("status", [429, 418, 500, 503])
-async def test_a_passing_refusal_is_asked_again(status, serve, monkeypatch):
-    monkeypatch.setattr("k2.ingest.backfill.rest._RETRIES", (0.01, 0.01))
+@pytest.mark.usefixtures("no_waits")
+async def test_a_passing_refusal_is_asked_again(status, serve):
     assert await asked(serve(answering((status, b""), (status, b""), (200, b"yes")))) == "yes"
 
 
-async def test_a_server_that_stays_down_is_unreachable(serve, monkeypatch):
-    monkeypatch.setattr("k2.ingest.backfill.rest._RETRIES", (0.01, 0.01))
+@pytest.mark.usefixtures("no_waits")
+async def test_a_server_that_stays_down_is_unreachable(serve):
     with pytest.raises(RestUnreachable, match="HTTP 503"):
         await asked(serve(answering((503, b""))))
+    with pytest.raises(RestUnreachable, match="HTTP 429"):
+        await asked(serve(answering(*[(429, b"")] * 8, (200, b"too late"))))
+    assert await asked(serve(answering(*[(503, b"")] * 7, (200, b"the eighth")))) == "the eighth"
     with pytest.raises(RestUnreachable, match=r"http://127\.0\.0\.1:1/x"):
         await asked("http://127.0.0.1:1")
 

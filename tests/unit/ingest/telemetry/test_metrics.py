@@ -6,6 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from k2.ingest.telemetry import metrics, server
@@ -121,6 +122,27 @@ async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats)
             assert await get("/readyz") == (503, "not connected\n")
             assert await get("/healthz") == (200, "ok\n")
             assert (await get("/status"))[0] == 200
-            assert "k2_ingest_connected" in (await get("/metrics"))[1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "parse"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+            openmetrics.text_string_to_metric_families,
+        ),
+    ],
+)
+async def test_metrics_are_encoded_as_the_client_accepts(stats, accept, content_type, parse):
+    runner = await server.serve(stats, metrics.registry(stats, **LABELS), host="127.0.0.1", port=0, **LABELS)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url, headers={"Accept": accept}) as response:
+            assert response.headers["Content-Type"] == content_type
+            assert "k2_ingest_connected" in {family.name for family in parse(await response.text())}
     finally:
         await runner.cleanup()

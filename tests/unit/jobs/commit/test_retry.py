@@ -6,11 +6,6 @@ from py4j.protocol import Py4JError
 from k2.jobs.commit import retry
 
 
-@pytest.fixture
-def no_sleep(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
-
-
 def _failing(times: int, message: str):
     attempts = []
 
@@ -23,13 +18,13 @@ def _failing(times: int, message: str):
     return commit, attempts
 
 
-@pytest.mark.usefixtures("no_sleep")
+@pytest.mark.usefixtures("no_waits")
 def test_a_commit_that_lost_a_conflict_is_retried():
     commit, _ = _failing(3, "org.apache.iceberg.exceptions.ValidationException: Found conflicting files")
     assert retry.retry_on_conflict(commit) == 4
 
 
-@pytest.mark.usefixtures("no_sleep")
+@pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(("message", "expected"), [("no space left", 1), ("CommitFailedException", 10)])
 def test_other_errors_are_raised_at_once_and_conflicts_after_ten_attempts(message, expected):
     commit, attempts = _failing(100, message)

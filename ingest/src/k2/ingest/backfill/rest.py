@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import aiohttp
 
 from k2.common import logs
+from k2.common.retry import AsyncRetryingCaller
 from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import Request, RestBudget, RestRefused
 
@@ -21,7 +23,8 @@ _LIMITED: Final = frozenset({418, 429})  # 418: banned, after requests that foll
 _DEFAULT_PENALTY: Final = 30.0
 _ACCESS_TOO_FREQUENT: Final = 403  # the address is banned for ten minutes
 _BAN: Final = 600.0
-_RETRIES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+_FAILURES: Final = (aiohttp.ClientError, TimeoutError)
+_retrying: Final = AsyncRetryingCaller(attempts=8, timeout=None, wait_initial=0.5, wait_max=30.0)
 
 
 class RestUnreachable(ConnectionError):
@@ -42,21 +45,27 @@ class RestClient:
         Waits as long as the exchange demands. Raises `RestRefused` for an error that a retry cannot change,
         `RestUnreachable` after several failed attempts, and whatever `read` raises.
         """
-        failure: Exception | None = None
-        for pause in (*_RETRIES, None):
+
+        async def attempt() -> Result:
             await asyncio.sleep(self._bucket.take(request.weight, time.monotonic()))
-            try:
-                return read(await self._get(request))
-            except RestRefused as error:
-                if error.retry_after is None:
-                    raise
-                self._bucket.back_off(error.retry_after, time.monotonic())
-                log.warning("rate limited", path=request.path, seconds=error.retry_after)
-                failure = error
-            except (aiohttp.ClientError, TimeoutError) as error:
-                failure = error
-                await asyncio.sleep(pause or 0)
-        raise RestUnreachable(f"{self._base}{request.path}: {failure!r}")
+            return read(await self._get(request))
+
+        try:
+            return await _retrying(partial(self._backoff, request.path), attempt)
+        except (RestRefused, *_FAILURES) as error:
+            if isinstance(error, RestRefused) and error.retry_after is None:
+                raise
+            raise RestUnreachable(f"{self._base}{request.path}: {error!r}") from error
+
+    def _backoff(self, path: str, error: Exception) -> bool | float:
+        """Return whether to retry after `error`, or the seconds to wait before that."""
+        if not isinstance(error, RestRefused):
+            return isinstance(error, _FAILURES)
+        if error.retry_after is None:
+            return False
+        self._bucket.back_off(error.retry_after, time.monotonic())
+        log.warning("rate limited", path=path, seconds=error.retry_after)
+        return 0.0  # the bucket delays the next attempt, and all other requests
 
     async def _get(self, request: Request) -> bytes:
         async with self._http.get(self._base + request.path, params=request.params, timeout=_TIMEOUT) as response:

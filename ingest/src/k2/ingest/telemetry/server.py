@@ -4,7 +4,8 @@ import time
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.states import CircuitState
@@ -57,8 +58,9 @@ async def serve(
 ) -> web.AppRunner:
     """Start the server. Raises OSError if the port is in use."""
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def status_document(_: web.Request) -> web.Response:
         status = shard_status(stats, feed=feed, exchange=exchange, shard=shard)

@@ -1,22 +1,18 @@
 """HTTP server of a jobs process: /metrics, /status, /healthz."""
 
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas.status import JobsStatus, LayerStatus
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
 
 
 class _Quiet(WSGIRequestHandler):
@@ -27,11 +23,12 @@ class _Quiet(WSGIRequestHandler):
 def serve(layers: Iterable[LayerState], registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
     """Start the server in a thread. Raises OSError if the port is in use."""
     states = list(layers)
+    metrics = make_wsgi_app(registry)
 
-    def application(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                return _respond(start_response, "text/plain; version=0.0.4", generate_latest(registry))
+                return metrics(environ, start_response)  # type: ignore[no-any-return]
             case "/status":
                 return _respond(start_response, "application/json", msgspec.json.encode(jobs_status(states)))
             case "/healthz":
@@ -39,7 +36,7 @@ def serve(layers: Iterable[LayerState], registry: CollectorRegistry, host: str, 
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"try /metrics, /status or /healthz\n"]
 
-    server = make_server(host, port, application, _Server, _Quiet)
+    server = make_server(host, port, application, ThreadingWSGIServer, _Quiet)
     Thread(target=server.serve_forever, daemon=True, name="status").start()
     return server
 

@@ -1,6 +1,6 @@
 """Client of the Kubernetes API server: server-side apply with one field manager, get, delete and Events.
 
-The only module that imports the `kubernetes` client. Its calls block, so each runs in a thread.
+The only module that imports the client of `kubernetes`. Its calls block, so each runs in a thread.
 """
 
 import asyncio
