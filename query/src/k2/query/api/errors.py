@@ -1,11 +1,10 @@
 """Error responses as RFC 9457 problem details: one sentence that says what to change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,9 +13,6 @@ from starlette.responses import Response
 from k2.common import logs
 from k2.common.validation_errors import format_value, redact
 from k2.query.errors import BadQuery, TooLarge, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER: Final = 5  # seconds
@@ -27,14 +23,6 @@ _SENTENCES: Final = {
 _log = logs.get("api")
 
 
-class RequestRejected(Exception):
-    """A rejected request: HTTP status, one sentence that says what to change, and response headers."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
-
-
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an RFC 9457 response."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
@@ -42,40 +30,50 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
     return Response(msgspec.json.encode(body), status, all_headers, PROBLEM_JSON)
 
 
-def error_response(error: Exception) -> Response:
-    """Return the problem response for an exception; log what is not the client's fault."""
-    match error:
-        case RequestRejected():
-            return problem_response(error.status, error.detail, error.headers)
-        case BadQuery():
-            return problem_response(413 if isinstance(error, TooLarge) else 400, _one_line(error))
-        case Unavailable():
-            _log.warning("unavailable", why=_one_line(error))
-            return problem_response(503, _one_line(error), {"Retry-After": str(RETRY_AFTER)})
-        case RequestValidationError():
-            return problem_response(400, _invalid(error.errors()))
-        case HTTPException():
-            detail = _SENTENCES.get(error.status_code, str(error.detail))
-            return problem_response(error.status_code, detail, error.headers)
+def http_problem(error: HTTPException) -> Response:
+    """Return the problem response for a rejected request; Starlette's own rejections get a sentence that says more."""
+    bare = error.detail == HTTPStatus(error.status_code).phrase
+    detail = _SENTENCES.get(error.status_code, error.detail) if bare else error.detail
+    return problem_response(error.status_code, str(detail), error.headers)
+
+
+async def _rejected(_: Request, error: HTTPException) -> Response:
+    return http_problem(error)
+
+
+async def _bad_query(_: Request, error: BadQuery) -> Response:
+    return problem_response(413 if isinstance(error, TooLarge) else 400, _one_line(error))
+
+
+async def _unavailable(_: Request, error: Unavailable) -> Response:
+    _log.warning("unavailable", why=_one_line(error))
+    return problem_response(503, _one_line(error), {"Retry-After": str(RETRY_AFTER)})
+
+
+async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
+    return problem_response(400, _invalid(error.errors()))
+
+
+async def _failed(_: Request, error: Exception) -> Response:
     _log.error("failed", exc_info=error)
     return problem_response(500, "internal server error; details are in the server log")
 
 
-def register(app: FastAPI) -> None:
-    """Register handlers that turn every exception into a problem response."""
-
-    async def handle(_: Request, error: Exception) -> Response:
-        return error_response(error)
-
-    for kind in (RequestRejected, BadQuery, Unavailable, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, handle)
+# For `FastAPI(exception_handlers=...)`: every exception becomes a problem response.
+HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
+    HTTPException: _rejected,
+    BadQuery: _bad_query,
+    Unavailable: _unavailable,
+    RequestValidationError: _invalid_request,
+    Exception: _failed,
+}
 
 
 def _one_line(error: Exception) -> str:
     return redact(" ".join(str(error).split()))
 
 
-def _invalid(errors: "Sequence[Any]") -> str:
+def _invalid(errors: Sequence[Any]) -> str:
     """Describe the first validation error of the parameters or the body."""
     wrong = errors[0]
     name = ".".join(str(part) for part in wrong["loc"][1:]) or "the body"

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from fastapi import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from k2.query.api.encoding import formats
 from k2.query.api.encoding.formats import Chunk, MediaType
-from k2.query.api.errors import RequestRejected
 from k2.query.api.limits import QueryLimiter
 from k2.query.execution.cancellation import Interrupt
 
@@ -60,7 +60,7 @@ class AcceptedFormat:
 
     @classmethod
     def of(cls, connection: HTTPConnection) -> "AcceptedFormat":
-        """Read the request headers. Raises `RequestRejected` if no format is acceptable."""
+        """Read the request headers. Raises `HTTPException` if no format is acceptable."""
         headers = connection.headers
         gzip = formats.accepts_gzip(headers.get("accept-encoding"))
         return cls(formats.negotiate(headers.get("accept")), gzip, headers.get("if-none-match", ""))
@@ -108,7 +108,7 @@ class QueryExecutor:
     async def run_step(self, interrupt: Interrupt, step: Callable[[], T]) -> T:
         """Run one step of a query in a thread; interrupt it on timeout or cancellation.
 
-        Raises `RequestRejected` (413) on timeout.
+        Raises `HTTPException` (413) on timeout.
         """
 
         def interruptible() -> T:
@@ -121,7 +121,7 @@ class QueryExecutor:
         except TimeoutError:
             interrupt()
             limit = f"{self.settings.query_timeout:g} s"
-            raise RequestRejected(
+            raise HTTPException(
                 413, f"the query took longer than {limit}; narrow it, for example to a shorter time range"
             ) from None
         except asyncio.CancelledError:
@@ -165,7 +165,7 @@ class StreamedResponse(Response):
         finally:
             for task in (sending, disconnecting):
                 task.cancel()
-            with suppress(asyncio.CancelledError, RequestRejected):
+            with suppress(asyncio.CancelledError, HTTPException):
                 await asyncio.gather(sending, disconnecting, return_exceptions=True)
 
     async def _send(self, send: "Send") -> None:

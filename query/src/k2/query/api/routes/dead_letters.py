@@ -4,14 +4,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
 from k2.query.api.routes.feeds import RangeParameters
@@ -69,13 +68,13 @@ async def dead_letter(
 ) -> StreamedResponse:
     """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` if they are UTF-8."""
     if AcceptedFormat.of(request).media_type is not MediaType.JSON:
-        raise RequestRejected(406, f"a dead letter is available as {MediaType.JSON} only")
+        raise HTTPException(406, f"a dead letter is available as {MediaType.JSON} only")
 
     def run(engine: "Engine") -> QueryResult:
         find = engine.raw_frames.get if is_raw_frame_topic(topic) else partial(audit_tables.dead_letter, engine)
         row = find(topic, partition, offset)
         if row is None:
-            raise RequestRejected(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
+            raise HTTPException(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
         text = _text(row["value"] or b"")
         return QueryResult(
             iter([msgspec.json.encode(to_json_value(row | {"text": text}))]), {"Cache-Control": SHORT_LIVED}

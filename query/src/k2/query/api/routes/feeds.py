@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters, Symbol, Time, parse_time
 from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
@@ -68,7 +67,7 @@ class GapParameters(CompletenessParameters):
 async def feeds(request: Request) -> StreamedResponse:
     """One row per exchange: layers with rows and newest commit, gaps, dead letters, and hours by state."""
     if AcceptedFormat.of(request).media_type is not MediaType.JSON:
-        raise RequestRejected(406, f"feeds are available as {MediaType.JSON} only")
+        raise HTTPException(406, f"feeds are available as {MediaType.JSON} only")
     symbol_cache = request.app.state.symbol_cache
     return query_response(request, lambda engine: _feeds(engine, symbol_cache))
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.requests import Request
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +10,6 @@ from k2.query import times
 from k2.query.api.auth import requires
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import AsOfText
 from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
@@ -82,7 +81,7 @@ class _RowLimit:
                 for batch in reader:
                     self.truncated = batch.num_rows > remaining
                     if self.truncated and not self._truncate:
-                        raise RequestRejected(
+                        raise HTTPException(
                             413, f"the result has more than {self._limit} rows; add a LIMIT or narrow the query"
                         )
                     if remaining:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.requests import Request
 from pydantic import Field
 
@@ -15,7 +15,6 @@ from k2.query.api.auth import requires
 from k2.query.api.encoding import cursors, response_models
 from k2.query.api.encoding.cursors import Cursor
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import RangeParameters, Symbol
 from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
@@ -118,7 +117,7 @@ class _TradePages:
             table = engine.trades(**arguments, limit=self._limit + 1)
         except BadQuery as error:
             if cursor is not None and "has nothing as of" in str(error):
-                raise RequestRejected(
+                raise HTTPException(
                     410, "the snapshot of this cursor has expired; start again without the cursor"
                 ) from None
             raise
