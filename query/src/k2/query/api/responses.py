@@ -6,15 +6,15 @@ connection: an incomplete response never looks complete.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import StreamingResponse
 
 from k2.query.api.encoding import formats
 from k2.query.api.encoding.formats import Chunk, MediaType
@@ -23,7 +23,7 @@ from k2.query.execution.cancellation import Interrupt
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from k2.query.api.settings import ApiSettings
     from k2.query.engine import Engine
@@ -137,8 +137,8 @@ def query_response(
     return executor.respond(connection, query, statement=statement)
 
 
-class StreamedResponse(Response):
-    """A response that runs its query and streams the result."""
+class StreamedResponse(StreamingResponse):
+    """A response that runs its query when it is sent, and streams the result until the client disconnects."""
 
     def __init__(
         self,
@@ -150,72 +150,70 @@ class StreamedResponse(Response):
         self._executor, self._query, self._limiters = executor, query, limiters
         self._client = connection.state.client
         self._interrupt = Interrupt()
-        self.status_code = 200
-        self.background = None
-        self.init_headers(self._client.rate_headers)
+        super().__init__((), headers=self._client.rate_headers)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Run the query and send its result until done or the client disconnects."""
-        sending = asyncio.ensure_future(self._send(send))
-        disconnecting = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait({sending, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending
-        finally:
-            for task in (sending, disconnecting):
-                task.cancel()
-            with suppress(asyncio.CancelledError, HTTPException):
-                await asyncio.gather(sending, disconnecting, return_exceptions=True)
+        """Send the result while listening for a disconnect.
 
-    async def _send(self, send: "Send") -> None:
+        Starlette leaves that to `send` where the server claims ASGI 2.4, but nothing is sent while a query runs.
+        """
+        await super().__call__({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
+
+    async def stream_response(self, send: "Send") -> None:
+        """Run the query, then send its status, headers and chunks. A client that does not read is disconnected."""
+
+        async def timed_send(message: "Message") -> None:
+            async with asyncio.timeout(self._executor.settings.send_timeout):
+                await send(message)
+
         async with AsyncExitStack() as slots:
             for limiter in self._limiters:
                 await slots.enter_async_context(limiter.acquire(self._client.name))
             result, parts, more = await self._executor.run_step(self._interrupt, self._run_query)
-            upcoming: asyncio.Future[tuple[Parts, bool]] | None = None
             try:
-                await self._start(send, result, sum(map(len, parts)), whole=not more)
-                while more:  # encode the next parts while these are sent
-                    upcoming = asyncio.ensure_future(
-                        self._executor.run_step(self._interrupt, lambda: _next_parts(result))
-                    )
-                    await self._write(send, parts)
-                    parts, more = await upcoming
-                await self._write(send, parts)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                self._describe(result, None if more else sum(map(len, parts)))
+                async with aclosing(self._chunks(result, parts, more=more)) as self.body_iterator:
+                    await super().stream_response(timed_send)
             finally:
                 self._interrupt()
-                if upcoming is not None:
-                    upcoming.cancel()
-                    await asyncio.gather(upcoming, return_exceptions=True)
-                await asyncio.shield(to_thread.run_sync(_close, result.chunks))
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(_close, result.chunks)
 
     def _run_query(self) -> tuple[QueryResult, Parts, bool]:
         result = self._query()
         return result, *_next_parts(result)
 
-    async def _start(self, send: "Send", result: QueryResult, size: int, *, whole: bool) -> None:
+    def _describe(self, result: QueryResult, size: int | None) -> None:
+        """Set status and headers; `size` if the parts are all there."""
+        self.status_code = result.status
         self.headers.update(result.headers)
         if result.media_type:
             csv = result.media_type == MediaType.CSV
             self.headers["Content-Type"] = f"{result.media_type}; charset=utf-8" if csv else result.media_type
-        if whole and result.status != 304:
+        if size is not None and result.status != 304:
             self.headers["Content-Length"] = str(size)
-        await send({"type": "http.response.start", "status": result.status, "headers": self.raw_headers})
 
-    async def _write(self, send: "Send", parts: Parts) -> None:
-        """Send the parts. A client that does not read within the timeout is disconnected."""
-        for part in parts:
-            view = memoryview(part)
-            for at in range(0, len(view), _SEND_BYTES):
-                async with asyncio.timeout(self._executor.settings.send_timeout):
-                    await send({"type": "http.response.body", "body": view[at : at + _SEND_BYTES], "more_body": True})
+    async def _chunks(self, result: QueryResult, parts: Parts, *, more: bool) -> AsyncGenerator[memoryview]:
+        """Yield the parts in pieces to send; the next parts are encoded meanwhile."""
+        while True:
+            upcoming = asyncio.ensure_future(self._next(result)) if more else None
+            try:
+                for part in parts:
+                    view = memoryview(part)
+                    for at in range(0, len(view), _SEND_BYTES):
+                        yield view[at : at + _SEND_BYTES]
+                if upcoming is None:
+                    return
+                parts, more = await upcoming
+            finally:
+                if upcoming is not None and not upcoming.done():
+                    self._interrupt()
+                    upcoming.cancel()
+                    with CancelScope(shield=True):
+                        await asyncio.gather(upcoming, return_exceptions=True)
 
-
-async def _disconnected(receive: "Receive") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _next(self, result: QueryResult) -> tuple[Parts, bool]:
+        return await self._executor.run_step(self._interrupt, lambda: _next_parts(result))
 
 
 def _next_parts(result: QueryResult) -> tuple[Parts, bool]:
