@@ -1,6 +1,6 @@
 """Error responses as RFC 9457 problem details: one sentence that says what to change."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from k2.common.validation_errors import format_value, redact
 from k2.query.errors import BadQuery, TooLarge, Unavailable
 
 PROBLEM_JSON: Final = "application/problem+json"
+NOT_ACCEPTABLE: Final = "not_acceptable"  # the type of a validation error of the Accept header
 RETRY_AFTER: Final = 5  # seconds
 _SENTENCES: Final = {
     404: "no such path; see /openapi.json",
@@ -51,7 +52,10 @@ async def _unavailable(_: Request, error: Unavailable) -> Response:
 
 
 async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
-    return problem_response(400, _invalid(error.errors()))
+    wrong = min(error.errors(), key=lambda each: bool(each["type"] == NOT_ACCEPTABLE))  # the first, Accept last
+    if wrong["type"] == NOT_ACCEPTABLE:
+        return problem_response(406, wrong["msg"])
+    return problem_response(400, _invalid(wrong))
 
 
 async def _failed(_: Request, error: Exception) -> Response:
@@ -73,9 +77,8 @@ def _one_line(error: Exception) -> str:
     return redact(" ".join(str(error).split()))
 
 
-def _invalid(errors: Sequence[Any]) -> str:
-    """Describe the first validation error of the parameters or the body."""
-    wrong = errors[0]
+def _invalid(wrong: Mapping[str, Any]) -> str:
+    """Describe a validation error of the parameters or the body."""
     name = ".".join(str(part) for part in wrong["loc"][1:]) or "the body"
     message = str(wrong["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     match wrong["type"]:

@@ -6,23 +6,22 @@ connection: an incomplete response never looks complete.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import HTTPException
-from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 
-from k2.query.api.encoding import formats
+from k2.query.api.auth import Client
 from k2.query.api.encoding.formats import Chunk, MediaType
+from k2.query.api.encoding.results import QueryResult
 from k2.query.api.limits import QueryLimiter
 from k2.query.execution.cancellation import Interrupt
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatchReader
     from starlette.types import Message, Receive, Scope, Send
 
     from k2.query.api.settings import ApiSettings
@@ -30,60 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Parts = list[Chunk]
-IMMUTABLE: Final = "private, max-age=31536000, immutable"
-SHORT_LIVED: Final = "private, max-age=1"
-NO_STORE: Final = "no-store"
 _BUFFER_BYTES: Final = 12_000_000  # a batch of trades has 8 to 10 MB, so a result of one batch gets a Content-Length
 _FLUSH_SECONDS: Final = 0.1  # send what is buffered after this time
 _SEND_BYTES: Final = 1024 * 1024  # per ASGI message: each is copied, and allocating more costs more than the copy
-_VARY: Final = "Accept, Accept-Encoding, Authorization, X-Api-Key"
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """The result of a query: status, headers and body chunks; `whole`: small enough to send with a Content-Length."""
-
-    chunks: Iterator[Chunk] = field(default_factory=lambda: iter(()))
-    headers: Mapping[str, str] = field(default_factory=dict)
-    status: int = 200
-    media_type: str | None = MediaType.JSON
-    whole: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedFormat:
-    """The format that a client negotiated: media type, compression and cached ETags."""
-
-    media_type: MediaType
-    gzip: bool
-    if_none_match: str
-
-    @classmethod
-    def of(cls, connection: HTTPConnection) -> "AcceptedFormat":
-        """Read the request headers. Raises `HTTPException` if no format is acceptable."""
-        headers = connection.headers
-        gzip = formats.accepts_gzip(headers.get("accept-encoding"))
-        return cls(formats.negotiate(headers.get("accept")), gzip, headers.get("if-none-match", ""))
-
-    def matches(self, etag: str) -> bool:
-        """Return whether the client's copy is current."""
-        etags = [part.strip().removeprefix("W/") for part in self.if_none_match.split(",")]
-        return etag in etags or "*" in etags
-
-    def encode(
-        self,
-        reader: "RecordBatchReader",
-        headers: Mapping[str, str],
-        envelope: Callable[[int], dict[str, Any]] = lambda _: {},
-        *,
-        whole: bool = False,
-    ) -> QueryResult:
-        """Encode rows in the client's format, compressed if it accepts that."""
-        chunks = formats.encode(reader, self.media_type, envelope)
-        headers = {"Vary": _VARY, **headers}
-        if self.gzip and self.media_type.is_text:
-            chunks, headers = formats.gzip_chunks(chunks), {**headers, "Content-Encoding": "gzip"}
-        return QueryResult(chunks, headers, media_type=self.media_type, whole=whole)
 
 
 class QueryExecutor:
@@ -95,15 +43,8 @@ class QueryExecutor:
             QueryLimiter(settings.max_queries, settings),
             QueryLimiter(settings.max_statements, settings),
         )
-        self._get_engine = engine
+        self.get_engine = engine
         self._threads = CapacityLimiter(settings.max_queries + 2)
-
-    def respond(
-        self, connection: HTTPConnection, query: "Callable[[Engine], QueryResult]", *, statement: bool = False
-    ) -> "StreamedResponse":
-        """Return a response that runs the query when it is sent. `statement`: the stricter limit of SQL applies."""
-        limiters = (self.statements, self.queries) if statement else (self.queries,)
-        return StreamedResponse(self, connection, lambda: query(self._get_engine()), limiters)
 
     async def run_step(self, interrupt: Interrupt, step: Callable[[], T]) -> T:
         """Run one step of a query in a thread; interrupt it on timeout or cancellation.
@@ -129,26 +70,25 @@ class QueryExecutor:
             raise
 
 
-def query_response(
-    connection: HTTPConnection, query: "Callable[[Engine], QueryResult]", *, statement: bool = False
-) -> "StreamedResponse":
-    """Return the response to a request; the query runs when the response is sent."""
-    executor: QueryExecutor = connection.app.state.executor
-    return executor.respond(connection, query, statement=statement)
+@dataclass(frozen=True, slots=True)
+class QuerySlot:
+    """The place of a request's query among all queries: its client, and the limiters that it has to pass."""
+
+    executor: QueryExecutor
+    client: Client
+    limiters: tuple[QueryLimiter, ...]
+
+    def stream(self, query: "Callable[[Engine], QueryResult]") -> "StreamedResponse":
+        """Return the response that waits for the slot, runs the query in a thread, and streams its result."""
+        return StreamedResponse(self, query)
 
 
 class StreamedResponse(StreamingResponse):
     """A response that runs its query when it is sent, and streams the result until the client disconnects."""
 
-    def __init__(
-        self,
-        executor: QueryExecutor,
-        connection: HTTPConnection,
-        query: Callable[[], QueryResult],
-        limiters: Sequence[QueryLimiter],
-    ) -> None:
-        self._executor, self._query, self._limiters = executor, query, limiters
-        self._client = connection.state.client
+    def __init__(self, slot: "QuerySlot", query: "Callable[[Engine], QueryResult]") -> None:
+        self._executor, self._client, self._limiters = slot.executor, slot.client, slot.limiters
+        self._query = query
         self._interrupt = Interrupt()
         super().__init__((), headers=self._client.rate_headers)
 
@@ -180,7 +120,7 @@ class StreamedResponse(StreamingResponse):
                     await to_thread.run_sync(_close, result.chunks)
 
     def _run_query(self) -> tuple[QueryResult, Parts, bool]:
-        result = self._query()
+        result = self._query(self._executor.get_engine())
         return result, *_next_parts(result)
 
     def _describe(self, result: QueryResult, size: int | None) -> None:

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
-from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
+from k2.query.api.encoding.results import SHORT_LIVED, QueryResult
 from k2.query.api.keys import Scope
-from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.api.routes.feeds import RangeParameters
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
@@ -41,9 +42,10 @@ class DeadLetterParameters(RangeParameters):
 
 
 @router.get("/v1/dead-letters", responses=response_models.row_responses(response_models.Rows), name="dead letters")
-async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, Query()]) -> StreamedResponse:
+async def dead_letters(
+    query: Annotated[DeadLetterParameters, Query()], accepted: Accepted, slot: Slot
+) -> StreamedResponse:
     """Dead letters, newest first, each with its Kafka coordinates, category and error message."""
-    accepted = AcceptedFormat.of(request)
 
     def run(engine: "Engine") -> QueryResult:
         if query.stage == "ingest":
@@ -52,7 +54,7 @@ async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, 
             table = audit_tables.dead_letters(engine, query.trade_filter, query.category, query.limit)
         return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
 
-    return query_response(request, run)
+    return slot.stream(run)
 
 
 @router.get(
@@ -61,13 +63,14 @@ async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, 
     name="dead letter",
 )
 async def dead_letter(
-    request: Request,
     topic: Annotated[str, Path(max_length=249)],
     partition: Annotated[int, Path(ge=0, lt=2**31)],
     offset: Annotated[int, Path(ge=0, le=_MAX_OFFSET)],
+    accepted: Accepted,
+    slot: Slot,
 ) -> StreamedResponse:
     """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` if they are UTF-8."""
-    if AcceptedFormat.of(request).media_type is not MediaType.JSON:
+    if accepted.media_type is not MediaType.JSON:
         raise HTTPException(406, f"a dead letter is available as {MediaType.JSON} only")
 
     def run(engine: "Engine") -> QueryResult:
@@ -80,7 +83,7 @@ async def dead_letter(
             iter([msgspec.json.encode(to_json_value(row | {"text": text}))]), {"Cache-Control": SHORT_LIVED}
         )
 
-    return query_response(request, run)
+    return slot.stream(run)
 
 
 def _text(value: bytes) -> str | None:
