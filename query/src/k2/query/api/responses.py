@@ -86,7 +86,7 @@ class QuerySlot:
 class StreamedResponse(StreamingResponse):
     """A response that runs its query when it is sent, and streams the result until the client disconnects."""
 
-    def __init__(self, slot: "QuerySlot", query: "Callable[[Engine], QueryResult]") -> None:
+    def __init__(self, slot: QuerySlot, query: "Callable[[Engine], QueryResult]") -> None:
         self._executor, self._client, self._limiters = slot.executor, slot.client, slot.limiters
         self._query = query
         self._interrupt = Interrupt()
@@ -134,23 +134,22 @@ class StreamedResponse(StreamingResponse):
             self.headers["Content-Length"] = str(size)
 
     async def _chunks(self, result: QueryResult, parts: Parts, *, more: bool) -> AsyncGenerator[memoryview]:
-        """Yield the parts in pieces to send; the next parts are encoded meanwhile."""
-        while True:
-            upcoming = asyncio.ensure_future(self._next(result)) if more else None
-            try:
-                for part in parts:
-                    view = memoryview(part)
-                    for at in range(0, len(view), _SEND_BYTES):
-                        yield view[at : at + _SEND_BYTES]
-                if upcoming is None:
-                    return
+        """Yield what to send; the next parts are encoded meanwhile."""
+        upcoming: asyncio.Future[tuple[Parts, bool]] | None = None
+        try:
+            while more:
+                upcoming = asyncio.ensure_future(self._next(result))
+                for piece in _pieces(parts):
+                    yield piece
                 parts, more = await upcoming
-            finally:
-                if upcoming is not None and not upcoming.done():
-                    self._interrupt()
-                    upcoming.cancel()
-                    with CancelScope(shield=True):
-                        await asyncio.gather(upcoming, return_exceptions=True)
+            for piece in _pieces(parts):
+                yield piece
+        finally:
+            self._interrupt()
+            if upcoming is not None:
+                upcoming.cancel()
+                with CancelScope(shield=True):
+                    await asyncio.gather(upcoming, return_exceptions=True)
 
     async def _next(self, result: QueryResult) -> tuple[Parts, bool]:
         return await self._executor.run_step(self._interrupt, lambda: _next_parts(result))
@@ -165,6 +164,13 @@ def _next_parts(result: QueryResult) -> tuple[Parts, bool]:
         if not result.whole and (size >= _BUFFER_BYTES or time.monotonic() > until):
             return parts, True
     return parts, False
+
+
+def _pieces(parts: Parts) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), _SEND_BYTES):
+            yield view[at : at + _SEND_BYTES]
 
 
 def _close(chunks: Iterator[Chunk]) -> None:
