@@ -49,10 +49,9 @@ class Server:
             yield
             await self.hub.close()
 
-        app = FastAPI(lifespan=lifespan)
+        app = FastAPI(lifespan=lifespan, exception_handlers=errors.HANDLERS)
         app.state.access, app.state.settings = AccessControl(ApiSettings()), ApiSettings()
         app.include_router(stream.router())
-        errors.register(app)
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
 
     def events(self, last: str = "", **query: str) -> "Events":

@@ -40,6 +40,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
+        exception_handlers=errors.HANDLERS,
     )
     state = app.state
     state.settings, state.platform = settings, platform
@@ -54,7 +55,6 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.broadcaster = Broadcaster(platform, topics=lambda: state.engine_provider.engine().topics())
     app.include_router(stream.router())
     app.include_router(serving.router())
-    errors.register(app)
     app.add_middleware(RequestLimitMiddleware, settings=settings)
     if settings.cors:
         app.add_middleware(

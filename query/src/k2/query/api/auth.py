@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+from fastapi import HTTPException
 from fastapi.requests import HTTPConnection
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Keys, Scope
 from k2.query.api.settings import ApiSettings
 
@@ -44,7 +44,7 @@ class AccessControl:
     def authorize(self, connection: HTTPConnection, scope: Scope) -> Client:
         """Return the client of a request or a websocket.
 
-        Raises `RequestRejected`: 401 without a valid key, 403 without the scope, 429 over the rate.
+        Raises `HTTPException`: 401 without a valid key, 403 without the scope, 429 over the rate.
         """
         address = connection.client.host if connection.client else "unknown"
         if self._keys is None:
@@ -56,12 +56,12 @@ class AccessControl:
         if key is None:
             self._count(f"unauthorized {address}", self._unauthorized_rate)
             reason = "unknown API key" if token else "an API key is required"
-            raise RequestRejected(
+            raise HTTPException(
                 401, f"{reason}; send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`", _CHALLENGE
             )
         client = self._count(f"key {key.name}", parse(key.rate or self._default_rate))
         if scope not in key.scopes:
-            raise RequestRejected(403, f"key {key.name} lacks scope {scope}; it has {', '.join(key.scopes)}")
+            raise HTTPException(403, f"key {key.name} lacks scope {scope}; it has {', '.join(key.scopes)}")
         return client
 
     def _count(self, name: str, rate: RateLimitItem) -> Client:
@@ -74,7 +74,7 @@ class AccessControl:
         }
         if not allowed:
             limit = f"rate limit of {rate.amount} requests per {rate.get_expiry()} s exceeded"
-            raise RequestRejected(429, f"{limit}; retry in {reset} s", headers | {"Retry-After": str(reset)})
+            raise HTTPException(429, f"{limit}; retry in {reset} s", headers | {"Retry-After": str(reset)})
         return Client(name, headers)
 
 
@@ -101,7 +101,7 @@ def _check_host(connection: HTTPConnection) -> None:
     host = connection.headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     if name.lower() not in _LOOPBACK and not _loopback(name):
-        raise RequestRejected(403, "without API keys only requests to localhost are allowed; use http://localhost")
+        raise HTTPException(403, "without API keys only requests to localhost are allowed; use http://localhost")
 
 
 def _loopback(name: str) -> bool:

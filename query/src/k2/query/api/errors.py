@@ -1,11 +1,10 @@
 """Error responses as RFC 9457 problem details: one sentence that says what to change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,24 +14,14 @@ from k2.common import logs
 from k2.common.validation_errors import format_value, redact
 from k2.query.errors import BadQuery, TooLarge, Unavailable
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PROBLEM_JSON: Final = "application/problem+json"
+NOT_ACCEPTABLE: Final = "not_acceptable"  # the type of a validation error of the Accept header
 RETRY_AFTER: Final = 5  # seconds
 _SENTENCES: Final = {
     404: "no such path; see /openapi.json",
     405: "method not allowed on this path; see /openapi.json",
 }
 _log = logs.get("api")
-
-
-class RequestRejected(Exception):
-    """A rejected request: HTTP status, one sentence that says what to change, and response headers."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
 
 
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -42,42 +31,54 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
     return Response(msgspec.json.encode(body), status, all_headers, PROBLEM_JSON)
 
 
-def error_response(error: Exception) -> Response:
-    """Return the problem response for an exception; log what is not the client's fault."""
-    match error:
-        case RequestRejected():
-            return problem_response(error.status, error.detail, error.headers)
-        case BadQuery():
-            return problem_response(413 if isinstance(error, TooLarge) else 400, _one_line(error))
-        case Unavailable():
-            _log.warning("unavailable", why=_one_line(error))
-            return problem_response(503, _one_line(error), {"Retry-After": str(RETRY_AFTER)})
-        case RequestValidationError():
-            return problem_response(400, _invalid(error.errors()))
-        case HTTPException():
-            detail = _SENTENCES.get(error.status_code, str(error.detail))
-            return problem_response(error.status_code, detail, error.headers)
+def http_problem(error: HTTPException) -> Response:
+    """Return the problem response for a rejected request; Starlette's own rejections get a sentence that says more."""
+    bare = error.detail == HTTPStatus(error.status_code).phrase
+    detail = _SENTENCES.get(error.status_code, error.detail) if bare else error.detail
+    return problem_response(error.status_code, str(detail), error.headers)
+
+
+async def _rejected(_: Request, error: HTTPException) -> Response:
+    return http_problem(error)
+
+
+async def _bad_query(_: Request, error: BadQuery) -> Response:
+    return problem_response(413 if isinstance(error, TooLarge) else 400, _one_line(error))
+
+
+async def _unavailable(_: Request, error: Unavailable) -> Response:
+    _log.warning("unavailable", why=_one_line(error))
+    return problem_response(503, _one_line(error), {"Retry-After": str(RETRY_AFTER)})
+
+
+async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
+    wrong = min(error.errors(), key=lambda each: bool(each["type"] == NOT_ACCEPTABLE))  # the first, Accept last
+    if wrong["type"] == NOT_ACCEPTABLE:
+        return problem_response(406, wrong["msg"])
+    return problem_response(400, _invalid(wrong))
+
+
+async def _failed(_: Request, error: Exception) -> Response:
     _log.error("failed", exc_info=error)
     return problem_response(500, "internal server error; details are in the server log")
 
 
-def register(app: FastAPI) -> None:
-    """Register handlers that turn every exception into a problem response."""
-
-    async def handle(_: Request, error: Exception) -> Response:
-        return error_response(error)
-
-    for kind in (RequestRejected, BadQuery, Unavailable, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, handle)
+# For `FastAPI(exception_handlers=...)`: every exception becomes a problem response.
+HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
+    HTTPException: _rejected,
+    BadQuery: _bad_query,
+    Unavailable: _unavailable,
+    RequestValidationError: _invalid_request,
+    Exception: _failed,
+}
 
 
 def _one_line(error: Exception) -> str:
     return redact(" ".join(str(error).split()))
 
 
-def _invalid(errors: "Sequence[Any]") -> str:
-    """Describe the first validation error of the parameters or the body."""
-    wrong = errors[0]
+def _invalid(wrong: Mapping[str, Any]) -> str:
+    """Describe a validation error of the parameters or the body."""
     name = ".".join(str(part) for part in wrong["loc"][1:]) or "the body"
     message = str(wrong["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     match wrong["type"]:

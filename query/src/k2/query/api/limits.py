@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from k2.query.api.errors import RequestRejected, error_response
+from fastapi import HTTPException
+
+from k2.query.api.errors import http_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,18 +47,18 @@ class QueryLimiter:
     async def acquire(self, client: str) -> AsyncIterator[None]:
         """Hold a slot for one query while the context is open.
 
-        Raises `RequestRejected`: 429 if the client's own queue is full, 503 if the queue of all is full or the wait
+        Raises `HTTPException`: 429 if the client's own queue is full, 503 if the queue of all is full or the wait
         takes longer than the query timeout.
         """
         queue = self._clients.get(client) or _ClientQueue(asyncio.Semaphore(self._per_client))
         if queue.queries >= self._per_client * _QUEUE_FACTOR:
-            raise RequestRejected(
+            raise HTTPException(
                 429,
                 f"this client already has {queue.queries} queries running or queued; wait for one to finish",
                 _RETRY_SOON,
             )
         if self.queued >= self._max_queued and (self._slots.locked() or queue.slots.locked()):
-            raise RequestRejected(503, "the query queue is full; retry in a moment", _RETRY_SOON)
+            raise HTTPException(503, "the query queue is full; retry in a moment", _RETRY_SOON)
         self._clients[client] = queue
         queue.queries += 1
         try:
@@ -84,7 +86,7 @@ class QueryLimiter:
                     queue.slots.release()
                     raise
         except TimeoutError:
-            raise RequestRejected(503, "too many queries are running; retry in a moment", _RETRY_SOON) from None
+            raise HTTPException(503, "too many queries are running; retry in a moment", _RETRY_SOON) from None
         finally:
             self.queued -= 1
 
@@ -102,14 +104,14 @@ class RequestLimitMiddleware:
             await self._app(scope, receive, send)
             return
         if self._running >= self._settings.max_requests and scope["path"] not in _EXEMPT_PATHS:
-            rejected = RequestRejected(503, "too many concurrent requests; retry in a moment", _RETRY_SOON)
-            await error_response(rejected)(scope, receive, send)
+            rejected = HTTPException(503, "too many concurrent requests; retry in a moment", _RETRY_SOON)
+            await http_problem(rejected)(scope, receive, send)
             return
         self._running += 1
         try:
             body = await self._body(scope, receive)
-        except RequestRejected as error:
-            await error_response(error)(scope, receive, send)
+        except HTTPException as error:
+            await http_problem(error)(scope, receive, send)
         else:
             await self._app(scope, _replay_body(body, receive), send)
         finally:
@@ -119,12 +121,12 @@ class RequestLimitMiddleware:
         """Read the whole body. A compressed one is rejected, so that it cannot grow past the limit when unpacked."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise RequestRejected(
+            raise HTTPException(
                 415,
                 "compressed bodies are not accepted; send the body without Content-Encoding",
                 {"Accept-Encoding": ""},
             )
-        too_much = RequestRejected(
+        too_much = HTTPException(
             413, f"the body is larger than {self._settings.max_body_bytes} bytes; send a smaller one"
         )
         length = headers.get(b"content-length", b"0")
@@ -143,7 +145,7 @@ class RequestLimitMiddleware:
                     if not message.get("more_body", False):
                         return bytes(received)
         except TimeoutError:
-            raise RequestRejected(
+            raise HTTPException(
                 408, "the body did not arrive in time; send it right after the headers", {"Connection": "close"}
             ) from None
 
@@ -155,10 +157,10 @@ def overload_app(app: "ASGIApp") -> "ASGIApp":
         if scope["path"] in _EXEMPT_PATHS:
             await app(scope, receive, send)
         else:
-            rejected = RequestRejected(
+            rejected = HTTPException(
                 503, "too many connections; retry in a moment", {**_RETRY_SOON, "Connection": "close"}
             )
-            await error_response(rejected)(scope, receive, send)
+            await http_problem(rejected)(scope, receive, send)
 
     return respond
 

@@ -8,11 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.requests import Request
 from fastapi.responses import RedirectResponse, Response
-
-from k2.query.api.errors import RequestRejected
 
 _CHARTS: Final = "bn_lightweight_charts"
 _LIBRARY: Final = "lightweight-charts.js"
@@ -54,7 +52,7 @@ def router() -> APIRouter:
     async def file(request: Request, name: str = "index.html") -> Response:
         static = files_by_name.get(name)
         if static is None:
-            raise RequestRejected(404, "no such console file; the console is at /console/")
+            raise HTTPException(404, "no such console file; the console is at /console/")
         headers = _HEADERS | {"ETag": static.etag}
         etags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
         if static.etag in etags:

@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from pydantic_core import PydanticCustomError
 
 from k2.query.api.encoding.row_encoding import csv_rows, json_rows
-from k2.query.api.errors import RequestRejected
+from k2.query.api.errors import NOT_ACCEPTABLE
 from k2.query.errors import BadQuery
 from k2.query.execution import parquet
 
@@ -41,13 +42,13 @@ class MediaType(StrEnum):
 
 
 def negotiate(accept: str | None) -> MediaType:
-    """Return the client's preferred format; JSON if it has no preference. Raises `RequestRejected` if none fits."""
+    """Return the client's preferred format; JSON if it has no preference. Raises `PydanticCustomError`."""
     best, choice = 0.0, None
     for media in MediaType:
         if (quality := _quality_of(accept or "*/*", media)) > best:
             best, choice = quality, media
     if choice is None:
-        raise RequestRejected(406, f"no such format; accept one of {', '.join(MediaType)}")
+        raise PydanticCustomError(NOT_ACCEPTABLE, f"no such format; accept one of {', '.join(MediaType)}")
     return choice
 
 

@@ -4,16 +4,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query
-from fastapi.requests import Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
+from k2.query.api.encoding.results import SHORT_LIVED, QueryResult
 from k2.query.api.keys import Scope
-from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.api.routes.feeds import RangeParameters
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
@@ -42,9 +42,10 @@ class DeadLetterParameters(RangeParameters):
 
 
 @router.get("/v1/dead-letters", responses=response_models.row_responses(response_models.Rows), name="dead letters")
-async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, Query()]) -> StreamedResponse:
+async def dead_letters(
+    query: Annotated[DeadLetterParameters, Query()], accepted: Accepted, slot: Slot
+) -> StreamedResponse:
     """Dead letters, newest first, each with its Kafka coordinates, category and error message."""
-    accepted = AcceptedFormat.of(request)
 
     def run(engine: "Engine") -> QueryResult:
         if query.stage == "ingest":
@@ -53,7 +54,7 @@ async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, 
             table = audit_tables.dead_letters(engine, query.trade_filter, query.category, query.limit)
         return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
 
-    return query_response(request, run)
+    return slot.stream(run)
 
 
 @router.get(
@@ -62,26 +63,27 @@ async def dead_letters(request: Request, query: Annotated[DeadLetterParameters, 
     name="dead letter",
 )
 async def dead_letter(
-    request: Request,
     topic: Annotated[str, Path(max_length=249)],
     partition: Annotated[int, Path(ge=0, lt=2**31)],
     offset: Annotated[int, Path(ge=0, le=_MAX_OFFSET)],
+    accepted: Accepted,
+    slot: Slot,
 ) -> StreamedResponse:
     """One dead letter of either stage with its bytes: as base64 in `value`, and in `text` if they are UTF-8."""
-    if AcceptedFormat.of(request).media_type is not MediaType.JSON:
-        raise RequestRejected(406, f"a dead letter is available as {MediaType.JSON} only")
+    if accepted.media_type is not MediaType.JSON:
+        raise HTTPException(406, f"a dead letter is available as {MediaType.JSON} only")
 
     def run(engine: "Engine") -> QueryResult:
         find = engine.raw_frames.get if is_raw_frame_topic(topic) else partial(audit_tables.dead_letter, engine)
         row = find(topic, partition, offset)
         if row is None:
-            raise RequestRejected(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
+            raise HTTPException(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
         text = _text(row["value"] or b"")
         return QueryResult(
             iter([msgspec.json.encode(to_json_value(row | {"text": text}))]), {"Cache-Control": SHORT_LIVED}
         )
 
-    return query_response(request, run)
+    return slot.stream(run)
 
 
 def _text(value: bytes) -> str | None:

@@ -4,17 +4,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
-from fastapi.requests import Request
+from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
+from k2.query.api.encoding.results import SHORT_LIVED, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters, Symbol, Time, parse_time
-from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
+from k2.query.api.routes.prices import CachedSymbols, SymbolCache
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
 from k2.query.sql import audit_tables
@@ -23,11 +24,8 @@ from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyarrow import Table
 
-    from k2.query.api.routes.prices import SymbolCache
     from k2.query.engine import Engine
 
 router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
@@ -65,39 +63,39 @@ class GapParameters(CompletenessParameters):
 @router.get(
     "/v1/feeds", responses={200: {"model": response_models.Rows}, **response_models.error_responses()}, name="feeds"
 )
-async def feeds(request: Request) -> StreamedResponse:
+async def feeds(symbol_cache: CachedSymbols, accepted: Accepted, slot: Slot) -> StreamedResponse:
     """One row per exchange: layers with rows and newest commit, gaps, dead letters, and hours by state."""
-    if AcceptedFormat.of(request).media_type is not MediaType.JSON:
-        raise RequestRejected(406, f"feeds are available as {MediaType.JSON} only")
-    symbol_cache = request.app.state.symbol_cache
-    return query_response(request, lambda engine: _feeds(engine, symbol_cache))
+    if accepted.media_type is not MediaType.JSON:
+        raise HTTPException(406, f"feeds are available as {MediaType.JSON} only")
+    return slot.stream(lambda engine: _feeds(engine, symbol_cache))
 
 
 @router.get("/v1/completeness", responses=response_models.row_responses(response_models.Rows), name="completeness")
-async def completeness(request: Request, query: Annotated[CompletenessParameters, Query()]) -> StreamedResponse:
+async def completeness(
+    query: Annotated[CompletenessParameters, Query()], accepted: Accepted, slot: Slot
+) -> StreamedResponse:
     """One row per symbol and hour, with the audit's state: complete, repaired, missing, open, or unverifiable.
 
     Without `start`: the 7 days before `end` or now. `missing` lists the id ranges that Gold lacks.
     """
-    return _rows(request, lambda engine: audit_tables.completeness(engine, query.trade_filter))
+    return slot.stream(lambda engine: _rows(audit_tables.completeness(engine, query.trade_filter), accepted))
 
 
 @router.get("/v1/gaps", responses=response_models.row_responses(response_models.Rows), name="gaps")
-async def gaps(request: Request, query: Annotated[GapParameters, Query()]) -> StreamedResponse:
+async def gaps(query: Annotated[GapParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
     """Gaps in the exchanges' sequences, newest first, with their state."""
-    return _rows(request, lambda engine: audit_tables.gaps(engine, query.trade_filter, query.state, query.limit))
-
-
-def _rows(request: Request, query: "Callable[[Engine], Table]") -> StreamedResponse:
-    accepted = AcceptedFormat.of(request)
 
     def run(engine: "Engine") -> QueryResult:
-        return accepted.encode(query(engine).to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
+        return _rows(audit_tables.gaps(engine, query.trade_filter, query.state, query.limit), accepted)
 
-    return query_response(request, run)
+    return slot.stream(run)
 
 
-def _feeds(engine: "Engine", symbol_cache: "SymbolCache") -> QueryResult:
+def _rows(table: "Table", accepted: AcceptedFormat) -> QueryResult:
+    return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
+
+
+def _feeds(engine: "Engine", symbol_cache: SymbolCache) -> QueryResult:
     _, symbols = symbol_cache.table(engine)
     feeds: dict[str, dict[str, Any]] = {}
 

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.requests import Request
 from pydantic import Field
 
-from k2.query.api import caching
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
+from k2.query.api.encoding.results import NO_STORE, AcceptedFormat, QueryResult, cache_headers, make_etag, not_modified
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import RangeParameters, Symbol
-from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.errors import BadQuery
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ class OhlcvParameters(RangeParameters):
 
 
 @router.get("/v1/ohlcv", responses=response_models.row_responses(response_models.Bars), name="ohlcv")
-async def ohlcv(request: Request, query: Annotated[OhlcvParameters, Query()]) -> StreamedResponse:
+async def ohlcv(query: Annotated[OhlcvParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
     """Open, high, low, close, volume and VWAP, one row per interval and exchange with trades."""
-    accepted = AcceptedFormat.of(request)
-    return query_response(request, lambda engine: _query(engine, query, accepted))
+    return slot.stream(lambda engine: _query(engine, query, accepted))
 
 
 def _query(engine: "Engine", query: OhlcvParameters, accepted: AcceptedFormat) -> QueryResult:
@@ -48,9 +47,9 @@ def _query(engine: "Engine", query: OhlcvParameters, accepted: AcceptedFormat) -
             engine.ohlcv_reader(**arguments, hybrid=True), {"Cache-Control": NO_STORE}, lambda _: envelope
         )
     snapshot = engine.snapshot_id(query.as_of_value)
-    etag = caching.make_etag(accepted, "ohlcv", snapshot, *arguments.values())
-    headers = caching.cache_headers(etag, immutable=query.immutable) | {"K2-Snapshot": str(snapshot)}
+    etag = make_etag(accepted, "ohlcv", snapshot, *arguments.values())
+    headers = cache_headers(etag, immutable=query.immutable) | {"K2-Snapshot": str(snapshot)}
     if accepted.matches(etag):
-        return caching.not_modified(headers)
+        return not_modified(headers)
     envelope = {"snapshot_id": snapshot and str(snapshot)}
     return accepted.encode(engine.ohlcv_reader(**arguments, as_of=snapshot), headers, lambda _: envelope)

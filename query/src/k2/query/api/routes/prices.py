@@ -9,12 +9,20 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.requests import Request
 from pydantic import Field
 
-from k2.query.api import caching
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
+from k2.query.api.encoding.results import (
+    SHORT_LIVED,
+    AcceptedFormat,
+    QueryResult,
+    cache_headers,
+    make_etag,
+    not_modified,
+)
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import AsOfParameters, Exchange, Symbol, Time, parse_time
-from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.errors import BadQuery
 from k2.query.sql import audit_tables
 from k2.query.sql.trade_sql import TradeFilter
@@ -41,23 +49,6 @@ class PriceParameters(AsOfParameters):
     ] = 60.0
 
 
-@router.get("/v1/price", responses=response_models.row_responses(response_models.Rows), name="price")
-async def price(request: Request, query: Annotated[PriceParameters, Query()]) -> StreamedResponse:
-    """The price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
-
-    A symbol without a trade within `within_minutes` before the time has no row.
-    """
-    accepted = AcceptedFormat.of(request)
-    return query_response(request, lambda engine: _price(engine, query, accepted))
-
-
-@router.get("/v1/symbols", responses=response_models.row_responses(response_models.Rows), name="symbols")
-async def symbols(request: Request) -> StreamedResponse:
-    """All symbols of all exchanges: assets, trade count, first and last trade. Refreshed at most once a minute."""
-    accepted, symbol_cache = AcceptedFormat.of(request), request.app.state.symbol_cache
-    return query_response(request, lambda engine: _symbols(engine, symbol_cache, accepted))
-
-
 class SymbolCache:
     """The symbols of Gold, cached for a minute."""
 
@@ -76,6 +67,29 @@ class SymbolCache:
             return cached[0], cached[2]
 
 
+async def _symbol_cache(request: Request) -> SymbolCache:
+    cache: SymbolCache = request.app.state.symbol_cache
+    return cache
+
+
+CachedSymbols = Annotated[SymbolCache, Depends(_symbol_cache)]
+
+
+@router.get("/v1/price", responses=response_models.row_responses(response_models.Rows), name="price")
+async def price(query: Annotated[PriceParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
+    """The price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
+
+    A symbol without a trade within `within_minutes` before the time has no row.
+    """
+    return slot.stream(lambda engine: _price(engine, query, accepted))
+
+
+@router.get("/v1/symbols", responses=response_models.row_responses(response_models.Rows), name="symbols")
+async def symbols(symbol_cache: CachedSymbols, accepted: Accepted, slot: Slot) -> StreamedResponse:
+    """All symbols of all exchanges: assets, trade count, first and last trade. Refreshed at most once a minute."""
+    return slot.stream(lambda engine: _symbols(engine, symbol_cache, accepted))
+
+
 def _price(engine: "Engine", query: PriceParameters, accepted: AcceptedFormat) -> QueryResult:
     at = parse_time(query.at, "at")
     as_of = query.as_of_value
@@ -86,10 +100,10 @@ def _price(engine: "Engine", query: PriceParameters, accepted: AcceptedFormat) -
         raise BadQuery("at: within_minutes reaches back before the year 1; choose a later time") from None
     snapshot = engine.snapshot_id(as_of)
     trade_filter = TradeFilter.of(query.symbol, query.exchange, start, end)
-    etag = caching.make_etag(accepted, "price", snapshot, trade_filter)
-    headers = caching.cache_headers(etag, immutable=query.immutable and at is not None) | {"K2-Snapshot": str(snapshot)}
+    etag = make_etag(accepted, "price", snapshot, trade_filter)
+    headers = cache_headers(etag, immutable=query.immutable and at is not None) | {"K2-Snapshot": str(snapshot)}
     if accepted.matches(etag):
-        return caching.not_modified(headers)
+        return not_modified(headers)
     envelope = {"at": None if at is None else query.at, "snapshot_id": snapshot and str(snapshot)}
     return accepted.encode(
         audit_tables.prices(engine, trade_filter, snapshot).to_reader(), headers, lambda _: envelope, whole=True
@@ -98,9 +112,9 @@ def _price(engine: "Engine", query: PriceParameters, accepted: AcceptedFormat) -
 
 def _symbols(engine: "Engine", symbol_cache: SymbolCache, accepted: AcceptedFormat) -> QueryResult:
     snapshot, table = symbol_cache.table(engine)
-    etag = caching.make_etag(accepted, "symbols", snapshot)
+    etag = make_etag(accepted, "symbols", snapshot)
     headers = {"ETag": etag, "Cache-Control": SHORT_LIVED, "K2-Snapshot": str(snapshot)}
     if accepted.matches(etag):
-        return caching.not_modified(headers)
+        return not_modified(headers)
     envelope = {"snapshot_id": snapshot and str(snapshot)}
     return accepted.encode(table.to_reader(), headers, lambda _: envelope, whole=True)

@@ -3,14 +3,15 @@
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
+from k2.query.api.encoding.results import SHORT_LIVED, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Parameters
-from k2.query.api.responses import SHORT_LIVED, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ class SnapshotParameters(Parameters):
 
 
 @router.get("/v1/snapshots", responses=response_models.row_responses(response_models.Rows), name="snapshots")
-async def snapshots(request: Request, query: Annotated[SnapshotParameters, Query()]) -> StreamedResponse:
+async def snapshots(query: Annotated[SnapshotParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
     """Snapshots of a table, oldest first: id, parent, commit time, operation, added and total rows, tags."""
-    accepted = AcceptedFormat.of(request)
-    return query_response(request, lambda engine: _query(engine, query.table, accepted))
+    return slot.stream(lambda engine: _query(engine, query.table, accepted))
 
 
 def _query(engine: "Engine", name: str, accepted: AcceptedFormat) -> QueryResult:

@@ -2,18 +2,19 @@
 
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.requests import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from k2.query import times
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, StatementSlot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
+from k2.query.api.encoding.results import NO_STORE, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import AsOfText
-from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
 from k2.query.sql import guard
@@ -44,14 +45,14 @@ class Statement(BaseModel):
 
 
 @router.post("/v1/sql", responses=response_models.row_responses(response_models.SqlRows, 415), name="sql")
-async def sql(request: Request, body: Statement) -> StreamedResponse:
+async def sql(request: Request, body: Statement, accepted: Accepted, slot: StatementSlot) -> StreamedResponse:
     """Run one SELECT over the tables, read-only and without access to files or the network.
 
     JSON returns the first rows and whether there are more. Other formats return all rows; the connection is aborted if
     there are more than the server allows.
     """
-    accepted, max_rows = AcceptedFormat.of(request), request.app.state.settings.max_sql_rows
-    return query_response(request, lambda engine: _query(engine, body, accepted, max_rows), statement=True)
+    max_rows: int = request.app.state.settings.max_sql_rows
+    return slot.stream(lambda engine: _query(engine, body, accepted, max_rows))
 
 
 def _query(engine: "Engine", body: Statement, accepted: AcceptedFormat, max_rows: int) -> QueryResult:
@@ -82,7 +83,7 @@ class _RowLimit:
                 for batch in reader:
                     self.truncated = batch.num_rows > remaining
                     if self.truncated and not self._truncate:
-                        raise RequestRejected(
+                        raise HTTPException(
                             413, f"the result has more than {self._limit} rows; add a LIMIT or narrow the query"
                         )
                     if remaining:

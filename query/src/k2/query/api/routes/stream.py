@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Query
 from fastapi.requests import HTTPConnection, Request
 from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -22,7 +22,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from k2.common import logs
 from k2.query import times
 from k2.query.api.auth import requires
-from k2.query.api.errors import RequestRejected
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters
 from k2.query.errors import BadQuery, Unavailable
@@ -124,11 +123,11 @@ async def _websocket(websocket: WebSocket) -> None:
         websocket.app.state.access.authorize(websocket, Scope.STREAM)
         query = _parameters(websocket)
         subscription = await _subscribe(websocket, query, query.cursor)
-    except (RequestRejected, BadQuery, Unavailable) as error:
-        retryable = isinstance(error, Unavailable) or (
-            isinstance(error, RequestRejected) and error.status in {429, 503}
-        )
-        await websocket.close(_TRY_AGAIN_LATER if retryable else _POLICY_VIOLATION, _close_reason(str(error)))
+    except HTTPException as error:
+        await _reject(websocket, error.detail, retryable=error.status_code in {429, 503})
+        return
+    except (BadQuery, Unavailable) as error:
+        await _reject(websocket, str(error), retryable=isinstance(error, Unavailable))
         return
     sending = asyncio.create_task(_send(websocket, subscription))
     receiving = asyncio.create_task(_until_disconnect(websocket))
@@ -142,6 +141,10 @@ async def _websocket(websocket: WebSocket) -> None:
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | TimeoutError | RuntimeError):
             raise result
+
+
+async def _reject(websocket: WebSocket, reason: str, *, retryable: bool) -> None:
+    await websocket.close(_TRY_AGAIN_LATER if retryable else _POLICY_VIOLATION, _close_reason(reason))
 
 
 async def _send(websocket: WebSocket, subscription: Subscription) -> None:
@@ -186,7 +189,7 @@ def _events_of(subscription: Subscription) -> AsyncGenerator[Event | Heartbeat |
 async def _subscribe(connection: HTTPConnection, query: StreamParameters, cursor: str) -> Subscription:
     broadcaster: Broadcaster | None = getattr(connection.app.state, "broadcaster", None)
     if broadcaster is None:
-        raise RequestRejected(503, "live streaming is not available; it needs Kafka", _RETRY_SOON)
+        raise HTTPException(503, "live streaming is not available; it needs Kafka", _RETRY_SOON)
     names = [name.strip() for name in query.symbols.split(",") if name.strip()]
     if len(names) > MAX_SYMBOLS:
         raise BadQuery(
@@ -198,9 +201,9 @@ async def _subscribe(connection: HTTPConnection, query: StreamParameters, cursor
     try:
         return await broadcaster.subscribe(symbols, exchange, cursor or None)
     except SubscriberLimit as error:
-        raise RequestRejected(429, str(error), _RETRY_SOON) from error
+        raise HTTPException(429, str(error), _RETRY_SOON) from error
     except CursorExpired as error:
-        raise RequestRejected(410, str(error)) from error
+        raise HTTPException(410, str(error)) from error
 
 
 def _parameters(websocket: WebSocket) -> StreamParameters:
@@ -220,7 +223,7 @@ def _check_origin(websocket: WebSocket) -> None:
     settings = getattr(websocket.app.state, "settings", None)
     allowed = settings.cors if settings else ()
     if origin and urlsplit(origin).netloc != websocket.headers.get("host") and not {origin, "*"} & set(allowed):
-        raise RequestRejected(403, "this origin is not allowed; add it to K2_API_CORS")
+        raise HTTPException(403, "this origin is not allowed; add it to K2_API_CORS")
 
 
 def _time(micros: int) -> str | None:

@@ -5,20 +5,20 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query import times
-from k2.query.api import caching
 from k2.query.api.auth import requires
+from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import cursors, response_models
 from k2.query.api.encoding.cursors import Cursor
 from k2.query.api.encoding.formats import MediaType
-from k2.query.api.errors import RequestRejected
+from k2.query.api.encoding.results import NO_STORE, AcceptedFormat, QueryResult, cache_headers, make_etag, not_modified
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import RangeParameters, Symbol
-from k2.query.api.responses import NO_STORE, AcceptedFormat, QueryResult, StreamedResponse, query_response
+from k2.query.api.responses import StreamedResponse
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
 from k2.query.times import AsOf
@@ -80,17 +80,19 @@ class TradesParameters(RangeParameters):
 
 
 @router.get("/v1/trades", responses=response_models.row_responses(response_models.TradesPage), name="trades")
-async def trades(request: Request, query: Annotated[TradesParameters, Query()]) -> StreamedResponse:
+async def trades(
+    request: Request, query: Annotated[TradesParameters, Query()], accepted: Accepted, slot: Slot
+) -> StreamedResponse:
     """Trades ordered by time, then by trade id.
 
     With `start` or `window_minutes` a page has the first trades of the range, and `next` those after them; otherwise
     it has the newest, and `next` those before them. `next` is null on the last page. All pages read one snapshot.
     """
-    accepted, state = AcceptedFormat.of(request), request.app.state
     if query.hybrid:
-        return query_response(request, lambda engine: _hybrid(engine, query, accepted))
-    pages = _TradePages(query, accepted, state.secret, request.scope.get("root_path", "") + "/v1/trades")
-    return query_response(request, pages.run)
+        return slot.stream(lambda engine: _hybrid(engine, query, accepted))
+    path = request.scope.get("root_path", "") + "/v1/trades"
+    pages = _TradePages(query, accepted, request.app.state.secret, path)
+    return slot.stream(pages.run)
 
 
 class _TradePages:
@@ -106,10 +108,10 @@ class _TradePages:
         start, end = (cursor.start, cursor.end) if cursor else _range(query)
         snapshot = cursor.snapshot_id if cursor else engine.snapshot_id(query.as_of_value)
         immutable = cursor is not None or (query.immutable and (query.window_minutes is None or query.end is not None))
-        etag = caching.make_etag(accepted, "trades", snapshot, query.identity, start, end, self._limit, query.cursor)
-        headers = caching.cache_headers(etag, immutable=immutable) | {"K2-Snapshot": str(snapshot)}
+        etag = make_etag(accepted, "trades", snapshot, query.identity, start, end, self._limit, query.cursor)
+        headers = cache_headers(etag, immutable=immutable) | {"K2-Snapshot": str(snapshot)}
         if accepted.matches(etag):
-            return caching.not_modified(headers)
+            return not_modified(headers)
         arguments: dict[str, Any] = {"symbol": query.symbol, "exchange": query.exchange, "start": start, "end": end}
         arguments |= {"as_of": snapshot, "beyond": cursor.place if cursor else None}
         try:
@@ -118,7 +120,7 @@ class _TradePages:
             table = engine.trades(**arguments, limit=self._limit + 1)
         except BadQuery as error:
             if cursor is not None and "has nothing as of" in str(error):
-                raise RequestRejected(
+                raise HTTPException(
                     410, "the snapshot of this cursor has expired; start again without the cursor"
                 ) from None
             raise
