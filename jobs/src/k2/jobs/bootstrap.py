@@ -1,20 +1,92 @@
-"""Start-up steps that all commands of the jobs share: read feeds, connect to Spark, exit."""
+"""The frame of all commands of the jobs: arguments, settings, the connection to Spark, errors and exit codes.
+
+A command has only its arguments and its work. Exit codes: 0 done, 1 the work failed, 2 bad input, 3 a required service
+is unavailable. An error is one line on stderr, which is also the termination message of a pod.
+"""
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from pyspark.sql import SparkSession
 
+from k2.common import logs
 from k2.common.platform import Platform
+from k2.common.schema_registry import RegistryUnavailable
 from k2.common.validation_errors import InvalidSpec
+from k2.jobs.commit import retry
 from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import find_java
+from k2.jobs.spark.jvm.java import JavaNotFound, find_java
 from k2.jobs.spark.session import session, settings, uses_s3
+from k2.jobs.spark.tables import TableDrifted
+from k2.jobs.telemetry import error_summary
 from k2.schemas.feed.model import ExchangeFeed, conflicts
+
+
+class CatalogUnreachable(ConnectionError):
+    """The catalog cannot be read."""
+
+
+_UNAVAILABLE: Final = (CatalogUnreachable, RegistryUnavailable, jars.JarsUnavailable)
+_INPUT_ERRORS: Final = (InvalidSpec, OSError, JavaNotFound, TableDrifted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command: what it accepts and what it does."""
+
+    name: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    work: Callable[[argparse.Namespace, Platform], int]  # returns the exit code
+    failure: str = ""  # what has not been done if the work fails; precedes the reason
+    work_errors: tuple[type[Exception], ...] = ()  # its own errors, beside those of Spark
+    input_errors: tuple[type[Exception], ...] = ()
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Do the work with the arguments `argv`, by default those of the process; return the exit code."""
+        arguments = self._parser().parse_args(argv)
+        input_errors: tuple[type[Exception], ...] = (*_INPUT_ERRORS, *self.input_errors)
+        work_errors: tuple[type[Exception], ...] = (gateway.JvmFailed, *self.work_errors)
+        try:
+            platform = Platform.read()
+            logs.configure(platform.log_format, platform.log_level)
+            return self.work(arguments, platform)
+        except _UNAVAILABLE as error:
+            code, message = 3, str(error)
+        except input_errors as error:
+            code, message = 2, str(error)
+        except work_errors as error:
+            code, message = 1, self._failed(str(error))
+        except retry.ERRORS as error:  # errors of Spark and Java, such as an unreachable bucket
+            code, message = 1, self._failed(error_summary.summarize(error_summary.full_text(error)))
+        print(message, file=sys.stderr)
+        error_summary.write_termination_message(message)
+        return code
+
+    def _failed(self, reason: str) -> str:
+        return f"{self.failure}: {reason}" if self.failure else reason
+
+    def _parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(prog=self.name, description=self.description)
+        self.add_arguments(parser)
+        parser.add_argument(
+            "--master", default="local[2]", help="Spark master; ignored in a JVM that a cluster started"
+        )
+        parser.add_argument("--memory", default="1g", help="heap size of a JVM that the command starts")
+        return parser
+
+
+def add_feeds(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a command that works for several feeds."""
+    parser.add_argument(
+        "--feed", type=Path, action="append", required=True, help="ExchangeFeed manifest (YAML); repeatable"
+    )
 
 
 def read_feeds(paths: Sequence[Path]) -> list[ExchangeFeed]:
@@ -41,10 +113,25 @@ def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str
     return session(spark_conf)
 
 
-def add_jvm_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that may have to start a JVM."""
-    parser.add_argument("--master", default="local[2]", help="Spark master; ignored in a JVM that a cluster started")
-    parser.add_argument("--memory", default="1g", help="heap size of a JVM that the command starts")
+@contextmanager
+def spark_session(
+    platform: Platform, arguments: argparse.Namespace, conf: Mapping[str, str] | None = None
+) -> Iterator[SparkSession]:
+    """Yield a session as `connect` returns it, for the arguments of a command; stop it afterwards."""
+    spark = connect(platform, arguments.master, arguments.memory, conf)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+@contextmanager
+def reading_catalog() -> Iterator[None]:
+    """Raise `CatalogUnreachable` for an error of Spark: use for the first access to the catalog."""
+    try:
+        yield
+    except retry.ERRORS as error:
+        raise CatalogUnreachable(f"the catalog cannot be read: {error_summary.first_line(error)}") from error
 
 
 def exit_process(code: int) -> NoReturn:

@@ -4,12 +4,10 @@ Without `--exchange` only the feed's own rows are deleted: by topic from Bronze,
 from Gold and the audit tables. With `--exchange`, for the last feed of an exchange, the exchange's own tables are
 dropped and its rows are deleted from the shared ones, unless they hold rows that another feed retains: rows of another
 topic, or of symbols that the feed does not have. Checkpoints are removed last, so an interrupted purge can be repeated.
-Exit codes: 0 done, 1 a step failed, 2 bad input, 3 a required service is unavailable.
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -20,17 +18,12 @@ from pyspark.sql import SparkSession
 
 from k2.common import logs
 from k2.common.platform import Platform
-from k2.common.validation_errors import InvalidSpec
 from k2.jobs import bootstrap
 from k2.jobs.audit.pinned_snapshots import purged_key
-from k2.jobs.audit.runner import CatalogUnreachable, error_reason
-from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.spark.filesystem import FileSystem
-from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.feed.model import ExchangeFeed
@@ -147,50 +140,34 @@ def _in_list(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({items})" if items else ""
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Purge one feed; return the exit code."""
-    arguments = _arguments(argv)
-    try:
-        platform = Platform.read()
-        logs.configure(platform.log_format, platform.log_level)
-        (feed,) = bootstrap.read_feeds([arguments.feed])
-        done = _run(platform, feed, arguments)
-    except jars.JarsUnavailable as error:
-        code, message = 3, str(error)
-    except CatalogUnreachable as error:
-        code, message = 3, str(error)
-    except (InvalidSpec, OSError, JavaNotFound) as error:
-        code, message = 2, str(error)
-    except (*retry.ERRORS, gateway.JvmFailed, ValueError, KeyError) as error:
-        code, message = 1, f"the purge failed; run it again: {error_reason(error)}"
-    else:
-        print(json.dumps({"feed": feed.name, "removed": done}, indent=2))
-        return 0
-    print(message, file=sys.stderr)
-    return code
+    return bootstrap.Command(
+        name="k2.jobs.purge",
+        description="Delete the data of a deleted feed.",
+        add_arguments=_add_arguments,
+        work=_purge,
+        failure="the purge failed; run it again",
+        work_errors=(ValueError, KeyError),  # a checkpoint that cannot be read
+    ).run(argv)
 
 
-def _run(platform: Platform, feed: ExchangeFeed, arguments: argparse.Namespace) -> dict[str, Any]:
-    spark = bootstrap.connect(platform, arguments.master, arguments.memory)
-    try:
-        try:
-            spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{NAMESPACE}")  # missing if no feed has run yet
-        except retry.ERRORS as error:
-            raise CatalogUnreachable(f"the catalog cannot be read: {error_reason(error)}") from error
-        return Purge(spark, platform, feed, exchange=arguments.exchange).run()
-    finally:
-        spark.stop()
-
-
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="k2.jobs.purge", description="Delete the data of a deleted feed.")
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feed", type=Path, required=True, help="ExchangeFeed manifest (YAML)")
     parser.add_argument(
         "--exchange", action="store_true", help="also drop the exchange's tables; only if it has no other feed"
     )
-    bootstrap.add_jvm_arguments(parser)
-    return parser.parse_args(argv)
+
+
+def _purge(arguments: argparse.Namespace, platform: Platform) -> int:
+    (feed,) = bootstrap.read_feeds([arguments.feed])
+    with bootstrap.spark_session(platform, arguments) as spark:
+        with bootstrap.reading_catalog():
+            spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{NAMESPACE}")  # missing if no feed has run yet
+        removed = Purge(spark, platform, feed, exchange=arguments.exchange).run()
+    print(json.dumps({"feed": feed.name, "removed": removed}, indent=2))
+    return 0
 
 
 if __name__ == "__main__":
-    bootstrap.exit_process(main(sys.argv[1:]))
+    bootstrap.exit_process(main())

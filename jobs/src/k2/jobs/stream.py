@@ -15,15 +15,18 @@ from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.jobs import kafka_admin
 from k2.jobs.commit.checkpoints import Checkpoint, path
-from k2.jobs.commit.lineage import UpstreamTable
+from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
+from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
-from k2.jobs.layers.batches import Batch, BronzeBatch, GapsBatch, GoldBatch, SilverBatch
+from k2.jobs.layers.batches import BronzeLayer, GoldLayer, Layer, SilverLayer
+from k2.jobs.layers.gaps import GapsLayer
 from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import tables, topics
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.states import QueryState
+from k2.schemas.tables import Table
 from k2.schemas.values import seconds
 
 BRONZE: Final = "bronze"
@@ -54,7 +57,7 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, layer)
         self._files = FileSystem(spark)
         self._lock: Any = None
-        self._batch = self._build_batch()
+        self._handler = self._build_layer()
 
     @property
     def name(self) -> str:
@@ -105,46 +108,52 @@ class Stream:
         self.state.state = QueryState.RUNNING
 
     def _writer(self) -> DataStreamWriter:
-        return self._source().writeStream.foreachBatch(self._batch_function(self._batch))
+        return self._stream().writeStream.foreachBatch(self._batch_function(self._handler, self._source()))
 
-    def _batch_function(self, batch: Batch) -> Callable[[DataFrame, int], None]:
+    def _batch_function(self, layer: Layer, source: Source) -> Callable[[DataFrame, int], None]:
         """Return the function for Spark, which calls `begin` as soon as the checkpoint has a query id."""
-        begun = self.checkpoint.progress() is not None
+        begun, label = self.checkpoint.progress() is not None, self.feed.exchange_spec.label
         if begun:
-            batch.begin(self.checkpoint.query_id())
+            layer.begin(self.checkpoint.query_id())
 
-        def run(rows: DataFrame, epoch: int) -> None:
+        def run(frame: DataFrame, epoch: int) -> None:
             nonlocal begun
             if not begun:
-                batch.begin(self.checkpoint.query_id())
+                layer.begin(self.checkpoint.query_id())
                 begun = True
-            batch(rows, epoch)
+            layer.commit(IncrementalBatch(source, frame, epoch, label))
 
         return run
 
-    def _build_batch(self) -> Batch:
-        spark, exchange, label = self._spark, self.feed.spec.exchange, self.feed.exchange_spec.label
-        topic, checkpoint, state = self.feed.topic, self.checkpoint, self.state
+    def _build_layer(self) -> Layer:
+        exchange, label = self.feed.spec.exchange, self.feed.exchange_spec.label
         if self.layer == BRONZE:
-            return BronzeBatch(spark, exchange, label, checkpoint, state)
+            return BronzeLayer(self._spark, exchange, self.state)
         if self.layer == SILVER:
-            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(topic))
-            upstream = UpstreamTable(spark, tables.bronze(exchange), topic, checkpoint)
-            return SilverBatch(spark, exchange, label, upstream, schemas.schemas, state)
+            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(self.feed.topic))
+            return SilverLayer(self._spark, exchange, label, schemas.schemas, self.state)
         if self.layer == GOLD:
-            return GoldBatch(spark, label, UpstreamTable(spark, tables.silver(exchange), topic, checkpoint), state)
-        return GapsBatch(self.feed.name, label)
+            return GoldLayer(self._spark, label, self.state)
+        return GapsLayer(self.feed.name, label)
 
-    def _source(self) -> DataFrame:
+    def _source(self) -> Source:
+        if self._topic:
+            return KafkaTopic(self.checkpoint)
+        return UpstreamTable(self._spark, self._upstream, self.feed.topic, self.checkpoint)
+
+    @property
+    def _upstream(self) -> Table:
+        return (tables.bronze if self.layer == SILVER else tables.silver)(self.feed.spec.exchange)
+
+    def _stream(self) -> DataFrame:
         if self._topic:
             return self._kafka(self._topic)
-        upstream = tables.bronze if self.layer == SILVER else tables.silver
         return (
             self._spark.readStream.format("iceberg")
             # Compaction and retention rewrite and delete rows; neither adds one.
             .option("streaming-skip-delete-snapshots", "true")
             .option("streaming-skip-overwrite-snapshots", "true")
-            .load(upstream(self.feed.spec.exchange).identifier)
+            .load(self._upstream.identifier)
         )
 
     def _kafka(self, topic: str) -> DataFrame:
@@ -159,7 +168,7 @@ class Stream:
         )
 
     def _count_rows(self) -> None:
-        """Set the row count of the layer at the start. Gold is a shared table, so `GoldBatch` counts its own rows."""
+        """Set the row count of the layer at the start. Gold is a shared table, so `GoldLayer` counts its own rows."""
         table = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
         if table is not None:
             newest = next(SnapshotHistory(self._spark, table(self.feed.spec.exchange)).snapshots(), None)

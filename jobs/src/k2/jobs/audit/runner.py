@@ -1,23 +1,19 @@
 """`python -m k2.jobs.audit`: check that no row is missing, duplicated or orphaned between Kafka and Gold.
 
-Works while the layers are running or stopped. Exit codes: 0 balanced, 1 findings, 2 bad input, 3 a required
-service is unavailable.
+Works while the layers are running or stopped. Exit code 1: there are findings, or the audit could not be finished.
 """
 
 import argparse
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from py4j.protocol import Py4JError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
@@ -26,9 +22,8 @@ from k2.jobs.audit.checks import ExchangeAudit
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Report
+from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.spark import tables
-from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.schemas import topics
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
@@ -41,10 +36,6 @@ _RECENT: Final = timedelta(days=1)  # bars that every audit compares; with --reb
 
 class NothingToAudit(ValueError):
     """The catalog has no Bronze table."""
-
-
-class CatalogUnreachable(ConnectionError):
-    """The catalog cannot be read."""
 
 
 def audit(
@@ -82,12 +73,11 @@ def audit(
 
 
 def _exchanges(spark: SparkSession) -> list[str]:
-    try:
-        rows = spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
-    except AnalysisException:
-        rows = []
-    except (Py4JError, PySparkException) as error:
-        raise CatalogUnreachable(f"the catalog cannot be read: {error_reason(error)}") from error
+    with bootstrap.reading_catalog():
+        try:
+            rows = spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
+        except AnalysisException:
+            rows = []
     matches = (_BRONZE.fullmatch(row["tableName"]) for row in rows)
     exchanges = sorted(match[1] for match in matches if match and match[1] in EXCHANGES)
     if not exchanges:
@@ -108,38 +98,39 @@ def _gaps(pinned: PinnedSnapshots) -> tuple[dict[str, list[Gap]], dict[str, Coun
     return gaps, states
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Audit the catalog that the environment names; return the exit code."""
-    arguments = _arguments(argv)
-    try:
-        platform = Platform.read()
-        logs.configure(platform.log_format, platform.log_level)
-        since = parse_since(arguments.since, datetime.now(UTC)) if arguments.since else None
-        report = _run(platform, arguments, since)
-    except (ValueError, JavaNotFound, tables.TableDrifted) as error:
-        code, message = 2, str(error)
-    except (CatalogUnreachable, jars.JarsUnavailable) as error:
-        code, message = 3, str(error)
-    except RegistryUnavailable as error:
-        code, message = 3, f"--rebuild needs the schemas: {error}; start the platform, or audit without --rebuild"
-    except (Py4JError, PySparkException, gateway.JvmFailed) as error:
-        code, message = 1, f"the audit could not be finished: {error_reason(error)}"
-    else:
-        print(report.json() if arguments.json else report.text())
-        return 1 if report.findings else 0
-    print(message, file=sys.stderr)
-    return code
+    return bootstrap.Command(
+        name="k2.jobs.audit",
+        description="Check that the layers are complete and consistent.",
+        add_arguments=_add_arguments,
+        work=_audit,
+        failure="the audit could not be finished",
+        input_errors=(ValueError,),
+    ).run(argv)
 
 
-def _run(platform: Platform, arguments: argparse.Namespace, since: datetime | None) -> Report:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild Silver and Gold from Bronze and compare")
+    parser.add_argument(
+        "--since", metavar="TIME", help="leave out rows before this time; a duration such as 26h is before now"
+    )
+
+
+def _audit(arguments: argparse.Namespace, platform: Platform) -> int:
+    since = parse_since(arguments.since, datetime.now(UTC)) if arguments.since else None
     _check_catalog(platform.catalog_uri)
     # Unlike micro-batches, the scans of an audit can be large.
     conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "4"}
-    spark = bootstrap.connect(platform, arguments.master, arguments.memory, conf)
-    try:
-        return audit(spark, platform, since=since, rebuild=arguments.rebuild)
-    finally:
-        spark.stop()
+    with bootstrap.spark_session(platform, arguments, conf) as spark:
+        try:
+            report = audit(spark, platform, since=since, rebuild=arguments.rebuild)
+        except RegistryUnavailable as error:
+            remedy = "start the platform, or audit without --rebuild"
+            raise RegistryUnavailable(f"--rebuild needs the schemas: {error}; {remedy}") from error
+    print(report.json() if arguments.json else report.text())
+    return 1 if report.findings else 0
 
 
 def _check_catalog(uri: str) -> None:
@@ -159,23 +150,3 @@ def parse_since(text: str, now: datetime) -> datetime:
             f"--since {text!r} is not a time or a duration; write 2026-03-01, 2026-03-01T10:00:00Z or 26h"
         ) from error
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def error_reason(error: BaseException) -> str:
-    """Return the first line of a Spark error's message, without the stack trace."""
-    lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
-    message = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
-    return (message[0].lstrip(": ") if message else type(error).__name__)[:300]
-
-
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="k2.jobs.audit", description="Check that the layers are complete and consistent."
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--rebuild", action="store_true", help="rebuild Silver and Gold from Bronze and compare")
-    parser.add_argument(
-        "--since", metavar="TIME", help="leave out rows before this time; a duration such as 26h is before now"
-    )
-    bootstrap.add_jvm_arguments(parser)
-    return parser.parse_args(argv)

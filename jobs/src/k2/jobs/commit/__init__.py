@@ -1,1 +1,1 @@
-"""Exactly-once commits: appends, snapshot summaries, checkpoints, lineage and conflict retries."""
+"""Exactly-once commits: micro-batches, appends, snapshot summaries, checkpoints, lineage and conflict retries."""

@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
-from k2.jobs.commit.snapshots import Offsets, Snapshot, SnapshotHistory
+from k2.jobs.commit.incremental_batch import IncrementalBatch
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.schemas.snapshots import EPOCH, OFFSETS, QUERY
 from k2.schemas.tables import Table
 
@@ -20,20 +21,20 @@ class Appender:
         self._query_id = query_id
         self._newest = SnapshotHistory(spark, table).newest_of_query(query_id)
 
-    def find_committed(self, epoch: int, offsets: Offsets) -> Snapshot | None:
+    def find_committed(self, batch: IncrementalBatch) -> Snapshot | None:
         """Return the snapshot of a batch that an earlier process committed; None if it must be written.
 
         Spark plans an unfinished batch again with the same offsets. Raises `BrokenCheckpoint` if the offsets differ:
         the checkpoint is then older than the table, and skipping the batch would lose the rows beyond the old one.
         """
         newest = self._newest
-        if newest is None or newest.epoch < epoch:
+        if newest is None or newest.epoch < batch.epoch:
             return None
-        if newest.epoch > epoch or json.loads(newest.summary[OFFSETS]) != offsets:
+        if newest.epoch > batch.epoch or json.loads(newest.summary[OFFSETS]) != batch.contents.offsets:
             raise BrokenCheckpoint(
-                f"batch {epoch} of query {self._query_id} differs from the one in {self._table.name} (newest batch "
-                f"there: {newest.epoch}): the checkpoint was restored from an older copy; restore the newer one, or "
-                f"rebuild: rename the checkpoint and the layer's table, and start again"
+                f"batch {batch.epoch} of query {self._query_id} differs from the one in {self._table.name} (newest "
+                f"batch there: {newest.epoch}): the checkpoint was restored from an older copy; restore the newer "
+                f"one, or rebuild: rename the checkpoint and the layer's table, and start again"
             )
         return newest
 

@@ -28,12 +28,22 @@ class BatchContents:
     rows: int
 
 
-def from_kafka(checkpoint: Checkpoint, epoch: int) -> BatchContents:
-    """Return the contents of a batch read from Kafka: from the end of the previous batch to its own end."""
-    start = checkpoint.end(epoch - 1) if epoch else checkpoint.initial()
-    offsets = offset_ranges(start, checkpoint.end(epoch))
-    rows = sum(last - first + 1 for partitions in offsets.values() for first, last in partitions.values())
-    return BatchContents(offsets, rows)
+class KafkaTopic:
+    """The topic that a query reads, batch by batch."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def rows(self, frame: DataFrame, epoch: int) -> DataFrame:
+        """Return the records of a batch, which Spark has read already."""
+        return frame
+
+    def contents(self, frame: DataFrame, epoch: int) -> BatchContents:
+        """Return the contents of a batch: from the end of the previous batch to its own end."""
+        start = self._checkpoint.end(epoch - 1) if epoch else self._checkpoint.initial()
+        offsets = offset_ranges(start, self._checkpoint.end(epoch))
+        rows = sum(last - first + 1 for partitions in offsets.values() for first, last in partitions.values())
+        return BatchContents(offsets, rows)
 
 
 def offset_ranges(start: Any, end: Any) -> Offsets:
@@ -60,8 +70,9 @@ class UpstreamTable:
         self._checkpoint = checkpoint
         self._history = SnapshotHistory(spark, table)
 
-    def rows(self, spark: SparkSession, epoch: int) -> DataFrame:
+    def rows(self, frame: DataFrame, epoch: int) -> DataFrame:
         """Return the rows of a batch that belong to this topic."""
+        spark = frame.sparkSession
         start, end = self._snapshots(epoch)
         if start == NO_SNAPSHOT:
             rows = spark.read.option("versionAsOf", str(end)).table(self._table.identifier)
@@ -70,7 +81,7 @@ class UpstreamTable:
             rows = reader.option("end-snapshot-id", str(end)).load(self._table.identifier)
         return rows.where(F.col("topic") == self._topic)
 
-    def contents(self, spark: SparkSession, epoch: int) -> BatchContents:
+    def contents(self, frame: DataFrame, epoch: int) -> BatchContents:
         """Return the contents of a batch from snapshot summaries, or from its rows if a snapshot is expired."""
         start, end = self._snapshots(epoch)
         merged: Offsets = {}
@@ -79,9 +90,9 @@ class UpstreamTable:
             return BatchContents(merged, rows)
         for snapshot in _covered(self._history.snapshots(), start, end):
             if snapshot is None or (snapshot.operation == "append" and OFFSETS not in snapshot.summary):
-                return from_rows(self.rows(spark, epoch))
+                return from_rows(self.rows(frame, epoch))
             if snapshot.operation in {"delete", "overwrite"} and start == NO_SNAPSHOT:
-                return from_rows(self.rows(spark, epoch))  # rows of older snapshots may be deleted
+                return from_rows(self.rows(frame, epoch))  # rows of older snapshots may be deleted
             if snapshot.operation != "append":
                 continue
             if partitions := json.loads(snapshot.summary[OFFSETS]).get(self._topic):

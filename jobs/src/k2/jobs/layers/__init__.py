@@ -1,1 +1,1 @@
-"""The transforms of the medallion layers: Bronze, Silver, Gold and bars."""
+"""The medallion layers Bronze, Silver and Gold, the gaps and the bars: their transforms and commits."""

@@ -1,51 +1,39 @@
-"""Micro-batch handlers of the layers: transform a batch and commit it once, with its contents in the summary."""
+"""The layers that append: each transforms a batch and commits it once, with its contents in the summary."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.commit import lineage
 from k2.jobs.commit.appender import Appender
-from k2.jobs.commit.checkpoints import Checkpoint
-from k2.jobs.commit.lineage import BatchContents, UpstreamTable
-from k2.jobs.commit.retry import retry_on_conflict
+from k2.jobs.commit.incremental_batch import SMALL_BATCH, IncrementalBatch
 from k2.jobs.commit.snapshots import Snapshot
 from k2.jobs.layers import bronze, gold, silver
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import bars, tables
-from k2.schemas.snapshots import EXCHANGE, FRONTIER, HOURS, OFFSETS, ROWS_BEFORE, ROWS_IN, SCHEMAS, STARTED
-
-_SMALL_BATCH: Final = 200_000  # rows; up to here one task is faster than a shuffle, and one file better than several
-_TIMES: Final = frozenset({"detected_at", "repaired_at"})
-_MERGES = threading.Lock()  # copy-on-write merges of one process would only conflict
+from k2.schemas.snapshots import FRONTIER, HOURS, ROWS_BEFORE, SCHEMAS
 
 
-class Batch(Protocol):
-    """Handles the micro-batches of a query."""
+class Layer(Protocol):
+    """Commits the micro-batches of a query."""
 
     def begin(self, query_id: str) -> None:
         """Load what the query with this id has committed already. Called before its first batch."""
 
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
+    def commit(self, batch: IncrementalBatch) -> None:
         """Commit one micro-batch, once."""
 
 
-class BronzeBatch:
+class BronzeLayer:
     """Writes the Kafka records of one feed to Bronze, undecoded."""
 
-    def __init__(
-        self, spark: SparkSession, exchange: str, label: str, checkpoint: Checkpoint, state: LayerState
-    ) -> None:
+    def __init__(self, spark: SparkSession, exchange: str, state: LayerState) -> None:
         self._spark = spark
         self._table = tables.bronze(exchange)
-        self._label = label
-        self._checkpoint = checkpoint
         self._state = state
         self._bronze: Appender | None = None
 
@@ -53,20 +41,19 @@ class BronzeBatch:
         """Load what the query with this id has committed already. Called before its first batch."""
         self._bronze = Appender(self._spark, self._table, query_id)
 
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
+    def commit(self, batch: IncrementalBatch) -> None:
         """Commit one micro-batch, once."""
         assert self._bronze is not None
-        started, contents = time.time(), lineage.from_kafka(self._checkpoint, epoch)
-        if not contents.rows or self._bronze.find_committed(epoch, contents.offsets) is not None:
+        if not batch.contents.rows or self._bronze.find_committed(batch) is not None:
             return
         counts = Observation()
-        records = _coalesce_small(bronze.to_bronze(batch), contents.rows)
+        records = batch.coalesce_small(bronze.to_bronze(batch.rows))
         observed = records.observe(counts, F.count("*").alias("rows"), _newest("kafka_timestamp"))
-        self._bronze.append(observed, epoch, _properties(self._label, started, contents))
-        _update_state(self._state, epoch, counts.get["rows"], counts.get["newest"], started)
+        self._bronze.append(observed, batch.epoch, batch.properties)
+        _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
 
 
-class SilverBatch:
+class SilverLayer:
     """Writes Bronze rows of one feed to Silver: as trades, or as dead letters."""
 
     def __init__(
@@ -74,14 +61,12 @@ class SilverBatch:
         spark: SparkSession,
         exchange: str,
         label: str,
-        upstream: UpstreamTable,
         schemas: Callable[[], dict[int, str]],
         state: LayerState,
     ) -> None:
         self._spark = spark
         self._table = tables.silver(exchange)
         self._label = label
-        self._upstream = upstream
         self._schemas = schemas
         self._state = state
         self._trades: Appender | None = None
@@ -92,47 +77,42 @@ class SilverBatch:
         self._trades = Appender(self._spark, self._table, query_id)
         self._dead_letters = Appender(self._spark, tables.DEAD_LETTERS_TABLE, query_id)
 
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
+    def commit(self, batch: IncrementalBatch) -> None:
         """Commit one micro-batch: the trades, then the dead letters, each once."""
         assert self._trades is not None
         assert self._dead_letters is not None
-        started = time.time()
-        contents = self._upstream.contents(batch.sparkSession, epoch)
-        if not contents.rows:
+        if not batch.contents.rows:
             return
-        committed, schemas = self._trades.find_committed(epoch, contents.offsets), self._schemas()
+        committed, schemas = self._trades.find_committed(batch), self._schemas()
         if committed is not None:  # validate with the schemas that the trades of this batch were validated with
             schemas = {schema_id: schemas[schema_id] for schema_id in json.loads(committed.summary[SCHEMAS])}
-        rows = silver.validated(self._upstream.rows(batch.sparkSession, epoch), schemas, self._label)
-        properties = _properties(self._label, started, contents) | {SCHEMAS: json.dumps(sorted(schemas))}
+        rows = silver.validated(batch.rows, schemas, self._label)
+        properties = batch.properties | {SCHEMAS: json.dumps(sorted(schemas))}
         if committed is None:
             counts = Observation()
             dead = F.count_if(F.col("error_category").isNotNull()).alias("dead")
             observed = rows.observe(counts, dead, _newest("ingestion_timestamp"))
-            self._trades.append(silver.trades(observed), epoch, properties)
-            _update_state(self._state, epoch, contents.rows - counts.get["dead"], counts.get["newest"], started)
+            self._trades.append(silver.trades(observed), batch.epoch, properties)
+            _update_state(self._state, batch, batch.contents.rows - counts.get["dead"], counts.get["newest"])
             if not counts.get["dead"]:
                 return
-        self._append_dead_letters(silver.dead_letters(rows, self._label), epoch, contents, properties)
+        self._append_dead_letters(batch, silver.dead_letters(rows, self._label), properties)
 
-    def _append_dead_letters(
-        self, rows: DataFrame, epoch: int, contents: BatchContents, properties: dict[str, str]
-    ) -> None:
+    def _append_dead_letters(self, batch: IncrementalBatch, rows: DataFrame, properties: dict[str, str]) -> None:
         assert self._dead_letters is not None
-        if self._dead_letters.find_committed(epoch, contents.offsets) is not None or rows.isEmpty():
+        if self._dead_letters.find_committed(batch) is not None or rows.isEmpty():
             return
-        self._dead_letters.append(rows, epoch, properties)
+        self._dead_letters.append(rows, batch.epoch, properties)
         for category, count in rows.groupBy("error_category").count().collect():
             self._state.dead_letters[category] = self._state.dead_letters.get(category, 0) + count
 
 
-class GoldBatch:
+class GoldLayer:
     """Writes Silver trades of one feed to Gold, each message id once."""
 
-    def __init__(self, spark: SparkSession, label: str, upstream: UpstreamTable, state: LayerState) -> None:
+    def __init__(self, spark: SparkSession, label: str, state: LayerState) -> None:
         self._spark = spark
         self._label = label
-        self._upstream = upstream
         self._state = state
         self._gold: Appender | None = None
         self._frontier: dict[str, dict[str, int]] = {}
@@ -147,77 +127,41 @@ class GoldBatch:
             self._rows = rows_written(last)
         self._state.rows = self._rows
 
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
+    def commit(self, batch: IncrementalBatch) -> None:
         """Commit one micro-batch, once."""
         assert self._gold is not None
-        started = time.time()
-        contents = self._upstream.contents(batch.sparkSession, epoch)
-        if not contents.rows or self._gold.find_committed(epoch, contents.offsets) is not None:
+        if not batch.contents.rows or self._gold.find_committed(batch) is not None:
             return
         counts = Observation()
-        trades = _coalesce_small(self._upstream.rows(batch.sparkSession, epoch), contents.rows)
+        trades = batch.coalesce_small(batch.rows)
         minutes = [row[0] for row in trades.select(gold.minute().alias("minute")).distinct().collect()]
-        unique = self._deduplicate(trades, contents.rows, minutes)
+        unique = self._deduplicate(batch, trades, minutes)
         observed = unique.observe(counts, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
-        self._advance_frontier(contents)
-        properties = _properties(self._label, started, contents)
-        properties |= {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
+        self._advance_frontier(batch)
+        properties = batch.properties | {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
         properties |= {HOURS: bars.encode_hours(minute // 60 for minute in minutes)}
-        self._gold.append(gold.to_gold(observed), epoch, properties)
+        self._gold.append(gold.to_gold(observed), batch.epoch, properties)
         self._rows += counts.get["rows"]
-        self._state.duplicates += contents.rows - counts.get["rows"]
-        _update_state(self._state, epoch, counts.get["rows"], counts.get["newest"], started)
+        self._state.duplicates += batch.contents.rows - counts.get["rows"]
+        _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
 
-    def _deduplicate(self, batch: DataFrame, rows: int, minutes: Iterable[int]) -> DataFrame:
+    def _deduplicate(self, batch: IncrementalBatch, trades: DataFrame, minutes: Iterable[int]) -> DataFrame:
         nearby = gold.in_time_ranges(gold.time_ranges(minutes)) & (F.col("exchange") == self._label)
-        in_gold = batch.sparkSession.table(tables.GOLD_TABLE.identifier).where(nearby).select("message_id")
-        ids = _coalesce_small(gold.candidate_ids(batch, in_gold), rows)
-        possible_duplicates = [row[0] for row in gold.possible_duplicates(ids).take(_SMALL_BATCH)]
+        in_gold = batch.session.table(tables.GOLD_TABLE.identifier).where(nearby).select("message_id")
+        ids = batch.coalesce_small(gold.candidate_ids(trades, in_gold))
+        possible_duplicates = [row[0] for row in gold.possible_duplicates(ids).take(SMALL_BATCH)]
         if not possible_duplicates:
-            return batch
-        if len(possible_duplicates) == _SMALL_BATCH:  # a full replay: too many to move through the driver
-            return gold.drop_duplicates(batch, gold.duplicates(ids))
-        hashes = local_frame(batch.sparkSession, ({"hash": number} for number in possible_duplicates), "hash bigint")
-        return gold.drop_duplicates(batch, gold.duplicates(ids.join(F.broadcast(hashes), "hash", "left_semi")))
+            return trades
+        if len(possible_duplicates) == SMALL_BATCH:  # a full replay: too many to move through the driver
+            return gold.drop_duplicates(trades, gold.duplicates(ids))
+        hashes = local_frame(batch.session, ({"hash": number} for number in possible_duplicates), "hash bigint")
+        return gold.drop_duplicates(trades, gold.duplicates(ids.join(F.broadcast(hashes), "hash", "left_semi")))
 
-    def _advance_frontier(self, contents: BatchContents) -> None:
-        for topic, partitions in contents.offsets.items():
+    def _advance_frontier(self, batch: IncrementalBatch) -> None:
+        for topic, partitions in batch.contents.offsets.items():
             frontier = self._frontier.setdefault(topic, {})
             for partition, (_, last) in partitions.items():
                 frontier[partition] = max(frontier.get(partition, 0), last + 1)
-
-
-class GapsBatch:
-    """Merges the gap events of one feed into the newest state of each gap. Idempotent."""
-
-    def __init__(self, feed: str, label: str) -> None:
-        self._feed = feed
-        self._label = label
-
-    def begin(self, query_id: str) -> None:
-        """Do nothing: merges are idempotent."""
-
-    def __call__(self, batch: DataFrame, epoch: int) -> None:
-        """Merge one micro-batch."""
-        table = tables.GAPS_TABLE
-        event = F.from_json(F.col("value").cast("string"), ", ".join(f"{c.name} string" for c in table.columns))
-        own = batch.select(event.alias("event"), "offset").where(F.col("event.feed") == self._feed)
-        newest = own.groupBy("event.gap_id").agg(F.max_by("event", "offset").alias("event"))
-        if newest.isEmpty():
-            return
-        events = newest.select(*(self._column(column.name) for column in table.columns)).alias("event")
-
-        def merge() -> None:
-            into = events.mergeInto(table.identifier, F.expr(f"{table.name}.gap_id = event.gap_id"))
-            into.whenMatched().updateAll().whenNotMatched().insertAll().merge()
-
-        with _MERGES:
-            retry_on_conflict(merge)
-
-    def _column(self, name: str) -> Column:
-        if name == "exchange":
-            return F.lit(self._label).alias(name)
-        return F.col(f"event.{name}").cast("timestamp" if name in _TIMES else "string").alias(name)
 
 
 def rows_written(snapshot: Snapshot) -> int:
@@ -225,26 +169,13 @@ def rows_written(snapshot: Snapshot) -> int:
     return int(snapshot.summary.get(ROWS_BEFORE, 0)) + snapshot.rows
 
 
-def _coalesce_small(rows: DataFrame, count: int) -> DataFrame:
-    return rows.coalesce(1) if count <= _SMALL_BATCH else rows
-
-
 def _newest(column: str) -> Column:
     return F.max(column).cast("double").alias("newest")
 
 
-def _properties(label: str, started: float, contents: BatchContents) -> dict[str, str]:
-    return {
-        EXCHANGE: label,
-        STARTED: str(int(started * 1e6)),
-        OFFSETS: json.dumps(contents.offsets, separators=(",", ":")),
-        ROWS_IN: str(contents.rows),
-    }
-
-
-def _update_state(state: LayerState, epoch: int, rows: int, newest: float | None, started: float) -> None:
+def _update_state(state: LayerState, batch: IncrementalBatch, rows: int, newest: float | None) -> None:
     state.rows += rows
-    state.epoch = epoch
+    state.epoch = batch.epoch
     if newest is not None:
         state.newest = max(state.newest, int(newest * 1e6))
-    state.record_batch(time.time() - started)
+    state.record_batch(time.time() - batch.started)

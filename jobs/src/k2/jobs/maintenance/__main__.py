@@ -1,9 +1,7 @@
 """`python -m k2.jobs.maintenance`: one round of table maintenance."""
 
-import sys
-
 from k2.jobs import bootstrap
 from k2.jobs.maintenance.runner import main
 
 if __name__ == "__main__":
-    bootstrap.exit_process(main(sys.argv[1:]))
+    bootstrap.exit_process(main())

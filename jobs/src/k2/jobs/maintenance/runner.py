@@ -1,18 +1,16 @@
 """`python -m k2.jobs.maintenance`: retention, compaction, tags, snapshot expiry and orphan files, while streams run.
 
-Snapshots that a running or stopped reader still needs, according to its checkpoint, are kept. Exit codes: 0 done, 1 a
-step failed, 2 bad input, 3 a required service is unavailable.
+Snapshots that a running or stopped reader still needs, according to its checkpoint, are kept. Exit code 1: a step
+failed.
 """
 
 import argparse
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from py4j.protocol import Py4JError
@@ -21,16 +19,14 @@ from pyspark.sql import SparkSession
 
 from k2.common import logs
 from k2.common.platform import Platform
-from k2.common.validation_errors import InvalidSpec
 from k2.jobs import bootstrap
 from k2.jobs.commit import retry
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.maintenance import daily_tags, stream_positions
 from k2.jobs.maintenance.stream_positions import Reader
 from k2.jobs.spark import tables as spark_tables
-from k2.jobs.spark.jvm import gateway, jars
-from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.jobs.spark.session import tables_in_s3
+from k2.jobs.telemetry import error_summary
 from k2.schemas import tables
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.snapshots import PRUNED
@@ -198,7 +194,7 @@ class Maintenance:
 
     def _add_error(self, step: str, error: BaseException) -> None:
         log.error("maintenance step failed", step=step, error=str(error)[:2000])
-        self._errors.append(f"{step}: {_first_line(error)}")
+        self._errors.append(f"{step}: {error_summary.first_line(error)}")
 
 
 def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
@@ -219,12 +215,6 @@ def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> l
         and (snapshot.committed_at < before or index >= _MAX_SNAPSHOTS)
         and snapshot.id not in guarded
     ]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip(": ") for line in str(error).splitlines() if line.strip()]
-    message = [line for line in lines if not line.startswith("An error occurred while calling")]
-    return (message or [type(error).__name__])[0][:300]
 
 
 def _closed(table: Table, until: datetime) -> str:
@@ -255,32 +245,21 @@ def _statement(procedure: str, table: Table, **arguments: str) -> str:
     return f"CALL {tables.CATALOG}.system.{procedure}({', '.join(parts)})"
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one round for some feeds; return the exit code."""
-    parser = argparse.ArgumentParser(prog="k2.jobs.maintenance", description="Run one round of table maintenance.")
-    parser.add_argument(
-        "--feed", type=Path, action="append", required=True, help="ExchangeFeed manifest (YAML); repeatable"
-    )
-    bootstrap.add_jvm_arguments(parser)
-    arguments = parser.parse_args(argv)
-    try:
-        platform = Platform.read()
-        logs.configure(platform.log_format, platform.log_level)
-        feeds = bootstrap.read_feeds(arguments.feed)
-        spark = bootstrap.connect(platform, arguments.master, arguments.memory)
+    return bootstrap.Command(
+        name="k2.jobs.maintenance",
+        description="Run one round of table maintenance.",
+        add_arguments=bootstrap.add_feeds,
+        work=_maintain,
+    ).run(argv)
+
+
+def _maintain(arguments: argparse.Namespace, platform: Platform) -> int:
+    feeds = bootstrap.read_feeds(arguments.feed)
+    with bootstrap.reading_catalog(), bootstrap.spark_session(platform, arguments) as spark:
         spark_tables.ensure(spark, {table.name: table for feed in feeds for table in _tables(feed)}.values())
         report = Maintenance(spark, platform, feeds).run()
-        spark.stop()
-    except (InvalidSpec, OSError, JavaNotFound, spark_tables.TableDrifted) as error:
-        unreachable = isinstance(error, jars.JarsUnavailable)
-        print(error, file=sys.stderr)
-        return 3 if unreachable else 2
-    except _FAILURES as error:
-        print(f"the catalog cannot be read: {_first_line(error)}", file=sys.stderr)
-        return 3
-    except gateway.JvmFailed as error:
-        print(error, file=sys.stderr)
-        return 1
     print(json.dumps(report, indent=2))
     return 1 if report["errors"] else 0
 

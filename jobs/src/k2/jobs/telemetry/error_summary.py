@@ -41,6 +41,13 @@ def summarize(text: str) -> str:
     return f"{service}{causes[-1][1]}"[:_MAX_LENGTH]
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of a Spark error's message, without the stack trace."""
+    lines = (line.strip() for line in str(error).splitlines())
+    message = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
+    return (message[0].lstrip(": ") if message else type(error).__name__)[:300]
+
+
 def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
     """Write the reason for the exit to Kubernetes' termination log, if the process runs in a pod."""
     if path.is_file():
