@@ -78,7 +78,7 @@ def test_every_panel_shows_data(grafana_page, tmp_path, name):
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS[name]["panels"])
     size = {"width": WIDTH, "height": rows * CELL + MARGIN, "deviceScaleFactor": 1, "mobile": False}
     page.send("Emulation.setDeviceMetricsOverride", **size)
-    page.wrong.clear()
+    page.errors.clear()
     page.open(f"{url}/d/k2-{name}?kiosk&from=now-15m&to=now&refresh=1m")
     missing: dict[str, str] = {}
 
@@ -96,4 +96,4 @@ def test_every_panel_shows_data(grafana_page, tmp_path, name):
         raise AssertionError(f"{error}: {missing}") from None
     finally:
         page.picture(Path(os.environ.get("K2_PICTURES", tmp_path)) / f"grafana-{name}.png")
-    assert page.wrong == []
+    assert page.errors == []

@@ -41,4 +41,4 @@ def test_trades_are_shown_as_they_come_each_once(lab: Lab, page: Page):
         page.until(f"{IDS}.includes('4')")
         assert page.run(IDS) == ["4", "3", "2", "1"]
         assert page.text("#live") == "live"
-    assert page.wrong == []
+    assert page.errors == []
