@@ -103,6 +103,7 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
         (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "silver_missing", "offset 11"),
         (SILVER, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 4", "silver_duplicate", "offset 4"),
         (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "7 to 8"),
+        (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),
         (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
         (BRONZE, "DELETE FROM {} WHERE offset = 11", "silver_orphan", "offset 11"),
         (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "trade 5 "),

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.kafka.publisher import MAX_FRAME, KafkaUnreachable, Publisher, Topics
+from k2.ingest.kafka.publisher import CAPACITY, MAX_FRAME, KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable, partition_of, read
 from k2.ingest.sequencing import gaps
 from k2.ingest.sequencing.ledger import GapLedger
@@ -136,6 +136,24 @@ async def test_a_publisher_under_pressure_stops_the_socket_and_lets_it_go_on(pub
     publisher.memory_pressure = False
     publisher.poll()
     await asyncio.wait_for(waiting, 1)
+
+
+async def test_the_socket_is_stopped_above_four_fifths_of_the_capacity_before_the_next_poll(publisher):
+    publisher.sent = CAPACITY * 4 // 5
+    assert not publisher.blocked
+    publisher.sent += 1
+    assert publisher.blocked
+    publisher.acknowledged = 1
+    assert not publisher.blocked
+
+
+async def test_the_socket_stays_stopped_from_four_fifths_down_to_two_fifths_of_the_capacity(publisher):
+    blocked = []
+    for in_flight in (79_999, 80_000, 79_999, 40_001, 40_000, 79_999):
+        publisher.sent = publisher.acknowledged + in_flight
+        publisher.poll()
+        blocked.append(publisher.blocked)
+    assert blocked == [False, True, True, True, False, False]
 
 
 async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publisher, stats):
