@@ -1,6 +1,8 @@
 """Which batch counts as already committed."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,11 @@ def commit(epoch: int) -> Snapshot:
     return Snapshot(70 + epoch, None, 0.0, "append", summary)
 
 
+def batch(epoch: int, offsets: dict[str, dict[str, list[int]]]) -> Any:
+    """What the decision reads of an IncrementalBatch."""
+    return SimpleNamespace(epoch=epoch, contents=SimpleNamespace(offsets=offsets))
+
+
 @pytest.fixture
 def appender_after(monkeypatch):
     def build(newest: Snapshot | None) -> Appender:
@@ -30,17 +37,17 @@ def appender_after(monkeypatch):
 
 
 def test_the_newest_batch_with_the_same_offsets_is_committed(appender_after):
-    assert appender_after(commit(7)).find_committed(7, OFFSETS_OF_7) == commit(7)
+    assert appender_after(commit(7)).find_committed(batch(7, OFFSETS_OF_7)) == commit(7)
     assert appender_after(commit(7)).last_commit == commit(7)
 
 
 def test_a_later_batch_is_not_committed(appender_after):
-    assert appender_after(commit(7)).find_committed(8, OFFSETS_OF_7) is None
-    assert appender_after(commit(7)).find_committed(9, {}) is None
+    assert appender_after(commit(7)).find_committed(batch(8, OFFSETS_OF_7)) is None
+    assert appender_after(commit(7)).find_committed(batch(9, {})) is None
 
 
 def test_without_a_commit_no_batch_is_committed(appender_after):
-    assert appender_after(None).find_committed(0, {}) is None
+    assert appender_after(None).find_committed(batch(0, {})) is None
     assert appender_after(None).last_commit is None
 
 
@@ -50,4 +57,4 @@ def test_without_a_commit_no_batch_is_committed(appender_after):
 )
 def test_a_batch_that_differs_from_the_table_is_refused(appender_after, epoch, offsets):
     with pytest.raises(BrokenCheckpoint, match=f"batch {epoch} of query q differs .*newest batch there: 7"):
-        appender_after(commit(7)).find_committed(epoch, offsets)
+        appender_after(commit(7)).find_committed(batch(epoch, offsets))

@@ -38,9 +38,10 @@ def test_a_position_behind_the_previous_one_has_no_range():
 
 def test_a_batch_from_kafka_begins_where_the_one_before_ended():
     positions = checkpoint({"a": {"0": 3}}, {"a": {"0": 5}}, {"a": {"0": 9, "1": 2}}, {"a": {"0": 9, "1": 2}})
-    assert lineage.from_kafka(positions, 0) == BatchContents({"a": {"0": [3, 4]}}, 2)
-    assert lineage.from_kafka(positions, 1) == BatchContents({"a": {"0": [5, 8], "1": [0, 1]}}, 6)
-    assert lineage.from_kafka(positions, 2) == BatchContents({}, 0)
+    topic = lineage.KafkaTopic(positions)
+    assert topic.contents(None, 0) == BatchContents({"a": {"0": [3, 4]}}, 2)
+    assert topic.contents(None, 1) == BatchContents({"a": {"0": [5, 8], "1": [0, 1]}}, 6)
+    assert topic.contents(None, 2) == BatchContents({}, 0)
 
 
 def test_merged_ranges_reach_from_the_smallest_to_the_largest_offset():
