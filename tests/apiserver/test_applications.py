@@ -74,6 +74,7 @@ def test_without_the_spark_operator_ingest_runs_and_layers_follow_once_it_is_ins
         assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_objects_that_no_operator_reconciles_are_reported_after_two_minutes_until_one_does(
     api: Api, namespace: str, operator: Operator, cluster: Cluster
 ):

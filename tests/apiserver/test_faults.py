@@ -159,6 +159,7 @@ def test_a_watch_event_before_the_answer_causes_no_second_status(
     assert status(api, namespace, "spot")["ingest"]["desired"] == 1
 
 
+@pytest.mark.slow
 def test_a_watch_that_stalls_is_opened_again(api: Api, namespace: str, behind: tuple[Operator, Proxy]):
     operator, proxy = behind
     create(api, namespace, feed("spot", ["BTCUSDT"]))
