@@ -1,3 +1,5 @@
+import argparse
+
 import pytest
 
 from k2.operator.desired.naming import RESTART_NONCE, SPEC_HASH
@@ -21,13 +23,14 @@ def test_each_layer_is_an_application_or_one_runs_all(manifests):
     assert "--restart" in together["spec"]["arguments"]
 
 
-def test_the_arguments_are_the_jobs_own(manifests, monkeypatch):
-    from k2.jobs.__main__ import _arguments
+def test_the_arguments_are_the_jobs_own(manifests):
+    from k2.jobs.__main__ import _add_arguments
 
+    parser = argparse.ArgumentParser()
+    _add_arguments(parser)
     for topology in ("PerLayer", "Combined"):
         for manifest in manifests("SparkApplication", layers={"topology": topology}):
-            monkeypatch.setattr("sys.argv", ["k2.jobs", *manifest["spec"]["arguments"]])
-            read = _arguments()
+            read = parser.parse_args(manifest["spec"]["arguments"])
             port = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]
             assert (read.host, read.port) == ("0.0.0.0", port)
             mount = manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["volumeMounts"][0]

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -103,7 +104,8 @@ class Child:
                 async with asyncio.timeout(grace):
                     await self._process.wait()
             except TimeoutError:
-                self._process.kill()
+                with suppress(ProcessLookupError):  # it has exited meanwhile
+                    self._process.kill()
                 await self._process.wait()
         return self._process.returncode or 0
 
