@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check house lint-charts format types test test-unit test-all test-apiserver test-spark test-system mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-all test-apiserver test-spark test-system mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
