@@ -27,6 +27,7 @@ from k2.common.validation_errors import InvalidSpec
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.kafka.validation import ValidTrade
 from k2.query.sql.trade_sql import TradeFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.values import format_decimal, from_micros, seconds, to_micros
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Local:
         from k2.query.kafka import trade_buffer
 
         feeds = status.feeds(self._layout, state.load(self._layout.state))
-        places = self._records.partitions({feed.topic: feed.exchange_spec.label for feed in feeds})
+        places = self._records.partitions({feed.topic(TRADES): feed.exchange_spec.label for feed in feeds})
         ends, first = self._records.end_offsets(places), self._records.beginning_offsets(places)
         with closing(self._records.reader(places)) as reader:
             reader.add({place: max(first[place], end - _BACKLOG) for place, end in ends.items()})
