@@ -6,6 +6,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from httpx2 import HTTPError
 
+from k2.common.decimal_scales import scale_changes
 from k2.common.validation_errors import redact
 
 COMPATIBILITY: Final = "BACKWARD"
@@ -34,8 +35,10 @@ class Registry:
 
         The subject's compatibility is set to BACKWARD, so that later versions can read all earlier records.
 
-        Raises `IncompatibleSchema` if the schema cannot read records of an earlier version, and `RegistryUnavailable`.
+        Raises `IncompatibleSchema` if the schema cannot read records of an earlier version, which includes decimals of
+        another scale, and `RegistryUnavailable`.
         """
+        self._check_scales(subject, text)
         try:
             schema_id: int = self._client.register_schema(subject, Schema(text, "AVRO"))
             if self._compatibility(subject) != COMPATIBILITY:
@@ -45,6 +48,12 @@ class Registry:
                 raise IncompatibleSchema(f"{subject}: {error}") from error
             raise self._unavailable(error) from error
         return schema_id
+
+    def _check_scales(self, subject: str, text: str) -> None:
+        """Raise `IncompatibleSchema` for a change of scale: registries follow Avro's rules, which allow it."""
+        for number in self.versions(subject):
+            if changes := scale_changes(text, self.version(subject, number)[1]):
+                raise IncompatibleSchema(f"{subject}: version {number} has decimals of another scale ({changes[0]})")
 
     def versions(self, subject: str) -> list[int]:
         """Return the version numbers of `subject`; an empty list if the subject does not exist."""

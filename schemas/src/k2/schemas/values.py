@@ -1,38 +1,43 @@
 """Exact value conversions: decimals as scaled integers, durations as seconds, times as microseconds.
 
-Prices and quantities are integers in units of 10**-8, the scale of decimal(18,8). Nothing is rounded: a number that
-does not fit exactly raises `InexactValue`, and its trade is dead-lettered.
+Prices and quantities are integers in units of 10**-12, the scale of decimal(38,12). Nothing is rounded: a number that
+does not fit exactly raises `InexactValue`, and its record is dead-lettered.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, DecimalException
+from typing import Final
 
-SCALE = 8
-UNIT = 10**SCALE
-MAX_SCALED = 10**18 - 1  # decimal(18, 8)
+PRECISION: Final = 38
+SCALE: Final = 12
+UNIT: Final = 10**SCALE
+MAX_SCALED: Final = 10**PRECISION - 1
 
 _NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _EXACT = Context(prec=100)
 _DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FACTORS: Final[tuple[int, ...]] = tuple(10 ** (SCALE - places) for places in range(SCALE + 1))
+_MAX_DIGITS: Final = PRECISION - SCALE  # before the point
 
 
 class InexactValue(ValueError):
-    """A price or quantity that is not positive or does not fit decimal(18,8) exactly."""
+    """A price or quantity that is not positive or does not fit decimal(38,12) exactly."""
 
 
 def scaled(text: str) -> int:
-    """Parse a decimal number and return it in units of 10**-8.
+    """Parse a decimal number and return it in units of 10**-12.
 
-    Raises `InexactValue` if `text` is not a positive number with at most 8 decimals and 10 whole digits.
+    Raises `InexactValue` if `text` is not a positive number with at most 12 decimals and 26 integer digits.
     """
-    digits = text[:-9] + text[-8:]
-    # Exactly eight decimals is what most exchanges send; int() alone would let "1_0" and other scripts' digits in.
-    if text[-9:-8] == "." and digits.isascii() and digits.isdigit():
-        value = int(digits)
-        if 0 < value <= MAX_SCALED:
+    whole, _, fraction = text.partition(".")
+    digits, places = whole + fraction, len(fraction)
+    # What exchanges send; int() alone would let "1_0" and other scripts' digits in.
+    if digits.isascii() and digits.isdigit() and places <= SCALE and 0 < len(whole) <= _MAX_DIGITS:
+        value: int = int(digits) * _FACTORS[places]
+        if value > 0 and (fraction or not text.endswith(".")):
             return value
     return _parse_scaled(text)
 
@@ -44,28 +49,34 @@ def _parse_scaled(text: str) -> int:
 
 
 def scaled_decimal(number: Decimal) -> int:
-    """Return `number` in units of 10**-8. Raises `InexactValue` as `scaled` does."""
+    """Return `number` in units of 10**-12. Raises `InexactValue` as `scaled` does."""
     try:
         shifted = number.scaleb(SCALE, _EXACT)
         exact = shifted == shifted.to_integral_value()
     except DecimalException as error:  # invalid, or beyond what even 100 digits hold
-        raise InexactValue(f"{str(number)[:60]} is out of range for decimal(18,8)") from error
+        raise InexactValue(f"{str(number)[:60]} is out of range for decimal(38,12)") from error
     if not number.is_finite() or not exact:
-        raise InexactValue(f"{str(number)[:60]} does not fit decimal(18,8) without rounding")
+        raise InexactValue(f"{str(number)[:60]} does not fit decimal(38,12) without rounding")
     if not 0 < shifted <= MAX_SCALED:
-        raise InexactValue(f"{str(number)[:60]} is not within 0 < value < 10**10")
+        raise InexactValue(f"{str(number)[:60]} is not within 0 < value < 10**26")
     return int(shifted)
 
 
 def decimal(value: int) -> Decimal:
-    """Return the exact decimal of a scaled integer: 6183763000000 is 61837.63000000."""
-    return Decimal(value).scaleb(-SCALE)
+    """Return the exact decimal of a scaled integer: 61837630000000000 is 61837.630000000000."""
+    return Decimal(value).scaleb(-SCALE, _EXACT)
 
 
 def format_decimal(value: int) -> str:
-    """Format a scaled integer with eight decimals: 6183763000000 is "61837.63000000"."""
+    """Format a scaled integer without trailing zeros: 61837630000000000 is "61837.63"."""
     whole, fraction = divmod(value, UNIT)
-    return f"{whole}.{fraction:08d}"
+    return f"{whole}.{fraction:012d}".rstrip("0").rstrip(".")
+
+
+def fixed_decimal(value: int, places: int) -> str:
+    """Format a scaled integer with a fixed number of decimals, at most 12; further ones are cut off."""
+    whole, fraction = divmod(value, UNIT)
+    return f"{whole}.{fraction:012d}"[: places - SCALE or None]
 
 
 def seconds(duration: str) -> float:

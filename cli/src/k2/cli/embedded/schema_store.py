@@ -12,6 +12,8 @@ from avro.errors import AvroException
 from avro.schema import Schema
 from avro.schema import parse as parse_avro
 
+from k2.common.decimal_scales import scale_changes
+
 LEVELS: Final = ("NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE")
 DEFAULT_LEVEL: Final = "NONE"
 
@@ -106,12 +108,15 @@ class SchemaStore:
         """Return whether a schema is compatible with those of a subject. Raises `InvalidSchema`."""
         newer, level = _parse(text), self.level(subject)
         rows = self._rows(f"SELECT s.text {_JOINED} ORDER BY version", subject)
-        existing = [_parse(row[0]) for row in rows]
-        checked = existing if level.endswith("_TRANSITIVE") else existing[-1:]
+        texts = [row[0] for row in rows]
+        checked = texts if level.endswith("_TRANSITIVE") else texts[-1:]
         backward = level.startswith(("BACKWARD", "FULL"))
         forward = level.startswith(("FORWARD", "FULL"))
+        if (backward or forward) and any(scale_changes(text, older) for older in checked):
+            return False  # Avro's rules do not look at scales
+        existing = [_parse(older) for older in checked]
         return all(
-            (not backward or _reads(newer, older)) and (not forward or _reads(older, newer)) for older in checked
+            (not backward or _reads(newer, older)) and (not forward or _reads(older, newer)) for older in existing
         )
 
     def level(self, subject: str) -> str:

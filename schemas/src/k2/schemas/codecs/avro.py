@@ -1,6 +1,5 @@
 """Avro encoding of trades. The schema is `avsc/trade_v3.avsc`; a contract test compares the encoder's field order."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any, Final, cast
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from k2.schemas.codecs import wire
-from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Trade, VendorData
+from k2.schemas.records.trade import Side, Trade, VendorData, is_ordered, message_id_prefix, message_id_suffix
 
 TRADE: Final = "trade_v3"
 FIELDS: Final = (
@@ -33,6 +32,12 @@ def text(name: str = TRADE) -> str:
 def load(name: str = TRADE) -> dict[str, Any]:
     """Return a schema parsed by fastavro."""
     return cast("dict[str, Any]", parse_schema(json.loads(text(name))))
+
+
+def format_of(schema: str) -> int:
+    """Return the format (`k2.schemas.formats`) of the records of an Avro schema's text; 1 if it carries no number."""
+    document = json.loads(schema)
+    return int(document.get("k2.format", 1)) if isinstance(document, dict) else 1
 
 
 def decode(body: bytes, writer: Any = None, reader: Any = None) -> dict[str, Any]:
@@ -82,7 +87,6 @@ _SMALL = [_long(number) for number in range(128)]
 _PAIRS = [bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80)) for bits in range(1 << 14)]
 _SIDES = {Side.BUY: _long(0), Side.SELL: _long(1)}
 _UUID_LENGTH = _long(36)
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class TradeEncoder:
@@ -95,20 +99,19 @@ class TradeEncoder:
     def __init__(self, schema_id: int) -> None:
         self._head = wire.header(schema_id) + _UUID_LENGTH
         self._exchanges = {symbol: _long(index) for index, symbol in enumerate(_enum_symbols(load(), "exchange"))}
-        self._instruments: dict[tuple[str, str], tuple[Any, bytes]] = {}
+        self._instruments: dict[tuple[str, str, int], tuple[str, bytes]] = {}
         self._vendors: dict[VendorData, bytes] = {}
         self._high_bits: dict[int, bytes] = {}
 
     def encode(self, trade: Trade) -> bytes:
         """Return the Kafka value of `trade`. Raises KeyError for an exchange that the schema does not name."""
-        instrument = self._instruments.get((trade.exchange, trade.symbol))
+        instrument = self._instruments.get((trade.exchange, trade.symbol, trade.listing))
         if instrument is None:
             instrument = self._cache_instrument(trade)
-        seed, constant = instrument
-        trade_id = trade.trade_id.encode()
-        digest = seed.copy()
-        digest.update(trade_id)
-        h = digest.hexdigest()
+        prefix, constant = instrument
+        text = trade.trade_id
+        message_id = prefix + message_id_suffix(int(text)) if is_ordered(text) else str(trade.message_id)
+        trade_id = text.encode()
         vendor = self._vendors.get(trade.vendor_data)
         if vendor is None:
             vendor = self._encode_vendor(trade.vendor_data)
@@ -118,7 +121,7 @@ class TradeEncoder:
         return b"".join(
             (
                 self._head,
-                f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}".encode(),
+                message_id.encode(),
                 _SMALL[size] if size < 128 else _long(size),
                 trade_id,
                 constant,
@@ -146,9 +149,8 @@ class TradeEncoder:
             tail = self._high_bits[high] = _varint(high)
         return _PAIRS[bits & 0x3FFF] + _PAIRS[bits >> 14 & 0x3FFF] + tail
 
-    def _cache_instrument(self, trade: Trade) -> tuple[Any, bytes]:
-        seed = hashlib.sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
-        seed.update(f"{trade.exchange}|{trade.symbol}|".encode())
+    def _cache_instrument(self, trade: Trade) -> tuple[str, bytes]:
+        prefix = message_id_prefix(trade.exchange, trade.symbol, trade.listing)
         constant = b"".join(
             (
                 _string(trade.symbol),
@@ -157,8 +159,8 @@ class TradeEncoder:
                 _string(trade.quote_currency),
             )
         )
-        self._instruments[trade.exchange, trade.symbol] = seed, constant
-        return seed, constant
+        self._instruments[trade.exchange, trade.symbol, trade.listing] = prefix, constant
+        return prefix, constant
 
     def _encode_vendor(self, vendor: VendorData) -> bytes:
         body = b"".join(_string(key) + _string(value) for key, value in vendor)

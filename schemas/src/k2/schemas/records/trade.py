@@ -2,6 +2,7 @@
 
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
@@ -9,6 +10,10 @@ import msgspec
 
 # Public and fixed, so that anybody can compute the id of a trade (docs/adr/0002).
 MESSAGE_NAMESPACE: Final = uuid5(NAMESPACE_DNS, "k2.marketdata.io")
+
+_NUMBERS: Final = 1 << 62  # ids from here on do not fit into a UUIDv8
+_MOST_DIGITS: Final = 19
+_VARIANT: Final = 0b10 << 62
 
 VendorData = tuple[tuple[str, str], ...]
 
@@ -32,7 +37,8 @@ class Source(StrEnum):
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """One trade of one exchange.
 
-    `timestamp` and `ingestion_timestamp` are UTC microseconds; `price` and `quantity` are in units of 10**-8.
+    `timestamp` and `ingestion_timestamp` are UTC microseconds; `price` and `quantity` are in units of 10**-12.
+    `listing` counts the listings of the symbol on its exchange, from 1: each numbers its trades anew.
     """
 
     trade_id: str
@@ -46,6 +52,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     side: Side
     ingestion_timestamp: int
     vendor_data: VendorData = ()
+    listing: int = 1
 
     @property
     def record_id(self) -> str:
@@ -65,12 +72,43 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     @property
     def message_id(self) -> UUID:
         """The trade's id; equal for the same trade from any connection, replica, backfill or replay."""
-        return message_id(self.exchange, self.symbol, self.trade_id)
+        return message_id(self.exchange, self.symbol, self.trade_id, self.listing)
 
 
-def message_id(exchange: str, symbol: str, trade_id: str) -> UUID:
-    """Return the UUIDv5 over `exchange|symbol|trade_id`."""
-    return uuid5(MESSAGE_NAMESPACE, f"{exchange}|{symbol}|{trade_id}")
+def message_id(exchange: str, symbol: str, trade_id: str, listing: int = 1) -> UUID:
+    """Return the id of a trade, which is the same wherever it comes from.
+
+    Of a whole number below 2**62 it is a UUIDv8 (RFC 9562): the first 60 bits of SHA-256 over `exchange|symbol`, then
+    the number. So the ids of one symbol are ordered and differ in their last digits only. Of any other `trade_id` it is
+    the UUIDv5 over `exchange|symbol|trade_id`. From the second listing on, `|listing` follows the symbol.
+    """
+    if is_ordered(trade_id):
+        return UUID(message_id_prefix(exchange, symbol, listing) + message_id_suffix(int(trade_id)))
+    return uuid5(MESSAGE_NAMESPACE, f"{_instrument(exchange, symbol, listing)}|{trade_id}")
+
+
+def is_ordered(trade_id: str) -> bool:
+    """Return whether a trade id is a whole number below 2**62, in its only spelling."""
+    if not (trade_id.isascii() and trade_id.isdigit() and len(trade_id) <= _MOST_DIGITS):
+        return False
+    return int(trade_id) < _NUMBERS and (trade_id[0] != "0" or trade_id == "0")
+
+
+@lru_cache(maxsize=16_384)
+def message_id_prefix(exchange: str, symbol: str, listing: int) -> str:
+    """Return the first 19 characters of the UUIDv8 of an instrument's trades: the hash and the version."""
+    digits = hashlib.sha256(_instrument(exchange, symbol, listing).encode()).hexdigest()[:15]
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-"
+
+
+def message_id_suffix(number: int) -> str:
+    """Return the last 17 characters of the UUIDv8 of a trade with this number: the variant and the number."""
+    digits = f"{_VARIANT | number:016x}"
+    return f"{digits[:4]}-{digits[4:]}"
+
+
+def _instrument(exchange: str, symbol: str, listing: int) -> str:
+    return f"{exchange}|{symbol}" if listing == 1 else f"{exchange}|{symbol}|{listing}"
 
 
 def derived_trade_id(prefix: str, timestamp: int, fields: tuple[str, ...], ordinal: int) -> str:

@@ -5,7 +5,16 @@ from dataclasses import replace
 from datetime import date
 from typing import Final
 
-from k2.schemas.tables.spec import DISTINCT_COLUMNS, TRADE_FIELDS, Column, Partition, Table, without_dictionary
+from k2.schemas.tables.spec import (
+    DISTINCT_COLUMNS,
+    NOTIONAL,
+    PRICE,
+    TRADE_FIELDS,
+    Column,
+    Partition,
+    Table,
+    without_dictionary,
+)
 
 BARS: Final = "gold_ohlcv_1m"
 
@@ -34,7 +43,7 @@ def _in_gold(column: Column) -> Column:
     return replace(column, type="string", doc=f"{column.doc}, as JSON") if column.is_map else column
 
 
-GOLD_TABLE: Final = gold("trades", TRADE_FIELDS, ("symbol", "timestamp"), DISTINCT_COLUMNS)
+GOLD_TABLE: Final = gold("trades", TRADE_FIELDS, ("exchange", "symbol", "timestamp"), DISTINCT_COLUMNS)
 GOLD: Final = GOLD_TABLE.name
 
 BARS_TABLE: Final = Table(
@@ -42,24 +51,24 @@ BARS_TABLE: Final = Table(
     (
         Column("exchange", "string", "Name of the exchange in capitals"),
         Column("symbol", "string", "normalised: BTCUSDT"),
-        Column("start", "timestamp", "UTC minute; minutes without trades have no row"),
-        Column("open", "decimal(18,8)", "price of the first trade"),
-        Column("high", "decimal(18,8)", "highest price"),
-        Column("low", "decimal(18,8)", "lowest price"),
-        Column("close", "decimal(18,8)", "price of the last trade"),
-        Column("volume", "decimal(38,8)", "sum of the quantities, in base asset"),
-        Column("trades", "bigint", "number of trades"),
-        Column("vwap", "decimal(18,8)", "notional over volume, rounded half up to 8 places"),
-        Column("notional", "decimal(38,16)", "sum of price times quantity, exact; null beyond 38 digits"),
-        Column("first_at", "timestamp", "exchange time of the first trade"),
+        Column("open_time", "timestamp", "UTC minute; minutes without trades have no row"),
+        Column("open", PRICE, "price of the first trade"),
+        Column("high", PRICE, "highest price"),
+        Column("low", PRICE, "lowest price"),
+        Column("close", PRICE, "price of the last trade"),
+        Column("volume", PRICE, "sum of the quantities, in base asset; null beyond 38 digits"),
+        Column("trade_count", "bigint", "number of trades"),
+        Column("vwap", PRICE, "notional over volume, rounded half up to 12 places; null if either is"),
+        Column("notional", NOTIONAL, "sum of price times quantity, exact; null beyond 38 digits"),
+        Column("first_trade_time", "timestamp", "exchange time of the first trade"),
         Column("first_id", "string", "id of the first trade"),
-        Column("last_at", "timestamp", "exchange time of the last trade"),
+        Column("last_trade_time", "timestamp", "exchange time of the last trade"),
         Column("last_id", "string", "id of the last trade"),
-        Column("exchange_date", "date", "UTC day of start"),
+        Column("exchange_date", "date", "UTC day of open_time"),
     ),
     # A minute of a symbol is a row: even a thousand symbols are a million and a half rows a day, one file.
     (Partition("exchange"), Partition("exchange_date")),
-    sort=("symbol", "start"),
+    sort=("symbol", "open_time"),
 )
 
 

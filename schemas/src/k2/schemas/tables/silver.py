@@ -37,7 +37,7 @@ DEAD_LETTERS_TABLE: Final = Table(
         Column("schema_id", "int", "id of the writer schema, from the header; null if malformed"),
         Column("error_category", "string", "MALFORMED_HEADER, UNKNOWN_SCHEMA, ..."),
         Column("error_message", "string", "explanation for people"),
-        Column("dlq_timestamp", "timestamp", "when Silver validated it"),
+        Column("dead_lettered_at", "timestamp", "when Silver validated it"),
     ),
-    (Partition("dlq_timestamp", "day"),),
+    (Partition("dead_lettered_at", "day"),),
 )

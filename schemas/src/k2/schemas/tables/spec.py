@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from k2.schemas.formats import FORMAT, TABLE_PROPERTY
+from k2.schemas.values import PRECISION, SCALE
+
 NAMESPACE: Final = "market_data"
 CATALOG: Final = "lake"  # a key column of JDBC catalogs: every engine must use the same name
 
 _PROPERTIES: Final = {
+    TABLE_PROPERTY: str(FORMAT),
     "format-version": "2",
     "write.format.default": "parquet",
     "write.parquet.compression-codec": "zstd",
-    "write.parquet.compression-level": "1",
+    "write.parquet.compression-level": "3",
+    "write.parquet.page-version": "v2",  # delta encodings of ids and times
     "write.distribution-mode": "none",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
@@ -80,16 +85,20 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+# Prices, quantities and volumes; a product of two, and a sum of such products, is a NOTIONAL.
+PRICE: Final = f"decimal({PRECISION},{SCALE})"
+NOTIONAL: Final = f"decimal({PRECISION},{2 * SCALE})"
+
 TRADE_FIELDS: Final = (
-    Column("message_id", "string", "UUIDv5 over exchange|symbol|trade_id"),
+    Column("message_id", "string", "UUIDv8 of exchange, symbol and trade_id; UUIDv5 if trade_id is no number"),
     Column("trade_id", "string", "the exchange's own id"),
     Column("symbol", "string", "normalised: BTCUSDT"),
     Column("exchange", "string", "Name of the exchange in capitals"),
     Column("base_asset", "string", "BTC"),
     Column("quote_currency", "string", "USDT"),
     Column("timestamp", "timestamp", "exchange time of the trade"),
-    Column("price", "decimal(18,8)", "in quote currency"),
-    Column("quantity", "decimal(18,8)", "in base asset"),
+    Column("price", PRICE, "in quote currency"),
+    Column("quantity", PRICE, "in base asset"),
     Column("side", "string", "BUY or SELL: the aggressor's side"),
     Column("ingestion_timestamp", "timestamp", "when the frame left the socket"),
     Column("vendor_data", "map<string,string>", "further fields of the exchange"),
