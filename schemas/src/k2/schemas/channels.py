@@ -45,11 +45,14 @@ class Record(Protocol):
 
     @property
     def fingerprint(self) -> int:
-        """A hash of the content, by which a repeated record is told from another one with the same id."""
+        """A hash of the content, by which a repeated record differs from another one with the same id."""
 
     @property
     def source(self) -> str:
         """How the record was received: a value of `k2.schemas.records.trade.Source`."""
+
+    def in_listing(self, listing: int) -> "Record":
+        """Return the record as one of another listing of its symbol. Only where `sequencing` uses exchange ids."""
 
 
 class Encoder(Protocol):

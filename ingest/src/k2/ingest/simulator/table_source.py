@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from k2.ingest.exchanges.base import NO_ID
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeBatch
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -55,7 +56,7 @@ class TableSource:
         """Do nothing: stored trades are not changed."""
         yield from ()
 
-    def renumber(self) -> None:
+    def relist(self) -> None:
         """Do nothing: stored trades are not changed."""
 
     def _read_next(self) -> SimTrade | None:
@@ -65,6 +66,11 @@ class TableSource:
 
 def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
     """Convert a stored trade for the simulated exchange. Raises `NotReplayable`."""
+    if trade.listing > 1:
+        raise NotReplayable(
+            f"trade {trade.trade_id} of {trade.symbol} is of its listing {trade.listing}, and the protocol of "
+            f"{trade.exchange} cannot transmit which one; replay into a topic or a file"
+        )
     vendor_data = dict(trade.vendor_data)
     has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
     exchange = EXCHANGES[trade.exchange.lower()]
@@ -75,7 +81,7 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
         )
     return SimTrade(
         pairs[trade.symbol],
-        int(trade.trade_id) if has_sequence else 0,
+        int(trade.trade_id) if has_sequence else NO_ID,
         trade.timestamp,
         trade.price,
         trade.quantity,
