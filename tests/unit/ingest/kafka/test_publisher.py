@@ -168,7 +168,7 @@ async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publish
     assert await publisher.close(10) == 0
     await asyncio.gather(opened, closed)
     events = [gaps.decode(message.value()) for message in broker.read(names.gaps)]
-    assert [(event.state, event.method) for event in events] == [("open", ""), ("repaired", "rest")]
+    assert [(event.state, event.resolution) for event in events] == [("open", ""), ("repaired", "rest")]
     assert len({event.gap_id for event in events}) == 1
 
 

@@ -27,8 +27,8 @@ def pair(exchange: str) -> Pair:
 def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
     btc = pair(exchange)
     return Trade(
-        str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 6_183_763_000_000,
-        2_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
+        str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 61_837_630_000_000_000,
+        20_000_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
     )  # fmt: skip
 
 
