@@ -18,8 +18,9 @@ from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.local_frames import local_frame
-from k2.jobs.stream import Stream, initial_state
+from k2.jobs.stream import GAPS, Stream, initial_state, query_folder
 from k2.schemas import tables
+from k2.schemas.channels import TRADES, Channel, exchange_tables
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
@@ -88,7 +89,7 @@ class Lake:
             "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": name or exchange},
             "spec": {"exchange": exchange, "symbols": [NATIVE[exchange]], "layers": layers},
         }  # fmt: skip
-        spark_tables.ensure(self.spark, tables.of_exchange(exchange))
+        spark_tables.ensure(self.spark, exchange_tables(exchange))
         return ExchangeFeed.from_body(body)
 
     def record(self, trade: Trade) -> Record:
@@ -99,12 +100,12 @@ class Lake:
     def arrive(self, feed: ExchangeFeed, entries: Iterable[Trade | Record], partition: int = 0) -> None:
         """Commit one Bronze batch."""
         records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in entries]
-        first = self._offsets.get((feed.topic, partition), 0)
-        self._offsets[feed.topic, partition] = first + len(records)
-        table = tables.bronze(feed.spec.exchange)
+        first = self._offsets.get((feed.topic(TRADES), partition), 0)
+        self._offsets[feed.topic(TRADES), partition] = first + len(records)
+        table = TRADES.bronze(feed.spec.exchange)
         rows = [
             {
-                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": feed.topic,
+                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": feed.topic(TRADES),
                 "partition": partition, "offset": first + index, "kafka_timestamp": entry.at,
                 "bronze_timestamp": self.stored_at or entry.at,
             }
@@ -114,7 +115,7 @@ class Lake:
             EXCHANGE: feed.exchange_spec.label,
             STARTED: "0",
             ROWS_IN: str(len(rows)),
-            OFFSETS: json.dumps({feed.topic: {str(partition): [first, first + len(rows) - 1]}}),
+            OFFSETS: json.dumps({feed.topic(TRADES): {str(partition): [first, first + len(rows) - 1]}}),
         }
         frame = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
         Appender(self.spark, table, f"{feed.name}-bronze-query").append(frame, next(self._epochs), summary)
@@ -124,7 +125,7 @@ class Lake:
         self._offsets = {
             topic_partition: after
             for topic_partition, after in self._offsets.items()
-            if topic_partition[0] != feed.topic
+            if topic_partition[0] != feed.topic(TRADES)
         }
 
     def run(self, feed: ExchangeFeed, *layers: str) -> None:
@@ -138,7 +139,8 @@ class Lake:
     @contextmanager
     def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
         """Yield a query as in a new process; afterwards stop it and release the checkpoint."""
-        stream = Stream(self.spark, feed, self.platform, layer, initial_state(feed, layer))
+        channel = _channel(layer)
+        stream = Stream(self.spark, feed, self.platform, channel, layer, initial_state(feed, channel, layer))
         try:
             yield stream
         finally:
@@ -149,7 +151,7 @@ class Lake:
 
     def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
         """Return the folder of a query's checkpoint."""
-        return Path(self.platform.checkpoints) / feed.name / layer / "v1"
+        return Path(self.platform.checkpoints) / feed.name / query_folder(_channel(layer), layer) / "v1"
 
     def table(self, table: Table) -> DataFrame:
         """Return the current rows of a table."""
@@ -157,11 +159,11 @@ class Lake:
 
     def bronze(self, exchange: str = "binance") -> DataFrame:
         """Return the Bronze rows of an exchange."""
-        return self.table(tables.bronze(exchange))
+        return self.table(TRADES.bronze(exchange))
 
     def silver(self, exchange: str = "binance") -> DataFrame:
         """Return the Silver rows of an exchange."""
-        return self.table(tables.silver(exchange))
+        return self.table(TRADES.silver(exchange))
 
     @property
     def dead(self) -> DataFrame:
@@ -180,6 +182,10 @@ class Lake:
     def sql(self, statement: str, table: Table) -> None:
         """Run a statement in which `{}` stands for the table."""
         self.spark.sql(statement.format(table.identifier))
+
+
+def _channel(layer: str) -> Channel | None:
+    return None if layer == GAPS else TRADES
 
 
 def numbers(rows: DataFrame) -> list[int]:

@@ -12,7 +12,7 @@ from k2.schemas.status import JobsStatus
 
 @pytest.fixture
 def client():
-    layer = metrics.LayerState("gold", "binance", "spot", 10.0)
+    layer = metrics.LayerState("gold", "trades", "binance", "spot", 10.0)
     layer.record_batch(0.5)
     started = server.serve([layer], metrics.registry([layer]), "127.0.0.1", 0)
     with Client(base_url=f"http://127.0.0.1:{started.server_port}") as client:
