@@ -97,15 +97,22 @@ class Lake:
         value = avro.TradeEncoder(self.schema_id).encode(trade)
         return Record(value, trade.symbol, from_micros(trade.ingestion_timestamp))
 
-    def arrive(self, feed: ExchangeFeed, entries: Iterable[Trade | Record], partition: int = 0) -> None:
+    def arrive(
+        self,
+        feed: ExchangeFeed,
+        entries: Iterable[Trade | Record],
+        partition: int = 0,
+        channel: Channel = TRADES,
+    ) -> None:
         """Commit one Bronze batch."""
+        topic = feed.topic(channel)
         records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in entries]
-        first = self._offsets.get((feed.topic(TRADES), partition), 0)
-        self._offsets[feed.topic(TRADES), partition] = first + len(records)
-        table = TRADES.bronze(feed.spec.exchange)
+        first = self._offsets.get((topic, partition), 0)
+        self._offsets[topic, partition] = first + len(records)
+        table = channel.bronze(feed.spec.exchange)
         rows = [
             {
-                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": feed.topic(TRADES),
+                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": topic,
                 "partition": partition, "offset": first + index, "kafka_timestamp": entry.at,
                 "bronze_timestamp": self.stored_at or entry.at,
             }
@@ -115,10 +122,10 @@ class Lake:
             EXCHANGE: feed.exchange_spec.label,
             STARTED: "0",
             ROWS_IN: str(len(rows)),
-            OFFSETS: json.dumps({feed.topic(TRADES): {str(partition): [first, first + len(rows) - 1]}}),
+            OFFSETS: json.dumps({topic: {str(partition): [first, first + len(rows) - 1]}}),
         }
         frame = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
-        Appender(self.spark, table, f"{feed.name}-bronze-query").append(frame, next(self._epochs), summary)
+        Appender(self.spark, table, f"{topic}-bronze-query").append(frame, next(self._epochs), summary)
 
     def restart(self, feed: ExchangeFeed) -> None:
         """Reset the offsets, as if the feed's topic was deleted and recreated."""
@@ -128,18 +135,18 @@ class Lake:
             if topic_partition[0] != feed.topic(TRADES)
         }
 
-    def run(self, feed: ExchangeFeed, *layers: str) -> None:
+    def run(self, feed: ExchangeFeed, *layers: str, channel: Channel = TRADES) -> None:
         """Run each query as a new process would: process all available data, then stop."""
         for layer in layers:
-            with self.stream(feed, layer) as stream:
+            with self.stream(feed, layer, channel) as stream:
                 stream.drain()
                 assert stream.query is not None
                 stream.query.awaitTermination(60)
 
     @contextmanager
-    def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
+    def stream(self, feed: ExchangeFeed, layer: str, channel: Channel | None = TRADES) -> Iterator[Stream]:
         """Yield a query as in a new process; afterwards stop it and release the checkpoint."""
-        channel = _channel(layer)
+        channel = None if layer == GAPS else channel
         stream = Stream(self.spark, feed, self.platform, channel, layer, initial_state(feed, channel, layer))
         try:
             yield stream
@@ -151,7 +158,9 @@ class Lake:
 
     def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
         """Return the folder of a query's checkpoint."""
-        return Path(self.platform.checkpoints) / feed.name / query_folder(_channel(layer), layer) / "v1"
+        return (
+            Path(self.platform.checkpoints) / feed.name / query_folder(None if layer == GAPS else TRADES, layer) / "v1"
+        )
 
     def table(self, table: Table) -> DataFrame:
         """Return the current rows of a table."""
@@ -182,10 +191,6 @@ class Lake:
     def sql(self, statement: str, table: Table) -> None:
         """Run a statement in which `{}` stands for the table."""
         self.spark.sql(statement.format(table.identifier))
-
-
-def _channel(layer: str) -> Channel | None:
-    return None if layer == GAPS else TRADES
 
 
 def numbers(rows: DataFrame) -> list[int]:
