@@ -14,7 +14,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.jobs import kafka_admin
-from k2.jobs.commit.checkpoints import Checkpoint, path
+from k2.jobs.commit.checkpoints import BrokenCheckpoint, Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
@@ -24,7 +24,7 @@ from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import topics
-from k2.schemas.channels import Channel
+from k2.schemas.channels import TRADES, Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.states import QueryState
 from k2.schemas.tables import Table
@@ -112,6 +112,7 @@ class Stream:
 
     def _start(self, trigger: dict[str, Any]) -> None:
         self._lock_checkpoint()
+        self._check_folder()
         self.checkpoint.check()
         self._count_rows()
         writer = self._writer().trigger(**trigger)
@@ -196,6 +197,15 @@ class Stream:
     def _topic(self) -> str:
         """The topic whose records the query processes, whether it reads them from Kafka or from a table."""
         return topics.gaps(self.feed.spec.exchange) if self.channel is None else self.feed.topic(self.channel)
+
+    def _check_folder(self) -> None:
+        """Raise `BrokenCheckpoint` if the query's checkpoint is where it was when only trades had checkpoints."""
+        older = path(self._platform.checkpoints, self.feed.name, self.layer)
+        if self.channel is TRADES and self._files.exists(older):
+            raise BrokenCheckpoint(
+                f"{older} is the checkpoint of an older release, without which every row would be written twice; "
+                f"stop the platform and move it to {self._folder}"
+            )
 
     def _lock_checkpoint(self) -> None:
         """Lock a local checkpoint for this process. For a bucket, the Spark operator runs one driver an application."""
