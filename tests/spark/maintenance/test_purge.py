@@ -66,8 +66,8 @@ def test_only_the_rows_of_the_purged_feed_are_deleted(lake: Lake):
         "bronze_binance_trades": 6, "silver_binance_trades": 5, "silver_dlq_trades": 1, "gold_crypto_trades": 5,
         "audit_completeness": 1, "audit_batches": 2,
     }  # fmt: skip
-    assert {row[0] for row in lake.bronze().select("topic").distinct().collect()} == {other.topic}
-    assert {row[0] for row in lake.dead.select("topic").distinct().collect()} == {other.topic}
+    assert {row[0] for row in lake.bronze().select("topic").distinct().collect()} == {other.topic(TRADES)}
+    assert {row[0] for row in lake.dead.select("topic").distinct().collect()} == {other.topic(TRADES)}
     for rows in (lake.silver(), lake.gold, lake.table(tables.COMPLETENESS_TABLE)):
         assert _symbols(rows) == {"ETHUSDT"}
     assert not Path(lake.platform.checkpoints, feed.name).exists()

@@ -111,8 +111,8 @@ class Stream:
         self.query.stop()
 
     def _start(self, trigger: dict[str, Any]) -> None:
-        self._lock_checkpoint()
         self._check_folder()
+        self._lock_checkpoint()
         self.checkpoint.check()
         self._count_rows()
         writer = self._writer().trigger(**trigger)
