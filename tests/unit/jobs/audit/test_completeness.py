@@ -45,6 +45,7 @@ def test_ids_prove_completeness_only_where_channel_and_exchange_number_records()
     assert completeness.has_consecutive_ids(TRADES, "binance")
     assert not completeness.has_consecutive_ids(TRADES, "bybit")
     assert not completeness.has_consecutive_ids(BOOK, "binance")
+    assert not completeness.has_consecutive_ids(replace(TRADES, verdict_column="side"), "binance")
 
 
 def test_a_record_is_described_by_symbol_own_id_and_every_column_of_its_identity():

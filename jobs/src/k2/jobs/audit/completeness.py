@@ -94,9 +94,9 @@ def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
 
 
 def has_consecutive_ids(channel: Channel, exchange: str) -> bool:
-    """Return whether the exchange's own ids prove that no record of the channel is missing."""
+    """Return whether the exchange's own ids prove that no record is missing. A channel's verdicts overrule them."""
     consecutive = EXCHANGES[exchange].sequence is SequenceScheme.CONSECUTIVE
-    return consecutive and channel.sequencing is Sequencing.EXCHANGE_IDS
+    return consecutive and channel.sequencing is Sequencing.EXCHANGE_IDS and not channel.verdict_column
 
 
 def _with_missing_ids(
