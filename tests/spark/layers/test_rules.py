@@ -11,6 +11,7 @@ from k2.query.iceberg import catalog, tables
 from k2.query.kafka import kafka_offsets
 from k2.query.kafka.validation import Validator, ValidTrade
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.tables import GOLD
 from k2.schemas.values import to_micros
@@ -61,7 +62,7 @@ def test_every_record_is_validated_as_silver_does(lake: Lake):
     feed, evolved = lake.feed(), json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
     registry = Registry(lake.platform.registry_url)
-    newer = registry.register(topics.subject(feed.topic), json.dumps(evolved))
+    newer = registry.register(topics.subject(feed.topic(TRADES)), json.dumps(evolved))
     arrived = records(lake, newer, evolved)
     lake.arrive(feed, arrived)
     lake.run(feed, "silver", "gold")
@@ -102,5 +103,5 @@ def test_golds_commits_hold_its_frontier(lake: Lake):
     with closing(catalog.connect(lake.platform)) as opened:
         gold = opened.load_table(tables.identifier(GOLD))
         frontier = kafka_offsets.frontier_of(gold, gold.current_snapshot())
-    assert frontier.offsets == {feed.topic: {0: 3, 1: 1}}
-    assert frontier.exchanges == {feed.topic: "BINANCE"}
+    assert frontier.offsets == {feed.topic(TRADES): {0: 3, 1: 1}}
+    assert frontier.exchanges == {feed.topic(TRADES): "BINANCE"}

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from k2.jobs.layers import silver
 from k2.query.kafka.validation import Validator, ValidTrade
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.validation import GENESIS_MICROS, MAX_AHEAD_MICROS, ErrorCategory
@@ -163,7 +164,7 @@ def test_silver_and_the_kafka_tail_agree_on_every_record(spark: SparkSession, tm
         "bronze_timestamp": pa.array([HOUR + timedelta(hours=1)] * RECORDS, time),
     }
     pq.write_table(pa.table(columns), tmp_path / "bronze.parquet")
-    rows = silver.validated(spark.read.parquet(str(tmp_path)), {SCHEMA_ID: avro.text()}, "BINANCE")
+    rows = silver.validated(spark.read.parquet(str(tmp_path)), TRADES, {SCHEMA_ID: avro.text()}, "BINANCE")
     by_offset = {row["offset"]: row for row in rows.drop("vendor_data", "value").collect()}
     assert [by_offset[offset]["error_category"] or "" for offset in range(RECORDS)] == categories
     for offset, result in enumerate(results):
