@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from k2.query.kafka.records import TopicPartition, ValidatedRecord
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka.row_types import row_type
 from k2.query.live.resume import Cursor
 from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
+from k2.schemas.channels import TRADES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ class FakeBroadcaster:
 
     def __init__(self) -> None:
         self.positions: Mapping[TopicPartition, int] = {PARTITION: 0}
-        self.subscription = Subscription(cast("Stream", self), frozenset({"BTCUSDT"}), None, 10, None)
+        self.subscription = Subscription(cast("Stream", self), TRADES, frozenset({"BTCUSDT"}), None, 10, None)
 
     def unsubscribe(self, _: Subscription) -> None:
         """Do nothing."""
@@ -37,7 +38,7 @@ class FakeBroadcaster:
 
 
 def valid_record(offset: int, symbol: str) -> ValidatedRecord:
-    row = ValidTrade(
+    row = row_type(TRADES)(
         f"binance:{symbol}:{offset}",
         str(offset),
         symbol,
@@ -55,7 +56,7 @@ def valid_record(offset: int, symbol: str) -> ValidatedRecord:
 
 
 def resumed(event: Any) -> int:
-    return Cursor.decode(event.id).offsets.get(PARTITION, 0)
+    return Cursor.decode(event.id, TRADES).offsets.get(PARTITION, 0)
 
 
 def test_a_subscriber_dropped_while_sending_resumes_after_the_sent_event() -> None:
