@@ -115,13 +115,15 @@ def test_a_time_range_selects_by_the_first_time_that_is_not_null_on_both_sides(g
         return Book(ordinal, millis=arrival // 1000 if timed else None, arrival=arrival if not timed else AT)
 
     stored = [book(1, 0, timed=True), book(2, 1, timed=False), book(3, 7200, timed=False)]
-    commit(gold, stored, consumed=0)
+    for each in stored:  # a file each: one has no exchange times at all
+        commit(gold, [each], consumed=len(stored))
     view = hybrid([*stored, book(4, 2, timed=True), book(5, 2, timed=False), book(6, 9, timed=False)])
     within = RecordFilter("BTCUSDT", None, from_micros(AT + SECOND), from_micros(AT + 3 * SECOND))
     assert [row["ordinal"] for row in read(view, within)] == [2, 4, 5]
     with duckdb.connect() as connection:
-        plan, _ = view.split(connection, within)
-    assert len(plan.files) == 1  # the file two hours later is skipped
+        plan, new_records = view.split(connection, within)
+    assert len(plan.files) == 2  # the file two hours later is skipped
+    assert new_records.column("ordinal").to_pylist() == [4, 5]
 
 
 def test_a_null_in_an_identity_equals_a_null(gold: Table, hybrid: Any):

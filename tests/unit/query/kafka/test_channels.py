@@ -103,8 +103,9 @@ def test_a_type_that_no_table_uses_is_rejected():
 def test_the_buffer_filters_by_the_first_time_that_is_not_null(count: int):
     buffer = RecordBuffer(BOOKS, 10_000)
     buffer.start_partitions({PARTITION: 0})
-    late = [Book(n, millis=AT // 1000 + 1000 * n if n % 2 else None, arrival=AT + SECOND * n) for n in range(count)]
-    rows = [validated(book, AT + SECOND * count) for book in late]
+    at = [AT + SECOND * n for n in range(count)]
+    books = [Book(n, millis=at[n] // 1000) if n % 2 else Book(n, millis=None, arrival=at[n]) for n in range(count)]
+    rows = [validated(book, at[-1]) for book in books]
     buffer.add(ValidatedRecord(PARTITION, offset, 0, row) for offset, row in enumerate(rows))
     within = RecordFilter("BTCUSDT", "BINANCE", from_micros(AT + 3 * SECOND), from_micros(AT + 7 * SECOND))
     assert ordinals(buffer.view().rows({PARTITION: 0}, within)) == [3, 4, 5, 6]
