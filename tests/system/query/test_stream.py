@@ -23,8 +23,8 @@ from k2.query.api.routes import stream
 from k2.query.api.settings import ApiSettings
 from k2.query.live.broadcaster import Broadcaster
 from k2.query.live.resume import Cursor
-from k2.schemas.channels import TRADES
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from tests.spark.builders import consecutive, trade
 from tests.system.harness import eventually
 from tests.system.lab import TOPIC, Lab
