@@ -26,6 +26,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _suggestion(self, argument: str) -> str:
-        options = [option for action in self._actions for option in action.option_strings]
-        nearest = get_close_matches(argument.partition("=")[0], options, 1)
-        return f"; did you mean {nearest[0]}?" if nearest else ""
+        names = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+        nearest = get_close_matches(argument.partition("=")[0].removeprefix("--"), names, 1)
+        return f"; did you mean --{nearest[0]}?" if nearest else ""
