@@ -8,7 +8,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.telemetry.stats import Stats
-from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.kafka_reader import RecordReader
 from k2.schemas.channels import TRADES
 from tests.spark.builders import consecutive
 from tests.system.lab import TOPIC, Lab
@@ -44,7 +44,7 @@ async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(
         oldest(lab, NEVER)
     assert await publisher.close(60) == 0
     stored = {}
-    records = KafkaReader(lab.platform)
+    records = RecordReader(lab.platform, TRADES)
     places = records.partitions({})
     for batch in records.read(records.beginning_offsets(places), records.end_offsets(places), places):
         stored |= {record.value.trade_id: record for record in batch if not isinstance(record.value, str)}

@@ -15,9 +15,9 @@ def parser() -> Parser:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--sed", "2"], "k2 simulate: unknown argument --sed, did you mean --seed?; see k2 simulate --help\n"),
-        (["--symbol=BTCUSDT"], "k2 simulate: unknown argument --symbol=BTCUSDT, did you mean --symbols?; see"),
-        (["--frobnicate"], "k2 simulate: unknown argument --frobnicate; see k2 simulate --help\n"),
+        (["--sed", "2"], "k2 simulate: no such option: --sed; did you mean --seed?; see k2 simulate --help\n"),
+        (["--symbol=BTCUSDT"], "k2 simulate: no such option: --symbol=BTCUSDT; did you mean --symbols?; see"),
+        (["--frobnicate"], "k2 simulate: no such option: --frobnicate; see k2 simulate --help\n"),
         (["--seed"], "k2 simulate: argument --seed: expected one argument; see k2 simulate --help\n"),
     ],
 )

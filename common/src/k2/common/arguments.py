@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
         """Parse the arguments; unknown ones are an error."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unknown argument {unknown[0]}{self._suggestion(unknown[0])}")
+            self.error(f"no such option: {unknown[0]}{self._suggestion(unknown[0])}")
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -26,6 +26,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _suggestion(self, argument: str) -> str:
-        options = [option for action in self._actions for option in action.option_strings]
-        nearest = get_close_matches(argument.partition("=")[0], options, 1)
-        return f", did you mean {nearest[0]}?" if nearest else ""
+        names = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+        nearest = get_close_matches(argument.partition("=")[0].removeprefix("--"), names, 1)
+        return f"; did you mean --{nearest[0]}?" if nearest else ""

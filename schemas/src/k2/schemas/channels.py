@@ -45,7 +45,7 @@ class Record(Protocol):
 
     @property
     def fingerprint(self) -> int:
-        """A hash of the content, by which a repeated record differs from another one with the same id."""
+        """A hash of the content, which differs for another record with the same id."""
 
     @property
     def source(self) -> str:
@@ -82,7 +82,8 @@ class Channel:
         columns: The fields of its records in Avro, Silver and Gold, in order. Every channel has `symbol`, `exchange`
             and `ingestion_timestamp`. Gold stores maps as JSON texts.
         gold: The table of its unique records.
-        identity: The columns whose values, together, are unique in Gold.
+        identity: The columns whose values, together, are unique in Gold. None is nullable, and equal records have equal
+            times: Gold looks for them only where the time is.
         sequencing: How missing records are found.
         rules: The validation rules, in the order of evaluation.
         text_columns: Columns that must not be empty.

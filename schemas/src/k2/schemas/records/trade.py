@@ -64,7 +64,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def fingerprint(self) -> int:
-        """A hash of the content, by which a repeated trade differs from another one with the same id."""
+        """A hash of the content, which differs for another trade with the same id."""
         return hash((self.price, self.quantity, self.side))
 
     @property
