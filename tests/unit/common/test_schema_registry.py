@@ -42,7 +42,7 @@ def test_a_change_of_scale_is_refused_in_either_direction(registry_url):
     registry = Registry(registry_url)
     registry.register("a-value", avro.text())
     for scale in (8, 13):
-        with pytest.raises(IncompatibleSchema, match=rf"a-value: .*\(price: scale {scale}, not 12\)"):
+        with pytest.raises(IncompatibleSchema, match=rf"a-value: .*\(price: scale 12, not {scale}\)"):
             registry.register("a-value", avro.text().replace('"scale": 12', f'"scale": {scale}'))
     assert registry.versions("a-value") == [1]
     registry.register("a-value", NULLABLE)
