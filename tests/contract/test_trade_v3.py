@@ -18,8 +18,8 @@ from k2.schemas.records.trade import Side, Trade
 from k2.schemas.values import from_micros
 
 TRADE = Trade(
-    "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000,
-    61_837_630_000_000_000, 20_000_000_000, Side.SELL, 1_723_161_255_343_123, (("pair", "BTCUSDT"), ("buyer_maker", "true"), ("source", "live")),
+    "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000, 61_837_630_000_000_000, 20_000_000_000,
+    Side.SELL, 1_723_161_255_343_123, (("pair", "BTCUSDT"), ("buyer_maker", "true"), ("source", "live")),
 )  # fmt: skip
 GOLDEN = (
     "00000000014831343038396234362d613963662d386265642d383030302d30303030646561613030626214333733353638333235390e"

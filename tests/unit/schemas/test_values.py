@@ -80,8 +80,8 @@ def test_a_plain_number_is_held_in_millionths_of_a_millionth(text, value):
     [
         "0", "0.00000000", "-1", "-0.00000001", "NaN", "nan", "sNaN", "Infinity", "-inf", "1e999", "1e-999", "0,5",
         "1_0", "1_000.00000000", "", " 1", "1 ", "1\n", "+1", "0x10", ".5", "5.", "1.2.3", "٣.00000000",
-        "１.00000000", "9" * 40, "9" * 41, "1." + "1" * 40, "1" + "0" * 26,
-        "1e26", "0.0000000000001", "1.1234567890123", "99999999999999999999999999.9999999999999", "1e",  # noqa: RUF001
+        "１.00000000", "9" * 40, "9" * 41, "1." + "1" * 40, "1" + "0" * 26,  # noqa: RUF001
+        "1e26", "0.0000000000001", "1.1234567890123", "99999999999999999999999999.9999999999999", "1e",
     ],
 )  # fmt: skip
 def test_what_would_need_rounding_or_is_no_positive_number_is_refused(text):
@@ -89,7 +89,9 @@ def test_what_would_need_rounding_or_is_no_positive_number_is_refused(text):
         scaled(text)
 
 
-@pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity", "-1", "0", "1e999999", "1e-999999", "9" * 40, "1e26", "1e-13"])
+@pytest.mark.parametrize(
+    "text", ["NaN", "sNaN", "Infinity", "-1", "0", "1e999999", "1e-999999", "9" * 40, "1e26", "1e-13"]
+)
 def test_a_decimal_that_does_not_fit_is_refused(text):
     with pytest.raises(InexactValue):
         scaled_decimal(Decimal(text))

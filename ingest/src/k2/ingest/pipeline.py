@@ -51,7 +51,7 @@ log = logs.get("pipeline")
 
 ID_CONFLICT: Final = "ID_CONFLICT"
 
-_Suspended = tuple[SequencedRecord, bytes]  # a suspended record and its frame
+_Suspended = tuple[SequencedRecord | InvalidItem, bytes, int]  # and its frame, and when that was received
 
 
 class ConnectionHandle(Protocol):
@@ -133,7 +133,12 @@ class Pipeline:
 
         If they began a listing, the next process finds their ids missing and fetches them.
         """
-        frames = {frame: item.record for items in self._suspended.values() for item, frame in items}
+        frames = {
+            frame: item.record
+            for items in self._suspended.values()
+            for item, frame, _ in items
+            if isinstance(item, SequencedRecord)
+        }
         self._suspended.clear()
         for frame, record in frames.items():
             reason = f"id {record.record_id} may begin a new listing of {record.symbol}; stopped before that was known"
@@ -193,22 +198,24 @@ class Pipeline:
             case Suspended(begins):
                 if begins:
                     self._settle(symbol)
-                self._suspended.setdefault(symbol, []).append((item, frame))
+                self._suspended.setdefault(symbol, []).append((item, frame, 0))
                 return True
             case SequenceReset(previous, listing):
                 self._stats.errors["sequence_reset"] += 1
                 log.warning("exchange restarted its ids", symbol=symbol, previous=previous, listing=listing)
-                self._send_listing(deque([*self._suspended.pop(symbol, ()), (item, frame)]))
+                self._send_listing(deque([*self._suspended.pop(symbol, ()), (item, frame, 0)]))
                 return True
             case None | GapDetected():
-                items = self._suspended.get(symbol)
-                if items and record.timestamp >= items[0][0].record.timestamp:
+                first = next((item for item, *_ in self._suspended.get(symbol, ())), None)
+                if isinstance(first, SequencedRecord) and record.timestamp >= first.record.timestamp:
                     self._settle(symbol)  # the old sequence goes on
         return False
 
     def _settle(self, symbol: str) -> None:
         """Send the suspended records of a symbol as what they are under its current listing."""
-        for item, frame in self._suspended.pop(symbol, ()):
+        for item, frame, _ in self._suspended.pop(symbol, ()):
+            if isinstance(item, InvalidItem):
+                continue
             self._stats.received[symbol] += 1
             finding = self._tracker.settle(self._pairs[symbol], item)
             self._on_finding(finding, self._in_listing(item.record, finding), frame)
@@ -216,7 +223,11 @@ class Pipeline:
     def _send_listing(self, rest: deque[_Suspended]) -> None:
         """Process the records that began a listing."""
         while rest and self._barrier is None:
-            self._on_record(*rest.popleft())
+            item, frame, received = rest.popleft()
+            if isinstance(item, InvalidItem):
+                self._skip(item, frame, received)
+            else:
+                self._on_record(item, frame)
         if rest:
             self._backlog.append(partial(self._send_listing, rest))
 
@@ -247,13 +258,9 @@ class Pipeline:
             case Heartbeat(symbol, last_id):
                 if missing := self._tracker.observe_head(symbol, last_id, received):
                     self._barrier = self._ledger.open(missing.gap)
-            case InvalidItem(error, reason, symbol, last_id):
+            case InvalidItem(error, reason, symbol, _):
                 self.dead_letter(frame, error, reason, symbol)
-                pair = self._pairs.get(symbol)
-                if pair is None or last_id == NO_ID:
-                    return
-                if isinstance(finding := self._tracker.skip(pair, last_id, received), GapDetected):
-                    self._barrier = self._ledger.open(finding.gap)
+                self._skip(event, frame, received)
             case Subscribed(raw_symbols):
                 link.subscribed(raw_symbols)
             case Refused(reason, raw_symbols):
@@ -264,3 +271,14 @@ class Pipeline:
             case Unknown(kind):
                 self._stats.errors["unknown_message"] += 1
                 log.debug("unknown message", kind=kind)
+
+    def _skip(self, item: InvalidItem, frame: bytes, received: int) -> None:
+        """Count the id of an invalid item as received."""
+        pair = self._pairs.get(item.symbol)
+        if pair is None or item.last_id == NO_ID:
+            return
+        match self._tracker.skip(pair, item.last_id, received):
+            case GapDetected(gap):
+                self._barrier = self._ledger.open(gap)
+            case Suspended():
+                self._suspended[item.symbol].append((item, frame, received))

@@ -91,7 +91,22 @@ WIRES = {
 EXCHANGE = pytest.mark.parametrize("name", WIRES)
 FIELD = pytest.mark.parametrize(("name", "field"), [(name, field) for name in WIRES for field in WIRES[name].places])
 OTHERS = {"BTCUSDT": "ETHUSDT", "BTC/USD": "ETH/USD", "BTC-USD": "ETH-USD", "BTC-USDT": "ETH-USDT"}
-NUMBERS = ["0", "0.00000000", "-1", "NaN", "Infinity", "1e999", "9" * 40, "0,5", "0.0000000000001", "-0.0", "1" + "0" * 26, "1_0", " 1", ""]
+NUMBERS = [
+    "0",
+    "0.00000000",
+    "-1",
+    "NaN",
+    "Infinity",
+    "1e999",
+    "9" * 40,
+    "0,5",
+    "0.0000000000001",
+    "-0.0",
+    "1" + "0" * 26,
+    "1_0",
+    " 1",
+    "",
+]
 
 
 def reader(name: str) -> Adapter:
@@ -180,18 +195,18 @@ def test_a_number_that_does_not_fit_leaves_the_other_trades_of_the_frame_alone(n
 
 
 PAGES = {
-    "binance": (1, '[{"id":100,"price":PRICE,"qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true},'
-     '{"id":101,"price":"7","qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true}]'),
-    "kraken": (1, '{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
-     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}'),
-    "kraken#v1": (NO_ID, '{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
-     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}'),
-    "coinbase": (1, '[{"trade_id":100,"side":"buy","size":"1","price":PRICE,"time":"2021-04-17T16:43:37.089723Z"},'
-     '{"trade_id":101,"side":"buy","size":"1","price":"7","time":"2021-04-17T16:43:37.089723Z"}]'),
-    "bybit": (NO_ID, '{"retCode":0,"result":{"list":[{"execId":"a","price":PRICE,"size":"2","side":"Buy","time":"5"},'
-     '{"execId":"b","price":"7","size":"2","side":"Buy","time":"5"}]}}'),
-    "okx": (1, '{"code":"0","data":[{"instId":"BTC-USDT","tradeId":"100","px":PRICE,"sz":"2","side":"buy","ts":"5"},'
-     '{"instId":"BTC-USDT","tradeId":"101","px":"7","sz":"2","side":"buy","ts":"5"}]}'),
+    "binance": (1, ('[{"id":100,"price":PRICE,"qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true},'
+     '{"id":101,"price":"7","qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true}]')),
+    "kraken": (1, ('{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
+     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}')),
+    "kraken#v1": (NO_ID, ('{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
+     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}')),
+    "coinbase": (1, ('[{"trade_id":100,"side":"buy","size":"1","price":PRICE,"time":"2021-04-17T16:43:37.089723Z"},'
+     '{"trade_id":101,"side":"buy","size":"1","price":"7","time":"2021-04-17T16:43:37.089723Z"}]')),
+    "bybit": (NO_ID, ('{"retCode":0,"result":{"list":[{"execId":"a","price":PRICE,"size":"2","side":"Buy","time":"5"},'
+     '{"execId":"b","price":"7","size":"2","side":"Buy","time":"5"}]}}')),
+    "okx": (1, ('{"code":"0","data":[{"instId":"BTC-USDT","tradeId":"100","px":PRICE,"sz":"2","side":"buy","ts":"5"},'
+     '{"instId":"BTC-USDT","tradeId":"101","px":"7","sz":"2","side":"buy","ts":"5"}]}')),
 }  # fmt: skip
 
 

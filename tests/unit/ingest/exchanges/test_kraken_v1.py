@@ -5,7 +5,16 @@ import json
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import NO_ID, UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedRecord, Subscribed, Unknown
+from k2.ingest.exchanges.base import (
+    NO_ID,
+    UNSUBSCRIBED,
+    Gap,
+    MalformedFrame,
+    Refused,
+    SequencedRecord,
+    Subscribed,
+    Unknown,
+)
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES

@@ -221,7 +221,7 @@ def test_a_dead_letter_among_the_first_ids_does_not_delay_the_proof(pair, observ
     tracker = relisted(pair, observed)
     for number in (1, 2):
         tracker.observe(pair, observed(number, time=OLD + number))
-    assert tracker.skip(pair, 3, OLD + 3) is None
+    assert tracker.skip(pair, 3, OLD + 3) == Suspended(begins=False)
     assert tracker.observe(pair, observed(4, time=OLD + 4)) == SequenceReset(1_000_000, 2)
 
 

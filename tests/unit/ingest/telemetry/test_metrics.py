@@ -33,7 +33,9 @@ def stats():
     counted.delivered[b"BTCUSDT"] += 6
     counted.errors["connect"] += 2
     counted.dead_letters["MALFORMED_FRAME"] += 1
-    counted.newest["BTCUSDT"] = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 61_837_630_000_000_000, 1, Side.BUY, 1)
+    counted.newest["BTCUSDT"] = Trade(
+        "1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 61_837_630_000_000_000, 1, Side.BUY, 1
+    )
     counted.last_received = 1_700_000_000_000_000
     counted.refused["XYZUSDT"] = "Invalid symbol."
     counted.lag.observe(-1_270_000)

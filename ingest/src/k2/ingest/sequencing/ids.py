@@ -156,9 +156,10 @@ class SequenceTracker:
         if state is None:
             return None
         if last_id <= state.last_id:
-            if state.run and last_id == state.run.last_id + 1:
-                state.run.last_id = last_id
-            return None
+            if state.run is None or last_id != state.run.last_id + 1:
+                return None
+            state.run.last_id = last_id
+            return _RUN_GOES_ON
         expected = state.last_id + 1
         state.last_id = last_id
         if last_id == expected:

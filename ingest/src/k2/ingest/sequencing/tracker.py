@@ -95,7 +95,11 @@ class Tracker(Protocol):
         ...
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
+        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it.
+
+        Returns `Suspended` for an id that may belong to the symbol's next listing: it is to be taken again after that
+        began.
+        """
 
     def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """Take the id that the exchange reports as its newest. Return the gap up to and including it."""

@@ -8,7 +8,7 @@ from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeBatch
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair, SequenceScheme
-from k2.schemas.records.trade import Side, Trade
+from k2.schemas.records.trade import Side, Trade, listing_of
 
 _MAX_BATCHES: Final = 2000  # per call, so that client queues are checked in between
 
@@ -66,11 +66,6 @@ class TableSource:
 
 def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
     """Convert a stored trade for the simulated exchange. Raises `NotReplayable`."""
-    if trade.listing > 1:
-        raise NotReplayable(
-            f"trade {trade.trade_id} of {trade.symbol} is of its listing {trade.listing}, and the protocol of "
-            f"{trade.exchange} cannot transmit which one; replay into a topic or a file"
-        )
     vendor_data = dict(trade.vendor_data)
     has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
     exchange = EXCHANGES[trade.exchange.lower()]
@@ -88,4 +83,5 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
         trade.side is Side.BUY,
         int(fills) if exchange.aggregates and fills.isdigit() else 1,
         trade.trade_id,
+        listing_of(vendor_data),
     )
