@@ -120,6 +120,13 @@ async def test_a_single_trade_out_of_order_begins_no_listing(ingest):
     assert ingest.stats.duplicates["BTCUSDT"] == 3
 
 
+async def test_the_last_trades_of_the_old_listing_over_a_slower_connection_do_not_disprove_the_new_one(ingest):
+    feed(ingest, frame(1000, 0), frame(1, 10), frame(2, 11), frame(1001, 5), frame(3, 12), frame(1002, 6), frame(4, 13))
+    assert await ingest.stop() == 0
+    assert sorted(stored_ids(ingest)) == [(1, 1000), (1, 1001), (1, 1002), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert not ingest.stats.gaps_detected
+
+
 async def test_a_known_id_with_a_later_time_is_a_conflict_once_the_sequence_goes_on(ingest):
     feed(ingest, *(frame(number, number) for number in range(10)), frame(3, 50), frame(10, 51))
     assert await ingest.stop() == 0

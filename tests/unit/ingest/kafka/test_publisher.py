@@ -203,6 +203,18 @@ async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, nam
     }
 
 
+async def test_a_later_process_goes_on_in_the_newest_listing_whatever_was_repaired_of_the_one_before(
+    broker, names, publisher
+):
+    publisher.send(trade(2500))
+    publisher.send(trade(3).in_listing(2))
+    publisher.send(trade(2400, source="backfill"))
+    publisher.send(trade(2, source="backfill").in_listing(2))
+    assert await publisher.close(10) == 0
+    position = resumed(broker, names, [PAIR]).positions["BTCUSDT"]
+    assert (position.record_id, position.listing) == ("3", 2)
+
+
 async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names, publisher, stats):
     # librdkafka's broker makes four partitions of every topic; the gap topic has one, which is read.
     symbol = next(s for s in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT") if not partition_of(s.encode(), 4))

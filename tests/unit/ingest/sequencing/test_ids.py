@@ -270,13 +270,17 @@ def test_a_gap_of_an_earlier_listing_is_not_filled_with_the_next_ones_records(pa
     assert tracker.missing(gap) == ((300, 301), (303, 305))
 
 
-def test_a_stream_that_lags_behind_the_history_is_no_new_listing(pair, observed):
-    """REST names the newest id, the gap up to it is repaired, and only then the stream delivers the same trades."""
+@pytest.mark.parametrize(("received", "repaired"), [(10**6, True), (1, True), (10**6, False)])
+def test_a_stream_that_lags_behind_the_history_is_no_new_listing(pair, observed, received, repaired):
+    """REST names the newest id, the gap up to it is closed, and only then the stream delivers the same trades.
+
+    The clock that says when REST answered may be behind the exchange's.
+    """
     tracker = SequenceTracker()
     tracker.observe(pair, observed(1000, time=OLD))
-    gap = tracker.observe_head("BTCUSDT", 9000, OLD + 10**6).gap
+    gap = tracker.observe_head("BTCUSDT", 9000, OLD + received).gap
     assert tracker.observe(pair, observed(1001, time=OLD + 2)) == GapFilled(())
-    for number in range(1002, 9001):
+    for number in range(1002, 9001) if repaired else ():
         tracker.fill(gap, observed(number, time=OLD + number))
     tracker.close(gap)
     lagging = {tracker.observe(pair, observed(number, time=OLD + number)) for number in range(1002, 9001)}
@@ -299,6 +303,47 @@ def test_a_listing_is_known_from_its_open_gap(pair, observed):
     tracker.reopen(Gap(pair, 5, 6, 0, 1, listing=2))
     assert dict(tracker.listings) == {"BTCUSDT": 2}
     assert tracker.observe(pair, observed(9)).gap.listing == 2
+
+
+def test_repeats_near_the_newest_id_are_no_new_listing_even_if_that_ones_time_is_early(pair, observed):
+    """As after a restart: what the exchange repeats is not known, and the newest trade came two hours late."""
+    tracker = SequenceTracker()
+    tracker.resume(pair, Position("1000", 5))
+    assert {tracker.observe(pair, observed(number, time=OLD + number)) for number in range(950, 1000)} == {Duplicate()}
+
+
+def test_a_late_record_fills_the_gap_of_its_own_listing_only(pair, observed):
+    tracker = SequenceTracker()
+    for number in (*range(300), 306):
+        finding = tracker.observe(pair, observed(number, time=OLD + number))
+    old_gap = finding.gap
+    items = [observed(number, time=10 * OLD + number) for number in range(310)]
+    for item in (*items[:3], *items[:302]):
+        tracker.observe(pair, item)
+    new_gap = tracker.observe(pair, items[304]).gap
+    assert tracker.observe(pair, items[302]) == GapFilled(())
+    assert tracker.observe(pair, items[303]) == GapFilled((new_gap,))
+    assert tracker.missing(old_gap) == ((300, 305),)
+
+
+def test_a_symbol_that_was_forgotten_is_still_in_its_listing(pair, observed):
+    tracker = SequenceTracker(capacity=1)
+    tracker.resume(pair, Position("100", OLD, 2))
+    tracker.reopen(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, OLD))
+    tracker.observe(pair, observed(200, time=OLD + 1))
+    assert tracker.observe(pair, observed(202, time=OLD + 2)).gap.listing == 2
+
+
+def test_what_was_recorded_of_the_old_listing_is_forgotten_with_it(pair, observed):
+    tracker = SequenceTracker()
+    for number in range(20):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    items = [observed(number, time=2 * OLD + number) for number in (0, 1, 2)]
+    for item in (*items, *items):
+        tracker.observe(pair, item)
+    gap = tracker.observe(pair, observed(9, time=2 * OLD + 9)).gap
+    assert (gap.first_id, gap.last_id, gap.listing) == (3, 8, 2)
+    assert tracker.observe(pair, observed(5, time=2 * OLD + 5)) == GapFilled(())
 
 
 def test_old_trades_whose_times_are_later_than_that_of_a_late_trade_are_no_new_listing(pair, observed):

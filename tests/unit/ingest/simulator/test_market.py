@@ -88,6 +88,19 @@ def test_the_next_listing_begins_at_one_with_later_times_and_a_late_trade_takes_
     assert ({trade.listing for trade in before}, {trade.listing for trade in after}) == ({1}, {2})
 
 
+def test_no_trade_of_a_listing_shares_its_time_with_one_of_the_listing_before():
+    source = MarketSource([BTC], seed="1", rate=20_000)
+    source.open(OPENED)
+    newest = {}
+    for step in range(1, 100):
+        for sweep, _ in source.until(OPENED + step * 10_000 + 500):
+            for trade in sweep:
+                assert newest.get(trade.listing - 1, 0) < trade.time
+                newest[trade.listing] = trade.time
+        source.relist()
+    assert len(newest) > 20
+
+
 def test_history_answers_for_the_ids_of_the_newest_listing():
     history, trades = History(), hour()[:20]
     for trade in (*trades, *(replace(trade, id=number, listing=2) for number, trade in enumerate(trades))):

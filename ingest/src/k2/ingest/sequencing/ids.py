@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
+from k2.ingest.exchanges.base import Gap, SequencedRecord
 from k2.ingest.sequencing.tracker import (
     Conflict,
     Duplicate,
@@ -68,6 +68,7 @@ class _OpenGap:
 class _Run:
     """Suspended records: ascending ids with rising times."""
 
+    first_time: int
     last_id: int
     last_time: int
     contents: dict[int, Fingerprint]
@@ -84,7 +85,7 @@ class _Symbol:
     last_time: int
     newest_time: int = field(init=False)  # the latest of all times; ids and times do not always rise together
     listing: int = 1
-    listed_at: int = NO_ID  # the newest time of the listing before
+    listed_at: int = 0  # the time of the listing's first record; 0 if it began before this process
     recent: dict[int, Fingerprint] = field(default_factory=dict)
     gaps: list[_OpenGap] = field(default_factory=list)
     run: _Run | None = None
@@ -131,7 +132,7 @@ class SequenceTracker:
         if last < expected:
             return self._observe_old(state, item)
         since, timestamp = state.last_time, record.timestamp
-        if first > expected and timestamp <= state.listed_at:
+        if first > expected and timestamp < state.listed_at:
             return _SUPERSEDED
         state.last_id = last
         state.last_time = timestamp
@@ -235,7 +236,7 @@ class SequenceTracker:
                 return _RUN_GOES_ON
             if item.first_id > run.last_id and timestamp >= run.last_time:
                 return self._continue(state, run, item)
-        state.run = _Run(last, timestamp, {last: content})
+        state.run = _Run(timestamp, last, timestamp, {last: content})
         return _RUN_BEGINS
 
     def _continue(self, state: _Symbol, run: _Run, item: SequencedRecord) -> Finding:
@@ -249,7 +250,7 @@ class SequenceTracker:
         previous = state.last_id
         # Whether an exchange numbers from 0 or from 1 is not known, so an id 0 that was not seen is not missing.
         state.last_id = min(0, next(iter(run.contents)) - 1)
-        state.last_time = state.listed_at = state.newest_time
+        state.last_time, state.listed_at = state.newest_time, run.first_time
         state.listing += 1
         state.run = None
         state.recent.clear()
