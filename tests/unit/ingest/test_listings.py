@@ -120,6 +120,12 @@ async def test_a_single_trade_out_of_order_begins_no_listing(ingest):
     assert ingest.stats.duplicates["BTCUSDT"] == 3
 
 
+async def test_a_stray_trade_before_a_new_listing_does_not_hide_its_beginning(ingest):
+    feed(ingest, frame(1000, 0), frame(400, 5), *(frame(number, 10 + number) for number in range(1, 5)))
+    assert await ingest.stop() == 0
+    assert sorted(stored_ids(ingest)) == [(1, 400), (1, 1000), (2, 1), (2, 2), (2, 3), (2, 4)]
+
+
 async def test_the_last_trades_of_the_old_listing_over_a_slower_connection_do_not_disprove_the_new_one(ingest):
     feed(ingest, frame(1000, 0), frame(1, 10), frame(2, 11), frame(1001, 5), frame(3, 12), frame(1002, 6), frame(4, 13))
     assert await ingest.stop() == 0

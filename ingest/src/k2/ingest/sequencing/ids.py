@@ -148,7 +148,8 @@ class SequenceTracker:
         state = self._symbols.get(pair.symbol)
         if state is None:
             return _DUPLICATE
-        state.run = None
+        if state.run is not None and item.last_id in state.run.contents:
+            state.run = None  # and not another run, which began after this record
         return self._classify(state, item)
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
