@@ -13,14 +13,13 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Trade
 
 _RECENT_IDS: Final = 256
-_ID_ONLY: Final = 0  # the fingerprint of a trade of which only the id is available
 
 
 @dataclass(slots=True)
 class _Symbol:
     last: Position
     disconnected: bool = False
-    recent: dict[str, int] = field(default_factory=dict)
+    recent: dict[str, int | None] = field(default_factory=dict)  # fingerprints by id; None if only the id is available
 
 
 class ReconnectWindowTracker:
@@ -32,7 +31,7 @@ class ReconnectWindowTracker:
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last trade that an earlier process delivered: the time since then is a window."""
-        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.trade_id: _ID_ONLY})
+        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.trade_id: None})
 
     def on_disconnect(self) -> None:
         """Record that a connection ended: the next trade of each symbol ends a window."""
@@ -47,9 +46,8 @@ class ReconnectWindowTracker:
             state = self._symbols[trade.symbol] = _Symbol(Position(trade.trade_id, trade.timestamp))
             _record(state, trade)
             return None
-        recorded = state.recent.get(trade.trade_id)
-        if recorded is not None:
-            return Duplicate() if recorded in {_ID_ONLY, _fingerprint(trade)} else Conflict()
+        if trade.trade_id in state.recent:
+            return Duplicate() if state.recent[trade.trade_id] in {None, _fingerprint(trade)} else Conflict()
         before, state.last = state.last, Position(trade.trade_id, trade.timestamp)
         _record(state, trade)
         if not state.disconnected:
@@ -91,7 +89,7 @@ class ReconnectWindowTracker:
 
 
 def _fingerprint(trade: Trade) -> int:
-    return hash((trade.price, trade.quantity, trade.side)) or 1  # 0 is `_ID_ONLY`
+    return hash((trade.price, trade.quantity, trade.side))
 
 
 def _record(state: _Symbol, trade: Trade) -> None:
