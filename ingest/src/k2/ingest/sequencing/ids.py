@@ -73,7 +73,7 @@ class SequenceTracker:
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last trade that an earlier process delivered."""
-        self._symbols[pair.symbol] = _Symbol(pair, int(position.trade_id), position.timestamp)
+        self._add(_Symbol(pair, int(position.trade_id), position.timestamp))
 
     def observe(self, pair: Pair, item: SequencedTrade) -> Finding | None:
         """Record the next trade. Return what it reveals; None if it follows the last one."""
