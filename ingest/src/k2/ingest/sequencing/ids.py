@@ -73,7 +73,7 @@ class SequenceTracker:
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered."""
-        self._symbols[pair.symbol] = _Symbol(pair, int(position.record_id), position.timestamp)
+        self._add(_Symbol(pair, int(position.record_id), position.timestamp))
 
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Take the next record. Return what it reveals; None if it follows the last one."""
