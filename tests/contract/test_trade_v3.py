@@ -13,17 +13,18 @@ from fastavro.read import SchemaResolutionError
 from k2.cli.embedded.schema_store import Incompatible, SchemaStore
 from k2.schemas.codecs import avro, wire
 from k2.schemas.codecs.avro import TradeEncoder
+from k2.schemas.formats import FORMAT
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.values import from_micros
 
 TRADE = Trade(
-    "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000, 6_183_763_000_000, 2_000_000,
+    "3735683259", "BTCUSDT", "BINANCE", "BTC", "USDT", 1_723_161_255_342_000, 61_837_630_000_000_000, 20_000_000_000,
     Side.SELL, 1_723_161_255_343_123, (("pair", "BTCUSDT"), ("buyer_maker", "true"), ("source", "live")),
 )  # fmt: skip
 GOLDEN = (
-    "00000000014839663332303338662d623662632d356463642d623036642d3132613232323965633565311433373335363833"
-    "3235390e4254435553445402064254430855534454e0be9fe897cd8f060c059fc4ff3ac0061e848002a6d09fe897cd8f0606"
-    "08706169720e425443555344541662757965725f6d616b657208747275650c736f75726365086c69766500"
+    "00000000014831343038396234362d613963662d386265642d383030302d30303030646561613030626214333733353638333235390e"
+    "4254435553445402064254430855534454e0be9fe897cd8f061000dbb0ff31e6ec000a04a817c80002a6d09fe897cd8f060608706169"
+    "720e425443555344541662757965725f6d616b657208747275650c736f75726365086c69766500"
 )
 
 
@@ -51,6 +52,10 @@ def add_exchange(schema_document: dict[str, Any]) -> None:
     next(field for field in schema_document["fields"] if field["name"] == "exchange")["type"]["symbols"].append(
         "GEMINI"
     )
+
+
+def rescale_price(schema_document: dict[str, Any]) -> None:
+    next(field for field in schema_document["fields"] if field["name"] == "price")["type"]["scale"] = 8
 
 
 def retype_price(schema_document: dict[str, Any]) -> None:
@@ -81,12 +86,18 @@ def test_the_schema_is_the_contracts_twelve_fields():
         "message_id", "trade_id", "symbol", "exchange", "base_asset", "quote_currency", "timestamp", "price",
         "quantity", "side", "ingestion_timestamp", "vendor_data",
     ]  # fmt: skip
-    money = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 8}
+    money = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 12}
     assert types["price"] == types["quantity"] == money
     assert types["timestamp"] == types["ingestion_timestamp"] == {"type": "long", "logicalType": "timestamp-micros"}
     assert types["message_id"] == {"type": "string", "logicalType": "uuid"}
     assert types["side"]["symbols"] == ["BUY", "SELL"]
     assert types["vendor_data"] == {"type": "map", "values": "string"}
+
+
+def test_the_schema_says_which_format_its_records_have():
+    assert avro.format_of(avro.text()) == FORMAT == 2
+    assert avro.format_of(json.dumps({key: part for key, part in schema().items() if key != "k2.format"})) == 1
+    assert avro.format_of('"string"') == 1
 
 
 def test_a_nullable_field_can_be_added_while_old_bytes_still_read():
@@ -125,7 +136,7 @@ def test_the_registry_lets_a_compatible_version_in(tmp_path, change):
     assert store.register("t-value", json.dumps(schema(change))) != first
 
 
-@pytest.mark.parametrize("change", [add_required, retype_price])
+@pytest.mark.parametrize("change", [add_required, retype_price, rescale_price])
 def test_the_registry_refuses_a_version_that_cannot_read_old_trades(tmp_path, change):
     store = SchemaStore(tmp_path / "registry.db")
     store.register("t-value", avro.text())

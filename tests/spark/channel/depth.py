@@ -15,6 +15,7 @@ from fastavro import parse_schema
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -31,6 +32,7 @@ from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.codecs.avro import RecordEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.formats import FORMAT
 from k2.schemas.records.trade import Source
 from k2.schemas.states import Verdict
 from k2.schemas.tables import Column, gold
@@ -79,6 +81,7 @@ SCHEMA: Final = json.dumps(
         "type": "record",
         "name": "Depth",
         "namespace": "k2.marketdata.test",
+        "k2.format": FORMAT,
         "fields": [
             {"name": "symbol", "type": "string"},
             {"name": "exchange", "type": "string"},
@@ -201,7 +204,7 @@ class DepthAdapter:
             raise MalformedFrame(str(error)) from error
         self._last[pair.symbol] = max(snapshot.number, self._last.get(pair.symbol, 0))
         item = self._record(pair, SNAPSHOT, None, received, snapshot.levels, Verdict.VERIFIED)
-        return [SequencedRecord(replace(item.record, source=Source.SNAPSHOT), 0, 0)]
+        return [SequencedRecord(replace(item.record, source=Source.SNAPSHOT), NO_ID, NO_ID)]
 
     def history_request(self, gap: Gap) -> Request:
         """There is no history."""
@@ -220,4 +223,4 @@ class DepthAdapter:
         record = Depth(
             pair.symbol, "BINANCE", kind, time, received, tuple(map(tuple, levels)), self._connection, ordinal, verdict
         )
-        return SequencedRecord(record, 0, 0)
+        return SequencedRecord(record, NO_ID, NO_ID)

@@ -37,6 +37,20 @@ def test_a_subject_is_held_at_backward_from_its_first_schema_on(registry_url):
     assert registry.versions("a-value") == [1]
 
 
+def test_a_change_of_scale_is_refused_in_either_direction(registry_url):
+    """Avro's rules allow it, and 1.5 would read as 0.00015."""
+    registry = Registry(registry_url)
+    registry.register("a-value", avro.text())
+    for scale in (8, 13):
+        with pytest.raises(IncompatibleSchema, match=rf"a-value: .*\(price: scale 12, not {scale}\)"):
+            registry.register("a-value", avro.text().replace('"scale": 12', f'"scale": {scale}'))
+    assert registry.versions("a-value") == [1]
+    registry.register("a-value", NULLABLE)
+    with pytest.raises(IncompatibleSchema, match="version 1 has decimals of another scale"):
+        registry.register("a-value", NULLABLE.replace('"scale": 12', '"scale": 8'))
+    assert registry.register("b-value", avro.text().replace('"scale": 12', '"scale": 8'))
+
+
 def test_a_newer_schema_that_reads_all_before_gets_its_own_id(registry_url):
     registry = Registry(registry_url)
     first, second = registry.register("a-value", avro.text()), registry.register("a-value", NULLABLE)

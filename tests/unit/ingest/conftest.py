@@ -17,7 +17,7 @@ from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Adapter, RestBudget, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
@@ -114,13 +114,15 @@ def observed() -> Callable[..., SequencedRecord]:
     """A trade with an id, or with a range of them."""
 
     def build(
-        last: int, *, first: int = 0, price: int = 100, time: int = 0, source: str = "live", trade_id: str = ""
+        last: int, *, first: int = NO_ID, price: int = 100, time: int = 0, source: str = "live", trade_id: str = ""
     ) -> SequencedRecord:
         trade = Trade(
             trade_id or str(last), "BTCUSDT", "BINANCE", "BTC", "USDT", time or last * 1000, price, 1, Side.BUY, 0,
             (("source", source),),
         )  # fmt: skip
-        return SequencedRecord(trade, 0 if trade_id else first or last, 0 if trade_id else last)
+        if trade_id:
+            return SequencedRecord(trade, NO_ID, NO_ID)
+        return SequencedRecord(trade, last if first == NO_ID else first, last)
 
     return build
 

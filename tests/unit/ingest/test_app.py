@@ -5,13 +5,16 @@ import asyncio
 import pytest
 
 from k2.common.platform import Platform
+from k2.common.schema_registry import Registry
 from k2.ingest import app
+from k2.ingest.__main__ import _run
 from k2.ingest.connection.session import Tuning
 from k2.ingest.kafka.publisher import KafkaUnreachable
 from k2.ingest.simulator.faults import parse
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import API_VERSION, ExchangeFeed
+from k2.schemas.formats import OtherFormat
 
 TUNING = Tuning(max_attempts=3, backoff_first=0.1, backoff_limit=0.2)
 
@@ -51,6 +54,62 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
     ids = [int(avro.decode(message.value()[5:])["trade_id"]) for message in broker.read(names.records)]
     assert len(set(ids)) == max(ids) - min(ids) + 1
     assert broker.read(names.gaps)
+
+
+async def test_a_later_process_goes_on_in_the_listing_that_an_earlier_one_found(
+    simulate, broker, names, registry_url, eventually, monkeypatch
+):
+    monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
+    monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
+    manifest = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
+    platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
+    for _ in range(2):
+        stop, before = asyncio.Event(), simulator.counts["frames"]
+        running = asyncio.create_task(app.run(manifest, platform, app.Options(tuning=TUNING), stop))
+        await eventually(lambda: running.done() or simulator.counts["frames"] > before + 100)  # noqa: B023
+        if simulator.history.trades["BTCUSDT"][-1].listing == 1:
+            simulator.inject(parse("reset"))
+            await eventually(lambda: simulator.history.newest("BTCUSDT", 1)[0].id in range(100, 1000))
+        stop.set()
+        assert await running == 0
+    records = [avro.decode(message.value()[5:]) for message in broker.read(names.records)]
+    second = sorted(int(record["trade_id"]) for record in records if record["vendor_data"].get("listing") == "2")
+    assert second == list(range(1, len(second) + 1))
+    assert len(second) > 100
+    assert {record["vendor_data"].get("listing", "1") for record in records} == {"1", "2"}
+    assert len({record["message_id"] for record in records}) == len(records)
+
+
+FORMAT_1 = avro.text().replace('"k2.format": 2,', "").replace('"scale": 12', '"scale": 8')
+
+
+@pytest.mark.parametrize(
+    ("schema", "number"), [(FORMAT_1, 1), (avro.text().replace('"k2.format": 2', '"k2.format": 3'), 3)]
+)
+async def test_a_topic_of_another_format_is_refused_before_anything_is_registered(names, registry_url, schema, number):
+    registry, subject = Registry(registry_url), f"{names.records}-value"
+    registry.register(subject, schema)
+    platform = Platform(kafka_bootstrap="127.0.0.1:1", registry_url=registry_url)
+    with pytest.raises(OtherFormat, match=rf"topic {names.records} has format {number}, and this version .* format 2"):
+        await app.run(feed(names, ["ws://127.0.0.1:1"]), platform, app.Options(tuning=TUNING), asyncio.Event())
+    assert registry.versions(subject) == [1]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (FORMAT_1, "has format 1, and this version of K2 reads and writes format 2; start with an empty data folder"),
+        (avro.text().replace('"scale": 12', '"scale": 8'), "has decimals of another scale (price: scale 8, not 12)"),
+    ],
+)
+def test_the_process_ends_with_2_and_one_line(schema, words, names, registry_url, capsys):
+    Registry(registry_url).register(f"{names.records}-value", schema)
+    platform = Platform(kafka_bootstrap="127.0.0.1:1", registry_url=registry_url)
+    assert _run(feed(names, ["ws://127.0.0.1:1"]), platform, app.Options(tuning=TUNING)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("spot: ")
+    assert words in line
 
 
 @pytest.mark.usefixtures("no_waits")

@@ -11,6 +11,7 @@ from k2.schemas.records.trade import Side, Trade
 from k2.schemas.values import MAX_SCALED
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+_IDS = st.integers(0, 2**64) | st.integers(2**62 - 3, 2**62 + 3)
 _MICROS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)  # years 1 to 9999
 
 
@@ -24,7 +25,8 @@ def trades() -> st.SearchStrategy[Trade]:
         ),
         base=_TEXT,
         quote=_TEXT,  # a symbol has one base and one quote: `_symbol_problems` keeps it so within a feed
-        trade_id=st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
+        trade_id=st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | _IDS.map(str),
+        listing=st.integers(1, 3),
         exchange=st.sampled_from(["UNKNOWN", "BINANCE", "KRAKEN", "COINBASE", "BYBIT", "OKX"]),
         timestamp=_MICROS,
         price=amounts,

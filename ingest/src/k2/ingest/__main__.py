@@ -1,6 +1,7 @@
 """`python -m k2.ingest --feed FILE`: entry point of the ingest container.
 
-Exit codes: 0 stopped, 1 records not delivered, 2 invalid input, 3 a required service is unreachable.
+Exit codes: 0 stopped, 1 records not delivered, 2 invalid input or a topic of another format, 3 a required service is
+unreachable.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from k2.ingest.arguments import number, port
 from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
 from k2.ingest.kafka.publisher import ProducerFatal
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.formats import OtherFormat
 
 
 def main() -> int:
@@ -55,8 +57,8 @@ def main() -> int:
 def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     try:
         return 1 if asyncio.run(_until_signalled(feed, platform, options)) else 0
-    except (app.MixedProtocols, AllSymbolsRefused, ValueError) as error:
-        code, message = 2, str(error)
+    except (app.MixedProtocols, AllSymbolsRefused, OtherFormat, ValueError) as error:
+        code, message = 2, " ".join(str(error).split())  # one line, also of a registry's answer
     except (app.ServiceUnreachable, AttemptsExhausted) as error:
         code, message = 3, str(error)
     except ProducerFatal as error:

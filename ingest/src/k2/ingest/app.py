@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -37,8 +37,10 @@ from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
 from k2.schemas.channels import TRADES, Channel, Sequencing
+from k2.schemas.codecs import avro
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.formats import FORMAT, OtherFormat
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
@@ -87,8 +89,8 @@ async def run(
 ) -> int:
     """Run one channel until `stop` is set. Return how many records were not delivered.
 
-    Raises `ServiceUnreachable`, `AttemptsExhausted`, `AllSymbolsRefused`, `MixedProtocols`, `ProducerFatal`, or OSError
-    if the port is in use.
+    Raises `ServiceUnreachable`, `AttemptsExhausted`, `AllSymbolsRefused`, `MixedProtocols`, `OtherFormat`,
+    `IncompatibleSchema`, `ProducerFatal`, or OSError if the port is in use.
     """
     pairs = feed.shard(options.shard)
     stats = Stats(started_at=time.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
@@ -130,6 +132,7 @@ async def run(
                     publishing = asyncio.create_task(publisher.run())
                     await pipeline.settle()
                     publishing.cancel()
+            pipeline.give_up_suspended()
         undelivered = await publisher.close(options.grace)
         log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=undelivered)
         return undelivered
@@ -198,11 +201,20 @@ async def _connect_publisher(
 ) -> tuple[Publisher, dict[int, str]]:
     registry = Registry(platform.registry_url)
     subject = topics.subject(names.records)
+    cache = SchemaCache(registry, subject)
+    check_format(names.records, await asyncio.to_thread(cache.schemas))
     schema_id = await asyncio.to_thread(registry.register, subject, channel.schema)
-    schemas = await asyncio.to_thread(SchemaCache(registry, subject).schemas)
+    schemas = await asyncio.to_thread(cache.schemas)
     publisher = Publisher(platform.kafka_bootstrap, channel, names, feed.name, schema_id, stats)
     await publisher.check()
     return publisher, schemas
+
+
+def check_format(topic: str, schemas: Mapping[int, str]) -> None:
+    """Raise `OtherFormat` if a topic's schemas, texts by id, are not all of this version's format."""
+    for text in schemas.values():
+        if (number := avro.format_of(text)) != FORMAT:
+            raise OtherFormat(f"topic {topic}", number)
 
 
 async def _resume(

@@ -2,16 +2,21 @@
 
 A gap event is acknowledged by Kafka before any later record is sent; until then, frames wait. A process that dies in
 between leaves either no later record or an open gap that the next process repairs.
+
+Records that may belong to a symbol's next listing are held back until the tracker knows: sent under the wrong listing,
+they would have the ids of other records.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol
 
 from k2.common import logs
 from k2.ingest.exchanges.base import (
     MALFORMED,
+    NO_ID,
     Adapter,
     Closing,
     Event,
@@ -26,7 +31,17 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.ledger import GapLedger
-from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, GapFilled, SequenceReset, Tracker
+from k2.ingest.sequencing.tracker import (
+    Conflict,
+    Duplicate,
+    Finding,
+    GapDetected,
+    GapFilled,
+    SequenceReset,
+    Superseded,
+    Suspended,
+    Tracker,
+)
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
@@ -34,7 +49,9 @@ from k2.schemas.states import GapState
 
 log = logs.get("pipeline")
 
-ID_CONFLICT = "ID_CONFLICT"
+ID_CONFLICT: Final = "ID_CONFLICT"
+
+_Suspended = tuple[SequencedRecord | InvalidItem, bytes, int]  # and its frame, and when that was received
 
 
 class ConnectionHandle(Protocol):
@@ -64,8 +81,10 @@ class Pipeline:
         self._ledger = ledger
         self._stats = stats
         self._barrier: Awaitable[None] | None = None
-        self._backlog: deque[tuple[bytes, int, ConnectionHandle, deque[Event] | None]] = deque()
+        self._backlog: deque[Callable[[], None]] = deque()
         self._record_after_gap: Record | None = None
+        self._listings = tracker.listings
+        self._suspended: dict[str, list[_Suspended]] = {}  # suspended records by symbol
         self._lock = asyncio.Lock()
 
     @property
@@ -76,7 +95,7 @@ class Pipeline:
     def handle(self, frame: bytes, received: int, link: ConnectionHandle) -> None:
         """Process one text frame; `received` is when it was read from the socket, in UTC microseconds."""
         if self._barrier is not None:
-            self._backlog.append((frame, received, link, None))
+            self._backlog.append(partial(self.handle, frame, received, link))
             return
         try:
             events = link.adapter.parse(frame, received)
@@ -89,12 +108,12 @@ class Pipeline:
             else:
                 self._control(event, frame, received, link)
             if self.needs_settle:
-                self._backlog.append((frame, received, link, deque(events[index + 1 :])))
+                self._backlog.append(partial(self._resume, frame, received, link, deque(events[index + 1 :])))
                 return
 
     def handle_snapshot(self, events: Sequence[Event], body: bytes, received: int, link: ConnectionHandle) -> None:
         """Process the events of a REST response, behind the frames that wait. Await `settle` afterwards."""
-        self._backlog.append((body, received, link, deque(events)))
+        self._backlog.append(partial(self._resume, body, received, link, deque(events)))
         if self._barrier is None:
             self._process_backlog()
 
@@ -109,6 +128,23 @@ class Pipeline:
                     self._publisher.send(record)
                 self._process_backlog()
 
+    def give_up_suspended(self) -> int:
+        """Dead-letter the frames of all suspended records, because no more records will come. Return their number.
+
+        If they began a listing, the next process finds their ids missing and fetches them.
+        """
+        frames = {
+            frame: item.record
+            for items in self._suspended.values()
+            for item, frame, _ in items
+            if isinstance(item, SequencedRecord)
+        }
+        self._suspended.clear()
+        for frame, record in frames.items():
+            reason = f"id {record.record_id} may begin a new listing of {record.symbol}; stopped before that was known"
+            self.dead_letter(frame, ID_CONFLICT, reason, record.symbol)
+        return len(frames)
+
     def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
         """Send an invalid frame to the dead-letter topic."""
         self._stats.errors[error.lower()] += 1
@@ -118,13 +154,10 @@ class Pipeline:
     def _process_backlog(self) -> None:
         backlog, self._backlog = self._backlog, deque()
         while backlog and self._barrier is None:
-            self._resume(*backlog.popleft())
+            backlog.popleft()()
         self._backlog.extend(backlog)
 
-    def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event] | None) -> None:
-        if rest is None:
-            self.handle(frame, received, link)
-            return
+    def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event]) -> None:
         while rest and self._barrier is None:
             event = rest.popleft()
             if type(event) is SequencedRecord:
@@ -132,21 +165,71 @@ class Pipeline:
             else:
                 self._control(event, frame, received, link)
         if rest:
-            self._backlog.append((frame, received, link, rest))
+            self._backlog.append(partial(self._resume, frame, received, link, rest))
 
     def _on_record(self, item: SequencedRecord, frame: bytes) -> None:
         record = item.record
         symbol = record.symbol
+        finding = self._tracker.observe(self._pairs[symbol], item)
+        if (finding is not None or self._suspended) and self._hold(finding, item, frame):
+            return
         stats = self._stats
         stats.received[symbol] += 1
         stats.lag.observe(record.ingestion_timestamp - record.timestamp)
         stats.last_received = record.ingestion_timestamp
         stats.newest[symbol] = record
-        finding = self._tracker.observe(self._pairs[symbol], item)
+        if self._listings:
+            record = self._in_listing(record, finding)
         if finding is None:
             self._publisher.send(record)
             return
         self._on_finding(finding, record, frame)
+
+    def _in_listing(self, record: Record, finding: Finding | None) -> Record:
+        listing = self._listings.get(record.symbol, 1)
+        if type(finding) is Superseded:
+            listing -= 1
+        return record.in_listing(listing) if listing > 1 else record
+
+    def _hold(self, finding: Finding | None, item: SequencedRecord, frame: bytes) -> bool:
+        """Hold a suspended record back, or settle those of before. Return whether the record is dealt with."""
+        record, symbol = item.record, item.record.symbol
+        match finding:
+            case Suspended(begins):
+                if begins:
+                    self._settle(symbol)
+                self._suspended.setdefault(symbol, []).append((item, frame, 0))
+                return True
+            case SequenceReset(previous, listing):
+                self._stats.errors["sequence_reset"] += 1
+                log.warning("exchange restarted its ids", symbol=symbol, previous=previous, listing=listing)
+                self._send_listing(deque([*self._suspended.pop(symbol, ()), (item, frame, 0)]))
+                return True
+            case None | GapDetected():
+                first = next((item for item, *_ in self._suspended.get(symbol, ())), None)
+                if isinstance(first, SequencedRecord) and record.timestamp >= first.record.timestamp:
+                    self._settle(symbol)  # the old sequence goes on
+        return False
+
+    def _settle(self, symbol: str) -> None:
+        """Send the suspended records of a symbol as what they are under its current listing."""
+        for item, frame, _ in self._suspended.pop(symbol, ()):
+            if isinstance(item, InvalidItem):
+                continue
+            self._stats.received[symbol] += 1
+            finding = self._tracker.settle(self._pairs[symbol], item)
+            self._on_finding(finding, self._in_listing(item.record, finding), frame)
+
+    def _send_listing(self, rest: deque[_Suspended]) -> None:
+        """Process the records that began a listing."""
+        while rest and self._barrier is None:
+            item, frame, received = rest.popleft()
+            if isinstance(item, InvalidItem):
+                self._skip(item, frame, received)
+            else:
+                self._on_record(item, frame)
+        if rest:
+            self._backlog.append(partial(self._send_listing, rest))
 
     def _on_finding(self, finding: Finding, record: Record, frame: bytes) -> None:
         match finding:
@@ -163,11 +246,6 @@ class Pipeline:
             case GapFilled(closed_gaps):
                 for gap in closed_gaps:
                     self._close_filled(gap, record.source)
-            case SequenceReset(previous):
-                self._stats.errors["sequence_reset"] += 1
-                log.warning(
-                    "sequence reset by the exchange", symbol=record.symbol, previous=previous, current=record.record_id
-                )
         # Duplicates are sent too: Bronze stores every arrival, Gold stores each record once.
         self._publisher.send(record)
 
@@ -180,11 +258,9 @@ class Pipeline:
             case Heartbeat(symbol, last_id):
                 if missing := self._tracker.observe_head(symbol, last_id, received):
                     self._barrier = self._ledger.open(missing.gap)
-            case InvalidItem(error, reason, symbol, last_id):
+            case InvalidItem(error, reason, symbol, _):
                 self.dead_letter(frame, error, reason, symbol)
-                pair = self._pairs.get(symbol)
-                if pair and last_id and isinstance(finding := self._tracker.skip(pair, last_id, received), GapDetected):
-                    self._barrier = self._ledger.open(finding.gap)
+                self._skip(event, frame, received)
             case Subscribed(raw_symbols):
                 link.subscribed(raw_symbols)
             case Refused(reason, raw_symbols):
@@ -195,3 +271,14 @@ class Pipeline:
             case Unknown(kind):
                 self._stats.errors["unknown_message"] += 1
                 log.debug("unknown message", kind=kind)
+
+    def _skip(self, item: InvalidItem, frame: bytes, received: int) -> None:
+        """Count the id of an invalid item as received."""
+        pair = self._pairs.get(item.symbol)
+        if pair is None or item.last_id == NO_ID:
+            return
+        match self._tracker.skip(pair, item.last_id, received):
+            case GapDetected(gap):
+                self._barrier = self._ledger.open(gap)
+            case Suspended():
+                self._suspended[item.symbol].append((item, frame, received))

@@ -51,6 +51,9 @@ class Record(Protocol):
     def source(self) -> str:
         """How the record was received: a value of `k2.schemas.records.trade.Source`."""
 
+    def in_listing(self, listing: int) -> "Record":
+        """Return the record as one of another listing of its symbol. Only where `sequencing` uses exchange ids."""
+
 
 class Encoder(Protocol):
     """Encodes the records of one channel with one schema."""

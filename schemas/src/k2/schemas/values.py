@@ -45,20 +45,25 @@ def scaled(text: str) -> int:
 def _parse_scaled(text: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise InexactValue(f"{text[:60]!r} is not a plain decimal number")
-    return scaled_decimal(Decimal(text))
+    return _shift(Decimal(text), text[:60])
 
 
 def scaled_decimal(number: Decimal) -> int:
     """Return `number` in units of 10**-12. Raises `InexactValue` as `scaled` does."""
+    return _shift(number, str(number)[:60])
+
+
+def _shift(number: Decimal, text: str) -> int:
+    """Return `number` in units of 10**-12; errors call it `text`."""
     try:
         shifted = number.scaleb(SCALE, _EXACT)
         exact = shifted == shifted.to_integral_value()
     except DecimalException as error:  # invalid, or beyond what even 100 digits hold
-        raise InexactValue(f"{str(number)[:60]} is out of range for decimal(38,12)") from error
+        raise InexactValue(f"{text} is out of range for decimal(38,12)") from error
     if not number.is_finite() or not exact:
-        raise InexactValue(f"{str(number)[:60]} does not fit decimal(38,12) without rounding")
+        raise InexactValue(f"{text} does not fit decimal(38,12) without rounding")
     if not 0 < shifted <= MAX_SCALED:
-        raise InexactValue(f"{str(number)[:60]} is not within 0 < value < 10**26")
+        raise InexactValue(f"{text} is not within 0 < value < 10**26")
     return int(shifted)
 
 

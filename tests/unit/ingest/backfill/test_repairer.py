@@ -10,14 +10,14 @@ from aiohttp import web
 
 from k2.ingest.backfill.repairer import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
+from k2.ingest.exchanges.base import NO_ID, Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
 from k2.ingest.simulator.faults import parse
 
 RATE = RestBudget(1000, 1000)
 
 
 async def repaired(ingest, simulator, eventually, gap: Gap, policy: Policy | None = None):
-    """What became of one gap: the last event's state and method."""
+    """What became of one gap: the last event's state and resolution."""
     if policy:
         ingest.repairer._policy = policy
     ingest.tracker.reopen(gap)
@@ -30,7 +30,7 @@ async def repaired(ingest, simulator, eventually, gap: Gap, policy: Policy | Non
     await asyncio.gather(*tasks, return_exceptions=True)
     assert await ingest.publisher.close(10) == 0
     last = ingest.gap_events()[-1]
-    return last.state, last.method
+    return last.state, last.resolution
 
 
 @pytest.fixture
@@ -74,22 +74,22 @@ async def test_a_server_error_is_asked_again(ingest, market, eventually, pair):
 
 async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(ingest, market, eventually, pair, monkeypatch):
     monkeypatch.setattr("k2.ingest.backfill.repairer._RETRY_DELAYS", (0.05,))
-    state, method = await repaired(ingest, market, eventually, gap(pair, 1_001_496, 1_001_510))
-    assert (state, method) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
+    state, resolution = await repaired(ingest, market, eventually, gap(pair, 1_001_496, 1_001_510))
+    assert (state, resolution) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
     assert len(ingest.stored()) == 5
 
 
 @pytest.mark.parametrize(
-    ("policy", "method"),
+    ("policy", "resolution"),
     [
         (Policy(enabled=False, max_gap=3600), "backfill is disabled"),
         (Policy(enabled=True, max_gap=0.5), "longer than spec.ingest.backfill.maxGap"),
     ],
 )
 async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
-    policy, method, ingest, market, eventually, pair
+    policy, resolution, ingest, market, eventually, pair
 ):
-    assert await repaired(ingest, market, eventually, gap(pair), policy) == ("unrecoverable", method)
+    assert await repaired(ingest, market, eventually, gap(pair), policy) == ("unrecoverable", resolution)
     assert ingest.stored() == []
     assert market.counts["rest"] == 0
 
@@ -112,9 +112,9 @@ async def test_a_window_that_the_history_does_not_reach_is_given_up(simulate, sh
     await eventually(lambda: simulator.finished)
     ingest = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
     trades = simulator.history.trades["BTCUSDT"]
-    window = Gap(ingest.pairs[0], 0, 0, trades[0].time - 10**9, trades[-1].time, "gone")
-    state, method = await repaired(ingest, simulator, eventually, window)
-    assert (state, method) == ("unrecoverable", "overlap: the history began after the gap")
+    window = Gap(ingest.pairs[0], NO_ID, NO_ID, trades[0].time - 10**9, trades[-1].time, "gone")
+    state, resolution = await repaired(ingest, simulator, eventually, window)
+    assert (state, resolution) == ("unrecoverable", "overlap: the history began after the gap")
 
 
 async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simulate, shard, eventually):
@@ -123,7 +123,7 @@ async def test_a_window_whose_last_trade_is_still_in_the_history_is_closed(simul
     ingest = shard("bybit", ["BTCUSDT"], f"http://127.0.0.1:{simulator.port}")
     trades = simulator.history.trades["BTCUSDT"]
     anchor = simulator.venue.trade_id(trades[-20])
-    window = Gap(ingest.pairs[0], 0, 0, trades[-20].time, trades[-1].time, anchor)
+    window = Gap(ingest.pairs[0], NO_ID, NO_ID, trades[-20].time, trades[-1].time, anchor)
     assert await repaired(ingest, simulator, eventually, window) == ("repaired", "overlap")
     assert {record["trade_id"] for record in ingest.stored()} >= {
         simulator.venue.trade_id(trade) for trade in trades[-19:]

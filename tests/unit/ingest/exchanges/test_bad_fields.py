@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, InvalidItem, MalformedFrame, SequencedRecord
+from k2.ingest.exchanges.base import (
+    INEXACT,
+    NO_ID,
+    UNSUBSCRIBED,
+    Adapter,
+    Event,
+    Gap,
+    InvalidItem,
+    MalformedFrame,
+    Page,
+    SequencedRecord,
+)
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -80,15 +91,33 @@ WIRES = {
 EXCHANGE = pytest.mark.parametrize("name", WIRES)
 FIELD = pytest.mark.parametrize(("name", "field"), [(name, field) for name in WIRES for field in WIRES[name].places])
 OTHERS = {"BTCUSDT": "ETHUSDT", "BTC/USD": "ETH/USD", "BTC-USD": "ETH-USD", "BTC-USDT": "ETH-USDT"}
-NUMBERS = ["0", "0.00000000", "-1", "NaN", "Infinity", "1e999", "9" * 40, "0,5", "0.000000001", "1_0", " 1", ""]
+NUMBERS = [
+    "0",
+    "0.00000000",
+    "-1",
+    "NaN",
+    "Infinity",
+    "1e999",
+    "9" * 40,
+    "0,5",
+    "0.0000000000001",
+    "-0.0",
+    "1" + "0" * 26,
+    "1_0",
+    " 1",
+    "",
+]
+
+
+def reader(name: str) -> Adapter:
+    exchange, _, protocol = name.partition("#")
+    pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
+    return adapter(exchange, TRADES, [pair], f"wss://host#{protocol}" if protocol else "")
 
 
 def parsed(name: str, document: object) -> list[Event]:
     """What the adapter says of a frame; `MalformedFrame` stands for itself."""
-    exchange, _, protocol = name.partition("#")
-    pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
-    parser = adapter(exchange, TRADES, [pair], f"wss://host#{protocol}" if protocol else "")
-    return list(parser.parse(json.dumps(document).encode(), 1))
+    return list(reader(name).parse(json.dumps(document).encode(), 1))
 
 
 def changed(name: str, field: str, change: Callable[[Any, Any], None]) -> Any:
@@ -125,7 +154,107 @@ def test_a_number_that_cannot_be_held_exactly_is_never_a_trade(name: str, field:
         INEXACT,
         EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol).symbol,
     )
-    assert event.reason
+    assert repr(value)[1:-1] in event.reason
+
+
+EXACT = {
+    "0.000000001234": 1_234,
+    "0.000000000001": 1,
+    "1000000000000": 10**24,
+    "99999999999999999999999999.999999999999": 10**38 - 1,
+}
+INEXACT_NUMBERS = ["1" + "0" * 26, "1e999", "1" * 40, "-0.0", "0.0000000000001", "0.1234567890123"]
+
+
+def bare(name: str, document: object, value: str) -> bytes:
+    """The frame with the text `value` where the document has "VALUE": without quotes where the exchange has none."""
+    return json.dumps(document).replace('"VALUE"', value if name == "kraken" else f'"{value}"').encode()
+
+
+@EXCHANGE
+@pytest.mark.parametrize("field", ["price", "quantity"])
+@pytest.mark.parametrize("value", EXACT)
+def test_a_number_of_twelve_decimals_or_twenty_six_digits_goes_through_exactly(name: str, field: str, value: str):
+    (event,) = reader(name).parse(bare(name, replaced(name, field, "VALUE"), value), 1)
+    assert isinstance(event, SequencedRecord)
+    assert getattr(event.record, field) == EXACT[value]
+
+
+@pytest.mark.parametrize("name", ["kraken", "kraken#v1", "bybit", "okx"])  # whose frames hold several trades
+@pytest.mark.parametrize("field", ["price", "quantity"])
+@pytest.mark.parametrize("value", INEXACT_NUMBERS)
+def test_a_number_that_does_not_fit_leaves_the_other_trades_of_the_frame_alone(name: str, field: str, value: str):
+    document, wrong = WIRES[name].frame, replaced(name, field, "VALUE")
+    key = 1 if name == "kraken#v1" else "data"
+    several = json.loads(json.dumps(document))
+    several[key] = [document[key][0], wrong[key][0], document[key][0]]
+    events = list(reader(name).parse(bare(name, several, value), 1))
+    assert [type(event) for event in events] == [SequencedRecord, InvalidItem, SequencedRecord]
+    assert events[1].error == INEXACT
+    assert value in events[1].reason
+
+
+PAGES = {
+    "binance": (1, ('[{"id":100,"price":PRICE,"qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true},'
+     '{"id":101,"price":"7","qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true}]')),
+    "kraken": (1, ('{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
+     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}')),
+    "kraken#v1": (NO_ID, ('{"error":[],"result":{"XXBTZUSD":[[PRICE,"2",1688669597.8277369,"b","m","",100],'
+     '["7","2",1688669597.8277369,"b","m","",101]],"last":"16886719"}}')),
+    "coinbase": (1, ('[{"trade_id":100,"side":"buy","size":"1","price":PRICE,"time":"2021-04-17T16:43:37.089723Z"},'
+     '{"trade_id":101,"side":"buy","size":"1","price":"7","time":"2021-04-17T16:43:37.089723Z"}]')),
+    "bybit": (NO_ID, ('{"retCode":0,"result":{"list":[{"execId":"a","price":PRICE,"size":"2","side":"Buy","time":"5"},'
+     '{"execId":"b","price":"7","size":"2","side":"Buy","time":"5"}]}}')),
+    "okx": (1, ('{"code":"0","data":[{"instId":"BTC-USDT","tradeId":"100","px":PRICE,"sz":"2","side":"buy","ts":"5"},'
+     '{"instId":"BTC-USDT","tradeId":"101","px":"7","sz":"2","side":"buy","ts":"5"}]}')),
+}  # fmt: skip
+
+
+def page(name: str, price: str) -> Page:
+    first, text = PAGES[name]
+    pair = EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol)
+    missing = Gap(pair, first, 200 if first > 0 else NO_ID, 0, 2**62)
+    api = reader(name)
+    return api.parse_page(api.history_request(missing), text.replace("PRICE", f'"{price}"').encode(), missing, 1)
+
+
+@EXCHANGE
+@pytest.mark.parametrize("value", EXACT)
+def test_a_page_of_the_history_is_as_exact(name: str, value: str):
+    assert [entry.record.price for entry in page(name, value).records] == [EXACT[value], 7 * 10**12]
+
+
+@EXCHANGE
+@pytest.mark.parametrize("value", [*INEXACT_NUMBERS, "NaN"])
+def test_a_number_that_does_not_fit_leaves_the_other_trades_of_a_page_alone(name: str, value: str):
+    answer = page(name, value)
+    assert [entry.record.price for entry in answer.records] == [7 * 10**12]
+    (invalid,) = answer.invalid
+    assert (invalid.error, invalid.last_id) == (INEXACT, 100 if PAGES[name][0] > 0 else NO_ID)
+    assert value in invalid.reason
+
+
+@pytest.mark.parametrize("name", ["binance", "kraken", "coinbase", "okx"])
+def test_id_0_is_a_trade_and_a_negative_id_is_malformed(name: str):
+    text = name == "okx"
+    document = replaced(name, "id", "0" if text else 0)
+    if text:
+        document["data"][0]["count"] = "1"
+    (event,) = parsed(name, document)
+    assert isinstance(event, SequencedRecord)
+    assert (event.first_id, event.last_id, event.record.record_id) == (0, 0, "0")
+    with pytest.raises(MalformedFrame, match=r"'?-1'? is not a whole number from 0 to 2\*\*63 - 1"):
+        parsed(name, replaced(name, "id", "-1" if text else -1))
+
+
+@pytest.mark.parametrize("name", ["binance", "kraken", "coinbase", "okx"])
+def test_a_gap_from_id_0_on_is_fetched(name: str):
+    api, (_, text) = reader(name), PAGES[name]
+    pair = EXCHANGES[name].pair(WIRES[name].raw_symbol)
+    missing = Gap(pair, 0, 1, 10**9, 2**62)
+    body = text.replace("PRICE", '"1"').replace("100", "0").replace("101", "1").encode()
+    answer = api.parse_page(api.history_request(missing), body, missing, 1)
+    assert (sorted(entry.last_id for entry in answer.records), answer.next_request) == ([0, 1], None)
 
 
 @EXCHANGE

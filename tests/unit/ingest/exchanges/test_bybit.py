@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, RestRefused, Subscribed, Unknown
+from k2.ingest.exchanges.base import NO_ID, UNSUBSCRIBED, Gap, MalformedFrame, Refused, RestRefused, Subscribed, Unknown
 from k2.ingest.exchanges.bybit.parse import Bybit
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
@@ -28,12 +28,12 @@ def rows(*trades: tuple[str, int]) -> bytes:
 def test_a_trade_holds_what_the_frame_says():
     (event,) = Bybit([BTC]).parse(frame(), 7)
     trade = event.record
-    assert (trade.trade_id, event.first_id, event.last_id) == ("20f43950-d8dd-5b31-9112-a178eb6023af", 0, 0)
+    assert (trade.trade_id, event.first_id, event.last_id) == ("20f43950-d8dd-5b31-9112-a178eb6023af", NO_ID, NO_ID)
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "BTCUSDT",
         "BYBIT",
-        1_657_850_000_000,
-        100_000,
+        16_578_500_000_000_000,
+        1_000_000_000,
     )
     assert (trade.timestamp, trade.ingestion_timestamp) == (1_672_304_486_865_000, 7)
     assert dict(trade.vendor_data) == {
@@ -100,15 +100,15 @@ def test_invalid_items_carry_their_reason():
 
 
 def test_the_recorded_answer_holds_one_trade(captures):
-    bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 0, 2**60, "anchor")
+    bybit, gap = Bybit([BTC]), Gap(BTC, NO_ID, NO_ID, 0, 2**60, "anchor")
     page = bybit.parse_page(
         bybit.history_request(gap), (captures / "bybit_rest_recent_trade.json").read_bytes(), gap, 7
     )
     (entry,) = page.records
     assert (entry.record.trade_id, entry.record.side) == ("a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", Side.BUY)
     assert (entry.record.price, entry.record.quantity, entry.record.timestamp) == (
-        2_745_050_000_000,
-        500_000,
+        27_450_500_000_000_000,
+        5_000_000_000,
         1_709_891_679_000_000,
     )
     assert not page.overlaps
@@ -125,7 +125,7 @@ def test_the_recorded_answer_holds_one_trade(captures):
     ],
 )
 def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(trades, overlaps, ids):
-    bybit, gap = Bybit([BTC]), Gap(BTC, 0, 0, 10_000, 40_000, "anchor")
+    bybit, gap = Bybit([BTC]), Gap(BTC, NO_ID, NO_ID, 10_000, 40_000, "anchor")
     request = bybit.history_request(gap)
     assert (request.path, dict(request.params)) == (
         "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
@@ -149,4 +149,4 @@ def test_a_refusal_over_rest_says_when_to_ask_again(code, retry_after, unknown):
 
 
 def test_ids_cannot_be_compared_so_the_newest_is_none():
-    assert Bybit([BTC]).parse_newest_id(rows(("a", 1))) == 0
+    assert Bybit([BTC]).parse_newest_id(rows(("a", 1))) == NO_ID

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from k2.ingest.exchanges.base import (
+    NO_ID,
     UNSUBSCRIBED,
     Gap,
     Heartbeat,
@@ -66,7 +67,7 @@ def test_a_trade_holds_what_the_frame_says():
     (event,) = Coinbase(PAIRS).parse(frame(), 7)
     trade = event.record
     assert (event.first_id, event.last_id, trade.symbol, trade.exchange) == (280_232, 280_232, "SKLBTC", "COINBASE")
-    assert (trade.price, trade.quantity, trade.timestamp) == (1305, 98_500_000_000, 1_618_677_817_089_723)
+    assert (trade.price, trade.quantity, trade.timestamp) == (13_050_000, 985_000_000_000_000, 1_618_677_817_089_723)
     assert dict(trade.vendor_data) == {
         "pair": "SKL-BTC", "maker_side": "sell", "sequence": "177100030", "maker_order_id": "a", "taker_order_id": "b",
         "source": "live",
@@ -89,7 +90,7 @@ def test_subscriptions_ask_for_matches_and_heartbeats():
     ("raw", "events"),
     [
         (b'{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"SKL-BTC"}', [Heartbeat("SKLBTC", 20)]),
-        (b'{"type":"heartbeat","last_trade_id":0,"product_id":"SKL-BTC"}', []),
+        (b'{"type":"heartbeat","last_trade_id":0,"product_id":"SKL-BTC"}', [Heartbeat("SKLBTC", 0)]),
         (b'{"type":"heartbeat","last_trade_id":7,"product_id":"BTC-USD"}', []),
         (
             b'{"type":"subscriptions","channels":[{"name":"ticker"},{"name":"matches","product_ids":["SKL-BTC",1]}]}',
@@ -132,7 +133,7 @@ def test_a_trade_with_a_wrong_field_is_malformed(fields):
 
 def test_invalid_items_carry_their_reason():
     assert Coinbase(PAIRS).parse(frame(product_id="BTC-USD"), 0)[0].error == UNSUBSCRIBED
-    inexact = Coinbase(PAIRS).parse(frame(price="0.000000001"), 0)[0]
+    inexact = Coinbase(PAIRS).parse(frame(price="0.0000000000001"), 0)[0]
     assert (inexact.error, inexact.symbol, inexact.last_id) == ("INEXACT_VALUE", "SKLBTC", 280_232)
 
 
@@ -162,6 +163,6 @@ def test_the_newest_trade_is_asked_for_by_product():
         {"limit": "1"},
     )
     assert coinbase.parse_newest_id(rows(9, 8)) == 9
-    assert coinbase.parse_newest_id(b"[]") == 0
+    assert coinbase.parse_newest_id(b"[]") == NO_ID
     with pytest.raises(MalformedFrame):
         coinbase.parse_newest_id(b'{"message":"NotFound"}')

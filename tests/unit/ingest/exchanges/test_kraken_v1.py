@@ -5,7 +5,16 @@ import json
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedRecord, Subscribed, Unknown
+from k2.ingest.exchanges.base import (
+    NO_ID,
+    UNSUBSCRIBED,
+    Gap,
+    MalformedFrame,
+    Refused,
+    SequencedRecord,
+    Subscribed,
+    Unknown,
+)
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -43,14 +52,14 @@ def test_a_trade_holds_what_the_frame_says():
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "XMRUSD",
         "KRAKEN",
-        35_404_000_000,
-        28_245_396,
+        354_040_000_000_000,
+        282_453_960_000,
     )
     assert (trade.timestamp, trade.side, trade.ingestion_timestamp) == (1_618_678_150_826_417, Side.SELL, 7)
     assert trade.trade_id.startswith("KRAKEN-1618678150826417-")
     assert dict(trade.vendor_data) == {"pair": "XMR/USD", "order_type": "market", "misc": "", "source": "live"}
     assert dict(second.record.vendor_data)["order_type"] == "limit"
-    assert (first.first_id, first.last_id) == (0, 0)
+    assert (first.first_id, first.last_id) == (NO_ID, NO_ID)
 
 
 def test_a_buy_is_a_buy():
@@ -126,11 +135,11 @@ def test_a_window_is_closed_by_rest_under_the_ids_of_the_websocket():
         b'{"error":[],"result":{"XXMRZUSD":[["354.04","0.28245396",1618678150.8264171,"s","m","",1],'
         b'["353.81","1.71754604",1618678150.8278169,"s","l","",2]],"last":"1618678150827816900"}}'
     )
-    gap = Gap(XMR, 0, 0, 1_618_678_150_826_417, 1_618_678_150_827_000, "anchor")
+    gap = Gap(XMR, NO_ID, NO_ID, 1_618_678_150_826_417, 1_618_678_150_827_000, "anchor")
     page = v1.parse_page(v1.history_request(gap), body, gap, 0)
     assert [entry.record.trade_id for entry in page.records] == [live[0].record.trade_id]
     assert page.next_request is None
-    assert v1.parse_newest_id(body) == 0
+    assert v1.parse_newest_id(body) == NO_ID
 
 
 def test_an_endpoints_fragment_chooses_this_protocol():

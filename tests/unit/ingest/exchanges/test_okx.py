@@ -5,6 +5,7 @@ import json
 import pytest
 
 from k2.ingest.exchanges.base import (
+    NO_ID,
     UNSUBSCRIBED,
     Gap,
     MalformedFrame,
@@ -60,8 +61,8 @@ def test_a_trade_holds_what_the_frame_says():
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "BTCUSDT",
         "OKX",
-        4_221_990_000_000,
-        12_060_306,
+        42_219_900_000_000_000,
+        120_603_060_000,
     )
     assert (trade.timestamp, trade.side, trade.ingestion_timestamp) == (1_630_048_897_897_000, Side.BUY, 7)
     assert dict(trade.vendor_data) == {
@@ -69,9 +70,9 @@ def test_a_trade_holds_what_the_frame_says():
     }  # fmt: skip
 
 
-def test_a_sell_is_a_sell_and_a_first_trade_has_no_id_below_one():
+def test_a_sell_is_a_sell_and_a_first_trade_has_no_id_below_zero():
     (event,) = Okx([USDT]).parse(frame(side="sell", tradeId="2", count="5"), 0)
-    assert (event.record.side, event.first_id, event.last_id) == (Side.SELL, 1, 2)
+    assert (event.record.side, event.first_id, event.last_id) == (Side.SELL, 0, 2)
 
 
 def test_subscriptions_name_every_instrument_in_one_message():
@@ -104,7 +105,7 @@ def test_other_messages_become_their_events(raw, events):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tradeId": "x"}, {"tradeId": "0"}, {"tradeId": 1}, {"count": "0"}, {"count": "-1"}, {"ts": "1.5"},
+        {"tradeId": "x"}, {"tradeId": "-1"}, {"tradeId": 1}, {"count": "0"}, {"count": "-1"}, {"ts": "1.5"},
         {"ts": "-1"}, {"ts": "9" * 16}, {"side": "BUY"}, {"px": 1},
     ],
 )  # fmt: skip
@@ -136,7 +137,7 @@ def test_the_newest_id_is_the_largest_of_the_answer():
     okx = Okx([USDT])
     assert okx.newest_request(USDT).path == "/api/v5/market/trades"
     assert okx.parse_newest_id(rows(9, 8)) == 9
-    assert okx.parse_newest_id(b'{"code":"0","data":[]}') == 0
+    assert okx.parse_newest_id(b'{"code":"0","data":[]}') == NO_ID
 
 
 @pytest.mark.parametrize(

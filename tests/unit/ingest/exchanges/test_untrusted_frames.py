@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, RestRefused, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Event, Gap, MalformedFrame, RestRefused, SequencedRecord
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -102,7 +102,7 @@ def judged(name: str, raw: bytes) -> list[Event]:
             assert encoder.encode(event.record)
             assert event.record.price > 0
             assert event.record.quantity > 0
-            assert 0 <= event.first_id <= event.last_id
+            assert NO_ID <= event.first_id <= event.last_id
     return events
 
 

@@ -168,7 +168,7 @@ async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publish
     assert await publisher.close(10) == 0
     await asyncio.gather(opened, closed)
     events = [gaps.decode(message.value()) for message in broker.read(names.gaps)]
-    assert [(event.state, event.method) for event in events] == [("open", ""), ("repaired", "rest")]
+    assert [(event.state, event.resolution) for event in events] == [("open", ""), ("repaired", "rest")]
     assert len({event.gap_id for event in events}) == 1
 
 
@@ -201,6 +201,18 @@ async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, nam
         "BTCUSDT": ("2500", 2_500_000),
         "ETHUSDT": ("77", 77_000),
     }
+
+
+async def test_a_later_process_goes_on_in_the_newest_listing_whatever_was_repaired_of_the_one_before(
+    broker, names, publisher
+):
+    publisher.send(trade(2500))
+    publisher.send(trade(3).in_listing(2))
+    publisher.send(trade(2400, source="backfill"))
+    publisher.send(trade(2, source="backfill").in_listing(2))
+    assert await publisher.close(10) == 0
+    position = resumed(broker, names, [PAIR]).positions["BTCUSDT"]
+    assert (position.record_id, position.listing) == ("3", 2)
 
 
 async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names, publisher, stats):

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.ingest.exchanges.base import Gap
+from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.ingest.sequencing.ids import SequenceTracker
-from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, GapFilled, Position, SequenceReset
+from k2.ingest.sequencing.tracker import (
+    Conflict,
+    Duplicate,
+    GapDetected,
+    GapFilled,
+    Position,
+    SequenceReset,
+    Superseded,
+    Suspended,
+)
 from k2.schemas.exchanges.registry import EXCHANGES
 
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
@@ -143,14 +152,238 @@ def test_a_late_trade_that_completes_a_gap_closes_it(pair, observed):
     assert tracker.missing(gap) == ()
 
 
-def test_a_reset_sequence_is_followed_after_three_trades(pair, observed):
+def test_a_gap_from_id_0_on_is_filled_by_each_of_its_ids(pair, observed):
+    tracker, gap = SequenceTracker(), Gap(pair, 0, 4, 0, 9000)
+    tracker.resume(pair, Position("5", 9000))
+    tracker.reopen(gap)
+    assert tracker.missing(gap) == ((0, 4),)
+    assert tracker.observe(pair, observed(0, time=1)) == GapFilled(())
+    assert all(tracker.fill(gap, observed(number)) for number in (1, 2, 3))
+    assert tracker.observe(pair, observed(4, time=5)) == GapFilled((gap,))
+
+
+def test_a_first_trade_has_id_0(pair, observed):
     tracker = SequenceTracker()
-    tracker.observe(pair, observed(1_000_000))
-    assert tracker.observe(pair, observed(1)) == Duplicate()
-    assert tracker.observe(pair, observed(2)) == Duplicate()
-    assert tracker.observe(pair, observed(3)) == SequenceReset(1_000_000)
-    assert tracker.observe(pair, observed(4)) is None
-    assert tracker.observe(pair, observed(7)).gap == Gap(pair, 5, 6, 4000, 7000)
+    assert tracker.observe(pair, observed(0)) is None
+    assert tracker.observe(pair, observed(0)) == Duplicate()
+    assert tracker.observe(pair, observed(1)) is None
+
+
+def test_a_feed_goes_on_after_id_0(pair, observed):
+    tracker = SequenceTracker()
+    tracker.resume(pair, Position("0", 5))
+    assert tracker.observe_head("BTCUSDT", 0, 9) is None
+    assert tracker.observe_head("BTCUSDT", NO_ID, 9) is None
+    assert tracker.observe(pair, observed(3, time=9)) == GapDetected(Gap(pair, 1, 2, 5, 9))
+
+
+def test_after_a_protocol_without_ids_there_is_nothing_to_go_on_from(pair, observed):
+    tracker = SequenceTracker()
+    tracker.resume(pair, Position("KRAKEN-1-a", 5))
+    assert tracker.observe(pair, observed(7)) is None
+
+
+OLD = 10**9  # the time of the last trade of the old listing
+
+
+def relisted(pair, observed, last: int = 1_000_000) -> SequenceTracker:
+    """A tracker whose symbol's last id is `last`, at the time `OLD`."""
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(last, time=OLD))
+    return tracker
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_three_low_ids_with_later_times_begin_the_next_listing(pair, observed, first):
+    tracker = relisted(pair, observed)
+    items = [observed(first + index, time=OLD + 1 + index) for index in range(4)]
+    findings = [tracker.observe(pair, item) for item in items[:3]]
+    assert findings == [Suspended(begins=True), Suspended(begins=False), SequenceReset(1_000_000, 2)]
+    assert dict(tracker.listings) == {"BTCUSDT": 2}
+    assert [tracker.observe(pair, item) for item in items] == [None] * 4
+    gap = tracker.observe(pair, observed(first + 6, time=OLD + 9)).gap
+    assert gap == Gap(pair, first + 4, first + 5, OLD + 4, OLD + 9, listing=2)
+
+
+def test_the_first_ids_of_a_listing_that_were_not_seen_are_a_gap(pair, observed):
+    tracker = relisted(pair, observed)
+    items = [observed(number, time=OLD + number) for number in (4, 5, 6)]
+    assert [type(tracker.observe(pair, item)) for item in items] == [Suspended, Suspended, SequenceReset]
+    assert tracker.observe(pair, items[0]) == GapDetected(Gap(pair, 1, 3, OLD, OLD + 4, listing=2))
+    assert [tracker.observe(pair, item) for item in items[1:]] == [None, None]
+
+
+def test_a_single_old_id_is_no_new_listing_however_often_it_comes(pair, observed):
+    tracker = relisted(pair, observed)
+    assert tracker.observe(pair, observed(7, time=OLD + 5)) == Suspended(begins=True)
+    assert {tracker.observe(pair, observed(7, time=OLD + 5)) for _ in range(5)} == {Suspended(begins=False)}
+    assert tracker.observe(pair, observed(1_000_001, time=OLD + 6)) is None
+    assert tracker.settle(pair, observed(7, time=OLD + 5)) == Duplicate()
+    assert tracker.observe(pair, observed(8, time=OLD + 7)) == Suspended(begins=True)
+    assert tracker.listings == {}
+
+
+@pytest.mark.parametrize("times", [(-3, -2, -1), (0, 0, 0), (1, 2, 0)])
+def test_low_ids_whose_times_do_not_rise_are_no_new_listing(pair, observed, times):
+    tracker = relisted(pair, observed)
+    items = [observed(number, time=OLD + at) for number, at in zip((1, 2, 3), times, strict=True)]
+    assert SequenceReset not in {type(tracker.observe(pair, item)) for item in items}
+    assert tracker.listings == {}
+
+
+def test_low_ids_that_do_not_follow_on_each_other_prove_nothing(pair, observed):
+    tracker = relisted(pair, observed)
+    items = [observed(number, time=OLD + number) for number in (1, 3, 5, 7, 8)]
+    assert [tracker.observe(pair, item) for item in items] == [Suspended(begins=True), *[Suspended(begins=False)] * 4]
+    assert tracker.observe(pair, observed(9, time=OLD + 9)) == SequenceReset(1_000_000, 2)
+    missing = [tracker.observe(pair, item) for item in (*items, observed(9, time=OLD + 9))]
+    assert missing_ids([finding.gap for finding in missing if finding]) == [2, 4, 6]
+
+
+def test_ids_that_fall_again_begin_another_run(pair, observed):
+    tracker = relisted(pair, observed)
+    assert tracker.observe(pair, observed(9, time=OLD + 1)) == Suspended(begins=True)
+    assert tracker.observe(pair, observed(1, time=OLD + 2)) == Suspended(begins=True)
+    assert tracker.observe(pair, observed(2, time=OLD + 3)) == Suspended(begins=False)
+    assert tracker.observe(pair, observed(3, time=OLD + 4)) == SequenceReset(1_000_000, 2)
+
+
+def test_a_dead_letter_among_the_first_ids_does_not_delay_the_proof(pair, observed):
+    tracker = relisted(pair, observed)
+    for number in (1, 2):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    assert tracker.skip(pair, 3, OLD + 3) == Suspended(begins=False)
+    assert tracker.observe(pair, observed(4, time=OLD + 4)) == SequenceReset(1_000_000, 2)
+
+
+def test_ids_that_both_listings_have_are_neither_duplicates_nor_conflicts(pair, observed):
+    """A listing of ten trades, and the next one: every id is known, with the same or with another price."""
+    tracker = SequenceTracker()
+    for number in range(10):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    items = [observed(number, price=100 + number % 2, time=2 * OLD + number) for number in range(10)]
+    assert [type(tracker.observe(pair, item)) for item in items[:3]] == [Suspended, Suspended, SequenceReset]
+    assert [tracker.observe(pair, item) for item in items] == [None] * 10
+    assert {tracker.observe(pair, item) for item in items} == {Duplicate()}
+
+
+def test_a_suspended_record_of_the_old_listing_after_all_is_a_conflict_if_its_id_is_known(pair, observed):
+    tracker = SequenceTracker()
+    for number in range(10):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    stray = observed(3, price=7, time=2 * OLD)
+    assert tracker.observe(pair, stray) == Suspended(begins=True)
+    assert tracker.observe(pair, observed(10, time=2 * OLD)) is None
+    assert tracker.settle(pair, stray) == Conflict()
+
+
+def test_a_late_record_of_the_listing_before_is_superseded_and_no_gap(pair, observed):
+    tracker = relisted(pair, observed)
+    items = [observed(number, time=OLD + number) for number in (1, 2, 3)]
+    for item in (*items, *items):
+        tracker.observe(pair, item)
+    assert tracker.observe(pair, observed(1_000_001, time=OLD)) == Superseded()
+    assert tracker.observe(pair, observed(4, time=OLD + 4)) is None
+
+
+def test_a_gap_of_an_earlier_listing_is_not_filled_with_the_next_ones_records(pair, observed):
+    tracker = SequenceTracker()
+    for number in (*range(300), 306):
+        finding = tracker.observe(pair, observed(number, time=OLD + number))
+    gap = finding.gap
+    items = [observed(number, time=10 * OLD + number) for number in range(310)]
+    for item in (*items[:3], *items):
+        tracker.observe(pair, item)
+    assert tracker.listings == {"BTCUSDT": 2}
+    assert tracker.missing(gap) == ((300, 305),)
+    assert not tracker.fill(gap, items[302])
+    assert tracker.fill(gap, observed(302, time=OLD + 302))
+    assert tracker.missing(gap) == ((300, 301), (303, 305))
+
+
+@pytest.mark.parametrize(("received", "repaired"), [(10**6, True), (1, True), (10**6, False)])
+def test_a_stream_that_lags_behind_the_history_is_no_new_listing(pair, observed, received, repaired):
+    """REST names the newest id, the gap up to it is closed, and only then the stream delivers the same trades.
+
+    The clock that says when REST answered may be behind the exchange's.
+    """
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(1000, time=OLD))
+    gap = tracker.observe_head("BTCUSDT", 9000, OLD + received).gap
+    assert tracker.observe(pair, observed(1001, time=OLD + 2)) == GapFilled(())
+    for number in range(1002, 9001) if repaired else ():
+        tracker.fill(gap, observed(number, time=OLD + number))
+    tracker.close(gap)
+    lagging = {tracker.observe(pair, observed(number, time=OLD + number)) for number in range(1002, 9001)}
+    assert lagging == {Duplicate()}
+    assert tracker.observe(pair, observed(9001, time=OLD + 9001)) is None
+
+
+def test_a_listing_outlives_the_process(pair, observed):
+    tracker = SequenceTracker()
+    tracker.resume(pair, Position("100", OLD, 3))
+    assert dict(tracker.listings) == {"BTCUSDT": 3}
+    assert tracker.observe(pair, observed(103, time=OLD + 1)).gap.listing == 3
+    for number in range(3):
+        finding = tracker.observe(pair, observed(number, time=OLD + 2 + number))
+    assert finding == SequenceReset(103, 4)
+
+
+def test_a_listing_is_known_from_its_open_gap(pair, observed):
+    tracker = SequenceTracker()
+    tracker.reopen(Gap(pair, 5, 6, 0, 1, listing=2))
+    assert dict(tracker.listings) == {"BTCUSDT": 2}
+    assert tracker.observe(pair, observed(9)).gap.listing == 2
+
+
+def test_repeats_near_the_newest_id_are_no_new_listing_even_if_that_ones_time_is_early(pair, observed):
+    """As after a restart: what the exchange repeats is not known, and the newest trade came two hours late."""
+    tracker = SequenceTracker()
+    tracker.resume(pair, Position("1000", 5))
+    assert {tracker.observe(pair, observed(number, time=OLD + number)) for number in range(950, 1000)} == {Duplicate()}
+
+
+def test_a_late_record_fills_the_gap_of_its_own_listing_only(pair, observed):
+    tracker = SequenceTracker()
+    for number in (*range(300), 306):
+        finding = tracker.observe(pair, observed(number, time=OLD + number))
+    old_gap = finding.gap
+    items = [observed(number, time=10 * OLD + number) for number in range(310)]
+    for item in (*items[:3], *items[:302]):
+        tracker.observe(pair, item)
+    new_gap = tracker.observe(pair, items[304]).gap
+    assert tracker.observe(pair, items[302]) == GapFilled(())
+    assert tracker.observe(pair, items[303]) == GapFilled((new_gap,))
+    assert tracker.missing(old_gap) == ((300, 305),)
+
+
+def test_a_symbol_that_was_forgotten_is_still_in_its_listing(pair, observed):
+    tracker = SequenceTracker(capacity=1)
+    tracker.resume(pair, Position("100", OLD, 2))
+    tracker.reopen(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, OLD))
+    tracker.observe(pair, observed(200, time=OLD + 1))
+    assert tracker.observe(pair, observed(202, time=OLD + 2)).gap.listing == 2
+
+
+def test_what_was_recorded_of_the_old_listing_is_forgotten_with_it(pair, observed):
+    tracker = SequenceTracker()
+    for number in range(20):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    items = [observed(number, time=2 * OLD + number) for number in (0, 1, 2)]
+    for item in (*items, *items):
+        tracker.observe(pair, item)
+    gap = tracker.observe(pair, observed(9, time=2 * OLD + 9)).gap
+    assert (gap.first_id, gap.last_id, gap.listing) == (3, 8, 2)
+    assert tracker.observe(pair, observed(5, time=2 * OLD + 5)) == GapFilled(())
+
+
+def test_old_trades_whose_times_are_later_than_that_of_a_late_trade_are_no_new_listing(pair, observed):
+    tracker = SequenceTracker()
+    for number in range(1, 601):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    tracker.observe(pair, observed(601, time=5))  # two hours late
+    repeats = {tracker.observe(pair, observed(number, time=OLD + number)) for number in range(1, 51)}
+    assert repeats == {Duplicate()}
 
 
 def follow(tracker, pair, observed, *numbers):

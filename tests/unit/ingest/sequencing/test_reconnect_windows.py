@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.ingest.exchanges.base import Gap
+from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, Position
 
@@ -48,7 +48,7 @@ def test_the_time_between_two_processes_is_a_window(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.resume(pair, Position("a", 7))
     assert tracker.observe(pair, observed(1, trade_id="a")) == Duplicate()
-    assert tracker.observe(pair, observed(2, trade_id="b", time=9)) == GapDetected(Gap(pair, 0, 0, 7, 9, "a"))
+    assert tracker.observe(pair, observed(2, trade_id="b", time=9)) == GapDetected(Gap(pair, NO_ID, NO_ID, 7, 9, "a"))
     assert tracker.observe(pair, observed(3, trade_id="c")) is None
 
 
@@ -65,7 +65,7 @@ def test_a_trade_from_the_history_counts_once(pair, observed):
 
 
 def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):
-    tracker, gap = ReconnectWindowTracker(), Gap(pair, 0, 0, 1, 2, "a")
+    tracker, gap = ReconnectWindowTracker(), Gap(pair, NO_ID, NO_ID, 1, 2, "a")
     tracker.reopen(gap)
     assert tracker.missing(gap) == ((0, 0),)
     tracker.close(gap)

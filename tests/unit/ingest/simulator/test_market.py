@@ -1,6 +1,7 @@
 """A market is its seed: prices, quantities, ids and bursts. The clock is given."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -74,15 +75,40 @@ def test_a_tape_ends_after_its_count():
     assert not list(source.until(OPENED + 7200 * 10**6))
 
 
-def test_a_tape_renumbered_begins_at_one_and_a_late_trade_takes_the_next_id():
+def test_the_next_listing_begins_at_one_with_later_times_and_a_late_trade_takes_the_next_id():
     source = MarketSource([BTC], seed="1", rate=100)
     source.open(OPENED)
     before = [trade for sweep, _ in source.until(OPENED + 10**6) for trade in sweep]
     (late,) = source.late(OPENED - 7200 * 10**6)
     assert (late.id, late.time) == (before[-1].id + 1, OPENED - 7200 * 10**6)
-    source.renumber()
+    source.relist()
     after = [trade for sweep, _ in source.until(OPENED + 2 * 10**6) for trade in sweep]
-    assert after[0].id == 1
+    assert [trade.id for trade in after] == list(range(1, len(after) + 1))
+    assert after[0].time > before[-1].time
+    assert ({trade.listing for trade in before}, {trade.listing for trade in after}) == ({1}, {2})
+
+
+def test_no_trade_of_a_listing_shares_its_time_with_one_of_the_listing_before():
+    source = MarketSource([BTC], seed="1", rate=20_000)
+    source.open(OPENED)
+    newest = {}
+    for step in range(1, 100):
+        for sweep, _ in source.until(OPENED + step * 10_000 + 500):
+            for trade in sweep:
+                assert newest.get(trade.listing - 1, 0) < trade.time
+                newest[trade.listing] = trade.time
+        source.relist()
+    assert len(newest) > 20
+
+
+def test_history_answers_for_the_ids_of_the_newest_listing():
+    history, trades = History(), hour()[:20]
+    for trade in (*trades, *(replace(trade, id=number, listing=2) for number, trade in enumerate(trades))):
+        history.add(trade)
+    assert [trade.id for trade in history.from_id("BTCUSDT", 0, 5)] == [0, 1, 2, 3, 4]
+    assert [trade.id for trade in history.before_id("BTCUSDT", 3, 5)] == [0, 1, 2]
+    assert history.from_id("BTCUSDT", trades[0].id, 5) == []
+    assert [trade.id for trade in history.newest("BTCUSDT", 22)][:3] == [trades[18].id, trades[19].id, 0]
 
 
 def test_history_answers_by_id_and_by_time():

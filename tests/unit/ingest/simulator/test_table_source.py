@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import aiohttp
 import pytest
 
 from k2.ingest.exchanges import adapter, venue
-from k2.ingest.exchanges.base import MalformedFrame, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Gap, MalformedFrame, SequencedRecord
+from k2.ingest.simulator.history import History
 from k2.ingest.simulator.server import Simulator
-from k2.ingest.simulator.table_source import NotReplayable, TableSource
+from k2.ingest.simulator.table_source import NotReplayable, TableSource, sim_trade
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
@@ -27,8 +29,8 @@ def pair(exchange: str) -> Pair:
 def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
     btc = pair(exchange)
     return Trade(
-        str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 6_183_763_000_000,
-        2_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
+        str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 61_837_630_000_000_000,
+        20_000_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
     )  # fmt: skip
 
 
@@ -110,7 +112,38 @@ def test_a_trade_without_an_id_of_the_exchanges_own_is_refused_with_a_way_out():
         TableSource([trade("kraken", "KRAKEN-1-ab")], [pair("kraken")], 1.0)
 
 
+def test_a_trade_of_the_second_listing_is_one_in_the_history_too():
+    source = TableSource([trade("binance", 1).in_listing(2)], [pair("binance")], 0)
+    (((replayed_trade,), _),) = list(source.until(0))
+    assert (replayed_trade.id, replayed_trade.listing) == (1, 2)
+
+
+def test_prices_go_over_the_wire_with_the_exchanges_decimals_and_none_is_cut():
+    btc, reader = pair("binance"), adapter("binance", TRADES, [pair("binance")])
+    tiny = replace(sim_trade(trade("binance", 1), {"BTCUSDT": btc}), price=1_234, quantity=10**24)
+    whole = replace(tiny, price=60_000 * 10**12)
+    frames = list(venue("binance")([btc]).frames([tiny, whole]))
+    assert '"p":"0.000000001234","q":"1000000000000.00000000"' in frames[0]
+    assert '"p":"60000.00000000"' in frames[1]
+    assert [reader.parse(frame.encode(), 1)[0].record.price for frame in frames] == [1_234, 60_000 * 10**12]
+
+
+@pytest.mark.parametrize("exchange", NATIVE)
+def test_every_exchange_sends_twelve_decimals_over_both_ways_exactly(exchange: str):
+    symbol, reader = pair(exchange), adapter(exchange, TRADES, [pair(exchange)])
+    one = replace(sim_trade(trade(exchange, "5"), {symbol.symbol: symbol}), price=1_234, quantity=10**24 + 1)
+    simulated, history = venue(exchange)([symbol]), History()
+    history.add(one)
+    (frame,) = simulated.frames([one])
+    first = 5 if reader.has_sequence else NO_ID
+    gap = Gap(symbol, first, first, one.time - 1, one.time + 1)
+    request = reader.history_request(gap)
+    page = reader.parse_page(request, simulated.rest(request.path, dict(request.params), history).body, gap, 1)
+    records = [reader.parse(frame.encode(), 1)[0].record, page.records[0].record]
+    assert [(record.price, record.quantity) for record in records] == [(1_234, 10**24 + 1)] * 2
+
+
 def test_bybits_ids_need_not_be_numbers():
     source = TableSource([trade("bybit", "9a-b")], [pair("bybit")], 0)
-    (((sim_trade,), _),) = list(source.until(0))
-    assert venue("bybit")([pair("bybit")]).trade_id(sim_trade) == "9a-b"
+    (((replayed_trade,), _),) = list(source.until(0))
+    assert venue("bybit")([pair("bybit")]).trade_id(replayed_trade) == "9a-b"

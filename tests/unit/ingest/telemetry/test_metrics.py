@@ -33,7 +33,9 @@ def stats():
     counted.delivered[b"BTCUSDT"] += 6
     counted.errors["connect"] += 2
     counted.dead_letters["MALFORMED_FRAME"] += 1
-    counted.newest["BTCUSDT"] = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 6_183_763_000_000, 1, Side.BUY, 1)
+    counted.newest["BTCUSDT"] = Trade(
+        "1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 61_837_630_000_000_000, 1, Side.BUY, 1
+    )
     counted.last_received = 1_700_000_000_000_000
     counted.refused["XYZUSDT"] = "Invalid symbol."
     counted.lag.observe(-1_270_000)
@@ -101,7 +103,7 @@ def test_the_status_document_has_the_counted_values(stats):
     assert (document["connected"], document["received"], document["delivered"], document["inFlight"]) == (True, 7, 6, 3)
     assert document["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
     assert (document["circuit"], document["reconnects"], document["duplicates"]) == ("open", 4, 7)
-    assert document["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
+    assert document["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63"}}
     assert document["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
     assert document["refused"] == {"XYZUSDT": "Invalid symbol."}
     assert server.shard_status(Stats(0.0), TRADES, feed="f", exchange="e", shard="s").last_message_time is None

@@ -80,6 +80,23 @@ def test_more_distinct_vendor_data_than_are_cached_are_still_right():
         assert encoder.encode(trade)[5:] == reference(trade)
 
 
+@pytest.mark.parametrize("trade_id", ["0", "1", str(2**62 - 1), str(2**62), "007", "", "KRAKEN-1-a", "9" * 40, "²"])
+@pytest.mark.parametrize("listing", [1, 2])
+def test_ids_below_and_above_two_to_the_62_are_as_the_trade_says(trade_id, listing):
+    trade = Trade(trade_id, "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 1, 1, Side.BUY, 1, listing=listing)
+    assert TradeEncoder(1).encode(trade)[5:] == reference(trade)
+
+
+def test_two_listings_of_one_symbol_do_not_share_what_is_cached():
+    encoder = TradeEncoder(1)
+    first, second = (
+        Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 1, 1, Side.BUY, 1, listing=listing) for listing in (1, 2)
+    )
+    assert [encoder.encode(trade)[5:] for trade in (first, second, first)] == [
+        reference(trade) for trade in (first, second, first)
+    ]
+
+
 def test_an_exchange_that_the_schema_does_not_name_is_not_written_as_another():
     with pytest.raises(KeyError):
         TradeEncoder(1).encode(Trade("1", "S", "FTX", "A", "B", 1, 1, 1, Side.BUY, 1))

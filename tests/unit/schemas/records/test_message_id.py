@@ -2,7 +2,8 @@
 
 import json
 from decimal import Decimal
-from uuid import NAMESPACE_DNS, UUID, uuid5
+from hashlib import sha256
+from uuid import NAMESPACE_DNS, RFC_4122, UUID, uuid5
 
 import pytest
 from hypothesis import given
@@ -10,17 +11,78 @@ from hypothesis import given
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Source, Trade, derived_trade_id, message_id
+from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Source, Trade, derived_trade_id, listing_of, message_id
 
 PAIR = EXCHANGES["kraken"].pair("BTC/USDT")
 NAME = "XBT/USDT"
 
 
-def test_anybody_can_compute_the_id_of_a_trade():
-    assert message_id("BINANCE", "BTCUSDT", "3735683259") == uuid5(
-        uuid5(NAMESPACE_DNS, "k2.marketdata.io"), "BINANCE|BTCUSDT|3735683259"
-    )
-    assert message_id("BINANCE", "BTCUSDT", "3735683259") == UUID("9f32038f-b6bc-5dcd-b06d-12a2229ec5e1")
+def version_8(instrument: str, number: int) -> UUID:
+    """The id of a numbered trade, computed bit by bit as RFC 9562 names the fields."""
+    bits = int.from_bytes(sha256(instrument.encode()).digest()) >> (256 - 60)
+    custom_a, custom_b = bits >> 12, bits & 0xFFF
+    return UUID(int=custom_a << 80 | 8 << 76 | custom_b << 64 | 2 << 62 | number)
+
+
+def version_5(text: str) -> UUID:
+    return uuid5(uuid5(NAMESPACE_DNS, "k2.marketdata.io"), text)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 3_735_683_259, 10**18, 2**62 - 1])
+def test_anybody_can_compute_the_id_of_a_numbered_trade(number):
+    actual = message_id("BINANCE", "BTCUSDT", str(number))
+    assert actual == version_8("BINANCE|BTCUSDT", number)
+    assert (actual.version, actual.variant) == (8, RFC_4122)
+
+
+@pytest.mark.parametrize(
+    "trade_id",
+    [
+        str(2**62), str(2**63), "007", "00", "+1", "-1", " 1", "1_0", "1.0", "", "²", "٣", "9" * 5000,
+        "KRAKEN-1618678150826417-0123456789abcdef", "20f43950-d8dd-5b31-9112-a178eb6023af",
+    ],
+)  # fmt: skip
+def test_any_other_id_is_hashed_as_the_text_it_is(trade_id):
+    assert message_id("BINANCE", "BTCUSDT", trade_id) == version_5(f"BINANCE|BTCUSDT|{trade_id}")
+
+
+def test_the_next_listing_has_other_ids_of_both_kinds():
+    assert message_id("BINANCE", "BTCUSDT", "7", 2) == version_8("BINANCE|BTCUSDT|2", 7)
+    assert message_id("BINANCE", "BTCUSDT", "a", 2) == version_5("BINANCE|BTCUSDT|2|a")
+    assert len({message_id("BINANCE", "BTCUSDT", "7", listing) for listing in (1, 2, 3)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("trade_id", "text"),
+    [
+        ("0", "14089b46-a9cf-8bed-8000-000000000000"),
+        ("3735683259", "14089b46-a9cf-8bed-8000-0000deaa00bb"),
+    ],
+)
+def test_the_published_examples_hold(trade_id, text):
+    assert str(message_id("BINANCE", "BTCUSDT", trade_id)) == text
+
+
+def test_ids_of_one_symbol_are_ordered_as_the_numbers_are():
+    ids = [str(message_id("BINANCE", "BTCUSDT", str(number))) for number in (0, 9, 10, 10**6, 2**40, 2**62 - 1)]
+    assert ids == sorted(ids)
+
+
+def test_a_trade_of_another_listing_says_so_in_its_vendor_data():
+    trade = Trade("9", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 2, 3, Side.BUY, 4, (("source", "live"),))
+    second = trade.in_listing(2)
+    assert (second.listing, second.vendor_data) == (2, (("source", "live"), ("listing", "2")))
+    assert second.message_id == message_id("BINANCE", "BTCUSDT", "9", 2)
+    assert listing_of(dict(second.vendor_data)) == 2
+    assert second.in_listing(3).vendor_data == (("source", "live"), ("listing", "3"))
+    assert second.in_listing(1) == trade
+    assert listing_of(dict(trade.vendor_data)) == 1
+
+
+@pytest.mark.parametrize("text", ["0", "", "-1", "+2", "x", "1.5", "²", "9" * 10])
+def test_a_listing_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="is not a number from 1 on"):
+        listing_of({"listing": text})
 
 
 def test_the_id_does_not_depend_on_how_the_trade_came():
@@ -82,11 +144,11 @@ def test_a_thousand_real_trades_have_a_thousand_derived_ids(captures):
 
 
 def test_a_derived_id_is_the_same_over_rest_and_the_websocket(captures):
-    from k2.ingest.exchanges.base import Gap
+    from k2.ingest.exchanges.base import NO_ID, Gap
 
     adapter = KrakenV1([PAIR])
     live = adapter.parse(frame_v1(rows(captures)), 0)
-    window = Gap(PAIR, 0, 0, 0, 2**62, "anchor")
+    window = Gap(PAIR, NO_ID, NO_ID, 0, 2**62, "anchor")
     page = adapter.parse_page(
         Kraken([PAIR]).history_request(window), (captures / "kraken_rest_trades.json").read_bytes(), window, 0
     )

@@ -92,6 +92,8 @@ class Repairer:
         while True:
             page = await self._page(request, gap)
             records = [entry.record for entry in page.records if self._tracker.fill(gap, entry)]
+            if gap.listing > 1:
+                records = [record.in_listing(gap.listing) for record in records]
             await self._publisher.wait_unblocked()
             await asyncio.gather(*[self._publisher.send_acked(record) for record in records])
             self._stats.sources["backfill"] += len(records)
@@ -119,7 +121,7 @@ class Repairer:
         else:
             await self._close_gap(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
 
-    async def _close_gap(self, gap: Gap, state: GapState, method: str) -> None:
+    async def _close_gap(self, gap: Gap, state: GapState, resolution: str) -> None:
         self._tracker.close(gap)
-        if (event := self._ledger.close(gap, state, method)) is not None:
+        if (event := self._ledger.close(gap, state, resolution)) is not None:
             await event

@@ -24,8 +24,11 @@ class MalformedFrame(ValueError):
     """A frame that is invalid as a whole; it is dead-lettered."""
 
 
+NO_ID: Final = -1  # where an id is expected and there is none; exchanges number from 0 or 1
+
+
 class SequencedRecord(msgspec.Struct, gc=False, frozen=True):
-    """A record and the id range it covers: several ids for OKX's aggregates, 0 where there is no sequence."""
+    """A record and the id range it covers: several ids for OKX's aggregates, `NO_ID` where there is no sequence."""
 
     record: Record
     first_id: int
@@ -38,7 +41,7 @@ class InvalidItem(msgspec.Struct, frozen=True):
     error: str
     reason: str
     symbol: str = ""
-    last_id: int = 0  # if readable, so that the id does not count as missing
+    last_id: int = NO_ID  # if readable, so that the id does not count as missing
 
 
 class Subscribed(msgspec.Struct, frozen=True):
@@ -55,7 +58,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The exchange reports that `last_id` is the newest id of `symbol`; 0 says nothing."""
+    """The exchange reports that `last_id` is the newest id of `symbol`; `NO_ID` says nothing."""
 
     symbol: str
     last_id: int
@@ -109,8 +112,9 @@ class Request:
 class Gap:
     """A range of missing ids, or a window in which an exchange without a sequence may have sent records.
 
-    `since` and `until` are the exchange times, in UTC microseconds, of the records around it. Both ids are 0 for a
-    window; `anchor` is then the id of the last record before it.
+    `since` and `until` are the exchange times, in UTC microseconds, of the records around it. Both ids are `NO_ID` for
+    a window; `anchor` is then the id of the last record before it. `listing` is the symbol's listing to which the
+    missing ids belong.
     """
 
     pair: Pair
@@ -119,11 +123,12 @@ class Gap:
     since: int
     until: int
     anchor: str = ""
+    listing: int = 1
 
     @property
     def is_window(self) -> bool:
         """Whether the gap is a time window, because the exchange has no sequence."""
-        return self.first_id == 0
+        return self.first_id == NO_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ class NewestTradeSnapshot:
         raise NotImplementedError
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return the id in the response to `newest_request`; 0 if there is none. Raises like `parse_page`."""
+        """Return the id in the response to `newest_request`, or `NO_ID`. Raises like `parse_page`."""
         raise NotImplementedError
 
     def snapshot_request(self, pair: Pair) -> Request:
@@ -241,11 +246,19 @@ def json_object(frame: bytes) -> dict[str, Any]:
         raise MalformedFrame(str(error)) from error
 
 
-def positive_id(value: int | str) -> int:
-    """Parse a trade id. Raises `MalformedFrame` unless it is a positive 64-bit integer."""
+def trade_number(value: int | str) -> int:
+    """Parse a trade id; 0 is one. Raises `MalformedFrame` unless it is a whole number from 0 to 2**63 - 1."""
     text = str(value)
-    if not (text.isascii() and text.isdigit() and 0 < len(text) <= 19 and 0 < int(text) <= _LAST_ID):
-        raise MalformedFrame(f"trade id {text[:40]!r} is not a positive number")
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= _LAST_ID):
+        raise MalformedFrame(f"trade id {text[:40]!r} is not a whole number from 0 to 2**63 - 1")
+    return int(text)
+
+
+def positive(value: int | str, name: str) -> int:
+    """Parse a positive 64-bit integer, which errors call `name`. Raises `MalformedFrame`."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 0 < int(text) <= _LAST_ID):
+        raise MalformedFrame(f"{name} {text[:40]!r} is not a positive number")
     return int(text)
 
 
@@ -260,7 +273,7 @@ def build_trade(
     received: int,
     vendor_data: VendorData,
     *,
-    ids: tuple[int, int] = (0, 0),
+    ids: tuple[int, int] = (NO_ID, NO_ID),
 ) -> SequencedRecord | InvalidItem:
     """Build a trade, or an `InvalidItem` if price or quantity is not exactly representable; nothing is rounded."""
     try:

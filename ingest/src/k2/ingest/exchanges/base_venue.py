@@ -9,7 +9,7 @@ import msgspec
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import format_decimal, from_micros
+from k2.schemas.values import SCALE, fixed_decimal, from_micros
 
 PROTOCOL_ERROR: Final = 1008
 
@@ -110,10 +110,11 @@ def iso(trade: SimTrade) -> str:
     return from_micros(trade.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def number(value: int) -> str:
-    """Format a price or quantity without trailing zeros: 61837.63."""
-    text = format_decimal(value).rstrip("0")
-    return text + "0" if text.endswith(".") else text
+def number(value: int, places: int = 1) -> str:
+    """Format a price or quantity with at least `places` decimals, and with more where it has more: 61837.63."""
+    text = fixed_decimal(value, SCALE)
+    needed = len(text.rstrip("0")) - (len(text) - SCALE)
+    return fixed_decimal(value, max(places, needed))
 
 
 def count(query: Mapping[str, str], name: str, most: int) -> int:

@@ -1,7 +1,7 @@
 """The resume position of a shard, read from Kafka: no other state needs to outlive a pod.
 
-A symbol's live records are in one partition, ordered by id, so the newest live record is the resume position. Gaps that
-are still open are in the gap topic.
+A symbol's live records are in one partition, ordered by listing and id, so the newest live record is the resume
+position. Gaps that are still open are in the gap topic.
 """
 
 import time
@@ -18,13 +18,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema
 
 from k2.common import logs
-from k2.ingest.exchanges.base import DECODE_ERRORS
+from k2.ingest.exchanges.base import DECODE_ERRORS, NO_ID
 from k2.ingest.sequencing.gaps import GapEvent, decode
 from k2.ingest.sequencing.tracker import Position
 from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Source
+from k2.schemas.records.trade import Source, listing_of
 from k2.schemas.states import GapState
 from k2.schemas.values import to_micros
 
@@ -126,7 +126,7 @@ def _newest(
                 newest = best.get(key)
                 if newest is None or _order(position) > _order(newest):
                     best[key] = position
-                if live:  # older records of this symbol have smaller ids
+                if live:  # older records of this symbol have smaller ids, or an earlier listing
                     keys = keys - {key}
         if not messages or messages[0].timestamp()[1] < oldest:
             break
@@ -135,8 +135,9 @@ def _newest(
         yield key.decode(), position
 
 
-def _order(position: Position) -> tuple[int, int]:
-    return (int(position.record_id) if position.record_id.isdigit() else 0, position.timestamp)
+def _order(position: Position) -> tuple[int, int, int]:
+    number = int(position.record_id) if position.record_id.isdigit() else NO_ID
+    return position.listing, number, position.timestamp
 
 
 def _position(channel: Channel, schemas: Mapping[int, Any], value: bytes | None) -> tuple[Position, bool] | None:
@@ -144,12 +145,13 @@ def _position(channel: Channel, schemas: Mapping[int, Any], value: bytes | None)
     try:
         schema_id, body = wire.split(value or b"")
         record = avro.decode(body, schemas[schema_id], channel.reader_schema)
+        listing = listing_of(record["vendor_data"])
     except (wire.MalformedHeader, KeyError, ValueError, EOFError, IndexError, TypeError) as error:
         log.warning("unreadable record skipped", error=str(error))
         return None
     live = record["vendor_data"].get("source") in _LIVE
     time = next(record[name] for name in channel.time_columns if record[name] is not None)
-    return Position(record[channel.id_column], to_micros(time)), live
+    return Position(record[channel.id_column], to_micros(time), listing), live
 
 
 def _open_gaps(consumer: Consumer, topic: str, feed: str, channel: Channel, symbols: set[str]) -> list[GapEvent]:

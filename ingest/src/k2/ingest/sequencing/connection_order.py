@@ -1,12 +1,17 @@
 """Sequencing of channels whose adapter judges the continuity of each connection itself: nothing is tracked here."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from k2.ingest.exchanges.base import Gap, SequencedRecord
-from k2.ingest.sequencing.tracker import Finding, GapDetected, IdRange, Position
+from k2.ingest.sequencing.tracker import Duplicate, Finding, GapDetected, IdRange, Position
 from k2.schemas.exchanges.spec import Pair
 
 
 class ConnectionOrderTracker:
     """Find nothing: every record is expected, and no gap can be named by an id."""
+
+    listings: Mapping[str, int] = MappingProxyType({})  # there are no ids that could restart
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Do nothing: a connection starts with a snapshot."""
@@ -17,6 +22,10 @@ class ConnectionOrderTracker:
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Return None: the record carries the adapter's verdict."""
         return None
+
+    def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
+        """Return a duplicate: nothing is ever suspended."""
+        return Duplicate()
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Return None: there are no ids."""

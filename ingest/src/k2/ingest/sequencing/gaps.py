@@ -5,7 +5,7 @@ from uuid import uuid5
 
 import msgspec
 
-from k2.ingest.exchanges.base import Gap
+from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import MESSAGE_NAMESPACE
 from k2.schemas.states import GapState
@@ -17,21 +17,22 @@ class GapEvent(msgspec.Struct, frozen=True):
 
     Times are RFC 3339 in UTC; `since` and `until` are the exchange times of the records around the gap. `first_id`
     and `last_id` are the first and last missing id. For a window, `first_id` is empty and `last_id` is the id of the
-    record before it.
+    record before it. `resolved_at` and `resolution` say when and how the gap was closed, whether repaired or given up.
     """
 
     gap_id: str
     feed: str
+    channel: str
     symbol: str
+    listing: int
     first_id: str
     last_id: str
     detected_at: str
-    repaired_at: str | None
-    method: str
+    resolved_at: str | None
+    resolution: str
     state: GapState
     since: str
     until: str
-    channel: str = "trades"  # which events of older versions lack
 
     def encode(self) -> bytes:
         """Return the Kafka value."""
@@ -50,30 +51,30 @@ def open_event(feed: str, channel: str, exchange: str, gap: Gap, detected: int) 
     return GapEvent(
         gap_id=gap_id(channel, exchange, gap),
         feed=feed,
+        channel=channel,
         symbol=gap.pair.symbol,
+        listing=gap.listing,
         first_id=first,
         last_id=last,
         detected_at=_text(detected),
-        repaired_at=None,
-        method="",
+        resolved_at=None,
+        resolution="",
         state=GapState.OPEN,
         since=_text(gap.since),
         until=_text(gap.until),
-        channel=channel,
     )
 
 
 def gap_id(channel: str, exchange: str, gap: Gap) -> str:
     """Return the UUIDv5 of the missing ids, or of the window."""
     identity = f"{gap.first_id}|{gap.last_id}" if not gap.is_window else f"{gap.anchor}|{gap.since}|{gap.until}"
-    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{channel}|{exchange}|{gap.pair.symbol}|{identity}"))
+    symbol = gap.pair.symbol if gap.listing == 1 else f"{gap.pair.symbol}|{gap.listing}"
+    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{channel}|{exchange}|{symbol}|{identity}"))
 
 
-def close_event(event: GapEvent, *, state: GapState, method: str, at: int) -> GapEvent:
+def close_event(event: GapEvent, *, state: GapState, resolution: str, at: int) -> GapEvent:
     """Return the event that closes a gap; `at` is in UTC microseconds."""
-    return msgspec.structs.replace(
-        event, state=state, method=method, repaired_at=_text(at) if state is GapState.REPAIRED else None
-    )
+    return msgspec.structs.replace(event, state=state, resolution=resolution, resolved_at=_text(at))
 
 
 def decode(value: bytes) -> GapEvent:
@@ -85,8 +86,8 @@ def gap_from_event(event: GapEvent, pair: Pair) -> Gap:
     """Return the gap that an event of `pair` describes."""
     since, until = _micros(event.since), _micros(event.until)
     if not event.first_id:
-        return Gap(pair, 0, 0, since, until, event.last_id)
-    return Gap(pair, int(event.first_id), int(event.last_id), since, until)
+        return Gap(pair, NO_ID, NO_ID, since, until, event.last_id, event.listing)
+    return Gap(pair, int(event.first_id), int(event.last_id), since, until, listing=event.listing)
 
 
 def _text(micros_utc: int) -> str:

@@ -1,9 +1,13 @@
 """Sequence tracking for exchanges that number their records. Pure: fed with records in order of arrival.
 
 An id that jumps ahead leaves a gap, which a later record may still fill. An id received before is a duplicate if its
-content is the same, and a conflict otherwise. After a reset, the tracker follows the new sequence.
+content is the same, and a conflict otherwise.
+
+An exchange that lists a symbol again restarts its ids. Ids far below the last one, with later times, may show that:
+such records are suspended until three consecutive ones prove the next listing, or until the old sequence goes on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,15 +21,20 @@ from k2.ingest.sequencing.tracker import (
     IdRange,
     Position,
     SequenceReset,
+    Superseded,
+    Suspended,
 )
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
 
 _RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 records
-_RESET_RUN: Final = 3  # this many consecutive ids far below the last one are a new sequence, not old records
+_RESET_RUN: Final = 3  # this many consecutive ids far below the last one, with later times, are a new sequence
+_MOST_SUSPENDED: Final = 32  # records per symbol
+_LATE: Final = 60_000_000  # microseconds; how far clocks may differ when a record is placed in a gap by its time
 
 Fingerprint = int
-_DUPLICATE, _CONFLICT = Duplicate(), Conflict()
+_DUPLICATE, _CONFLICT, _SUPERSEDED = Duplicate(), Conflict(), Superseded()
+_RUN_BEGINS, _RUN_GOES_ON = Suspended(begins=True), Suspended(begins=False)
 
 
 @dataclass(slots=True)
@@ -34,6 +43,10 @@ class _OpenGap:
 
     gap: Gap
     missing: list[IdRange]
+
+    def contains(self, number: int) -> bool:
+        """Return whether an id is missing."""
+        return any(low <= number <= high for low, high in self.missing)
 
     def fill(self, first: int, last: int) -> bool:
         """Remove ids `first` to `last`. Return whether any of them was missing."""
@@ -52,16 +65,33 @@ class _OpenGap:
 
 
 @dataclass(slots=True)
+class _Run:
+    """Suspended records: ascending ids with rising times."""
+
+    first_time: int
+    last_id: int
+    last_time: int
+    contents: dict[int, Fingerprint]
+    consecutive: int = 1  # the newest of them whose ids follow on each other
+    size: int = 1  # repeats included
+
+
+@dataclass(slots=True)
 class _Symbol:
     """The tracking state of one symbol."""
 
     pair: Pair
     last_id: int
     last_time: int
+    newest_time: int = field(init=False)  # the latest of all times; ids and times do not always rise together
+    listing: int = 1
+    listed_at: int = 0  # the time of the listing's first record; 0 if it began before this process
     recent: dict[int, Fingerprint] = field(default_factory=dict)
     gaps: list[_OpenGap] = field(default_factory=list)
-    low_id: int = 0  # the last id far below `last_id`
-    low_run: int = 0  # length of the consecutive run that ends in it
+    run: _Run | None = None
+
+    def __post_init__(self) -> None:
+        self.newest_time = self.last_time
 
 
 class SequenceTracker:
@@ -70,10 +100,20 @@ class SequenceTracker:
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
         self._symbols: dict[str, _Symbol] = {}
+        self._listings: dict[str, int] = {}
+
+    @property
+    def listings(self) -> Mapping[str, int]:
+        """The number of each symbol's current listing, of those symbols whose first it is not. Always the same map."""
+        return self._listings
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered."""
-        self._add(_Symbol(pair, int(position.record_id), position.timestamp))
+        if not position.record_id.isdigit():
+            return  # of a protocol without ids
+        self._add(_Symbol(pair, int(position.record_id), position.timestamp, listing=position.listing))
+        if position.listing > 1:
+            self._listings[pair.symbol] = position.listing
 
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Take the next record. Return what it reveals; None if it follows the last one."""
@@ -81,48 +121,70 @@ class SequenceTracker:
         last = item.last_id
         state = self._symbols.get(record.symbol)
         if state is None:
-            self._add(_Symbol(pair, last, record.timestamp))
-            state = self._symbols[record.symbol]
+            state = _Symbol(pair, last, record.timestamp, listing=self._listings.get(record.symbol, 1))
+            self._add(state)
             _remember(state, last, record)
             return None
         expected = state.last_id + 1
         first = item.first_id
         if last < expected:
             return self._observe_old(state, item)
-        since = state.last_time
+        since, timestamp = state.last_time, record.timestamp
+        if first > expected and timestamp < state.listed_at:
+            return _SUPERSEDED
         state.last_id = last
-        state.last_time = record.timestamp
+        state.last_time = timestamp
+        if timestamp > state.newest_time:  # noqa: PLR1730 - for every record, and `max` takes three times as long
+            state.newest_time = timestamp
         _remember(state, last, record)
         if first <= expected:
             return None
-        return self._open(state, Gap(pair, expected, first - 1, since, record.timestamp))
+        return self._open(state, expected, first - 1, since, timestamp)
+
+    def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
+        """Take a suspended record that belongs to no new listing. Return what it is under the current one."""
+        state = self._symbols.get(pair.symbol)
+        if state is None:
+            return _DUPLICATE
+        state.run = None
+        return self._classify(state, item)
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
         state = self._symbols.get(pair.symbol)
-        if state is None or last_id <= state.last_id:
+        if state is None:
             return None
+        if last_id <= state.last_id:
+            if state.run is None or last_id != state.run.last_id + 1:
+                return None
+            state.run.last_id = last_id
+            return _RUN_GOES_ON
         expected = state.last_id + 1
         state.last_id = last_id
         if last_id == expected:
             return None
-        return self._open(state, Gap(pair, expected, last_id - 1, state.last_time, received))
+        return self._open(state, expected, last_id - 1, state.last_time, received)
 
     def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """Take the id that the exchange reports as its newest. Return the gap up to and including it."""
         state = self._symbols.get(symbol)
         if state is None or newest_id <= state.last_id:
             return None
-        gap = Gap(state.pair, state.last_id + 1, newest_id, state.last_time, received)
-        state.last_id = newest_id
-        return self._open(state, gap)
+        expected, state.last_id = state.last_id + 1, newest_id
+        state.newest_time = max(state.newest_time, received)  # the missing records are older
+        return self._open(state, expected, newest_id, state.last_time, received)
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Take a backfilled record. Return False if it had arrived in the meantime."""
+        """Take a backfilled record. Return False if it had arrived in the meantime, or is of a later listing."""
         state = self._symbols.get(gap.pair.symbol)
         if state is None:
             return True
-        changes = [entry.fill(item.first_id, item.last_id) for entry in state.gaps]
+        timestamp = item.record.timestamp
+        if gap.listing < state.listing and timestamp > gap.until + _LATE:
+            return False
+        if gap.listing == state.listing and timestamp > state.newest_time:
+            state.newest_time = timestamp
+        changes = [entry.fill(item.first_id, item.last_id) for entry in state.gaps if entry.gap.listing == gap.listing]
         return any(changes)
 
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
@@ -144,36 +206,69 @@ class SequenceTracker:
         """Track a gap that an earlier process detected and did not close."""
         state = self._symbols.get(gap.pair.symbol)
         if state is None:
-            self._add(state := _Symbol(gap.pair, gap.last_id, gap.until))
+            self._add(state := _Symbol(gap.pair, gap.last_id, gap.until, listing=gap.listing))
+            if gap.listing > 1:
+                self._listings[gap.pair.symbol] = gap.listing
         state.gaps.append(_OpenGap(gap, [(gap.first_id, gap.last_id)]))
 
     @staticmethod
-    def _open(state: _Symbol, gap: Gap) -> GapDetected:
-        state.gaps.append(_OpenGap(gap, [(gap.first_id, gap.last_id)]))
+    def _open(state: _Symbol, first: int, last: int, since: int, until: int) -> GapDetected:
+        gap = Gap(state.pair, first, last, since, until, listing=state.listing)
+        state.gaps.append(_OpenGap(gap, [(first, last)]))
         return GapDetected(gap)
 
+    def _observe_old(self, state: _Symbol, item: SequencedRecord) -> Finding:
+        """Take a record whose id is not above the last one: of the next listing, or as `_classify` says."""
+        timestamp, last, run = item.record.timestamp, item.last_id, state.run
+        far_below = last <= max(state.last_id - _RECENT_IDS, state.last_id // 2)
+        if timestamp <= state.newest_time or not (far_below or (run and item.first_id == run.last_id + 1)):
+            return self._classify(state, item)
+        content = _content(item.record)
+        if state.recent.get(last) == content or any(
+            entry.contains(last) and timestamp <= entry.gap.until + _LATE for entry in _current(state)
+        ):
+            return self._classify(state, item)
+        if run is not None and run.size < _MOST_SUSPENDED:
+            if run.contents.get(last) == content:
+                run.size += 1
+                return _RUN_GOES_ON
+            if item.first_id > run.last_id and timestamp >= run.last_time:
+                return self._continue(state, run, item)
+        state.run = _Run(timestamp, last, timestamp, {last: content})
+        return _RUN_BEGINS
+
+    def _continue(self, state: _Symbol, run: _Run, item: SequencedRecord) -> Finding:
+        """Add a record to the suspended ones. Begin the next listing if that proves it."""
+        record, last = item.record, item.last_id
+        run.consecutive = run.consecutive + 1 if item.first_id == run.last_id + 1 else 1
+        run.last_id, run.last_time, run.size = last, record.timestamp, run.size + 1
+        run.contents[last] = _content(record)
+        if run.consecutive < _RESET_RUN:
+            return _RUN_GOES_ON
+        previous = state.last_id
+        # Whether an exchange numbers from 0 or from 1 is not known, so an id 0 that was not seen is not missing.
+        state.last_id = min(0, next(iter(run.contents)) - 1)
+        state.last_time, state.listed_at = state.newest_time, run.first_time
+        state.listing += 1
+        state.run = None
+        state.recent.clear()
+        self._listings[state.pair.symbol] = state.listing
+        return SequenceReset(previous, state.listing)
+
     @staticmethod
-    def _observe_old(state: _Symbol, item: SequencedRecord) -> Finding | None:
-        """Classify a record whose id is not above the last one: repeat, conflict, late record or reset."""
+    def _classify(state: _Symbol, item: SequencedRecord) -> Finding:
+        """Classify a record of the current listing whose id is not above the last one: repeat, conflict or late."""
         record, last = item.record, item.last_id
         recorded = state.recent.get(last)
         if recorded is not None:
-            return _DUPLICATE if recorded == record.fingerprint else _CONFLICT
-        filled = [entry for entry in state.gaps if entry.fill(item.first_id, last)]
-        if filled:
-            _remember(state, last, record)
-            closed = tuple(entry.gap for entry in filled if not entry.missing)
-            state.gaps = [entry for entry in state.gaps if entry.missing]
-            return GapFilled(closed)
-        state.low_run = state.low_run + 1 if item.first_id == state.low_id + 1 else 1
-        state.low_id = last
-        if state.low_run >= _RESET_RUN and last < state.last_id // 2:
-            previous = state.last_id
-            state.last_id, state.last_time, state.low_run = last, record.timestamp, 0
-            state.recent.clear()
-            _remember(state, last, record)
-            return SequenceReset(previous)
-        return _DUPLICATE
+            return _DUPLICATE if recorded == _content(record) else _CONFLICT
+        filled = [entry for entry in _current(state) if entry.fill(item.first_id, last)]
+        if not filled:
+            return _DUPLICATE
+        _remember(state, last, record)
+        closed = tuple(entry.gap for entry in filled if not entry.missing)
+        state.gaps = [entry for entry in state.gaps if entry.missing]
+        return GapFilled(closed)
 
     def _add(self, state: _Symbol) -> None:
         if len(self._symbols) >= self._capacity:
@@ -182,8 +277,17 @@ class SequenceTracker:
         self._symbols[state.pair.symbol] = state
 
 
+def _current(state: _Symbol) -> list[_OpenGap]:
+    """Return the open gaps of the current listing: ids of others mean other records."""
+    return [entry for entry in state.gaps if entry.gap.listing == state.listing]
+
+
+def _content(record: Record) -> Fingerprint:
+    return record.fingerprint ^ record.timestamp
+
+
 def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent = state.recent
-    recent[number] = record.fingerprint
+    recent[number] = record.fingerprint ^ record.timestamp
     if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]

@@ -40,7 +40,7 @@ class GapLedger:
         self._add(gap, event)
         log.info("gap reopened", symbol=event.symbol, first_id=event.first_id, last_id=event.last_id)
 
-    def close(self, gap: Gap, state: GapState, method: str) -> Awaitable[None] | None:
+    def close(self, gap: Gap, state: GapState, resolution: str) -> Awaitable[None] | None:
         """Publish how a gap ended. Return None if it was closed before."""
         event = self._events.pop(gap, None)
         if event is None:
@@ -48,8 +48,9 @@ class GapLedger:
         self._stats.gaps_open = len(self._events)
         counter = self._stats.gaps_repaired if state is GapState.REPAIRED else self._stats.gaps_unrecoverable
         counter[event.symbol] += 1
-        log.info("gap closed", symbol=event.symbol, gap_id=event.gap_id, state=state.value, method=method)
-        return self._publisher.send_gap(close_event(event, state=state, method=method, at=time.time_ns() // 1000))
+        log.info("gap closed", symbol=event.symbol, gap_id=event.gap_id, state=state.value, resolution=resolution)
+        now = time.time_ns() // 1000
+        return self._publisher.send_gap(close_event(event, state=state, resolution=resolution, at=now))
 
     def _add(self, gap: Gap, event: GapEvent) -> None:
         self._events[gap] = event

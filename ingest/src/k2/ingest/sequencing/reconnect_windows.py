@@ -4,10 +4,12 @@ Within a connection, TCP guarantees the order. Between two connections nothing d
 reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
-from k2.ingest.exchanges.base import Gap, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
 from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, IdRange, Position
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
@@ -24,6 +26,8 @@ class _Symbol:
 
 class ReconnectWindowTracker:
     """Track each symbol's recent records and whether a connection ended after them."""
+
+    listings: Mapping[str, int] = MappingProxyType({})  # there are no ids that could restart
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
@@ -53,9 +57,13 @@ class ReconnectWindowTracker:
         if not state.disconnected:
             return None
         state.disconnected = False
-        gap = Gap(pair, 0, 0, before.timestamp, record.timestamp, before.record_id)
+        gap = Gap(pair, NO_ID, NO_ID, before.timestamp, record.timestamp, before.record_id)
         self._open.add(gap)
         return GapDetected(gap)
+
+    def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
+        """Return a duplicate: nothing is ever suspended."""
+        return Duplicate()
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Return None: without a sequence, a dead letter leaves no gap."""
@@ -67,7 +75,7 @@ class ReconnectWindowTracker:
 
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return one placeholder range while the window is open."""
-        return ((0, 0),) if gap in self._open else ()
+        return ((NO_ID, NO_ID),) if gap in self._open else ()
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Take a backfilled record. Return False if it had arrived in the meantime."""

@@ -1,5 +1,6 @@
 """The tracker protocol and its findings: what sequencing reports about each record. Pure values, no clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,25 +35,51 @@ class GapFilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """A record that may belong to the symbol's next listing, which later records prove or disprove.
+
+    `begins` says that the records suspended before it are none: it is the first of its own run.
+    """
+
+    begins: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceReset:
-    """The exchange restarted its numbering; `previous` was the last id of the old sequence."""
+    """The exchange restarted its numbering with the suspended records; this one proves it.
+
+    `previous` was the last id of the old sequence, `listing` is the number of the listing that began. None of the
+    suspended records, and not this one either, is tracked yet: all are to be observed again, in order.
+    """
 
     previous: int
+    listing: int
 
 
-Finding = Duplicate | Conflict | GapDetected | GapFilled | SequenceReset
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A record of the listing before the current one, which arrived late."""
+
+
+Finding = Duplicate | Conflict | GapDetected | GapFilled | Suspended | SequenceReset | Superseded
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The newest record of a symbol in Kafka: its id and its exchange time in UTC microseconds."""
+    """The newest record of a symbol in Kafka: its id, its exchange time in UTC microseconds, and its listing."""
 
     record_id: str
     timestamp: int
+    listing: int = 1
 
 
 class Tracker(Protocol):
-    """Detects gaps and duplicates, for exchanges with and without ids."""
+    """Detects gaps, duplicates and listings, for exchanges with and without ids."""
+
+    @property
+    def listings(self) -> Mapping[str, int]:
+        """The number of each symbol's current listing, of those symbols whose first it is not. Always the same map."""
+        ...
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered."""
@@ -63,8 +90,16 @@ class Tracker(Protocol):
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Take the next record. Return what it reveals; None if it is the expected next one."""
 
+    def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
+        """Take a suspended record that belongs to no new listing. Return what it is under the current one."""
+        ...
+
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
+        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it.
+
+        Returns `Suspended` for an id that may belong to the symbol's next listing: it is to be taken again after that
+        began.
+        """
 
     def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
         """Take the id that the exchange reports as its newest. Return the gap up to and including it."""

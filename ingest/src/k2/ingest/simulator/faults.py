@@ -19,7 +19,7 @@ KINDS: Final = {
     "refuse": ("count", "2", "the next connections are refused"),
     "close": ("count", "1", "every connection is cut without a close frame (1006)"),
     "shutdown": ("count", "1", "connections are announced to end, and end 5 s later"),
-    "reset": ("count", "1", "trade ids begin at 1 again"),
+    "reset": ("count", "1", "trade ids begin at 1 again, as with a new listing"),
     "silent": ("time", "40s", "nothing at all is sent, but connections stay open"),
     "quiet": ("time", "40s", "no trades are sent, but heartbeats and pings are"),
     "cut": ("time", "30s", "connections older than this are closed, as some exchanges do after 24 h"),

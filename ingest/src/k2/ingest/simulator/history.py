@@ -10,17 +10,25 @@ RETAINED_TRADES: Final = 2_000_000  # per symbol
 
 
 class History:
-    """Trades in the order of their ids, the newest `KEPT` of each symbol (raw symbol)."""
+    """Trades in the order of their ids, the newest `RETAINED_TRADES` of each symbol (raw symbol).
+
+    Ids are those of the newest listing, as on an exchange; all listings have a time.
+    """
 
     def __init__(self) -> None:
         self._trades: dict[str, list[SimTrade]] = {}
+        self._begins: dict[str, int] = {}  # where the newest listing begins in the list
 
     def add(self, trade: SimTrade) -> None:
         """Append a trade."""
-        trades = self._trades.setdefault(trade.pair.raw_symbol, [])
+        raw_symbol = trade.pair.raw_symbol
+        trades = self._trades.setdefault(raw_symbol, [])
+        if trades and trades[-1].listing != trade.listing:
+            self._begins[raw_symbol] = len(trades)
         trades.append(trade)
-        if len(trades) > RETAINED_TRADES + RETAINED_TRADES // 10:
-            del trades[: len(trades) - RETAINED_TRADES]
+        if (surplus := len(trades) - RETAINED_TRADES) > RETAINED_TRADES // 10:
+            del trades[:surplus]
+            self._begins[raw_symbol] = max(0, self._begins.get(raw_symbol, 0) - surplus)
 
     @property
     def trades(self) -> Mapping[str, Sequence[SimTrade]]:
@@ -34,14 +42,15 @@ class History:
     def from_id(self, raw_symbol: str, first: int, count: int) -> Sequence[SimTrade]:
         """Return trades from id `first` on, oldest first."""
         trades = self._trades.get(raw_symbol, [])
-        start = bisect_left(trades, first, key=lambda trade: trade.id)
+        start = bisect_left(trades, first, self._begins.get(raw_symbol, 0), key=lambda trade: trade.id)
         return trades[start : start + count]
 
     def before_id(self, raw_symbol: str, number: int, count: int) -> Sequence[SimTrade]:
         """Return trades below id `number`, oldest first."""
         trades = self._trades.get(raw_symbol, [])
-        end = bisect_left(trades, number, key=lambda trade: trade.id)
-        return trades[max(0, end - count) : end]
+        begin = self._begins.get(raw_symbol, 0)
+        end = bisect_left(trades, number, begin, key=lambda trade: trade.id)
+        return trades[max(begin, end - count) : end]
 
     def after_time(self, raw_symbol: str, time: int, count: int) -> Sequence[SimTrade]:
         """Return trades after `time` (UTC microseconds), oldest first."""

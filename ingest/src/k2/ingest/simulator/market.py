@@ -13,6 +13,8 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import UNIT
 
 FIRST_ID: Final = 1_000_001
+_LOT: Final = UNIT // 10_000_000
+_RELISTING: Final = 0.002  # seconds without trades, so that times rise between two listings
 _BURST_CHANCE: Final = 0.002
 _BURST_FILLS: Final = (100, 700)
 _EXTRA_FILL: Final = 0.35  # chance of another fill in the same batch
@@ -27,7 +29,7 @@ _MEAN_ACTIVITY: Final = (_BUSY_SECONDS + _QUIET_RATE * _QUIET_SECONDS) / (_BUSY_
 
 @dataclass(frozen=True, slots=True)
 class SimTrade:
-    """One trade of the simulated exchange. Price and quantity in units of 10**-8, time in UTC microseconds."""
+    """One trade of the simulated exchange. Price and quantity in units of 10**-12, time in UTC microseconds."""
 
     pair: Pair
     id: int
@@ -37,6 +39,7 @@ class SimTrade:
     buy: bool  # the aggressor bought
     fills: int = 1  # fills aggregated into this trade
     name: str = ""  # the trade id on the wire, if it is not derived from `id`
+    listing: int = 1  # each listing of the symbol restarts the ids
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Market:
     rate: float
     opened: int
     next_id: int = FIRST_ID
+    listing: int = 1
     _rng: random.Random = field(init=False)
     _price: int = field(init=False)
     _tick: int = field(init=False)
@@ -69,14 +73,20 @@ class Market:
             yield from self._batch(self.opened + int(self._next * 1e3) * 1000)
             self._next += self._next_interval(self._next)
 
+    def relist(self) -> None:
+        """Begin the next listing, with id 1."""
+        self.next_id, self.listing = 1, self.listing + 1
+        self._next += _RELISTING
+
     def _batch(self, time: int) -> Iterator[SimTrade]:
         rng, buy = self._rng, self._rng.random() < 0.5
         direction = 1 if buy else -1
         for _ in range(self._fills()):
             if rng.random() < 0.5:
                 self._price = max(self._tick, self._price + direction * self._tick)
-            quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * 10  # 0.005 and up, with a long tail
-            yield SimTrade(self.pair, self.next_id, time, self._price, min(quantity, 10_000 * UNIT), buy)
+            quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * _LOT  # 0.005 and up, with a long tail
+            quantity = min(quantity, 10_000 * UNIT)
+            yield SimTrade(self.pair, self.next_id, time, self._price, quantity, buy, listing=self.listing)
             self.next_id += 1
 
     def _fills(self) -> int:

@@ -19,6 +19,7 @@ from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeSource
+from k2.schemas.values import UNIT
 
 log = logs.get("simulator")
 
@@ -171,7 +172,7 @@ class Simulator:
                     for trade in self._source.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
                         self._on_trades([trade], ())
                 case "reset":
-                    self._source.renumber()
+                    self._source.relist()
                 case "conflict":
                     self._conflict()
                 case "close":
@@ -194,7 +195,7 @@ class Simulator:
     def _conflict(self) -> None:
         for raw_symbol in self.history.trades:
             for trade in self.history.newest(raw_symbol, 1):
-                wrong = replace(trade, price=trade.price + 100_000_000)
+                wrong = replace(trade, price=trade.price + UNIT)
                 for frame in self.venue.frames([wrong]):
                     self._broadcast(raw_symbol, [frame], [frame])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Adapter, MalformedFrame, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Adapter, MalformedFrame, SequencedRecord
 from k2.ingest.simulator.capture import UnreadableCapture, frames
 from k2.ingest.simulator.market import Market, SimTrade
 from k2.schemas.channels import TRADES
@@ -37,8 +37,8 @@ class TradeSource(Protocol):
         """Yield one trade with an earlier `time` (UTC microseconds), if the source can produce one."""
         ...
 
-    def renumber(self) -> None:
-        """Restart trade ids at 1."""
+    def relist(self) -> None:
+        """Begin the next listing of every symbol, with trade id 1."""
 
 
 class MarketSource:
@@ -82,13 +82,16 @@ class MarketSource:
         """Yield a trade of the first market with its next id."""
         for market in self._markets[:1]:
             typical = next(iter(Market(market.pair, self._seed, 1.0, 0).until(10**9)))
-            yield SimTrade(market.pair, market.next_id, time // 1000 * 1000, typical.price, typical.quantity, buy=True)
+            at = time // 1000 * 1000
+            yield SimTrade(
+                market.pair, market.next_id, at, typical.price, typical.quantity, buy=True, listing=market.listing
+            )
             market.next_id += 1
 
-    def renumber(self) -> None:
-        """Restart the ids of every market at 1."""
+    def relist(self) -> None:
+        """Begin the next listing of every market, with id 1."""
         for market in self._markets:
-            market.next_id = 1
+            market.relist()
 
 
 class CaptureSource:
@@ -134,7 +137,7 @@ class CaptureSource:
         """Do nothing: a recording is not changed."""
         yield from ()
 
-    def renumber(self) -> None:
+    def relist(self) -> None:
         """Do nothing: a recording is not changed."""
 
 
@@ -146,7 +149,7 @@ def _trades(reader: Adapter, frame: bytes, pairs: dict[str, Pair]) -> Iterator[t
     records = [event.record for event in events if isinstance(event, SequencedRecord)]
     trades = [record for record in records if isinstance(record, Trade)]
     sim_trades = [
-        SimTrade(pairs[t.symbol], int(t.trade_id) if t.trade_id.isdigit() else 0, t.timestamp, t.price, t.quantity,
+        SimTrade(pairs[t.symbol], int(t.trade_id) if t.trade_id.isdigit() else NO_ID, t.timestamp, t.price, t.quantity,
              t.side is Side.BUY)
         for t in trades
     ]  # fmt: skip

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from k2.ingest.exchanges.base import NO_ID
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeBatch
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair, SequenceScheme
-from k2.schemas.records.trade import Side, Trade
+from k2.schemas.records.trade import Side, Trade, listing_of
 
 _MAX_BATCHES: Final = 2000  # per call, so that client queues are checked in between
 
@@ -55,7 +56,7 @@ class TableSource:
         """Do nothing: stored trades are not changed."""
         yield from ()
 
-    def renumber(self) -> None:
+    def relist(self) -> None:
         """Do nothing: stored trades are not changed."""
 
     def _read_next(self) -> SimTrade | None:
@@ -75,11 +76,12 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
         )
     return SimTrade(
         pairs[trade.symbol],
-        int(trade.trade_id) if has_sequence else 0,
+        int(trade.trade_id) if has_sequence else NO_ID,
         trade.timestamp,
         trade.price,
         trade.quantity,
         trade.side is Side.BUY,
         int(fills) if exchange.aggregates and fills.isdigit() else 1,
         trade.trade_id,
+        listing_of(vendor_data),
     )

@@ -1,6 +1,7 @@
 """The trade record, schema v3, as a Python value between the socket and Kafka."""
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -16,6 +17,8 @@ _MOST_DIGITS: Final = 19
 _VARIANT: Final = 0b10 << 62
 
 VendorData = tuple[tuple[str, str], ...]
+
+LISTING: Final = "listing"  # the key of a listing's number in vendor data, from the second listing on
 
 
 class Side(StrEnum):
@@ -38,7 +41,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     """One trade of one exchange.
 
     `timestamp` and `ingestion_timestamp` are UTC microseconds; `price` and `quantity` are in units of 10**-12.
-    `listing` counts the listings of the symbol on its exchange, from 1: each numbers its trades anew.
+    `listing` counts the listings of the symbol on its exchange, from 1: each restarts the ids.
     """
 
     trade_id: str
@@ -73,6 +76,21 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     def message_id(self) -> UUID:
         """The trade's id; equal for the same trade from any connection, replica, backfill or replay."""
         return message_id(self.exchange, self.symbol, self.trade_id, self.listing)
+
+    def in_listing(self, listing: int) -> "Trade":
+        """Return the trade as one of another listing of its symbol; its vendor data say so too."""
+        vendor_data = tuple(entry for entry in self.vendor_data if entry[0] != LISTING)
+        if listing > 1:
+            vendor_data = (*vendor_data, (LISTING, str(listing)))
+        return msgspec.structs.replace(self, listing=listing, vendor_data=vendor_data)
+
+
+def listing_of(vendor_data: Mapping[str, str]) -> int:
+    """Return the listing of a stored trade. Raises ValueError if its vendor data name none that is possible."""
+    text = vendor_data.get(LISTING, "1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise ValueError(f"listing {text[:40]!r} is not a number from 1 on")
+    return int(text)
 
 
 def message_id(exchange: str, symbol: str, trade_id: str, listing: int = 1) -> UUID:

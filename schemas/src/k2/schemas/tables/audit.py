@@ -19,7 +19,7 @@ GAPS_TABLE: Final = Table(
         Column("first_id", "string", "first missing trade id"),
         Column("last_id", "string", "last missing trade id"),
         Column("detected_at", "timestamp", "when the ingest detected it"),
-        Column("resolved_at", "timestamp", "when the last missing record was in Kafka; null unless repaired"),
+        Column("resolved_at", "timestamp", "when it was repaired or given up; null while it is open"),
         Column("resolution", "string", "rest, snapshot, late; or why it could not be repaired"),
         Column("state", "string", "open, repaired, unrecoverable"),
     ),

@@ -72,8 +72,8 @@ class Binance(BinanceSpec, BinanceRest):
             return [InvalidItem(UNSUBSCRIBED, f"{data.s[:40]!r} was not subscribed")]
         pair, sold, bought = entry
         number = data.t
-        if not 0 < number < 2**63:
-            raise MalformedFrame(f"trade id {str(number)[:40]} is not a positive number")
+        if not 0 <= number < 2**63:
+            raise MalformedFrame(f"trade id {str(number)[:40]} is not a whole number from 0 to 2**63 - 1")
         try:
             price, quantity = scaled(data.p), scaled(data.q)
         except InexactValue as error:

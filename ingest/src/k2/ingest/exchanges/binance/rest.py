@@ -6,6 +6,7 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     Gap,
     InvalidItem,
     MalformedFrame,
@@ -17,7 +18,7 @@ from k2.ingest.exchanges.base import (
     build_trade,
     millis,
     partition,
-    positive_id,
+    trade_number,
 )
 from k2.ingest.exchanges.binance.messages import AGGREGATES, ROWS, RestTrade
 from k2.schemas.exchanges.spec import Pair
@@ -35,9 +36,9 @@ class BinanceRest(NewestTradeSnapshot):
         return Request("/api/v3/aggTrades", {"symbol": pair.raw_symbol, "limit": "1"}, weight=4)
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return the last trade id of the newest aggregate."""
+        """Return the last trade id of the newest aggregate, or `NO_ID`. Raises like `parse_page`."""
         rows = _decode(AGGREGATES, body)
-        return rows[-1].l if rows else 0
+        return trade_number(rows[-1].l) if rows else NO_ID
 
     def history_request(self, gap: Gap) -> Request:
         """Request trades by id, 1,000 at a time, from the gap's first."""
@@ -60,7 +61,7 @@ class BinanceRest(NewestTradeSnapshot):
 
 
 def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
-    number = positive_id(row.id)
+    number = trade_number(row.id)
     side = Side.SELL if row.isBuyerMaker else Side.BUY
     vendor = vendor_data(pair, sold=row.isBuyerMaker, source=Source.BACKFILL)
     return build_trade(

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, texts
+from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number, texts
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import format_decimal
 
 _MESSAGES_A_SECOND = 5
+_PLACES = 8  # of prices and quantities, with trailing zeros
 _WEIGHTS = {"/api/v3/historicalTrades": 25.0, "/api/v3/aggTrades": 4.0, "/api/v3/trades": 25.0}
 
 
@@ -47,9 +47,10 @@ class BinanceVenue:
         """Yield one frame per trade."""
         for trade in trades:
             stream, millis = trade.pair.raw_symbol.lower(), trade.time // 1000
+            price, quantity = number(trade.price, _PLACES), number(trade.quantity, _PLACES)
             yield (
                 f'{{"stream":"{stream}@trade","data":{{"e":"trade","E":{millis + 1},"s":"{trade.pair.raw_symbol}",'
-                f'"t":{trade.id},"p":"{format_decimal(trade.price)}","q":"{format_decimal(trade.quantity)}","T":{millis},'
+                f'"t":{trade.id},"p":"{price}","q":"{quantity}","T":{millis},'
                 f'"m":{"false" if trade.buy else "true"},"M":true}}}}'
             )
 
@@ -92,14 +93,14 @@ class BinanceVenue:
 
 def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "id": trade.id, "price": format_decimal(trade.price), "qty": format_decimal(trade.quantity), "quoteQty": "0",
+        "id": trade.id, "price": number(trade.price, _PLACES), "qty": number(trade.quantity, _PLACES), "quoteQty": "0",
         "time": trade.time // 1000, "isBuyerMaker": not trade.buy, "isBestMatch": True,
     }  # fmt: skip
 
 
 def _aggregate(trade: SimTrade) -> dict[str, Any]:
     return {
-        "a": trade.id, "p": format_decimal(trade.price), "q": format_decimal(trade.quantity), "f": trade.id,
+        "a": trade.id, "p": number(trade.price, _PLACES), "q": number(trade.quantity, _PLACES), "f": trade.id,
         "l": trade.id, "T": trade.time // 1000, "m": not trade.buy, "M": True,
     }  # fmt: skip
 

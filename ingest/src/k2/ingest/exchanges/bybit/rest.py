@@ -2,6 +2,7 @@
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     Gap,
     InvalidItem,
     MalformedFrame,
@@ -31,9 +32,9 @@ class BybitRest(NewestTradeSnapshot):
         return self._recent(pair, 1)
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return 0: ids cannot be compared."""
+        """Return `NO_ID`: ids cannot be compared."""
         _rows(body)
-        return 0
+        return NO_ID
 
     def history_request(self, gap: Gap) -> Request:
         """Request the newest 60 trades, the whole available history."""

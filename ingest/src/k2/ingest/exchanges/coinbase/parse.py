@@ -22,7 +22,7 @@ from k2.ingest.exchanges.base import (
     build_trade,
     chunks,
     json_object,
-    positive_id,
+    trade_number,
 )
 from k2.ingest.exchanges.coinbase.messages import MATCH, TAKER
 from k2.ingest.exchanges.coinbase.rest import CoinbaseRest
@@ -63,7 +63,7 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
         pair = self._by_name.get(item.product_id)
         if pair is None:
             return [InvalidItem(UNSUBSCRIBED, f"{item.product_id[:40]!r} was not subscribed")]
-        number = positive_id(item.trade_id)
+        number = trade_number(item.trade_id)
         source = Source.SNAPSHOT if item.type == "last_match" else Source.LIVE
         vendor = (
             ("pair", pair.raw_symbol), ("maker_side", item.side), ("sequence", str(item.sequence)),
@@ -93,9 +93,9 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
     def _heartbeat(self, message: dict[str, Any]) -> Sequence[Event]:
         pair = self._by_name.get(str(message.get("product_id")))
         last = message.get("last_trade_id")
-        if pair is None or not last:  # a product that never traded says 0
+        if pair is None or last is None:
             return ()
-        return [Heartbeat(pair.symbol, positive_id(last))]
+        return [Heartbeat(pair.symbol, trade_number(last))]  # 0 for a product that never traded, which shows no gap
 
     def _subscribed(self, message: dict[str, Any]) -> Subscribed:
         channels = message.get("channels")

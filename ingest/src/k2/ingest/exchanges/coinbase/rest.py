@@ -2,6 +2,7 @@
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     Gap,
     InvalidItem,
     MalformedFrame,
@@ -11,7 +12,7 @@ from k2.ingest.exchanges.base import (
     SequencedRecord,
     build_trade,
     partition,
-    positive_id,
+    trade_number,
 )
 from k2.ingest.exchanges.coinbase.messages import ROWS, TAKER, RestTrade
 from k2.schemas.exchanges.spec import Pair
@@ -29,8 +30,8 @@ class CoinbaseRest(NewestTradeSnapshot):
         return Request(f"/products/{pair.raw_symbol}/trades", {"limit": "1"})
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return the id of the newest trade; 0 if there is none."""
-        return max((row.trade_id for row in _rows(body)), default=0)
+        """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
+        return max((trade_number(row.trade_id) for row in _rows(body)), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request trades older than the one after the gap, newest first."""
@@ -41,7 +42,7 @@ class CoinbaseRest(NewestTradeSnapshot):
         rows = _rows(body)
         items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.trade_id <= gap.last_id)
         trades, invalid = partition(items)
-        oldest = min((row.trade_id for row in rows), default=0)
+        oldest = min((row.trade_id for row in rows), default=NO_ID)
         next_request = self._older_than(gap, oldest) if oldest > gap.first_id else None
         return Page(trades, invalid, next_request)
 
@@ -59,7 +60,7 @@ def _rows(body: bytes) -> list[RestTrade]:
 
 
 def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
-    number = positive_id(row.trade_id)
+    number = trade_number(row.trade_id)
     vendor = (("pair", pair.raw_symbol), ("maker_side", row.side), ("source", Source.BACKFILL.value))
     return build_trade(
         "COINBASE", pair, str(number), to_micros(row.time), row.price, row.size, TAKER[row.side], received, vendor,

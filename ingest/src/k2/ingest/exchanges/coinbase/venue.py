@@ -17,9 +17,10 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import format_decimal, from_micros
+from k2.schemas.values import from_micros
 
 _SUBSCRIBE_WITHIN = 5.0
+_PLACES = 8  # of prices and quantities over REST, with trailing zeros
 
 
 class CoinbaseVenue:
@@ -116,8 +117,8 @@ def _match(trade: SimTrade, kind: str) -> str:
 
 def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "time": iso(trade), "trade_id": trade.id, "price": format_decimal(trade.price),
-        "size": format_decimal(trade.quantity), "side": _maker(trade),
+        "time": iso(trade), "trade_id": trade.id, "price": number(trade.price, _PLACES),
+        "size": number(trade.quantity, _PLACES), "side": _maker(trade),
     }  # fmt: skip
 
 

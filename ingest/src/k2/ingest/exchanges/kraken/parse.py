@@ -22,7 +22,7 @@ from k2.ingest.exchanges.base import (
     build_trade,
     chunks,
     json_object,
-    positive_id,
+    trade_number,
 )
 from k2.ingest.exchanges.kraken.messages import FRAME, SIDES, Fill
 from k2.ingest.exchanges.kraken.rest import KrakenRest
@@ -81,7 +81,7 @@ class Kraken(KrakenSpec, KrakenRest):
         pair = self._by_name.get(item.symbol)
         if pair is None:
             return InvalidItem(UNSUBSCRIBED, f"{item.symbol[:40]!r} was not subscribed")
-        number = positive_id(item.trade_id)
+        number = trade_number(item.trade_id)
         vendor = (("pair", pair.raw_symbol), ("order_type", item.ord_type), ("source", source.value))
         return build_trade(
             "KRAKEN", pair, str(number), to_micros(item.timestamp), _bare(item.price), _bare(item.qty),

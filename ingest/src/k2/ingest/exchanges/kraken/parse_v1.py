@@ -12,6 +12,7 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     UNSUBSCRIBED,
     Event,
     Gap,
@@ -111,9 +112,9 @@ class KrakenV1(NewestTradeSnapshot):
         return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return 0: this protocol has no trade ids."""
+        """Return `NO_ID`: this protocol has no trade ids."""
         rows_of(body)
-        return 0
+        return NO_ID
 
     def history_request(self, gap: Gap) -> Request:
         """Request the trades of the window, including the one before it as proof of overlap."""

@@ -6,6 +6,7 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     Gap,
     InvalidItem,
     MalformedFrame,
@@ -17,7 +18,8 @@ from k2.ingest.exchanges.base import (
     build_trade,
     fraction,
     partition,
-    positive_id,
+    positive,
+    trade_number,
 )
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, RESPONSE, ROWS, SIDES, RestRow
 from k2.schemas.exchanges.spec import Pair
@@ -35,8 +37,8 @@ class KrakenRest(NewestTradeSnapshot):
         return Request("/0/public/Trades", {"pair": rest_name(pair), "count": "1"})
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return the id of the newest trade; 0 if there is none."""
-        return max((row[6] for row in rows_of(body)[0]), default=0)
+        """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
+        return max((trade_number(row[6]) for row in rows_of(body)[0]), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request trades since the one before the gap, 1,000 at a time; the cursor is a time in nanoseconds."""
@@ -85,7 +87,7 @@ def rows_of(body: bytes) -> tuple[list[RestRow], int]:
         if response.error:
             raise _refusal(response.error)
         rows = [ROWS.decode(raw) for key, raw in response.result.items() if key != "last"]
-        cursor = positive_id(msgspec.json.decode(response.result.get("last", msgspec.Raw(b"0")), strict=False))
+        cursor = positive(msgspec.json.decode(response.result.get("last", msgspec.Raw(b"0")), strict=False), "cursor")
     except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
     return (rows[0] if rows else []), cursor

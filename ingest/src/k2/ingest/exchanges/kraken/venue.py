@@ -17,9 +17,10 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.values import format_decimal
 
 _SNAPSHOT = 50
+_PLACES = 8  # of prices and quantities, with trailing zeros
+_REST_PRICE = 5  # of prices over REST
 _V1 = {"BTC": "XBT", "DOGE": "XDG"}
 
 
@@ -144,7 +145,7 @@ def _nanos(trade: SimTrade) -> int:
 def _rest_row(trade: SimTrade) -> str:
     whole, nanos = divmod(_nanos(trade), 10**9)
     return (
-        f'["{format_decimal(trade.price)[:-3]}","{format_decimal(trade.quantity)}",{whole}.{nanos // 100:07d},'
+        f'["{number(trade.price, _REST_PRICE)}","{number(trade.quantity, _PLACES)}",{whole}.{nanos // 100:07d},'
         f'"{"b" if trade.buy else "s"}","m","",{trade.id}]'
     )
 
@@ -152,7 +153,8 @@ def _rest_row(trade: SimTrade) -> str:
 def _v2_frame(trades: Sequence[SimTrade], kind: str) -> str:
     rows = ",".join(
         f'{{"symbol":"{trade.pair.raw_symbol}","side":"{"buy" if trade.buy else "sell"}","price":{number(trade.price)},'
-        f'"qty":{format_decimal(trade.quantity)},"ord_type":"market","trade_id":{trade.id},"timestamp":"{iso(trade)}"}}'
+        f'"qty":{number(trade.quantity, _PLACES)},"ord_type":"market","trade_id":{trade.id},'
+        f'"timestamp":"{iso(trade)}"}}'
         for trade in trades
     )
     return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'
@@ -161,8 +163,8 @@ def _v2_frame(trades: Sequence[SimTrade], kind: str) -> str:
 def _v1_frame(trades: Sequence[SimTrade]) -> str:
     rows = [
         [
-            format_decimal(d.price),
-            format_decimal(d.quantity),
+            number(d.price, _PLACES),
+            number(d.quantity, _PLACES),
             f"{d.time // 10**6}.{d.time % 10**6:06d}",
             "b" if d.buy else "s",
             "m",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    NO_ID,
     UNSUBSCRIBED,
     Gap,
     InvalidItem,
@@ -16,7 +17,8 @@ from k2.ingest.exchanges.base import (
     build_trade,
     millis_text,
     partition,
-    positive_id,
+    positive,
+    trade_number,
 )
 from k2.ingest.exchanges.okx.messages import RESPONSE, SIDES, TradeItem
 from k2.schemas.exchanges.spec import Pair
@@ -37,8 +39,8 @@ class OkxRest(NewestTradeSnapshot):
         return Request("/api/v5/market/trades", {"instId": pair.raw_symbol, "limit": "1"})
 
     def parse_newest_id(self, body: bytes) -> int:
-        """Return the id of the newest trade; 0 if there is none."""
-        return max((positive_id(row.tradeId) for row in _rows(body)), default=0)
+        """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
+        return max((trade_number(row.tradeId) for row in _rows(body)), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request single fills older than the trade after the gap, newest first."""
@@ -47,14 +49,14 @@ class OkxRest(NewestTradeSnapshot):
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the gap, and return the next request while ids are left."""
         rows = _rows(body)
-        numbers = [positive_id(row.tradeId) for row in rows]
+        numbers = [trade_number(row.tradeId) for row in rows]
         items = (
             build_okx_trade(row, self._by_name, Source.BACKFILL, received)
             for row, number in zip(rows, numbers, strict=True)
             if gap.first_id <= number <= gap.last_id
         )
         trades, invalid = partition(items)
-        oldest = min(numbers, default=0)
+        oldest = min(numbers, default=NO_ID)
         return Page(trades, invalid, self._older_than(gap, oldest) if oldest > gap.first_id else None)
 
     @staticmethod
@@ -82,12 +84,12 @@ def build_okx_trade(
     pair = pairs.get(item.instId)
     if pair is None:
         return InvalidItem(UNSUBSCRIBED, f"{item.instId[:40]!r} was not subscribed")
-    last, count = positive_id(item.tradeId), positive_id(item.count)
+    last, count = trade_number(item.tradeId), positive(item.count, "count")
     vendor = (
         ("pair", pair.raw_symbol), ("count", item.count), ("sequence", str(item.seqId)),
         ("order_source", item.source), ("source", source.value),
     )  # fmt: skip
     return build_trade(
         "OKX", pair, str(last), millis_text(item.ts), item.px, item.sz, SIDES[item.side], received, vendor,
-        ids=(max(1, last - count + 1), last),
+        ids=(max(0, last - count + 1), last),
     )  # fmt: skip
