@@ -24,6 +24,13 @@ def test_the_circuit_opens_when_no_acknowledgement_comes_for_ten_seconds():
     breaker.update(5, 1, failing=False, now=0)
     assert breaker.update(5, 1, failing=False, now=9.9) is State.CLOSED
     assert breaker.update(5, 1, failing=False, now=10) is State.OPEN
+    assert breaker.update(5, 1, failing=False, now=60) is State.OPEN
+
+
+def test_before_the_first_acknowledgement_the_time_counts_from_the_start():
+    assert circuit().update(5, 0, failing=False, now=9.9) is State.CLOSED
+    assert circuit().update(5, 0, failing=False, now=10) is State.OPEN
+    assert circuit().update(5, 1, failing=False, now=10) is State.CLOSED
 
 
 def test_an_idle_producer_keeps_the_circuit_closed():
@@ -41,3 +48,13 @@ def test_the_circuit_closes_through_half_open_as_the_backlog_drains():
     breaker.update(90, 1, failing=False, now=1)
     states = [breaker.update(in_flight, 2 + 90 - in_flight, failing=False, now=2) for in_flight in (79, 41, 40, 79)]
     assert states == [State.HALF_OPEN, State.HALF_OPEN, State.CLOSED, State.CLOSED]
+
+
+def test_the_circuit_closes_at_once_if_the_backlog_is_below_two_fifths():
+    breaker = circuit()
+    breaker.update(90, 1, failing=False, now=1)
+    assert breaker.update(39, 52, failing=False, now=2) is State.CLOSED
+
+
+def test_the_states_are_the_values_of_the_metric():
+    assert [(state.value, state.name) for state in State] == [(0, "CLOSED"), (1, "HALF_OPEN"), (2, "OPEN")]

@@ -1,6 +1,7 @@
 """Ids: whatever is dropped, repeated or late, exactly the missing ones are known."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -89,6 +90,24 @@ def test_aggregates_cover_every_id_they_stand_for(pair, observed):
     check()
 
 
+def test_an_aggregate_that_repeats_ids_leaves_no_gap(pair, observed):
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(10))
+    assert tracker.observe(pair, observed(12, first=9)) is None
+    assert tracker.observe(pair, observed(13)) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "missing"),
+    [(9, 12, ((13, 14),)), (13, 16, ((11, 12),)), (12, 13, ((11, 11), (14, 14))), (9, 16, ())],
+)
+def test_an_aggregate_fills_the_ids_that_it_shares_with_a_gap(pair, observed, first, last, missing):
+    tracker, gap = SequenceTracker(), Gap(pair, 11, 14, 0, 1)
+    tracker.reopen(gap)
+    assert tracker.fill(gap, observed(last, first=first))
+    assert tracker.missing(gap) == missing
+
+
 def test_a_gap_says_between_which_times_it_lies(pair, observed):
     tracker = SequenceTracker()
     tracker.observe(pair, observed(10, time=500))
@@ -104,11 +123,23 @@ def test_a_repeat_of_fifty_is_fifty_duplicates(pair, observed):
     assert tracker.observe(pair, observed(201)) is None
 
 
-def test_an_id_with_another_price_is_a_conflict_and_the_first_stays(pair, observed):
+@pytest.mark.parametrize("prices", [(100, 101), (101, 100)])
+def test_an_id_with_another_price_is_a_conflict_and_the_first_stays(pair, observed, prices):
     tracker = SequenceTracker()
-    tracker.observe(pair, observed(1, price=100))
+    first, other = prices
+    tracker.observe(pair, observed(1, price=first))
+    assert tracker.observe(pair, observed(1, price=other)) == Conflict()
+    assert tracker.observe(pair, observed(1, price=first)) == Duplicate()
+
+
+def test_the_content_of_the_newest_256_ids_is_compared(pair, observed):
+    tracker = SequenceTracker()
+    for number in range(1, 257):
+        tracker.observe(pair, observed(number))
     assert tracker.observe(pair, observed(1, price=101)) == Conflict()
-    assert tracker.observe(pair, observed(1, price=100)) == Duplicate()
+    tracker.observe(pair, observed(257))
+    assert tracker.observe(pair, observed(1, price=101)) == Duplicate()
+    assert tracker.observe(pair, observed(2, price=101)) == Conflict()
 
 
 def test_a_late_trade_that_completes_a_gap_closes_it(pair, observed):
@@ -355,6 +386,36 @@ def test_old_trades_whose_times_are_later_than_that_of_a_late_trade_are_no_new_l
     assert repeats == {Duplicate()}
 
 
+def follow(tracker, pair, observed, *numbers):
+    """Return what each of these trades reveals."""
+    return [tracker.observe(pair, observed(number)) for number in numbers]
+
+
+@pytest.mark.parametrize("order", [(10, 20, 30, 40), (40, 30, 20, 10), (10, 11, 10, 11)])
+def test_old_trades_that_do_not_follow_each_other_are_no_new_numbering(pair, observed, order):
+    tracker = SequenceTracker()
+    assert follow(tracker, pair, observed, 1_000, *order) == [None, *[Duplicate()] * 4]
+
+
+def test_a_new_numbering_is_below_half_of_the_newest_id(pair, observed):
+    tracker = SequenceTracker()
+    assert follow(tracker, pair, observed, 100, 48, 49, 50) == [None, *[Duplicate()] * 3]
+    tracker = SequenceTracker()
+    assert follow(tracker, pair, observed, 100, 47, 48, 49) == [None, Duplicate(), Duplicate(), SequenceReset(100)]
+
+
+def test_a_new_numbering_may_be_too_near_to_the_newest_id_at_first(pair, observed):
+    tracker = SequenceTracker()
+    follow(tracker, pair, observed, 100, 50, 51, 52, 1_000)
+    assert tracker.observe(pair, observed(53)) == SequenceReset(1_000)
+
+
+def test_each_reset_takes_three_trades(pair, observed):
+    tracker = SequenceTracker()
+    follow(tracker, pair, observed, 10_000, 1, 2, 3, *range(4, 1_000))
+    assert follow(tracker, pair, observed, 4, 5, 6) == [Duplicate(), Duplicate(), SequenceReset(999)]
+
+
 def test_old_trades_near_the_newest_are_no_new_numbering(pair, observed):
     tracker = SequenceTracker()
     tracker.observe(pair, observed(1_000_000))
@@ -396,6 +457,7 @@ def test_the_exchanges_word_finds_a_gap_without_a_trade_after_it(pair, observed)
     assert tracker.observe_head("BTCUSDT", 5, 0) is None
     tracker.observe(pair, observed(10))
     assert tracker.observe_head("BTCUSDT", 10, 0) is None
+    assert tracker.observe_head("BTCUSDT", 9, 0) is None
     finding = tracker.observe_head("BTCUSDT", 13, 99)
     assert finding == GapDetected(Gap(pair, 11, 13, 10_000, 99))
     assert tracker.observe_head("BTCUSDT", 13, 99) is None
@@ -409,7 +471,9 @@ def test_a_dead_letter_is_accounted_for_and_shows_the_gap_before_it(pair, observ
     assert tracker.skip(pair, 11, 0) is None
     assert tracker.observe(pair, observed(12)) is None
     assert tracker.skip(pair, 15, 77) == GapDetected(Gap(pair, 13, 14, 12_000, 77))
+    assert tracker.skip(pair, 15, 0) is None
     assert tracker.skip(pair, 3, 0) is None
+    assert tracker.observe(pair, observed(16)) is None
 
 
 def test_symbols_are_followed_apart(observed):
@@ -428,3 +492,25 @@ def test_the_symbol_that_traded_longest_ago_is_forgotten_first(pair):
         tracker.reopen(Gap(EXCHANGES["binance"].pair(raw_symbol), 1, 2, 0, time))
     assert tracker.missing(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, 0)) == ()
     assert tracker.missing(Gap(pair, 1, 2, 0, 2)) == ((1, 2),)
+
+
+def test_resumed_symbols_count_towards_the_capacity(pair):
+    tracker = SequenceTracker(capacity=1)
+    tracker.resume(EXCHANGES["binance"].pair("ETHUSDT"), Position("1", 0))
+    tracker.resume(pair, Position("1", 1))
+    assert tracker.observe_head("ETHUSDT", 2, 0) is None
+    assert tracker.observe_head("BTCUSDT", 2, 0) == GapDetected(Gap(pair, 2, 2, 1, 0))
+
+
+def test_ten_thousand_symbols_are_tracked_by_default(pair):
+    tracker = SequenceTracker()
+    gaps = [Gap(replace(pair, symbol=str(number)), 1, 2, 0, number) for number in range(10_001)]
+    for gap in gaps[:-1]:
+        tracker.reopen(gap)
+    assert tracker.missing(gaps[0])
+    tracker.reopen(gaps[-1])
+    assert [bool(tracker.missing(gap)) for gap in gaps] == [False] + [True] * 10_000
+
+
+def test_a_trade_of_a_symbol_that_is_not_tracked_is_new(pair, observed):
+    assert SequenceTracker().fill(Gap(pair, 10, 11, 0, 1), observed(10))

@@ -99,16 +99,22 @@ def test_duplicates_are_rows_beyond_the_first_of_an_offset():
         row(2, bronze=(bits(0, 1), 3), silver=(bits(0), 1), dead_letters=(bits(1), 1)),
         row(1, bronze=(bits(0), 1), silver=(bits(0), 1), dead_letters=(bits(0), 1)),
         row(0, bronze=(bits(0), 2), silver=(bits(0), 2)),
+        row(3, dead_letters=(bits(0), 3)),
     ]
     [(key, partition)] = offsets.partitions(rows).items()
     assert key == (TOPIC, 3)
     assert partition.buckets[2] == Bucket(bits(0, 1), bits(0), bits(1), 1, 0, (3, 1, 1))
     assert partition.buckets[1] == Bucket(bits(0), bits(0), bits(0), 0, 1, (1, 1, 1))
-    assert partition.buckets[0].rows == (2, 2, 0)
+    assert partition.buckets[0] == Bucket(bits(0), bits(0), 0, 1, 1, (2, 2, 0))
+    assert partition.buckets[3] == Bucket(0, 0, bits(0), 0, 2, (0, 0, 3))
     assert partition.duplicate_buckets(0, bronze=True) == [0, 2]
-    assert partition.duplicate_buckets(WIDTH - 1, bronze=False) == [0, 1]
+    assert partition.duplicate_buckets(WIDTH - 1, bronze=False) == [0, 1, 3]
     assert partition.duplicate_buckets(WIDTH, bronze=True) == [2]
     assert partition.duplicate_buckets(2 * WIDTH, bronze=True) == [2]
+
+
+def test_a_new_bucket_is_empty():
+    assert Bucket() == Bucket(0, 0, 0, 0, 0, (0, 0, 0))
 
 
 def test_ranges_as_text():

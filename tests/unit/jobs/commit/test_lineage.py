@@ -4,13 +4,17 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from k2.jobs.commit import lineage
 from k2.jobs.commit.lineage import NO_SNAPSHOT, BatchContents
-from k2.jobs.commit.snapshots import Snapshot
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.schemas.snapshots import OFFSETS
+from k2.schemas.tables import bronze
 
 
-def snapshot(number: int, parent: int | None) -> Snapshot:
-    return Snapshot(number, parent, 0.0, "append", {})
+def snapshot(number: int, parent: int | None, operation: str = "append", **summary: str) -> Snapshot:
+    return Snapshot(number, parent, 0.0, operation, summary)
 
 
 def checkpoint(initial: Any, *ends: Any) -> Any:
@@ -57,12 +61,97 @@ def test_the_snapshots_of_a_batch_are_those_after_its_start_up_to_its_end():
     assert covered(history, 1, 3) == [3, 2]
     assert covered(history, 3, 4) == [4]
     assert covered(history, 3, 3) == []
+    assert covered(history, 4, 4) == []
     assert covered(history, NO_SNAPSHOT, 2) == [2, 1]
 
 
+def test_ids_of_snapshots_have_no_order():
+    history = [snapshot(5, 9), snapshot(9, 2), snapshot(2, 7), snapshot(7, None)]
+    assert covered(history, 7, 9) == [9, 2]
+    assert covered(history, NO_SNAPSHOT, 2) == [2, 7]
+
+
 def test_an_expired_snapshot_is_none():
-    assert covered([snapshot(4, 3), snapshot(2, 1), snapshot(1, None)], 1, 4) == [4, None]
+    history = [snapshot(4, 3), snapshot(2, 1), snapshot(1, None)]
+    assert covered(history, 1, 4) == [4, None]
     assert covered([snapshot(4, 3)], NO_SNAPSHOT, 4) == [4, None]
-    assert covered([snapshot(4, 3)], 3, 4) == [4, None]
     assert covered([], 1, 2) == [None]
     assert covered([snapshot(1, None)], 7, 1) == [1, None]
+
+
+@pytest.mark.parametrize("start", [NO_SNAPSHOT, 1, 2])
+def test_a_batch_whose_last_snapshot_is_expired_is_not_empty(start):
+    assert covered([snapshot(4, 3), snapshot(2, 1), snapshot(1, None)], start, 3) == [None]
+
+
+def test_the_snapshot_before_a_batch_may_be_expired():
+    assert covered([snapshot(4, 3)], 3, 4) == [4]
+
+
+READ = BatchContents({"rows": {}}, 1)  # what a batch contains whose rows were read
+
+
+@pytest.fixture
+def contents(monkeypatch):
+    # Iceberg's history and rows are read through the JVM: the choice between them needs only the snapshots.
+    monkeypatch.setattr(SnapshotHistory, "__init__", lambda *_: None)
+    monkeypatch.setattr(lineage.UpstreamTable, "rows", lambda *batch: batch[1:])
+    monkeypatch.setattr(lineage, "from_rows", lambda rows: READ if rows == ("frame", 1) else None)
+
+    def build(history: list[Snapshot], start: int, end: int) -> BatchContents:
+        monkeypatch.setattr(SnapshotHistory, "snapshots", lambda _: iter(history))
+        positions = checkpoint(None, {"snapshot_id": start}, {"snapshot_id": end})
+        return lineage.UpstreamTable(None, bronze("binance", "trades"), "a", positions).contents("frame", 1)
+
+    return build
+
+
+def commit(number: int, rows: int, offsets: dict[str, dict[str, list[int]]]) -> Snapshot:
+    """Return an append after the snapshot of the previous number."""
+    return snapshot(number, number - 1 or None, **{"added-records": str(rows), OFFSETS: json.dumps(offsets)})
+
+
+def test_a_batch_has_the_offsets_and_rows_of_all_its_commits(contents):
+    history = [commit(3, 2, {"a": {"0": [7, 8]}}), commit(2, 4, {"a": {"0": [3, 6]}}), commit(1, 9, {"a": {}})]
+    assert contents(history, 1, 3) == BatchContents({"a": {"0": [3, 8]}}, 6)
+    assert contents(history, 2, 3) == BatchContents({"a": {"0": [7, 8]}}, 2)
+    assert contents(history, NO_SNAPSHOT, 3) == BatchContents({"a": {"0": [3, 8]}}, 6)
+
+
+def test_commits_of_other_topics_do_not_belong_to_the_batch(contents):
+    history = [
+        commit(3, 2, {"b": {"0": [7, 8]}}),
+        commit(2, 4, {"a": {"0": [3, 6]}}),
+        commit(1, 9, {"b": {"0": [1, 9]}}),
+    ]
+    assert contents(history, 1, 3) == BatchContents({"a": {"0": [3, 6]}}, 4)
+    assert contents(history, 2, 3) == BatchContents({}, 0)
+
+
+def test_a_batch_before_the_first_snapshot_is_empty(contents):
+    assert contents([], NO_SNAPSHOT, NO_SNAPSHOT) == BatchContents({}, 0)
+
+
+@pytest.mark.parametrize("operation", ["replace", "delete", "overwrite"])
+def test_maintenance_between_two_commits_adds_no_rows(contents, operation):
+    history = [commit(4, 2, {"a": {"0": [7, 8]}}), snapshot(3, 2, operation), commit(2, 4, {"a": {"0": [3, 6]}})]
+    assert contents(history, 1, 4) == BatchContents({"a": {"0": [3, 8]}}, 6)
+
+
+def test_compaction_before_the_first_batch_adds_no_rows(contents):
+    history = [snapshot(2, 1, "replace"), commit(1, 4, {"a": {"0": [3, 6]}})]
+    assert contents(history, NO_SNAPSHOT, 2) == BatchContents({"a": {"0": [3, 6]}}, 4)
+
+
+@pytest.mark.parametrize("operation", ["delete", "overwrite"])
+def test_the_rows_are_read_if_some_of_them_may_be_deleted(contents, operation):
+    assert contents([snapshot(2, 1, operation), commit(1, 4, {"a": {"0": [3, 6]}})], NO_SNAPSHOT, 2) == READ
+
+
+def test_the_rows_are_read_if_a_snapshot_is_expired(contents):
+    assert contents([commit(4, 2, {"a": {"0": [7, 8]}}), commit(2, 4, {"a": {"0": [3, 6]}})], 1, 4) == READ
+    assert contents([commit(2, 4, {"a": {"0": [3, 6]}}), commit(1, 4, {"a": {"0": [1, 2]}})], 1, 3) == READ
+
+
+def test_the_rows_are_read_if_an_append_has_no_offsets(contents):
+    assert contents([snapshot(2, 1), commit(1, 4, {"a": {"0": [3, 6]}})], 1, 2) == READ

@@ -75,6 +75,17 @@ def test_a_batch_that_never_ends_is_waited_for_until_the_timeout():
     assert step("two", observed("one"), asked.state, just).action is Action.APPLY
 
 
+def test_the_timeouts_are_two_and_ten_minutes():
+    assert (STOP_TIMEOUT.total_seconds(), START_TIMEOUT.total_seconds()) == (120, 600)
+
+
+# Specs are hashes, without an order: each of these sorts on another side of "one" and "two".
+@pytest.mark.parametrize("newest", ["a", "three", "z"])
+def test_a_spec_changed_again_while_stopping_waits_for_the_batch_too(newest):
+    asked = step("two", observed("one"), STEADY, NOW)
+    assert step(newest, observed("one"), asked.state, NOW + TICK).action is Action.STOP
+
+
 def test_an_unhealthy_application_has_no_batch_to_wait_for():
     assert step("two", observed("one", healthy=False), STEADY, NOW).action is Action.APPLY
 
@@ -115,9 +126,18 @@ def test_after_a_rollback_another_spec_is_tried_and_the_failed_one_is_forgotten(
     assert (reverted.action, reverted.state.refused) == (Action.KEEP, "")
 
 
-def test_a_newer_spec_replaces_one_that_is_still_starting():
-    next_step = step("three", observed("two", healthy=False), failing(), NOW + TICK)
-    assert (next_step.action, next_step.state.trying, next_step.state.stable) == (Action.APPLY, "three", "one")
+@pytest.mark.parametrize("newest", ["a", "three", "z"])
+def test_a_newer_spec_replaces_one_that_is_still_starting(newest):
+    next_step = step(newest, observed("two", healthy=False), failing(), NOW + TICK)
+    assert (next_step.action, next_step.state.trying, next_step.state.stable) == (Action.APPLY, newest, "one")
+
+
+@pytest.mark.parametrize("newest", ["a", "three", "z"])
+def test_a_newer_spec_replaces_a_rollback_and_what_was_refused_is_forgotten(newest):
+    state = RolloutState("starting", at(), trying="one", stable="one", refused="two")
+    next_step = step(newest, observed("one", healthy=False), state, NOW + TICK)
+    assert next_step.action is Action.APPLY
+    assert next_step.state == RolloutState("starting", at(10), trying=newest, stable="one")
 
 
 def test_a_first_spec_that_never_becomes_healthy_has_nothing_to_roll_back_to():
@@ -127,14 +147,31 @@ def test_a_first_spec_that_never_becomes_healthy_has_nothing_to_roll_back_to():
     assert "no earlier spec" in next_step.message
 
 
-def test_an_apply_that_a_stopped_operator_did_not_make_is_made_by_the_next():
-    next_step = step("two", observed("one"), failing(), NOW + TICK)
-    assert (next_step.action, next_step.state) == (Action.APPLY, failing())
+@pytest.mark.parametrize("spec", ["a", "two"])
+def test_an_apply_that_a_stopped_operator_did_not_make_is_made_by_the_next(spec):
+    state = RolloutState("starting", at(), trying=spec, stable="one")
+    next_step = step(spec, observed("one"), state, NOW + TICK)
+    assert (next_step.action, next_step.state) == (Action.APPLY, state)
 
 
 def test_an_application_deleted_by_a_user_is_recreated():
     next_step = step("one", observed("", healthy=False, stopped=True), STEADY, NOW)
     assert (next_step.action, next_step.state.trying) == (Action.APPLY, "one")
+
+
+@pytest.mark.parametrize("stable", ["a", "z"])
+def test_of_an_application_deleted_after_a_rollback_the_stable_spec_is_recreated(stable):
+    state = RolloutState("steady", "", trying=stable, stable=stable, refused="two")
+    next_step = step("two", observed("", stopped=True), state, NOW)
+    assert next_step.action is Action.ROLL_BACK
+    assert next_step.state == RolloutState("starting", at(), trying=stable, stable=stable, refused="two")
+
+
+@pytest.mark.parametrize("newest", ["a", "three", "z"])
+def test_a_new_spec_of_an_application_deleted_after_a_rollback_is_tried(newest):
+    state = RolloutState("steady", "", trying="one", stable="one", refused="two")
+    next_step = step(newest, observed("", stopped=True), state, NOW)
+    assert (next_step.action, next_step.state.trying, next_step.state.refused) == (Action.APPLY, newest, "")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.integers(0, 900)), max_size=40))
@@ -179,11 +216,13 @@ PENDING = Application("a", NOW, "PENDING_RERUN")
             StuckState(at(-9999), at(-60)),
             (Action.KEEP, StuckState("", at(-60)), False),
         ),
+        (replace(PENDING, state="COMPLETED"), StuckState(at(-9999)), (Action.KEEP, StuckState(), False)),
         (PENDING, StuckState(), (Action.KEEP, StuckState(at()), False)),
         (PENDING, StuckState(at(-299)), (Action.KEEP, StuckState(at(-299)), False)),
         (PENDING, StuckState(at(-300)), (Action.RECREATE, StuckState("", at()), False)),
         (PENDING, StuckState(at(-300), at(-1799)), (Action.KEEP, StuckState(at(-300), at(-1799)), True)),
         (PENDING, StuckState(at(-300), at(-1800)), (Action.RECREATE, StuckState("", at()), False)),
+        (PENDING, StuckState(at(-300), at(-9999)), (Action.RECREATE, StuckState("", at()), False)),
     ],
 )
 def test_the_watchdog_recreates_a_stuck_application_at_a_limited_rate(application, state, expected):

@@ -76,12 +76,24 @@ def test_compaction_and_expired_ancestors_do_not_move_the_frontier(gold: Table, 
     assert now(gold).offsets == {"a": {0: 1}, "b": {0: 7}}
 
 
-def test_the_cache_returns_what_would_be_read(gold: Table, commit: Commit):
-    cache = FrontierCache()
-    for number in range(1, 25):
-        commit({"a": {str(number % 3): number}})
+def test_the_cache_returns_what_would_be_read_and_holds_the_last_eight(gold: Table, commit: Commit):
+    cache, cached = FrontierCache(), []
+    first = commit({"a": {"1": 1}})
+    for number in range(2, 22):
+        newest = commit({"a": {str(number % 3): number}})
         if number % 2 == 0:
             assert cache.at(gold, gold.current_snapshot()) == now(gold)
-    oldest = min(gold.snapshots(), key=lambda snapshot: snapshot.sequence_number)
-    assert cache.at(gold, oldest).offsets == {"a": {1: 1}}
-    assert len(cache._cache) <= 8
+            cached.append(newest)
+    assert cache.at(gold, gold.snapshot_by_id(first)).offsets == {"a": {1: 1}}
+    assert [*cache._cache] == [*cached[-7:], first]
+    cache.at(gold, gold.snapshot_by_id(cached[-1]))
+    assert [*cache._cache] == [*cached[-7:], first]
+
+
+def test_a_commit_that_was_rolled_back_does_not_count(gold: Table, commit: Commit):
+    first = commit({"a": {"0": 0}})
+    commit({"a": {"0": 9}})
+    gold.manage_snapshots().rollback_to_snapshot(first).commit()
+    assert now(gold).offsets == {"a": {0: 0}}
+    commit({"a": {"1": 3}})
+    assert now(gold).offsets == {"a": {0: 0, 1: 3}}

@@ -111,9 +111,7 @@ class SequenceTracker:
         """Continue after the last record that an earlier process delivered."""
         if not position.record_id.isdigit():
             return  # of a protocol without ids
-        self._symbols[pair.symbol] = _Symbol(
-            pair, int(position.record_id), position.timestamp, listing=position.listing
-        )
+        self._add(_Symbol(pair, int(position.record_id), position.timestamp, listing=position.listing))
         if position.listing > 1:
             self._listings[pair.symbol] = position.listing
 

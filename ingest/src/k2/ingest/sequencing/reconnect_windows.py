@@ -15,14 +15,13 @@ from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
 
 _RECENT_IDS: Final = 256
-_ID_ONLY: Final = 0  # the fingerprint of a record of which only the id is available
 
 
 @dataclass(slots=True)
 class _Symbol:
     last: Position
     disconnected: bool = False
-    recent: dict[str, int] = field(default_factory=dict)
+    recent: dict[str, int | None] = field(default_factory=dict)  # fingerprints by id; None if only the id is available
 
 
 class ReconnectWindowTracker:
@@ -36,7 +35,7 @@ class ReconnectWindowTracker:
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered: the time since then is a window."""
-        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.record_id: _ID_ONLY})
+        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.record_id: None})
 
     def on_disconnect(self) -> None:
         """Take note that a connection ended: the next record of each symbol ends a window."""
@@ -51,9 +50,8 @@ class ReconnectWindowTracker:
             state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, record.timestamp))
             _remember(state, record)
             return None
-        recorded = state.recent.get(record.record_id)
-        if recorded is not None:
-            return Duplicate() if recorded in {_ID_ONLY, _fingerprint(record)} else Conflict()
+        if record.record_id in state.recent:
+            return Duplicate() if state.recent[record.record_id] in {None, record.fingerprint} else Conflict()
         before, state.last = state.last, Position(record.record_id, record.timestamp)
         _remember(state, record)
         if not state.disconnected:
@@ -98,11 +96,7 @@ class ReconnectWindowTracker:
         self._open.add(gap)
 
 
-def _fingerprint(record: Record) -> int:
-    return record.fingerprint or 1  # 0 is `_ID_ONLY`
-
-
 def _remember(state: _Symbol, record: Record) -> None:
-    state.recent[record.record_id] = _fingerprint(record)
+    state.recent[record.record_id] = record.fingerprint
     if len(state.recent) > _RECENT_IDS:
         del state.recent[next(iter(state.recent))]

@@ -86,8 +86,6 @@ class UpstreamTable:
         start, end = self._snapshots(epoch)
         merged: Offsets = {}
         rows = 0
-        if end == NO_SNAPSHOT:
-            return BatchContents(merged, rows)
         for snapshot in _covered(self._history.snapshots(), start, end):
             if snapshot is None or (snapshot.operation == "append" and OFFSETS not in snapshot.summary):
                 return from_rows(self.rows(frame, epoch))
@@ -129,16 +127,13 @@ def merge_ranges(into: Offsets, more: Offsets) -> None:
 
 
 def _covered(newest_first: Iterable[Snapshot], start: int, end: int) -> Iterator[Snapshot | None]:
-    """Yield the snapshots after `start` up to `end`; None in place of those that are expired."""
-    inside, oldest = False, None
+    """Yield the snapshots after `start` up to `end`; None, at last, if one of them is expired."""
+    expected = end
     for snapshot in newest_first:
-        if oldest is not None and oldest.parent != snapshot.id:
-            break
-        if snapshot.id == start:
+        if expected == start:
             return
-        inside = inside or snapshot.id == end
-        if inside:
+        if snapshot.id == expected:
             yield snapshot
-            oldest = snapshot
-    if oldest is None or start != NO_SNAPSHOT or oldest.parent is not None:
+            expected = NO_SNAPSHOT if snapshot.parent is None else snapshot.parent
+    if expected != start:
         yield None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
@@ -43,7 +43,7 @@ class Frontier:
             # A restarted query (a new checkpoint) starts over; offsets of an earlier query no longer count.
             merged = dict(offsets.get(topic, {})) if queries.get(topic) == query else {}
             for partition, offset in partitions.items():
-                merged[int(partition)] = max(merged.get(int(partition), 0), offset)
+                merged[int(partition)] = max(offset, merged.get(int(partition), offset))
             offsets[topic], exchanges[topic], queries[topic] = merged, summary.get(EXCHANGE, ""), query
         return Frontier(offsets, exchanges, queries)
 
@@ -78,14 +78,14 @@ def frontier_of(table: Table, snapshot: Snapshot | None) -> Frontier:
 
 def _lineage(table: Table, snapshot: Snapshot | None) -> Iterator[Snapshot]:
     """Yield a snapshot and its ancestors, newest first; expired ancestors are skipped."""
-    by_id = {each.snapshot_id: each for each in table.snapshots()}
+    by_id: dict[int | None, Snapshot] = {each.snapshot_id: each for each in table.snapshots()}
     while snapshot is not None:
         yield snapshot
-        snapshot = by_id.get(snapshot.parent_snapshot_id or 0) or _newest_older(by_id, snapshot)
+        snapshot = by_id.get(snapshot.parent_snapshot_id) or _newest_older(by_id.values(), snapshot)
 
 
-def _newest_older(by_id: Mapping[int, Snapshot], snapshot: Snapshot) -> Snapshot | None:
-    older = [each for each in by_id.values() if _sequence(each) < _sequence(snapshot)]
+def _newest_older(snapshots: Iterable[Snapshot], snapshot: Snapshot) -> Snapshot | None:
+    older = [each for each in snapshots if _sequence(each) < _sequence(snapshot)]
     return max(older, key=_sequence, default=None)
 
 

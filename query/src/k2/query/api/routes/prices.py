@@ -77,7 +77,7 @@ CachedSymbols = Annotated[SymbolCache, Depends(_symbol_cache)]
 
 @router.get("/v1/price", responses=response_models.row_responses(response_models.Rows), name="price")
 async def price(query: Annotated[PriceParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
-    """The price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
+    """Return the price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
 
     A symbol without a trade within `within_minutes` before the time has no row.
     """
