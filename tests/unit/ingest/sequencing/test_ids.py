@@ -397,23 +397,24 @@ def test_old_trades_that_do_not_follow_each_other_are_no_new_numbering(pair, obs
     assert follow(tracker, pair, observed, 1_000, *order) == [None, *[Duplicate()] * 4]
 
 
-def test_a_new_numbering_is_below_half_of_the_newest_id(pair, observed):
-    tracker = SequenceTracker()
-    assert follow(tracker, pair, observed, 100, 48, 49, 50) == [None, *[Duplicate()] * 3]
-    tracker = SequenceTracker()
-    assert follow(tracker, pair, observed, 100, 47, 48, 49) == [None, Duplicate(), Duplicate(), SequenceReset(100)]
+@pytest.mark.parametrize(("last", "bound"), [(10, 5), (100, 50), (511, 255), (513, 257), (1_000, 744)])
+def test_a_new_listing_begins_below_half_of_the_newest_id_or_beyond_what_is_repeated(pair, observed, last, bound):
+    for number, kind in ((bound, Suspended), (bound + 1, Duplicate)):
+        assert type(relisted(pair, observed, last).observe(pair, observed(number, time=OLD + 1))) is kind
 
 
-def test_a_new_numbering_may_be_too_near_to_the_newest_id_at_first(pair, observed):
-    tracker = SequenceTracker()
-    follow(tracker, pair, observed, 100, 50, 51, 52, 1_000)
-    assert tracker.observe(pair, observed(53)) == SequenceReset(1_000)
+def test_a_run_may_leave_the_ids_in_which_it_began(pair, observed):
+    tracker = relisted(pair, observed, 100)
+    findings = [tracker.observe(pair, observed(number, time=OLD + number)) for number in (49, 50, 51)]
+    assert findings[2] == SequenceReset(100, 2)
 
 
 def test_each_reset_takes_three_trades(pair, observed):
-    tracker = SequenceTracker()
-    follow(tracker, pair, observed, 10_000, 1, 2, 3, *range(4, 1_000))
-    assert follow(tracker, pair, observed, 4, 5, 6) == [Duplicate(), Duplicate(), SequenceReset(999)]
+    tracker = relisted(pair, observed, 10_000)
+    for number in (1, 2, 3, *range(1, 1_000)):
+        tracker.observe(pair, observed(number, time=OLD + number))
+    findings = [tracker.observe(pair, observed(number, time=2 * OLD + number)) for number in (4, 5, 6)]
+    assert findings == [Suspended(begins=True), Suspended(begins=False), SequenceReset(999, 3)]
 
 
 def test_old_trades_near_the_newest_are_no_new_numbering(pair, observed):

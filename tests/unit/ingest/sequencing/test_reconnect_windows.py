@@ -67,7 +67,7 @@ def test_a_trade_from_the_history_counts_once(pair, observed):
 def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):
     tracker, gap = ReconnectWindowTracker(), Gap(pair, NO_ID, NO_ID, 1, 2, "a")
     tracker.reopen(gap)
-    assert tracker.missing(gap) == ((0, 0),)
+    assert tracker.missing(gap) == ((NO_ID, NO_ID),)
     tracker.close(gap)
     assert not tracker.missing(gap)
 
