@@ -99,7 +99,7 @@ def audited_hours(chance: random.Random, now: datetime) -> Iterator[Row]:
                 "exchange": market[0], "symbol": market[1], "hour": newest - back * _HOUR,
                 "first_id": str(first), "last_id": str(first + expected - 1), "expected": expected,
                 "channel": TRADES.name,
-                "present": expected - lost, "state": state, "gold_snapshot_id": 4_411_223_344_556_677_889,
+                "actual": expected - lost, "state": state, "gold_snapshot_id": 4_411_223_344_556_677_889,
                 "missing": [{"first_id": str(first + 100), "last_id": str(first + 111)}] if lost else [],
                 "by_source": [("live", expected - lost - repaired)] + ([("backfill", repaired)] if repaired else []),
                 "checked_at": now,
@@ -115,8 +115,8 @@ def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:
             "gap_id": f"gap-{number}", "exchange": MARKETS[number % 4][0], "feed": MARKETS[number % 4][0].lower(),
             "channel": TRADES.name,
             "symbol": MARKETS[number % 4][1], "first_id": str(first), "last_id": str(first + chance.randrange(3, 90)),
-            "detected_at": at, "repaired_at": at + 2 * _SECOND if state == "repaired" else None, "state": state,
-            "method": {"open": None, "repaired": "rest"}.get(state, "older than the exchange keeps"),
+            "detected_at": at, "resolved_at": at + 2 * _SECOND if state == "repaired" else None, "state": state,
+            "resolution": {"open": None, "repaired": "rest"}.get(state, "older than the exchange keeps"),
         }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def dead_letters(now: datetime) -> Iterator[Row]:
             "value": value, "exchange": "BINANCE", "topic": "market.crypto.trades.binance", "partition": 3,
             "channel": TRADES.name,
             "offset": 100 + offset, "schema_id": None if offset else 1, "error_category": category,
-            "error_message": message or "there is no magic byte", "dlq_timestamp": now - offset * _HOUR,
+            "error_message": message or "there is no magic byte", "dead_lettered_at": now - offset * _HOUR,
         }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_a_table_shows_100_rows_and_reports_the_limit(k2: K2, append: Append) ->
 def test_ohlcv_sql_and_snapshots_print_their_rows(k2: K2, append: Append) -> None:
     snapshot = append([trade(1)])
     append([trade(2, 1)])
-    assert json.loads(k2("ohlcv", "--symbol", "BTCUSDT", "--format", "json").stdout)["trades"] == 2
+    assert json.loads(k2("ohlcv", "--symbol", "BTCUSDT", "--format", "json").stdout)["trade_count"] == 2
     counted = k2("sql", "SELECT count(*) AS n FROM gold_crypto_trades", "--format", "csv", "--as-of", str(snapshot))
     assert counted.stdout == "n\n1\n"
     listed = [json.loads(line) for line in k2("snapshots", "--format", "json").stdout.splitlines()]

@@ -34,7 +34,7 @@ def test_a_result_longer_than_a_page_is_complete(k2: Client) -> None:
 
 def test_tables_become_frames(k2: Client) -> None:
     bars = k2.ohlcv("BTCUSDT", "5m", start=NOON)
-    assert list(bars.to_pandas()["trades"]) == [3000] * 4 + [500]
+    assert list(bars.to_pandas()["trade_count"]) == [3000] * 4 + [500]
     assert pl.from_arrow(bars).height == 5
     assert k2.sql("SELECT count(*) AS n FROM gold_crypto_trades").to_pylist() == [{"n": 12_500}]
     assert k2.symbols().column("trades").to_pylist() == [12_500]

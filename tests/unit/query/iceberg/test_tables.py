@@ -35,7 +35,7 @@ def test_a_table_reads_back_as_its_spec_says(layout: Layout, spec) -> None:
 
 def test_types_sort_order_and_partition_names_are_sparks() -> None:
     columns: Schema = tables.schema(GOLD_TABLE)
-    assert columns.find_type("price") == DecimalType(18, 8)
+    assert columns.find_type("price") == DecimalType(38, 12)
     assert columns.find_type("timestamp") == TimestamptzType()
     order = tables.sort_order(GOLD_TABLE, columns).fields
     assert [columns.find_column_name(field.source_id) for field in order] == ["symbol", "timestamp"]

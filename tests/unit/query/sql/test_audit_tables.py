@@ -63,7 +63,7 @@ def test_hours_gaps_and_batches_are_those_of_the_channel(engine: Engine, insert:
 
 
 def test_dead_letters_are_those_of_the_channel(engine: Engine, insert: Insert) -> None:
-    insert(DEAD_LETTERS_TABLE, "offset", topic="t", partition=0, dlq_timestamp=NOON, error_category="UNDECODABLE")
+    insert(DEAD_LETTERS_TABLE, "offset", topic="t", partition=0, dead_lettered_at=NOON, error_category="UNDECODABLE")
     within = RecordFilter(exchange="BINANCE", start=NOON)
     for channel, offset in ((TRADES, 1), (BOOKS, 2)):
         rows = audit_tables.dead_letters(engine, channel, within, "UNDECODABLE", 9).to_pylist()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_FILES: Final = 20_000  # files in the cache, at about 5 kB each
 _MAX_MANIFEST_LISTS: Final = 16
 # Of Gold and of its bars: the columns that exchange_date and exchange_hour derive from.
-_TIME_COLUMNS: Final = ("timestamp", "start")
+_TIME_COLUMNS: Final = ("timestamp", "open_time")
 _DATE_COLUMN: Final = "exchange_date"
 _HOUR_COLUMN: Final = "exchange_hour"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -45,7 +45,7 @@ class RawFrames:
         rows: list[dict[str, Any]] = []
         for batch in self._kafka.read_frames(starts, end_offsets, labels):
             rows += [row for row in map(_row, batch) if _matches(row, record_filter, category)]
-        rows.sort(key=lambda row: (row["dlq_timestamp"], row["topic"], row["partition"], row["offset"]), reverse=True)
+        rows.sort(key=lambda row: (row["dead_lettered_at"], row["topic"], row["partition"], row["offset"]), reverse=True)
         return pa.Table.from_pylist(rows[:limit], schema=_schema())
 
     def get(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
@@ -86,13 +86,13 @@ def _row(record: ConsumedRecord[Frame]) -> dict[str, Any]:
         "schema_id": None,
         "error_category": frame.error,
         "error_message": frame.reason,
-        "dlq_timestamp": _EPOCH + timedelta(milliseconds=record.timestamp),
+        "dead_lettered_at": _EPOCH + timedelta(milliseconds=record.timestamp),
         "bytes": frame.size,
     }
 
 
 def _matches(row: dict[str, Any], record_filter: RecordFilter, category: str | None) -> bool:
-    timestamp = row["dlq_timestamp"]
+    timestamp = row["dead_lettered_at"]
     return (
         category in (None, row["error_category"])
         and (record_filter.start is None or timestamp >= record_filter.start)
@@ -113,7 +113,7 @@ def _schema() -> Schema:
             ("schema_id", pa.int32()),
             ("error_category", text),
             ("error_message", text),
-            ("dlq_timestamp", pa.timestamp("us", "UTC")),
+            ("dead_lettered_at", pa.timestamp("us", "UTC")),
             ("bytes", number),
         ]
     )

@@ -34,7 +34,7 @@ def completeness(engine: Engine, channel: Channel, record_filter: RecordFilter) 
     record_filter = replace(record_filter, start=start)
     return _execute(
         engine,
-        f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, present, missing, by_source,
+        f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, actual, missing, by_source,
                    gold_snapshot_id::VARCHAR AS gold_snapshot_id, checked_at
             FROM {COMPLETENESS} WHERE {_CHANNEL} AND {record_filter.condition("hour")}
             ORDER BY exchange, symbol, hour""",  # noqa: S608
@@ -63,12 +63,12 @@ def dead_letters(
     extra_condition, parameters = (" AND error_category = $category", {"category": category}) if category else ("", {})
     return _execute(
         engine,
-        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dlq_timestamp,
+        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dead_lettered_at,
                    octet_length(value) AS bytes
             FROM {DEAD_LETTERS}
-            WHERE {_CHANNEL} AND {record_filter.condition("dlq_timestamp")}{extra_condition}
-            ORDER BY dlq_timestamp DESC, topic, partition, "offset" DESC LIMIT {limit:d}""",  # noqa: S608
-        {DEAD_LETTERS: record_filter.time_expression("dlq_timestamp")},
+            WHERE {_CHANNEL} AND {record_filter.condition("dead_lettered_at")}{extra_condition}
+            ORDER BY dead_lettered_at DESC, topic, partition, "offset" DESC LIMIT {limit:d}""",  # noqa: S608
+        {DEAD_LETTERS: record_filter.time_expression("dead_lettered_at")},
         parameters=record_filter.parameters | {"channel": channel.name} | parameters,
     )
 
@@ -77,7 +77,7 @@ def dead_letter(engine: Engine, topic: str, partition: int, offset: int) -> dict
     """Return one dead letter with its bytes, by topic, partition and offset; None if it does not exist."""
     rows = _execute(
         engine,
-        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dlq_timestamp, value
+        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dead_lettered_at, value
             FROM {DEAD_LETTERS} WHERE topic = $topic AND partition = $partition AND "offset" = $position LIMIT 1""",  # noqa: S608
         {DEAD_LETTERS: None},
         parameters={"topic": topic, "partition": partition, "position": offset},

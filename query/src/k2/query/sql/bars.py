@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.query.execution.hybrid import widen
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
+from k2.query.sql import exact, trade_sql
 from k2.query.sql.record_sql import RecordFilter
-from k2.query.sql.trade_sql import FIRST, LAST, UNITS, VIEW, bucket
 from k2.query.times import AsOf, TimeRange, to_rfc3339
 from k2.schemas.bars import changed_hours, effective_summary
 from k2.schemas.snapshots import GOLD_SNAPSHOT
 from k2.schemas.tables import BARS, GOLD
+from k2.schemas.values import SCALE
 
 if TYPE_CHECKING:
     from pyarrow import Table as ArrowTable
@@ -101,7 +102,9 @@ def plan_bars(
 
 def ohlcv(bar_plan: BarPlan, bar: timedelta) -> str:
     """Return the SQL of the bars of an interval of whole minutes."""
-    parts = [_stored_bars(bar_plan.minutes)] + ([_computed_bars(bar_plan.trades)] if bar_plan.trades else [])
+    parts = [_stored_bars(bar_plan.minutes)]
+    if bar_plan.trades:
+        parts.append(trade_sql.with_totals(trade_sql.computed(MINUTE, bar_plan.trades)))
     return _rolled_up(" UNION ALL ".join(parts), bar)
 
 
@@ -201,10 +204,10 @@ def _bars_expression(whole_minutes: RecordFilter) -> BooleanExpression:
     expression = replace(whole_minutes, start=None, end=None).expression()
     if start:
         expression = And(expression, GreaterThanOrEqual(term="exchange_date", value=start.date().isoformat()))
-        expression = And(expression, GreaterThanOrEqual(term="start", value=start.isoformat()))
+        expression = And(expression, GreaterThanOrEqual(term="open_time", value=start.isoformat()))
     if end:
         expression = And(expression, LessThanOrEqual(term="exchange_date", value=end.date().isoformat()))
-        expression = And(expression, LessThan(term="start", value=end.isoformat()))
+        expression = And(expression, LessThan(term="open_time", value=end.isoformat()))
     return expression
 
 
@@ -215,42 +218,30 @@ def _conditions(whole_minutes: RecordFilter, gold_ranges: list[TimeRange]) -> tu
     stored, computed = [any_time.condition()], []
     for name, sign, moment in (("from", ">=", whole_minutes.start), ("until", "<", whole_minutes.end)):
         if moment:
-            stored.append(f"start {sign} ${name}::TIMESTAMPTZ")
+            stored.append(f"open_time {sign} ${name}::TIMESTAMPTZ")
             parameters[name] = to_rfc3339(moment)
     for number, time_range in enumerate(gold_ranges):
         in_range = f"{{0}} >= $from{number}::TIMESTAMPTZ AND {{0}} < $until{number}::TIMESTAMPTZ"
         parameters |= {f"from{number}": to_rfc3339(time_range.start), f"until{number}": to_rfc3339(time_range.end)}
-        stored.append(f"NOT ({in_range.format('start')})")
+        stored.append(f"NOT ({in_range.format('open_time')})")
         computed.append(f"({in_range.format('timestamp')})")
     trades = f"{any_time.condition()} AND ({' OR '.join(computed)})" if computed else None
     return " AND ".join(stored), trades, parameters
 
 
 def _stored_bars(condition: str) -> str:
-    too_long = "error('a sum of prices times quantities has more than 38 digits')"
-    units = f"coalesce(replace(notional::VARCHAR, '.', '')::HUGEINT, {too_long}::HUGEINT)"
     return (
-        f"SELECT exchange, symbol, start, open, high, low, close, volume, trades, {units} AS notional "  # noqa: S608
+        f"SELECT exchange, symbol, open_time, open, high, low, close, volume, trade_count, notional "  # noqa: S608
         f"FROM {MINUTES} WHERE {condition}"
     )
 
 
-def _computed_bars(condition: str) -> str:
-    price, quantity = UNITS.format("price"), UNITS.format("quantity")
-    return (
-        f"SELECT exchange, symbol, {bucket(MINUTE, 'timestamp')} AS start, {FIRST} AS open, max(price) AS high, "  # noqa: S608
-        f"min(price) AS low, {LAST} AS close, sum(quantity) AS volume, count(*) AS trades, "
-        f"sum({price} * {quantity}) AS notional FROM {VIEW} WHERE {condition} GROUP BY ALL"
-    )
-
-
 def _rolled_up(minutes: str, bar: timedelta) -> str:
-    traded = "replace(sum(volume)::VARCHAR, '.', '')::HUGEINT"
-    vwap = f"(sum(notional) + {traded} // 2) // {traded}"
-    return (
-        f"SELECT exchange, symbol, {bucket(bar, 'minute.start')} AS start, arg_min(open, minute.start) AS open, "  # noqa: S608
-        f"max(high) AS high, min(low) AS low, arg_max(close, minute.start) AS close, "
-        f"sum(volume)::DECIMAL(38,8) AS volume, sum(trades)::BIGINT AS trades, "
-        f"(({vwap})::DECIMAL(18,0) * 0.00000001::DECIMAL(8,8))::DECIMAL(18,8) AS vwap "
-        f"FROM ({minutes}) AS minute GROUP BY ALL ORDER BY start, exchange, symbol"
+    return trade_sql.finished(
+        f"SELECT exchange, symbol, {trade_sql.bucket(bar, 'minute.open_time')} AS open_time, "  # noqa: S608
+        f"arg_min(open, minute.open_time) AS open, max(high) AS high, min(low) AS low, "
+        f"arg_max(close, minute.open_time) AS close, sum(trade_count)::BIGINT AS trade_count, "
+        f"{exact.sums('volume', 'volume', SCALE, exact.MAX_MINUTES)}, "
+        f"{exact.sums('notional', 'notional', 2 * SCALE, exact.MAX_MINUTES)} "
+        f"FROM ({minutes}) AS minute GROUP BY ALL"
     )

@@ -31,7 +31,7 @@ def from_trades(table: str) -> str:
 
 def from_bars(bar_plan: BarPlan, minutes: str, trades: str) -> str:
     """Return the SQL of all columns but the assets, from bars and from the trades that the bars do not hold yet."""
-    parts = [_COUNTS.format("sum(trades)", "first_at", "last_at", minutes, bar_plan.minutes)]
+    parts = [_COUNTS.format("sum(trade_count)", "first_trade_time", "last_trade_time", minutes, bar_plan.minutes)]
     if bar_plan.trades:
         parts.append(_COUNTS.format("count(*)", "timestamp", "timestamp", trades, bar_plan.trades))
     both = " UNION ALL ".join(f"{part} GROUP BY ALL" for part in parts)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from k2.query.sql import exact
 from k2.query.sql.record_sql import INSTANT
 from k2.query.times import to_rfc3339
 from k2.schemas.channels import TRADES
+from k2.schemas.values import SCALE
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -22,7 +24,6 @@ COLUMNS: Final = ", ".join(TRADES.column_names)
 NUMBER: Final = "coalesce(try_cast(trade_id AS UBIGINT), 18446744073709551615)"  # ids that are not numbers sort last
 _ORDER: Final = ("timestamp", NUMBER, "trade_id", "exchange", "symbol")
 FIRST, LAST = (f"{pick}(price, {{t: timestamp, n: {NUMBER}, i: trade_id}})" for pick in ("arg_min", "arg_max"))
-UNITS: Final = "(100000000 * {0}::DECIMAL(38,8))::HUGEINT"  # a price or quantity in units of 10**-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,35 @@ def _position_condition(sign: str) -> str:
 
 
 def ohlcv(trade_filter: RecordFilter, bar: timedelta) -> str:
-    """Return the SQL of bars per exchange and symbol. Decimals are exact; vwap is rounded half up to 8 places."""
-    price, quantity = UNITS.format("price"), UNITS.format("quantity")
-    traded = f"sum({quantity})"
-    vwap = f"(sum({price} * {quantity}) + {traded} // 2) // {traded}"
+    """Return the SQL of bars per exchange and symbol. Decimals are exact; vwap is rounded half up to 12 places."""
+    return finished(computed(bar, trade_filter.condition("timestamp")))
+
+
+def computed(bar: timedelta, condition: str) -> str:
+    """Return the SQL of the bars of the trades that meet a condition, with the sums that `finished` reads."""
+    notional = exact.product("price", "quantity")
     return (
-        f"SELECT exchange, symbol, {bucket(bar, 'timestamp')} AS start, {FIRST} AS open, "  # noqa: S608
-        f"max(price) AS high, min(price) AS low, {LAST} AS close, sum(quantity) AS volume, count(*) AS trades, "
-        f"(({vwap})::DECIMAL(18,0) * 0.00000001::DECIMAL(8,8))::DECIMAL(18,8) AS vwap "
-        f"FROM {VIEW} WHERE {trade_filter.condition('timestamp')} GROUP BY ALL ORDER BY start, exchange, symbol"
+        f"SELECT exchange, symbol, {bucket(bar, 'timestamp')} AS open_time, {FIRST} AS open, max(price) AS high, "  # noqa: S608
+        f"min(price) AS low, {LAST} AS close, count(*) AS trade_count, "
+        f"{exact.sums('volume', 'quantity', SCALE, exact.MAX_TRADES)}, "
+        f"{exact.sums('notional', 'notional', 2 * SCALE, exact.MAX_TRADES)} "
+        f"FROM (SELECT *, {notional} AS notional FROM {VIEW} WHERE {condition}) GROUP BY ALL"
+    )
+
+
+def with_totals(summed: str) -> str:
+    """Return the SQL of bars with their volume and notional, given the SQL of bars with the sums."""
+    return (
+        f"SELECT exchange, symbol, open_time, open, high, low, close, {exact.total('volume', SCALE)} AS volume, "  # noqa: S608
+        f"trade_count, {exact.total('notional', 2 * SCALE)} AS notional FROM ({summed})"
+    )
+
+
+def finished(summed: str) -> str:
+    """Return the SQL of the final columns of bars, in order, given the SQL of bars with the sums."""
+    return (
+        f"SELECT exchange, symbol, open_time, open, high, low, close, volume, trade_count, "  # noqa: S608
+        f"{exact.vwap('notional', 'volume')} AS vwap FROM ({with_totals(summed)}) ORDER BY open_time, exchange, symbol"
     )
 
 

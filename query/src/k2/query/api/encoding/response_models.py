@@ -55,7 +55,7 @@ class TradesPage(BaseModel):
     snapshot_id: str | None = Field(description="snapshot of Gold; pass it as as_of to get the same result again")
 
 
-_BAR_INTERNALS: Final = {"notional", "first_at", "first_id", "last_at", "last_id", "exchange_date"}
+_BAR_INTERNALS: Final = {"notional", "first_trade_time", "first_id", "last_trade_time", "last_id", "exchange_date"}
 Bar: Final = _row_model(
     "Bar",
     "The trades of one interval, aggregated.",
@@ -93,7 +93,7 @@ class DeadLetter(BaseModel):
     schema_id: int | None
     error_category: str
     error_message: str | None
-    dlq_timestamp: str
+    dead_lettered_at: str
     value: str = Field(description="the bytes, as base64")
     text: str | None = Field(description="the bytes as text, if they are UTF-8")
 

@@ -105,7 +105,7 @@ export function completeness(view, page) {
     if (!hour) return;
     const { row } = hour;
     const facts = row ? [
-      ["state", row.state], ["expected", count(row.expected)], ["present", count(row.present)],
+      ["state", row.state], ["expected", count(row.expected)], ["actual", count(row.actual)],
       ["by source", pairs(row.by_source)], ["missing ids", ranges(row.missing)],
       ["audited", moment(row.checked_at)], ["snapshot", row.gold_snapshot_id],
     ] : [["state", "no trades"]];

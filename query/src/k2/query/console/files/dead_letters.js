@@ -18,7 +18,7 @@ export function deadLetters(view, page, rest) {
     const rows = await api.rows("v1/dead-letters", query, page.signal);
     if (place.contains(document.activeElement)) return; // do not steal the focus
     place.replaceChildren(table(title, [
-      ["Time", (row) => moment(row.dlq_timestamp)],
+      ["Time", (row) => moment(row.dead_lettered_at)],
       ["Exchange", (row) => row.exchange],
       ["Category", (row) => el("span", { class: "badge warn" }, row.error_category)],
       ["Error", (row) => row.error_message, "wide"],
@@ -35,7 +35,7 @@ export function deadLetters(view, page, rest) {
     frame.replaceChildren(
       el("h2", {}, letter.error_category, " ", el("small", {}, `${letter.topic} ${letter.partition}:${letter.offset}`)),
       el("dl", {}, [
-        ["error", letter.error_message], ["time", moment(letter.dlq_timestamp)], ["exchange", letter.exchange],
+        ["error", letter.error_message], ["time", moment(letter.dead_lettered_at)], ["exchange", letter.exchange],
         ["schema id", letter.schema_id], ["bytes", count(bytes.length)],
       ].filter(([, value]) => value !== null && value !== undefined).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))])),
       el("pre", { tabindex: 0, "aria-label": "Raw frame" }, letter.text ?? hex(bytes)),

@@ -64,8 +64,8 @@ export function gaps(view, page) {
       ["First id", (row) => row.first_id, "number"],
       ["Last id", (row) => row.last_id, "number"],
       ["State", (row) => el("span", { class: `badge ${{ repaired: "good", open: "warn" }[row.state] ?? "bad"}` }, row.state)],
-      ["Resolution", (row) => row.method],
-      ["Repaired after", (row) => (row.repaired_at ? age((Date.parse(row.repaired_at) - Date.parse(row.detected_at)) / 1000) : ""), "number"],
+      ["Resolution", (row) => row.resolution],
+      ["Repaired after", (row) => (row.resolved_at ? age((Date.parse(row.resolved_at) - Date.parse(row.detected_at)) / 1000) : ""), "number"],
     ], rows, { empty: state ? `No ${state} gaps.` : "No gaps." }));
   }
 

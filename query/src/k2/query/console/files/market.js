@@ -243,7 +243,7 @@ function now(row) {
 
 function bar(row) {
   return {
-    time: Date.parse(row.start) / 1000, open: Number(row.open), high: Number(row.high), low: Number(row.low),
+    time: Date.parse(row.open_time) / 1000, open: Number(row.open), high: Number(row.high), low: Number(row.low),
     close: Number(row.close), volume: Number(row.volume),
   };
 }

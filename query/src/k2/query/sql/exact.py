@@ -1,0 +1,59 @@
+"""Exact arithmetic of prices and quantities as SQL for DuckDB: products, sums and averages, or null where none fits.
+
+DuckDB multiplies two decimal(38,12) as decimal(38,24), exactly, and raises an error where the product or a sum exceeds
+its 38 digits. Here both are null instead. Values must not be negative.
+"""
+
+from typing import Final
+
+from k2.schemas.values import PRECISION, SCALE
+
+# How many values a `total` may add up: its summands stay so small that no sum of so many exceeds 38 digits.
+MAX_TRADES: Final = 10**9  # of one bar
+MAX_MINUTES: Final = 10**4  # of one bar, which is a day at most
+
+_UNIT: Final = 10**SCALE
+
+
+def product(price: str, quantity: str) -> str:
+    """Return the SQL of price times quantity as decimal(38,24); null from 10**14 on."""
+    return f"TRY({price} * {quantity})"
+
+
+def sums(name: str, value: str, scale: int, most: int) -> str:
+    """Return the aggregates that `total` reads, as a part of a SELECT list. No sum of up to `most` values fails.
+
+    Splitting a decimal takes ten times as long as adding it, so only large values are split into whole and fraction.
+    """
+    large = f"{value} >= {10 ** (PRECISION - scale) // most}"
+    return (
+        f"sum(CASE WHEN {large} THEN trunc({value}) ELSE 0 END) AS {name}_whole, "
+        f"sum(CASE WHEN {large} THEN {value} - trunc({value}) ELSE {value} END) AS {name}_rest, "
+        f"count({value}) = count(*) AS {name}_exact"
+    )
+
+
+def total(name: str, scale: int) -> str:
+    """Return the SQL of a sum of `sums` as decimal(38,`scale`); null beyond 38 digits, or if one of the values is."""
+    whole = f"{name}_whole + trunc({name}_rest)"
+    fits = f"{name}_exact AND {whole} < {10 ** (PRECISION - scale)}"
+    return f"CASE WHEN {fits} THEN {name}_whole::DECIMAL({PRECISION},{scale}) + {name}_rest END"
+
+
+def vwap(notional: str, volume: str) -> str:
+    """Return the SQL of notional over volume as decimal(38,12), rounded half up; null if one is null."""
+    traded = units(volume)
+    # Half of the divisor is added first: both are below 10**38, and a HUGEINT holds 1.7 * 10**38.
+    return from_units(f"(({units(notional)} + {traded} // 2) // {traded})")
+
+
+def units(decimal: str) -> str:
+    """Return the SQL of a decimal as a whole number of its last places: 1.50 is 150. All its digits are read as text."""
+    return f"replace({decimal}::VARCHAR, '.', '')::HUGEINT"
+
+
+def from_units(number: str) -> str:
+    """Return the SQL of a whole number of 10**-12 as decimal(38,12)."""
+    last_place = f"0.{1:0{SCALE}d}::DECIMAL({SCALE},{SCALE})"
+    fraction = f"({number} % {_UNIT})::DECIMAL({SCALE},0) * {last_place}"
+    return f"(({number} // {_UNIT})::DECIMAL({PRECISION},{SCALE}) + {fraction})::DECIMAL({PRECISION},{SCALE})"
