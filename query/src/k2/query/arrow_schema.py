@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from k2.query import ddl
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pyarrow import Array, DataType, Schema
 
     from k2.schemas.channels import Channel
+
+
+_DECIMAL_BYTES: Final = 16
 
 
 @cache
@@ -71,6 +74,19 @@ def array(values: Sequence[Any], kind: DataType) -> Array:
     if pa.types.is_nested(kind):
         return _nested_array(values, kind)
     return pa.array(values, kind)
+
+
+def units(decimals: Array) -> list[int | None]:
+    """Return decimals as whole units of their last place, the inverse of `array`, without a `Decimal` for each."""
+    size, buffer = _DECIMAL_BYTES, decimals.buffers()[1]
+    content = memoryview(buffer)[decimals.offset * size :] if buffer is not None else b""
+    numbers = [
+        int.from_bytes(content[place : place + size], "little", signed=True)
+        for place in range(0, len(decimals) * size, size)
+    ]
+    if not decimals.null_count:
+        return numbers
+    return [number if valid else None for number, valid in zip(numbers, decimals.is_valid().to_pylist(), strict=True)]
 
 
 def _nested_array(values: Sequence[Any], kind: Any) -> Array:

@@ -21,7 +21,7 @@ PARTITIONS = [("one", 0), ("one", 1), ("two", 0)]
 def row(number: int) -> Any:
     symbol = ("BTCUSDT", "ETHUSDT")[number % 2]
     names = (f"id{number}", str(number), symbol, "BINANCE", symbol[:3], "USDT")
-    return row_type(TRADES)(*names, AT + number * 1_000_000, number, 10**18 - 1, "BUY", AT, "{}")
+    return row_type(TRADES)(*names, AT + number * 1_000_000, number, 10**38 - 1, "BUY", AT, "{}")
 
 
 def records(count: int) -> list[ValidatedRecord]:
@@ -90,5 +90,5 @@ def test_deduplication_keeps_the_first_of_each_identity():
 
 def test_numbers_and_times_are_exact():
     (stored,) = record_buffer.table(TRADES, [row(7)]).to_pylist()
-    assert (str(stored["price"]), str(stored["quantity"])) == ("7E-8", "9999999999.99999999")
+    assert (str(stored["price"]), str(stored["quantity"])) == ("7E-12", f"{10**26 - 1}.{10**12 - 1}")
     assert stored["timestamp"] == from_micros(AT + 7_000_000)

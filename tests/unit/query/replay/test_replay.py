@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from k2.query.times import TimeRange
 from k2.schemas import topics
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
-from k2.schemas.records.trade import Trade
+from k2.schemas.records.trade import Trade, message_id
 from k2.schemas.values import to_micros
 from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
@@ -59,6 +60,26 @@ def test_gold_is_replayed_in_order_with_all_fields_and_message_ids(engine: Engin
     table = rows.to_reader([replayed_trades]).read_all()
     assert table.to_pylist() == [row | {"vendor_data": '{"source":"live"}'} for row in stored]
     assert table.schema.types == engine.trades().schema.types
+
+
+def test_the_longest_decimals_and_a_listing_are_replayed_exactly(engine: Engine, append: Append) -> None:
+    """Decimal's default context would round to 28 digits."""
+    most, least = Decimal(f"{10**26 - 1}.{10**12 - 1}"), Decimal("0.000000000001")
+    row = trade(1, price=most, quantity=least, vendor_data=json.dumps({"source": "live", "listing": "2"}))
+    row["message_id"] = str(message_id("BINANCE", "BTCUSDT", "1", 2))
+    append([row])
+    (before,) = replayed(engine)
+    after = source.mark_replayed(before)
+    assert (after.price, after.quantity, after.listing) == (10**38 - 1, 1, 2)
+    assert str(after.message_id) == row["message_id"] != str(message_id("BINANCE", "BTCUSDT", "1"))
+    (written,) = rows.to_reader([[after]]).read_all().to_pylist()
+    assert (written["price"], written["quantity"], written["message_id"]) == (most, least, row["message_id"])
+
+
+def test_a_listing_that_is_no_number_is_named(engine: Engine, append: Append) -> None:
+    append([trade(1, vendor_data=json.dumps({"listing": "second"}))])
+    with pytest.raises(BadQuery, match="a stored trade cannot be replayed: listing 'second'"):
+        replayed(engine)
 
 
 def test_only_the_source_of_a_replayed_trade_changes(engine: Engine, append: Append) -> None:

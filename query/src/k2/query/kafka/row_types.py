@@ -6,6 +6,7 @@ everything else stays plain Python. Decoding follows Spark's: a test compares th
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -47,16 +48,72 @@ def time_of(channel: Channel) -> Callable[[Row], int]:
 
 
 @cache
-def converters(channel: Channel) -> tuple[tuple[str, Convert], ...]:
+def converters(channel: Channel, writer: str | None = None) -> tuple[tuple[str, Convert], ...]:
     """Return the columns whose decoded values are not stored as they are, with their conversions.
 
     The conversions expect values that were decoded without logical types. They raise ValueError for a value that the
-    column cannot hold.
+    column cannot hold. `writer` is the text of the writer's schema, which may have decimals of another scale; without
+    it, it is the channel's.
     """
-    fields = {field["name"]: field["type"] for field in channel.reader_schema["fields"]}
-    named: dict[str, Convert | None] = {}
-    pairs = ((name, _converter(fields[name], named)) for name in channel.column_names)
+    fields = _field_types(channel.reader_schema)
+    written = _field_types(json.loads(writer)) if writer is not None else fields
+    if all(_decimals(written[name]) == _decimals(fields[name]) for name in fields.keys() & written):
+        named: dict[str, Convert | None] = {}
+        pairs = [(name, _converter(fields[name], named)) for name in channel.column_names]
+    else:
+        pairs = [(name, _rescaling(fields[name], written.get(name))) for name in channel.column_names]
     return tuple((name, convert) for name, convert in pairs if convert is not None)
+
+
+def _field_types(schema: Any) -> dict[str, Any]:
+    return {field["name"]: field["type"] for field in schema["fields"]}
+
+
+def _decimals(avro_type: Any) -> list[tuple[int, int]]:
+    """Return precision and scale of each decimal within a type."""
+    match avro_type:
+        case {"logicalType": "decimal", "precision": precision}:
+            return [(precision, avro_type.get("scale", 0))]
+        case dict():
+            return [decimal for inner in avro_type.values() for decimal in _decimals(inner)]
+        case list():
+            return [decimal for inner in avro_type for decimal in _decimals(inner)]
+    return []
+
+
+def _rescaling(reader: Any, writer: Any) -> Convert | None:
+    """Return the conversion of a type whose writer may have other decimals, to the reader's.
+
+    As in Silver, which cannot see whether a decimal within a list was rounded, such a list cannot be decoded.
+    """
+    convert = _converter(reader, {})
+    if writer is None or not (written := _decimals(writer)):
+        return convert
+    if _is_nested(writer):
+        return _reject
+    (precision, scale), (own_precision, own_scale) = written[0], _decimals(reader)[0]
+    read, limit = _decimal_converter(precision), 10**own_precision
+
+    def rescaled(raw: bytes | None) -> int | None:
+        if raw is None:
+            return None
+        units, rest = divmod(read(raw) * 10**own_scale, 10**scale)
+        if rest or abs(units) >= limit:
+            raise ValueError(f"decimal does not fit decimal({own_precision},{own_scale})")
+        return units
+
+    return rescaled
+
+
+def _is_nested(avro_type: Any) -> bool:
+    """Return whether a type is a list, map or record, or a union with one."""
+    branches = avro_type if isinstance(avro_type, list) else [avro_type]
+    return any(isinstance(branch, dict) and branch["type"] in {"array", "map", "record"} for branch in branches)
+
+
+def _reject(value: Any) -> None:
+    if value is not None:
+        raise ValueError("the writer's decimals have another scale")
 
 
 def _converter(avro_type: Any, named: dict[str, Convert | None]) -> Convert | None:  # noqa: PLR0911 - one a type

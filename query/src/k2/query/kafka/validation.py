@@ -44,8 +44,10 @@ class Validator:
     def __init__(self, channel: Channel, schemas: Mapping[int, str], exchange: str) -> None:
         newest = _newest(channel)
         parsed = {schema_id: _without_logical_types(text) for schema_id, text in schemas.items()}
-        self._schemas = {number: (writer, None if writer == newest else newest) for number, writer in parsed.items()}
-        self._converters = converters(channel)
+        self._schemas = {
+            schema_id: ((writer, None if writer == newest else newest), converters(channel, schemas[schema_id]))
+            for schema_id, writer in parsed.items()
+        }
         self._values = itemgetter(*channel.column_names)
         self._make = row_type(channel)._make
         self._rules = [(rule.broken, rule.category) for rule in channel.rules]
@@ -65,12 +67,13 @@ class Validator:
             schema_id, body = wire.split(value or b"")
         except wire.MalformedHeader:
             return ErrorCategory.MALFORMED_HEADER
-        schemas = self._schemas.get(schema_id)
-        if schemas is None:
+        decoder = self._schemas.get(schema_id)
+        if decoder is None:
             return ErrorCategory.UNKNOWN_SCHEMA
+        schemas, conversions = decoder
         try:
             record: Any = schemaless_reader(BytesIO(body), *schemas, handle_unicode_errors="replace")
-            for name, convert in self._converters:
+            for name, convert in conversions:
                 record[name] = convert(record[name])
             row: Row = self._make(self._values(record))
         except _UNREADABLE:

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
-from k2.query import times
+from k2.query import arrow_schema, times
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.kafka.validation import Validator
 from k2.query.replay import Layer, time_ranges
@@ -23,14 +23,14 @@ from k2.schemas import topics
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Side, Source, Trade, VendorData
+from k2.schemas.records.trade import Side, Source, Trade, VendorData, listing_of
 from k2.schemas.tables import GOLD
-from k2.schemas.values import UNIT
+from k2.schemas.values import PRECISION, SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyarrow import RecordBatch
+    from pyarrow import Array, RecordBatch
 
     from k2.query.engine import Engine
     from k2.query.kafka.row_types import Row
@@ -97,7 +97,7 @@ def mark_replayed(trade: Trade) -> Trade:
     return Trade(
         trade.trade_id, trade.symbol, trade.exchange, trade.base_asset, trade.quote_currency, trade.timestamp,
         trade.price, trade.quantity, trade.side, trade.ingestion_timestamp,
-        (*vendor_data, (_SOURCE, Source.REPLAY.value)),
+        (*vendor_data, (_SOURCE, Source.REPLAY.value)), trade.listing,
     )  # fmt: skip
 
 
@@ -122,24 +122,31 @@ def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: RecordFi
 
 
 def _trades(batch: RecordBatch) -> Iterator[Trade]:
-    import pyarrow as pa
-
-    columns = {name: batch.column(name) for name in batch.schema.names}
-    for name in ("timestamp", "ingestion_timestamp"):
-        columns[name] = columns[name].cast(pa.int64())
     names = [name for name in TRADES.column_names if name != "message_id"]
-    for row in zip(*(columns[name].to_pylist() for name in names), strict=True):
+    columns = [_values(batch.column(name)) for name in names]
+    for row in zip(*columns, strict=True):
         yield _trade(**dict(zip(names, row, strict=True)))
 
 
-def _trade(*, price: Any, quantity: Any, side: str, vendor_data: str | None, **fields: Any) -> Trade:
-    return Trade(
-        **fields,
-        price=int(price * UNIT),
-        quantity=int(quantity * UNIT),
-        side=Side(side),
-        vendor_data=_vendor(vendor_data or "{}"),
-    )
+def _values(column: Array) -> list[Any]:
+    """Return times as microseconds and decimals in units of 10**-12, as `Trade` has them."""
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        return arrow_schema.units(column.cast(pa.decimal128(PRECISION, SCALE)))
+    return (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()  # type: ignore[no-any-return]
+
+
+def _trade(*, side: str, vendor_data: str | None, **fields: Any) -> Trade:
+    vendor = _vendor(vendor_data or "{}")
+    return Trade(**fields, side=Side(side), vendor_data=vendor, listing=_listing(vendor))
+
+
+def _listing(vendor_data: VendorData) -> int:
+    try:
+        return listing_of(dict(vendor_data))
+    except ValueError as error:
+        raise BadQuery(f"a stored trade cannot be replayed: {error}") from error
 
 
 @lru_cache(maxsize=4096)
@@ -196,4 +203,4 @@ def _validators(registry: Registry, label: str) -> Callable[[str], Validator]:
 def _to_trade(row: Row) -> Trade:
     fields = dict(zip(TRADES.column_names, row, strict=True))
     del fields["message_id"]
-    return Trade(**fields | {"side": Side(fields["side"]), "vendor_data": _vendor(fields["vendor_data"])})
+    return _trade(**fields)
