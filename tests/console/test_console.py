@@ -40,7 +40,7 @@ def test_bars_and_trades_of_a_symbol_are_those_of_gold(page: Page, console: str)
 def test_a_new_trade_appears_without_a_reload(page: Page, console: str, lake: Lake):
     market(page, console, "BINANCE/SOLUSDT")
     lake.append(GOLD_TABLE, [trade(SOLANA, 9_000_001, datetime.now(UTC), 151.37, 2.5)])
-    page.until(f"{PRICE} === '151.37000000'")
+    page.until(f"{PRICE} === '151.37'")
     assert page.text("#price") == "151.37"
     assert "151.37" in page.text("#tape tr")
 
@@ -212,7 +212,7 @@ def test_without_trades_the_console_says_so(page: Page, tmp_path: Path):
         page.until("document.querySelector('#chart').dataset.empty")
         empty.append(GOLD_TABLE, [trade(SOLANA, 1, datetime.now(UTC), 151.37, 2.5)])
         page.until("document.querySelector('#symbols li')", within=50)  # a full list waits a minute
-        page.until(f"{PRICE} === '151.37000000'")
+        page.until(f"{PRICE} === '151.37'")
 
 
 def test_a_failed_load_is_retried_until_the_server_is_back(page: Page, lake: Lake):

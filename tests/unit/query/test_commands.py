@@ -34,17 +34,17 @@ def k2(layout: Layout) -> K2:
 
 
 def test_every_format_has_the_same_values(k2: K2, append: Append) -> None:
-    append([trade(1, price=Decimal("0.00000001"))])
+    append([trade(1, price=Decimal("0.000000000001"))])
     row = json.loads(k2("trades", "--format", "json").stdout)
-    assert row["price"] == "0.00000001"
+    assert row["price"] == "0.000000000001"
     assert row["timestamp"] == "2026-01-31T12:00:00.000000Z"
     header, line = k2("trades", "--format", "csv").stdout.splitlines()
-    assert line.split(",")[header.split(",").index("price")] == "0.00000001"
-    assert "0.00000001" in k2("trades").stdout.splitlines()[1].split()
+    assert line.split(",")[header.split(",").index("price")] == "0.000000000001"
+    assert "0.000000000001" in k2("trades").stdout.splitlines()[1].split()
     parquet = pq.read_table(io.BytesIO(k2("trades", "--format", "parquet").stdout_bytes))
     arrow = pa.ipc.open_stream(k2("trades", "--format", "arrow").stdout_bytes).read_all()
     assert parquet.to_pylist() == arrow.to_pylist()
-    assert arrow.to_pylist()[0]["price"] == Decimal("0.00000001")
+    assert arrow.to_pylist()[0]["price"] == Decimal("0.000000000001")
     assert arrow.schema.field("timestamp").type == pa.timestamp("us", "UTC")
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 
 def to_json_value(value: Any) -> Any:  # noqa: PLR0911 - one line a type
-    """Convert a value to JSON without loss: decimals and times as text, bytes as base64."""
+    """Convert a value to JSON without loss: decimals (no trailing zeros) and times as text, bytes as base64."""
     match value:
         case Decimal():
-            return f"{value:f}"
+            text = f"{value:f}"
+            return text.rstrip("0").rstrip(".") if "." in text else text
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         case date():

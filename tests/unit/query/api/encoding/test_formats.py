@@ -15,7 +15,7 @@ from tests.unit.query.api.conftest import Serve
 from tests.unit.query.conftest import Append, trade
 
 ARROW, PARQUET, CSV = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "text/csv"
-ROWS = [trade(1, 0.000001, price=Decimal("0.00000001")), trade(2, 1, vendor_data='{"a": "b, \\"c\\""}')]
+ROWS = [trade(1, 0.000001, price=Decimal("0.000000000001")), trade(2, 1, vendor_data='{"a": "b, \\"c\\""}')]
 
 
 def table(content: bytes, accept: str) -> pa.Table:
@@ -25,7 +25,7 @@ def table(content: bytes, accept: str) -> pa.Table:
 def test_decimals_and_times_are_exact_in_json(api: TestClient, append: Append) -> None:
     append(ROWS)
     first, second = api.get("/v1/trades").json()["data"]
-    assert (first["price"], second["price"]) == ("0.00000001", "100.00000000")
+    assert (first["price"], second["price"]) == ("0.000000000001", "100")
     assert first["timestamp"] == "2026-01-31T12:00:00.000001Z"
     assert second["vendor_data"] == '{"a": "b, \\"c\\""}'
 
@@ -34,9 +34,9 @@ def test_csv_has_plain_numbers_and_minimal_quotes(api: TestClient, append: Appen
     append(ROWS)
     answer = api.get("/v1/trades", headers={"Accept": CSV})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert [row["price"] for row in rows] == ["0.00000001", "100.00000000"]
+    assert [row["price"] for row in rows] == ["0.000000000001", "100"]
     assert rows[1]["vendor_data"] == '{"a": "b, \\"c\\""}'
-    assert ",0.00000001," in answer.text
+    assert ",0.000000000001," in answer.text
 
 
 @pytest.mark.parametrize("accept", [ARROW, PARQUET])
@@ -45,7 +45,7 @@ def test_binary_formats_preserve_types(api: TestClient, append: Append, accept: 
     append(ROWS)
     result = table(api.get(f"/v1/trades{query}", headers={"Accept": accept}).content, accept)
     assert result.num_rows == (1 if query.endswith("limit=1") else 2)
-    assert result.schema.field("price").type == pa.decimal128(18, 8)
+    assert result.schema.field("price").type == pa.decimal128(38, 12)
     assert result.schema.field("timestamp").type == pa.timestamp("us", "UTC")
 
 

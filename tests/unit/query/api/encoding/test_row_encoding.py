@@ -4,10 +4,11 @@ import csv
 import io
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -65,8 +66,26 @@ def test_csv_round_trips(rows: list[tuple[Any, ...]]) -> None:
     assert [len(row) for row in decoded] == [len(SCHEMA)] * len(rows)
 
 
-def test_small_decimals_have_no_exponent() -> None:
-    column = pa.array([Decimal("0.00000001"), Decimal("-0.00000012")], pa.decimal128(18, 8))
+@pytest.mark.parametrize("kind", [pa.decimal128(38, 12), pa.decimal256(40, 12)])
+def test_decimals_have_no_exponent_and_no_trailing_zeros(kind: pa.DataType) -> None:
+    texts = ["0.000000000001", "-0.00000012", "0", "100", "10.05", "61837.63", "-5", f"{10**26 - 1}.{10**12 - 1}"]
+    column = pa.array([*map(Decimal, texts), None], kind)
     rows = pa.RecordBatch.from_arrays([column], names=["price"])
-    assert json_rows(rows) == b'{"price":"0.00000001"},{"price":"-0.00000012"}'
-    assert csv_rows(rows) == b"0.00000001\n-0.00000012\n"
+    assert json_rows(rows).decode() == ",".join([*(f'{{"price":"{text}"}}' for text in texts), '{"price":null}'])
+    assert csv_rows(rows).decode() == "\n".join([*texts, "", ""])
+    assert [to_json_value(value) for value in column.to_pylist()] == [*texts, None]
+
+
+def test_zeros_before_the_point_are_kept() -> None:
+    column = pa.array([Decimal(100), Decimal(0)], pa.decimal128(38, 0))
+    assert csv_rows(pa.RecordBatch.from_arrays([column], names=["n"])) == b"100\n0\n"
+
+
+@given(some.lists(some.none() | some.integers(1 - 10**38, 10**38 - 1), min_size=1, max_size=20), some.integers(0, 38))
+def test_every_decimal_reads_back(units: list[int | None], scale: int) -> None:
+    context = Context(prec=80)
+    values = [None if number is None else Decimal(number).scaleb(-scale, context) for number in units]
+    column = pa.array(values, pa.decimal128(38, scale))
+    texts = csv_rows(pa.RecordBatch.from_arrays([column], names=["n"])).decode().split("\n")[:-1]
+    assert [Decimal(text) if text else None for text in texts] == values
+    assert not any("E" in text or (text.endswith(("0", ".")) and "." in text) for text in texts)

@@ -35,16 +35,16 @@ def test_of_trades_with_one_timestamp_the_greatest_id_is_the_price(
     market: TestClient,
 ) -> None:
     assert prices(market, "at=2026-01-31T12:30:00Z") == [
-        ("BINANCE", "BTCUSDT", "11", "11.00000000"),
-        ("BINANCE", "ETHUSDT", "1", "7.00000000"),
-        ("KRAKEN", "BTCUSDT", "b", "100.00000000"),
+        ("BINANCE", "BTCUSDT", "11", "11"),
+        ("BINANCE", "ETHUSDT", "1", "7"),
+        ("KRAKEN", "BTCUSDT", "b", "100"),
     ]
 
 
 def test_a_price_is_before_the_time_and_within_the_maximum_age(market: TestClient) -> None:
-    assert prices(market, "at=2026-01-31T12:00:05Z&symbol=BTCUSDT") == [("BINANCE", "BTCUSDT", "12", "100.00000000")]
-    assert prices(market, "at=2026-01-31T12:00:07Z&within_minutes=0.03") == [("BINANCE", "ETHUSDT", "1", "7.00000000")]
+    assert prices(market, "at=2026-01-31T12:00:05Z&symbol=BTCUSDT") == [("BINANCE", "BTCUSDT", "12", "100")]
+    assert prices(market, "at=2026-01-31T12:00:07Z&within_minutes=0.03") == [("BINANCE", "ETHUSDT", "1", "7")]
     assert prices(market, "at=2026-01-31T13:00:01Z&exchange=binance&within_minutes=1") == [
-        ("BINANCE", "BTCUSDT", "20", "20.00000000")
+        ("BINANCE", "BTCUSDT", "20", "20")
     ]
     assert prices(market, "at=2026-01-31T11:00:00Z") == []

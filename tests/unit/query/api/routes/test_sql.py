@@ -18,7 +18,7 @@ def test_a_select_returns_rows(api: TestClient, append: Append) -> None:
     statement = "SELECT exchange, count(*) AS trades, sum(price) AS total FROM gold_crypto_trades GROUP BY ALL"
     answer = api.post("/v1/sql", json={"statement": statement})
     assert answer.json() == {
-        "data": [{"exchange": "BINANCE", "trades": 30, "total": "3000.00000000"}],
+        "data": [{"exchange": "BINANCE", "trades": 30, "total": "3000"}],
         "truncated": False,
     }
     assert answer.headers["cache-control"] == "no-store"

@@ -117,12 +117,22 @@ def exact_text(column: "Array") -> "Array | None":
 
     if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit == "us":
         return pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")
-    if pa.types.is_decimal(column.type):
-        texts = column.cast(pa.string())
-        if pc.any(pc.match_substring(texts, "E")).as_py():  # Arrow writes small decimals with an exponent
-            return pa.array([to_json_value(value) for value in column.to_pylist()], pa.string())
+    return _decimal_text(column) if pa.types.is_decimal(column.type) else None
+
+
+def _decimal_text(column: "Array") -> "Array":
+    """Return decimals without trailing zeros and without an exponent, which Arrow writes for the smallest ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = column.cast(pa.string())
+    with_exponent = pc.fill_null(pc.match_substring(texts, "E"), fill_value=False)
+    if column.type.scale > 0:
+        texts = pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
+    if not pc.any(with_exponent).as_py():
         return texts
-    return None
+    plain = [to_json_value(value) for value in column.filter(with_exponent).to_pylist()]
+    return pc.replace_with_mask(texts, with_exponent, pa.array(plain, pa.string()))
 
 
 def values(column: "Array") -> list[Any]:
