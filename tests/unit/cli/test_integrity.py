@@ -16,11 +16,14 @@ from k2.cli.embedded.integrity import Unusable, check, lock
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
+from k2.cli.embedded.schema_store import SchemaStore
 from k2.cli.embedded.state import UnreadableState
 from k2.cli.embedded.supervisor import Stopped, Supervisor
 from k2.cli.main import app
 from k2.jobs.spark.jvm import jars
 from k2.jobs.spark.jvm.java import Java
+from k2.schemas import topics
+from k2.schemas.codecs import avro
 
 NO_JAVA = Java(Path("/nonexistent/java"), 21, "none")  # no test gets far enough to need one
 
@@ -41,6 +44,17 @@ def database(path: Path) -> bytes:
 def test_a_new_folder_is_created_and_left_empty(layout: Layout):
     check(layout)
     assert list(layout.root.iterdir()) == []
+
+
+def test_topics_of_another_format_are_refused(layout: Layout):
+    layout.root.mkdir()
+    store = SchemaStore(layout.registry)
+    store.register(topics.subject("prices"), '"string"')  # not K2's
+    store.register(topics.subject(topics.trades("binance")), avro.text())
+    check(layout)
+    store.register(topics.subject(topics.trades("kraken")), avro.text().replace('"k2.format": 2,', ""))
+    with pytest.raises(Unusable, match=rf"the data in {layout.root} has format 1, and this version of K2 .* format 2"):
+        check(layout)
 
 
 def test_an_intact_database_passes(layout: Layout):

@@ -8,6 +8,7 @@ from k2.query.kafka.validation import Validator
 from k2.schemas import tables
 from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.codecs.avro import RecordEncoder
+from k2.schemas.formats import FORMAT
 from k2.schemas.tables import Column
 from k2.schemas.validation import MISSING_FIELD, UNKNOWN_EXCHANGE, Rule, time_rules
 
@@ -26,6 +27,7 @@ _SCHEMA: Final = {
     "type": "record",
     "name": "Book",
     "namespace": "k2.test",
+    "k2.format": FORMAT,
     "fields": [
         {"name": "symbol", "type": "string"},
         {"name": "exchange", "type": "string"},

@@ -15,6 +15,7 @@ from k2.cli.embedded.layout import Layout
 from k2.query.engine import Engine
 from k2.query.iceberg import catalog, tables
 from k2.schemas.records.trade import message_id
+from k2.schemas.formats import TABLE_PROPERTY
 from k2.schemas.tables import GOLD_TABLE
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -42,6 +43,17 @@ def trade(number: int | str, at: timedelta | float = 0, **fields: Any) -> dict[s
         "exchange_hour": moment.hour,
     } | fields
     return row | {"message_id": str(message_id(row["exchange"], row["symbol"], row["trade_id"]))}
+
+
+def stamp(layout: Layout, number: int | None) -> None:
+    """Make Gold a table of another stored format; None: of the first, which carried no number."""
+    with closing(catalog.connect(layout.platform())) as opened:
+        gold = opened.load_table(tables.identifier(GOLD_TABLE))
+        with gold.transaction() as change:
+            if number is None:
+                change.remove_properties(TABLE_PROPERTY)
+            else:
+                change.set_properties({TABLE_PROPERTY: str(number)})
 
 
 @pytest.fixture

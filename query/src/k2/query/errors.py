@@ -15,3 +15,7 @@ class Unavailable(RuntimeError):
 
 class CatalogEmpty(Unavailable):
     """Everything can be reached, but nothing was written yet."""
+
+
+class WrongFormat(Unavailable):
+    """A table or topic was written in another stored format; the message is that of `OtherFormat`."""

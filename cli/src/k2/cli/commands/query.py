@@ -17,7 +17,7 @@ from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.output import Format
 from k2.common.platform import Platform
 from k2.query import times
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, Unavailable, WrongFormat
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
 
         with closing(Engine(platform)) as engine:
             yield engine
-    except BadQuery as error:
+    except (BadQuery, WrongFormat) as error:
         refuse(" ".join(str(error).split()))
     except Unavailable as error:
         refuse(" ".join(str(error).split()), code=UNREACHABLE)

@@ -18,7 +18,7 @@ from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import FAILED, UNREACHABLE, ignore_sigpipe, refuse, say
 from k2.cli.output import Format
 from k2.query import times
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, Unavailable, WrongFormat
 from k2.query.replay import Layer
 from k2.schemas import topics
 from k2.schemas.channels import TRADES
@@ -99,7 +99,7 @@ def _opened(data: Path) -> "Iterator[tuple[Engine, Platform]]":
         platform = layout.platform(kafka_port=ports.get(plan.KAFKA, 9092), registry_port=ports.get(plan.REGISTRY, 8081))
         with closing(Engine(platform)) as engine:
             yield engine, platform
-    except (BadQuery, state.UnreadableState) as error:
+    except (BadQuery, WrongFormat, state.UnreadableState) as error:
         refuse(" ".join(str(error).split()))
     except Unavailable as error:
         refuse(" ".join(str(error).split()), code=UNREACHABLE)

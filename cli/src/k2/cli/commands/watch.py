@@ -24,7 +24,7 @@ from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.terminal import grid, save_svg, status_table
 from k2.common.validation_errors import InvalidSpec
-from k2.query.errors import BadQuery, Unavailable
+from k2.query.errors import BadQuery, Unavailable, WrongFormat
 from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.channels import TRADES
 from k2.schemas.values import format_decimal, from_micros, seconds, to_micros
@@ -77,10 +77,10 @@ def watch(
         last = show(Remote(url, key, symbols, exchange) if url else Local(Layout.at(data), filters), until)
         if picture is not None:
             save_svg(picture, last, "k2 watch")
+    except (BadQuery, InvalidSpec, WrongFormat) as error:
+        refuse(" ".join(str(error).split()))
     except Unavailable as error:
         refuse(" ".join(str(error).split()), code=UNREACHABLE)
-    except (BadQuery, InvalidSpec) as error:
-        refuse(" ".join(str(error).split()))
     except ValueError as error:
         refuse(f"--duration: {error}")
     except KeyboardInterrupt:

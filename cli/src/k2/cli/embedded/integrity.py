@@ -1,4 +1,4 @@
-"""Checks of a data folder before a platform starts in it: writable, enough disk space, intact databases, unlocked."""
+"""Checks of a data folder before a platform starts in it: writable, disk space, databases, stored format, unlocked."""
 
 import fcntl
 import os
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from k2.cli.embedded.layout import Layout
+from k2.schemas import topics
+from k2.schemas.codecs.avro import format_of
+from k2.schemas.formats import FORMAT, OtherFormat
 
 _MIN_FREE: Final = 256 << 20
 LOW_DISK: Final = 64 << 20  # bytes; below this a full disk explains why processes die
@@ -19,7 +22,7 @@ class Unusable(ValueError):
 
 
 def check(layout: Layout) -> None:
-    """Raise `Unusable` for a folder that is not writable, a full disk, or a damaged database."""
+    """Raise `Unusable` for a folder that is not writable, a full disk, a damaged database, or another stored format."""
     try:
         layout.root.mkdir(parents=True, exist_ok=True)
         (layout.root / ".probe").write_bytes(b"")
@@ -33,6 +36,8 @@ def check(layout: Layout) -> None:
             raise Unusable(
                 f"{database} is damaged ({damage}); restore it from a backup, or move {layout.root} away to start empty"
             )
+    if (written := _stored_format(layout.registry)) != FORMAT:
+        raise Unusable(str(OtherFormat(f"the data in {layout.root}", written)))
 
 
 def free(layout: Layout) -> int:
@@ -47,6 +52,20 @@ def _damage(database: Path) -> str:
     except sqlite3.DatabaseError as error:
         return str(error)
     return "" if result == "ok" else " ".join(result.split())
+
+
+def _stored_format(registry: Path) -> int:
+    """Return the format of the records in the folder's topics, by their schemas; this version's if there are none."""
+    if not registry.exists():
+        return FORMAT
+    subjects = topics.subject(topics.records("%", "%"))
+    statement = "SELECT s.text FROM versions v JOIN schemas s ON s.id = v.schema_id WHERE v.subject LIKE ?"
+    with closing(sqlite3.connect(f"file:{registry}?mode=ro", uri=True, timeout=10)) as connection:
+        try:
+            texts = connection.execute(statement, (subjects,)).fetchall()
+        except sqlite3.OperationalError:  # the registry has not started in this folder yet
+            return FORMAT
+    return next((number for (text,) in texts if (number := format_of(text)) != FORMAT), FORMAT)
 
 
 def lock(layout: Layout) -> Any:

@@ -12,7 +12,7 @@ from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
 from k2.query.iceberg.catalog import connect
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.iceberg.tables import identifier
+from k2.query.iceberg.tables import load
 from k2.schemas.channels import CHANNELS
 from k2.schemas.tables import NAMESPACE
 
@@ -72,14 +72,17 @@ class ScanPlanner:
             return tuple(sorted(name for _, name in self.catalog.list_tables(NAMESPACE)))
 
     def table(self, name: str) -> Table:
-        """Return a table's current state. Raises `BadQuery` if it does not exist, `CatalogEmpty` for a missing Gold."""
+        """Return a table's current state.
+
+        Raises `BadQuery` if it does not exist, `CatalogEmpty` for a missing Gold, and `WrongFormat`.
+        """
         from pyiceberg.exceptions import NoSuchTableError
 
         cached = self._tables.get(name)
         try:
             with catalog_errors(name):
                 if cached is None or cached.metadata_location != self._metadata_location(name):
-                    cached = self._tables[name] = self.catalog.load_table(identifier(name))
+                    cached = self._tables[name] = load(self.catalog, name)
                 return cached
         except NoSuchTableError:
             if name in _GOLD_TABLES:

@@ -1,4 +1,4 @@
-"""Create the tables with PyIceberg: the same tables that Spark creates, from the same specs.
+"""Create and load the tables with PyIceberg: the same tables that Spark creates, from the same specs.
 
 Field ids are assigned in Iceberg's own order (top level first, then nested fields), and partition fields are named as
 Spark's DDL names them, so that it does not matter which engine creates a table.
@@ -10,6 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from k2.query import ddl
+from k2.query.errors import WrongFormat
+from k2.schemas.formats import FORMAT, TABLE_PROPERTY, OtherFormat
 from k2.schemas.tables import NAMESPACE, Table
 
 if TYPE_CHECKING:
@@ -37,15 +39,29 @@ def ensure(catalog: Catalog, tables: Iterable[Table]) -> list[IcebergTable]:
 
 
 def create(catalog: Catalog, table: Table) -> IcebergTable:
-    """Create one table if it is missing; its namespace must exist."""
+    """Create one table if it is missing; its namespace must exist. Raises `WrongFormat` for an existing one."""
     columns = schema(table)
-    return catalog.create_table_if_not_exists(
+    created = catalog.create_table_if_not_exists(
         identifier(table),
         columns,
         partition_spec=partition_spec(table, columns),
         sort_order=sort_order(table, columns),
         properties=dict(table.all_properties),
     )
+    return check_format(created)
+
+
+def load(catalog: Catalog, name: str) -> IcebergTable:
+    """Return an existing table. Raises `WrongFormat` if another format wrote it, and what PyIceberg raises."""
+    return check_format(catalog.load_table(identifier(name)))
+
+
+def check_format(table: IcebergTable) -> IcebergTable:
+    """Return the table. Raises `WrongFormat` if its property says another format, or none: those had no number."""
+    written = table.properties.get(TABLE_PROPERTY, "1")
+    if written != str(FORMAT):
+        raise WrongFormat(str(OtherFormat(f"the table {table.name()[-1]}", written)))
+    return table
 
 
 def schema(table: Table) -> Schema:

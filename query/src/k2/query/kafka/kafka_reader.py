@@ -21,7 +21,7 @@ from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query.errors import Unavailable
 from k2.query.kafka.records import ConsumedRecord, Frame, TopicPartition, ValidatedRecord
 from k2.query.kafka.time_merge import TimeMerge
-from k2.query.kafka.validation import Validator
+from k2.query.kafka.validation import Validator, check_formats
 from k2.schemas import topics
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -275,6 +275,7 @@ class _TopicValidator:
 
     def __init__(self, channel: Channel, registry: Registry, topic: str, label: str) -> None:
         self._channel = channel
+        self._topic = topic
         self._schemas = SchemaCache(registry, topics.subject(topic))
         self._label = label
         self._validator = Validator(channel, {}, label)
@@ -291,9 +292,11 @@ class _TopicValidator:
         if now < self._missing_until.get(header, 0.0):
             return
         try:
-            self._validator = Validator(self._channel, self._schemas.schemas(), self._label)
+            schemas = self._schemas.schemas()
         except RegistryUnavailable as error:
             raise Unavailable(" ".join(str(error).split())[:300]) from error
+        check_formats(self._topic, schemas)
+        self._validator = Validator(self._channel, schemas, self._label)
         if len(self._missing_until) > _MAX_POLL:
             self._missing_until.clear()
         self._missing_until[header] = now + _MISSING_SCHEMA_SECONDS

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fastavro import parse_schema, schemaless_reader
 from fastavro.read import SchemaResolutionError
 
+from k2.query.errors import WrongFormat
 from k2.query.kafka.row_types import converters, row_type
-from k2.schemas.codecs import wire
+from k2.schemas.codecs import avro, wire
+from k2.schemas.formats import FORMAT, OtherFormat
 from k2.schemas.validation import ErrorCategory
 
 if TYPE_CHECKING:
@@ -29,6 +31,13 @@ _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, MemoryError),
     *(RecursionError, StopIteration, StructError, SchemaResolutionError),
 )
+
+
+def check_formats(topic: str, schemas: Mapping[int, str]) -> None:
+    """Raise `WrongFormat` if one of a topic's writer schemas, given by id, has another stored format."""
+    for text in schemas.values():
+        if (written := avro.format_of(text)) != FORMAT:
+            raise WrongFormat(str(OtherFormat(f"the topic {topic}", written)))
 
 
 class Validator:

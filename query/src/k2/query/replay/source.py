@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query import arrow_schema, times
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import Validator
+from k2.query.kafka.validation import Validator, check_formats
 from k2.query.replay import Layer, time_ranges
 from k2.query.sql.record_sql import RecordFilter
 from k2.schemas import topics
@@ -193,9 +193,11 @@ def _validators(registry: Registry, label: str) -> Callable[[str], Validator]:
     @lru_cache(maxsize=64)
     def validator(topic: str) -> Validator:
         try:
-            return Validator(TRADES, SchemaCache(registry, topics.subject(topic)).schemas(), label)
+            schemas = SchemaCache(registry, topics.subject(topic)).schemas()
         except RegistryUnavailable as error:
             raise Unavailable(str(error)) from error
+        check_formats(topic, schemas)
+        return Validator(TRADES, schemas, label)
 
     return validator
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.query.iceberg.scan_planner import catalog_errors
-from k2.query.iceberg.tables import identifier
+from k2.query.iceberg.tables import load
 from k2.query.times import TimeRange
 from k2.schemas.values import from_micros, to_micros
 
@@ -27,7 +27,7 @@ def covered_ranges(
     from pyiceberg.conversions import from_bytes
 
     with catalog_errors(name):
-        table = engine.catalog.load_table(identifier(name))
+        table = load(engine.catalog, name)
         files = [task.file for task in table.scan(row_filter=where, snapshot_id=snapshot_id).plan_files()]
     field = table.schema().find_field(column)
     column_type: Any = field.field_type

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from k2.query.errors import Unavailable
 from k2.query.iceberg import data_files
 from k2.query.iceberg.scan_planner import ScanPlan, catalog_errors
-from k2.query.iceberg.tables import identifier
+from k2.query.iceberg.tables import load
 from k2.query.times import to_utc
 from k2.schemas.records.trade import Source
 from k2.schemas.tables import GOLD
@@ -48,7 +48,7 @@ def freshness(catalog: Catalog, since: datetime) -> Freshness:
 
     try:
         with catalog_errors(GOLD):
-            table = catalog.load_table(identifier(GOLD))
+            table = load(catalog, GOLD)
     except NoSuchTableError:
         raise Unavailable(f"there is no table {GOLD} yet; `k2 up` creates it") from None
     with duckdb.connect() as connection:

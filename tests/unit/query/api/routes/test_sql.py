@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from k2.cli.embedded.layout import Layout
 from tests.unit.query.api.conftest import Serve
-from tests.unit.query.conftest import Append, trade
+from tests.unit.query.conftest import Append, stamp, trade
 
 ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 ROWS = [trade(number, number) for number in range(30)]
@@ -122,3 +123,17 @@ def test_a_statement_over_the_memory_limit_gets_413(serve: Serve, append: Append
     answer = api.post("/v1/sql", json={"statement": statement})
     assert (answer.status_code, "memory" in answer.json()["detail"]) == (413, True)
     assert api.post("/v1/sql", json={"statement": "SELECT 1 AS one"}).status_code == 200
+
+
+def test_a_table_of_another_format_is_a_problem_with_its_sentence(
+    api: TestClient, append: Append, layout: Layout
+) -> None:
+    append([trade(1)])
+    stamp(layout, 1)
+    for answer in (
+        api.post("/v1/sql", json={"statement": "SELECT count(*) FROM gold_crypto_trades"}),
+        api.get("/v1/trades"),
+        api.get("/v1/symbols"),
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert answer.json()["detail"].startswith("the table gold_crypto_trades has format 1, and this version of K2")
