@@ -50,4 +50,4 @@ def test_the_shell_code_of_the_page_runs(url: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"trades":2500' in done.stdout
-    assert (tmp_path / "btcusdt-5m.csv").read_text("utf-8").startswith("exchange,symbol,start")
+    assert (tmp_path / "btcusdt-5m.csv").read_text("utf-8").startswith("exchange,symbol,open_time,")

@@ -60,7 +60,11 @@ Bar: Final = _row_model(
     "Bar",
     "The trades of one interval, aggregated.",
     (column for column in BARS_TABLE.columns if column.name not in _BAR_INTERNALS),
-    {},
+    {
+        "volume": "the sum of quantities, exact; null beyond 38 digits",
+        "vwap": "rounded half up to 12 places; null if a sum exceeds 38 digits",
+    },
+    optional=("volume", "vwap"),
 )
 
 

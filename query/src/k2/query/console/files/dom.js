@@ -54,14 +54,14 @@ const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 /** Format a count with thousands separators. */
 export const count = (value) => (value === null || value === undefined ? "" : whole.format(value));
 
-/** Format an exact decimal without insignificant zeros: 64123.50000000 is 64,123.50. */
+/** Format an exact decimal without insignificant zeros: 64123.5 is 64,123.50. */
 export function decimal(text, places = 2) {
   const [units, part = ""] = String(text).split(".");
   const shown = part.replace(/0+$/, "").padEnd(places, "0");
   return units.replace(/\B(?=(\d{3})+(?!\d))/g, ",") + (shown ? `.${shown}` : "");
 }
 
-/** Count the significant decimal places: 2 of 64123.45000000. */
+/** Count the significant decimal places: 2 of 64123.45. */
 export function places(text) {
   return (String(text).split(".")[1] ?? "").replace(/0+$/, "").length;
 }

@@ -1,0 +1,46 @@
+"""The SQL that the README and the how-to print runs as printed, and what it sums is exact."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from k2.cli.embedded.layout import Layout
+from k2.cli.main import app
+from k2.query.iceberg import catalog, tables
+from k2.schemas.channels import shared_tables
+from tests.unit.query.conftest import Append, trade
+
+ROOT = Path(__file__).parents[3]
+PAGES = ("README.md", "docs/how-to/query.md")
+NOTIONAL = 'k2 sql "select symbol, sum(price*quantity) from gold_crypto_trades group by 1"'
+
+
+def statements() -> Iterator[str]:
+    for page in PAGES:
+        yield from re.findall(r"^\$ (k2 sql .*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", list(statements()))
+def test_every_printed_statement_runs(append: Append, layout: Layout, command: str) -> None:
+    opened = catalog.connect(layout.platform())
+    tables.ensure(opened, shared_tables())
+    opened.close()
+    append([trade(1)])
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--data", str(layout.root)])
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+
+
+def test_the_notional_of_the_readme_has_every_digit(append: Append, layout: Layout) -> None:
+    assert NOTIONAL in statements()
+    amounts = [("60000.36", "1234.5"), ("0.000000000001", "0.000000000001"), ("99999999.5", "999999.000000000001")]
+    append([trade(n, n, price=Decimal(p), quantity=Decimal(q)) for n, (p, q) in enumerate(amounts)])
+    command = [*shlex.split(NOTIONAL)[1:], "--format", "csv", "--data", str(layout.root)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    # 74070444.42 + 10**-24 + 99999899500000.5000999999995
+    assert result.stdout.splitlines()[1] == "BTCUSDT,99999973570444.920099999999500000000001"
