@@ -83,8 +83,8 @@ def _statement(query: Query, source: str, bucket: str, first: str, last: str, co
             return f"SELECT exchange, symbol, {last} AS price FROM {source} GROUP BY exchange, symbol ORDER BY 1, 2"
         case Kind.BARS:
             return (
-                f"SELECT exchange, symbol, {bucket} AS open_time, {first} AS open, max(price) AS high, min(price) AS low, "
-                f"{last} AS close, sum(quantity) AS volume, {count} AS trade_count "
+                f"SELECT exchange, symbol, {bucket} AS open_time, {first} AS open, max(price) AS high, "
+                f"min(price) AS low, {last} AS close, sum(quantity) AS volume, {count} AS trade_count "
                 f"FROM {source} AND symbol = '{query.symbol}' GROUP BY exchange, symbol, open_time ORDER BY open_time"
             )
     return f"SELECT {COLUMNS} FROM {source} AND symbol = '{query.symbol}' ORDER BY timestamp, trade_id"

@@ -14,8 +14,8 @@ import pytest
 from k2.cli.embedded.layout import Layout
 from k2.query.engine import Engine
 from k2.query.iceberg import catalog, tables
-from k2.schemas.records.trade import message_id
 from k2.schemas.formats import TABLE_PROPERTY
+from k2.schemas.records.trade import message_id
 from k2.schemas.tables import GOLD_TABLE
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -1,7 +1,8 @@
 """Write query results to standard output or a file, batch by batch: a large result is never in memory as a whole.
 
 Decimals are exact in every format, and texts have them without trailing zeros: strings in JSON, plain digits in CSV and
-tables. Times are RFC 3339 in UTC. `json` is JSON lines, one object per row. Binary formats (`parquet`, `arrow`) are never written to a terminal.
+tables. Times are RFC 3339 in UTC. `json` is JSON lines, one object per row. Binary formats (`parquet`, `arrow`) are
+never written to a terminal.
 """
 
 import csv

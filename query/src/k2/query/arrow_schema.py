@@ -80,7 +80,7 @@ def units(decimals: Array) -> list[int | None]:
     """Return decimals as whole units of their last place, the inverse of `array`, without a `Decimal` for each."""
     size, buffer = _DECIMAL_BYTES, decimals.buffers()[1]
     content = memoryview(buffer)[decimals.offset * size :] if buffer is not None else b""
-    numbers = [
+    numbers: list[int | None] = [
         int.from_bytes(content[place : place + size], "little", signed=True)
         for place in range(0, len(decimals) * size, size)
     ]

@@ -108,9 +108,7 @@ def test_a_decimal_beyond_38_digits_is_undecodable(units: int):
 )
 def test_a_writers_own_scale_is_converted_exactly(scale: int, units: int, expected: int | str):
     quantity = 10**scale
-    assert of_decimals(units, quantity, scale=scale) == (
-        expected if isinstance(expected, str) else (expected, 10**12)
-    )
+    assert of_decimals(units, quantity, scale=scale) == (expected if isinstance(expected, str) else (expected, 10**12))
 
 
 def test_a_writers_own_precision_bounds_its_decimals():

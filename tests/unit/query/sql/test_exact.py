@@ -147,9 +147,7 @@ def test_a_product_is_exact_or_null(duck: duckdb.DuckDBPyConnection, price: Deci
 
 @pytest.mark.parametrize("most", [exact.MAX_TRADES, exact.MAX_MINUTES])
 @pytest.mark.parametrize("scale", [12, 24])
-def test_the_largest_values_are_summed_without_an_error(
-    duck: duckdb.DuckDBPyConnection, most: int, scale: int
-) -> None:
+def test_the_largest_values_are_summed_without_an_error(duck: duckdb.DuckDBPyConnection, most: int, scale: int) -> None:
     largest = f"{'9' * (38 - scale)}.{'9' * scale}::DECIMAL(38,{scale})"
     values = f"SELECT {largest} AS n FROM range(3000)"
     summed = f"SELECT {exact.sums('n', 'n', scale, most)} FROM ({values})"

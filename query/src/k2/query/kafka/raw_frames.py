@@ -45,7 +45,9 @@ class RawFrames:
         rows: list[dict[str, Any]] = []
         for batch in self._kafka.read_frames(starts, end_offsets, labels):
             rows += [row for row in map(_row, batch) if _matches(row, record_filter, category)]
-        rows.sort(key=lambda row: (row["dead_lettered_at"], row["topic"], row["partition"], row["offset"]), reverse=True)
+        rows.sort(
+            key=lambda row: (row["dead_lettered_at"], row["topic"], row["partition"], row["offset"]), reverse=True
+        )
         return pa.Table.from_pylist(rows[:limit], schema=_schema())
 
     def get(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:

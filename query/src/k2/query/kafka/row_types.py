@@ -97,7 +97,8 @@ def _rescaling(reader: Any, writer: Any) -> Convert | None:
     def rescaled(raw: bytes | None) -> int | None:
         if raw is None:
             return None
-        units, rest = divmod(read(raw) * 10**own_scale, 10**scale)
+        written_units: int = read(raw)
+        units, rest = divmod(written_units * 10**own_scale, 10**scale)
         if rest or abs(units) >= limit:
             raise ValueError(f"decimal does not fit decimal({own_precision},{own_scale})")
         return units

@@ -77,7 +77,8 @@ def dead_letter(engine: Engine, topic: str, partition: int, offset: int) -> dict
     """Return one dead letter with its bytes, by topic, partition and offset; None if it does not exist."""
     rows = _execute(
         engine,
-        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dead_lettered_at, value
+        f"""SELECT exchange, topic, partition, "offset", schema_id, error_category, error_message, dead_lettered_at,
+                   value
             FROM {DEAD_LETTERS} WHERE topic = $topic AND partition = $partition AND "offset" = $position LIMIT 1""",  # noqa: S608
         {DEAD_LETTERS: None},
         parameters={"topic": topic, "partition": partition, "position": offset},

@@ -48,7 +48,7 @@ def vwap(notional: str, volume: str) -> str:
 
 
 def units(decimal: str) -> str:
-    """Return the SQL of a decimal as a whole number of its last places: 1.50 is 150. All its digits are read as text."""
+    """Return the SQL of a decimal as a whole number of its last places, read from its text: 1.50 is 150."""
     return f"replace({decimal}::VARCHAR, '.', '')::HUGEINT"
 
 

@@ -1,6 +1,7 @@
 """Encode query results as bytes, batch by batch: a large result is never in memory as a whole.
 
-Decimals are exact in every format: strings in JSON, plain digits in CSV, without trailing zeros in both. Times are RFC 3339 in UTC.
+Decimals are exact in every format: strings in JSON, plain digits in CSV, without trailing zeros in both.
+Times are RFC 3339 in UTC.
 """
 
 import csv
