@@ -38,7 +38,7 @@ def test_types_sort_order_and_partition_names_are_sparks() -> None:
     assert columns.find_type("price") == DecimalType(38, 12)
     assert columns.find_type("timestamp") == TimestamptzType()
     order = tables.sort_order(GOLD_TABLE, columns).fields
-    assert [columns.find_column_name(field.source_id) for field in order] == ["symbol", "timestamp"]
+    assert [columns.find_column_name(field.source_id) for field in order] == ["exchange", "symbol", "timestamp"]
     nested = tables.schema(COMPLETENESS_TABLE)
     assert nested.find_type("missing.last_id") == StringType()
     assert nested.find_type("by_source.value") == LongType()

@@ -98,7 +98,7 @@ def _rescaling(reader: Any, writer: Any) -> Convert | None:
         if raw is None:
             return None
         written_units: int = read(raw)
-        units, rest = divmod(written_units * 10**own_scale, 10**scale)
+        units, rest = divmod(written_units * int(10**own_scale), int(10**scale))
         if rest or abs(units) >= limit:
             raise ValueError(f"decimal does not fit decimal({own_precision},{own_scale})")
         return units
