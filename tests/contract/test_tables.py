@@ -22,9 +22,9 @@ EXPECTED = {
     "silver_dlq_trades": (
         [
             "value", "exchange", "channel", "topic", "partition", "offset", "schema_id", "error_category",
-            "error_message", "dlq_timestamp",
+            "error_message", "dead_lettered_at",
         ],
-        [("dlq_timestamp", "day")],
+        [("dead_lettered_at", "day")],
     ),
     "gold_crypto_trades": (
         [*TRADE, "gold_ingestion_timestamp", "exchange_date", "exchange_hour"],
@@ -32,21 +32,21 @@ EXPECTED = {
     ),
     "gold_ohlcv_1m": (
         [
-            "exchange", "symbol", "start", "open", "high", "low", "close", "volume", "trades", "vwap", "notional",
-            "first_at", "first_id", "last_at", "last_id", "exchange_date",
+            "exchange", "symbol", "open_time", "open", "high", "low", "close", "volume", "trade_count", "vwap",
+            "notional", "first_trade_time", "first_id", "last_trade_time", "last_id", "exchange_date",
         ],
         [("exchange", "identity"), ("exchange_date", "identity")],
     ),
     "audit_gaps": (
         [
-            "gap_id", "exchange", "channel", "feed", "symbol", "first_id", "last_id", "detected_at", "repaired_at",
-            "method", "state",
+            "gap_id", "exchange", "channel", "feed", "symbol", "first_id", "last_id", "detected_at", "resolved_at",
+            "resolution", "state",
         ],
         [("detected_at", "day")],
     ),
     "audit_completeness": (
         [
-            "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "present", "missing",
+            "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "actual", "missing",
             "by_source", "state", "gold_snapshot_id", "checked_at",
         ],
         [("hour", "month")],
@@ -81,15 +81,23 @@ def test_every_table_is_format_2_zstd_parquet_and_explains_its_columns(name):
     assert table.all_properties["format-version"] == "2"
     assert table.all_properties["write.format.default"] == "parquet"
     assert table.all_properties["write.parquet.compression-codec"] == "zstd"
+    assert table.all_properties["write.parquet.page-version"] == "v2"
+    assert table.all_properties["k2.format"] == "2"
     assert all(column.doc for column in table.columns)
     assert {part.column for part in table.partitions} <= {column.name for column in table.columns}
 
 
-def test_prices_are_decimals_of_eighteen_digits_wherever_they_are_stored():
+def test_prices_are_decimals_of_thirty_eight_digits_wherever_they_are_stored():
     for name in ("silver_kraken_trades", "gold_crypto_trades"):
         types = {column.name: column.type for column in OF_KRAKEN[name].columns}
-        assert types["price"] == types["quantity"] == "decimal(18,8)"
+        assert types["price"] == types["quantity"] == "decimal(38,12)"
         assert types["timestamp"] == "timestamp"
+
+
+def test_bars_hold_exact_products_and_prices_of_the_same_scale():
+    types = {column.name: column.type for column in OF_KRAKEN["gold_ohlcv_1m"].columns}
+    assert types["notional"] == "decimal(38,24)"
+    assert {types[name] for name in ("open", "high", "low", "close", "volume", "vwap")} == {"decimal(38,12)"}
 
 
 def test_vendor_data_is_a_map_in_silver_and_json_in_gold():
@@ -98,8 +106,8 @@ def test_vendor_data_is_a_map_in_silver_and_json_in_gold():
     assert types["gold_crypto_trades"]["vendor_data"] == "string"
 
 
-def test_gold_files_are_ordered_by_symbol_and_time():
-    assert OF_KRAKEN["gold_crypto_trades"].sort == ("symbol", "timestamp")
+def test_gold_files_are_ordered_by_exchange_symbol_and_time():
+    assert OF_KRAKEN["gold_crypto_trades"].sort == ("exchange", "symbol", "timestamp")
 
 
 def test_a_table_is_addressed_in_the_one_catalog():

@@ -101,12 +101,12 @@ def _gaps(pinned: PinnedSnapshots) -> tuple[dict[_Origin, list[Gap]], dict[_Orig
     """Return gaps with numeric ids by exchange and channel, and the number of gaps by state."""
     gaps: dict[_Origin, list[Gap]] = {}
     states: dict[_Origin, Counter[str]] = {}
-    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "method")
+    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "resolution")
     for row in pinned.rows(GAPS_TABLE).select(*columns).collect():
         origin = row["exchange"], row["channel"]
         states.setdefault(origin, Counter())[row["state"]] += 1
         if (row["first_id"] or "").isdigit():
-            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["method"] or "")
+            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["resolution"] or "")
             gaps.setdefault(origin, []).append(gap)
     return gaps, states
 

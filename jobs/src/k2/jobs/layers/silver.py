@@ -154,7 +154,7 @@ def dead_letters(rows: DataFrame, channel: Channel, exchange: str) -> DataFrame:
         "schema_id",
         "error_category",
         "error_message",
-        batch_time.now().alias("dlq_timestamp"),
+        batch_time.now().alias("dead_lettered_at"),
     )
 
 
