@@ -14,6 +14,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.layers import exact
 from k2.schemas.tables import BARS_TABLE
 
 _HOUR: Final = 3600
@@ -99,14 +100,14 @@ def bars_of_trades(trades: DataFrame) -> DataFrame:
         F.max(ordered).alias("last"),
         F.max("price").alias("high"),
         F.min("price").alias("low"),
-        F.sum("quantity").alias("volume"),
+        exact.total(F.col("quantity")).alias("volume"),
         F.count("*").alias("trade_count"),
-        F.try_sum(F.col("price") * F.col("quantity")).alias("notional"),
+        exact.total(exact.product(F.col("price"), F.col("quantity"))).alias("notional"),
     )
     computed = {
         "open": F.col("first.price"),
         "close": F.col("last.price"),
-        "vwap": F.col("notional") / F.col("volume"),
+        "vwap": exact.ratio(F.col("notional"), F.col("volume")),
         "first_trade_time": F.col("first.at"),
         "first_id": F.col("first.id"),
         "last_trade_time": F.col("last.at"),
