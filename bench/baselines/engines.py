@@ -129,10 +129,10 @@ class PyIceberg(_Threads):
                 return trades.group_by(["exchange", "symbol"], use_threads=False).aggregate([("rounded", "last")])
             case Kind.BARS:
                 minutes = pc.floor_temporal(trades.column("timestamp"), unit="minute")
-                keys = ["exchange", "symbol", "start"]
+                keys = ["exchange", "symbol", "open_time"]
                 figures = [("rounded", "first"), ("price", "max"), ("price", "min"), ("rounded", "last")]
                 figures += [("quantity", "sum"), ("quantity", "count")]
-                return trades.append_column("start", minutes).group_by(keys, use_threads=False).aggregate(figures)
+                return trades.append_column("open_time", minutes).group_by(keys, use_threads=False).aggregate(figures)
         return trades.drop_columns("rounded")
 
 

@@ -1,7 +1,6 @@
 """Build a Gold table of synthetic trades in files written by Spark, one commit per time range."""
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from k2.cli.embedded import plan
 from k2.common.platform import Platform
 from k2.query.iceberg import tables
 from k2.query.iceberg.catalog import connect
+from k2.schemas.records.trade import message_id_prefix, message_id_suffix
 from k2.schemas.tables import GOLD
-from k2.schemas.values import UNIT
+from k2.schemas.values import PRECISION, SCALE, UNIT
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -58,15 +58,18 @@ def _rows(commit: Commit) -> pa.Table:
     first, micros = int(start.timestamp() * 1e6), int(length.total_seconds() * 1e6)
     times = [first + place * micros // size for size in each for place in range(size)]
     bases = [base for base, size in zip(BASES, each, strict=True) for _ in range(size)]
-    noise = secrets.token_bytes(16 * count).hex()
-    ids = [_uuid(noise[at : at + 32]) for at in range(0, 32 * count, 32)]
-    timestamp, decimal = pa.timestamp("us", "UTC"), pa.decimal128(18, 8)
-    prices = pa.array([place * 7919 % 1_000_000 * 10_000 + 60_000 * UNIT for place in range(count)], pa.int64())
-    quantities = pa.array([(place * 104_729 % 99_991 + 1) * 1000 for place in range(count)], pa.int64())
+    numbers = [first // 1000 + place for place in range(count)]
+    prefixes = {base: message_id_prefix("BINANCE", f"{base}USDT", 1) for base in BASES}
+    ids = [prefixes[base] + message_id_suffix(number) for base, number in zip(bases, numbers, strict=True)]
+    timestamp, decimal = pa.timestamp("us", "UTC"), pa.decimal128(PRECISION, SCALE)
+    prices = pa.array(
+        [place * 7919 % 1_000_000 * (UNIT // 10_000) + 60_000 * UNIT for place in range(count)], pa.int64()
+    )
+    quantities = pa.array([(place * 104_729 % 99_991 + 1) * (UNIT // 100_000) for place in range(count)], pa.int64())
     vendors = ('{"pair":"","buyer_maker":"true","source":"live"}', '{"pair":"","buyer_maker":"false","source":"live"}')
     columns: dict[str, Any] = {
         "message_id": ids,
-        "trade_id": [str(first // 1000 + place) for place in range(count)],
+        "trade_id": list(map(str, numbers)),
         "symbol": [f"{base}USDT" for base in bases],
         "exchange": pa.array(["BINANCE"] * count),
         "base_asset": bases,
@@ -84,12 +87,8 @@ def _rows(commit: Commit) -> pa.Table:
     return pa.table(columns)
 
 
-def _uuid(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-
-
 def _decimals(units: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Convert units of 10**-8 to decimals without a Python object for each."""
+    """Convert units of 10**-12 to decimals without a Python object for each."""
     low = units.buffers()[1].to_pybytes()
     words = bytearray(2 * len(low))
     for byte in range(8):
