@@ -149,8 +149,8 @@ def _produce_tail(kafka: Services, topic: str, start: datetime, count: int) -> i
     for place in range(count):
         base, at = BASES[place % len(BASES)], begins + place * length // count
         trade = Trade(
-            str(10**12 + place), f"{base}USDT", "BINANCE", base, "USDT", at, 60_000 * UNIT + place * UNIT // 100, UNIT,
-            Side.BUY, at + 41_000, (("source", "live"),),
+            str(10**12 + place), f"{base}USDT", "BINANCE", base, "USDT", at,
+            60_000 * UNIT + place * (UNIT // 100), UNIT, Side.BUY, at + 41_000, (("source", "live"),),
         )  # fmt: skip
         producer.produce(topic, encoder.encode(trade), trade.symbol)
     if left := producer.flush(60):

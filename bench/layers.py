@@ -1,4 +1,4 @@
-"""Kafka to Gold: K2's three layers, and a plain consumer that appends to one table."""
+"""Kafka to Gold: K2's three layers, and a plain consumer that appends to one table; the bytes of a trade in Gold."""
 
 import json
 import signal
@@ -16,7 +16,18 @@ from confluent_kafka import Producer
 
 from bench.baselines import baseline
 from bench.harness.figures import K2, Figure, Goal, Section, number, order
-from bench.harness.processes import BenchFailed, alive, cpu_seconds, last_line, pss, python, started, tree, until
+from bench.harness.processes import (
+    BenchFailed,
+    alive,
+    cpu_seconds,
+    last_line,
+    output,
+    pss,
+    python,
+    started,
+    tree,
+    until,
+)
 from bench.harness.services import Services, feed, services, write_feed
 from k2.cli.embedded import plan
 from k2.cli.embedded.layout import Layout
@@ -39,6 +50,8 @@ _DUPLICATE_EVERY: Final = 100  # every hundredth trade is sent twice
 _LIMIT: Final = 1.5
 _ROUNDS: Final = 2
 _WITHIN: Final = 600.0
+_BYTES_BEFORE: Final = 12.0  # a trade, in commits of some thousand trades
+_BYTES_AFTER: Final = 7.5  # a trade, after compaction
 
 
 @dataclass(slots=True)
@@ -69,7 +82,40 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
                     f"{number(own.rate[-1])} rows/s",
                     flush=True,
                 )
-    return _section(results, count, distinct)
+    section = _section(results, count, distinct)
+    _add_sizes(section, _sizes(folder / "size"))
+    return section
+
+
+def _sizes(folder: Path) -> dict[str, Any]:
+    """Return the bytes of the columns of recorded trades in Gold, before and after compaction."""
+    layout = Layout.at(folder)
+    layout.root.mkdir(parents=True, exist_ok=True)
+    platform = layout.platform(kafka_port=free(), registry_port=free())
+    printed = output("sizes", "-m", "bench.workloads.gold_size", str(layout.root), env=plan.environment(platform))
+    sizes: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return sizes
+
+
+def _add_sizes(section: Section, sizes: dict[str, Any]) -> None:
+    """Print the bytes a trade by column, and add totals and goals to the section."""
+    count, before, after = sizes["trades"], sizes["before"], sizes["after"]
+    print(f"  bytes a trade in Gold, before and after compaction ({count:,} recorded trades)", flush=True)
+    for name in sorted(after, key=lambda name: -after[name]):
+        print(f"  {name:26}{before[name] / count:8.3f}{after[name] / count:8.3f}", flush=True)
+    for sizes_of, limit, when in ((before, _BYTES_BEFORE, "before"), (after, _BYTES_AFTER, "after")):
+        total = sum(sizes_of.values()) / count
+        largest = sorted(sizes_of, key=lambda name: -sizes_of[name])[:5]
+        parts = ", ".join(f"{name} {sizes_of[name] / count:.2f}" for name in largest)
+        section.figures.append(Figure(K2, f"bytes a trade in Gold, {when} compaction", "bytes", [total]))
+        section.goals.append(
+            Goal(
+                f"at most {limit:g} bytes a trade in Gold {when} compaction, all columns and footers counted",
+                f"{total:.2f} bytes",
+                total <= limit,
+                f"the largest columns are {parts}",
+            )
+        )
 
 
 def _preload(kafka: Services, topic: str, count: int) -> int:
@@ -113,8 +159,8 @@ def _trades(count: int) -> Iterator[Trade]:
         yield Trade(
             str(1_000_000 + place // len(pairs)), pair.symbol, "BINANCE", pair.base, pair.quote,
             now - _TIME_RANGE + place * _TIME_RANGE // distinct // 1000 * 1000,
-            60_000 * UNIT + place % 10_000 * 1_000_000,
-            (place % 977 + 1) * 100_000, Side.SELL if sold else Side.BUY, now, vendor,
+            60_000 * UNIT + place % 10_000 * (UNIT // 100),
+            (place % 977 + 1) * (UNIT // 1000), Side.SELL if sold else Side.BUY, now, vendor,
         )  # fmt: skip
 
 

@@ -14,19 +14,15 @@ from pyarrow import parquet
 from bench.harness.processes import output
 from k2.cli.embedded import plan
 from k2.common.platform import Platform
-from k2.query.arrow_schema import arrow_type
 from k2.query.iceberg import tables
 from k2.query.iceberg.catalog import connect
 from k2.schemas.records.trade import message_id_prefix, message_id_suffix
 from k2.schemas.tables import GOLD
-from k2.schemas.tables.spec import PRICE
-from k2.schemas.values import UNIT
+from k2.schemas.values import PRECISION, SCALE, UNIT
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-_STEP: Final = UNIT // 10_000  # of prices
-_LOT: Final = UNIT // 100_000  # of quantities
 BASES: Final = "BTC ETH SOL XRP DOGE ADA BNB TRX DOT LTC".split()
 
 
@@ -63,17 +59,17 @@ def _rows(commit: Commit) -> pa.Table:
     times = [first + place * micros // size for size in each for place in range(size)]
     bases = [base for base, size in zip(BASES, each, strict=True) for _ in range(size)]
     numbers = [first // 1000 + place for place in range(count)]
-    ids = [
-        message_id_prefix("BINANCE", f"{base}USDT", 1) + message_id_suffix(number)
-        for base, number in zip(bases, numbers, strict=True)
-    ]
-    timestamp, decimal = pa.timestamp("us", "UTC"), arrow_type(PRICE)
-    prices = pa.array([place * 7919 % 1_000_000 * _STEP + 60_000 * UNIT for place in range(count)], pa.int64())
-    quantities = pa.array([(place * 104_729 % 99_991 + 1) * _LOT for place in range(count)], pa.int64())
+    prefixes = {base: message_id_prefix("BINANCE", f"{base}USDT", 1) for base in BASES}
+    ids = [prefixes[base] + message_id_suffix(number) for base, number in zip(bases, numbers, strict=True)]
+    timestamp, decimal = pa.timestamp("us", "UTC"), pa.decimal128(PRECISION, SCALE)
+    prices = pa.array(
+        [place * 7919 % 1_000_000 * (UNIT // 10_000) + 60_000 * UNIT for place in range(count)], pa.int64()
+    )
+    quantities = pa.array([(place * 104_729 % 99_991 + 1) * (UNIT // 100_000) for place in range(count)], pa.int64())
     vendors = ('{"pair":"","buyer_maker":"true","source":"live"}', '{"pair":"","buyer_maker":"false","source":"live"}')
     columns: dict[str, Any] = {
         "message_id": ids,
-        "trade_id": [str(number) for number in numbers],
+        "trade_id": list(map(str, numbers)),
         "symbol": [f"{base}USDT" for base in bases],
         "exchange": pa.array(["BINANCE"] * count),
         "base_asset": bases,
@@ -92,7 +88,7 @@ def _rows(commit: Commit) -> pa.Table:
 
 
 def _decimals(units: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Convert positive units of 10**-12 to decimals without a Python object for each."""
+    """Convert units of 10**-12 to decimals without a Python object for each."""
     low = units.buffers()[1].to_pybytes()
     words = bytearray(2 * len(low))
     for byte in range(8):

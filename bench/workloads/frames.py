@@ -71,12 +71,14 @@ def load() -> Recording:
     return Recording(sorted(trades, key=lambda trade: trade.at), origin)
 
 
-def numbered(recording: Recording, count: int, *, aggregated: bool) -> Iterator[tuple[float, str, int, bytes]]:
+def numbered(
+    recording: Recording, count: int, *, aggregated: bool, first_id: int = 1_000_001
+) -> Iterator[tuple[float, str, int, bytes]]:
     """Yield time, symbol, id and frame of `count` trades with unique ids; the recording repeats when it ends.
 
     With `aggregated` each trade is an aggTrade of one fill, the only stream that cryptofeed subscribes to.
     """
-    ids: Counter[str] = Counter(dict.fromkeys(SYMBOLS, 1_000_000))
+    ids: Counter[str] = Counter(dict.fromkeys(SYMBOLS, first_id - 1))
     start, length = recording.trades[0].at, recording.seconds
     for place in range(count):
         lap, index = divmod(place, len(recording.trades))

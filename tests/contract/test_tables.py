@@ -82,15 +82,23 @@ def test_every_table_is_format_2_zstd_parquet_and_explains_its_columns(name):
     assert table.all_properties["format-version"] == "2"
     assert table.all_properties["write.format.default"] == "parquet"
     assert table.all_properties["write.parquet.compression-codec"] == "zstd"
+    assert table.all_properties["write.parquet.page-version"] == "v2"
+    assert table.all_properties["k2.format"] == "2"
     assert all(column.doc for column in table.columns)
     assert {part.column for part in table.partitions} <= {column.name for column in table.columns}
 
 
-def test_prices_are_decimals_of_twelve_places_wherever_they_are_stored():
+def test_prices_are_decimals_of_thirty_eight_digits_wherever_they_are_stored():
     for name in ("silver_kraken_trades", "gold_crypto_trades"):
         types = {column.name: column.type for column in OF_KRAKEN[name].columns}
         assert types["price"] == types["quantity"] == "decimal(38,12)"
         assert types["timestamp"] == "timestamp"
+
+
+def test_bars_hold_exact_products_and_prices_of_the_same_scale():
+    types = {column.name: column.type for column in OF_KRAKEN["gold_ohlcv_1m"].columns}
+    assert types["notional"] == "decimal(38,24)"
+    assert {types[name] for name in ("open", "high", "low", "close", "volume", "vwap")} == {"decimal(38,12)"}
 
 
 def test_vendor_data_is_a_map_in_silver_and_json_in_gold():

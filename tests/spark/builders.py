@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from k2.common.platform import Platform
 from k2.jobs.commit.appender import Appender
+from k2.jobs.commit.checkpoints import path
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.local_frames import local_frame
@@ -39,8 +40,9 @@ def trade(number: int | str, at: datetime | None = None, *, exchange: str = "bin
     when = at or HOUR + timedelta(seconds=int(number) if str(number).isdigit() else 0)
     fields = {
         "trade_id": str(number), "symbol": pair.symbol, "exchange": exchange.upper(), "base_asset": pair.base,
-        "quote_currency": pair.quote, "timestamp": to_micros(when), "price": 6_183_763_000_000, "quantity": 2_000_000,
-        "side": Side.BUY, "ingestion_timestamp": to_micros(when) + 5_000, "vendor_data": (("source", "live"),),
+        "quote_currency": pair.quote, "timestamp": to_micros(when), "price": 61_837_630_000_000_000,
+        "quantity": 20_000_000_000, "side": Side.BUY, "ingestion_timestamp": to_micros(when) + 5_000,
+        "vendor_data": (("source", "live"),),
     }  # fmt: skip
     return Trade(**(fields | changes))
 
@@ -158,9 +160,8 @@ class Lake:
 
     def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
         """Return the folder of a query's checkpoint."""
-        return (
-            Path(self.platform.checkpoints) / feed.name / query_folder(None if layer == GAPS else TRADES, layer) / "v1"
-        )
+        query = query_folder(None if layer == GAPS else TRADES, layer)
+        return Path(path(self.platform.checkpoints, feed.name, query))
 
     def table(self, table: Table) -> DataFrame:
         """Return the current rows of a table."""

@@ -47,7 +47,7 @@ def _hours(lake: Lake) -> dict:
 def _list_gap(lake: Lake, first: int, last: int, state: str) -> None:
     row = {
         "gap_id": "g", "exchange": "BINANCE", "channel": "trades", "feed": "binance", "symbol": "BTCUSDT",
-        "first_id": str(first), "last_id": str(last), "detected_at": HOUR, "method": "rest", "state": state,
+        "first_id": str(first), "last_id": str(last), "detected_at": HOUR, "resolution": "rest", "state": state,
     }  # fmt: skip
     columns = ", ".join(f"{column.name} {column.type}" for column in tables.GAPS_TABLE.columns)
     local_frame(lake.spark, [row], columns).writeTo(tables.GAPS_TABLE.identifier).append()
@@ -63,7 +63,7 @@ def test_a_consistent_lake_has_no_findings_and_equals_its_rebuild(lake: Lake):
     assert exchange["duplicates"] == 1
     assert exchange["lag"] == {"silver": 0, "gold": 0}
     assert exchange["completeness"]["hours"] == {"complete": 1}
-    assert (exchange["completeness"]["expected"], exchange["completeness"]["present"]) == (10, 10)
+    assert (exchange["completeness"]["expected"], exchange["completeness"]["actual"]) == (10, 10)
     assert exchange["rebuilt"] == {"silver": 11, "dead_letters": 1, "gold": 10}
     assert "balanced" in report.text()
     row = _hours(lake)["BTCUSDT", 0]
@@ -156,7 +156,7 @@ def test_missing_ids_are_a_finding_of_the_hour_of_the_next_trade(lake: Lake):
     hours = _hours(lake)
     assert hours["BTCUSDT", 0]["state"] == "complete"
     incomplete = hours["BTCUSDT", 3600]
-    assert (incomplete["state"], incomplete["expected"], incomplete["present"]) == ("incomplete", 5, 2)
+    assert (incomplete["state"], incomplete["expected"], incomplete["actual"]) == ("incomplete", 5, 2)
     assert [tuple(ids) for ids in incomplete["missing"]] == [("5", "7")]
 
 
@@ -225,7 +225,7 @@ def test_an_aggregated_trade_counts_as_all_ids_that_it_covers(lake: Lake):
         "id 15 is missing; audit_gaps does not list them"
     ]
     hour = report.exchanges["OKX"]["trades"].completeness["symbols"][0]
-    assert (hour["first_id"], hour["last_id"], hour["expected"], hour["present"]) == ("10", "17", 8, 7)
+    assert (hour["first_id"], hour["last_id"], hour["expected"], hour["actual"]) == ("10", "17", 8, 7)
     assert report.exchanges["OKX"]["trades"].completeness["by_source"] == {"backfill": 1, "live": 4}
 
 

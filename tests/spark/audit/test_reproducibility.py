@@ -84,8 +84,10 @@ def test_the_audit_finds_bars_that_differ_from_gold(lake: Lake):
     conf, key = lake.spark.conf, "spark.sql.iceberg.snapshot-property.k2.gold-snapshot-id"
     conf.set(key, newest.summary["k2.gold-snapshot-id"])
     try:
-        lake.sql("UPDATE {} SET close = close + 1 WHERE hour(start) = 10 AND minute(start) = 1", tables.BARS_TABLE)
-        lake.sql("DELETE FROM {} WHERE hour(start) = 12", tables.BARS_TABLE)
+        lake.sql(
+            "UPDATE {} SET close = close + 1 WHERE hour(open_time) = 10 AND minute(open_time) = 1", tables.BARS_TABLE
+        )
+        lake.sql("DELETE FROM {} WHERE hour(open_time) = 12", tables.BARS_TABLE)
     finally:
         conf.unset(key)
     findings = mismatches()

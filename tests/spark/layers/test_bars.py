@@ -25,16 +25,19 @@ from tests.spark.maintenance.test_purge import _ether, _other
 pytestmark = pytest.mark.spark
 
 BARS = tables.BARS_TABLE
-QUERY_COLUMNS = ("exchange", "symbol", "start", "open", "high", "low", "close", "volume", "trades", "vwap")
+QUERY_COLUMNS = ("exchange", "symbol", "open_time", "open", "high", "low", "close", "volume", "trade_count", "vwap")
 COLUMNS = ", ".join(f"`{column.name}` {column.type}" for column in tables.GOLD_TABLE.columns)
 
 
 def _stored(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     rows = (
-        lake.table(BARS).where(f"symbol = '{symbol}'").selectExpr(*QUERY_COLUMNS, "unix_micros(start) AS at").collect()
+        lake.table(BARS)
+        .where(f"symbol = '{symbol}'")
+        .selectExpr(*QUERY_COLUMNS, "unix_micros(open_time) AS at")
+        .collect()
     )
     bars = [row.asDict() for row in sorted(rows, key=lambda row: (row["at"], row["exchange"]))]
-    return [{name: row[name] for name in QUERY_COLUMNS} | {"start": from_micros(row["at"])} for row in bars]
+    return [{name: row[name] for name in QUERY_COLUMNS} | {"open_time": from_micros(row["at"])} for row in bars]
 
 
 def _queried(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
@@ -60,7 +63,7 @@ def _gold_snapshots(lake: Lake) -> list[str]:
 
 def _file_hours(lake: Lake) -> set[tuple[Any, ...]]:
     """Return the exchange and the first and last hour of each file."""
-    bounds = [f"hour(readable_metrics.start.{bound}_bound)" for bound in ("lower", "upper")]
+    bounds = [f"hour(readable_metrics.open_time.{bound}_bound)" for bound in ("lower", "upper")]
     return {
         tuple(row)
         for row in lake.spark.table(f"{BARS.identifier}.files").selectExpr("partition.exchange", *bounds).collect()
@@ -115,7 +118,7 @@ def test_a_late_trade_corrects_its_bar_and_rewrites_only_its_hour(lake: Lake):
     assert maintainer.run()
     bars = _stored(lake)
     assert bars == _queried(lake)
-    assert (bars[0]["low"], bars[0]["trades"]) == (decimal(1), first[0]["trades"] + 1)
+    assert (bars[0]["low"], bars[0]["trade_count"]) == (decimal(1), first[0]["trade_count"] + 1)
     assert bars[1:] == first[1:]
     newest = lake.snapshots(BARS)[0]
     assert newest.operation == "overwrite"
@@ -155,7 +158,7 @@ def test_of_two_concurrent_rebuilds_the_later_uses_the_newer_gold(lake: Lake, mo
     monkeypatch.setattr(slow, "_commit", commit_after_another)
     slow.run()
     assert _stored(lake) == _queried(lake)
-    assert _stored(lake)[0]["trades"] == 30
+    assert _stored(lake)[0]["trade_count"] == 30
     assert _gold_snapshots(lake)[0] == str(lake.snapshots(tables.GOLD_TABLE)[0].id)
 
 
@@ -181,7 +184,7 @@ def test_a_repeated_rebuild_gives_the_same_bars(lake: Lake):
     maintainer = BarMaintainer(lake.spark)
     maintainer.run()
     first = _stored(lake)
-    lake.sql(f"DELETE FROM {{}} WHERE start < TIMESTAMP '{HOUR + timedelta(minutes=1):%Y-%m-%d %H:%M:%S}'", BARS)
+    lake.sql(f"DELETE FROM {{}} WHERE open_time < TIMESTAMP '{HOUR + timedelta(minutes=1):%Y-%m-%d %H:%M:%S}'", BARS)
     assert len(_stored(lake)) < len(first)
     gold = lake.snapshots(tables.GOLD_TABLE)[0]
     maintainer._commit([RebuildUnit("BINANCE", HOUR.date(), HOUR.hour)], gold, lake.snapshots(BARS)[0])

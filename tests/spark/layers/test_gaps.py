@@ -34,3 +34,14 @@ def test_a_gap_has_the_channel_of_its_event_and_is_of_trades_if_the_event_has_no
         ("book", "BINANCE", "book", "open"),
         ("old", "BINANCE", "trades", "repaired"),
     ]
+
+
+def test_a_repaired_gap_has_the_resolution_and_time_of_its_event(lake: Lake):
+    lake.feed()
+    event = _event("one", "repaired", resolution="rest", resolved_at="2026-03-02T10:00:07.500000+00:00")
+    batch = SimpleNamespace(
+        rows=local_frame(lake.spark, [{"value": event, "offset": 0}], "value binary, offset bigint")
+    )
+    GapsLayer("binance", "BINANCE").commit(batch)
+    (row,) = lake.table(GAPS_TABLE).selectExpr("resolution", "unix_millis(resolved_at) AS at").collect()
+    assert tuple(row) == ("rest", 1_772_445_607_500)

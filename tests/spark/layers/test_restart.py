@@ -94,21 +94,6 @@ def test_truncated_offsets_are_reported(lake: Lake):
         lake.run(feed, "silver")
 
 
-def test_a_checkpoint_in_the_folder_of_an_older_release_is_reported_with_the_new_one(lake: Lake):
-    feed = lake.feed()
-    lake.arrive(feed, consecutive(1, 2))
-    lake.run(feed, "silver")
-    checkpoint = lake.checkpoint(feed, "silver")
-    older = checkpoint.parents[2] / "silver" / "v1"
-    older.parent.mkdir()
-    checkpoint.rename(older)
-    with pytest.raises(BrokenCheckpoint, match=re.escape(f"move it to {checkpoint}")):
-        lake.run(feed, "silver")
-    older.rename(checkpoint)
-    lake.run(feed, "silver")
-    assert numbers(lake.silver()) == [1, 2]
-
-
 def test_a_checkpoint_is_used_by_one_process_at_a_time(lake: Lake):
     feed = lake.feed()
     with lake.stream(feed, "silver") as running:

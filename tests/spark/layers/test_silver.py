@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from k2.common.schema_registry import Registry
+from k2.jobs.layers import silver
 from k2.schemas import topics
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
@@ -44,11 +45,11 @@ def test_each_category_has_its_dead_letter_and_every_row_is_somewhere(lake: Lake
 
 def test_a_trade_is_typed_exactly(lake: Lake):
     feed = lake.feed()
-    lake.arrive(feed, [trade(7, price=10**18 - 1, quantity=1, vendor_data=(("source", "live"), ("m", "true")))])
+    lake.arrive(feed, [trade(7, price=10**38 - 1, quantity=1, vendor_data=(("source", "live"), ("m", "true")))])
     lake.run(feed, "silver")
     row = lake.silver().collect()[0]
-    assert str(row["price"]) == "9999999999.99999999"
-    assert row["quantity"] == Decimal("0.00000001")
+    assert str(row["price"]) == "99999999999999999999999999.999999999999"
+    assert row["quantity"] == Decimal("0.000000000001")
     assert row["vendor_data"] == {"source": "live", "m": "true"}
     assert lake.silver().selectExpr("unix_micros(timestamp)").collect()[0][0] == trade(7).timestamp
     assert (row["schema_id"], row["side"], row["message_id"]) == (lake.schema_id, "BUY", str(trade(7).message_id))
@@ -86,3 +87,39 @@ def test_two_feeds_of_one_exchange_validate_their_own_topics_only(lake: Lake):
     lake.run(second, "silver")
     assert numbers(lake.silver()) == [1, 2]
     assert lake.snapshots(TRADES.silver("binance"))[0].summary["k2.rows-in"] == "1"
+
+
+def _with_decimals(precision: int, scale: int) -> str:
+    return avro.text().replace('"precision": 38, "scale": 12', f'"precision": {precision}, "scale": {scale}')
+
+
+def test_a_decimal_has_its_writers_scale_whatever_the_other_records_have(lake: Lake):
+    feed = lake.feed()
+    schemas = {801: _with_decimals(18, 8), 802: _with_decimals(38, 18), 803: _with_decimals(20, 12)}
+    schemas[lake.schema_id] = avro.text()
+
+    def record(number: int, schema_id: int, price: str, quantity: str = "1") -> Record:
+        fields = as_record(trade(number)) | {"price": Decimal(price), "quantity": Decimal(quantity)}
+        return Record(written(fields, schema_id, json.loads(schemas[schema_id])))
+
+    values = [
+        (lake.schema_id, "61837.63", "0.000000000001"),
+        (801, "61837.63", "0.00000001"),
+        (801, "9999999999.99999999", "1.5"),
+        (802, "99999999999999999999.123456789012", "0.02"),
+        (803, "12345678.123456789012", "3"),
+    ]
+    inexact = [(802, "1.0000000000001", "1"), (802, "1", "0.000000000000000001")]
+    records = [record(number, *value) for number, value in enumerate(values + inexact)]
+    records += [Record(wire.header(801) + b"\xff\xff"), record(90, 801, "-1.5")]
+    lake.arrive(feed, records)
+    rows = silver.validated(lake.bronze(), TRADES, schemas, "BINANCE").orderBy("offset").collect()
+    valid = [(row["schema_id"], row["price"], row["quantity"]) for row in rows if row["error_category"] is None]
+    assert valid == [(schema_id, Decimal(price), Decimal(quantity)) for schema_id, price, quantity in values]
+    assert [row["error_category"] for row in rows[len(values) :]] == ["UNDECODABLE"] * 3 + ["NON_POSITIVE_PRICE"]
+    trades = silver.records(silver.validated(lake.bronze(), TRADES, schemas, "BINANCE"), TRADES)
+    assert trades.dtypes == lake.silver().dtypes
+    assert {row["vendor_data"]["source"] for row in rows[: len(values)]} == {"live"}
+    times = trades.orderBy("offset").selectExpr("unix_micros(timestamp)", "unix_micros(ingestion_timestamp)").collect()
+    expected = [trade(number) for number in range(len(values))]
+    assert [tuple(row) for row in times] == [(one.timestamp, one.ingestion_timestamp) for one in expected]

@@ -11,6 +11,7 @@ from k2.jobs.spark.jvm.jars import JarsUnavailable
 from k2.jobs.spark.jvm.java import JavaNotFound
 from k2.jobs.spark.tables import TableDrifted
 from k2.jobs.telemetry import error_summary
+from k2.schemas.formats import OtherFormat
 
 
 def command(work, **changes):
@@ -49,6 +50,7 @@ def test_the_exit_code_of_finished_work_is_its_own(code, messages, capsys):
         (FileNotFoundError("no file"), 2, "no file"),
         (JavaNotFound("no Java"), 2, "no Java"),
         (TableDrifted("a new column"), 2, "a new column"),
+        (OtherFormat("the topic old", 1), 2, str(OtherFormat("the topic old", 1))),
         (IndexError("own input"), 2, "own input"),
         (JvmFailed("no JVM"), 1, "it failed: no JVM"),
         (KeyError("own work"), 1, "it failed: 'own work'"),

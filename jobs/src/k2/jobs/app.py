@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from k2.common import logs
 from k2.common.platform import Platform
+from k2.common.schema_registry import RegistryUnavailable
 from k2.jobs.audit.status import AuditStatus
 from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
@@ -97,7 +98,11 @@ class App:
         server.serve(states, metrics.registry(states), host, port)
 
     def run(self, stop: threading.Event) -> None:
-        """Run until `stop` is set, then drain. Raises `LayerFailed`, `TableDrifted`, `BrokenCheckpoint`."""
+        """Run until `stop` is set, then drain.
+
+        Raises `OtherFormat`, `TableDrifted`, and without `restart` `LayerFailed`, `BrokenCheckpoint` and
+        `RegistryUnavailable`.
+        """
         tables.ensure(self._spark, self._tables.values())
         self._audit_status.refresh()
         self._spark.streams.addListener(ProgressListener(self.streams))
@@ -167,7 +172,7 @@ class App:
             state.message = ""
         try:
             supervised.stream.start()
-        except BrokenCheckpoint as error:
+        except (BrokenCheckpoint, RegistryUnavailable) as error:
             if not self._restart:
                 raise
             self._on_failure(supervised, str(error))

@@ -26,6 +26,7 @@ from k2.jobs.spark.session import session, settings, uses_s3
 from k2.jobs.spark.tables import TableDrifted
 from k2.jobs.telemetry import error_summary
 from k2.schemas.feed.model import ExchangeFeed, conflicts
+from k2.schemas.formats import OtherFormat
 
 
 class CatalogUnreachable(ConnectionError):
@@ -33,7 +34,7 @@ class CatalogUnreachable(ConnectionError):
 
 
 _UNAVAILABLE: Final = (CatalogUnreachable, RegistryUnavailable, jars.JarsUnavailable)
-_INPUT_ERRORS: Final = (InvalidSpec, OSError, JavaNotFound, TableDrifted)
+_INPUT_ERRORS: Final = (InvalidSpec, OSError, JavaNotFound, TableDrifted, OtherFormat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

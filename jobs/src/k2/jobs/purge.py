@@ -70,7 +70,7 @@ class Purge:
                 self._drop(table)
             else:
                 self._delete(table, topics, "bronze_timestamp")
-        self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topics, "dlq_timestamp")
+        self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topics, "dead_lettered_at")
         for channel in self._channels:
             self._delete_gold(channel.gold, feed_rows)
             for table in channel.derived:

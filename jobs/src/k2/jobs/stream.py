@@ -11,10 +11,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from k2.common import logs
 from k2.common.platform import Platform
-from k2.common.schema_registry import Registry, SchemaCache
+from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import kafka_admin
-from k2.jobs.commit.checkpoints import BrokenCheckpoint, Checkpoint, path
+from k2.jobs.commit import checkpoints
+from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
@@ -25,10 +27,14 @@ from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import topics
 from k2.schemas.channels import TRADES, Channel
+from k2.schemas.codecs import avro
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.formats import FORMAT, OtherFormat
 from k2.schemas.states import QueryState
 from k2.schemas.tables import Table
 from k2.schemas.values import seconds
+
+log = logs.get("jobs")
 
 BRONZE: Final = "bronze"
 SILVER: Final = "silver"
@@ -68,6 +74,7 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
+        self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._topic))
         self._handler = self._build_layer()
 
     @property
@@ -87,7 +94,12 @@ class Stream:
         return kafka_admin.missing_topic_reason(self._platform.kafka_bootstrap, self._topic)
 
     def start(self) -> None:
-        """Start the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
+        """Start the query.
+
+        Raises `OtherFormat` for a checkpoint or topic of another format, `BrokenCheckpoint`, `CheckpointInUse`, and
+        `RegistryUnavailable` if Silver cannot tell the format of its topic.
+        """
+        self._check_topic()
         self._start({"processingTime": f"{int(seconds(_trigger(self.feed, self.layer)) * 1000)} milliseconds"})
 
     def drain(self) -> None:
@@ -111,7 +123,7 @@ class Stream:
         self.query.stop()
 
     def _start(self, trigger: dict[str, Any]) -> None:
-        self._check_folder()
+        self._check_folders()
         self._lock_checkpoint()
         self.checkpoint.check()
         self._count_rows()
@@ -145,8 +157,7 @@ class Stream:
         if self.layer == BRONZE:
             return BronzeLayer(self._spark, self.channel, exchange, self.state)
         if self.layer == SILVER:
-            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(self._topic))
-            return SilverLayer(self._spark, self.channel, exchange, label, schemas.schemas, self.state)
+            return SilverLayer(self._spark, self.channel, exchange, label, self._schemas.schemas, self.state)
         return GoldLayer(self._spark, self.channel, label, self.state)
 
     def _source(self) -> Source:
@@ -198,14 +209,29 @@ class Stream:
         """The topic whose records the query processes, whether it reads them from Kafka or from a table."""
         return topics.gaps(self.feed.spec.exchange) if self.channel is None else self.feed.topic(self.channel)
 
-    def _check_folder(self) -> None:
-        """Raise `BrokenCheckpoint` if the query's checkpoint is where it was when only trades had checkpoints."""
-        older = path(self._platform.checkpoints, self.feed.name, self.layer)
-        if self.channel is TRADES and self._files.exists(older):
-            raise BrokenCheckpoint(
-                f"{older} is the checkpoint of an older release, without which every row would be written twice; "
-                f"stop the platform and move it to {self._folder}"
-            )
+    def _check_topic(self) -> None:
+        """Raise `OtherFormat` if the topic has records of another format, according to their schemas.
+
+        Bronze does not decode them and starts without the registry too; Silver then raises `RegistryUnavailable`.
+        """
+        if self.channel is None or self.layer == GOLD:
+            return
+        try:
+            schemas = self._schemas.schemas()
+        except RegistryUnavailable as error:
+            if self.layer == SILVER:
+                raise
+            log.warning("format of the topic not checked", query=self.name, error=str(error))
+            return
+        for text in schemas.values():
+            if (actual := avro.format_of(text)) != FORMAT:
+                raise OtherFormat(f"the topic {self._topic}", actual)
+
+    def _check_folders(self) -> None:
+        """Raise `OtherFormat` if the query has a checkpoint of another format, in the layout of any release."""
+        checkpoints.check_format(self._files, self._folder)
+        if self.channel is TRADES:  # only trades had checkpoints in the oldest layout
+            checkpoints.check_format(self._files, path(self._platform.checkpoints, self.feed.name, self.layer))
 
     def _lock_checkpoint(self) -> None:
         """Lock a local checkpoint for this process. For a bucket, the Spark operator runs one driver an application."""

@@ -25,7 +25,7 @@ def row(verified: int, suspect: int, rows: int = 10, **sources: int) -> dict:
 )
 def test_an_hour_of_a_channel_with_verdicts_has_the_worst_of_its_records(verified, suspect, state):
     hour = completeness.evaluate(row(verified, suspect), BOOK, "binance", LATER)
-    assert (hour.channel, hour.state, hour.present, hour.expected) == ("book", state, 10, None)
+    assert (hour.channel, hour.state, hour.actual, hour.expected) == ("book", state, 10, None)
     assert hour.suspect == suspect
 
 
@@ -37,7 +37,7 @@ def test_an_hour_with_verdicts_is_open_until_five_minutes_after_its_end():
 
 def test_without_ids_and_verdicts_an_hour_is_unverifiable_and_its_rows_are_counted_by_source():
     hour = completeness.evaluate(row(0, 0, live=4, backfill=1), TRADES, "bybit", LATER)
-    assert (hour.state, hour.present) == ("unverifiable", 10)
+    assert (hour.state, hour.actual) == ("unverifiable", 10)
     assert hour.by_source == {"live": 4, "backfill": 1, "unknown": 5}
 
 

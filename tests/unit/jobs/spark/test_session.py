@@ -52,3 +52,7 @@ def test_a_bucket_uses_the_default_checkpoint_manager():
     key = "spark.sql.streaming.checkpointFileManagerClass"
     assert key in settings(Platform.read(checkpoints="/data/c"))
     assert key not in settings(Platform.read(**BUCKET))
+
+
+def test_products_of_wide_decimals_are_not_rounded():
+    assert settings(Platform.read(), master="local[2]")["spark.sql.decimalOperations.allowPrecisionLoss"] == "false"

@@ -36,7 +36,7 @@ def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
     if since is not None:
         first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         trades = trades.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("timestamp") >= F.lit(first)))
-        stored = stored.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("start") >= F.lit(first)))
+        stored = stored.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("open_time") >= F.lit(first)))
     recomputed = _digests(bars.bars_of_trades(trades)).withColumnRenamed("digest", "recomputed")
     both = recomputed.join(_digests(stored), ["exchange", "hour"], "full_outer")
     rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour").limit(_MAX_FINDINGS).collect()
@@ -65,6 +65,6 @@ def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
 def _digests(rows: DataFrame) -> DataFrame:
     """Return an order-independent hash of each hour's bars."""
     columns: list[Column] = [F.col(column.name) for column in BARS_TABLE.columns]
-    hour = F.expr(f"unix_micros(start) div {_HOUR}").alias("hour")
+    hour = F.expr(f"unix_micros(open_time) div {_HOUR}").alias("hour")
     digest = F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("digest")
     return rows.groupBy("exchange", hour).agg(digest)

@@ -61,7 +61,7 @@ class ChannelAudit:
         self._bronze = self._from(pinned.rows(bronze), F.col("kafka_timestamp"), _CLOCK_SKEW)
         self._silver = pinned.rows(silver)
         self._recent_silver = self._from(self._silver, F.col("bronze_timestamp"), _CLOCK_SKEW)
-        self._dead_letters = self._from(dead_letters, F.col("dlq_timestamp"), _CLOCK_SKEW)
+        self._dead_letters = self._from(dead_letters, F.col("dead_lettered_at"), _CLOCK_SKEW)
         self._gold = pinned.rows(channel.gold).where(own)
         self._floors: dict[TopicPartition, int] = {}
         self._frontier: Frontier = {}
@@ -272,12 +272,12 @@ def _summary(hours: list[HourCompleteness]) -> dict[str, Any]:
     return {
         "hours": dict(sorted(Counter(hour.state for hour in hours).items())),
         "expected": sum(hour.expected or 0 for hour in verified),
-        "present": sum(hour.present for hour in verified),
+        "actual": sum(hour.actual for hour in verified),
         "by_source": dict(sorted(sources.items())),
         "symbols": [
             {
                 "symbol": hour.symbol, "hour": hour.hour.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "present": hour.present,
+                "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
                 "missing": [list(ids) for ids in hour.missing], "state": hour.state,
             }
             for hour in hours

@@ -46,7 +46,7 @@ class Gap:
     first: int
     last: int
     state: str
-    method: str
+    resolution: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class HourCompleteness:
     first_id: str | None
     last_id: str | None
     expected: int | None
-    present: int
+    actual: int
     missing: tuple[Range, ...]
     by_source: Mapping[str, int]
     state: str
@@ -122,7 +122,7 @@ def _with_missing_ids(
     return with_previous.groupBy("symbol", "hour").agg(
         F.min("first").alias("first"),
         F.max("last").alias("last"),
-        F.sum(F.greatest(F.lit(0), F.col("last") - starts + 1)).alias("present"),
+        F.sum(F.greatest(F.lit(0), F.col("last") - starts + 1)).alias("actual"),
         F.array_sort(F.collect_list(F.when(has_gap, gap))).alias("missing"),
         F.count("*").alias("rows"),
         F.count_if(F.col("last").isNull()).alias("unnumbered"),
@@ -163,7 +163,7 @@ def evaluate(row: Mapping[str, Any], channel: Channel, exchange: str, now: datet
     state = INCOMPLETE if missing else COMPLETE
     return HourCompleteness(
         label, channel.name, row["symbol"], row["hour"], str(row["first"]), str(row["last"]),
-        row["present"] + missing_count, row["present"], missing, sources, OPEN if is_open else state,
+        row["actual"] + missing_count, row["actual"], missing, sources, OPEN if is_open else state,
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _state_by_verdict(row: Mapping[str, Any], *, is_open: bool) -> str:
 def describe_suspect(hour: HourCompleteness) -> str:
     """Return the text about an hour in which an adapter's verdict contradicts continuity."""
     where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
-    return f"{where}: {hour.suspect} of {hour.present} records are suspect, so records before them are missing"
+    return f"{where}: {hour.suspect} of {hour.actual} records are suspect, so records before them are missing"
 
 
 def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[str], list[str]]:
@@ -189,7 +189,7 @@ def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[
         count = last - first + 1
         ids = f"id {first} is" if count == 1 else f"ids {first} to {last} ({count}) are"
         where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
-        states = sorted({f"{gap.state} ({gap.method})" if gap.method else gap.state for gap in listed})
+        states = sorted({f"{gap.state} ({gap.resolution})" if gap.resolution else gap.state for gap in listed})
         if hour.state == OPEN and any(gap.state == GapState.OPEN for gap in listed):
             in_repair.append(f"{where}: {ids} missing and in repair")
             continue
@@ -203,7 +203,7 @@ def write(spark: SparkSession, hours: Iterable[HourCompleteness], gold_snapshot:
     rows = [
         {
             "exchange": hour.exchange, "channel": hour.channel, "symbol": hour.symbol, "hour": hour.hour,
-            "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "present": hour.present,
+            "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
             "missing": [{"first_id": str(first), "last_id": str(last)} for first, last in hour.missing],
             "by_source": hour.by_source, "state": hour.state, "gold_snapshot_id": gold_snapshot, "checked_at": now,
         }

@@ -101,7 +101,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _line(exchange: str, channel: str, report: ChannelReport) -> list[str]:
     rows, ids = report.rows, report.completeness
-    verified = f"{ids['present']}/{ids['expected']}" if ids.get("expected") else _NONE
+    verified = f"{ids['actual']}/{ids['expected']}" if ids.get("expected") else _NONE
     return [
         exchange,
         channel,

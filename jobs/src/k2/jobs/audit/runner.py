@@ -24,7 +24,7 @@ from k2.jobs.audit.report import Report
 from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.spark import tables
 from k2.schemas import topics
-from k2.schemas.channels import CHANNELS, TRADES, Channel
+from k2.schemas.channels import CHANNELS, TRADES, Channel, exchange_tables
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
 from k2.schemas.values import seconds
@@ -50,11 +50,13 @@ def audit(
 ) -> Report:
     """Audit every exchange's `channels` in the catalog and write the completeness of their hours to audit_completeness.
 
-    Rows before `since` are left out. Raises `CatalogUnreachable`, `NothingToAudit`, and for a rebuild
+    Rows before `since` are left out. Raises `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild
     `RegistryUnavailable`.
     """
     now = now or datetime.now(UTC)
     recorded = _recorded(spark, channels)
+    for exchange, channel in recorded:
+        tables.check_formats(spark, exchange_tables(exchange, [channel]))
     pinned = PinnedSnapshots(spark, recorded)
     gaps, states = _gaps(pinned)
     registry, report = Registry(platform.registry_url), Report()
@@ -101,12 +103,12 @@ def _gaps(pinned: PinnedSnapshots) -> tuple[dict[_Origin, list[Gap]], dict[_Orig
     """Return gaps with numeric ids by exchange and channel, and the number of gaps by state."""
     gaps: dict[_Origin, list[Gap]] = {}
     states: dict[_Origin, Counter[str]] = {}
-    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "method")
+    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "resolution")
     for row in pinned.rows(GAPS_TABLE).select(*columns).collect():
         origin = row["exchange"], row["channel"]
         states.setdefault(origin, Counter())[row["state"]] += 1
         if (row["first_id"] or "").isdigit():
-            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["method"] or "")
+            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["resolution"] or "")
             gaps.setdefault(origin, []).append(gap)
     return gaps, states
 

@@ -1,17 +1,21 @@
 """Streaming checkpoints: a query's position, and the check that a checkpoint is safe to start from.
 
+The folder of a checkpoint names the stored format, so that a query never continues in tables of another one.
+
 Without its `metadata` file a checkpoint would get a new query id, and no guard would recognise a batch that is already
 written. Such a checkpoint is rejected, and so is one whose newest offsets cannot be read.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from k2.jobs.spark.filesystem import FileSystem
+from k2.schemas.formats import FORMAT, OtherFormat
 
-# Part of the folder name. Raise it when a deliberate change makes old checkpoints unreadable.
-GENERATION: Final = "v1"
+GENERATION: Final = f"v{FORMAT}"
+_OTHER_GENERATION: Final = re.compile(r"v([0-9]{1,6})")
 
 
 class BrokenCheckpoint(RuntimeError):
@@ -21,6 +25,14 @@ class BrokenCheckpoint(RuntimeError):
 def path(root: str, feed: str, query: str) -> str:
     """Return the checkpoint folder of one query of one feed."""
     return f"{root.rstrip('/')}/{feed}/{query}/{GENERATION}"
+
+
+def check_format(files: FileSystem, folder: str) -> None:
+    """Raise `OtherFormat` if there is a checkpoint of another format beside `folder`, which `path` returned."""
+    parent = folder.rpartition("/")[0]
+    for name in sorted(files.names(parent)):
+        if name != GENERATION and (match := _OTHER_GENERATION.fullmatch(name)):
+            raise OtherFormat(f"the checkpoint {parent}/{name}", int(match[1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.layers import exact
 from k2.schemas.tables import BARS_TABLE
 
 _HOUR: Final = 3600
@@ -41,7 +42,7 @@ class RebuildUnit:
         if self.hour is None or self.day is None:
             return rows
         start = datetime(self.day.year, self.day.month, self.day.day, self.hour, tzinfo=UTC)
-        return rows & (F.col("start") >= F.lit(start)) & (F.col("start") < F.lit(start + timedelta(hours=1)))
+        return rows & (F.col("open_time") >= F.lit(start)) & (F.col("open_time") < F.lit(start + timedelta(hours=1)))
 
     def _days(self) -> Column:
         rows = F.lit(True) if self.exchange is None else F.col("exchange") == self.exchange
@@ -93,26 +94,25 @@ def bars_of_trades(trades: DataFrame) -> DataFrame:
     ordered = F.struct(
         F.col("timestamp").alias("at"), _number().alias("number"), F.col("trade_id").alias("id"), "price"
     )
-    minute = F.expr("timestamp_micros(unix_micros(timestamp) div 60000000 * 60000000)").alias("start")
-    traded = F.col("price") * F.col("quantity")
+    minute = F.expr("timestamp_micros(unix_micros(timestamp) div 60000000 * 60000000)").alias("open_time")
     grouped = trades.groupBy("exchange", "symbol", minute).agg(
         F.min(ordered).alias("first"),
         F.max(ordered).alias("last"),
         F.max("price").alias("high"),
         F.min("price").alias("low"),
-        F.sum("quantity").alias("volume"),
-        F.count("*").alias("trades"),
-        F.try_sum(traded).alias("notional"),
+        exact.total(F.col("quantity")).alias("volume"),
+        F.count("*").alias("trade_count"),
+        exact.total(exact.product(F.col("price"), F.col("quantity"))).alias("notional"),
     )
     computed = {
         "open": F.col("first.price"),
         "close": F.col("last.price"),
-        "vwap": F.col("notional") / F.col("volume"),
-        "first_at": F.col("first.at"),
+        "vwap": exact.ratio(F.col("notional"), F.col("volume")),
+        "first_trade_time": F.col("first.at"),
         "first_id": F.col("first.id"),
-        "last_at": F.col("last.at"),
+        "last_trade_time": F.col("last.at"),
         "last_id": F.col("last.id"),
-        "exchange_date": F.to_date("start"),
+        "exchange_date": F.to_date("open_time"),
     }
     return grouped.select(
         *(computed.get(column.name, F.col(column.name)).cast(column.type).alias(column.name)

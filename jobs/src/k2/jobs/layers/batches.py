@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -138,21 +138,22 @@ class GoldLayer:
             return
         counts = Observation()
         records = batch.coalesce_small(batch.rows)
-        minute = gold.minute(self._channel).alias("minute")
-        minutes = [row[0] for row in records.select(minute).distinct().collect()]
-        unique = self._deduplicate(batch, records, minutes)
+        extent = gold.extent(records, self._channel)
+        unique = self._deduplicate(batch, records, extent)
         observed = unique.observe(counts, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
         self._advance_frontier(batch)
         properties = batch.properties | {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
-        properties |= {HOURS: bars.encode_hours(minute // 60 for minute in minutes)}
+        properties |= {HOURS: bars.encode_hours(minute // 60 for minute in extent.minutes)}
         self._gold.append(gold.to_gold(observed, self._channel), batch.epoch, properties)
         self._rows += counts.get["rows"]
         self._state.duplicates += batch.contents.rows - counts.get["rows"]
         _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
 
-    def _deduplicate(self, batch: IncrementalBatch, records: DataFrame, minutes: Iterable[int]) -> DataFrame:
-        identity, ranges = self._channel.identity, gold.time_ranges(minutes)
+    def _deduplicate(self, batch: IncrementalBatch, records: DataFrame, extent: gold.Extent) -> DataFrame:
+        identity, ranges = self._channel.identity, gold.time_ranges(extent.minutes)
         nearby = gold.in_time_ranges(ranges, self._channel) & (F.col("exchange") == self._label)
+        if extent.id_ranges is not None:
+            nearby &= gold.in_id_ranges(extent.id_ranges, self._channel)
         in_gold = batch.session.table(self._channel.gold.identifier).where(nearby).select(*identity)
         ids = batch.coalesce_small(gold.candidate_ids(records, in_gold, identity))
         possible_duplicates = [row[0] for row in gold.possible_duplicates(ids).take(SMALL_BATCH)]

@@ -11,7 +11,7 @@ from k2.jobs.commit.retry import retry_on_conflict
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
 
-_TIMES: Final = frozenset({"detected_at", "repaired_at"})
+_TIMES: Final = frozenset({"detected_at", "resolved_at"})
 _MERGES = threading.Lock()  # copy-on-write merges of one process would only conflict
 
 

@@ -1,8 +1,9 @@
 """Gold: exact deduplication by the identity of a channel's records, without a watermark.
 
 DataFrames in, DataFrames out. Duplicates are looked up in Gold itself: equal records have the same identity and the
-same time, so only the minutes that the batch touches are read. There is no state store that could expire, and no late
-record is dropped. Of equal records the one with the lowest Kafka offset is kept.
+same time, so only the minutes that the batch touches are read, and where ids are ordered (UUIDv8) only files with ids
+in the batch's ranges; new ids are in none. There is no state store that could expire, and no late record is dropped.
+Of equal records the one with the lowest Kafka offset is kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,8 @@ from k2.schemas.channels import Channel
 MARGIN: Final = timedelta(seconds=1)
 _OFFSET_BITS: Final = 44  # offsets up to 17 trillion a partition, a million partitions
 _IN_GOLD: Final = -1
+_MAX_ID_RANGES: Final = 32  # likewise for ids
+_ORDERED_ID: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _MAX_TIME_RANGES: Final = 64  # a batch that touches more ranges than this also reads what lies between the closest
 
 
@@ -34,6 +37,22 @@ class TimeRange:
     end: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """A range of ids in the order of their texts, both ends included."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where the records of a batch are: their minutes since 1970, and the ranges of their ids; None for all ids."""
+
+    minutes: tuple[int, ...]
+    id_ranges: tuple[IdRange, ...] | None
+
+
 def record_time(channel: Channel) -> Column:
     """Return the time of a record: a plain column if the channel has only one, so that its statistics prune files."""
     first, *others = map(F.col, channel.time_columns)
@@ -43,6 +62,55 @@ def record_time(channel: Channel) -> Column:
 def minute(channel: Channel) -> Column:
     """Return the minute of a record, in minutes since 1970: a number, so no time zone is involved."""
     return F.call_function("div", F.unix_micros(record_time(channel)), F.lit(60_000_000))
+
+
+def extent(records: DataFrame, channel: Channel) -> Extent:
+    """Collect the extent of a batch, in one job that returns a row for each minute and for each prefix of ids."""
+    if len(channel.identity) > 1:
+        return Extent(tuple(row[0] for row in records.select(minute(channel)).distinct().collect()), None)
+    message_id = F.col(channel.identity[0])
+    # The last 60 bits as a number: Spark sorts for the minimum of a text, not for that of a number.
+    digits = F.concat(F.substring(message_id, 21, 3), F.substring(message_id, 25, 12))
+    is_ordered = message_id.rlike(_ORDERED_ID)
+    rows = (
+        records.select(
+            minute(channel).alias("minute"),
+            F.when(is_ordered, F.substring(message_id, 1, 20)).otherwise("").alias("prefix"),
+            F.when(is_ordered, F.conv(digits, 16, 10).cast("bigint")).alias("number"),
+        )
+        .groupingSets([["minute"], ["prefix"]], "minute", "prefix")
+        .agg(F.min("number"), F.max("number"))
+        .collect()
+    )
+    minutes = tuple(row["minute"] for row in rows if row["prefix"] is None)
+    prefixes = [(prefix, first, last) for _, prefix, first, last in rows if prefix is not None]
+    if any(not prefix for prefix, _, _ in prefixes):
+        return Extent(minutes, None)
+    return Extent(minutes, merged_id_ranges(IdRange(_id(*ends[:2]), _id(ends[0], ends[2])) for ends in prefixes))
+
+
+def _id(prefix: str, number: int) -> str:
+    digits = f"{number:015x}"
+    return f"{prefix}{digits[:3]}-{digits[3:]}"
+
+
+def merged_id_ranges(ranges: Iterable[IdRange]) -> tuple[IdRange, ...]:
+    """Return ranges that cover disjoint ones; at most `_MAX_ID_RANGES`, with the largest distances between them."""
+    ordered = sorted(ranges, key=lambda one: one.first)
+    distances = [_number(later.first) - _number(earlier.last) for earlier, later in pairwise(ordered)]
+    widest = sorted(range(len(distances)), key=lambda place: -distances[place])[: _MAX_ID_RANGES - 1]
+    starts = [0, *(place + 1 for place in sorted(widest)), len(ordered)]
+    return tuple(IdRange(ordered[first].first, ordered[after - 1].last) for first, after in pairwise(starts))
+
+
+def _number(message_id: str) -> int:
+    return int(message_id.replace("-", ""), 16)
+
+
+def in_id_ranges(ranges: Iterable[IdRange], channel: Channel) -> Column:
+    """Return the filter for Gold rows in ranges of ids; it prunes files by their statistics."""
+    message_id = F.col(channel.identity[0])
+    return reduce(or_, (message_id.between(one.first, one.last) for one in ranges))
 
 
 def time_ranges(minutes: Iterable[int]) -> tuple[TimeRange, ...]:

@@ -4,12 +4,13 @@ DataFrames in, DataFrames out, native functions only. The rules are the channel'
 and the registered schemas, not on the clock or the batch, so a rebuild gives the same rows.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import and_, or_
 from string import Formatter
-from typing import Final
+from typing import Any, Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
@@ -154,7 +155,7 @@ def dead_letters(rows: DataFrame, channel: Channel, exchange: str) -> DataFrame:
         "schema_id",
         "error_category",
         "error_message",
-        batch_time.now().alias("dlq_timestamp"),
+        batch_time.now().alias("dead_lettered_at"),
     )
 
 
@@ -212,11 +213,55 @@ def _decoded(schemas: Mapping[int, str], channel: Channel) -> Column:
     """Return the record in the newest schema, decoded with its writer schema; null or all nulls if that fails."""
     body = F.expr(f"substring(value, {wire.HEADER_SIZE + 1})")
     options = {"mode": "PERMISSIVE", "avroSchema": channel.schema}
+    decimals = _decimals(channel.schema)
     chain: Column | None = None
     for schema_id, text in schemas.items():
-        is_writer, decoded = F.col("schema_id") == schema_id, from_avro(body, text, options)
+        same = all(decimals.get(path, kind) == kind for path, kind in _decimals(text).items())
+        decoded = from_avro(body, text, options) if same else _converted(body, text, channel)
+        is_writer = F.col("schema_id") == schema_id
         chain = F.when(is_writer, decoded) if chain is None else chain.when(is_writer, decoded)
     return chain if chain is not None else from_avro(F.lit(None).cast("binary"), channel.schema, options)
+
+
+def _converted(body: Column, writer: str, channel: Channel) -> Column:
+    """Return a record whose writer has decimals of another scale or precision; null if a value does not fit exactly.
+
+    Avro's own resolution would read the writer's bytes with the reader's scale.
+    """
+    record, decimals = from_avro(body, writer, {"mode": "PERMISSIVE"}), _decimals(writer)
+    written = {field["name"] for field in json.loads(writer)["fields"]}
+    fields: list[Column] = []
+    inexact: list[Column] = []
+    for column in channel.columns:
+        value = record[column.name] if column.name in written else F.lit(None)
+        fitted = value.try_cast(column.type)
+        fields.append(fitted.alias(column.name))
+        if column.name in decimals:
+            inexact.append(value.isNotNull() & ~F.equal_null(fitted.try_cast(decimals[column.name]), value))
+        elif any(path.startswith((f"{column.name}.", f"{column.name}[")) for path in decimals):
+            inexact.append(value.isNotNull())  # decimals within a list: how they were rounded is not visible
+    return F.when(~reduce(or_, inexact), F.struct(*fields))
+
+
+def _decimals(schema: str) -> dict[str, str]:
+    """Return the type of each decimal in an Avro schema, by its path: {"price": "decimal(38,12)"}."""
+    return dict(_decimals_within(json.loads(schema), ""))
+
+
+def _decimals_within(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    match node:
+        case {"logicalType": "decimal"}:
+            yield path, f"decimal({node['precision']},{node.get('scale', 0)})"
+        case {"type": "record", "fields": fields}:
+            for field in fields:
+                yield from _decimals_within(field["type"], f"{path}.{field['name']}".lstrip("."))
+        case {"type": "array", "items": items} | {"type": "map", "values": items}:
+            yield from _decimals_within(items, f"{path}[]")
+        case {"type": inner}:
+            yield from _decimals_within(inner, path)
+        case [*branches]:
+            for branch in branches:
+                yield from _decimals_within(branch, path)
 
 
 def _bytes(raw: bytes) -> Column:

@@ -92,7 +92,7 @@ class BarMaintainer:
 
     def _files(self) -> Iterator[BarFile]:
         files = self._spark.table(f"{BARS_TABLE.identifier}.files")
-        bounds = [F.hour(f"readable_metrics.start.{bound}_bound") for bound in ("lower", "upper")]
+        bounds = [F.hour(f"readable_metrics.open_time.{bound}_bound") for bound in ("lower", "upper")]
         for row in files.select("partition.exchange", "partition.exchange_date", *bounds).collect():
             yield BarFile(*row)
 

@@ -141,7 +141,7 @@ class Maintenance:
             self._prune(channel.bronze(exchange), _day(now - bronze), "kafka_timestamp")
             # A record can arrive long after its exchange time; it is kept as long as records that arrived with it.
             self._prune(channel.silver(exchange), _day(now - silver), channel.time_columns[-1], "bronze_timestamp")
-        self._prune(tables.DEAD_LETTERS_TABLE, _day(now - longest), "dlq_timestamp")
+        self._prune(tables.DEAD_LETTERS_TABLE, _day(now - longest), "dead_lettered_at")
         self._prune(tables.BATCHES_TABLE, _day(now - _BATCHES), "committed_at")
 
     def _prune(self, table: Table, before: datetime, *columns: str) -> None:

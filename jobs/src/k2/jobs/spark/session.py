@@ -22,6 +22,8 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.defaultCatalog": CATALOG,
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        # Products of prices and quantities keep all of their digits.
+        "spark.sql.decimalOperations.allowPrecisionLoss": "false",
         # Micro-batches are small: adaptive planning costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.shuffle.partitions": "2",

@@ -1,10 +1,11 @@
-"""Creation and verification of the Iceberg tables according to their specs."""
+"""Creation and verification of the Iceberg tables according to their specs and the stored format."""
 
 from collections.abc import Iterable
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from k2.schemas.formats import FORMAT, TABLE_PROPERTY, OtherFormat
 from k2.schemas.tables import CATALOG, NAMESPACE, Column, Table
 
 
@@ -15,11 +16,13 @@ class TableDrifted(RuntimeError):
 def ensure(spark: SparkSession, tables: Iterable[Table]) -> None:
     """Create the namespace, missing tables and missing nullable columns.
 
-    Raises `TableDrifted` if an existing table differs from its spec in any other way.
+    Raises `OtherFormat` if an existing table was written in another format, and `TableDrifted` if it differs from its
+    spec in any other way.
     """
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{NAMESPACE}")
     for table in tables:
         if spark.catalog.tableExists(table.identifier):
+            _check_format(spark, table)
             _add_columns(spark, table)
             verify(spark, table)
             continue
@@ -40,6 +43,20 @@ def ddl(table: Table) -> str:
         f"CREATE TABLE IF NOT EXISTS {table.identifier} ({columns}) USING iceberg "
         f"PARTITIONED BY ({partitions}) TBLPROPERTIES ({properties})"
     )
+
+
+def check_formats(spark: SparkSession, tables: Iterable[Table]) -> None:
+    """Raise `OtherFormat` if one of these tables exists and was written in another format."""
+    for table in tables:
+        if spark.catalog.tableExists(table.identifier):
+            _check_format(spark, table)
+
+
+def _check_format(spark: SparkSession, table: Table) -> None:
+    """Raise `OtherFormat` for an existing table of another format. A table without the number has format 1."""
+    properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table.identifier}").collect()}
+    if (actual := properties.get(TABLE_PROPERTY, "1")) != str(FORMAT):
+        raise OtherFormat(f"the table {table.identifier}", actual)
 
 
 def _add_columns(spark: SparkSession, table: Table) -> None:

@@ -19,10 +19,13 @@ from k2.schemas.tables.spec import (
 BARS: Final = "gold_ohlcv_1m"
 
 
-def gold(channel: str, columns: Iterable[Column], sort: tuple[str, ...], distinct: Iterable[str]) -> Table:
+def gold(
+    channel: str, columns: Iterable[Column], sort: tuple[str, ...], distinct: Iterable[str], id_column: str = ""
+) -> Table:
     """Return the table of all exchanges' records of a channel, each once.
 
-    Maps are stored as JSON texts. `distinct` are columns whose values are mostly distinct.
+    Maps are stored as JSON texts. `distinct` are columns that are stored without a dictionary. The statistics of
+    `id_column` are exact, so that a search for ids skips files; those of other texts are cut off after 16 characters.
     """
     return Table(
         f"gold_crypto_{channel}",
@@ -35,7 +38,12 @@ def gold(channel: str, columns: Iterable[Column], sort: tuple[str, ...], distinc
         (Partition("exchange_date"), Partition("exchange_hour")),
         sort=sort,
         # Small row groups, so that a query for one symbol of an hour skips the others within the file.
-        properties={"write.parquet.row-group-size-bytes": str(16 << 20), **without_dictionary(*distinct)},
+        properties={
+            "write.parquet.row-group-size-bytes": str(16 << 20),
+            "write.parquet.compression-level": "9",  # unlike the other tables, it is kept for ever
+            **without_dictionary(*distinct),
+            **({f"write.metadata.metrics.column.{id_column}": "full"} if id_column else {}),
+        },
     )
 
 
@@ -43,7 +51,10 @@ def _in_gold(column: Column) -> Column:
     return replace(column, type="string", doc=f"{column.doc}, as JSON") if column.is_map else column
 
 
-GOLD_TABLE: Final = gold("trades", TRADE_FIELDS, ("exchange", "symbol", "timestamp"), DISTINCT_COLUMNS)
+# In the order of time, neighbouring prices share most of their bytes; 1.7 bytes each instead of 2.1 with a dictionary.
+GOLD_TABLE: Final = gold(
+    "trades", TRADE_FIELDS, ("exchange", "symbol", "timestamp"), (*DISTINCT_COLUMNS, "price"), "message_id"
+)
 GOLD: Final = GOLD_TABLE.name
 
 BARS_TABLE: Final = Table(
