@@ -44,7 +44,7 @@ ALLOWED: Final = re.compile(r"dead_?letters?", re.IGNORECASE)
 
 
 def main() -> int:
-    """Prints every departure; 1 if there is one."""
+    """Print every departure; return 1 if there is one."""
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.py"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.split()

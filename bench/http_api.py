@@ -26,7 +26,7 @@ from k2.common.schema_registry import Registry
 from k2.query.iceberg.catalog import connect
 from k2.query.iceberg.tables import identifier
 from k2.schemas import topics
-from k2.schemas.codecs import avro
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
@@ -64,7 +64,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
         kafka.create_topics(spec)
         table = datasets.build(kafka.platform, _commits(first, end, rows), folder)
         rate = rows / (end - first).total_seconds()
-        tail = _produce_tail(kafka, spec.topic, end, round(rate * _TAIL.total_seconds()))
+        tail = _produce_tail(kafka, spec.topic(TRADES), end, round(rate * _TAIL.total_seconds()))
         file, last = write_feed(spec, folder), end + _TAIL
         notes.append(f"Building the bars of all {_HOURS} hours took {number(_maintain('bars', file, kafka))} s.")
         pattern = f"{folder}/warehouse/**/{GOLD}/data/**/*.parquet"
@@ -143,7 +143,7 @@ def _commits(first: datetime, end: datetime, rows: int) -> Iterator[datasets.Com
 
 def _produce_tail(kafka: Services, topic: str, start: datetime, count: int) -> int:
     """Produce trades after the end of Gold to Kafka, and return their number."""
-    schema_id = Registry(kafka.platform.registry_url).register(topics.subject(topic), avro.text())
+    schema_id = Registry(kafka.platform.registry_url).register(topics.subject(topic), TRADES.schema)
     encoder, producer = TradeEncoder(schema_id), Producer({"bootstrap.servers": kafka.bootstrap})
     begins, length = int(start.timestamp() * 1e6), _TAIL // timedelta(microseconds=1)
     for place in range(count):

@@ -18,6 +18,7 @@ from bench.harness.processes import BenchFailed, cores, cpu_seconds, last_line, 
 from bench.harness.services import Services, feed, services, write_feed
 from bench.workloads import frames
 from k2.cli.embedded.ports import free
+from k2.schemas.channels import TRADES
 
 CRYPTOFEED: Final = "cryptofeed"
 PACKAGES: Final = ("cryptofeed==2.4.1", "aiokafka==0.14.0", "websockets==17.4", "uvloop==0.23.0")
@@ -67,7 +68,7 @@ class K2Ingest:
         """Create the topics of the feed, and return the one with trades."""
         spec = feed(list(frames.SYMBOLS), topic=f"k2.{turn}")
         kafka.create_topics(spec)
-        return [spec.topic]
+        return [spec.topic(TRADES)]
 
     def command(self, kafka: Services, turn: str, port: int, times: Path | None) -> list[str]:
         """Return the command of the ingest, or of a variant that records acknowledgement times in `times`."""

@@ -24,6 +24,7 @@ from k2.cli.embedded.ports import free
 from k2.common.schema_registry import Registry
 from k2.query.engine import Engine
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -57,7 +58,7 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
     with services(folder) as kafka:
         spec = feed(list(_SYMBOLS), trigger="1s")
         kafka.create_topics(spec)
-        distinct = _preload(kafka, spec.topic, count)
+        distinct = _preload(kafka, spec.topic(TRADES), count)
         for turn in range(rounds):
             for name in order(list(results), turn):
                 measure = _measure_layers if name == K2 else _measure_consumer

@@ -9,14 +9,14 @@ from k2.jobs import bootstrap
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.spark import tables
-from k2.schemas.tables import of_exchange
+from k2.schemas.channels import exchange_tables
 
 
 def main(step: str, file: str) -> int:
     """Run the step and print its seconds, without the start of JVM and Spark."""
     platform, feeds = Platform.read(), bootstrap.read_feeds([Path(file)])
     spark = bootstrap.connect(platform, "local[2]", "2g")
-    tables.ensure(spark, of_exchange("binance"))
+    tables.ensure(spark, exchange_tables("binance"))
     started_at = time.monotonic()
     if step == "bars":
         BarMaintainer(spark).run()

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog, tables
+from k2.schemas.channels import TRADES
 from k2.schemas.records.trade import message_id
 from k2.schemas.tables import (
     BATCHES_TABLE,
@@ -97,6 +98,7 @@ def audited_hours(chance: random.Random, now: datetime) -> Iterator[Row]:
             yield {
                 "exchange": market[0], "symbol": market[1], "hour": newest - back * _HOUR,
                 "first_id": str(first), "last_id": str(first + expected - 1), "expected": expected,
+                "channel": TRADES.name,
                 "present": expected - lost, "state": state, "gold_snapshot_id": 4_411_223_344_556_677_889,
                 "missing": [{"first_id": str(first + 100), "last_id": str(first + 111)}] if lost else [],
                 "by_source": [("live", expected - lost - repaired)] + ([("backfill", repaired)] if repaired else []),
@@ -111,6 +113,7 @@ def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:
         first = 5_000_000 + 977 * number
         yield {
             "gap_id": f"gap-{number}", "exchange": MARKETS[number % 4][0], "feed": MARKETS[number % 4][0].lower(),
+            "channel": TRADES.name,
             "symbol": MARKETS[number % 4][1], "first_id": str(first), "last_id": str(first + chance.randrange(3, 90)),
             "detected_at": at, "repaired_at": at + 2 * _SECOND if state == "repaired" else None, "state": state,
             "method": {"open": None, "repaired": "rest"}.get(state, "older than the exchange keeps"),
@@ -123,6 +126,7 @@ def dead_letters(now: datetime) -> Iterator[Row]:
     for offset, (value, category, message) in enumerate(values):
         yield {
             "value": value, "exchange": "BINANCE", "topic": "market.crypto.trades.binance", "partition": 3,
+            "channel": TRADES.name,
             "offset": 100 + offset, "schema_id": None if offset else 1, "error_category": category,
             "error_message": message or "there is no magic byte", "dlq_timestamp": now - offset * _HOUR,
         }  # fmt: skip
@@ -136,6 +140,7 @@ def batches(chance: random.Random, now: datetime) -> Iterator[Row]:
             at = now - age * _SECOND
             yield {
                 "layer": layer, "exchange": exchange, "query_id": f"{exchange}-{layer}", "epoch": 12,
+                "channel": TRADES.name,
                 "offset_ranges": [], "rows_in": rows, "rows_out": rows - (2 if layer == "silver" else 0),
                 "dead_letters": 2 if (layer, exchange) == ("silver", "BINANCE") else 0,
                 "duplicates_dropped": chance.randrange(40) if layer == "gold" else 0, "snapshot_id": 1,

@@ -3,6 +3,7 @@
 import pytest
 
 from k2.schemas import tables, topics
+from k2.schemas.channels import CHANNELS, TRADES, exchange_tables
 from k2.schemas.exchanges.registry import EXCHANGES
 
 TRADE = [
@@ -20,8 +21,8 @@ EXPECTED = {
     ),
     "silver_dlq_trades": (
         [
-            "value", "exchange", "topic", "partition", "offset", "schema_id", "error_category", "error_message",
-            "dlq_timestamp",
+            "value", "exchange", "channel", "topic", "partition", "offset", "schema_id", "error_category",
+            "error_message", "dlq_timestamp",
         ],
         [("dlq_timestamp", "day")],
     ),
@@ -38,27 +39,27 @@ EXPECTED = {
     ),
     "audit_gaps": (
         [
-            "gap_id", "exchange", "feed", "symbol", "first_id", "last_id", "detected_at", "repaired_at", "method",
-            "state",
+            "gap_id", "exchange", "channel", "feed", "symbol", "first_id", "last_id", "detected_at", "repaired_at",
+            "method", "state",
         ],
         [("detected_at", "day")],
     ),
     "audit_completeness": (
         [
-            "exchange", "symbol", "hour", "first_id", "last_id", "expected", "present", "missing", "by_source",
-            "state", "gold_snapshot_id", "checked_at",
+            "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "present", "missing",
+            "by_source", "state", "gold_snapshot_id", "checked_at",
         ],
         [("hour", "month")],
     ),
     "audit_batches": (
         [
-            "layer", "exchange", "query_id", "epoch", "offset_ranges", "rows_in", "rows_out", "dead_letters",
+            "layer", "exchange", "channel", "query_id", "epoch", "offset_ranges", "rows_in", "rows_out", "dead_letters",
             "duplicates_dropped", "snapshot_id", "started_at", "committed_at",
         ],
         [("committed_at", "day")],
     ),
 }  # fmt: skip
-OF_KRAKEN = {table.name: table for table in tables.of_exchange("kraken")}
+OF_KRAKEN = {table.name: table for table in exchange_tables("kraken")}
 
 
 def test_an_exchange_has_exactly_the_published_tables():
@@ -102,7 +103,16 @@ def test_gold_files_are_ordered_by_symbol_and_time():
 
 
 def test_a_table_is_addressed_in_the_one_catalog():
-    assert tables.bronze("okx").identifier == "lake.market_data.bronze_okx_trades"
+    assert TRADES.bronze("okx").identifier == "lake.market_data.bronze_okx_trades"
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=repr)
+def test_a_channels_columns_exist_and_its_identity_and_last_time_are_never_null(channel):
+    named = {*channel.identity, *channel.time_columns, *channel.text_columns, channel.id_column, channel.verdict_column}
+    assert named - {""} <= set(channel.column_names)
+    assert {"symbol", "exchange", "ingestion_timestamp"} <= set(channel.required_columns)
+    assert {*channel.identity, channel.time_columns[-1]} <= set(channel.required_columns)
+    assert {column.name: column.type for column in channel.columns}[channel.time_columns[-1]] == "timestamp"
 
 
 def test_topics_have_the_published_names():

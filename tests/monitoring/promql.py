@@ -32,9 +32,9 @@ def _families() -> Iterator[Metric]:
     for field in dataclasses.fields(stats):
         if isinstance(counts := getattr(stats, field.name), Counter):
             counts[b"BTCUSDT" if field.name == "delivered" else "one"] += 1  # Kafka's keys are bytes
-    yield from IngestCollector(stats, exchange="binance", feed="btc", shard="0-0").collect()
+    yield from IngestCollector(stats, exchange="binance", feed="btc", channel="trades", shard="0-0").collect()
 
-    layers = [LayerState(layer, "binance", "btc", 1.0, newest=1) for layer in ("bronze", "silver", "gold")]
+    layers = [LayerState(layer, "trades", "binance", "btc", 1.0, newest=1) for layer in ("bronze", "silver", "gold")]
     layers[1].dead_letters["UNDECODABLE"] = 1
     layers[2].incomplete_hours = 0
     yield from JobsCollector(layers).collect()

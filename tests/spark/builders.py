@@ -18,8 +18,9 @@ from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.local_frames import local_frame
-from k2.jobs.stream import Stream, initial_state
+from k2.jobs.stream import GAPS, Stream, initial_state, query_folder
 from k2.schemas import tables
+from k2.schemas.channels import TRADES, Channel, exchange_tables
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
@@ -88,7 +89,7 @@ class Lake:
             "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": name or exchange},
             "spec": {"exchange": exchange, "symbols": [NATIVE[exchange]], "layers": layers},
         }  # fmt: skip
-        spark_tables.ensure(self.spark, tables.of_exchange(exchange))
+        spark_tables.ensure(self.spark, exchange_tables(exchange))
         return ExchangeFeed.from_body(body)
 
     def record(self, trade: Trade) -> Record:
@@ -96,15 +97,22 @@ class Lake:
         value = avro.TradeEncoder(self.schema_id).encode(trade)
         return Record(value, trade.symbol, from_micros(trade.ingestion_timestamp))
 
-    def arrive(self, feed: ExchangeFeed, entries: Iterable[Trade | Record], partition: int = 0) -> None:
+    def arrive(
+        self,
+        feed: ExchangeFeed,
+        entries: Iterable[Trade | Record],
+        partition: int = 0,
+        channel: Channel = TRADES,
+    ) -> None:
         """Commit one Bronze batch."""
+        topic = feed.topic(channel)
         records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in entries]
-        first = self._offsets.get((feed.topic, partition), 0)
-        self._offsets[feed.topic, partition] = first + len(records)
-        table = tables.bronze(feed.spec.exchange)
+        first = self._offsets.get((topic, partition), 0)
+        self._offsets[topic, partition] = first + len(records)
+        table = channel.bronze(feed.spec.exchange)
         rows = [
             {
-                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": feed.topic,
+                "value": entry.value, "key": entry.key and entry.key.encode(), "topic": topic,
                 "partition": partition, "offset": first + index, "kafka_timestamp": entry.at,
                 "bronze_timestamp": self.stored_at or entry.at,
             }
@@ -114,31 +122,32 @@ class Lake:
             EXCHANGE: feed.exchange_spec.label,
             STARTED: "0",
             ROWS_IN: str(len(rows)),
-            OFFSETS: json.dumps({feed.topic: {str(partition): [first, first + len(rows) - 1]}}),
+            OFFSETS: json.dumps({topic: {str(partition): [first, first + len(rows) - 1]}}),
         }
         frame = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
-        Appender(self.spark, table, f"{feed.name}-bronze-query").append(frame, next(self._epochs), summary)
+        Appender(self.spark, table, f"{topic}-bronze-query").append(frame, next(self._epochs), summary)
 
     def restart(self, feed: ExchangeFeed) -> None:
         """Reset the offsets, as if the feed's topic was deleted and recreated."""
         self._offsets = {
             topic_partition: after
             for topic_partition, after in self._offsets.items()
-            if topic_partition[0] != feed.topic
+            if topic_partition[0] != feed.topic(TRADES)
         }
 
-    def run(self, feed: ExchangeFeed, *layers: str) -> None:
+    def run(self, feed: ExchangeFeed, *layers: str, channel: Channel = TRADES) -> None:
         """Run each query as a new process would: process all available data, then stop."""
         for layer in layers:
-            with self.stream(feed, layer) as stream:
+            with self.stream(feed, layer, channel) as stream:
                 stream.drain()
                 assert stream.query is not None
                 stream.query.awaitTermination(60)
 
     @contextmanager
-    def stream(self, feed: ExchangeFeed, layer: str) -> Iterator[Stream]:
+    def stream(self, feed: ExchangeFeed, layer: str, channel: Channel | None = TRADES) -> Iterator[Stream]:
         """Yield a query as in a new process; afterwards stop it and release the checkpoint."""
-        stream = Stream(self.spark, feed, self.platform, layer, initial_state(feed, layer))
+        channel = None if layer == GAPS else channel
+        stream = Stream(self.spark, feed, self.platform, channel, layer, initial_state(feed, channel, layer))
         try:
             yield stream
         finally:
@@ -149,7 +158,9 @@ class Lake:
 
     def checkpoint(self, feed: ExchangeFeed, layer: str) -> Path:
         """Return the folder of a query's checkpoint."""
-        return Path(self.platform.checkpoints) / feed.name / layer / "v1"
+        return (
+            Path(self.platform.checkpoints) / feed.name / query_folder(None if layer == GAPS else TRADES, layer) / "v1"
+        )
 
     def table(self, table: Table) -> DataFrame:
         """Return the current rows of a table."""
@@ -157,11 +168,11 @@ class Lake:
 
     def bronze(self, exchange: str = "binance") -> DataFrame:
         """Return the Bronze rows of an exchange."""
-        return self.table(tables.bronze(exchange))
+        return self.table(TRADES.bronze(exchange))
 
     def silver(self, exchange: str = "binance") -> DataFrame:
         """Return the Silver rows of an exchange."""
-        return self.table(tables.silver(exchange))
+        return self.table(TRADES.silver(exchange))
 
     @property
     def dead(self) -> DataFrame:

@@ -21,10 +21,11 @@ from k2.common.schema_registry import Registry
 from k2.jobs.spark.jvm.java import find_java
 from k2.query.iceberg import catalog, tables
 from k2.schemas import topics
+from k2.schemas.channels import exchange_tables
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Trade
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
-from k2.schemas.tables import GOLD_TABLE, of_exchange
+from k2.schemas.tables import GOLD_TABLE
 from tests.spark.builders import as_record
 
 TOPIC = topics.trades("binance")
@@ -64,7 +65,7 @@ class Lab:
         self.producer = Producer({"bootstrap.servers": self.platform.kafka_bootstrap, "linger.ms": 0, "log_level": 0})
         self.encoder = avro.TradeEncoder(self.create(TOPIC))
         with closing(catalog.connect(self.platform, create=True)) as opened:
-            tables.ensure(opened, of_exchange("binance"))
+            tables.ensure(opened, exchange_tables("binance"))
 
     def create(self, topic: str) -> int:
         """Makes a topic, waits until it can be written, and registers its schema; gives the schema's id."""

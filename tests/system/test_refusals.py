@@ -8,7 +8,8 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.telemetry.stats import Stats
-from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.kafka_reader import RecordReader
+from k2.schemas.channels import TRADES
 from tests.spark.builders import consecutive
 from tests.system.lab import TOPIC, Lab
 
@@ -27,12 +28,12 @@ def oldest(lab: Lab, milliseconds: str) -> None:
 async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(lab: Lab):
     trades = consecutive(1, 200)
     stats = Stats(started_at=time.monotonic())
-    publisher = Publisher(lab.platform.kafka_bootstrap, Topics(TOPIC, TOPIC, TOPIC), "spot", 1, stats)
+    publisher = Publisher(lab.platform.kafka_bootstrap, TRADES, Topics(TOPIC, TOPIC, TOPIC), "spot", 1, stats)
     publisher._encoder = lab.encoder
     oldest(lab, "1")
     try:
         for trade in trades:
-            publisher.send_trade(trade)
+            publisher.send(trade)
         async with asyncio.timeout(60):
             while not stats.unaccepted:
                 publisher.poll()
@@ -43,7 +44,7 @@ async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(
         oldest(lab, NEVER)
     assert await publisher.close(60) == 0
     stored = {}
-    records = KafkaReader(lab.platform)
+    records = RecordReader(lab.platform, TRADES)
     places = records.partitions({})
     for batch in records.read(records.beginning_offsets(places), records.end_offsets(places), places):
         stored |= {record.value.trade_id: record for record in batch if not isinstance(record.value, str)}

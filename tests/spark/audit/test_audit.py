@@ -12,11 +12,12 @@ from k2.common.schema_registry import RegistryUnavailable
 from k2.jobs.audit import runner
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 
 pytestmark = pytest.mark.spark
 
-BRONZE, SILVER = tables.bronze("binance"), tables.silver("binance")
+BRONZE, SILVER = TRADES.bronze("binance"), TRADES.silver("binance")
 LATER = HOUR + timedelta(hours=2)
 WITHIN = HOUR + timedelta(minutes=30)
 
@@ -45,8 +46,8 @@ def _hours(lake: Lake) -> dict:
 
 def _list_gap(lake: Lake, first: int, last: int, state: str) -> None:
     row = {
-        "gap_id": "g", "exchange": "BINANCE", "feed": "binance", "symbol": "BTCUSDT", "first_id": str(first),
-        "last_id": str(last), "detected_at": HOUR, "method": "rest", "state": state,
+        "gap_id": "g", "exchange": "BINANCE", "channel": "trades", "feed": "binance", "symbol": "BTCUSDT",
+        "first_id": str(first), "last_id": str(last), "detected_at": HOUR, "method": "rest", "state": state,
     }  # fmt: skip
     columns = ", ".join(f"{column.name} {column.type}" for column in tables.GAPS_TABLE.columns)
     local_frame(lake.spark, [row], columns).writeTo(tables.GAPS_TABLE.identifier).append()
@@ -56,7 +57,7 @@ def test_a_consistent_lake_has_no_findings_and_equals_its_rebuild(lake: Lake):
     _filled(lake)
     report = _audit(lake, rebuild=True)
     assert report.findings == []
-    exchange = report.document()["exchanges"]["BINANCE"]
+    exchange = report.document()["exchanges"]["BINANCE"]["trades"]
     assert exchange["rows"] == {"bronze": 12, "silver": 11, "dead_letters": 1, "gold": 10}
     assert exchange["dead_letters"] == {"MALFORMED_HEADER": 1}
     assert exchange["duplicates"] == 1
@@ -78,7 +79,7 @@ def test_rows_that_are_not_due_yet_are_lag(lake: Lake):
     lake.arrive(feed, consecutive(14, 17))
     report = _audit(lake, rebuild=True)
     assert report.findings == []
-    assert report.exchanges["BINANCE"].lag == {"silver": 4, "gold": 3}
+    assert report.exchanges["BINANCE"]["trades"].lag == {"silver": 4, "gold": 3}
 
 
 def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lake):
@@ -92,7 +93,7 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
     )
     report = _audit(lake)
     assert report.findings == []
-    assert report.exchanges["BINANCE"].lag["silver"] == 2
+    assert report.exchanges["BINANCE"]["trades"].lag["silver"] == 2
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
         (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),
         (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
         (BRONZE, "DELETE FROM {} WHERE offset = 11", "silver_orphan", "offset 11"),
-        (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "trade 5 "),
+        (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "record 5 "),
     ],
 )  # fmt: skip
 def test_a_corruption_gives_exactly_its_finding(lake: Lake, table, statement: str, check: str, text: str):
@@ -173,7 +174,7 @@ def test_missing_ids_are_in_repair_only_while_their_hour_and_gap_are_open(lake, 
     lake.run(feed, "silver", "gold")
     _list_gap(lake, 2, 3, state)
     report = _audit(lake, now=now)
-    exchange = report.exchanges["BINANCE"]
+    exchange = report.exchanges["BINANCE"]["trades"]
     assert (len(report.findings), len(exchange.in_repair)) == (findings, in_repair)
     assert exchange.gaps == {state: 1}
     assert all(f"lists them as {state}" in finding.text for finding in report.findings)
@@ -202,7 +203,7 @@ def test_an_exchange_without_consecutive_ids_is_unverifiable(lake: Lake):
         lake.run(each, "silver", "gold")
     report = _audit(lake)
     assert report.findings == []
-    assert {name: exchange.completeness["hours"] for name, exchange in report.exchanges.items()} == {
+    assert {name: report["trades"].completeness["hours"] for name, report in report.exchanges.items()} == {
         "BYBIT": {"unverifiable": 1},
         "KRAKEN": {"unverifiable": 1},
     }
@@ -223,9 +224,9 @@ def test_an_aggregated_trade_counts_as_all_ids_that_it_covers(lake: Lake):
     assert [finding.text.partition(": ")[2] for finding in report.findings] == [
         "id 15 is missing; audit_gaps does not list them"
     ]
-    hour = report.exchanges["OKX"].completeness["symbols"][0]
+    hour = report.exchanges["OKX"]["trades"].completeness["symbols"][0]
     assert (hour["first_id"], hour["last_id"], hour["expected"], hour["present"]) == ("10", "17", 8, 7)
-    assert report.exchanges["OKX"].completeness["by_source"] == {"backfill": 1, "live": 4}
+    assert report.exchanges["OKX"]["trades"].completeness["by_source"] == {"backfill": 1, "live": 4}
 
 
 def test_restarted_numbering_is_no_gap(lake: Lake):
@@ -243,10 +244,10 @@ def test_since_leaves_out_older_rows(lake: Lake):
     lake.arrive(feed, [trade(1, early), trade(3, early), Record(b"bad", at=early)])
     lake.arrive(feed, consecutive(4, 8))
     lake.run(feed, "silver", "gold")
-    lake.sql("DELETE FROM {} WHERE offset = 1", tables.silver("binance"))
+    lake.sql("DELETE FROM {} WHERE offset = 1", TRADES.silver("binance"))
     assert sorted(_checks(_audit(lake))) == ["missing_ids", "silver_missing"]
     assert _audit(lake, since=HOUR).findings == []
-    lake.sql("DELETE FROM {} WHERE offset = 5", tables.silver("binance"))
+    lake.sql("DELETE FROM {} WHERE offset = 5", TRADES.silver("binance"))
     assert sorted(_checks(_audit(lake, since=HOUR))) == ["silver_missing"]
 
 
@@ -276,7 +277,7 @@ def _command(lake: Lake, *words: str, **environment: str) -> subprocess.Complete
 
 def test_the_command_exits_with_1_on_findings_and_prints_json(lake: Lake):
     _filled(lake)
-    lake.sql("DELETE FROM {} WHERE offset = 10", tables.silver("binance"))
+    lake.sql("DELETE FROM {} WHERE offset = 10", TRADES.silver("binance"))
     done = _command(lake, "--json")
     assert done.returncode == 1, done.stderr
     document = json.loads(done.stdout)
@@ -284,7 +285,7 @@ def test_the_command_exits_with_1_on_findings_and_prints_json(lake: Lake):
         "findings",
         ["silver_missing"],
     )
-    assert document["exchanges"]["BINANCE"]["rows"]["bronze"] == 12
+    assert document["exchanges"]["BINANCE"]["trades"]["rows"]["bronze"] == 12
 
 
 def test_the_command_rejects_an_invalid_time_and_a_missing_catalog(lake: Lake):

@@ -12,6 +12,7 @@ from k2.jobs.audit.status import AuditStatus
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.stream import initial_state
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 from k2.schemas.status import AuditResult
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 from tests.spark.maintenance.test_purge import _ether, _other
@@ -38,7 +39,7 @@ def test_two_feeds_that_share_gold_and_silver_record_each_commit_once(lake: Lake
     rows = _rows(lake)
     written = [
         snapshot.id
-        for table in (*map(tables.bronze, ("binance", "kraken")), *map(tables.silver, ("binance", "kraken")),
+        for table in (*map(TRADES.bronze, ("binance", "kraken")), *map(TRADES.silver, ("binance", "kraken")),
                       tables.GOLD_TABLE)
         for snapshot in lake.snapshots(table)
         if snapshot.epoch >= 0
@@ -75,12 +76,12 @@ def test_only_the_driver_that_runs_gold_writes_the_commit_log(lake: Lake):
 
 
 def _hour(state: str, hours: int, symbol: str = "BTCUSDT") -> HourCompleteness:
-    return HourCompleteness("BINANCE", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
+    return HourCompleteness("BINANCE", "trades", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
 
 
 def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lake):
     feed = lake.feed()
-    state = initial_state(feed, "gold")
+    state = initial_state(feed, TRADES, "gold")
     status = AuditStatus(lake.spark, [(feed, state)])
     status.refresh(HOUR)
     assert state.status().audit is UNSET
@@ -98,7 +99,7 @@ def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lak
 
 def test_audit_status_is_empty_without_an_audit_of_the_feed(lake: Lake):
     feed = lake.feed()
-    state = initial_state(feed, "gold")
+    state = initial_state(feed, TRADES, "gold")
     write(lake.spark, [_hour("incomplete", 0, "ETHUSDT")], None, HOUR)
     AuditStatus(lake.spark, [(feed, state)]).refresh(HOUR)
     assert state.incomplete_hours is None

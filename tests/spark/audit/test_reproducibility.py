@@ -11,6 +11,7 @@ from k2.jobs.audit import rebuild, runner
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 
@@ -54,13 +55,15 @@ def test_a_day_rebuilt_from_bronze_has_the_same_hash(lake: Lake):
     lake.arrive(feed, [*consecutive(15, 20), late, trade(23, HOUR + DAY)])
     lake.run(feed, "silver", "gold")
     # Persisted, as in the audit: Spark would otherwise repeat the rules in each column's expression.
-    validated = rebuild.revalidated(lake.bronze(), {feed.topic: {lake.schema_id: avro.text()}}, "BINANCE").persist()
-    rebuilt = rebuild.deduplicated(validated.where("error_category IS NULL"))
+    validated = rebuild.revalidated(
+        lake.bronze(), TRADES, {feed.topic(TRADES): {lake.schema_id: avro.text()}}, "BINANCE"
+    ).persist()
+    rebuilt = rebuild.deduplicated(validated.where("error_category IS NULL"), TRADES)
     for day, count in ((HOUR.date(), 21), (HOUR.date() + DAY, 2)):
         only = f"exchange_date = DATE '{day}'"
-        digest = rebuild.gold_digest(rebuilt.where(only))
+        digest = rebuild.gold_digest(rebuilt.where(only), TRADES)
         assert digest.rows == count
-        assert digest == rebuild.gold_digest(lake.gold.where(only))
+        assert digest == rebuild.gold_digest(lake.gold.where(only), TRADES)
     validated.unpersist()
 
 

@@ -15,7 +15,7 @@ from k2.jobs.purge import Purge
 from k2.jobs.spark.local_frames import local_frame
 from k2.query.engine import Engine
 from k2.query.sql import trade_sql
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 from k2.schemas import tables
 from k2.schemas.snapshots import EXCHANGE, GOLD_SNAPSHOT, HOURS
 from k2.schemas.values import decimal, from_micros
@@ -40,7 +40,7 @@ def _stored(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
 def _queried(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
     """Return the same bars, computed by the query engine from the trades."""
     with closing(Engine(lake.platform)) as engine:
-        trade_filter = TradeFilter.of(symbol, None, None, None)
+        trade_filter = RecordFilter.of(symbol, None, None, None)
         return (
             engine._execute(
                 trade_filter,

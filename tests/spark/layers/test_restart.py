@@ -12,6 +12,7 @@ from k2.jobs.commit.checkpoints import BrokenCheckpoint
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.stream import CheckpointInUse
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 from tests.spark.builders import Lake, Record, consecutive, numbers
 
 pytestmark = pytest.mark.spark
@@ -31,10 +32,10 @@ def test_a_driver_killed_between_commit_and_checkpoint_writes_no_duplicates(lake
     for first in (1, 6):
         lake.arrive(feed, [*consecutive(first, first + 4), Record(b"bad")])
         lake.run(feed, "silver", "gold")
-    before = len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))
+    before = len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(TRADES.silver("binance")))
     _delete_newest_commit(lake, feed, layer)
     lake.run(feed, layer)
-    assert (len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(tables.silver("binance")))) == before
+    assert (len(lake.snapshots(tables.GOLD_TABLE)), len(lake.snapshots(TRADES.silver("binance")))) == before
     assert numbers(lake.silver()) == numbers(lake.gold) == list(range(1, 11))
     assert lake.dead.count() == 2
     lake.arrive(feed, consecutive(11, 12))
@@ -93,6 +94,21 @@ def test_truncated_offsets_are_reported(lake: Lake):
         lake.run(feed, "silver")
 
 
+def test_a_checkpoint_in_the_folder_of_an_older_release_is_reported_with_the_new_one(lake: Lake):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 2))
+    lake.run(feed, "silver")
+    checkpoint = lake.checkpoint(feed, "silver")
+    older = checkpoint.parents[2] / "silver" / "v1"
+    older.parent.mkdir()
+    checkpoint.rename(older)
+    with pytest.raises(BrokenCheckpoint, match=re.escape(f"move it to {checkpoint}")):
+        lake.run(feed, "silver")
+    older.rename(checkpoint)
+    lake.run(feed, "silver")
+    assert numbers(lake.silver()) == [1, 2]
+
+
 def test_a_checkpoint_is_used_by_one_process_at_a_time(lake: Lake):
     feed = lake.feed()
     with lake.stream(feed, "silver") as running:
@@ -103,7 +119,7 @@ def test_a_checkpoint_is_used_by_one_process_at_a_time(lake: Lake):
 
 def test_a_manually_altered_table_is_rejected_with_the_difference(lake: Lake):
     lake.feed()
-    silver = tables.silver("binance")
+    silver = TRADES.silver("binance")
     lake.sql("ALTER TABLE {} DROP COLUMN side", silver)
     lake.sql("ALTER TABLE {} ADD COLUMN note string", silver)
     lake.sql("ALTER TABLE {} ALTER COLUMN schema_id TYPE bigint", silver)

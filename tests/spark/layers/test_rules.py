@@ -9,8 +9,9 @@ import pytest
 from k2.common.schema_registry import Registry
 from k2.query.iceberg import catalog, tables
 from k2.query.kafka import kafka_offsets
-from k2.query.kafka.validation import Validator, ValidTrade
+from k2.query.kafka.validation import Validator
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.tables import GOLD
 from k2.schemas.values import to_micros
@@ -61,12 +62,12 @@ def test_every_record_is_validated_as_silver_does(lake: Lake):
     feed, evolved = lake.feed(), json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
     registry = Registry(lake.platform.registry_url)
-    newer = registry.register(topics.subject(feed.topic), json.dumps(evolved))
+    newer = registry.register(topics.subject(feed.topic(TRADES)), json.dumps(evolved))
     arrived = records(lake, newer, evolved)
     lake.arrive(feed, arrived)
     lake.run(feed, "silver", "gold")
 
-    validator = Validator({lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
+    validator = Validator(TRADES, {lake.schema_id: avro.text(), newer: json.dumps(evolved)}, "BINANCE")
     outcomes = [
         validator.validate(one.value, one.key.encode() if one.key is not None else None, to_micros(one.at))
         for one in arrived
@@ -74,7 +75,7 @@ def test_every_record_is_validated_as_silver_does(lake: Lake):
     categories = {
         row["offset"]: row["error_category"] for row in lake.dead.select("offset", "error_category").collect()
     }
-    assert {n: outcome for n, outcome in enumerate(outcomes) if not isinstance(outcome, ValidTrade)} == categories
+    assert {n: outcome for n, outcome in enumerate(outcomes) if not isinstance(outcome, tuple)} == categories
     assert set(categories.values()) == {
         "MALFORMED_HEADER", "UNKNOWN_SCHEMA", "UNDECODABLE", "MISSING_FIELD", "UNKNOWN_EXCHANGE", "SYMBOL_MISMATCH",
         "NON_POSITIVE_PRICE", "NON_POSITIVE_QUANTITY", "FUTURE_TIMESTAMP", "IMPLAUSIBLE_TIMESTAMP",
@@ -85,13 +86,13 @@ def test_every_record_is_validated_as_silver_does(lake: Lake):
     )
     times = (f"unix_micros({name}) AS {name}" for name in ("timestamp", "ingestion_timestamp"))
     texts = [
-        name for name in ValidTrade._fields if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}
+        name for name in TRADES.column_names if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}
     ]
     silver = lake.silver().selectExpr(
         "offset", "to_json(vendor_data) AS vendor_data", *units, *times, *(t for t in texts if t != "vendor_data")
     )
-    stored = {row["offset"]: tuple(row[name] for name in ValidTrade._fields) for row in silver.collect()}
-    assert {n: tuple(outcome) for n, outcome in enumerate(outcomes) if isinstance(outcome, ValidTrade)} == stored
+    stored = {row["offset"]: tuple(row[name] for name in TRADES.column_names) for row in silver.collect()}
+    assert {n: tuple(outcome) for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)} == stored
 
 
 def test_golds_commits_hold_its_frontier(lake: Lake):
@@ -102,5 +103,5 @@ def test_golds_commits_hold_its_frontier(lake: Lake):
     with closing(catalog.connect(lake.platform)) as opened:
         gold = opened.load_table(tables.identifier(GOLD))
         frontier = kafka_offsets.frontier_of(gold, gold.current_snapshot())
-    assert frontier.offsets == {feed.topic: {0: 3, 1: 1}}
-    assert frontier.exchanges == {feed.topic: "BINANCE"}
+    assert frontier.offsets == {feed.topic(TRADES): {0: 3, 1: 1}}
+    assert frontier.exchanges == {feed.topic(TRADES): "BINANCE"}

@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 
 from k2.common.schema_registry import Registry
-from k2.schemas import tables, topics
+from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from tests.spark.builders import HOUR, Lake, Record, as_record, numbers, trade, written
 
@@ -59,7 +60,7 @@ def test_a_row_is_decoded_with_the_schema_that_wrote_it(lake: Lake):
     evolved = json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
     registry = Registry(lake.platform.registry_url)
-    newer = registry.register(topics.subject(feed.topic), json.dumps(evolved))
+    newer = registry.register(topics.subject(feed.topic(TRADES)), json.dumps(evolved))
     old = trade(1, exchange="coinbase")
     noted = as_record(trade(2, exchange="coinbase")) | {"venue_note": "auction"}
     lake.arrive(feed, [old, Record(written(noted, newer, evolved), old.symbol)])
@@ -84,4 +85,4 @@ def test_two_feeds_of_one_exchange_validate_their_own_topics_only(lake: Lake):
     assert numbers(lake.silver()) == [1]
     lake.run(second, "silver")
     assert numbers(lake.silver()) == [1, 2]
-    assert lake.snapshots(tables.silver("binance"))[0].summary["k2.rows-in"] == "1"
+    assert lake.snapshots(TRADES.silver("binance"))[0].summary["k2.rows-in"] == "1"

@@ -15,7 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from k2.jobs.layers import silver
-from k2.query.kafka.validation import Validator, ValidTrade
+from k2.query.kafka.validation import Validator
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.validation import GENESIS_MICROS, MAX_AHEAD_MICROS, ErrorCategory
@@ -144,9 +145,9 @@ def test_silver_and_the_kafka_tail_agree_on_every_record(spark: SparkSession, tm
     assert len(records) == RECORDS
     assert min(counts[category] for category in ErrorCategory) >= 300
 
-    validator = Validator({SCHEMA_ID: avro.text()}, "BINANCE")
+    validator = Validator(TRADES, {SCHEMA_ID: avro.text()}, "BINANCE")
     results = [validator.validate(record.value, record.key, record.at) for record in records]
-    categories = ["" if isinstance(result, ValidTrade) else str(result) for result in results]
+    categories = ["" if isinstance(result, tuple) else str(result) for result in results]
     for (_, broken), category in zip(generated, categories, strict=True):
         assert bool(broken) == bool(category)
         assert not category or category in broken or len(broken) == 2
@@ -163,12 +164,12 @@ def test_silver_and_the_kafka_tail_agree_on_every_record(spark: SparkSession, tm
         "bronze_timestamp": pa.array([HOUR + timedelta(hours=1)] * RECORDS, time),
     }
     pq.write_table(pa.table(columns), tmp_path / "bronze.parquet")
-    rows = silver.validated(spark.read.parquet(str(tmp_path)), {SCHEMA_ID: avro.text()}, "BINANCE")
+    rows = silver.validated(spark.read.parquet(str(tmp_path)), TRADES, {SCHEMA_ID: avro.text()}, "BINANCE")
     by_offset = {row["offset"]: row for row in rows.drop("vendor_data", "value").collect()}
     assert [by_offset[offset]["error_category"] or "" for offset in range(RECORDS)] == categories
     for offset, result in enumerate(results):
         row = by_offset[offset]
-        if isinstance(result, ValidTrade):
+        if isinstance(result, tuple):
             assert row["error_message"] is None
             assert (row["symbol"], int(row["price"].scaleb(8)), row["side"]) == (
                 result.symbol,

@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 1)
-    monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta())
+    monkeypatch.setattr(runner, "_GOLD_HISTORY", timedelta())
 
 
 def _noon() -> datetime:

@@ -12,11 +12,12 @@ from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.maintenance import runner
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
 
 pytestmark = pytest.mark.spark
 
-BRONZE, SILVER = tables.bronze("binance"), tables.silver("binance")
+BRONZE, SILVER = TRADES.bronze("binance"), TRADES.silver("binance")
 # Commits are made now, whatever the times of their trades: an hour from now they are old.
 SOON = timedelta(hours=2)
 
@@ -25,7 +26,7 @@ SOON = timedelta(hours=2)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
     """Keep three snapshots instead of a hundred, so that small tables are enough."""
     monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 3)
-    monkeypatch.setitem(runner._HISTORY, tables.GOLD, timedelta(hours=1))
+    monkeypatch.setattr(runner, "_GOLD_HISTORY", timedelta(hours=1))
 
 
 def _maintain(lake: Lake, *feeds, now: datetime | None = None, orphans: bool = False):
@@ -60,7 +61,7 @@ def test_snapshots_that_a_stopped_reader_needs_are_kept(lake: Lake):
     _arrive(lake, feed, 3, 6)
     report = _maintain(lake, feed)
     assert report[BRONZE.name]["expired_snapshots"] == 1
-    assert report[BRONZE.name]["held_by"] == "binance-silver"
+    assert report[BRONZE.name]["held_by"] == "binance-trades-silver"
     assert position in _ids(lake, BRONZE)
     lake.run(feed, "silver", "gold")
     assert numbers(lake.gold) == list(range(1, 9))

@@ -16,6 +16,7 @@ from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.purge import Purge
 from k2.jobs.spark import tables as spark_tables
 from k2.schemas import tables, topics
+from k2.schemas.channels import TRADES, exchange_tables
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import ExchangeFeed
 from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
@@ -65,8 +66,8 @@ def test_only_the_rows_of_the_purged_feed_are_deleted(lake: Lake):
         "bronze_binance_trades": 6, "silver_binance_trades": 5, "silver_dlq_trades": 1, "gold_crypto_trades": 5,
         "audit_completeness": 1, "audit_batches": 2,
     }  # fmt: skip
-    assert {row[0] for row in lake.bronze().select("topic").distinct().collect()} == {other.topic}
-    assert {row[0] for row in lake.dead.select("topic").distinct().collect()} == {other.topic}
+    assert {row[0] for row in lake.bronze().select("topic").distinct().collect()} == {other.topic(TRADES)}
+    assert {row[0] for row in lake.dead.select("topic").distinct().collect()} == {other.topic(TRADES)}
     for rows in (lake.silver(), lake.gold, lake.table(tables.COMPLETENESS_TABLE)):
         assert _symbols(rows) == {"ETHUSDT"}
     assert not Path(lake.platform.checkpoints, feed.name).exists()
@@ -88,8 +89,8 @@ def test_retained_rows_of_another_feed_are_kept_with_the_exchanges_tables(lake: 
     feed, other = _filled(lake)
     _purge(lake, feed, exchange=True)
     assert _symbols(lake.silver()) == _symbols(lake.gold) == {"ETHUSDT"}
-    lake.sql("DELETE FROM {}", tables.bronze("binance"))
-    lake.sql("DELETE FROM {}", tables.silver("binance"))  # as after 30 days
+    lake.sql("DELETE FROM {}", TRADES.bronze("binance"))
+    lake.sql("DELETE FROM {}", TRADES.silver("binance"))  # as after 30 days
     assert _purge(lake, feed, exchange=True) == {}
     assert _symbols(lake.gold) == {"ETHUSDT"}
     assert _purge(lake, other, exchange=True)["bronze_binance_trades"] == "dropped"
@@ -106,7 +107,7 @@ def test_a_purge_of_the_last_feed_drops_the_exchanges_tables(lake: Lake):
     runner.audit(lake.spark, lake.platform, now=LATER)
     removed = _purge(lake, feed, exchange=True)
     assert removed["bronze_binance_trades"] == removed["silver_binance_trades"] == "dropped"
-    assert not lake.spark.catalog.tableExists(tables.bronze("binance").identifier)
+    assert not lake.spark.catalog.tableExists(TRADES.bronze("binance").identifier)
     folder = Path(lake.platform.warehouse.removeprefix("file:")) / tables.NAMESPACE
     assert not (folder / "bronze_binance_trades").exists()
     assert (folder / "bronze_kraken_trades").exists()
@@ -118,7 +119,7 @@ def test_a_purge_of_the_last_feed_drops_the_exchanges_tables(lake: Lake):
 
 def test_a_feed_that_never_ran_can_be_purged(lake: Lake):
     feed = ExchangeFeed.from_body(lake.feed("okx").model_dump(by_alias=True, mode="json"))
-    for table in tables.of_exchange("okx"):
+    for table in exchange_tables("okx"):
         lake.sql("DROP TABLE {}", table)
     assert _purge(lake, feed, exchange=True) == {}
     assert _purge(lake, feed) == {}
@@ -132,7 +133,7 @@ def test_a_new_feed_of_the_same_name_has_a_clean_audit(lake: Lake, *, exchange: 
     if exchange:
         assert _purge(lake, other, exchange=True)["silver_binance_trades"] == "dropped"
     lake.restart(feed)
-    spark_tables.ensure(lake.spark, tables.of_exchange("binance"))
+    spark_tables.ensure(lake.spark, exchange_tables("binance"))
     lake.arrive(feed, consecutive(101, 102))
     assert runner.audit(lake.spark, lake.platform, now=LATER).findings == []
     lake.run(feed, "silver")
@@ -141,7 +142,7 @@ def test_a_new_feed_of_the_same_name_has_a_clean_audit(lake: Lake, *, exchange: 
     lake.arrive(feed, consecutive(103, 103))
     report = runner.audit(lake.spark, lake.platform, now=LATER)
     assert report.findings == []
-    assert report.exchanges["BINANCE"].lag["silver"] == 1
+    assert report.exchanges["BINANCE"]["trades"].lag["silver"] == 1
     assert set(numbers(lake.gold.where("symbol = 'BTCUSDT'"))) == {101, 102}
 
 

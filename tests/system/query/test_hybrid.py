@@ -16,7 +16,8 @@ from k2.query.execution import top_n
 from k2.query.iceberg import tables
 from k2.query.kafka.kafka_offsets import Frontier
 from k2.query.kafka.tail import Tail
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.tables import GOLD
 from k2.schemas.values import to_micros
 from tests.spark.builders import HOUR, consecutive, trade
@@ -169,22 +170,22 @@ def test_without_kafka_or_registry_a_hybrid_query_fails(lab: Lab, live: bool):
 
 def test_evicted_trades_are_read_from_kafka_again(lab: Lab):
     lab.send(*consecutive(1, 4_500))
-    with closing(Tail(lab.platform, live=True, max_trades=2_000)) as tail:
+    with closing(Tail(lab.platform, TRADES, live=True, max_records=2_000)) as tail:
         for begins in (0, 1_000, 3_500, 4_400):
-            rows = tail.rows(at(p0=begins), TradeFilter())
+            rows = tail.rows(at(p0=begins), RecordFilter())
             assert rows.column("trade_id").to_pylist() == texts(begins + 1, 4_500)
         assert tail._follower._buffer._count <= 2_000
 
 
 def test_a_server_answers_from_memory_in_milliseconds(lab: Lab):
     lab.send(*consecutive(1, 20_000))
-    with closing(Tail(lab.platform, live=True)) as tail:
-        tail.rows(at(p0=0), TradeFilter())
+    with closing(Tail(lab.platform, TRADES, live=True)) as tail:
+        tail.rows(at(p0=0), RecordFilter())
         taken = []
         for number in range(50):
             lab.send(trade(20_001 + number))
             began = time.perf_counter()
-            rows = tail.rows(at(p0=19_000), TradeFilter(symbol="BTCUSDT"))
+            rows = tail.rows(at(p0=19_000), RecordFilter(symbol="BTCUSDT"))
             taken.append(time.perf_counter() - began)
             assert rows.num_rows == 1_001 + number
     assert min(taken) < 0.05  # the slowest depend on the load of the machine

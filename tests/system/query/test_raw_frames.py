@@ -13,6 +13,7 @@ from k2.query.api.app import create
 from k2.query.api.settings import ApiSettings
 from k2.query.kafka import raw_frames
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from tests.system.lab import TOPIC, Lab
 
 pytestmark = pytest.mark.system
@@ -24,7 +25,7 @@ async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str]) -> Non
     """Write frames as the ingest of an exchange does, each with its error and reason."""
     stats = Stats(started_at=time.monotonic())
     names = Topics(TOPIC, TOPIC, topics.dead_letters(exchange))
-    publisher = Publisher(lab.platform.kafka_bootstrap, names, "spot", 1, stats)
+    publisher = Publisher(lab.platform.kafka_bootstrap, TRADES, names, "spot", 1, stats)
     for frame, error, reason in frames:
         publisher.send_dead_letter(frame, error, reason)
     assert await publisher.close(60) == 0

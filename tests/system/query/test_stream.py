@@ -24,6 +24,7 @@ from k2.query.api.settings import ApiSettings
 from k2.query.live.broadcaster import Broadcaster
 from k2.query.live.resume import Cursor
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from tests.spark.builders import consecutive, trade
 from tests.system.harness import eventually
 from tests.system.lab import TOPIC, Lab
@@ -45,7 +46,7 @@ class Server:
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-            self.hub = app.state.broadcaster = Broadcaster(lab.platform, **options)
+            self.hub = app.state.broadcaster = Broadcaster(lab.platform, TRADES, **options)
             yield
             await self.hub.close()
 
@@ -303,7 +304,7 @@ def test_heartbeats_are_sent_while_no_trades_match(lab: Lab, served: Server, mon
 
         def read() -> dict[str, Any] | None:
             message: dict[str, Any] = json.loads(other.recv(5))
-            return message if sum(Cursor.decode(message["id"]).offsets.values()) == 50 else None
+            return message if sum(Cursor.decode(message["id"], TRADES).offsets.values()) == 50 else None
 
         heartbeat = eventually("records that do not match were read", read, 10)
         assert heartbeat["event"] == "heartbeat"

@@ -14,17 +14,19 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
+from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Exchange, RestBudget, SequencedTrade
+from k2.ingest.exchanges.base import Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
-from k2.ingest.pipeline import Pipeline
+from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.simulator.capture import frames
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
@@ -91,7 +93,7 @@ def broker() -> Iterator[Broker]:
 def names(broker: Broker) -> Topics:
     """Three topics that no other test uses."""
     topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
-    broker.create(topics.trades, topics.gaps, topics.dead_letters)
+    broker.create(topics.records, topics.gaps, topics.dead_letters)
     return topics
 
 
@@ -108,17 +110,17 @@ def recorded(captures: Path) -> Callable[[str], list[bytes]]:
 
 
 @pytest.fixture(scope="session")
-def observed() -> Callable[..., SequencedTrade]:
+def observed() -> Callable[..., SequencedRecord]:
     """A trade with an id, or with a range of them."""
 
     def build(
         last: int, *, first: int = 0, price: int = 100, time: int = 0, source: str = "live", trade_id: str = ""
-    ) -> SequencedTrade:
+    ) -> SequencedRecord:
         trade = Trade(
             trade_id or str(last), "BTCUSDT", "BINANCE", "BTC", "USDT", time or last * 1000, price, 1, Side.BUY, 0,
             (("source", source),),
         )  # fmt: skip
-        return SequencedTrade(trade, 0 if trade_id else first or last, 0 if trade_id else last)
+        return SequencedRecord(trade, 0 if trade_id else first or last, 0 if trade_id else last)
 
     return build
 
@@ -144,16 +146,17 @@ class Shard:
         self.pairs = [EXCHANGES[exchange].pair(raw_symbol) for raw_symbol in raw_symbols]
         self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
         self.stats = Stats(started_at=time.monotonic())
-        self.publisher = Publisher(broker.bootstrap, self.names, "spot", 1, self.stats)
-        self.adapter = adapter(exchange, self.pairs)
+        self.publisher = Publisher(broker.bootstrap, TRADES, self.names, "spot", 1, self.stats)
+        self.adapter = adapter(exchange, TRADES, self.pairs)
         self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
-        self.ledger = GapLedger("spot", exchange.upper(), self.publisher, self.stats)
+        self.ledger = GapLedger("spot", "trades", exchange.upper(), self.publisher, self.stats)
         self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
         client = RestClient(http, rest, RestBudget(1000, 1000))
         self.repairer = Repairer(
             self.adapter, client, Policy(enabled=True, max_gap=3600), self.tracker, self.ledger, self.pipeline,
             self.publisher, self.stats,
         )  # fmt: skip
+        self.snapshots = Snapshots(client, self.pairs, self.pipeline, self.stats)
         self.connects = 0
         self.limits = self.adapter.limits
         self._tasks: list[asyncio.Task[Any]] = []
@@ -161,11 +164,11 @@ class Shard:
     def start(self, *endpoints: str, tuning: Tuning, repair: bool = True) -> asyncio.Task[None]:
         """Runs; returns the session's task."""
 
-        def connected() -> None:
+        def connected(_: ConnectionHandle) -> None:
             self.connects += 1
 
-        def made(endpoint: str) -> Exchange:
-            exchange = adapter(self.exchange, self.pairs, endpoint)
+        def made(endpoint: str) -> Adapter:
+            exchange = adapter(self.exchange, TRADES, self.pairs, endpoint)
             exchange.limits = self.limits
             return exchange
 
@@ -186,7 +189,7 @@ class Shard:
 
     def stored(self) -> list[dict[str, Any]]:
         """The trades that the broker holds."""
-        return [avro.decode(message.value()[5:]) for message in self.broker.read(self.names.trades)]
+        return [avro.decode(message.value()[5:]) for message in self.broker.read(self.names.records)]
 
     def gap_events(self) -> list[GapEvent]:
         """The gap events that the broker holds."""

@@ -20,7 +20,7 @@ def feed(
     names, endpoints: list[str], rest: str = "", exchange: str = "binance", symbol: str = "BTCUSDT"
 ) -> ExchangeFeed:
     spec = {
-        "exchange": exchange, "symbols": [symbol], "kafka": {"topic": names.trades},
+        "exchange": exchange, "symbols": [symbol], "kafka": {"topic": names.records},
         "ingest": {"endpoints": endpoints, "restEndpoint": rest},
     }  # fmt: skip
     return ExchangeFeed.from_body(
@@ -48,7 +48,7 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
     simulator.inject(parse("drop=10"))
     await asyncio.sleep(0.3)
     await live(400)
-    ids = [int(avro.decode(message.value()[5:])["trade_id"]) for message in broker.read(names.trades)]
+    ids = [int(avro.decode(message.value()[5:])["trade_id"]) for message in broker.read(names.records)]
     assert len(set(ids)) == max(ids) - min(ids) + 1
     assert broker.read(names.gaps)
 
@@ -81,5 +81,5 @@ async def test_a_service_is_called_until_it_answers(max_attempts):
 
 async def test_endpoints_of_two_protocols_are_refused(names):
     mixed = feed(names, ["wss://a", "wss://b#v1"], exchange="kraken", symbol="BTC/USD")
-    with pytest.raises(app.MixedProtocols, match="whose trade ids differ"):
+    with pytest.raises(app.MixedProtocols, match="whose ids differ"):
         await app.run(mixed, Platform(), app.Options(), asyncio.Event())

@@ -6,7 +6,7 @@ import pytest
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import data_files
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -42,8 +42,8 @@ def test_only_the_files_of_the_hour_and_symbol_are_planned(engine: Engine, appen
     for hour in range(3):
         append([trade(hour, HOUR * hour)])
         append([trade(hour, HOUR * hour, symbol="ETHUSDT")])
-    trade_filter = TradeFilter.of("BTCUSDT", None, NOON, NOON + HOUR)
-    assert len(engine._planner.plan(GOLD, trade_filter.expression).files) == 1
+    trade_filter = RecordFilter.of("BTCUSDT", None, NOON, NOON + HOUR)
+    assert len(engine._planner.plan(GOLD, trade_filter.expression("timestamp")).files) == 1
     assert len(engine._planner.plan(GOLD).files) == 6
     assert ids(engine, symbol="btcusdt", start=NOON, end=NOON + HOUR) == ["0"]
 

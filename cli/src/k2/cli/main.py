@@ -32,7 +32,8 @@ def validate(
 ) -> None:
     """Check an ExchangeFeed without running it. Exit 0 if it is valid, 2 if not."""
     feed = read_feed(path)
-    typer.echo(f"{feed.name}: {len(feed.pairs)} symbols on {feed.spec.exchange}, topic {feed.topic}")
+    topics = ", ".join(feed.topic(channel) for channel in feed.channels)
+    typer.echo(f"{feed.name}: {len(feed.pairs)} symbols on {feed.spec.exchange}, topic {topics}")
 
 
 @app.command(

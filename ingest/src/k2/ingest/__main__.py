@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from k2.common import logs
+from k2.common.arguments import Parser
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.ingest import app
-from k2.ingest.arguments import Parser, number, port
+from k2.ingest.arguments import number, port
 from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
 from k2.ingest.kafka.publisher import ProducerFatal
 from k2.schemas.feed.model import ExchangeFeed

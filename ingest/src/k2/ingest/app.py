@@ -18,14 +18,16 @@ from k2.common.retry import AsyncRetryingCaller
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
+from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Tuning
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Exchange
+from k2.ingest.exchanges.base import Adapter
 from k2.ingest.kafka import resume
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
 from k2.ingest.pipeline import Pipeline
+from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
 from k2.ingest.sequencing.gaps import gap_from_event
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
@@ -34,12 +36,15 @@ from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
-from k2.schemas.codecs import avro
+from k2.schemas.channels import TRADES, Channel, Sequencing
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
+
+# Finds the adapter of an exchange's channel for some pairs and an endpoint.
+FindAdapter = Callable[[str, Channel, Sequence[Pair], str], Adapter]
 _Result = TypeVar("_Result")
 
 _AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
@@ -72,34 +77,41 @@ class MixedProtocols(ValueError):
     """The endpoints of one feed speak different protocols."""
 
 
-async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: asyncio.Event) -> int:
-    """Run until `stop` is set. Return how many records were not delivered.
+async def run(
+    feed: ExchangeFeed,
+    platform: Platform,
+    options: Options,
+    stop: asyncio.Event,
+    channel: Channel = TRADES,
+    find_adapter: FindAdapter = adapter,
+) -> int:
+    """Run one channel until `stop` is set. Return how many records were not delivered.
 
     Raises `ServiceUnreachable`, `AttemptsExhausted`, `AllSymbolsRefused`, `MixedProtocols`, `ProducerFatal`, or OSError
     if the port is in use.
     """
     pairs = feed.shard(options.shard)
     stats = Stats(started_at=time.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
-    endpoints = feed.spec.ingest.endpoints or (adapter(feed.spec.exchange, pairs).url,)
-    protocol = _one_protocol(feed, endpoints, pairs)
+    make_adapter = partial(find_adapter, feed.spec.exchange, channel, pairs)
+    endpoints = feed.spec.ingest.endpoints or (make_adapter("").url,)
+    protocol = _one_protocol(endpoints, make_adapter)
     name = f"{options.shard}-{options.replica}"
     labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": name}
-    runner = await server.serve(
-        stats, metrics.registry(stats, **labels), host=options.host, port=options.port, **labels
-    )
+    registry = metrics.registry(stats, channel=channel.name, **labels)
+    runner = await server.serve(stats, channel, registry, host=options.host, port=options.port, **labels)
     try:
-        publisher, schemas = await _publisher(feed, platform, stats, options.tuning.max_attempts)
-        tracker: Tracker = SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
-        ledger = GapLedger(feed.name, feed.exchange_spec.label, publisher, stats)
-        await _resume(feed, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
+        publisher, schemas = await _publisher(feed, channel, platform, stats, options.tuning.max_attempts)
+        tracker = _tracker(channel, protocol)
+        ledger = GapLedger(feed.name, channel.name, feed.exchange_spec.label, publisher, stats)
+        await _resume(feed, channel, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
         async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget)
             policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
-            probes = HeadProbes(repairer, pairs)
+            snapshots = Snapshots(rest, pairs, pipeline, stats)
             session = Session(
-                lambda endpoint: adapter(feed.spec.exchange, pairs, endpoint),
+                make_adapter,
                 endpoints,
                 [pair.raw_symbol for pair in pairs],
                 http,
@@ -108,11 +120,11 @@ async def run(feed: ExchangeFeed, platform: Platform, options: Options, stop: as
                 publisher,
                 stats,
                 options.tuning,
-                probes.restart,
+                snapshots.restart,
             )
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
             await _run_until(stop, session.run(), repairer.run(), publisher.run(), _monitor_loop(stats, publisher))
-            probes.cancel()
+            snapshots.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(options.grace / 2):
                     publishing = asyncio.create_task(publisher.run())
@@ -138,40 +150,29 @@ async def _run_until(stop: asyncio.Event, *services: object) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class HeadProbes:
-    """Probe the newest trades after each connect; a newer connection cancels the probe of an older one."""
-
-    def __init__(self, repairer: Repairer, pairs: Sequence[Pair]) -> None:
-        self._repairer = repairer
-        self._pairs = pairs
-        self._task: asyncio.Task[None] | None = None
-
-    def restart(self) -> None:
-        """Start probing after a connection has subscribed."""
-        self.cancel()
-        self._task = asyncio.create_task(self._repairer.probe(self._pairs))
-
-    def cancel(self) -> None:
-        """Cancel the running probe."""
-        if self._task is not None:
-            self._task.cancel()
-
-
-def _one_protocol(feed: ExchangeFeed, endpoints: Sequence[str], pairs: Sequence[Pair]) -> Exchange:
+def _one_protocol(endpoints: Sequence[str], make_adapter: Callable[[str], Adapter]) -> Adapter:
     fragments = {urldefrag(endpoint).fragment for endpoint in endpoints}
     if len(fragments) > 1:
         raise MixedProtocols(
-            f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}), whose trade ids differ; use one"
+            f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}), whose ids differ; use one"
         )
-    return adapter(feed.spec.exchange, pairs, endpoints[0])
+    return make_adapter(endpoints[0])
+
+
+def _tracker(channel: Channel, protocol: Adapter) -> Tracker:
+    if channel.sequencing is Sequencing.CONNECTION:
+        return ConnectionOrderTracker()
+    return SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
 
 
 async def _publisher(
-    feed: ExchangeFeed, platform: Platform, stats: Stats, max_attempts: int
+    feed: ExchangeFeed, channel: Channel, platform: Platform, stats: Stats, max_attempts: int
 ) -> tuple[Publisher, dict[int, str]]:
     """Return a publisher, once its broker, topics and schema exist, and the schemas of its topic by id."""
-    names = Topics(feed.topic, topics.gaps(feed.spec.exchange), topics.dead_letters(feed.spec.exchange))
-    return await _wait_for_service(partial(_connect_publisher, feed, platform, stats, names), stats, max_attempts)
+    names = Topics(feed.topic(channel), topics.gaps(feed.spec.exchange), topics.dead_letters(feed.spec.exchange))
+    return await _wait_for_service(
+        partial(_connect_publisher, feed, channel, platform, stats, names), stats, max_attempts
+    )
 
 
 async def _wait_for_service(call: Callable[[], Awaitable[_Result]], stats: Stats, max_attempts: int) -> _Result:
@@ -193,19 +194,20 @@ async def _wait_for_service(call: Callable[[], Awaitable[_Result]], stats: Stats
 
 
 async def _connect_publisher(
-    feed: ExchangeFeed, platform: Platform, stats: Stats, names: Topics
+    feed: ExchangeFeed, channel: Channel, platform: Platform, stats: Stats, names: Topics
 ) -> tuple[Publisher, dict[int, str]]:
     registry = Registry(platform.registry_url)
-    subject = topics.subject(names.trades)
-    schema_id = await asyncio.to_thread(registry.register, subject, avro.text())
+    subject = topics.subject(names.records)
+    schema_id = await asyncio.to_thread(registry.register, subject, channel.schema)
     schemas = await asyncio.to_thread(SchemaCache(registry, subject).schemas)
-    publisher = Publisher(platform.kafka_bootstrap, names, feed.name, schema_id, stats)
+    publisher = Publisher(platform.kafka_bootstrap, channel, names, feed.name, schema_id, stats)
     await publisher.check()
     return publisher, schemas
 
 
 async def _resume(
     feed: ExchangeFeed,
+    channel: Channel,
     platform: Platform,
     pairs: Sequence[Pair],
     schemas: dict[int, str],
@@ -218,7 +220,8 @@ async def _resume(
     read = partial(
         resume.read,
         platform.kafka_bootstrap,
-        trades=feed.topic,
+        channel=channel,
+        records=feed.topic(channel),
         gaps=topics.gaps(feed.spec.exchange),
         feed=feed.name,
         pairs=pairs,

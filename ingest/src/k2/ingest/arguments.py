@@ -1,17 +1,8 @@
-"""Argument parsing of the ingest processes: errors are one line that says what to change."""
+"""Argument types of the ingest processes."""
 
 import argparse
 import math
 from collections.abc import Callable
-from typing import NoReturn
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line and exits with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the error and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:

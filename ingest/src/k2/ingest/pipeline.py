@@ -1,7 +1,7 @@
-"""The path of a frame: parse it, check the sequence of its trades, send them to Kafka in order.
+"""The path of a frame: parse it, check the sequence of its records, send them to Kafka in order.
 
-A gap event is acknowledged by Kafka before any later trade is sent; until then, frames wait. A process that dies in
-between leaves either no later trade or an open gap that the next process repairs.
+A gap event is acknowledged by Kafka before any later record is sent; until then, frames wait. A process that dies in
+between leaves either no later record or an open gap that the next process repairs.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from typing import Protocol
 from k2.common import logs
 from k2.ingest.exchanges.base import (
     MALFORMED,
+    Adapter,
     Closing,
     Event,
-    Exchange,
     Gap,
     Heartbeat,
     InvalidItem,
     MalformedFrame,
     Refused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
 )
@@ -28,19 +28,19 @@ from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, GapFilled, SequenceReset, Tracker
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Trade
 from k2.schemas.states import GapState
 
 log = logs.get("pipeline")
 
-CONFLICTING = "CONFLICTING_TRADE"
+ID_CONFLICT = "ID_CONFLICT"
 
 
 class ConnectionHandle(Protocol):
     """The connection a frame was read from."""
 
-    adapter: Exchange
+    adapter: Adapter
 
     def subscribed(self, raw_symbols: Sequence[str]) -> None:
         """Record that the exchange accepted these symbols."""
@@ -65,7 +65,7 @@ class Pipeline:
         self._stats = stats
         self._barrier: Awaitable[None] | None = None
         self._backlog: deque[tuple[bytes, int, ConnectionHandle, deque[Event] | None]] = deque()
-        self._trade_after_gap: Trade | None = None
+        self._record_after_gap: Record | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -84,18 +84,19 @@ class Pipeline:
             self.dead_letter(frame, MALFORMED, str(error))
             return
         for index, event in enumerate(events):
-            if type(event) is SequencedTrade:
-                self._trade(event, frame)
+            if type(event) is SequencedRecord:
+                self._on_record(event, frame)
             else:
                 self._control(event, frame, received, link)
             if self.needs_settle:
                 self._backlog.append((frame, received, link, deque(events[index + 1 :])))
                 return
 
-    def observe_head(self, symbol: str, newest_id: int, received: int) -> None:
-        """Open a gap if the exchange reports a `newest_id` that has not arrived."""
-        if self._barrier is None and (missing := self._tracker.observe_head(symbol, newest_id, received)):
-            self._barrier = self._ledger.open(missing.gap)
+    def handle_snapshot(self, events: Sequence[Event], body: bytes, received: int, link: ConnectionHandle) -> None:
+        """Process the events of a REST response, behind the frames that wait. Await `settle` afterwards."""
+        self._backlog.append((body, received, link, deque(events)))
+        if self._barrier is None:
+            self._process_backlog()
 
     async def settle(self) -> None:
         """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
@@ -103,13 +104,10 @@ class Pipeline:
             while (barrier := self._barrier) is not None:
                 await barrier
                 self._barrier = None
-                if (trade := self._trade_after_gap) is not None:
-                    self._trade_after_gap = None
-                    self._publisher.send_trade(trade)
-                backlog, self._backlog = self._backlog, deque()
-                while backlog and self._barrier is None:
-                    self._resume(*backlog.popleft())
-                self._backlog.extend(backlog)
+                if (record := self._record_after_gap) is not None:
+                    self._record_after_gap = None
+                    self._publisher.send(record)
+                self._process_backlog()
 
     def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
         """Send an invalid frame to the dead-letter topic."""
@@ -117,56 +115,61 @@ class Pipeline:
         log.warning("dead letter", error=error, reason=reason, symbol=symbol, bytes=len(frame))
         self._publisher.send_dead_letter(frame, error, reason, symbol)
 
+    def _process_backlog(self) -> None:
+        backlog, self._backlog = self._backlog, deque()
+        while backlog and self._barrier is None:
+            self._resume(*backlog.popleft())
+        self._backlog.extend(backlog)
+
     def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event] | None) -> None:
         if rest is None:
             self.handle(frame, received, link)
             return
         while rest and self._barrier is None:
             event = rest.popleft()
-            if type(event) is SequencedTrade:
-                self._trade(event, frame)
+            if type(event) is SequencedRecord:
+                self._on_record(event, frame)
             else:
                 self._control(event, frame, received, link)
         if rest:
             self._backlog.append((frame, received, link, rest))
 
-    def _trade(self, item: SequencedTrade, frame: bytes) -> None:
-        trade = item.trade
-        symbol = trade.symbol
+    def _on_record(self, item: SequencedRecord, frame: bytes) -> None:
+        record = item.record
+        symbol = record.symbol
         stats = self._stats
         stats.received[symbol] += 1
-        stats.lag.observe(trade.ingestion_timestamp - trade.timestamp)
-        stats.last_received = trade.ingestion_timestamp
-        stats.last_prices[symbol] = trade.price
+        stats.lag.observe(record.ingestion_timestamp - record.timestamp)
+        stats.last_received = record.ingestion_timestamp
+        stats.newest[symbol] = record
         finding = self._tracker.observe(self._pairs[symbol], item)
         if finding is None:
-            self._publisher.send_trade(trade)
+            self._publisher.send(record)
             return
-        self._on_finding(finding, trade, frame)
+        self._on_finding(finding, record, frame)
 
-    def _on_finding(self, finding: Finding, trade: Trade, frame: bytes) -> None:
+    def _on_finding(self, finding: Finding, record: Record, frame: bytes) -> None:
         match finding:
             case GapDetected(gap):
-                self._trade_after_gap = trade
+                self._record_after_gap = record
                 self._barrier = self._ledger.open(gap)
                 return
             case Conflict():
-                reason = f"trade {trade.trade_id} was received before with another price, quantity or side"
-                self.dead_letter(frame, CONFLICTING, reason, trade.symbol)
+                reason = f"id {record.record_id} was received before with other content"
+                self.dead_letter(frame, ID_CONFLICT, reason, record.symbol)
                 return
             case Duplicate():
-                self._stats.duplicates[trade.symbol] += 1
+                self._stats.duplicates[record.symbol] += 1
             case GapFilled(closed_gaps):
-                source = dict(trade.vendor_data).get("source", "")
                 for gap in closed_gaps:
-                    self._close_filled(gap, source)
+                    self._close_filled(gap, record.source)
             case SequenceReset(previous):
                 self._stats.errors["sequence_reset"] += 1
                 log.warning(
-                    "sequence reset by the exchange", symbol=trade.symbol, previous=previous, current=trade.trade_id
+                    "sequence reset by the exchange", symbol=record.symbol, previous=previous, current=record.record_id
                 )
-        # Duplicates are sent too: Bronze stores every arrival, Gold stores each trade once.
-        self._publisher.send_trade(trade)
+        # Duplicates are sent too: Bronze stores every arrival, Gold stores each record once.
+        self._publisher.send(record)
 
     def _close_filled(self, gap: Gap, source: str) -> None:
         self._tracker.close(gap)
@@ -175,7 +178,8 @@ class Pipeline:
     def _control(self, event: Event, frame: bytes, received: int, link: ConnectionHandle) -> None:
         match event:
             case Heartbeat(symbol, last_id):
-                self.observe_head(symbol, last_id, received)
+                if missing := self._tracker.observe_head(symbol, last_id, received):
+                    self._barrier = self._ledger.open(missing.gap)
             case InvalidItem(error, reason, symbol, last_id):
                 self.dead_letter(frame, error, reason, symbol)
                 pair = self._pairs.get(symbol)

@@ -14,15 +14,16 @@ from k2.jobs.audit.status import AuditStatus
 from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
 from k2.jobs.commit.commit_log import CommitLog
+from k2.jobs.feed_channels import feed_channels
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.spark import tables
 from k2.jobs.spark.listener import ProgressListener
 from k2.jobs.stream import GAPS, GOLD, LAYER_ORDER, SILVER, Stream, failure_reason, initial_state
 from k2.jobs.telemetry import metrics, server
+from k2.schemas.channels import TRADES, Channel, exchange_tables
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.states import QueryState
-from k2.schemas.tables import of_exchange
 
 log = logs.get("jobs")
 
@@ -48,10 +49,10 @@ class _SupervisedStream:
 
 
 class App:
-    """Runs the layers of feeds until it is stopped.
+    """Runs the layers of feeds, for each of their channels, until it is stopped.
 
-    With `restart` a failed query is restarted while the others continue; without it the failure ends the app, and the
-    app's supervisor restarts the process.
+    `channels` replaces the channels that the feeds record. With `restart` a failed query is restarted while the others
+    continue; without it the failure ends the app, and the app's supervisor restarts the process.
     """
 
     def __init__(
@@ -62,23 +63,33 @@ class App:
         layers: Sequence[str],
         *,
         restart: bool,
+        channels: Sequence[Channel] | None = None,
     ) -> None:
         self._spark = spark
         self._restart = restart
-        selected = [layer for layer in LAYER_ORDER if layer in layers or (layer == GAPS and GOLD in layers)]
         active = [feed for feed in feeds if not feed.spec.suspend]
-        self._tables = {table.name: table for feed in active for table in of_exchange(feed.spec.exchange)}
+        recorded = feed_channels(active, channels)
+        self._tables = {
+            table.name: table for feed, channel in recorded for table in exchange_tables(feed.spec.exchange, [channel])
+        }
+        queries: list[tuple[ExchangeFeed, Channel | None, str]] = [
+            (feed, channel, layer) for layer in LAYER_ORDER if layer in layers for feed, channel in recorded
+        ]
+        if GOLD in layers:
+            queries += [(feed, None, GAPS) for feed in active]
         self.streams = [
-            Stream(spark, feed, platform, layer, initial_state(feed, layer)) for layer in selected for feed in active
+            Stream(spark, feed, platform, channel, layer, initial_state(feed, channel, layer))
+            for feed, channel, layer in queries
         ]
         self._supervised = [_SupervisedStream(stream) for stream in self.streams]
         # Of a feed's drivers, the one that runs Gold maintains the tables and writes the commit log and the bars.
-        self._commit_log = CommitLog(spark, active) if GOLD in layers else None
+        self._commit_log = CommitLog(spark, active, channels) if GOLD in layers else None
         self._audit_status = AuditStatus(
             spark, [(stream.feed, stream.state) for stream in self.streams if stream.layer == GOLD]
         )
-        self._maintenance = Maintenance(spark, platform, active) if GOLD in layers else None
-        self._bar_maintainer = BarMaintainer(spark) if GOLD in layers else None
+        self._maintenance = Maintenance(spark, platform, active, channels) if GOLD in layers else None
+        has_trades = any(channel is TRADES for _, channel in recorded)
+        self._bar_maintainer = BarMaintainer(spark) if GOLD in layers and has_trades else None
 
     def serve(self, host: str, port: int) -> None:
         """Serve /metrics and /status. Raises OSError if the port is in use."""
@@ -121,7 +132,7 @@ class App:
                 assert stream.query is not None
                 stream.query.awaitTermination(int(_DRAIN_TIMEOUT))
                 stream.state.state = QueryState.DRAINED
-        # Silver of another driver may be between the trades and the dead letters of a batch.
+        # Silver of another driver may be between the valid records and the dead letters of a batch.
         self._record_commits(settled=SILVER in {stream.layer for stream in self.streams})
         self._finish_bars()
         log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})

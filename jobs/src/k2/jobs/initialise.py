@@ -5,12 +5,15 @@ and the others fail and restart. An installation therefore runs this command onc
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from pyspark.sql import SparkSession
 
 from k2.common.platform import Platform
 from k2.jobs import bootstrap
 from k2.jobs.spark import tables
-from k2.schemas.tables import CATALOG, SHARED
+from k2.schemas.channels import CHANNELS, Channel, shared_tables
+from k2.schemas.tables import CATALOG
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     ).run(argv)
 
 
+def initialise(spark: SparkSession, channels: Iterable[Channel] = CHANNELS) -> None:
+    """Create the catalog's own tables and the shared tables of `channels`. Raises `CatalogUnreachable`."""
+    with bootstrap.reading_catalog():
+        spark.sql(f"SHOW NAMESPACES IN {CATALOG}")  # creates the catalog's own tables
+    tables.ensure(spark, shared_tables(channels))
+
+
 def _initialise(arguments: argparse.Namespace, platform: Platform) -> int:
     with bootstrap.spark_session(platform, arguments) as spark:
-        with bootstrap.reading_catalog():
-            spark.sql(f"SHOW NAMESPACES IN {CATALOG}")  # creates the catalog's own tables
-        tables.ensure(spark, SHARED)
+        initialise(spark)
     return 0
 
 

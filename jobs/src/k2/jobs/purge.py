@@ -3,7 +3,8 @@
 Without `--exchange` only the feed's own rows are deleted: by topic from Bronze, Silver and the dead letters, by symbol
 from Gold and the audit tables. With `--exchange`, for the last feed of an exchange, the exchange's own tables are
 dropped and its rows are deleted from the shared ones, unless they hold rows that another feed retains: rows of another
-topic, or of symbols that the feed does not have. Checkpoints are removed last, so an interrupted purge can be repeated.
+topic, or of symbols that the feed does not have. Every channel is purged, whether the feed still records it or not.
+Checkpoints are removed last, so an interrupted purge can be repeated.
 """
 
 import argparse
@@ -24,8 +25,9 @@ from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.spark.filesystem import FileSystem
-from k2.jobs.stream import BRONZE, GOLD, SILVER
+from k2.jobs.stream import BRONZE, GOLD, SILVER, query_folder
 from k2.schemas import tables
+from k2.schemas.channels import CHANNELS, Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.snapshots import DELETED
 from k2.schemas.tables import CATALOG, NAMESPACE, Table
@@ -38,29 +40,41 @@ _RECENT: Final = timedelta(days=1)  # other feeds may still write to partitions 
 class Purge:
     """Deletes the data of one feed. `exchange`: it is the exchange's last feed, so its tables are dropped too."""
 
-    def __init__(self, spark: SparkSession, platform: Platform, feed: ExchangeFeed, *, exchange: bool) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        platform: Platform,
+        feed: ExchangeFeed,
+        *,
+        exchange: bool,
+        channels: Iterable[Channel] = CHANNELS,
+    ) -> None:
         self._spark = spark
         self._platform = platform
         self._feed = feed
         self._exchange = exchange
+        self._channels = tuple(channels)
         self._files = FileSystem(spark)
         self._done: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
         """Delete the feed's data and return what was removed. Idempotent. Raises errors of Spark."""
-        own = [tables.bronze(self._feed.spec.exchange), tables.silver(self._feed.spec.exchange)]
-        topic, exchange = f"topic = '{self._feed.topic}'", f"exchange = '{self._feed.exchange_spec.label}'"
+        exchange = f"exchange = '{self._feed.exchange_spec.label}'"
+        topics = _in_list("topic", map(self._feed.topic, self._channels))
         symbols = _in_list("symbol", (pair.symbol for pair in self._feed.pairs))
-        whole = self._exchange and not self._has_other_feeds(own, topic, exchange, symbols)
+        own = [table for channel in self._channels for table in self._exchange_tables(channel)]
+        whole = self._exchange and not self._has_other_feeds(own, topics, exchange, symbols)
         feed_rows = exchange if whole else f"{exchange} AND {symbols}"
         for table in own:
             if whole:
                 self._drop(table)
             else:
-                self._delete(table, topic, "bronze_timestamp")
-        self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topic, "dlq_timestamp")
-        self._delete_gold(feed_rows)
-        self._delete(tables.BARS_TABLE, feed_rows, "start")
+                self._delete(table, topics, "bronze_timestamp")
+        self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topics, "dlq_timestamp")
+        for channel in self._channels:
+            self._delete_gold(channel.gold, feed_rows)
+            for table in channel.derived:
+                self._delete(table, feed_rows, "exchange_date")
         self._delete(tables.GAPS_TABLE, feed_rows)
         self._delete(tables.COMPLETENESS_TABLE, feed_rows)
         self._delete(tables.BATCHES_TABLE, exchange if whole else _in_list("query_id", self._queries()))
@@ -69,9 +83,13 @@ class Purge:
             self._done["checkpoints"] = folder
         return self._done
 
-    def _has_other_feeds(self, own: Iterable[Table], topic: str, exchange: str, symbols: str) -> bool:
+    def _exchange_tables(self, channel: Channel) -> tuple[Table, Table]:
+        return channel.bronze(self._feed.spec.exchange), channel.silver(self._feed.spec.exchange)
+
+    def _has_other_feeds(self, own: Iterable[Table], topics: str, exchange: str, symbols: str) -> bool:
         """Whether the tables hold rows of other feeds, which their `deletionPolicy` retains."""
-        filters = [*((table, f"NOT {topic}") for table in own), (tables.GOLD_TABLE, f"{exchange} AND NOT {symbols}")]
+        filters = [(table, f"NOT {topics}") for table in own]
+        filters += [(channel.gold, f"{exchange} AND NOT {symbols}") for channel in self._channels]
         for table, where in filters:
             if self._exists(table) and not self._spark.table(table.identifier).where(where).isEmpty():
                 log.info("table has rows of other feeds, deleting only this feed's", table=table.name)
@@ -90,20 +108,20 @@ class Purge:
         if not where or not self._exists(table):
             return
         rows = self._spark.table(table.identifier).where(where).count()
-        old = f"`{time}` < TIMESTAMP '{datetime.now(UTC) - _RECENT:%Y-%m-%d 00:00:00}'" if time else ""
+        old = f"`{time}` < DATE '{datetime.now(UTC) - _RECENT:%Y-%m-%d}'" if time else ""
         for part in (f"{where} AND {old}", where) if old else (where,):
             retry_on_conflict(lambda part=part: self._spark.sql(f"DELETE FROM {table.identifier} WHERE {part}"))  # type: ignore[misc]  # noqa: S608 - names of our own
         self._mark_purged(table)
         if rows:
             self._done[table.name] = rows
 
-    def _delete_gold(self, where: str) -> None:
+    def _delete_gold(self, gold: Table, where: str) -> None:
         """Delete Gold rows and record their exchange, so that bars of other exchanges are not rebuilt."""
-        if not self._exists(tables.GOLD_TABLE):
+        if not self._exists(gold):
             return
-        history, app = SnapshotHistory(self._spark, tables.GOLD_TABLE), self._spark.sparkContext.applicationId
+        history, app = SnapshotHistory(self._spark, gold), self._spark.sparkContext.applicationId
         before = next((snapshot.id for snapshot in history.snapshots()), None)
-        self._delete(tables.GOLD_TABLE, where, "timestamp")
+        self._delete(gold, where, "exchange_date")
         own_deletes = [
             snapshot.id
             for snapshot in takewhile(lambda snapshot: snapshot.id != before, history.snapshots())
@@ -113,13 +131,15 @@ class Purge:
             properties = ", ".join(
                 f"'{DELETED}{snapshot}' = '{self._feed.exchange_spec.label}'" for snapshot in own_deletes
             )
-            statement = f"ALTER TABLE {tables.GOLD_TABLE.identifier} SET TBLPROPERTIES ({properties})"
+            statement = f"ALTER TABLE {gold.identifier} SET TBLPROPERTIES ({properties})"
             retry_on_conflict(lambda: self._spark.sql(statement))
 
     def _mark_purged(self, table: Table) -> None:
-        """Invalidate what snapshots up to now record of the topic: a new topic of this name restarts at offset 0."""
-        key, now = purged_key(self._feed.topic), datetime.now(UTC).timestamp()
-        statement = f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ('{key}' = '{now:.3f}')"
+        """Invalidate what snapshots up to now record of the topics: a new one of the name restarts at offset 0."""
+        now = datetime.now(UTC).timestamp()
+        keys = (purged_key(self._feed.topic(channel)) for channel in self._channels)
+        properties = ", ".join(f"'{key}' = '{now:.3f}'" for key in keys)
+        statement = f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ({properties})"
         retry_on_conflict(lambda: self._spark.sql(statement))
 
     def _exists(self, table: Table) -> bool:
@@ -128,8 +148,8 @@ class Purge:
     def _queries(self) -> list[str]:
         """Return the ids of the feed's queries, of those that have a checkpoint."""
         query_ids = []
-        for layer in (BRONZE, SILVER, GOLD):
-            checkpoint = Checkpoint(self._files, path(self._platform.checkpoints, self._feed.name, layer))
+        for folder in (query_folder(channel, layer) for channel in self._channels for layer in (BRONZE, SILVER, GOLD)):
+            checkpoint = Checkpoint(self._files, path(self._platform.checkpoints, self._feed.name, folder))
             if self._files.exists(f"{checkpoint.folder}/metadata"):
                 query_ids.append(checkpoint.query_id())
         return query_ids

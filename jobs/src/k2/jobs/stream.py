@@ -1,4 +1,4 @@
-"""One streaming query of one feed: its source, checkpoint and batch handler, and how it is started and drained."""
+"""One streaming query of one feed and channel: its source, checkpoint and batch handler, how it starts and drains."""
 
 import fcntl
 import time
@@ -14,7 +14,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.jobs import kafka_admin
-from k2.jobs.commit.checkpoints import Checkpoint, path
+from k2.jobs.commit.checkpoints import BrokenCheckpoint, Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
@@ -23,7 +23,8 @@ from k2.jobs.layers.gaps import GapsLayer
 from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
-from k2.schemas import tables, topics
+from k2.schemas import topics
+from k2.schemas.channels import TRADES, Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.states import QueryState
 from k2.schemas.tables import Table
@@ -43,26 +44,36 @@ class CheckpointInUse(RuntimeError):
 
 
 class Stream:
-    """One streaming query. `start` follows the feed's trigger; `drain` processes the available data and stops."""
+    """One streaming query. `start` follows the feed's trigger; `drain` processes the available data and stops.
+
+    `channel` is None for the gaps, which a feed has in one topic for all of its channels.
+    """
 
     def __init__(
-        self, spark: SparkSession, feed: ExchangeFeed, platform: Platform, layer: str, state: LayerState
+        self,
+        spark: SparkSession,
+        feed: ExchangeFeed,
+        platform: Platform,
+        channel: Channel | None,
+        layer: str,
+        state: LayerState,
     ) -> None:
         self.feed = feed
+        self.channel = channel
         self.layer = layer
         self.state = state
         self.query: StreamingQuery | None = None
         self._spark = spark
         self._platform = platform
-        self._folder = path(platform.checkpoints, feed.name, layer)
+        self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
         self._handler = self._build_layer()
 
     @property
     def name(self) -> str:
-        """`<feed>-<layer>`, which is also the name of the SparkApplication."""
-        return f"{self.feed.name}-{self.layer}"
+        """`<feed>-<channel>-<layer>`, or `<feed>-gaps`."""
+        return "-".join((self.feed.name, *query_folder(self.channel, self.layer).split("/")))
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -71,16 +82,17 @@ class Stream:
 
     def waiting_reason(self) -> str:
         """Return why the query cannot start yet; empty if it can. Spark's Kafka source fails on a missing topic."""
-        topic = self._topic
-        return kafka_admin.missing_topic_reason(self._platform.kafka_bootstrap, topic) if topic else ""
+        if not self._reads_kafka:
+            return ""
+        return kafka_admin.missing_topic_reason(self._platform.kafka_bootstrap, self._topic)
 
     def start(self) -> None:
         """Start the query. Raises `BrokenCheckpoint`, `CheckpointInUse`."""
-        self._start({"processingTime": f"{int(seconds(self._trigger) * 1000)} milliseconds"})
+        self._start({"processingTime": f"{int(seconds(_trigger(self.feed, self.layer)) * 1000)} milliseconds"})
 
     def drain(self) -> None:
         """Process all available data, then stop."""
-        if self.layer in {BRONZE, GAPS}:
+        if self._reads_kafka:
             self._start({"availableNow": True})
             return
         # With `availableNow` Iceberg's source loads the snapshot that the query first started with; it may be expired.
@@ -99,6 +111,7 @@ class Stream:
         self.query.stop()
 
     def _start(self, trigger: dict[str, Any]) -> None:
+        self._check_folder()
         self._lock_checkpoint()
         self.checkpoint.check()
         self._count_rows()
@@ -127,26 +140,31 @@ class Stream:
 
     def _build_layer(self) -> Layer:
         exchange, label = self.feed.spec.exchange, self.feed.exchange_spec.label
+        if self.channel is None:
+            return GapsLayer(self.feed.name, label)
         if self.layer == BRONZE:
-            return BronzeLayer(self._spark, exchange, self.state)
+            return BronzeLayer(self._spark, self.channel, exchange, self.state)
         if self.layer == SILVER:
-            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(self.feed.topic))
-            return SilverLayer(self._spark, exchange, label, schemas.schemas, self.state)
-        if self.layer == GOLD:
-            return GoldLayer(self._spark, label, self.state)
-        return GapsLayer(self.feed.name, label)
+            schemas = SchemaCache(Registry(self._platform.registry_url), topics.subject(self._topic))
+            return SilverLayer(self._spark, self.channel, exchange, label, schemas.schemas, self.state)
+        return GoldLayer(self._spark, self.channel, label, self.state)
 
     def _source(self) -> Source:
-        if self._topic:
+        if self._reads_kafka:
             return KafkaTopic(self.checkpoint)
-        return UpstreamTable(self._spark, self._upstream, self.feed.topic, self.checkpoint)
+        return UpstreamTable(self._spark, self._upstream, self._topic, self.checkpoint)
+
+    @property
+    def _reads_kafka(self) -> bool:
+        return self.layer in {BRONZE, GAPS}
 
     @property
     def _upstream(self) -> Table:
-        return (tables.bronze if self.layer == SILVER else tables.silver)(self.feed.spec.exchange)
+        assert self.channel is not None
+        return (self.channel.bronze if self.layer == SILVER else self.channel.silver)(self.feed.spec.exchange)
 
     def _stream(self) -> DataFrame:
-        if self._topic:
+        if self._reads_kafka:
             return self._kafka(self._topic)
         return (
             self._spark.readStream.format("iceberg")
@@ -169,19 +187,25 @@ class Stream:
 
     def _count_rows(self) -> None:
         """Set the row count of the layer at the start. Gold is a shared table, so `GoldLayer` counts its own rows."""
-        table = {BRONZE: tables.bronze, SILVER: tables.silver}.get(self.layer)
-        if table is not None:
-            newest = next(SnapshotHistory(self._spark, table(self.feed.spec.exchange)).snapshots(), None)
-            self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
+        if self.channel is None or self.layer == GOLD:
+            return
+        table = (self.channel.bronze if self.layer == BRONZE else self.channel.silver)(self.feed.spec.exchange)
+        newest = next(SnapshotHistory(self._spark, table).snapshots(), None)
+        self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
 
     @property
     def _topic(self) -> str:
-        return {BRONZE: self.feed.topic, GAPS: topics.gaps(self.feed.spec.exchange)}.get(self.layer, "")
+        """The topic whose records the query processes, whether it reads them from Kafka or from a table."""
+        return topics.gaps(self.feed.spec.exchange) if self.channel is None else self.feed.topic(self.channel)
 
-    @property
-    def _trigger(self) -> str:
-        layers = self.feed.spec.layers
-        return {BRONZE: layers.bronze, SILVER: layers.silver}.get(self.layer, layers.gold).trigger
+    def _check_folder(self) -> None:
+        """Raise `BrokenCheckpoint` if the query's checkpoint is where it was when only trades had checkpoints."""
+        older = path(self._platform.checkpoints, self.feed.name, self.layer)
+        if self.channel is TRADES and self._files.exists(older):
+            raise BrokenCheckpoint(
+                f"{older} is the checkpoint of an older release, without which every row would be written twice; "
+                f"stop the platform and move it to {self._folder}"
+            )
 
     def _lock_checkpoint(self) -> None:
         """Lock a local checkpoint for this process. For a bucket, the Spark operator runs one driver an application."""
@@ -198,11 +222,20 @@ class Stream:
             raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
 
 
-def initial_state(feed: ExchangeFeed, layer: str) -> LayerState:
-    """Return the state of a layer before its first batch."""
+def query_folder(channel: Channel | None, layer: str) -> str:
+    """Return the folder of a query among the checkpoints of its feed; `channel` is None for the gaps."""
+    return layer if channel is None else f"{channel.name}/{layer}"
+
+
+def initial_state(feed: ExchangeFeed, channel: Channel | None, layer: str) -> LayerState:
+    """Return the state of a layer before its first batch; `channel` is None for the gaps."""
+    name = "" if channel is None else channel.name
+    return LayerState(layer, name, feed.spec.exchange, feed.name, seconds(_trigger(feed, layer)))
+
+
+def _trigger(feed: ExchangeFeed, layer: str) -> str:
     layers = feed.spec.layers
-    trigger = {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
-    return LayerState(layer, feed.spec.exchange, feed.name, seconds(trigger))
+    return {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
 
 
 def failure_reason(query: StreamingQuery) -> str:

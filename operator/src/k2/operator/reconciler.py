@@ -172,9 +172,10 @@ class Reconciler:
 
     def _observed(self, feed: ExchangeFeed, observation: Observation) -> Observed:
         feed_objects, layers = observation.objects, observation.layers
-        kafka_topic = observation.topics.get(topic_object_name(feed.topic))
+        names = [feed.topic(channel) for channel in feed.channels]
+        kafka_topics = {name: observation.topics.get(topic_object_name(name)) for name in names}
         return Observed(
-            topic=objects.topic(kafka_topic) if kafka_topic else None,
+            topics={name: objects.topic(raw) for name, raw in kafka_topics.items() if raw},
             deployments=tuple(objects.deployment(raw) for raw in feed_objects.of_kind("Deployment")),
             pods=objects.unhealthy_pods(feed_objects.pods),
             shards=observation.shards,

@@ -26,9 +26,10 @@ from k2.query.execution.hybrid import HybridView
 from k2.query.iceberg import data_files, snapshots
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql import bars, symbols, trade_sql
+from k2.query.sql import bars, record_sql, symbols, trade_sql
 from k2.query.sql.guard import referenced_tables
-from k2.query.sql.trade_sql import TradeFilter, TradePosition
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.tables import BARS, GOLD
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from k2.common.platform import Platform
     from k2.query.kafka.raw_frames import RawFrames
+    from k2.query.sql.trade_sql import TradePosition
     from k2.query.times import AsOf
 
 DEFAULT_MEMORY: Final = "1GB"
@@ -98,7 +100,7 @@ class Engine:
         import duckdb
 
         self._planner = ScanPlanner(platform)
-        self._hybrid = HybridView(self._planner, platform, live=live)
+        self._hybrid = HybridView(self._planner, platform, TRADES, live=live)
         self._platform = platform
         self._memory_share = _memory_share(memory, statements)
         self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-prefetch")
@@ -157,7 +159,7 @@ class Engine:
             raise BadQuery(f"limit {limit} is too small; give 1 or more")
         if window is not None:
             start, end = times.window_range(window, start, end, as_of)
-        trade_filter = TradeFilter.of(symbol, exchange, start, end).beyond(beyond)
+        trade_filter = trade_sql.narrow(RecordFilter.of(symbol, exchange, start, end), beyond)
         parameters = trade_filter.parameters | (beyond.parameters if beyond else {})
         _reject_as_of(as_of, hybrid=hybrid)
         use_top_n = limit is not None and (limit <= _TOP_N_LIMIT or not trade_filter.start)
@@ -170,7 +172,7 @@ class Engine:
             with self._cursor(GOLD) as cursor, cursor:
                 plan, tail = self._hybrid.split(cursor, trade_filter)
         else:
-            plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
+            plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
 
         def scan(chunk: ScanPlan, row_limit: int | None) -> RecordBatchReader:
             return self._read(chunk, trade_sql.trades(trade_filter, row_limit, beyond), parameters)
@@ -178,7 +180,8 @@ class Engine:
         def merge(former: ArrowTable, latter: ArrowTable) -> ArrowTable:
             with self._cursor(GOLD) as cursor:
                 cursor.register("former", former).register("latter", latter)
-                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {trade_sql.union('former', 'latter')}")
+                union = record_sql.union(TRADES, "former", "latter")
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {union}")
                 statement = trade_sql.trades(trade_filter, limit, beyond)
                 return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
 
@@ -209,7 +212,7 @@ class Engine:
     ) -> RecordBatchReader:
         """Return the bars of a symbol, a row per exchange and interval (1s to 1d, aligned to UTC) that had trades."""
         bar = times.parse_interval(interval)
-        trade_filter = TradeFilter.of(symbol, exchange, start, end)
+        trade_filter = RecordFilter.of(symbol, exchange, start, end)
         _reject_as_of(as_of, hybrid=hybrid)
         bar_plan = None
         if not bar % bars.MINUTE:
@@ -267,11 +270,11 @@ class Engine:
 
     def symbols(self, as_of: AsOf | None = None) -> ArrowTable:
         """Return every traded symbol: exchange, symbol, its assets, trades, first_trade, last_trade."""
-        bar_plan = bars.plan_bars(self._planner, TradeFilter(), as_of)
+        bar_plan = bars.plan_bars(self._planner, RecordFilter(), as_of)
         if bar_plan is None:
             return self.execute(symbols.from_trades(GOLD), {GOLD: None}, as_of=as_of)
         statement = symbols.from_bars(bar_plan, bars.MINUTES, trade_sql.VIEW)
-        counted = self._read_bar_plan(TradeFilter(), bar_plan, statement).read_all()
+        counted = self._read_bar_plan(RecordFilter(), bar_plan, statement).read_all()
         where, snapshot_id = symbols.last_trade_hours(counted), bar_plan.gold.snapshot_id
         return symbols.join_assets(counted, self.execute(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
 
@@ -293,10 +296,16 @@ class Engine:
         return snapshot.snapshot_id if snapshot else None
 
     def _execute(
-        self, trade_filter: TradeFilter, statement: str, parameters: dict[str, Any], as_of: AsOf | None, *, hybrid: bool
+        self,
+        trade_filter: RecordFilter,
+        statement: str,
+        parameters: dict[str, Any],
+        as_of: AsOf | None,
+        *,
+        hybrid: bool,
     ) -> RecordBatchReader:
         if not hybrid:
-            plan = self._planner.plan(GOLD, trade_filter.expression, as_of)
+            plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
             reader = self._read(plan, statement, parameters)
         else:
             with self._cursor(GOLD) as cursor:
@@ -320,7 +329,7 @@ class Engine:
             yield cursor
             resources.pop_all()
 
-    def _read_bar_plan(self, trade_filter: TradeFilter, bar_plan: bars.BarPlan, statement: str) -> RecordBatchReader:
+    def _read_bar_plan(self, trade_filter: RecordFilter, bar_plan: bars.BarPlan, statement: str) -> RecordBatchReader:
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
             data_files.attach(cursor, bars.MINUTES, bar_plan.bars)
             if bar_plan.tail is None:
@@ -329,7 +338,7 @@ class Engine:
                 self._hybrid.attach_union(cursor, trade_sql.VIEW, bar_plan.gold, bar_plan.tail, trade_filter)
             return to_reader(cursor, cursor.sql(statement, params=bar_plan.parameters), GOLD)
 
-    def _raise_if_never_traded(self, trade_filter: TradeFilter, plan: ScanPlan, *, hybrid: bool) -> None:
+    def _raise_if_never_traded(self, trade_filter: RecordFilter, plan: ScanPlan, *, hybrid: bool) -> None:
         """Raise `BadQuery` if an empty result is due to a symbol that was never traded."""
         if trade_filter.symbol is None or plan.snapshot_id is None:
             return

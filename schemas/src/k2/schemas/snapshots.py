@@ -9,7 +9,7 @@ from typing import Final
 QUERY: Final = "k2.query-id"  # the streaming query, as named in its checkpoint
 EPOCH: Final = "k2.epoch"  # its micro-batch
 OFFSETS: Final = "k2.offsets"  # JSON: topic, partition, first and last offset, both inclusive
-EXCHANGE: Final = "k2.exchange"  # the label of the trades' exchange
+EXCHANGE: Final = "k2.exchange"  # the label of the records' exchange
 STARTED: Final = "k2.started-at"  # start of the batch in UTC microseconds
 ROWS_IN: Final = "k2.rows-in"  # input rows of the batch
 SCHEMAS: Final = "k2.schemas"  # JSON: ids of the writer schemas by which Silver decoded the batch
@@ -17,7 +17,7 @@ SCHEMAS: Final = "k2.schemas"  # JSON: ids of the writer schemas by which Silver
 # Snapshot summary of Gold's commits.
 ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before this commit
 FRONTIER: Final = "k2.frontier"  # JSON: topic, partition, the first offset that is not in Gold
-HOURS: Final = "k2.hours"  # JSON ranges of the hours since 1970 of its trades, both ends inclusive
+HOURS: Final = "k2.hours"  # JSON ranges of the hours since 1970 of its records, both ends inclusive
 
 # Snapshot summary of the bars' commits.
 GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"  # the Gold snapshot that the bars equal

@@ -1,4 +1,4 @@
-"""States that several parts exchange by name: of gaps, audited hours, the circuit breaker and streaming queries."""
+"""States that parts exchange by name: of gaps, hours, verdicts, the circuit breaker and streaming queries."""
 
 from enum import StrEnum
 
@@ -18,6 +18,14 @@ class HourState(StrEnum):
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     UNVERIFIABLE = "unverifiable"  # the exchange's ids are not consecutive
+
+
+class Verdict(StrEnum):
+    """An adapter's verdict on the continuity of a record within its connection."""
+
+    VERIFIED = "verified"  # the exchange's ids or checksums prove it
+    UNVERIFIABLE = "unverifiable"  # the exchange sends nothing that could prove it
+    SUSPECT = "suspect"  # they contradict it
 
 
 class CircuitState(StrEnum):

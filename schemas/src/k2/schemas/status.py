@@ -77,6 +77,9 @@ class LayerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class JobsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`/status` of a jobs process: layers by feed and name."""
+    """`/status` of a jobs process: layers by feed and name.
+
+    The name is the layer's, preceded by the channel's for every channel but trades: `gold`, `book/gold`.
+    """
 
     feeds: dict[str, dict[str, LayerStatus]] = {}

@@ -3,9 +3,14 @@
 from typing import Final
 
 
+def records(channel: str, exchange: str) -> str:
+    """Return the topic of one exchange's Avro records of a channel, keyed by symbol."""
+    return f"market.crypto.{channel}.{exchange}"
+
+
 def trades(exchange: str) -> str:
     """Return the topic of one exchange's Avro trades, keyed by symbol."""
-    return f"market.crypto.trades.{exchange}"
+    return records("trades", exchange)
 
 
 def gaps(exchange: str) -> str:
@@ -23,7 +28,7 @@ def subject(topic: str) -> str:
     return f"{topic}-value"
 
 
-# Topics that must not hold trades; Kafka's own begin with two underscores.
+# Topics that must not hold records of a channel; Kafka's own begin with two underscores.
 RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""))
 
 DEAD_LETTER_ERROR: Final = "k2-error"

@@ -1,6 +1,6 @@
-"""Validation rules of trade records, defined once for every engine.
+"""Validation rules of records, defined once for every engine.
 
-A rule is an expression over `TradeFields`. Spark evaluates it on columns (`k2.jobs.layers.silver`), the queries' Kafka
+A rule is an expression over `RecordFields`. Spark evaluates it on columns (`k2.jobs.layers.silver`), the queries' Kafka
 tail on Python values (`k2.query.kafka.validation`): comparison operators and `|` work on both. What a record becomes
 depends only on the record and the registered schemas, so a rebuild gives the same result.
 """
@@ -13,10 +13,9 @@ from typing import Any, Final, Protocol
 
 from k2.schemas.values import to_micros
 
-MAX_AHEAD_MICROS: Final = 60_000_000  # how far a trade's timestamp may be ahead of its Kafka record's
+MAX_AHEAD_MICROS: Final = 60_000_000  # how far a record's time may be ahead of its Kafka record's
 GENESIS: Final = "2009-01-03"  # Bitcoin's first block; nothing was traded before
 GENESIS_MICROS: Final = to_micros(datetime.fromisoformat(GENESIS).replace(tzinfo=UTC))
-TEXT_FIELDS: Final = frozenset({"trade_id", "symbol", "exchange", "base_asset", "quote_currency", "side"})
 
 
 class ErrorCategory(StrEnum):
@@ -34,39 +33,75 @@ class ErrorCategory(StrEnum):
     IMPLAUSIBLE_TIMESTAMP = "IMPLAUSIBLE_TIMESTAMP"
 
 
-class TradeFields(Protocol):
-    """A decoded trade and its Kafka record, as values or columns of one engine. Times are UTC microseconds."""
+class RecordFields(Protocol):
+    """A decoded record and its Kafka record, as values or columns of one engine. Times are UTC microseconds."""
 
-    exchange: Any
-    expected_exchange: Any  # the label of the topic's exchange
-    symbol: Any
-    pair: Any  # base asset and quote currency, concatenated
     key: Any  # the Kafka key as text; the symbol where there is no key
-    price: Any
-    quantity: Any
-    timestamp: Any
     kafka_timestamp: Any
+    expected_exchange: Any  # the label of the topic's exchange
+
+    def __getitem__(self, column: str) -> Any:
+        """Return the record's value of a column of its channel."""
+        ...
+
+    def concat(self, *columns: str) -> Any:
+        """Return the values of text columns as one text."""
+        ...
 
     def has_missing(self) -> Any:
-        """Return whether any of `TRADE_COLUMNS` is null, or any of `TEXT_FIELDS` empty."""
+        """Return whether a column that is not nullable is null, or one of the channel's `text_columns` empty."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: `broken` is true, or a true column, for a record that breaks it."""
+    """One rule: `broken` is true, or a true column, for a record that breaks it.
 
-    category: ErrorCategory
-    broken: Callable[[TradeFields], Any]
+    `message` is the explanation for people. It may name columns of the record in braces, and `{key}`,
+    `{expected_exchange}` and `{missing}` (the names of the missing columns).
+    """
+
+    category: str
+    broken: Callable[[RecordFields], Any]
+    message: str
+
+
+MISSING_FIELD: Final = Rule(ErrorCategory.MISSING_FIELD, lambda record: record.has_missing(), "empty: {missing}")
+UNKNOWN_EXCHANGE: Final = Rule(
+    ErrorCategory.UNKNOWN_EXCHANGE,
+    lambda record: record["exchange"] != record.expected_exchange,
+    "exchange is {exchange}, not {expected_exchange}",
+)
+
+
+def time_rules(column: str) -> tuple[Rule, Rule]:
+    """Return the rules for a column of exchange time: neither ahead of Kafka's time nor before Bitcoin."""
+    return (
+        Rule(
+            ErrorCategory.FUTURE_TIMESTAMP,
+            lambda record: record[column] > record.kafka_timestamp + MAX_AHEAD_MICROS,
+            f"{column} is {{{column}}}, over {MAX_AHEAD_MICROS // 60_000_000} minute ahead",
+        ),
+        Rule(
+            ErrorCategory.IMPLAUSIBLE_TIMESTAMP,
+            lambda record: record[column] < GENESIS_MICROS,
+            f"{column} is {{{column}}}, before {GENESIS}",
+        ),
+    )
 
 
 # Each engine checks header, schema and decoding itself, before these rules.
-RULES: Final = (
-    Rule(ErrorCategory.MISSING_FIELD, lambda trade: trade.has_missing()),
-    Rule(ErrorCategory.UNKNOWN_EXCHANGE, lambda trade: trade.exchange != trade.expected_exchange),
-    Rule(ErrorCategory.SYMBOL_MISMATCH, lambda trade: (trade.symbol != trade.pair) | (trade.key != trade.symbol)),
-    Rule(ErrorCategory.NON_POSITIVE_PRICE, lambda trade: trade.price <= 0),
-    Rule(ErrorCategory.NON_POSITIVE_QUANTITY, lambda trade: trade.quantity <= 0),
-    Rule(ErrorCategory.FUTURE_TIMESTAMP, lambda trade: trade.timestamp > trade.kafka_timestamp + MAX_AHEAD_MICROS),
-    Rule(ErrorCategory.IMPLAUSIBLE_TIMESTAMP, lambda trade: trade.timestamp < GENESIS_MICROS),
+TRADE_RULES: Final = (
+    MISSING_FIELD,
+    UNKNOWN_EXCHANGE,
+    Rule(
+        ErrorCategory.SYMBOL_MISMATCH,
+        lambda trade: (
+            (trade["symbol"] != trade.concat("base_asset", "quote_currency")) | (trade.key != trade["symbol"])
+        ),
+        "symbol is {symbol}, key is {key}",
+    ),
+    Rule(ErrorCategory.NON_POSITIVE_PRICE, lambda trade: trade["price"] <= 0, "price is {price}"),
+    Rule(ErrorCategory.NON_POSITIVE_QUANTITY, lambda trade: trade["quantity"] <= 0, "quantity is {quantity}"),
+    *time_rules("timestamp"),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from k2.ingest.backfill.repairer import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Gap, MalformedFrame, Request, RestBudget, RestRefused
+from k2.ingest.exchanges.base import Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
 from k2.ingest.simulator.faults import parse
 
 RATE = RestBudget(1000, 1000)
@@ -93,12 +94,14 @@ async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
     assert market.counts["rest"] == 0
 
 
-async def test_a_probe_finds_a_gap_at_the_end_without_a_trade_after_it(
+async def test_a_snapshot_finds_a_gap_at_the_end_without_a_trade_after_it(
     ingest, market, eventually, pair, observed, monkeypatch
 ):
-    monkeypatch.setattr("k2.ingest.backfill.repairer._SETTLE", 0.05)
+    monkeypatch.setattr(ingest.adapter, "limits", Limits(snapshot_delay=0.05))
     ingest.tracker.observe(pair, observed(1_001_490))
-    await ingest.repairer.probe([pair])
+    polling = asyncio.create_task(ingest.publisher.run())
+    await ingest.snapshots.request_all(SimpleNamespace(adapter=ingest.adapter))
+    polling.cancel()
     await eventually(lambda: ingest.stats.gaps_detected["BTCUSDT"] == 1)
     missing = ingest.ledger.repairs.get_nowait()
     assert (missing.first_id, missing.last_id) == (1_001_491, 1_001_500)

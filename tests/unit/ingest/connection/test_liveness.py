@@ -26,7 +26,7 @@ def test_every_frame_keeps_a_connection_alive():
 def test_heartbeats_do_not_excuse_a_liquid_symbol_that_stopped():
     connection = alive()
     for now in range(1000, 1010):
-        connection.trade("BTCUSDT", now)
+        connection.record("BTCUSDT", now)
     connection.frame(1038)
     assert connection.close_reason(1038.9) is None
     connection.frame(1039)
@@ -36,16 +36,16 @@ def test_heartbeats_do_not_excuse_a_liquid_symbol_that_stopped():
 def test_a_symbol_that_trades_seldom_may_pause():
     connection = alive()
     for now in (1000, 1020, 1040):
-        connection.trade("XYZUSDT", now)
+        connection.record("XYZUSDT", now)
     connection.frame(1100)
     assert connection.close_reason(1100) is None
 
 
 def test_one_liquid_symbol_proves_the_connection_for_all():
     connection = alive()
-    connection.trade("XYZUSDT", 1000)
+    connection.record("XYZUSDT", 1000)
     for now in range(1000, 1100):
-        connection.trade("BTCUSDT", now)
+        connection.record("BTCUSDT", now)
         connection.frame(now)
     assert connection.close_reason(1100) is None
 
@@ -53,7 +53,7 @@ def test_one_liquid_symbol_proves_the_connection_for_all():
 def test_a_pause_of_our_own_is_not_held_against_the_exchange():
     connection = alive()
     for now in range(1000, 1010):
-        connection.trade("BTCUSDT", now)
+        connection.record("BTCUSDT", now)
     connection.restart(1100)
     assert connection.close_reason(1129) is None
     assert connection.close_reason(1130) == "stale"

@@ -94,7 +94,7 @@ async def test_a_gap_is_in_kafka_before_the_trade_that_showed_it(simulate, shard
     assert await ingest.stop() == 0
     (event,) = ingest.gap_events()
     (gap,) = ingest.broker.read(ingest.names.gaps)
-    after = [m for m, r in zip(ingest.broker.read(ingest.names.trades), ingest.stored(), strict=True)
+    after = [m for m, r in zip(ingest.broker.read(ingest.names.records), ingest.stored(), strict=True)
              if int(r["trade_id"]) > int(event.last_id)]  # fmt: skip
     assert int(event.last_id) - int(event.first_id) + 1 >= 20
     assert after
@@ -223,7 +223,7 @@ async def test_an_id_with_another_price_is_kept_apart(simulate, shard, eventuall
     ingest.start(url(simulator), tuning=Tuning(**FAST))
     await eventually(lambda: ingest.stats.received["BTCUSDT"] > 20)
     simulator.inject(parse("conflict"))
-    await eventually(lambda: ingest.stats.dead_letters["CONFLICTING_TRADE"] == 1)
+    await eventually(lambda: ingest.stats.dead_letters["ID_CONFLICT"] == 1)
     ids = await complete(ingest, simulator, "BTCUSDT")
     assert len(ids) == len(set(ids))
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, InvalidItem, MalformedFrame, SequencedTrade
+from k2.ingest.exchanges.base import INEXACT, UNSUBSCRIBED, Event, InvalidItem, MalformedFrame, SequencedRecord
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
 Place = tuple[str | int, ...]
@@ -86,7 +87,7 @@ def parsed(name: str, document: object) -> list[Event]:
     """What the adapter says of a frame; `MalformedFrame` stands for itself."""
     exchange, _, protocol = name.partition("#")
     pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
-    parser = adapter(exchange, [pair], f"wss://host#{protocol}" if protocol else "")
+    parser = adapter(exchange, TRADES, [pair], f"wss://host#{protocol}" if protocol else "")
     return list(parser.parse(json.dumps(document).encode(), 1))
 
 
@@ -107,7 +108,7 @@ def replaced(name: str, field: str, value: object) -> Any:
 
 @EXCHANGE
 def test_the_frame_as_it_is_is_a_trade(name: str):
-    assert [type(event) for event in parsed(name, WIRES[name].frame)] == [SequencedTrade]
+    assert [type(event) for event in parsed(name, WIRES[name].frame)] == [SequencedRecord]
 
 
 @EXCHANGE
@@ -140,8 +141,8 @@ def test_a_time_that_is_none_is_malformed(name: str):
 )
 def test_a_time_that_a_table_can_hold_is_passed_on_for_silver_to_judge(name: str, value: object):
     (event,) = parsed(name, replaced(name, "time", value))
-    assert isinstance(event, SequencedTrade)
-    assert 0 < event.trade.timestamp <= LAST_MICROS
+    assert isinstance(event, SequencedRecord)
+    assert 0 < event.record.timestamp <= LAST_MICROS
 
 
 @EXCHANGE
@@ -170,4 +171,4 @@ def test_a_field_of_another_type_is_malformed(name: str, field: str, value: obje
 @pytest.mark.parametrize("name", [name for name in WIRES if name != "kraken#v1"])  # its rows have places, not names
 def test_a_field_that_is_not_known_does_no_harm(name: str):
     document = changed(name, "price", lambda holder, _: holder.update(brand_new={"a": [1]}))
-    assert [type(event) for event in parsed(name, document | {"new": None})] == [SequencedTrade]
+    assert [type(event) for event in parsed(name, document | {"new": None})] == [SequencedRecord]

@@ -15,11 +15,12 @@ from k2.ingest.exchanges.base import (
     MalformedFrame,
     Refused,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
 )
 from k2.ingest.exchanges.binance.parse import Binance
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
@@ -63,20 +64,20 @@ def test_every_recorded_trade_is_read_and_no_other_frame_is_one(recorded, name, 
         if frame.startswith(b'{"lastUpdateId"'):  # the recorder asked REST for a snapshot of the book
             continue
         for event in binance.parse(frame, 7):
-            if isinstance(event, SequencedTrade):
+            if isinstance(event, SequencedRecord):
                 trades.append(event)
             else:
                 others.add(event)
     assert len(trades) == count
     assert all(after.first_id == before.last_id + 1 for before, after in pairwise(trades))
-    assert {event.trade.symbol for event in trades} == {pair.symbol}
-    assert {event.trade.ingestion_timestamp for event in trades} == {7}
+    assert {event.record.symbol for event in trades} == {pair.symbol}
+    assert {event.record.ingestion_timestamp for event in trades} == {7}
     assert others == {Unknown("depthUpdate"), Unknown("bookTicker")}
 
 
 def test_a_trade_holds_what_the_frame_says():
     (event,) = Binance([BTC]).parse(FRAME.encode(), 1_723_161_255_343_123)
-    trade = event.trade
+    trade = event.record
     assert (event.first_id, event.last_id, trade.trade_id) == (3_735_683_259, 3_735_683_259, "3735683259")
     assert (trade.symbol, trade.exchange, trade.base_asset, trade.quote_currency) == (
         "BTCUSDT",
@@ -92,11 +93,11 @@ def test_a_trade_holds_what_the_frame_says():
 @pytest.mark.parametrize(("maker", "side"), [(True, Side.SELL), (False, Side.BUY)])
 def test_the_side_is_the_aggressors(maker, side):
     (event,) = Binance([BTC]).parse(changed(m=maker), 0)
-    assert event.trade.side is side
+    assert event.record.side is side
 
 
 def test_order_ids_of_older_frames_do_no_harm():
-    assert isinstance(Binance([BTC]).parse(changed(b=1, a=2), 0)[0], SequencedTrade)
+    assert isinstance(Binance([BTC]).parse(changed(b=1, a=2), 0)[0], SequencedRecord)
 
 
 def test_subscriptions_name_every_symbol_two_hundred_a_message():
@@ -155,11 +156,11 @@ def test_repair_asks_by_id_a_thousand_at_a_time():
     assert (first.path, first.weight) == ("/api/v3/historicalTrades", 25)
     assert dict(first.params) == {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}
     page = binance.parse_page(first, rows(100, 1099), gap, 9)
-    assert [entry.last_id for entry in page.trades] == list(range(100, 1100))
+    assert [entry.last_id for entry in page.records] == list(range(100, 1100))
     assert dict(page.next_request.params) == {"symbol": "BTCUSDT", "fromId": "1100", "limit": "251"}
     last = binance.parse_page(page.next_request, rows(1100, 1350), gap, 9)
     assert last.next_request is None
-    trade = last.trades[0].trade
+    trade = last.records[0].record
     assert (trade.side, trade.price, trade.quantity, trade.timestamp) == (
         Side.SELL,
         150_000_000,
@@ -171,10 +172,8 @@ def test_repair_asks_by_id_a_thousand_at_a_time():
 
 def test_rows_outside_the_gap_are_left_alone_and_an_empty_page_ends_it():
     binance, gap = Binance([BTC]), Gap(BTC, 5, 6, 0, 1)
-    assert [entry.last_id for entry in binance.parse_page(binance.history_request(gap), rows(4, 9), gap, 0).trades] == [
-        5,
-        6,
-    ]
+    page = binance.parse_page(binance.history_request(gap), rows(4, 9), gap, 0)
+    assert [entry.last_id for entry in page.records] == [5, 6]
     assert binance.parse_page(binance.history_request(gap), b"[]", gap, 0).next_request is None
 
 
@@ -199,4 +198,4 @@ def test_a_refusal_over_rest_says_whether_the_symbol_is_unknown():
 
 def test_a_fragment_that_names_no_protocol_is_refused_with_those_that_do():
     with pytest.raises(ValueError, match="binance has no protocol 'v9'; endpoints may end in: none"):
-        adapter("binance", [BTC], "wss://host#v9")
+        adapter("binance", TRADES, [BTC], "wss://host#v9")

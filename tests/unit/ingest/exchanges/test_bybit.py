@@ -27,7 +27,7 @@ def rows(*trades: tuple[str, int]) -> bytes:
 
 def test_a_trade_holds_what_the_frame_says():
     (event,) = Bybit([BTC]).parse(frame(), 7)
-    trade = event.trade
+    trade = event.record
     assert (trade.trade_id, event.first_id, event.last_id) == ("20f43950-d8dd-5b31-9112-a178eb6023af", 0, 0)
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "BTCUSDT",
@@ -44,7 +44,7 @@ def test_a_trade_holds_what_the_frame_says():
 
 @pytest.mark.parametrize(("expected", "side"), [("Buy", Side.BUY), ("Sell", Side.SELL)])
 def test_the_side_is_the_takers(expected, side):
-    assert Bybit([BTC]).parse(frame(S=expected), 0)[0].trade.side is side
+    assert Bybit([BTC]).parse(frame(S=expected), 0)[0].record.side is side
 
 
 def test_subscriptions_name_ten_topics_a_message():
@@ -104,9 +104,9 @@ def test_the_recorded_answer_holds_one_trade(captures):
     page = bybit.parse_page(
         bybit.history_request(gap), (captures / "bybit_rest_recent_trade.json").read_bytes(), gap, 7
     )
-    (entry,) = page.trades
-    assert (entry.trade.trade_id, entry.trade.side) == ("a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", Side.BUY)
-    assert (entry.trade.price, entry.trade.quantity, entry.trade.timestamp) == (
+    (entry,) = page.records
+    assert (entry.record.trade_id, entry.record.side) == ("a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", Side.BUY)
+    assert (entry.record.price, entry.record.quantity, entry.record.timestamp) == (
         2_745_050_000_000,
         500_000,
         1_709_891_679_000_000,
@@ -131,12 +131,12 @@ def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(trades, overl
         "/v5/market/recent-trade", {"category": "spot", "symbol": "BTCUSDT", "limit": "60"},
     )  # fmt: skip
     page = bybit.parse_page(request, rows(*trades), gap, 7)
-    assert (page.overlaps, [entry.trade.trade_id for entry in page.trades], page.next_request) == (
+    assert (page.overlaps, [entry.record.trade_id for entry in page.records], page.next_request) == (
         overlaps,
         ids,
         None,
     )
-    assert {dict(entry.trade.vendor_data)["source"] for entry in page.trades} <= {"backfill"}
+    assert {dict(entry.record.vendor_data)["source"] for entry in page.records} <= {"backfill"}
 
 
 @pytest.mark.parametrize(

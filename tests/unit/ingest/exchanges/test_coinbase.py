@@ -10,7 +10,7 @@ from k2.ingest.exchanges.base import (
     Heartbeat,
     MalformedFrame,
     Refused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
 )
@@ -44,8 +44,8 @@ def test_the_recording_holds_97_matches_and_a_last_match_for_each_of_ten_product
     sources, others = [], set()
     for raw in recorded("coinbase_exchange.gz"):
         for event in Coinbase(PAIRS).parse(raw, 7):
-            if isinstance(event, SequencedTrade):
-                sources.append(dict(event.trade.vendor_data)["source"])
+            if isinstance(event, SequencedRecord):
+                sources.append(dict(event.record.vendor_data)["source"])
             else:
                 others.add(event.kind if isinstance(event, Unknown) else type(event))
     assert (sources.count("live"), sources.count("snapshot")) == (97, 10)
@@ -56,15 +56,15 @@ def test_recorded_ids_are_consecutive_for_each_product(recorded):
     newest: dict[str, int] = {}
     for raw in recorded("coinbase_exchange.gz"):
         for event in Coinbase(PAIRS).parse(raw, 7):
-            if isinstance(event, SequencedTrade):
-                assert newest.get(event.trade.symbol, event.first_id - 1) == event.first_id - 1
-                newest[event.trade.symbol] = event.last_id
+            if isinstance(event, SequencedRecord):
+                assert newest.get(event.record.symbol, event.first_id - 1) == event.first_id - 1
+                newest[event.record.symbol] = event.last_id
     assert len(newest) == 10
 
 
 def test_a_trade_holds_what_the_frame_says():
     (event,) = Coinbase(PAIRS).parse(frame(), 7)
-    trade = event.trade
+    trade = event.record
     assert (event.first_id, event.last_id, trade.symbol, trade.exchange) == (280_232, 280_232, "SKLBTC", "COINBASE")
     assert (trade.price, trade.quantity, trade.timestamp) == (1305, 98_500_000_000, 1_618_677_817_089_723)
     assert dict(trade.vendor_data) == {
@@ -75,7 +75,7 @@ def test_a_trade_holds_what_the_frame_says():
 
 @pytest.mark.parametrize(("maker", "side"), [("sell", Side.BUY), ("buy", Side.SELL)])
 def test_the_side_is_the_takers_who_is_opposite_the_maker(maker, side):
-    assert Coinbase(PAIRS).parse(frame(side=maker), 0)[0].trade.side is side
+    assert Coinbase(PAIRS).parse(frame(side=maker), 0)[0].record.side is side
 
 
 def test_subscriptions_ask_for_matches_and_heartbeats():
@@ -141,12 +141,12 @@ def test_repair_pages_from_the_newest_missing_id_down():
     first = coinbase.history_request(gap)
     assert (first.path, dict(first.params)) == ("/products/BTC-USD/trades", {"after": "1351", "limit": "1000"})
     page = coinbase.parse_page(first, rows(1350, 351), gap, 7)
-    assert [entry.last_id for entry in page.trades] == list(range(1350, 350, -1))
+    assert [entry.last_id for entry in page.records] == list(range(1350, 350, -1))
     assert dict(page.next_request.params) == {"after": "351", "limit": "251"}
     last = coinbase.parse_page(page.next_request, rows(350, 100), gap, 7)
     assert last.next_request is None
-    assert last.trades[-1].last_id == 100
-    trade = last.trades[-1].trade
+    assert last.records[-1].last_id == 100
+    trade = last.records[-1].record
     assert (trade.side, dict(trade.vendor_data)["source"]) == (Side.SELL, "backfill")
 
 

@@ -10,7 +10,7 @@ from k2.ingest.exchanges.base import (
     MalformedFrame,
     Refused,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
 )
@@ -32,28 +32,28 @@ def frame(**fields: object) -> bytes:
 
 def test_the_recorded_message_holds_two_exact_trades(recorded):
     events = Kraken([BTC]).parse(recorded("kraken_v2_trade.json")[0], 7)
-    assert [(e.first_id, e.last_id, e.trade.price, e.trade.quantity, e.trade.side) for e in events] == [
+    assert [(e.first_id, e.last_id, e.record.price, e.record.quantity, e.record.side) for e in events] == [
         (10_218_208, 10_218_208, 10_594_420_000_000, 27_625, Side.BUY),
         (10_218_209, 10_218_209, 10_591_050_000_000, 12_460, Side.SELL),
     ]
-    assert events[0].trade.timestamp == 1_696_613_755_440_295
-    assert (events[0].trade.symbol, events[0].trade.exchange, events[0].trade.ingestion_timestamp) == (
+    assert events[0].record.timestamp == 1_696_613_755_440_295
+    assert (events[0].record.symbol, events[0].record.exchange, events[0].record.ingestion_timestamp) == (
         "BTCUSD",
         "KRAKEN",
         7,
     )
-    assert events[1].trade.vendor_data == (("pair", "BTC/USD"), ("order_type", "market"), ("source", "live"))
+    assert events[1].record.vendor_data == (("pair", "BTC/USD"), ("order_type", "market"), ("source", "live"))
 
 
 def test_a_price_that_no_float_can_hold_is_exact():
     raw = frame().replace(b"105944.2", b"9007199254.74099312")
     (event,) = Kraken([BTC]).parse(raw, 0)
-    assert event.trade.price == 900_719_925_474_099_312
+    assert event.record.price == 900_719_925_474_099_312
 
 
 def test_a_snapshots_trades_say_so():
     raw = frame().replace(b'"update"', b'"snapshot"')
-    assert dict(Kraken([BTC]).parse(raw, 0)[0].trade.vendor_data)["source"] == "snapshot"
+    assert dict(Kraken([BTC]).parse(raw, 0)[0].record.vendor_data)["source"] == "snapshot"
 
 
 def test_subscriptions_always_ask_for_the_snapshot():
@@ -115,7 +115,7 @@ def test_one_wrong_trade_does_not_spoil_its_neighbours():
     message = json.loads(frame())
     message["data"] += [message["data"][0] | {"symbol": "ETH/USD"}, message["data"][0] | {"trade_id": 10_218_209}]
     events = Kraken([BTC]).parse(json.dumps(message).encode(), 0)
-    assert [isinstance(event, SequencedTrade) for event in events] == [True, False, True]
+    assert [isinstance(event, SequencedRecord) for event in events] == [True, False, True]
     assert events[1].error == UNSUBSCRIBED
 
 
@@ -123,21 +123,21 @@ def test_a_gap_in_the_recorded_page_is_repaired_from_it(captures):
     kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
     gap = Gap(USDT, 10_218_300, 10_218_399, 1_762_795_433_971_744, 0)
     page = kraken.parse_page(kraken.history_request(gap), body, gap, 7)
-    assert [entry.last_id for entry in page.trades] == list(range(10_218_300, 10_218_400))
+    assert [entry.last_id for entry in page.records] == list(range(10_218_300, 10_218_400))
     assert page.next_request is None
-    assert {dict(entry.trade.vendor_data)["source"] for entry in page.trades} == {"backfill"}
+    assert {dict(entry.record.vendor_data)["source"] for entry in page.records} == {"backfill"}
 
 
 def test_rests_seventh_decimal_is_cut_so_that_both_paths_agree(captures):
     kraken, body = Kraken([USDT]), (captures / "kraken_rest_trades.json").read_bytes()
     gap = Gap(USDT, 10_218_208, 10_218_208, 0, 0)
-    (entry,) = kraken.parse_page(kraken.history_request(gap), body, gap, 7).trades
-    assert (entry.trade.timestamp, entry.trade.price, entry.trade.side) == (
+    (entry,) = kraken.parse_page(kraken.history_request(gap), body, gap, 7).records
+    assert (entry.record.timestamp, entry.record.price, entry.record.side) == (
         1_762_795_433_971_744,
         10_543_360_000_000,
         Side.BUY,
     )
-    assert dict(entry.trade.vendor_data)["order_type"] == "limit"
+    assert dict(entry.record.vendor_data)["order_type"] == "limit"
 
 
 def test_repair_asks_by_time_and_goes_on_from_the_cursor(captures):
@@ -147,7 +147,7 @@ def test_repair_asks_by_time_and_goes_on_from_the_cursor(captures):
     assert first.path == "/0/public/Trades"
     assert dict(first.params) == {"pair": "XBTUSDT", "since": "1762795433971743999", "count": "1000"}
     page = kraken.parse_page(first, body, gap, 7)
-    assert [entry.last_id for entry in page.trades] == list(range(10_219_200, 10_219_208))
+    assert [entry.last_id for entry in page.records] == list(range(10_219_200, 10_219_208))
     cursor = int(json.loads(body)["result"]["last"])
     assert page.next_request.params["since"] == str(cursor - 1)
     again = kraken.parse_page(page.next_request, body, gap, 7)

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedTrade, Subscribed, Unknown
+from k2.ingest.exchanges.base import UNSUBSCRIBED, Gap, MalformedFrame, Refused, SequencedRecord, Subscribed, Unknown
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
@@ -29,16 +30,16 @@ def frame(fills: object, name: str = "XMR/USD") -> bytes:
 
 def test_the_recording_holds_ten_trades_and_ten_subscriptions(recorded):
     events = [event for raw in recorded("kraken_v1.gz") for event in KrakenV1(PAIRS).parse(raw, 7)]
-    assert sum(isinstance(event, SequencedTrade) for event in events) == 10
+    assert sum(isinstance(event, SequencedRecord) for event in events) == 10
     assert {raw_symbol for event in events if isinstance(event, Subscribed) for raw_symbol in event.raw_symbols} == {
         pair.raw_symbol for pair in PAIRS
     }
-    assert {type(event) for event in events} == {SequencedTrade, Subscribed}
+    assert {type(event) for event in events} == {SequencedRecord, Subscribed}
 
 
 def test_a_trade_holds_what_the_frame_says():
     first, second = KrakenV1(PAIRS).parse(frame(FILLS), 7)
-    trade = first.trade
+    trade = first.record
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "XMRUSD",
         "KRAKEN",
@@ -48,12 +49,12 @@ def test_a_trade_holds_what_the_frame_says():
     assert (trade.timestamp, trade.side, trade.ingestion_timestamp) == (1_618_678_150_826_417, Side.SELL, 7)
     assert trade.trade_id.startswith("KRAKEN-1618678150826417-")
     assert dict(trade.vendor_data) == {"pair": "XMR/USD", "order_type": "market", "misc": "", "source": "live"}
-    assert dict(second.trade.vendor_data)["order_type"] == "limit"
+    assert dict(second.record.vendor_data)["order_type"] == "limit"
     assert (first.first_id, first.last_id) == (0, 0)
 
 
 def test_a_buy_is_a_buy():
-    assert KrakenV1(PAIRS).parse(frame([[*FILLS[0][:3], "b", "m", ""]]), 0)[0].trade.side is Side.BUY
+    assert KrakenV1(PAIRS).parse(frame([[*FILLS[0][:3], "b", "m", ""]]), 0)[0].record.side is Side.BUY
 
 
 def test_krakens_own_names_are_used_on_the_wire_and_ours_in_trades():
@@ -61,12 +62,12 @@ def test_krakens_own_names_are_used_on_the_wire_and_ours_in_trades():
     assert "KSM/XBT" in asked
     assert json.loads(KrakenV1(PAIRS).subscribe_messages()[0])["subscription"] == {"name": "trade"}
     (event, _) = KrakenV1(PAIRS).parse(frame(FILLS, "XBT/CHF"), 0)
-    assert event.trade.symbol == "BTCCHF"
+    assert event.record.symbol == "BTCCHF"
 
 
 def test_the_same_trade_twice_has_the_same_id_and_a_longer_spelling_changes_nothing():
     short = [["354.04", "0.28245396", "1618678150.826417", "s", "m", ""]]
-    ids = {KrakenV1(PAIRS).parse(frame(fills), at)[0].trade.trade_id for at, fills in enumerate((FILLS, FILLS, short))}
+    ids = {KrakenV1(PAIRS).parse(frame(fills), at)[0].record.trade_id for at, fills in enumerate((FILLS, FILLS, short))}
     assert len(ids) == 1
 
 
@@ -127,12 +128,12 @@ def test_a_window_is_closed_by_rest_under_the_ids_of_the_websocket():
     )
     gap = Gap(XMR, 0, 0, 1_618_678_150_826_417, 1_618_678_150_827_000, "anchor")
     page = v1.parse_page(v1.history_request(gap), body, gap, 0)
-    assert [entry.trade.trade_id for entry in page.trades] == [live[0].trade.trade_id]
+    assert [entry.record.trade_id for entry in page.records] == [live[0].record.trade_id]
     assert page.next_request is None
     assert v1.parse_newest_id(body) == 0
 
 
 def test_an_endpoints_fragment_chooses_this_protocol():
-    assert isinstance(adapter("kraken", PAIRS, "wss://ws.kraken.com#v1"), KrakenV1)
+    assert isinstance(adapter("kraken", TRADES, PAIRS, "wss://ws.kraken.com#v1"), KrakenV1)
     with pytest.raises(ValueError, match="kraken#v1"):
-        adapter("kraken", PAIRS, "wss://ws.kraken.com#v3")
+        adapter("kraken", TRADES, PAIRS, "wss://ws.kraken.com#v3")

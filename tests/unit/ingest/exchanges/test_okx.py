@@ -10,7 +10,7 @@ from k2.ingest.exchanges.base import (
     MalformedFrame,
     Refused,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
 )
@@ -36,27 +36,27 @@ def rows(newest: int, oldest: int) -> bytes:
 
 def test_the_recordings_spot_trades_are_read_and_its_derivatives_are_not_trusted(recorded):
     events = [event for raw in recorded("okx_v5.gz") for event in Okx([USDT]).parse(raw, 7)]
-    trades = [event for event in events if isinstance(event, SequencedTrade)]
+    trades = [event for event in events if isinstance(event, SequencedRecord)]
     invalid = [event for event in events if getattr(event, "error", "") == UNSUBSCRIBED]
     assert len(trades) + len(invalid) == 74
     assert len(trades) > 0
     assert all(event.first_id == event.last_id for event in trades)  # recorded before `count` existed
     kinds = {event.kind for event in events if isinstance(event, Unknown)}
     assert kinds >= {"tickers"}
-    assert {type(event) for event in events} <= {SequencedTrade, Subscribed, Unknown} | {
+    assert {type(event) for event in events} <= {SequencedRecord, Subscribed, Unknown} | {
         type(event) for event in invalid
     }
 
 
 def test_an_aggregate_stands_for_all_the_ids_it_covers(recorded):
     (event,) = Okx([USD]).parse(recorded("okx_v5_trades.json")[0], 7)
-    assert (event.first_id, event.last_id, event.trade.trade_id) == (130_639_472, 130_639_474, "130639474")
-    assert event.trade.symbol == "BTCUSD"
+    assert (event.first_id, event.last_id, event.record.trade_id) == (130_639_472, 130_639_474, "130639474")
+    assert event.record.symbol == "BTCUSD"
 
 
 def test_a_trade_holds_what_the_frame_says():
     (event,) = Okx([USDT]).parse(frame(), 7)
-    trade = event.trade
+    trade = event.record
     assert (trade.symbol, trade.exchange, trade.price, trade.quantity) == (
         "BTCUSDT",
         "OKX",
@@ -71,7 +71,7 @@ def test_a_trade_holds_what_the_frame_says():
 
 def test_a_sell_is_a_sell_and_a_first_trade_has_no_id_below_one():
     (event,) = Okx([USDT]).parse(frame(side="sell", tradeId="2", count="5"), 0)
-    assert (event.trade.side, event.first_id, event.last_id) == (Side.SELL, 1, 2)
+    assert (event.record.side, event.first_id, event.last_id) == (Side.SELL, 1, 2)
 
 
 def test_subscriptions_name_every_instrument_in_one_message():
@@ -124,12 +124,12 @@ def test_repair_pages_single_fills_from_the_newest_missing_id_down():
     assert first.path == "/api/v5/market/history-trades"
     assert dict(first.params) == {"instId": "BTC-USDT", "type": "1", "after": "251", "limit": "100"}
     page = okx.parse_page(first, rows(250, 151), gap, 7)
-    assert [entry.last_id for entry in page.trades] == list(range(250, 150, -1))
+    assert [entry.last_id for entry in page.records] == list(range(250, 150, -1))
     assert page.next_request.params["after"] == "151"
     last = okx.parse_page(page.next_request, rows(150, 51), gap, 7)
     assert last.next_request is None
-    assert [entry.last_id for entry in last.trades] == list(range(150, 99, -1))
-    assert dict(last.trades[0].trade.vendor_data)["source"] == "backfill"
+    assert [entry.last_id for entry in last.records] == list(range(150, 99, -1))
+    assert dict(last.records[0].record.vendor_data)["source"] == "backfill"
 
 
 def test_the_newest_id_is_the_largest_of_the_answer():

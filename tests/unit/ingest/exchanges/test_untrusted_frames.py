@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, RestRefused, SequencedTrade
+from k2.ingest.exchanges.base import Event, Gap, MalformedFrame, RestRefused, SequencedRecord
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -52,7 +53,9 @@ ADAPTERS = pytest.mark.parametrize("name", NATIVE)
 
 def made(name: str):
     exchange, _, protocol = name.partition("#")
-    return adapter(exchange, [EXCHANGES[exchange].pair(NATIVE[name])], f"wss://host#{protocol}" if protocol else "")
+    return adapter(
+        exchange, TRADES, [EXCHANGES[exchange].pair(NATIVE[name])], f"wss://host#{protocol}" if protocol else ""
+    )
 
 
 def gap(name: str) -> Gap:
@@ -95,17 +98,17 @@ def judged(name: str, raw: bytes) -> list[Event]:
         return []
     encoder = TradeEncoder(1)
     for event in events:
-        if isinstance(event, SequencedTrade):
-            assert encoder.encode(event.trade)
-            assert event.trade.price > 0
-            assert event.trade.quantity > 0
+        if isinstance(event, SequencedRecord):
+            assert encoder.encode(event.record)
+            assert event.record.price > 0
+            assert event.record.quantity > 0
             assert 0 <= event.first_id <= event.last_id
     return events
 
 
 @ADAPTERS
 def test_the_samples_are_trades(name):
-    assert [type(event) for event in judged(name, SAMPLES[name].encode())] == [SequencedTrade]
+    assert [type(event) for event in judged(name, SAMPLES[name].encode())] == [SequencedRecord]
 
 
 @ADAPTERS

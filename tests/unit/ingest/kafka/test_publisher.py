@@ -13,6 +13,7 @@ from k2.ingest.kafka.resume import KafkaUnreadable, partition_of, read
 from k2.ingest.sequencing import gaps
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -36,14 +37,14 @@ def stats():
 
 @pytest.fixture
 def publisher(broker, names, stats):
-    return Publisher(broker.bootstrap, names, "spot", 7, stats)
+    return Publisher(broker.bootstrap, TRADES, names, "spot", 7, stats)
 
 
 async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, names, publisher, stats):
-    publisher.send_trade(trade(1))
+    publisher.send(trade(1))
     assert (publisher.in_flight, sum(stats.delivered.values())) == (1, 0)
     assert await publisher.close(10) == 0
-    (message,) = broker.read(names.trades)
+    (message,) = broker.read(names.records)
     assert message.value() == TradeEncoder(7).encode(trade(1))
     assert message.key() == b"BTCUSDT"
     assert message.timestamp()[1] == 1_700_000_000_000
@@ -53,9 +54,9 @@ async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, n
 
 async def test_trades_of_one_symbol_keep_their_order(broker, names, publisher):
     for number in range(1, 3001):
-        publisher.send_trade(trade(number, ("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3]))
+        publisher.send(trade(number, ("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3]))
     assert await publisher.close(10) == 0
-    stored = [avro.decode(message.value()[5:]) for message in broker.read(names.trades)]
+    stored = [avro.decode(message.value()[5:]) for message in broker.read(names.records)]
     assert len(stored) == 3000
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
         ids = [int(record["trade_id"]) for record in stored if record["symbol"] == symbol]
@@ -64,9 +65,9 @@ async def test_trades_of_one_symbol_keep_their_order(broker, names, publisher):
 
 async def test_an_awaited_trade_is_in_kafka_when_the_wait_ends(broker, names, publisher, stats):
     polling = asyncio.create_task(publisher.run())
-    await asyncio.wait_for(publisher.send_trade_acked(trade(5, source="backfill")), 10)
+    await asyncio.wait_for(publisher.send_acked(trade(5, source="backfill")), 10)
     polling.cancel()
-    assert [avro.decode(m.value()[5:])["trade_id"] for m in broker.read(names.trades)] == ["5"]
+    assert [avro.decode(m.value()[5:])["trade_id"] for m in broker.read(names.records)] == ["5"]
     assert stats.delivered == {b"BTCUSDT": 1}
 
 
@@ -74,7 +75,7 @@ async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publish
     monkeypatch.setattr("k2.ingest.kafka.publisher._IDLE_POLL", 30.0)
     polling = asyncio.create_task(publisher.run())
     await asyncio.sleep(0.1)
-    await asyncio.wait_for(publisher.send_trade_acked(trade(1)), 10)
+    await asyncio.wait_for(publisher.send_acked(trade(1)), 10)
     polling.cancel()
 
 
@@ -109,18 +110,18 @@ async def test_of_a_frame_too_large_the_beginning_and_the_hash_are_kept(broker, 
 
 
 async def test_absent_topics_and_an_absent_broker_are_named(broker, names, stats):
-    absent = Topics(names.trades, "no.such.gaps", "no.such.letters")
+    absent = Topics(names.records, "no.such.gaps", "no.such.letters")
     with pytest.raises(KafkaUnreachable, match=r"has no topic no\.such\.gaps, no\.such\.letters; create it first"):
-        await Publisher(broker.bootstrap, absent, "spot", 1, stats).check()
-    await Publisher(broker.bootstrap, names, "spot", 1, stats).check()
+        await Publisher(broker.bootstrap, TRADES, absent, "spot", 1, stats).check()
+    await Publisher(broker.bootstrap, TRADES, names, "spot", 1, stats).check()
     with pytest.raises(KafkaUnreachable, match=r"Kafka at 127\.0\.0\.1:1:"):
-        await Publisher("127.0.0.1:1", names, "spot", 1, stats).check(timeout=0.3)
+        await Publisher("127.0.0.1:1", TRADES, names, "spot", 1, stats).check(timeout=0.3)
 
 
 async def test_what_a_lost_broker_did_not_acknowledge_is_reported_by_count(stats):
-    lost = Publisher("127.0.0.1:1", Topics("t", "g", "d"), "spot", 1, stats)
+    lost = Publisher("127.0.0.1:1", TRADES, Topics("t", "g", "d"), "spot", 1, stats)
     for number in range(10):
-        lost.send_trade(trade(number + 1))
+        lost.send(trade(number + 1))
     assert await lost.close(0.2) == 10
     assert not stats.delivered
     del lost
@@ -157,7 +158,7 @@ async def test_the_socket_stays_stopped_from_four_fifths_down_to_two_fifths_of_t
 
 
 async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publisher, stats):
-    ledger = GapLedger("spot", "BINANCE", publisher, stats)
+    ledger = GapLedger("spot", "trades", "BINANCE", publisher, stats)
     gap = Gap(PAIR, 11, 14, 1, 2)
     opened = ledger.open(gap)
     assert (stats.gaps_open, stats.gaps_detected["BTCUSDT"], ledger.repairs.get_nowait()) == (1, 1, gap)
@@ -172,7 +173,7 @@ async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publish
 
 
 async def test_a_gap_given_up_is_counted_apart(publisher, stats):
-    ledger = GapLedger("spot", "BINANCE", publisher, stats)
+    ledger = GapLedger("spot", "trades", "BINANCE", publisher, stats)
     gap = Gap(PAIR, 11, 14, 1, 2)
     ledger.open(gap)
     ledger.close(gap, gaps.GapState.UNRECOVERABLE, "backfill is disabled")
@@ -182,21 +183,21 @@ async def test_a_gap_given_up_is_counted_apart(publisher, stats):
 
 def resumed(broker, names, pairs):
     return read(
-        broker.bootstrap, trades=names.trades, gaps=names.gaps, feed="spot", pairs=pairs, schemas={7: avro.text()},
-        horizon=3600,
+        broker.bootstrap, channel=TRADES, records=names.records, gaps=names.gaps, feed="spot", pairs=pairs,
+        schemas={7: avro.text()}, horizon=3600,
     )  # fmt: skip
 
 
 async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, names, publisher):
     pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     for number in range(1, 2501):
-        publisher.send_trade(trade(number))
-    publisher.send_trade(trade(77, "ETHUSDT"))
-    publisher.send_trade(trade(9, source="backfill"))  # written last, but not how far the feed came
+        publisher.send(trade(number))
+    publisher.send(trade(77, "ETHUSDT"))
+    publisher.send(trade(9, source="backfill"))  # written last, but not how far the feed came
     assert await publisher.close(10) == 0
-    broker.put(names.trades, "BTCUSDT", b"garbage")
+    broker.put(names.records, "BTCUSDT", b"garbage")
     positions = resumed(broker, names, pairs).positions
-    assert {symbol: (p.trade_id, p.timestamp) for symbol, p in positions.items()} == {
+    assert {symbol: (p.record_id, p.timestamp) for symbol, p in positions.items()} == {
         "BTCUSDT": ("2500", 2_500_000),
         "ETHUSDT": ("77", 77_000),
     }
@@ -206,12 +207,12 @@ async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names,
     # librdkafka's broker makes four partitions of every topic; the gap topic has one, which is read.
     symbol = next(s for s in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT") if not partition_of(s.encode(), 4))
     pair = EXCHANGES["binance"].pair(symbol)
-    ledger = GapLedger("spot", "BINANCE", publisher, stats)
+    ledger = GapLedger("spot", "trades", "BINANCE", publisher, stats)
     left, done = Gap(pair, 1, 2, 0, 1), Gap(pair, 5, 6, 0, 1)
     ledger.open(left)
     ledger.open(done)
     ledger.close(done, gaps.GapState.REPAIRED, "rest")
-    GapLedger("another", "BINANCE", publisher, stats).open(Gap(pair, 8, 9, 0, 1))
+    GapLedger("another", "trades", "BINANCE", publisher, stats).open(Gap(pair, 8, 9, 0, 1))
     assert await publisher.close(10) == 0
     broker.put(names.gaps, symbol, b'{"gap_id":"\xff"}')
     open_gaps = resumed(broker, names, [pair]).gaps
@@ -227,4 +228,7 @@ def test_nothing_in_kafka_is_nothing_to_go_on_from(broker, names):
 def test_a_broker_that_cannot_be_read_is_named(names, monkeypatch):
     monkeypatch.setattr("k2.ingest.kafka.resume._READ_TIMEOUT", 0.3)
     with pytest.raises(KafkaUnreadable, match=r"Kafka at 127\.0\.0\.1:1:"):
-        read("127.0.0.1:1", trades=names.trades, gaps=names.gaps, feed="f", pairs=[PAIR], schemas={}, horizon=1)
+        read(
+            "127.0.0.1:1", channel=TRADES, records=names.records, gaps=names.gaps, feed="f", pairs=[PAIR], schemas={},
+            horizon=1,
+        )  # fmt: skip

@@ -19,9 +19,9 @@ TIMES = st.integers(0, 253_402_300_799_999_999)
 
 
 def test_an_open_gap_is_the_published_json():
-    document = json.loads(gaps.open_event("spot", "BINANCE", GAP, 1_700_000_002_500_000).encode())
+    document = json.loads(gaps.open_event("spot", "trades", "BINANCE", GAP, 1_700_000_002_500_000).encode())
     assert document == {
-        "gap_id": gaps.gap_id("BINANCE", GAP),
+        "gap_id": gaps.gap_id("trades", "BINANCE", GAP),
         "feed": "spot",
         "symbol": "BTCUSDT",
         "first_id": "11",
@@ -32,6 +32,7 @@ def test_an_open_gap_is_the_published_json():
         "state": "open",
         "since": "2023-11-14T22:13:20.000000Z",
         "until": "2023-11-14T22:13:21.000001Z",
+        "channel": "trades",
     }
 
 
@@ -40,29 +41,30 @@ def test_an_open_gap_is_the_published_json():
     [(GapState.REPAIRED, "2023-11-14T22:13:23.000000Z"), (GapState.UNRECOVERABLE, None)],
 )
 def test_the_end_of_a_gap_keeps_its_id_and_says_how(state, repaired_at):
-    opened = gaps.open_event("spot", "BINANCE", GAP, 0)
+    opened = gaps.open_event("spot", "trades", "BINANCE", GAP, 0)
     event = gaps.decode(gaps.close_event(opened, state=state, method="rest", at=1_700_000_003_000_000).encode())
     assert (event.gap_id, event.state, event.method, event.repaired_at) == (opened.gap_id, state, "rest", repaired_at)
 
 
 def test_the_same_missing_ids_have_the_same_id_in_every_process():
     again = Gap(PAIR, 11, 14, 5, 6)
-    assert gaps.gap_id("BINANCE", GAP) == gaps.gap_id("BINANCE", again)
+    assert gaps.gap_id("trades", "BINANCE", GAP) == gaps.gap_id("trades", "BINANCE", again)
+    eth = Gap(EXCHANGES["binance"].pair("ETHUSDT"), 11, 14, 0, 1)
     others = {
-        gaps.gap_id("BINANCE", Gap(PAIR, 11, 15, 0, 1)), gaps.gap_id("OKX", GAP),
-        gaps.gap_id("BINANCE", Gap(EXCHANGES["binance"].pair("ETHUSDT"), 11, 14, 0, 1)), gaps.gap_id("BINANCE", WINDOW),
+        *(gaps.gap_id("trades", "BINANCE", other) for other in (Gap(PAIR, 11, 15, 0, 1), eth, WINDOW)),
+        gaps.gap_id("trades", "OKX", GAP), gaps.gap_id("quotes", "BINANCE", GAP),
     }  # fmt: skip
-    assert len(others | {gaps.gap_id("BINANCE", GAP)}) == 5
+    assert len(others | {gaps.gap_id("trades", "BINANCE", GAP)}) == 6
 
 
 @given(st.integers(1, 2**63 - 1), st.integers(0, 10**6), TIMES, TIMES)
 def test_a_gap_survives_the_way_to_kafka_and_back(first, more, since, until):
     gap = Gap(PAIR, first, first + more, since, until)
-    assert gaps.gap_from_event(gaps.decode(gaps.open_event("f", "BINANCE", gap, since).encode()), PAIR) == gap
+    assert gaps.gap_from_event(gaps.decode(gaps.open_event("f", "trades", "BINANCE", gap, since).encode()), PAIR) == gap
 
 
 def test_a_window_survives_with_its_anchor():
-    event = gaps.decode(gaps.open_event("f", "KRAKEN", WINDOW, 0).encode())
+    event = gaps.decode(gaps.open_event("f", "trades", "KRAKEN", WINDOW, 0).encode())
     assert (event.first_id, event.last_id) == ("", "KRAKEN-1-a")
     assert gaps.gap_from_event(event, PAIR) == WINDOW
 

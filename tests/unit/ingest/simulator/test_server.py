@@ -302,7 +302,7 @@ async def test_a_websocket_on_another_path_gets_the_valid_paths(simulate, http):
 
 
 async def test_a_recording_is_replayed_frame_by_frame(simulate, http, captures):
-    from k2.ingest.exchanges.base import SequencedTrade
+    from k2.ingest.exchanges.base import SequencedRecord
     from k2.ingest.simulator.capture import frames
 
     path = captures / "binance_spot_btcusdt.gz"
@@ -310,7 +310,7 @@ async def test_a_recording_is_replayed_frame_by_frame(simulate, http, captures):
     recorded = [
         raw.decode()
         for _, raw in frames(path)
-        if b'@trade"' in raw and isinstance(binance.parse(raw, 0)[0], SequencedTrade)
+        if b'@trade"' in raw and isinstance(binance.parse(raw, 0)[0], SequencedRecord)
     ]
     simulator = await simulate("binance", symbols=["BTCUSDT"], captures=[path], speed=0)
     async with subscribed(http, simulator) as socket:

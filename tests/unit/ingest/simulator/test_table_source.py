@@ -7,9 +7,10 @@ import aiohttp
 import pytest
 
 from k2.ingest.exchanges import adapter, venue
-from k2.ingest.exchanges.base import MalformedFrame, SequencedTrade
+from k2.ingest.exchanges.base import MalformedFrame, SequencedRecord
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.table_source import NotReplayable, TableSource
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
@@ -42,7 +43,7 @@ async def replayed(
     source = TableSource(iter(trades), [pair(exchange)], speed)
     simulator = Simulator(venue(exchange)([pair(exchange)]), source)
     port = await simulator.start()
-    reader, received = adapter(exchange, [pair(exchange)]), list[Trade]()
+    reader, received = adapter(exchange, TRADES, [pair(exchange)]), list[Trade]()
     async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
         for message in reader.subscribe_messages():
             await socket.send_str(message.decode())
@@ -53,7 +54,7 @@ async def replayed(
                 events = reader.parse((await socket.receive_str()).encode(), NOON)
             except MalformedFrame:
                 continue
-            received += [event.trade for event in events if isinstance(event, SequencedTrade)]
+            received += [event.record for event in events if isinstance(event, SequencedRecord)]
     await simulator.stop()
     return received
 

@@ -11,8 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Histogram, Stats
+from k2.schemas.channels import TRADES
+from k2.schemas.records.trade import Side, Trade
 
 LABELS = {"exchange": "binance", "feed": "spot", "shard": "0-0"}
+ALL_LABELS = {**LABELS, "channel": "trades"}
 PUBLISHED = """
 k2_ingest_connected k2_ingest_messages_received_total k2_ingest_trades_delivered_total
 k2_ingest_delivery_failures_total k2_ingest_reconnects_total k2_ingest_errors_total k2_ingest_lag_seconds
@@ -30,7 +33,7 @@ def stats():
     counted.delivered[b"BTCUSDT"] += 6
     counted.errors["connect"] += 2
     counted.dead_letters["MALFORMED_FRAME"] += 1
-    counted.last_prices["BTCUSDT"] = 6_183_763_000_000
+    counted.newest["BTCUSDT"] = Trade("1", "BTCUSDT", "BINANCE", "BTC", "USDT", 1, 6_183_763_000_000, 1, Side.BUY, 1)
     counted.last_received = 1_700_000_000_000_000
     counted.refused["XYZUSDT"] = "Invalid symbol."
     counted.lag.observe(-1_270_000)
@@ -39,7 +42,7 @@ def stats():
 
 
 def samples(stats: Stats) -> dict[tuple, float]:
-    text = generate_latest(metrics.registry(stats, **LABELS)).decode()
+    text = generate_latest(metrics.registry(stats, **ALL_LABELS)).decode()
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -48,22 +51,22 @@ def samples(stats: Stats) -> dict[tuple, float]:
 
 
 def test_every_published_metric_exists_from_the_start():
-    text = generate_latest(metrics.registry(Stats(started_at=0.0), **LABELS)).decode()
+    text = generate_latest(metrics.registry(Stats(started_at=0.0), **ALL_LABELS)).decode()
     types = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert set(PUBLISHED) <= types
 
 
-def test_every_sample_carries_exchange_feed_and_shard(stats):
+def test_every_sample_carries_exchange_feed_channel_and_shard(stats):
     labelled = [set(dict(key[1:])) for key in samples(stats)]
-    assert all(set(LABELS) <= names for names in labelled)
+    assert all(set(ALL_LABELS) <= names for names in labelled)
 
 
 def test_metrics_have_the_counted_values(stats):
     exported = samples(stats)
-    base = tuple(sorted(LABELS.items()))
+    base = tuple(sorted(ALL_LABELS.items()))
 
     def value(name: str, **labels: str) -> float:
-        return exported[name, *sorted((LABELS | labels).items())]
+        return exported[name, *sorted((ALL_LABELS | labels).items())]
 
     assert exported["k2_ingest_connected", *base] == 1
     assert value("k2_ingest_circuit_state") == 2
@@ -94,18 +97,20 @@ def test_a_value_on_a_bound_counts_in_the_lower_bucket():
 
 
 def test_the_status_document_has_the_counted_values(stats):
-    document = msgspec.to_builtins(server.shard_status(stats, feed="spot", exchange="binance", shard="0-0"))
+    document = msgspec.to_builtins(server.shard_status(stats, TRADES, feed="spot", exchange="binance", shard="0-0"))
     assert (document["connected"], document["received"], document["delivered"], document["inFlight"]) == (True, 7, 6, 3)
     assert document["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
     assert (document["circuit"], document["reconnects"], document["duplicates"]) == ("open", 4, 7)
     assert document["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63000000"}}
     assert document["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
     assert document["refused"] == {"XYZUSDT": "Invalid symbol."}
-    assert server.shard_status(Stats(0.0), feed="f", exchange="e", shard="s").last_message_time is None
+    assert server.shard_status(Stats(0.0), TRADES, feed="f", exchange="e", shard="s").last_message_time is None
 
 
 async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats):
-    runner = await server.serve(stats, metrics.registry(stats, **LABELS), host="127.0.0.1", port=0, **LABELS)
+    runner = await server.serve(
+        stats, TRADES, metrics.registry(stats, **ALL_LABELS), host="127.0.0.1", port=0, **LABELS
+    )
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession() as http:
@@ -138,7 +143,9 @@ async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats)
     ],
 )
 async def test_metrics_are_encoded_as_the_client_accepts(stats, accept, content_type, parse):
-    runner = await server.serve(stats, metrics.registry(stats, **LABELS), host="127.0.0.1", port=0, **LABELS)
+    runner = await server.serve(
+        stats, TRADES, metrics.registry(stats, **ALL_LABELS), host="127.0.0.1", port=0, **LABELS
+    )
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
     try:
         async with aiohttp.ClientSession() as http, http.get(url, headers={"Accept": accept}) as response:

@@ -101,7 +101,7 @@ def contents(monkeypatch):
     def build(history: list[Snapshot], start: int, end: int) -> BatchContents:
         monkeypatch.setattr(SnapshotHistory, "snapshots", lambda _: iter(history))
         positions = checkpoint(None, {"snapshot_id": start}, {"snapshot_id": end})
-        return lineage.UpstreamTable(None, bronze("binance"), "a", positions).contents("frame", 1)
+        return lineage.UpstreamTable(None, bronze("binance", "trades"), "a", positions).contents("frame", 1)
 
     return build
 

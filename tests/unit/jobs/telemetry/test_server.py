@@ -12,9 +12,10 @@ from k2.schemas.status import JobsStatus
 
 @pytest.fixture
 def client():
-    layer = metrics.LayerState("gold", "binance", "spot", 10.0)
-    layer.record_batch(0.5)
-    started = server.serve([layer], metrics.registry([layer]), "127.0.0.1", 0)
+    layers = [metrics.LayerState("gold", channel, "binance", "spot", 10.0) for channel in ("trades", "book")]
+    layers.append(metrics.LayerState("gaps", "", "binance", "spot", 10.0))
+    layers[0].record_batch(0.5)
+    started = server.serve(layers, metrics.registry(layers), "127.0.0.1", 0)
     with Client(base_url=f"http://127.0.0.1:{started.server_port}") as client:
         yield client
     started.shutdown()
@@ -37,10 +38,12 @@ def test_metrics_are_encoded_as_the_client_accepts(client, accept, content_type,
     assert response.headers["Content-Type"] == content_type
     families = {family.name: family for family in parse(response.text)}
     assert families["k2_layer_batch_processing_seconds"].samples
+    running = {(sample.labels["layer"], sample.labels["channel"]) for sample in families["k2_layer_running"].samples}
+    assert running == {("gold", "trades"), ("gold", "book"), ("gaps", "")}
 
 
 def test_status_and_liveness_are_served_and_nothing_else(client):
     status = msgspec.json.decode(client.get("/status").content, type=JobsStatus)
-    assert list(status.feeds["spot"]) == ["gold"]
+    assert list(status.feeds["spot"]) == ["gold", "book/gold", "gaps"]
     assert client.get("/healthz").text == "ok\n"
     assert client.get("/none").status_code == 404

@@ -17,7 +17,7 @@ LATER = NOW + timedelta(minutes=7)
 def healthy(feed, **changes):
     names = set(application_names(feed).values())
     whole = {
-        "topic": Topic("t", EARLIER, True),
+        "topics": {"market.crypto.trades.binance": Topic("t", EARLIER, True)},
         "deployments": (Deployment("d", 1, 1, current=True),),
         "shards": (Shard("0-0", connected=True),),
         "applications": {name: Application(name, EARLIER, "RUNNING", submitted_at=EARLIER) for name in names},

@@ -22,16 +22,20 @@ def refused(resource, code=403, message="no", verb="patch"):
     return Observed(rejections=(Rejection(verb, resource, "binance-bronze", code, message),))
 
 
+def with_topic(topic, **fields):
+    return Observed(topics={"market.crypto.trades.binance": topic}, **fields)
+
+
 @pytest.mark.parametrize(
     ("observed", "status", "reason", "words"),
     [
         (Observed(), "Unknown", "Creating", "creating KafkaTopic market"),
-        (Observed(topic=Topic("t", EARLIER, True)), "True", "Ready", "binance exists"),
-        (Observed(topic=Topic("t", EARLIER, False, "NotSupported", "fewer")), "False", "TopicNotReady", "NotSupported"),
-        (Observed(topic=Topic("t", BARELY)), "Unknown", "Waiting", "waiting for Strimzi to reconcile"),
-        (Observed(topic=Topic("t", SINCE)), "False", "NotReconciled", "set kafkaNamespace"),
-        (Observed(topic=Topic("t", SINCE, changed=True)), "Unknown", "Waiting", "waiting for Strimzi to reconcile"),
-        (Observed(topic=Topic("t", EARLIER, True), conflict="belongs to x"), "False", "TopicConflict", "belongs to x"),
+        (with_topic(Topic("t", EARLIER, True)), "True", "Ready", "binance exists"),
+        (with_topic(Topic("t", EARLIER, False, "NotSupported", "fewer")), "False", "TopicNotReady", "NotSupported"),
+        (with_topic(Topic("t", BARELY)), "Unknown", "Waiting", "waiting for Strimzi to reconcile"),
+        (with_topic(Topic("t", SINCE)), "False", "NotReconciled", "set kafkaNamespace"),
+        (with_topic(Topic("t", SINCE, changed=True)), "Unknown", "Waiting", "waiting for Strimzi to reconcile"),
+        (with_topic(Topic("t", EARLIER, True), conflict="belongs to x"), "False", "TopicConflict", "belongs to x"),
         (refused("kafkatopics", 404), "False", "StrimziMissing", "install Strimzi"),
         (refused("kafkatopics"), "False", "Forbidden", "patch kafkatopics"),
         (refused("sparkapplications", 404), "Unknown", "Creating", "creating KafkaTopic market"),

@@ -8,6 +8,7 @@ import pytest
 
 from k2.operator.observed import objects
 from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Pod, Rejection, Shard, Topic
+from k2.schemas.channels import TRADES
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 META = {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}
@@ -109,7 +110,7 @@ def test_a_shard_is_read_from_the_ingests_own_status():
     stats.gaps_repaired["BTCUSDT"] = 4
     stats.dead_letters["MalformedFrame"] = 3
     stats.refused["NOPE"] = "invalid symbol"
-    raw = _as_json(shard_status(stats, feed="f", exchange="binance", shard="1-0"))
+    raw = _as_json(shard_status(stats, TRADES, feed="f", exchange="binance", shard="1-0"))
     newest = "2026-01-01T00:00:00+00:00"
     expected = Shard("1-0", True, "", 2.5, newest, 1, 2, 4, 3, (("NOPE", "invalid symbol"),))
     assert objects.shard(raw) == expected
@@ -125,7 +126,7 @@ def test_waiting_records_are_those_kafka_rejected_or_all_while_the_circuit_is_op
     for state in State:
         stats.circuit = int(state)
         waiting_records[state] = objects.shard(
-            _as_json(shard_status(stats, feed="f", exchange="binance", shard="0-0"))
+            _as_json(shard_status(stats, TRADES, feed="f", exchange="binance", shard="0-0"))
         ).waiting
     assert waiting_records == {State.CLOSED: 2, State.HALF_OPEN: 7, State.OPEN: 7}
 
@@ -159,8 +160,10 @@ def test_a_drivers_termination_message_is_reported_by_application():
 def test_layers_are_read_from_the_drivers_own_status():
     from k2.jobs.telemetry.metrics import LayerState
 
-    state = LayerState("silver", "binance", "f", 30.0, state="RUNNING", rows=7, dead_letters={"UNDECODABLE": 2})
-    other = LayerState("gold", "binance", "other", 30.0)
+    state = LayerState(
+        "silver", "trades", "binance", "f", 30.0, state="RUNNING", rows=7, dead_letters={"UNDECODABLE": 2}
+    )
+    other = LayerState("gold", "trades", "binance", "other", 30.0)
     assert objects.layers(_jobs([state, other]), "f") == {
         "silver": Layer("RUNNING", "", rows=7, committed="", freshness=None, dead_letters=2)
     }
@@ -170,10 +173,10 @@ def test_layers_are_read_from_the_drivers_own_status():
 def test_audit_findings_are_read_from_golds_status():
     from k2.jobs.telemetry.metrics import LayerState
 
-    state = LayerState("gold", "binance", "f", 60.0, incomplete_hours=2, audited_at=1_772_445_600.0)
+    state = LayerState("gold", "trades", "binance", "f", 60.0, incomplete_hours=2, audited_at=1_772_445_600.0)
     audit = objects.layers(_jobs([state]), "f")["gold"].audit
     assert audit == Audit(2, "2026-03-02T10:00:00+00:00")
-    assert objects.layers(_jobs([LayerState("gold", "binance", "f", 60.0)]), "f")["gold"].audit is None
+    assert objects.layers(_jobs([LayerState("gold", "trades", "binance", "f", 60.0)]), "f")["gold"].audit is None
 
 
 def test_a_rejection_keeps_the_request_and_the_servers_message():

@@ -11,7 +11,7 @@ from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
 SEEN = Observed(
-    topic=Topic("t", EARLIER, True),
+    topics={"market.crypto.trades.binance": Topic("t", EARLIER, True)},
     deployments=(Deployment("a", 1, 1, current=True), Deployment("b", 1, 1, current=True)),
     shards=(
         Shard("0-0", True, rate=400.4, last_message="2026-01-02T03:04:01+00:00", reconnects=1, open_gaps=1),

@@ -14,7 +14,7 @@ from k2.query.api.app import create
 from k2.query.api.server import run, server
 from k2.query.api.settings import ApiSettings
 from k2.query.iceberg import catalog, tables
-from k2.schemas.tables import SHARED
+from k2.schemas.channels import shared_tables
 from tests.unit.query.conftest import Append, layout
 from tests.unit.query.conftest import append as append_to_gold
 
@@ -27,7 +27,7 @@ Serve = Callable[..., TestClient]
 def append(layout: Layout, append_to_gold: Append) -> Append:
     """Append rows to Gold, with all tables that feeds share created."""
     with closing(catalog.connect(layout.platform())) as opened:
-        tables.ensure(opened, SHARED)
+        tables.ensure(opened, shared_tables())
     return append_to_gold
 
 

@@ -7,12 +7,12 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from pyiceberg.expressions import AlwaysTrue, And, EqualTo, Or
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, IsNull, Or
 
 from k2.query.engine import Engine
 from k2.query.errors import Unavailable
 from k2.query.iceberg.manifests import ManifestCache, hour_range
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -20,8 +20,8 @@ HOUR = timedelta(hours=1)
 NOON_HOUR = int(NOON.timestamp()) // 3600
 
 
-def trade_filter(start: datetime | None, end: datetime | None, symbol: str | None = None) -> TradeFilter:
-    return TradeFilter.of(symbol, None, start, end)
+def expression(start: datetime | None, end: datetime | None, symbol: str | None = None) -> BooleanExpression:
+    return RecordFilter.of(symbol, None, start, end).expression("timestamp")
 
 
 def fill(append: Append) -> None:
@@ -40,14 +40,14 @@ def test_the_files_equal_those_of_icebergs_own_planner(engine: Engine, append: A
     expressions = [
         AlwaysTrue(),
         EqualTo(term="symbol", value="ETHUSDT"),
-        Or(trade_filter(NOON, None).expression, AlwaysTrue()),
+        Or(expression(NOON, None), AlwaysTrue()),
     ]
     for _ in range(60):
         parts = []
         for _ in range(chance.choice((1, 1, 2, 3))):
             start, end = chance.sample(moments, 2)
             start, end = (end, start) if start and end and start > end else (start, end)
-            parts.append(trade_filter(start, end, chance.choice((None, "BTCUSDT", "ETHUSDT"))).expression)
+            parts.append(expression(start, end, chance.choice((None, "BTCUSDT", "ETHUSDT"))))
         expressions.append(reduce(Or, parts))
     for snapshot in chance.sample(table.snapshots(), 3):
         for where in expressions:
@@ -60,11 +60,19 @@ def test_the_files_equal_those_of_icebergs_own_planner(engine: Engine, append: A
 def test_the_hour_range_covers_every_possible_row() -> None:
     minute = timedelta(minutes=1)
     assert hour_range(AlwaysTrue()) == hour_range(EqualTo(term="symbol", value="BTCUSDT")) == (-inf, inf)
-    assert hour_range(trade_filter(NOON, NOON + HOUR - minute).expression) == (NOON_HOUR, NOON_HOUR)
-    assert hour_range(trade_filter(NOON - minute, None, "BTCUSDT").expression) == (NOON_HOUR - 1, inf)
-    first, last = trade_filter(None, NOON - HOUR).expression, trade_filter(NOON + HOUR, NOON + 2 * HOUR).expression
+    assert hour_range(expression(NOON, NOON + HOUR - minute)) == (NOON_HOUR, NOON_HOUR)
+    assert hour_range(expression(NOON - minute, None, "BTCUSDT")) == (NOON_HOUR - 1, inf)
+    first, last = expression(None, NOON - HOUR), expression(NOON + HOUR, NOON + 2 * HOUR)
     assert hour_range(Or(first, last)) == (-inf, NOON_HOUR + 2)
     assert hour_range(And(first, last)) == (NOON_HOUR + 1, NOON_HOUR - 1)
+
+
+def test_the_hour_range_covers_rows_whose_first_times_are_null() -> None:
+    columns = ("timestamp", "venue_time", "ingestion_timestamp")
+    bounded = RecordFilter.of(None, None, NOON, NOON + 2 * HOUR).expression(*columns)
+    assert hour_range(bounded) == (NOON_HOUR, NOON_HOUR + 2)
+    other = And(IsNull(term="symbol"), GreaterThanOrEqual(term="ingestion_timestamp", value=NOON.isoformat()))
+    assert hour_range(other) == (-inf, inf)
 
 
 def test_a_manifest_is_read_once_and_only_if_its_hours_overlap(engine: Engine, append: Append) -> None:

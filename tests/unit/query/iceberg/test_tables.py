@@ -6,13 +6,14 @@ from pyiceberg.types import DecimalType, LongType, StringType, TimestamptzType
 
 from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog, tables
-from k2.schemas.tables import COMPLETENESS_TABLE, GOLD_TABLE, SHARED, bronze, silver
+from k2.schemas.channels import exchange_tables
+from k2.schemas.tables import COMPLETENESS_TABLE, GOLD_TABLE
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
 
 
-@pytest.mark.parametrize("spec", [bronze("kraken"), silver("kraken"), *SHARED], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", exchange_tables("kraken"), ids=lambda spec: spec.name)
 def test_a_table_reads_back_as_its_spec_says(layout: Layout, spec) -> None:
     layout.root.mkdir()
     with closing(catalog.connect(layout.platform(), create=True)) as opened:

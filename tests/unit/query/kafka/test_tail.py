@@ -9,6 +9,7 @@ from k2.common.platform import Platform
 from k2.query.errors import Unavailable
 from k2.query.kafka.kafka_offsets import Frontier
 from k2.query.kafka.tail import Tail
+from k2.schemas.channels import TRADES
 
 ONE, TWO = ("trades", 0), ("trades", 1)
 
@@ -27,7 +28,7 @@ class Offsets:
 
 def starts(first, ends, consumed, floors=None) -> tuple[dict[tuple[str, int], int], list[tuple[str, int]]]:
     """Return the tail's first offsets and the partitions whose first offset Kafka was asked for."""
-    tail = Tail(Platform())
+    tail = Tail(Platform(), TRADES)
     kafka = Offsets(first)
     tail._kafka = kafka  # type: ignore[assignment]
     return tail._starts(Frontier({"trades": consumed}), ends, floors or {}), kafka.asked

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from k2.query.kafka.records import TopicPartition, ValidatedRecord
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka.row_types import row_type
 from k2.query.live.resume import Cursor
 from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
+from k2.schemas.channels import TRADES
+from tests.unit.query.books import BOOKS, Book, validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +27,7 @@ class FakeBroadcaster:
 
     def __init__(self) -> None:
         self.positions: Mapping[TopicPartition, int] = {PARTITION: 0}
-        self.subscription = Subscription(cast("Stream", self), frozenset({"BTCUSDT"}), None, 10, None)
+        self.subscription = Subscription(cast("Stream", self), TRADES, frozenset({"BTCUSDT"}), None, 10, None)
 
     def unsubscribe(self, _: Subscription) -> None:
         """Do nothing."""
@@ -37,7 +39,7 @@ class FakeBroadcaster:
 
 
 def valid_record(offset: int, symbol: str) -> ValidatedRecord:
-    row = ValidTrade(
+    row = row_type(TRADES)(
         f"binance:{symbol}:{offset}",
         str(offset),
         symbol,
@@ -55,7 +57,7 @@ def valid_record(offset: int, symbol: str) -> ValidatedRecord:
 
 
 def resumed(event: Any) -> int:
-    return Cursor.decode(event.id).offsets.get(PARTITION, 0)
+    return Cursor.decode(event.id, TRADES).offsets.get(PARTITION, 0)
 
 
 def test_a_subscriber_dropped_while_sending_resumes_after_the_sent_event() -> None:
@@ -101,3 +103,21 @@ def test_a_heartbeat_skips_records_that_do_not_match() -> None:
         await events.aclose()
 
     asyncio.run(main())
+
+
+def test_a_record_of_any_channel_is_sent_once_by_its_channels_identity() -> None:
+    async def main() -> list[tuple[str, int]]:
+        broadcaster = FakeBroadcaster()
+        subscription = Subscription(cast("Stream", broadcaster), BOOKS, frozenset({"BTCUSDT"}), "BINANCE", 10, None)
+        books = [Book(1), Book(2), Book(1, "b"), Book(1, depth=9), Book(2, "b"), Book(3, symbol="ETHUSDT")]
+        rows = enumerate(map(validated, books))
+        subscription.offer([ValidatedRecord(PARTITION, offset, 0, row) for offset, row in rows])
+        sent = []
+        async for event in subscription.events(0.01):
+            if isinstance(event, Heartbeat):
+                break
+            assert isinstance(event, Event)
+            sent.append((event.row[2], event.row[3]))
+        return sent
+
+    assert asyncio.run(main()) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]

@@ -29,9 +29,9 @@ from k2.query.replay.source import ReplayRange
 from k2.query.replay.time_ranges import split_ranges
 from k2.query.times import TimeRange
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Trade
-from k2.schemas.tables import bronze
 from k2.schemas.values import to_micros
 from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
@@ -181,7 +181,7 @@ def test_bronze_is_replayed_in_arrival_order_without_invalid_records(
         for offset, value in enumerate([values[1], b"broken", values[0], values[1]])
     ]  # fmt: skip
     with closing(catalog.connect(layout.platform())) as opened:
-        (table,) = tables.ensure(opened, [bronze("binance")])
+        (table,) = tables.ensure(opened, [TRADES.bronze("binance")])
         table.append(pa.Table.from_pylist(records, schema=table.schema().as_arrow()))
     asked = {"layer": Layer.BRONZE, "exchange": "binance", "registry": registry}
     replayed_trades = replayed(engine, **asked)

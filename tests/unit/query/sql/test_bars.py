@@ -20,8 +20,9 @@ from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import catalog, tables
 from k2.query.sql import bars, symbols, trade_sql
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.bars import encode_hours
+from k2.schemas.channels import TRADES
 from k2.schemas.snapshots import DELETED, EXCHANGE, GOLD_SNAPSHOT, HOURS
 from k2.schemas.tables import BARS_TABLE, GOLD, GOLD_TABLE
 from tests.unit.query.conftest import NOON, trade
@@ -72,7 +73,7 @@ class Tables:
     def from_gold(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """Return the bars computed from Gold alone."""
         as_of = query.pop("as_of", None)
-        trade_filter = TradeFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
+        trade_filter = RecordFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
         return (
             self.engine._execute(
                 trade_filter,
@@ -92,9 +93,9 @@ class Tables:
     def kafka(self, rows: Sequence[dict[str, Any]]) -> None:
         """Make these trades the Kafka tail after Gold."""
 
-        def tail(_gold: Any, _snapshot_id: int, trade_filter: TradeFilter) -> pa.Table:
+        def tail(_gold: Any, _snapshot_id: int, trade_filter: RecordFilter) -> pa.Table:
             return pa.Table.from_pylist(
-                [row for row in rows if _is_of(row, trade_filter)], schema=arrow_schema.trades()
+                [row for row in rows if _is_of(row, trade_filter)], schema=arrow_schema.records(TRADES)
             )
 
         self.engine._hybrid._tail_rows = tail
@@ -108,7 +109,7 @@ class Tables:
         return table.refresh().current_snapshot().snapshot_id
 
 
-def _is_of(row: dict[str, Any], trade_filter: TradeFilter) -> bool:
+def _is_of(row: dict[str, Any], trade_filter: RecordFilter) -> bool:
     return (
         trade_filter.symbol in (None, row["symbol"])
         and trade_filter.exchange in (None, row["exchange"])
@@ -374,7 +375,7 @@ def test_an_unknown_symbol_is_an_error_and_a_range_without_trades_is_not(lake: T
 def test_a_day_of_bars_reads_one_file_and_no_trades(lake: Tables) -> None:
     lake.trades([trade(n, timedelta(minutes=n)) for n in range(300)])
     lake.rebuild()
-    trade_filter = TradeFilter.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
+    trade_filter = RecordFilter.of("BTCUSDT", None, NOON - HOUR * 12, NOON + HOUR * 12)
     bar_plan = bars.plan_bars(lake.engine._planner, trade_filter, None)
     assert bar_plan is not None
     assert (len(bar_plan.bars.files), len(bar_plan.gold.files)) == (1, 0)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from k2.common.validation_errors import ABSENT, InvalidSpec, format_value
+from k2.schemas.channels import TRADES
 from k2.schemas.feed.model import ExchangeFeed
 
 
@@ -166,7 +167,7 @@ def test_a_topic_that_holds_something_else_is_refused_for_trades(body, topic):
 
 @pytest.mark.parametrize("topic", ["a", "a.b", "...", "_a", "market.crypto.trades.mine"])
 def test_a_topic_of_ones_own_is_accepted(feed, topic):
-    assert feed(kafka={"topic": topic}).topic == topic
+    assert feed(kafka={"topic": topic}).topic(TRADES) == topic
 
 
 @pytest.mark.parametrize("value", ["2", True, False, 2.0, 1.5, None, [], {}])
@@ -242,7 +243,7 @@ def test_a_minimal_feed_has_the_documented_defaults(feed):
         "60s",
     ]
     assert [layer.retention for layer in (spec.layers.bronze, spec.layers.silver)] == ["7d", "30d"]
-    assert (feed().topic, feed().partitions) == ("market.crypto.trades.binance", 40)
+    assert (feed().topic(TRADES), feed().partitions) == ("market.crypto.trades.binance", 40)
 
 
 def test_fields_are_read_in_camel_case(feed):
@@ -255,7 +256,7 @@ def test_fields_are_read_in_camel_case(feed):
     assert parsed.spec.ingest.rest_endpoint == "https://api.example"
     assert parsed.spec.ingest.backfill.max_gap == "2h"
     assert parsed.spec.ingest.priority_class_name == "high"
-    assert (parsed.topic, parsed.partitions) == ("mine", 3)
+    assert (parsed.topic(TRADES), parsed.partitions) == ("mine", 3)
 
 
 def test_a_layer_given_in_part_keeps_its_other_defaults(feed):

@@ -78,7 +78,7 @@ def test_a_thousand_real_trades_have_a_thousand_ids_by_their_numbers(captures):
 
 def test_a_thousand_real_trades_have_a_thousand_derived_ids(captures):
     events = KrakenV1([PAIR]).parse(frame_v1(rows(captures)), 0)
-    assert len({event.trade.message_id for event in events}) == len(events) == 1000
+    assert len({event.record.message_id for event in events}) == len(events) == 1000
 
 
 def test_a_derived_id_is_the_same_over_rest_and_the_websocket(captures):
@@ -90,13 +90,13 @@ def test_a_derived_id_is_the_same_over_rest_and_the_websocket(captures):
     page = adapter.parse_page(
         Kraken([PAIR]).history_request(window), (captures / "kraken_rest_trades.json").read_bytes(), window, 0
     )
-    assert [entry.trade.message_id for entry in page.trades] == [event.trade.message_id for event in live]
+    assert [entry.record.message_id for entry in page.records] == [event.record.message_id for event in live]
 
 
 def test_equal_fills_of_one_microsecond_are_as_many_trades():
     fill = ["60000.00000000", "0.10000000", "1618678150.826417", "b", "l", ""]
     events = KrakenV1([PAIR]).parse(json.dumps([1, [fill] * 10, "trade", NAME]).encode(), 0)
-    assert len({event.trade.trade_id for event in events}) == 10
+    assert len({event.record.trade_id for event in events}) == 10
 
 
 def test_a_derived_id_says_exchange_and_time():

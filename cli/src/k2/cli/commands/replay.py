@@ -21,6 +21,7 @@ from k2.query import times
 from k2.query.errors import BadQuery, Unavailable
 from k2.query.replay import Layer
 from k2.schemas import topics
+from k2.schemas.channels import TRADES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,13 +130,12 @@ def _sleep(duration: float) -> None:
 def _produce(engine: "Engine", platform: "Platform", query_range: "ReplayRange", speed: float, topic: str) -> None:
     from k2.common.schema_registry import IncompatibleSchema, Registry, RegistryUnavailable
     from k2.ingest.kafka.publisher import KafkaUnreachable, ProducerFatal
-    from k2.schemas.codecs import avro
 
     if not _TOPIC.fullmatch(topic) or topic.startswith(topics.RESERVED_PREFIXES):
         raise BadQuery(f"{topic[:60]!r} is not a valid topic for trades; use letters, digits, dots and dashes")
     chunks = _chunks(engine, platform, query_range, speed)
     try:
-        schema_id = Registry(platform.registry_url).register(topics.subject(topic), avro.text())
+        schema_id = Registry(platform.registry_url).register(topics.subject(topic), TRADES.schema)
         _create_topic(platform.kafka_bootstrap, topic)
         sent, lost = asyncio.run(_publish(platform.kafka_bootstrap, topic, schema_id, chunks))
     except IncompatibleSchema as error:
@@ -165,7 +165,7 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
     from k2.ingest.kafka.publisher import Publisher, Topics
     from k2.ingest.telemetry.stats import Stats
 
-    publisher = Publisher(bootstrap, Topics(topic, topic, topic), "replay", schema_id, Stats(time.time()))
+    publisher = Publisher(bootstrap, TRADES, Topics(topic, topic, topic), "replay", schema_id, Stats(time.time()))
     polling = asyncio.create_task(publisher.run())
     try:
         await publisher.check()
@@ -174,7 +174,7 @@ async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator
             for trade in chunk:
                 if publisher.blocked:
                     await publisher.wait_unblocked()
-                publisher.send_trade(trade)
+                publisher.send(trade)
     finally:
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)

@@ -25,12 +25,14 @@ from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.terminal import grid, save_svg, status_table
 from k2.common.validation_errors import InvalidSpec
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import ValidTrade
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.values import format_decimal, from_micros, seconds, to_micros
 
 if TYPE_CHECKING:
     from httpx2 import Client
+
+    from k2.query.kafka.row_types import Row
 
 _MAX_TRADES: Final = 200
 _BACKLOG: Final = 50  # records of each partition to start with
@@ -69,8 +71,8 @@ def watch(
 ) -> None:
     """Watch live trades and the health of the feeds until Ctrl-C."""
     try:
-        filters = [TradeFilter.of(name.strip(), exchange, None, None) for name in symbols.split(",") if name.strip()]
-        filters = filters or [TradeFilter.of(None, exchange, None, None)]
+        filters = [RecordFilter.of(name.strip(), exchange, None, None) for name in symbols.split(",") if name.strip()]
+        filters = filters or [RecordFilter.of(None, exchange, None, None)]
         until = time.monotonic() + (seconds(duration) if duration else 10.0**9)
         last = show(Remote(url, key, symbols, exchange) if url else Local(Layout.at(data), filters), until)
         if picture is not None:
@@ -105,26 +107,27 @@ def show(source: Source, until: float, console: Console | None = None) -> Group:
 class Local:
     """The platform that runs in a folder."""
 
-    def __init__(self, layout: Layout, filters: list[TradeFilter]) -> None:
-        from k2.query.kafka.kafka_reader import KafkaReader
+    def __init__(self, layout: Layout, filters: list[RecordFilter]) -> None:
+        from k2.query.kafka.kafka_reader import RecordReader
 
         self._layout = layout
         self._filters = filters
-        self._records = KafkaReader(query.running(layout))
+        self._records = RecordReader(query.running(layout), TRADES)
 
     def trades(self) -> Iterator[dict[str, Any]]:
         """Yield the newest trades of Kafka, then live ones."""
-        from k2.query.kafka import trade_buffer
+        from k2.query.kafka import record_buffer, row_types
 
         feeds = status.feeds(self._layout, state.load(self._layout.state))
-        places = self._records.partitions({feed.topic: feed.exchange_spec.label for feed in feeds})
+        places = self._records.partitions({feed.topic(TRADES): feed.exchange_spec.label for feed in feeds})
         ends, first = self._records.end_offsets(places), self._records.beginning_offsets(places)
+        matchers, time_of = [record_buffer.matcher(TRADES, each) for each in self._filters], row_types.time_of(TRADES)
         with closing(self._records.reader(places)) as reader:
             reader.add({place: max(first[place], end - _BACKLOG) for place, end in ends.items()})
             while True:
-                rows = [each.value for each in reader.poll(_REFRESH_SECONDS) if isinstance(each.value, ValidTrade)]
-                for row in sorted(rows, key=lambda row: row.timestamp):
-                    if any(trade_buffer.matches(each, row) for each in self._filters):
+                rows = [each.value for each in reader.poll(_REFRESH_SECONDS) if isinstance(each.value, tuple)]
+                for row in sorted(rows, key=time_of):
+                    if any(matches(row) for matches in matchers):
                         yield _as_json(row)
                 yield {}  # lets the follower stop
 
@@ -238,12 +241,12 @@ def _table(trades: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _as_json(row: ValidTrade) -> dict[str, Any]:
-    fields: dict[str, Any] = row._asdict()
+def _as_json(row: "Row") -> dict[str, Any]:
+    fields = dict(zip(TRADES.column_names, row, strict=True))
     return fields | {
-        "timestamp": from_micros(row.timestamp).isoformat(),
-        "price": format_decimal(row.price),
-        "quantity": format_decimal(row.quantity),
+        "timestamp": from_micros(fields["timestamp"]).isoformat(),
+        "price": format_decimal(fields["price"]),
+        "quantity": format_decimal(fields["quantity"]),
     }
 
 

@@ -22,6 +22,7 @@ from k2.cli.embedded.plan import Options
 from k2.cli.embedded.ports import PortInUse
 from k2.cli.embedded.supervisor import Stopped, Supervisor
 from k2.cli.feed_files import read_feed
+from k2.common.arguments import Parser
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import seconds
 
@@ -41,9 +42,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="k2.cli.demo", description="Run three feeds, inject two faults, audit the result."
-    )
+    parser = Parser(prog="k2.cli.demo", description="Run three feeds, inject two faults, audit the result.")
     parser.add_argument("--live", action="store_true", help="use the real exchanges; needs internet access")
     parser.add_argument(
         "--data", type=Path, default=Path(".demo"), help="folder of the platform; emptied first, kept afterwards"

@@ -82,8 +82,8 @@ def _counts(audit: dict[str, Any], feeds: Sequence[FeedStatus]) -> Table:
         table.add_column(name, justify="left" if name == "exchange" else "right")
     by_label = {feed.exchange.upper(): feed for feed in feeds}
     for label, exchange in audit["exchanges"].items():
-        rows, feed = exchange["rows"], by_label[label]
-        gaps = exchange["gaps"]
+        trades, feed = exchange["trades"], by_label[label]
+        rows, gaps = trades["rows"], trades["gaps"]
         table.add_row(
             label,
             *(f"{rows[layer]:,}" for layer in ("bronze", "silver", "dead_letters", "gold")),
@@ -99,7 +99,7 @@ def _dead_letters(out: Console, audit: dict[str, Any]) -> None:
     counts = {
         f"{label} {category}": count
         for label, exchange in audit["exchanges"].items()
-        for category, count in exchange["dead_letters"].items()
+        for category, count in exchange["trades"]["dead_letters"].items()
     }
     out.print("dead letters: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or "none"))
 

@@ -1,27 +1,24 @@
-"""The gap repairer: fetches missing trades over REST, publishes them with `source=backfill` and closes the gap."""
+"""The gap repairer: fetches missing records over REST, publishes them with `source=backfill` and closes the gap."""
 
 import asyncio
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from k2.common import logs
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Exchange, Gap, MalformedFrame, Page, Request, RestRefused
+from k2.ingest.exchanges.base import Adapter, Gap, MalformedFrame, Page, Request, RestRefused
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.exchanges.spec import Pair
 from k2.schemas.states import GapState
 
 log = logs.get("repair")
 
 # The REST history may lag behind the stream, so retry before ids are declared missing.
 _RETRY_DELAYS: Final = (2.0, 10.0, 30.0)
-_SETTLE: Final = 2.0  # seconds the stream may lag behind the history
 _UNREACHABLE_PAUSE: Final = 30.0
 
 
@@ -38,7 +35,7 @@ class Repairer:
 
     def __init__(
         self,
-        adapter: Exchange,
+        adapter: Adapter,
         client: RestClient,
         policy: Policy,
         tracker: Tracker,
@@ -67,30 +64,9 @@ class Repairer:
                 log.warning("history unreachable, gap stays open", symbol=gap.pair.symbol, error=str(error))
                 asyncio.get_running_loop().call_later(_UNREACHABLE_PAUSE, self._ledger.repairs.put_nowait, gap)
 
-    async def probe(self, pairs: Iterable[Pair]) -> None:
-        """Request each pair's newest trade, to detect a gap without waiting for the next trade."""
-        for pair in pairs:
-            try:
-                newest = await self._client.fetch(self._adapter.newest_request(pair), self._adapter.parse_newest_id)
-            except RestRefused as error:
-                if error.unknown_symbol:
-                    self._stats.refused[pair.raw_symbol] = str(error)
-                log.warning("head probe refused", symbol=pair.raw_symbol, error=str(error))
-                continue
-            except (RestUnreachable, MalformedFrame) as error:
-                log.warning("head probe failed", symbol=pair.raw_symbol, error=str(error))
-                continue
-            asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
-
-    def _compare(self, pair: Pair, newest: int) -> None:
-        if self._pipeline.needs_settle:  # another gap event is being written; retry
-            asyncio.get_running_loop().call_later(_SETTLE, self._compare, pair, newest)
-            return
-        self._pipeline.observe_head(pair.symbol, newest, time.time_ns() // 1000)
-
     async def _repair(self, gap: Gap) -> None:
         if not self._tracker.missing(gap):
-            return  # late trades completed it, and the pipeline closed it
+            return  # late records completed it, and the pipeline closed it
         if not self._policy.enabled:
             await self._close_gap(gap, GapState.UNRECOVERABLE, "backfill is disabled")
             return
@@ -111,14 +87,14 @@ class Repairer:
         await self._finish(gap, overlaps_all=overlaps_all)
 
     async def _fetch(self, gap: Gap) -> bool:
-        """Publish the trades of the gap found in the history. Return whether the history reached back far enough."""
+        """Publish the records of the gap found in the history. Return whether the history reached back far enough."""
         request, overlaps_all = self._adapter.history_request(gap), True
         while True:
             page = await self._page(request, gap)
-            new_trades = [entry.trade for entry in page.trades if self._tracker.fill(gap, entry)]
+            records = [entry.record for entry in page.records if self._tracker.fill(gap, entry)]
             await self._publisher.wait_unblocked()
-            await asyncio.gather(*[self._publisher.send_trade_acked(trade) for trade in new_trades])
-            self._stats.sources["backfill"] += len(new_trades)
+            await asyncio.gather(*[self._publisher.send_acked(record) for record in records])
+            self._stats.sources["backfill"] += len(records)
             overlaps_all = overlaps_all and page.overlaps
             if page.next_request is None:
                 return overlaps_all

@@ -34,7 +34,7 @@ class Backoff:
 class Liveness:
     """Decide whether a connection is still alive.
 
-    Two deadlines: no frame at all, pings and heartbeats included, for `stale_after`; and no trade for `quiet_after`
+    Two deadlines: no frame at all, pings and heartbeats included, for `stale_after`; and no record for `quiet_after`
     although a liquid symbol is subscribed, the symptom of an exchange that stopped sending without closing.
     """
 
@@ -43,34 +43,34 @@ class Liveness:
     opened_at: float
     quiet_after: float = 30.0
     last_frame_at: float = field(init=False)  # starts at opened_at, so a connection that never sends is stale too
-    last_trade_at: float = field(init=False)
+    last_record_at: float = field(init=False)
     _intervals: dict[str, float] = field(default_factory=dict, init=False)
-    _trade_at: dict[str, float] = field(default_factory=dict, init=False)
+    _record_at: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.last_frame_at = self.last_trade_at = self.opened_at
+        self.last_frame_at = self.last_record_at = self.opened_at
 
     def frame(self, now: float) -> None:
-        """Record a frame."""
+        """Take note of a frame."""
         self.last_frame_at = now
 
-    def trade(self, symbol: str, now: float) -> None:
-        """Record a trade of `symbol`. Called at most once per second and symbol."""
-        self.last_trade_at = now
-        if (before := self._trade_at.get(symbol)) is not None:
+    def record(self, symbol: str, now: float) -> None:
+        """Take note of a record of `symbol`. Called at most once per second and symbol."""
+        self.last_record_at = now
+        if (before := self._record_at.get(symbol)) is not None:
             mean = self._intervals.get(symbol, now - before)
             self._intervals[symbol] = mean + _SMOOTHING * (now - before - mean)
-        self._trade_at[symbol] = now
+        self._record_at[symbol] = now
 
     def restart(self, now: float) -> None:
         """Restart both deadlines after a pause in reading on our side."""
-        self.last_frame_at = self.last_trade_at = now
+        self.last_frame_at = self.last_record_at = now
 
     def close_reason(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
         """Return why the connection should be closed, or None."""
         if now - self.last_frame_at >= self.stale_after:
             return "stale"
-        if now - self.last_trade_at >= self.quiet_after and self._liquid():
+        if now - self.last_record_at >= self.quiet_after and self._liquid():
             return "quiet"
         return "aged" if now - self.opened_at >= self.max_age else None
 

@@ -19,7 +19,7 @@ from aiohttp import WSMsgType
 
 from k2.common import logs
 from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Backoff, Liveness
-from k2.ingest.exchanges.base import MALFORMED, Exchange
+from k2.ingest.exchanges.base import MALFORMED, Adapter
 from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.tracker import Tracker
@@ -60,7 +60,7 @@ class Tuning:
 class Connection:
     """One websocket to one endpoint and its state."""
 
-    def __init__(self, adapter: Exchange, endpoint: str, raw_symbols: Sequence[str], tuning: Tuning) -> None:
+    def __init__(self, adapter: Adapter, endpoint: str, raw_symbols: Sequence[str], tuning: Tuning) -> None:
         self.adapter = adapter
         self.endpoint = endpoint
         self.id = f"{random.getrandbits(48):012x}"
@@ -119,7 +119,7 @@ class Session:
 
     def __init__(
         self,
-        make_adapter: Callable[[str], Exchange],
+        make_adapter: Callable[[str], Adapter],
         endpoints: Sequence[str],
         raw_symbols: Sequence[str],
         http: aiohttp.ClientSession,
@@ -128,7 +128,7 @@ class Session:
         publisher: Publisher,
         stats: Stats,
         tuning: Tuning,
-        on_connected: Callable[[], None],
+        on_connected: Callable[[Connection], None],
     ) -> None:
         self._make_adapter = make_adapter
         self._endpoints = endpoints
@@ -248,7 +248,7 @@ class Session:
         for message in connection.adapter.subscribe_messages():
             await connection.socket.send_str(message.decode())
             await asyncio.sleep(connection.adapter.limits.subscribe_interval)
-        self._on_connected()
+        self._on_connected(connection)
 
     @staticmethod
     async def _ping_loop(connection: Connection) -> None:
@@ -304,7 +304,7 @@ class Session:
                 connection.liveness.frame(now)
             self._stats.refused.update(connection.refusals)
             if now - second >= 1.0:
-                counts, second = self._note_trades(connection, counts, now), now
+                counts, second = self._note_records(connection, counts, now), now
             if self._publisher.blocked:
                 connection.liveness.restart(now)
             if connection.close_reason:
@@ -312,11 +312,11 @@ class Session:
             if reason := connection.liveness.close_reason(now):
                 return reason
 
-    def _note_trades(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
+    def _note_records(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
         counts = dict(self._stats.received)
         for symbol, count in counts.items():
             if count != before.get(symbol):
-                connection.liveness.trade(symbol, now)
+                connection.liveness.record(symbol, now)
                 self._backoff.reset()
         return counts
 

@@ -1,6 +1,7 @@
-"""The adapter protocol: declared data and pure functions from frames to events.
+"""The adapter protocol: declared data and functions from frames to events of one channel.
 
-No sockets and no clock; the session owns both. `parse` raises `MalformedFrame` and nothing else.
+No sockets and no clock; the session owns both. `parse` raises `MalformedFrame` and nothing else. Each connection has
+an adapter of its own, so an adapter may keep what earlier frames of the connection said.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.records.trade import Side, Trade, VendorData
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
@@ -22,10 +24,10 @@ class MalformedFrame(ValueError):
     """A frame that is invalid as a whole; it is dead-lettered."""
 
 
-class SequencedTrade(msgspec.Struct, gc=False, frozen=True):
-    """A trade and the id range it covers: several ids for OKX's aggregates, 0 where there is no sequence."""
+class SequencedRecord(msgspec.Struct, gc=False, frozen=True):
+    """A record and the id range it covers: several ids for OKX's aggregates, 0 where there is no sequence."""
 
-    trade: Trade
+    record: Record
     first_id: int
     last_id: int
 
@@ -53,7 +55,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The exchange reports that `last_id` is the newest trade of `symbol`."""
+    """The exchange reports that `last_id` is the newest id of `symbol`; 0 says nothing."""
 
     symbol: str
     last_id: int
@@ -71,7 +73,7 @@ class Unknown(msgspec.Struct, frozen=True):
     kind: str
 
 
-Event = SequencedTrade | InvalidItem | Subscribed | Refused | Heartbeat | Closing | Unknown
+Event = SequencedRecord | InvalidItem | Subscribed | Refused | Heartbeat | Closing | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Limits:
     subscribe_interval: float = 0.25  # between two subscribe messages
     ping_text: str = ""  # the application-level ping, if the exchange requires one
     ping_interval: float = 20.0
+    snapshot_delay: float = 2.0  # before a snapshot is processed: the stream may lag behind the REST API
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A range of missing ids, or a window in which an exchange without a sequence may have traded.
+    """A range of missing ids, or a window in which an exchange without a sequence may have sent records.
 
-    `since` and `until` are the exchange times, in UTC microseconds, of the trades around it. Both ids are 0 for a
-    window; `anchor` is then the id of the last trade before it.
+    `since` and `until` are the exchange times, in UTC microseconds, of the records around it. Both ids are 0 for a
+    window; `anchor` is then the id of the last record before it.
     """
 
     pair: Pair
@@ -125,9 +128,9 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The trades of a gap in one REST response, and the request for the next page."""
+    """The records of a gap in one REST response, and the request for the next page."""
 
-    trades: Sequence[SequencedTrade]
+    records: Sequence[SequencedRecord]
     invalid: Sequence[InvalidItem] = ()
     next_request: Request | None = None
     overlaps: bool = True  # False: the history starts inside the gap, so completeness is not proved
@@ -142,11 +145,11 @@ class RestRefused(Exception):
         self.unknown_symbol = unknown_symbol
 
 
-class Exchange(Protocol):
-    """One protocol of an exchange. `pairs` are the symbols of the connection."""
+class Adapter(Protocol):
+    """One channel of an exchange, in one protocol, for one connection. `pairs` are the connection's symbols."""
 
     spec: ExchangeSpec
-    has_sequence: bool  # whether trades carry consecutive ids
+    has_sequence: bool  # whether records carry consecutive ids
     url: str
     path: str
     rest_url: str
@@ -156,15 +159,19 @@ class Exchange(Protocol):
     def __init__(self, pairs: Sequence[Pair]) -> None: ...
 
     def subscribe_messages(self) -> list[bytes]:
-        """Return the messages that subscribe to the trades of all pairs."""
+        """Return the messages that subscribe to all pairs."""
         ...
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a text frame; `received` is in UTC microseconds. Raises `MalformedFrame`."""
         ...
 
-    def newest_request(self, pair: Pair) -> Request:
-        """Return the request for the newest trade of a pair."""
+    def snapshot_request(self, pair: Pair) -> Request:
+        """Return the request for the state of a pair, sent after each connect."""
+        ...
+
+    def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
+        """Return the events of the response to `snapshot_request`. Raises like `parse_page`."""
         ...
 
     def history_request(self, gap: Gap) -> Request:
@@ -175,9 +182,25 @@ class Exchange(Protocol):
         """Parse a page of a gap. Raises `RestRefused`, or `MalformedFrame` for an invalid body."""
         ...
 
+
+class NewestTradeSnapshot:
+    """For adapters of trades: the snapshot of a pair is the id of its newest trade, which shows a gap at once."""
+
+    def newest_request(self, pair: Pair) -> Request:
+        """Return the request for the newest trade of a pair."""
+        raise NotImplementedError
+
     def parse_newest_id(self, body: bytes) -> int:
         """Return the id in the response to `newest_request`; 0 if there is none. Raises like `parse_page`."""
-        ...
+        raise NotImplementedError
+
+    def snapshot_request(self, pair: Pair) -> Request:
+        """Return the request for the newest trade of a pair."""
+        return self.newest_request(pair)
+
+    def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
+        """Return the newest id as a heartbeat. Raises like `parse_page`."""
+        return [Heartbeat(pair.symbol, self.parse_newest_id(body))]
 
 
 UNSUBSCRIBED: Final = "UNSUBSCRIBED_SYMBOL"
@@ -238,7 +261,7 @@ def build_trade(
     vendor_data: VendorData,
     *,
     ids: tuple[int, int] = (0, 0),
-) -> SequencedTrade | InvalidItem:
+) -> SequencedRecord | InvalidItem:
     """Build a trade, or an `InvalidItem` if price or quantity is not exactly representable; nothing is rounded."""
     try:
         exact_price = scaled(price) if isinstance(price, str) else scaled_decimal(price)
@@ -249,7 +272,7 @@ def build_trade(
         trade_id, pair.symbol, label, pair.base, pair.quote, timestamp, exact_price, exact_quantity,
         side, received, vendor_data,
     )  # fmt: skip
-    return SequencedTrade(trade, *ids)
+    return SequencedRecord(trade, *ids)
 
 
 def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
@@ -258,12 +281,12 @@ def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
         yield pairs[start : start + size]
 
 
-def partition(items: Iterable[SequencedTrade | InvalidItem]) -> tuple[list[SequencedTrade], list[InvalidItem]]:
-    """Separate trades from invalid items."""
-    observed: list[SequencedTrade] = []
+def partition(items: Iterable[SequencedRecord | InvalidItem]) -> tuple[list[SequencedRecord], list[InvalidItem]]:
+    """Separate records from invalid items."""
+    observed: list[SequencedRecord] = []
     invalid: list[InvalidItem] = []
     for item in items:
-        if isinstance(item, SequencedTrade):
+        if isinstance(item, SequencedRecord):
             observed.append(item)
         else:
             invalid.append(item)

@@ -22,19 +22,18 @@ from k2.ingest.kafka.circuit_breaker import Circuit, State
 from k2.ingest.sequencing.gaps import GapEvent
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
-from k2.schemas.codecs.avro import TradeEncoder
-from k2.schemas.records.trade import Trade
+from k2.schemas.channels import Channel, Record
 
 log = logs.get("publisher")
 
-Record = tuple[Any, ...]  # topic, value, key, timestamp in milliseconds, headers if any
+Message = tuple[Any, ...]  # topic, value, key, timestamp in milliseconds, headers if any
 Report = Callable[[KafkaError | None, Any], None]
 
 CAPACITY: Final = 100_000  # records in flight
 MAX_FRAME: Final = 1 << 20  # bytes; the largest frame a socket accepts and a dead letter stores whole
 MAX_RECORD: Final = 2 * MAX_FRAME
 _ACK_TIMEOUT: Final = 10.0
-_POLL_EVERY: Final = 128  # trades between two polls for delivery reports
+_POLL_EVERY: Final = 128  # records between two polls for delivery reports
 _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.02
 
@@ -49,24 +48,26 @@ class ProducerFatal(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one feed."""
+    """The topics of one channel of a feed."""
 
-    trades: str
+    records: str
     gaps: str
     dead_letters: str
 
 
 class Publisher:
-    """Send the trades, gap events and dead letters of one feed, and account for each record."""
+    """Send the records, gap events and dead letters of one channel of a feed, and account for each of them."""
 
-    def __init__(self, bootstrap: str, names: Topics, feed: str, schema_id: int, stats: Stats) -> None:
+    def __init__(
+        self, bootstrap: str, channel: Channel, names: Topics, feed: str, schema_id: int, stats: Stats
+    ) -> None:
         self._producer = Producer(_configuration(bootstrap, self._on_error))
         self._bootstrap = bootstrap
         self._topics = names
         self._feed = feed.encode()
-        self._encoder = TradeEncoder(schema_id)
+        self._encoder = channel.encoder(schema_id)
         self._stats = stats
-        self._rejected: deque[tuple[Record, Report]] = deque()
+        self._rejected: deque[tuple[Message, Report]] = deque()
         self._resent = 0  # rejected records that were sent again and are not yet reported on
         self._circuit = Circuit(CAPACITY, _ACK_TIMEOUT, time.monotonic())
         self._writable = asyncio.Event()
@@ -81,7 +82,7 @@ class Publisher:
 
     async def check(self, timeout: float = 10.0) -> None:
         """Raise `KafkaUnreachable` unless a broker answers and has the topics. `timeout` is in seconds."""
-        required = (self._topics.trades, self._topics.gaps, self._topics.dead_letters)
+        required = (self._topics.records, self._topics.gaps, self._topics.dead_letters)
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
         except KafkaException as error:
@@ -106,20 +107,20 @@ class Publisher:
             self._writable.clear()
             await self._writable.wait()
 
-    def send_trade(self, trade: Trade) -> None:
-        """Send one trade, keyed by its symbol, with its arrival as the Kafka timestamp."""
+    def send(self, record: Record) -> None:
+        """Send one record, keyed by its symbol, with its arrival as the Kafka timestamp."""
         self.sent += 1
         self._has_work.set()
-        arrived = trade.ingestion_timestamp // 1000
-        record = (self._topics.trades, self._encoder.encode(trade), trade.symbol, arrived)
-        self._produce(record, partial(self._on_trade, arrived))
+        arrived = record.ingestion_timestamp // 1000
+        message = (self._topics.records, self._encoder.encode(record), record.symbol, arrived)
+        self._produce(message, partial(self._on_report, arrived))
         self._since_poll += 1
         if self._since_poll >= _POLL_EVERY:
             self.poll()
 
-    def send_trade_acked(self, trade: Trade) -> Awaitable[None]:
-        """Send one trade. The result completes when Kafka acknowledges it."""
-        return self._send_acked(self._topics.trades, self._encoder.encode(trade), trade.symbol)
+    def send_acked(self, record: Record) -> Awaitable[None]:
+        """Send one record. The result completes when Kafka acknowledges it."""
+        return self._send_acked(self._topics.records, self._encoder.encode(record), record.symbol)
 
     def send_gap(self, event: GapEvent) -> Awaitable[None]:
         """Send a gap event. The result completes when Kafka acknowledges it."""
@@ -179,48 +180,48 @@ class Publisher:
 
     def _send_acked(self, topic: str, value: bytes, key: str, headers: Any = None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        record = (topic, value, key, 0, headers)
+        message = (topic, value, key, 0, headers)
 
         def report(error: KafkaError | None, _: Any) -> None:
             if error is not None:
-                self._queue_resend(error, record, report)
+                self._queue_resend(error, message, report)
                 return
             self.acknowledged += 1
-            if topic == self._topics.trades:
+            if topic == self._topics.records:
                 self._stats.delivered[key.encode()] += 1
             if not future.done():
                 future.set_result(None)
 
         self.sent += 1
         self._has_work.set()
-        self._produce(record, report)
+        self._produce(message, report)
         return future
 
-    def _produce(self, record: Record, report: Report) -> None:
-        topic, value, key, timestamp, *headers = record
+    def _produce(self, message: Message, report: Report) -> None:
+        topic, value, key, timestamp, *headers = message
         try:
             if headers and headers[0]:
                 self._producer.produce(topic, value, key, on_delivery=report, headers=headers[0])
             else:
                 self._producer.produce(topic, value, key, on_delivery=report, timestamp=timestamp)
         except BufferError:
-            self._rejected.append((record, report))  # `poll` sends it again
+            self._rejected.append((message, report))  # `poll` sends it again
         except KafkaException as error:
-            self._queue_resend(error.args[0], record, report)
+            self._queue_resend(error.args[0], message, report)
 
-    def _queue_resend(self, error: KafkaError, record: Record, report: Report) -> None:
+    def _queue_resend(self, error: KafkaError, message: Message, report: Report) -> None:
         self._stats.failures += 1
-        self._stats.message = f"{record[0]}: {error.str()}"
+        self._stats.message = f"{message[0]}: {error.str()}"
         if error.fatal():
             self._fatal = error.str()
-        log.error("record rejected by Kafka, resending", topic=record[0], error=error.str(), bytes=len(record[1]))
-        self._rejected.append((record, report))
+        log.error("record rejected by Kafka, resending", topic=message[0], error=error.str(), bytes=len(message[1]))
+        self._rejected.append((message, report))
 
     def _resend(self) -> None:
         for _ in range(len(self._rejected)):
-            record, report = self._rejected.popleft()
+            message, report = self._rejected.popleft()
             self._resent += 1
-            self._produce(record, self._count_resent(report))
+            self._produce(message, self._count_resent(report))
 
     def _count_resent(self, report: Report) -> Report:
         def counted(error: KafkaError | None, message: Any) -> None:
@@ -229,10 +230,10 @@ class Publisher:
 
         return counted
 
-    def _on_trade(self, arrived: int, error: KafkaError | None, message: Any) -> None:
+    def _on_report(self, arrived: int, error: KafkaError | None, message: Any) -> None:
         if error is not None:  # a rejected message has lost its timestamp in librdkafka
-            record = (message.topic(), message.value(), message.key(), arrived)
-            self._queue_resend(error, record, partial(self._on_trade, arrived))
+            again = (message.topic(), message.value(), message.key(), arrived)
+            self._queue_resend(error, again, partial(self._on_report, arrived))
             return
         self.acknowledged += 1
         stats = self._stats
@@ -252,7 +253,7 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
-        # No timeout may drop a trade: records wait for Kafka, the circuit breaker stops the socket.
+        # No timeout may drop a record: records wait for Kafka, the circuit breaker stops the socket.
         "message.timeout.ms": 0,
         "linger.ms": 1,
         "batch.num.messages": 10_000,

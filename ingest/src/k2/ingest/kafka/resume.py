@@ -6,9 +6,10 @@ are still open are in the gap topic.
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from k2.common import logs
 from k2.ingest.exchanges.base import DECODE_ERRORS
 from k2.ingest.sequencing.gaps import GapEvent, decode
 from k2.ingest.sequencing.tracker import Position
+from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
@@ -40,7 +42,7 @@ class KafkaUnreadable(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """The newest delivered trade by symbol, and the gaps that are still open."""
+    """The newest delivered record by symbol, and the gaps that are still open."""
 
     positions: Mapping[str, Position]
     gaps: Sequence[GapEvent]
@@ -49,14 +51,15 @@ class ResumeState:
 def read(
     bootstrap: str,
     *,
-    trades: str,
+    channel: Channel,
+    records: str,
     gaps: str,
     feed: str,
     pairs: Sequence[Pair],
     schemas: Mapping[int, str],
     horizon: float,
 ) -> ResumeState:
-    """Return the resume state of `pairs`, reading back at most `horizon` seconds.
+    """Return the resume state of `pairs` in the topic `records`, reading back at most `horizon` seconds.
 
     `schemas` are the Avro schemas of the topic by id. Raises `KafkaUnreadable`.
     """
@@ -70,16 +73,23 @@ def read(
     parsed = {schema_id: parse_schema(msgspec.json.decode(text)) for schema_id, text in schemas.items()}
     with closing(Consumer(configuration)) as consumer:
         try:
-            positions = dict(_positions(consumer, trades, pairs, parsed, horizon))
-            events = _open_gaps(consumer, gaps, feed, {pair.symbol for pair in pairs})
+            positions = dict(_positions(consumer, channel, records, pairs, parsed, horizon))
+            events = _open_gaps(consumer, gaps, feed, channel, {pair.symbol for pair in pairs})
         except KafkaException as error:
             raise KafkaUnreadable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
     return ResumeState(positions, events)
 
 
 def _positions(
-    consumer: Consumer, topic: str, pairs: Sequence[Pair], schemas: Mapping[int, Any], horizon: float
+    consumer: Consumer,
+    channel: Channel,
+    topic: str,
+    pairs: Sequence[Pair],
+    schemas: Mapping[int, Any],
+    horizon: float,
 ) -> Iterator[tuple[str, Position]]:
+    if channel.sequencing is not Sequencing.EXCHANGE_IDS:
+        return  # each connection starts with a snapshot
     count = len(consumer.list_topics(topic, timeout=_READ_TIMEOUT).topics[topic].partitions)
     keys_by_partition: dict[int, set[bytes]] = {}
     for pair in pairs:
@@ -87,7 +97,7 @@ def _positions(
         keys_by_partition.setdefault(partition_of(key, count), set()).add(key)
     oldest = int((time.time() - horizon) * 1000)
     for partition, keys in sorted(keys_by_partition.items()):
-        yield from _newest(consumer, topic, partition, keys, schemas, oldest)
+        yield from _newest(consumer, topic, partition, keys, partial(_position, channel, schemas), oldest)
 
 
 def partition_of(key: bytes, count: int) -> int:
@@ -96,7 +106,12 @@ def partition_of(key: bytes, count: int) -> int:
 
 
 def _newest(
-    consumer: Consumer, topic: str, partition: int, keys: set[bytes], schemas: Mapping[int, Any], oldest: int
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    keys: set[bytes],
+    decode: Callable[[bytes | None], tuple[Position, bool] | None],
+    oldest: int,
 ) -> Iterator[tuple[str, Position]]:
     """Yield the newest position of each key, reading backwards in growing chunks."""
     low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_READ_TIMEOUT)
@@ -106,7 +121,7 @@ def _newest(
         messages = _read(consumer, topic, partition, start, high)
         for message in reversed(messages):
             key = message.key()
-            if key in keys and (decoded := _position(message.value(), schemas)):
+            if key in keys and (decoded := decode(message.value())):
                 position, live = decoded
                 newest = best.get(key)
                 if newest is None or _order(position) > _order(newest):
@@ -121,22 +136,23 @@ def _newest(
 
 
 def _order(position: Position) -> tuple[int, int]:
-    return (int(position.trade_id) if position.trade_id.isdigit() else 0, position.timestamp)
+    return (int(position.record_id) if position.record_id.isdigit() else 0, position.timestamp)
 
 
-def _position(value: bytes | None, schemas: Mapping[int, Any]) -> tuple[Position, bool] | None:
-    """Return the position of a record and whether it was live; None if the record is not a trade."""
+def _position(channel: Channel, schemas: Mapping[int, Any], value: bytes | None) -> tuple[Position, bool] | None:
+    """Return the position of a record and whether it was live; None if it cannot be decoded."""
     try:
         schema_id, body = wire.split(value or b"")
-        record = avro.decode(body, schemas[schema_id])
+        record = avro.decode(body, schemas[schema_id], channel.reader_schema)
     except (wire.MalformedHeader, KeyError, ValueError, EOFError, IndexError, TypeError) as error:
         log.warning("unreadable record skipped", error=str(error))
         return None
     live = record["vendor_data"].get("source") in _LIVE
-    return Position(record["trade_id"], to_micros(record["timestamp"])), live
+    time = next(record[name] for name in channel.time_columns if record[name] is not None)
+    return Position(record[channel.id_column], to_micros(time)), live
 
 
-def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> list[GapEvent]:
+def _open_gaps(consumer: Consumer, topic: str, feed: str, channel: Channel, symbols: set[str]) -> list[GapEvent]:
     low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_READ_TIMEOUT)
     newest: dict[str, GapEvent] = {}
     for message in _read(consumer, topic, 0, low, high):
@@ -145,7 +161,7 @@ def _open_gaps(consumer: Consumer, topic: str, feed: str, symbols: set[str]) -> 
         except DECODE_ERRORS as error:
             log.warning("unreadable gap event skipped", offset=message.offset(), error=str(error))
             continue
-        if event.feed == feed and event.symbol in symbols:
+        if event.feed == feed and event.channel == channel.name and event.symbol in symbols:
             newest[event.gap_id] = event
     return [event for event in newest.values() if event.state is GapState.OPEN]
 

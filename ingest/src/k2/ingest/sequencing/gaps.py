@@ -15,9 +15,9 @@ from k2.schemas.values import from_micros, to_micros
 class GapEvent(msgspec.Struct, frozen=True):
     """One state of one gap.
 
-    Times are RFC 3339 in UTC; `since` and `until` are the exchange times of the trades around the gap. `first_id` and
-    `last_id` are the first and last missing trade id. For a window, `first_id` is empty and `last_id` is the id of the
-    trade before it.
+    Times are RFC 3339 in UTC; `since` and `until` are the exchange times of the records around the gap. `first_id`
+    and `last_id` are the first and last missing id. For a window, `first_id` is empty and `last_id` is the id of the
+    record before it.
     """
 
     gap_id: str
@@ -31,6 +31,7 @@ class GapEvent(msgspec.Struct, frozen=True):
     state: GapState
     since: str
     until: str
+    channel: str = "trades"  # which events of older versions lack
 
     def encode(self) -> bytes:
         """Return the Kafka value."""
@@ -40,14 +41,14 @@ class GapEvent(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(GapEvent)
 
 
-def open_event(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
+def open_event(feed: str, channel: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
     """Return the event that opens a gap; `detected` is in UTC microseconds.
 
     The same missing ids give the same `gap_id` in every replica and process.
     """
     first, last = (str(gap.first_id), str(gap.last_id)) if not gap.is_window else ("", gap.anchor)
     return GapEvent(
-        gap_id=gap_id(exchange, gap),
+        gap_id=gap_id(channel, exchange, gap),
         feed=feed,
         symbol=gap.pair.symbol,
         first_id=first,
@@ -58,13 +59,14 @@ def open_event(feed: str, exchange: str, gap: Gap, detected: int) -> GapEvent:
         state=GapState.OPEN,
         since=_text(gap.since),
         until=_text(gap.until),
+        channel=channel,
     )
 
 
-def gap_id(exchange: str, gap: Gap) -> str:
+def gap_id(channel: str, exchange: str, gap: Gap) -> str:
     """Return the UUIDv5 of the missing ids, or of the window."""
     identity = f"{gap.first_id}|{gap.last_id}" if not gap.is_window else f"{gap.anchor}|{gap.since}|{gap.until}"
-    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{exchange}|{gap.pair.symbol}|{identity}"))
+    return str(uuid5(MESSAGE_NAMESPACE, f"gap|{channel}|{exchange}|{gap.pair.symbol}|{identity}"))
 
 
 def close_event(event: GapEvent, *, state: GapState, method: str, at: int) -> GapEvent:

@@ -1,13 +1,13 @@
-"""Sequence tracking for exchanges that number their trades. Pure: fed with trades in order of arrival.
+"""Sequence tracking for exchanges that number their records. Pure: fed with records in order of arrival.
 
-An id that jumps ahead leaves a gap, which a later trade may still fill. An id received before is a duplicate if its
+An id that jumps ahead leaves a gap, which a later record may still fill. An id received before is a duplicate if its
 content is the same, and a conflict otherwise. After a reset, the tracker follows the new sequence.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.ingest.exchanges.base import Gap, SequencedTrade
+from k2.ingest.exchanges.base import Gap, SequencedRecord
 from k2.ingest.sequencing.tracker import (
     Conflict,
     Duplicate,
@@ -18,11 +18,11 @@ from k2.ingest.sequencing.tracker import (
     Position,
     SequenceReset,
 )
+from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Trade
 
-_RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 trades
-_RESET_RUN: Final = 3  # this many consecutive ids far below the last one are a new sequence, not old trades
+_RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 records
+_RESET_RUN: Final = 3  # this many consecutive ids far below the last one are a new sequence, not old records
 
 Fingerprint = int
 _DUPLICATE, _CONFLICT = Duplicate(), Conflict()
@@ -65,25 +65,25 @@ class _Symbol:
 
 
 class SequenceTracker:
-    """Track the ids of every symbol. Beyond `capacity` symbols, the one with the oldest last trade is evicted."""
+    """Track the ids of every symbol. Beyond `capacity` symbols, the one with the oldest last record is evicted."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
         self._symbols: dict[str, _Symbol] = {}
 
     def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last trade that an earlier process delivered."""
-        self._add(_Symbol(pair, int(position.trade_id), position.timestamp))
+        """Continue after the last record that an earlier process delivered."""
+        self._add(_Symbol(pair, int(position.record_id), position.timestamp))
 
-    def observe(self, pair: Pair, item: SequencedTrade) -> Finding | None:
-        """Record the next trade. Return what it reveals; None if it follows the last one."""
-        trade = item.trade
+    def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
+        """Take the next record. Return what it reveals; None if it follows the last one."""
+        record = item.record
         last = item.last_id
-        state = self._symbols.get(trade.symbol)
+        state = self._symbols.get(record.symbol)
         if state is None:
-            self._add(_Symbol(pair, last, trade.timestamp))
-            state = self._symbols[trade.symbol]
-            _record(state, last, trade)
+            self._add(_Symbol(pair, last, record.timestamp))
+            state = self._symbols[record.symbol]
+            _remember(state, last, record)
             return None
         expected = state.last_id + 1
         first = item.first_id
@@ -91,14 +91,14 @@ class SequenceTracker:
             return self._observe_old(state, item)
         since = state.last_time
         state.last_id = last
-        state.last_time = trade.timestamp
-        _record(state, last, trade)
+        state.last_time = record.timestamp
+        _remember(state, last, record)
         if first <= expected:
             return None
-        return self._open(state, Gap(pair, expected, first - 1, since, trade.timestamp))
+        return self._open(state, Gap(pair, expected, first - 1, since, record.timestamp))
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Record a dead-lettered trade, so that its id does not count as missing. Return a gap before it."""
+        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
         state = self._symbols.get(pair.symbol)
         if state is None or last_id <= state.last_id:
             return None
@@ -109,7 +109,7 @@ class SequenceTracker:
         return self._open(state, Gap(pair, expected, last_id - 1, state.last_time, received))
 
     def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
-        """Record that the exchange reports `newest_id` as its newest. Return the gap up to and including it."""
+        """Take the id that the exchange reports as its newest. Return the gap up to and including it."""
         state = self._symbols.get(symbol)
         if state is None or newest_id <= state.last_id:
             return None
@@ -117,8 +117,8 @@ class SequenceTracker:
         state.last_id = newest_id
         return self._open(state, gap)
 
-    def fill(self, gap: Gap, item: SequencedTrade) -> bool:
-        """Record a backfilled trade. Return False if it had arrived in the meantime."""
+    def fill(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Take a backfilled record. Return False if it had arrived in the meantime."""
         state = self._symbols.get(gap.pair.symbol)
         if state is None:
             return True
@@ -153,15 +153,15 @@ class SequenceTracker:
         return GapDetected(gap)
 
     @staticmethod
-    def _observe_old(state: _Symbol, item: SequencedTrade) -> Finding | None:
-        """Classify a trade whose id is not above the last one: repeat, conflict, late trade or reset."""
-        trade, last = item.trade, item.last_id
+    def _observe_old(state: _Symbol, item: SequencedRecord) -> Finding | None:
+        """Classify a record whose id is not above the last one: repeat, conflict, late record or reset."""
+        record, last = item.record, item.last_id
         recorded = state.recent.get(last)
         if recorded is not None:
-            return _DUPLICATE if recorded == _fingerprint(trade) else _CONFLICT
+            return _DUPLICATE if recorded == record.fingerprint else _CONFLICT
         filled = [entry for entry in state.gaps if entry.fill(item.first_id, last)]
         if filled:
-            _record(state, last, trade)
+            _remember(state, last, record)
             closed = tuple(entry.gap for entry in filled if not entry.missing)
             state.gaps = [entry for entry in state.gaps if entry.missing]
             return GapFilled(closed)
@@ -169,9 +169,9 @@ class SequenceTracker:
         state.low_id = last
         if state.low_run >= _RESET_RUN and last < state.last_id // 2:
             previous = state.last_id
-            state.last_id, state.last_time, state.low_run = last, trade.timestamp, 0
+            state.last_id, state.last_time, state.low_run = last, record.timestamp, 0
             state.recent.clear()
-            _record(state, last, trade)
+            _remember(state, last, record)
             return SequenceReset(previous)
         return _DUPLICATE
 
@@ -182,12 +182,8 @@ class SequenceTracker:
         self._symbols[state.pair.symbol] = state
 
 
-def _fingerprint(trade: Trade) -> Fingerprint:
-    return hash((trade.price, trade.quantity, trade.side))
-
-
-def _record(state: _Symbol, number: int, trade: Trade) -> None:
+def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent = state.recent
-    recent[number] = hash((trade.price, trade.quantity, trade.side))
+    recent[number] = record.fingerprint
     if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]

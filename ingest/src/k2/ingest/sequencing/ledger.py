@@ -17,8 +17,9 @@ log = logs.get("gaps")
 class GapLedger:
     """Keep the open gaps and publish their state changes."""
 
-    def __init__(self, feed: str, exchange: str, publisher: Publisher, stats: Stats) -> None:
+    def __init__(self, feed: str, channel: str, exchange: str, publisher: Publisher, stats: Stats) -> None:
         self._feed = feed
+        self._channel = channel
         self._exchange = exchange
         self._publisher = publisher
         self._stats = stats
@@ -27,7 +28,7 @@ class GapLedger:
 
     def open(self, gap: Gap) -> Awaitable[None]:
         """Publish a new gap. The result completes when Kafka acknowledges its event."""
-        event = open_event(self._feed, self._exchange, gap, time.time_ns() // 1000)
+        event = open_event(self._feed, self._channel, self._exchange, gap, time.time_ns() // 1000)
         symbol = gap.pair.symbol
         self._stats.gaps_detected[symbol] += 1
         self._add(gap, event)

@@ -1,16 +1,16 @@
-"""Sequence tracking for exchanges that do not number their trades. Pure: fed with trades in order of arrival.
+"""Sequence tracking for exchanges that do not number their records. Pure: fed with records in order of arrival.
 
-Within a connection, TCP guarantees the order. Between two connections nothing does, so the first trade after a
-reconnect opens a window that starts at the last trade before it and must be proved empty or backfilled.
+Within a connection, TCP guarantees the order. Between two connections nothing does, so the first record after a
+reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.ingest.exchanges.base import Gap, SequencedTrade
+from k2.ingest.exchanges.base import Gap, SequencedRecord
 from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, IdRange, Position
+from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Trade
 
 _RECENT_IDS: Final = 256
 
@@ -23,37 +23,37 @@ class _Symbol:
 
 
 class ReconnectWindowTracker:
-    """Track each symbol's recent trades and whether a connection ended after them."""
+    """Track each symbol's recent records and whether a connection ended after them."""
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
         self._open: set[Gap] = set()
 
     def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last trade that an earlier process delivered: the time since then is a window."""
-        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.trade_id: None})
+        """Continue after the last record that an earlier process delivered: the time since then is a window."""
+        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.record_id: None})
 
     def on_disconnect(self) -> None:
-        """Record that a connection ended: the next trade of each symbol ends a window."""
+        """Take note that a connection ended: the next record of each symbol ends a window."""
         for state in self._symbols.values():
             state.disconnected = True
 
-    def observe(self, pair: Pair, item: SequencedTrade) -> Finding | None:
-        """Record the next trade. Return a window or a repeat; None if it simply follows."""
-        trade = item.trade
-        state = self._symbols.get(trade.symbol)
+    def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
+        """Take the next record. Return a window or a repeat; None if it simply follows."""
+        record = item.record
+        state = self._symbols.get(record.symbol)
         if state is None:
-            state = self._symbols[trade.symbol] = _Symbol(Position(trade.trade_id, trade.timestamp))
-            _record(state, trade)
+            state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, record.timestamp))
+            _remember(state, record)
             return None
-        if trade.trade_id in state.recent:
-            return Duplicate() if state.recent[trade.trade_id] in {None, _fingerprint(trade)} else Conflict()
-        before, state.last = state.last, Position(trade.trade_id, trade.timestamp)
-        _record(state, trade)
+        if record.record_id in state.recent:
+            return Duplicate() if state.recent[record.record_id] in {None, record.fingerprint} else Conflict()
+        before, state.last = state.last, Position(record.record_id, record.timestamp)
+        _remember(state, record)
         if not state.disconnected:
             return None
         state.disconnected = False
-        gap = Gap(pair, 0, 0, before.timestamp, trade.timestamp, before.trade_id)
+        gap = Gap(pair, 0, 0, before.timestamp, record.timestamp, before.record_id)
         self._open.add(gap)
         return GapDetected(gap)
 
@@ -69,12 +69,12 @@ class ReconnectWindowTracker:
         """Return one placeholder range while the window is open."""
         return ((0, 0),) if gap in self._open else ()
 
-    def fill(self, gap: Gap, item: SequencedTrade) -> bool:
-        """Record a backfilled trade. Return False if it had arrived in the meantime."""
+    def fill(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Take a backfilled record. Return False if it had arrived in the meantime."""
         state = self._symbols.get(gap.pair.symbol)
-        if state is None or item.trade.trade_id not in state.recent:
+        if state is None or item.record.record_id not in state.recent:
             if state is not None:
-                _record(state, item.trade)
+                _remember(state, item.record)
             return True
         return False
 
@@ -88,11 +88,7 @@ class ReconnectWindowTracker:
         self._open.add(gap)
 
 
-def _fingerprint(trade: Trade) -> int:
-    return hash((trade.price, trade.quantity, trade.side))
-
-
-def _record(state: _Symbol, trade: Trade) -> None:
-    state.recent[trade.trade_id] = _fingerprint(trade)
+def _remember(state: _Symbol, record: Record) -> None:
+    state.recent[record.record_id] = record.fingerprint
     if len(state.recent) > _RECENT_IDS:
         del state.recent[next(iter(state.recent))]

@@ -1,9 +1,9 @@
-"""The tracker protocol and its findings: what sequencing reports about each trade. Pure values, no clock."""
+"""The tracker protocol and its findings: what sequencing reports about each record. Pure values, no clock."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from k2.ingest.exchanges.base import Gap, SequencedTrade
+from k2.ingest.exchanges.base import Gap, SequencedRecord
 from k2.schemas.exchanges.spec import Pair
 
 IdRange = tuple[int, int]  # first and last id, inclusive
@@ -11,24 +11,24 @@ IdRange = tuple[int, int]  # first and last id, inclusive
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A trade that was received before with the same content."""
+    """A record that was received before with the same content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A trade id that was received before with another price, quantity or side."""
+    """An id that was received before with other content."""
 
 
 @dataclass(frozen=True, slots=True)
 class GapDetected:
-    """A gap before the observed trade."""
+    """A gap before the observed record."""
 
     gap: Gap
 
 
 @dataclass(frozen=True, slots=True)
 class GapFilled:
-    """A late trade that belongs to an open gap; `closed` are the gaps it completed."""
+    """A late record that belongs to an open gap; `closed` are the gaps it completed."""
 
     closed: tuple[Gap, ...]
 
@@ -45,36 +45,36 @@ Finding = Duplicate | Conflict | GapDetected | GapFilled | SequenceReset
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The newest trade of a symbol in Kafka: its id and its exchange time in UTC microseconds."""
+    """The newest record of a symbol in Kafka: its id and its exchange time in UTC microseconds."""
 
-    trade_id: str
+    record_id: str
     timestamp: int
 
 
 class Tracker(Protocol):
-    """Detects gaps and duplicates, for exchanges with and without numbered trades."""
+    """Detects gaps and duplicates, for exchanges with and without ids."""
 
     def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last trade that an earlier process delivered."""
+        """Continue after the last record that an earlier process delivered."""
 
     def on_disconnect(self) -> None:
         """Record that a connection ended."""
 
-    def observe(self, pair: Pair, item: SequencedTrade) -> Finding | None:
-        """Record the next trade. Return what it reveals; None if it is the expected next one."""
+    def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
+        """Take the next record. Return what it reveals; None if it is the expected next one."""
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
-        """Record a dead-lettered trade, so that its id does not count as missing. Return a gap before it."""
+        """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
 
     def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
-        """Record that the exchange reports `newest_id` as its newest. Return the gap up to and including it."""
+        """Take the id that the exchange reports as its newest. Return the gap up to and including it."""
 
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return the id ranges of a gap that have not arrived; empty once it is complete."""
         ...
 
-    def fill(self, gap: Gap, item: SequencedTrade) -> bool:
-        """Record a backfilled trade. Return False if it had arrived in the meantime."""
+    def fill(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Take a backfilled record. Return False if it had arrived in the meantime."""
         ...
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from k2.common import logs
-from k2.ingest.arguments import Parser, number, port
+from k2.common.arguments import Parser
+from k2.ingest.arguments import number, port
 from k2.ingest.exchanges import venue
 from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse

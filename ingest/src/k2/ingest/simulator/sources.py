@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 from k2.ingest.exchanges import adapter
-from k2.ingest.exchanges.base import Exchange, MalformedFrame, SequencedTrade
+from k2.ingest.exchanges.base import Adapter, MalformedFrame, SequencedRecord
 from k2.ingest.simulator.capture import UnreadableCapture, frames
 from k2.ingest.simulator.market import Market, SimTrade
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.records.trade import Side
+from k2.schemas.records.trade import Side, Trade
 
 TradeBatch = tuple[Sequence[SimTrade], Sequence[str]]  # trades of one moment, and their frames if recorded
 
@@ -97,7 +98,7 @@ class CaptureSource:
     lossless = False
 
     def __init__(self, exchange: str, files: Sequence[Path], pairs: Sequence[Pair], speed: float) -> None:
-        reader = adapter(exchange, pairs)
+        reader = adapter(exchange, TRADES, pairs)
         by_symbol = {pair.symbol: pair for pair in pairs}
         entries = [
             (at, sim_trades, text)
@@ -137,12 +138,13 @@ class CaptureSource:
         """Do nothing: a recording is not changed."""
 
 
-def _trades(reader: Exchange, frame: bytes, pairs: dict[str, Pair]) -> Iterator[tuple[Sequence[SimTrade], str]]:
+def _trades(reader: Adapter, frame: bytes, pairs: dict[str, Pair]) -> Iterator[tuple[Sequence[SimTrade], str]]:
     try:
         events = reader.parse(frame, 0)
     except MalformedFrame:
         return
-    trades = [event.trade for event in events if isinstance(event, SequencedTrade)]
+    records = [event.record for event in events if isinstance(event, SequencedRecord)]
+    trades = [record for record in records if isinstance(record, Trade)]
     sim_trades = [
         SimTrade(pairs[t.symbol], int(t.trade_id) if t.trade_id.isdigit() else 0, t.timestamp, t.price, t.quantity,
              t.side is Side.BUY)

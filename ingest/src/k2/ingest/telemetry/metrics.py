@@ -8,15 +8,16 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from k2.ingest.telemetry.stats import Histogram, Stats
 
-_LABELS = ("exchange", "feed", "shard")
+_LABELS = ("exchange", "feed", "channel", "shard")
 
 
 class IngestCollector(Collector):
-    """Export the `Stats` of one shard to Prometheus."""
+    """Export the `Stats` of one channel of a shard to Prometheus."""
 
-    def __init__(self, stats: Stats, *, exchange: str, feed: str, shard: str) -> None:
+    def __init__(self, stats: Stats, *, exchange: str, feed: str, channel: str, shard: str) -> None:
         self._stats = stats
-        self._values = (exchange, feed, shard)
+        self._channel = channel
+        self._values = (exchange, feed, channel, shard)
 
     def collect(self) -> Iterable[Metric]:
         """Return all metric families with their current values."""
@@ -28,17 +29,17 @@ class IngestCollector(Collector):
         yield self._gauge("k2_ingest_records_in_flight", "records sent to Kafka and not yet acknowledged", s.in_flight)
         yield self._gauge("k2_ingest_gaps_open", "gaps detected, neither repaired nor unrecoverable", s.gaps_open)
         yield self._gauge("k2_ingest_resident_bytes", "resident memory of this process", s.resident_bytes)
-        yield self._counter(
-            "k2_ingest_messages_received", "trade messages read from the websocket", "symbol", s.received
-        )
+        yield self._counter("k2_ingest_messages_received", "records read from the websocket", "symbol", s.received)
         delivered = {key.decode(): count for key, count in s.delivered.items()}
-        yield self._counter("k2_ingest_trades_delivered", "trades that Kafka acknowledged", "symbol", delivered)
+        yield self._counter(
+            f"k2_ingest_{self._channel}_delivered", f"{self._channel} that Kafka acknowledged", "symbol", delivered
+        )
         yield self._counter("k2_ingest_gaps_detected", "gaps detected in the exchange's ids", "symbol", s.gaps_detected)
         yield self._counter("k2_ingest_gaps_repaired", "gaps repaired", "symbol", s.gaps_repaired)
         yield self._counter(
             "k2_ingest_gaps_unrecoverable", "gaps that no repair can close", "symbol", s.gaps_unrecoverable
         )
-        yield self._counter("k2_ingest_duplicates", "trades received more than once", "symbol", s.duplicates)
+        yield self._counter("k2_ingest_duplicates", "records received more than once", "symbol", s.duplicates)
         yield self._counter("k2_ingest_errors", "errors by kind", "kind", s.errors)
         yield self._counter("k2_ingest_dead_letters", "frames stored as dead letters", "error", s.dead_letters)
         yield self._total("k2_ingest_delivery_failures", "Kafka delivery reports with an error", s.failures)
@@ -75,8 +76,8 @@ def _buckets(values: Histogram) -> Iterator[tuple[str, float]]:
     yield from zip(bounds, accumulate(values.counts), strict=True)
 
 
-def registry(stats: Stats, *, exchange: str, feed: str, shard: str) -> CollectorRegistry:
-    """Return a registry with the metrics of one shard only."""
+def registry(stats: Stats, *, exchange: str, feed: str, channel: str, shard: str) -> CollectorRegistry:
+    """Return a registry with the metrics of one channel of a shard."""
     collectors = CollectorRegistry()
-    collectors.register(IngestCollector(stats, exchange=exchange, feed=feed, shard=shard))
+    collectors.register(IngestCollector(stats, exchange=exchange, feed=feed, channel=channel, shard=shard))
     return collectors

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.channels import Channel, Record
 from k2.schemas.states import CircuitState
 from k2.schemas.status import GapCounts, ShardStatus, SymbolStatus
 from k2.schemas.values import format_decimal, from_micros
@@ -15,7 +16,7 @@ from k2.schemas.values import format_decimal, from_micros
 _CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)
 
 
-def shard_status(stats: Stats, *, feed: str, exchange: str, shard: str) -> ShardStatus:
+def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, shard: str) -> ShardStatus:
     """Return the `/status` document of one shard."""
     return ShardStatus(
         feed=feed,
@@ -47,14 +48,26 @@ def shard_status(stats: Stats, *, feed: str, exchange: str, shard: str) -> Shard
         circuit=_CIRCUIT_STATES[stats.circuit],
         resident_bytes=stats.resident_bytes,
         symbols={
-            symbol: SymbolStatus(trades=stats.received[symbol], price=format_decimal(price))
-            for symbol, price in stats.last_prices.items()
+            symbol: SymbolStatus(trades=stats.received[symbol], price=_price(channel, record))
+            for symbol, record in stats.newest.items()
         },
     )
 
 
+def _price(channel: Channel, record: Record) -> str:
+    return format_decimal(getattr(record, channel.price_column)) if channel.price_column else ""
+
+
 async def serve(
-    stats: Stats, registry: CollectorRegistry, *, host: str, port: int, feed: str, exchange: str, shard: str
+    stats: Stats,
+    channel: Channel,
+    registry: CollectorRegistry,
+    *,
+    host: str,
+    port: int,
+    feed: str,
+    exchange: str,
+    shard: str,
 ) -> web.AppRunner:
     """Start the server. Raises OSError if the port is in use."""
 
@@ -63,7 +76,7 @@ async def serve(
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def status_document(_: web.Request) -> web.Response:
-        status = shard_status(stats, feed=feed, exchange=exchange, shard=shard)
+        status = shard_status(stats, channel, feed=feed, exchange=exchange, shard=shard)
         return web.Response(body=msgspec.json.encode(status), content_type="application/json", charset="utf-8")
 
     async def healthz(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Counters of one ingest process. Plain attributes, because they are updated for every trade.
+"""Counters of one ingest process. Plain attributes, because they are updated for every record.
 
 `k2.ingest.telemetry.metrics` exports them to Prometheus, `k2.ingest.telemetry.server` as `/status` JSON.
 """
@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+
+from k2.schemas.channels import Record
 
 DELIVERY_BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 LAG_BOUNDS: Final = (
@@ -45,15 +47,15 @@ class Histogram:
 
 @dataclass(slots=True)
 class Stats:
-    """The counters of one shard of one feed."""
+    """The counters of one channel of one shard of a feed."""
 
     started_at: float
     symbols: tuple[str, ...] = ()
     connections: int = 0
     frames: int = 0
-    received: Counter[str] = field(default_factory=Counter)  # trades by symbol
-    delivered: Counter[bytes] = field(default_factory=Counter)  # acknowledged trades by symbol, as Kafka's key
-    sources: Counter[str] = field(default_factory=Counter)  # received trades by live, snapshot, backfill
+    received: Counter[str] = field(default_factory=Counter)  # records by symbol
+    delivered: Counter[bytes] = field(default_factory=Counter)  # acknowledged records by symbol, as Kafka's key
+    sources: Counter[str] = field(default_factory=Counter)  # received records by live, snapshot, backfill
     failures: int = 0  # delivery reports with an error; the records are resent
     reconnects: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # by kind
@@ -67,11 +69,11 @@ class Stats:
     unaccepted: int = 0  # rejected records that Kafka has not accepted since
     in_flight: int = 0
     refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange refused, with its reason
-    last_received: int = 0  # UTC microseconds of the newest trade's arrival
-    last_prices: dict[str, int] = field(default_factory=dict)  # by symbol, in units of 10**-8
+    last_received: int = 0  # UTC microseconds of the newest record's arrival
+    newest: dict[str, Record] = field(default_factory=dict)  # the newest record by symbol
     endpoint: str = ""
     message: str = ""  # the last error, for people
-    rate: float = 0.0  # trades per second, smoothed
+    rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))
     delivery: Histogram = field(default_factory=lambda: Histogram(DELIVERY_BOUNDS))

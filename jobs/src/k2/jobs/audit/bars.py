@@ -9,6 +9,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.audit.report import Finding
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.layers import bars
+from k2.schemas.channels import TRADES
 from k2.schemas.snapshots import GOLD_SNAPSHOT
 from k2.schemas.tables import BARS_TABLE, GOLD_TABLE, Table
 from k2.schemas.values import from_micros
@@ -40,7 +41,12 @@ def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
     both = recomputed.join(_digests(stored), ["exchange", "hour"], "full_outer")
     rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour").limit(_MAX_FINDINGS).collect()
     return [
-        Finding(row["exchange"], "ohlcv_mismatch", _describe(row["hour"], row["digest"], row["recomputed"]))
+        Finding(
+            row["exchange"],
+            TRADES.name,
+            "ohlcv_mismatch",
+            _describe(row["hour"], row["digest"], row["recomputed"]),
+        )
         for row in rows
     ]
 

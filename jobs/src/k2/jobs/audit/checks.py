@@ -1,4 +1,4 @@
-"""The audit of one exchange over pinned snapshots: offsets, message ids, trade ids, and an optional rebuild."""
+"""The audit of one channel of an exchange over pinned snapshots: offsets, identities, completeness, and a rebuild."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,15 +11,17 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit import completeness, message_ids, offsets, rebuild
+from k2.jobs.audit import completeness, offsets, rebuild, uniqueness
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.offsets import TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier, PinnedSnapshots
 from k2.jobs.audit.rebuild import Digest
-from k2.jobs.audit.report import ExchangeReport, Finding
+from k2.jobs.audit.report import ChannelReport, Finding
+from k2.jobs.layers import gold
 from k2.jobs.layers.gold import MARGIN
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
+from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import from_micros
 
@@ -31,27 +33,36 @@ _CLOCK_SKEW: Final = timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
 
 
-class ExchangeAudit:
-    """Checks one exchange and collects a report and findings. Rows before `since` are left out."""
+class ChannelAudit:
+    """Checks one channel of an exchange, collects a report and findings. Rows before `since` are left out."""
 
     def __init__(
-        self, spark: SparkSession, pinned: PinnedSnapshots, exchange: str, now: datetime, since: datetime | None
+        self,
+        spark: SparkSession,
+        pinned: PinnedSnapshots,
+        exchange: str,
+        channel: Channel,
+        now: datetime,
+        since: datetime | None,
     ) -> None:
         self._spark = spark
         self._pinned = pinned
         self._exchange = exchange
+        self._channel = channel
         self._label = EXCHANGES[exchange].label
         self._now = now
         self._since = since
-        self.report = ExchangeReport()
+        self.report = ChannelReport()
         self.findings: list[Finding] = []
-        bronze, silver = tables.bronze(exchange), tables.silver(exchange)
+        self._time = gold.record_time(channel)
+        bronze, silver = channel.bronze(exchange), channel.silver(exchange)
         own = F.col("exchange") == self._label
-        self._bronze = self._from(pinned.rows(bronze), "kafka_timestamp", _CLOCK_SKEW)
+        dead_letters = pinned.rows(tables.DEAD_LETTERS_TABLE).where(own & (F.col("channel") == channel.name))
+        self._bronze = self._from(pinned.rows(bronze), F.col("kafka_timestamp"), _CLOCK_SKEW)
         self._silver = pinned.rows(silver)
-        self._recent_silver = self._from(self._silver, "bronze_timestamp", _CLOCK_SKEW)
-        self._dead_letters = self._from(pinned.rows(tables.DEAD_LETTERS_TABLE).where(own), "dlq_timestamp", _CLOCK_SKEW)
-        self._gold = pinned.rows(tables.GOLD_TABLE).where(own)
+        self._recent_silver = self._from(self._silver, F.col("bronze_timestamp"), _CLOCK_SKEW)
+        self._dead_letters = self._from(dead_letters, F.col("dlq_timestamp"), _CLOCK_SKEW)
+        self._gold = pinned.rows(channel.gold).where(own)
         self._floors: dict[TopicPartition, int] = {}
         self._frontier: Frontier = {}
         self._missing = 0
@@ -59,15 +70,15 @@ class ExchangeAudit:
             "bronze": pinned.snapshot_id(bronze),
             "silver": pinned.snapshot_id(silver),
             "dead_letters": pinned.snapshot_id(tables.DEAD_LETTERS_TABLE),
-            "gold": pinned.snapshot_id(tables.GOLD_TABLE),
+            "gold": pinned.snapshot_id(channel.gold),
         }
 
     def check_offsets(self) -> None:
         """Check that Bronze has no gaps or duplicates, and each of its rows once in Silver or the dead letters."""
         bitmaps = offsets.bitmaps(self._bronze, self._recent_silver, self._dead_letters)
         partitions = offsets.partitions(row.asDict() for row in bitmaps.toLocalIterator())
-        self._frontier = self._pinned.silver_frontier(self._exchange, partitions)
-        pruned = self._pinned.pruned_before(tables.bronze(self._exchange))
+        self._frontier = self._pinned.silver_frontier(self._exchange, self._channel, partitions)
+        pruned = self._pinned.pruned_before(self._channel.bronze(self._exchange))
         first_offsets = self._first_offsets(pruned)
         pending = 0
         for key, partition in sorted(partitions.items()):
@@ -100,17 +111,19 @@ class ExchangeAudit:
             self.report.dead_letters = {row[0]: row[1] for row in sorted(categories)}
 
     def check_uniqueness(self) -> None:
-        """Check that each message id that Gold's queries have processed is in Gold once, and no others."""
-        pruned = self._pinned.pruned_before(tables.silver(self._exchange))
-        retained = F.col("timestamp") >= F.lit(pruned).cast("timestamp") if pruned else F.lit(True)
-        recent = F.col("timestamp") >= F.lit(self._since) if self._since else F.lit(True)
-        silver = self._from(self._silver, "timestamp", MARGIN).withColumn("in_scope", recent)
-        gold = self._from(self._gold, "timestamp", MARGIN).withColumn("in_scope", recent & retained)
-        frontier = self._pinned.gold_frontier(self._label)
-        comparison = message_ids.compare(message_ids.union_ids(self._spark, silver, gold, frontier))
+        """Check that each identity that Gold's queries have processed is in Gold once, and no others."""
+        pruned = self._pinned.pruned_before(self._channel.silver(self._exchange))
+        # Retention deletes Silver's rows by the column that partitions the table.
+        retained = F.col(self._channel.time_columns[-1]) >= F.lit(pruned).cast("timestamp") if pruned else F.lit(True)
+        recent = self._time >= F.lit(self._since) if self._since else F.lit(True)
+        silver = self._from(self._silver, self._time, MARGIN).withColumn("in_scope", recent)
+        in_gold = self._from(self._gold, self._time, MARGIN).withColumn("in_scope", recent & retained)
+        frontier = self._pinned.gold_frontier(self._label, self._channel)
+        rows = uniqueness.identities(self._spark, self._channel, silver, in_gold, frontier)
+        comparison = uniqueness.compare(self._channel, rows)
         orphans = comparison.orphans
         if self._missing and orphans and len(orphans) <= self._missing:  # the same cause, so one finding
-            rest = f"; Gold has {len(orphans)} of their trades"
+            rest = f"; Gold has {len(orphans)} of their records"
             missing = [finding for finding in self.findings if finding.check == "silver_missing"]
             self.findings[self.findings.index(missing[-1])] = replace(missing[-1], text=missing[-1].text + rest)
             orphans = ()
@@ -120,17 +133,21 @@ class ExchangeAudit:
             ("gold_orphan", "is in Gold but not in Silver", orphans),
         ):
             for entry in mismatches:
-                self._add(check, f"{entry.symbol} trade {entry.trade_id} ({entry.message_id}) {problem}")
+                self._add(check, f"{entry.record} {problem}")
         self.report.duplicates = comparison.repeats
         self.report.lag["gold"] = comparison.pending
 
     def check_completeness(self, gaps: list[Gap], states: Mapping[str, int]) -> list[HourCompleteness]:
-        """Return the completeness of every hour, and report missing ids. `states`: the number of gaps by state."""
+        """Return the completeness of every hour, and report what is missing. `states`: the number of gaps by state."""
         start = self._since.replace(minute=0, second=0, microsecond=0) if self._since else None
-        nearby = self._gold if start is None else self._gold.where(F.col("timestamp") >= F.lit(start - _HOUR))
-        rows = completeness.hours(nearby, self._exchange).withColumn("hour", F.expr("unix_micros(hour)")).collect()
+        nearby = self._gold if start is None else self._gold.where(self._time >= F.lit(start - _HOUR))
+        rows = (
+            completeness.hours(nearby, self._channel, self._exchange)
+            .withColumn("hour", F.expr("unix_micros(hour)"))
+            .collect()
+        )
         fields = ({**row.asDict(), "hour": from_micros(row["hour"])} for row in rows)
-        hours = [completeness.evaluate(row, self._exchange, self._now) for row in fields]
+        hours = [completeness.evaluate(row, self._channel, self._exchange, self._now) for row in fields]
         hours = sorted(
             (hour for hour in hours if start is None or hour.hour >= start), key=lambda h: (h.symbol, h.hour)
         )
@@ -139,6 +156,8 @@ class ExchangeAudit:
             for text in findings:
                 self._add("missing_ids", text)
             self.report.in_repair += in_repair
+            if hour.suspect and hour.state == completeness.INCOMPLETE:
+                self._add("suspect_records", completeness.describe_suspect(hour))
         self.report.rows["gold"] = sum(sum(hour.by_source.values()) for hour in hours)
         self.report.gaps = dict(states)
         self.report.completeness = _summary(hours)
@@ -150,19 +169,21 @@ class ExchangeAudit:
         if not topics:
             return
         writer_schemas = {topic: schemas(topic) for topic in topics}
-        validated = rebuild.revalidated(self._due(self._bronze, self._frontier), writer_schemas, self._label).persist()
+        channel, bronze = self._channel, self._due(self._bronze, self._frontier)
+        validated = rebuild.revalidated(bronze, channel, writer_schemas, self._label).persist()
         valid = validated.where("error_category IS NULL")
         invalid = validated.where("error_category IS NOT NULL")
         stored = self._due(self._recent_silver, self._frontier)
-        self._compare("silver", rebuild.silver_digest(valid), rebuild.silver_digest(stored))
+        self._compare("silver", rebuild.silver_digest(valid, channel), rebuild.silver_digest(stored, channel))
         dead_letters = self._due(self._dead_letters, self._frontier)
         self._compare("dead_letters", rebuild.dead_letter_digest(invalid), rebuild.dead_letter_digest(dead_letters))
-        due = self._due(valid, self._pinned.gold_frontier(self._label))
-        # Rows before Bronze's first one have decided already which of equal trades is in Gold.
-        older = self._below(self._silver).select("message_id")
-        first = rebuild.deduplicated(due).join(older, "message_id", "left_anti")
-        gold = self._gold.join(first.select("message_id"), "message_id", "left_semi")
-        self._compare("gold", rebuild.gold_digest(first), rebuild.gold_digest(gold))
+        due = self._due(valid, self._pinned.gold_frontier(self._label, channel))
+        # Rows before Bronze's first one have decided already which of equal records is in Gold.
+        identity = list(channel.identity)
+        older = self._below(self._silver).select(*identity)
+        first = rebuild.deduplicated(due, channel).join(older, identity, "left_anti")
+        in_gold = self._gold.join(first.select(*identity), identity, "left_semi")
+        self._compare("gold", rebuild.gold_digest(first, channel), rebuild.gold_digest(in_gold, channel))
         validated.unpersist()
 
     def _compare(self, layer: str, rebuilt: Digest, stored: Digest) -> None:
@@ -172,8 +193,8 @@ class ExchangeAudit:
         difference = "other rows" if rebuilt.rows == stored.rows else f"{rebuilt.rows} rows"
         self._add(f"rebuild_{layer}", f"{layer} has {stored.rows} rows; the rebuild from Bronze has {difference}")
 
-    def _from(self, rows: DataFrame, column: str, margin: timedelta) -> DataFrame:
-        return rows if self._since is None else rows.where(F.col(column) >= F.lit(self._since - margin))
+    def _from(self, rows: DataFrame, time: Column, margin: timedelta) -> DataFrame:
+        return rows if self._since is None else rows.where(time >= F.lit(self._since - margin))
 
     def _first_offsets(self, pruned: str | None) -> dict[TopicPartition, int]:
         """Return the first offset to check of each partition, where that is not the partition's first."""
@@ -231,7 +252,7 @@ class ExchangeAudit:
         self._add_ranges(check, key, f"more than once in {layer}:", offsets.merge_adjacent(duplicates))
 
     def _add(self, check: str, text: str) -> None:
-        self.findings.append(Finding(self._label, check, text))
+        self.findings.append(Finding(self._label, self._channel.name, check, text))
 
 
 _POSITION: Final = ("topic", "partition", "offset")

@@ -1,10 +1,10 @@
-"""Completeness of each hour, from the exchanges' own trade ids where they are consecutive.
+"""Completeness of each hour: from the exchanges' own ids where they are consecutive, or from an adapter's verdicts.
 
-A range of missing ids belongs to the hour of the trade after it. Spark aggregates Gold to one row an hour; the hours
+A range of missing ids belongs to the hour of the record after it. Spark aggregates Gold to one row an hour; the hours
 are evaluated here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,11 +14,13 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.offsets import Range
 from k2.jobs.commit.retry import retry_on_conflict
+from k2.jobs.layers.gold import record_time
 from k2.jobs.spark.local_frames import local_frame
+from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import SequenceScheme
 from k2.schemas.records.trade import Source
-from k2.schemas.states import GapState, HourState
+from k2.schemas.states import GapState, HourState, Verdict
 from k2.schemas.tables import COMPLETENESS_TABLE
 
 OPEN: Final = HourState.OPEN.value
@@ -26,12 +28,14 @@ COMPLETE: Final = HourState.COMPLETE.value
 INCOMPLETE: Final = HourState.INCOMPLETE.value
 UNVERIFIABLE: Final = HourState.UNVERIFIABLE.value
 
-# How long after an hour its trades may still arrive.
+# How long after an hour its records may still arrive.
 MARGIN: Final = timedelta(minutes=5)
 _HOUR: Final = timedelta(hours=1)
-# A higher id whose trade is older by more than this (µs) is of another numbering: the ids between were never issued.
+# A higher id whose record is older by more than this (µs) is of another numbering: the ids between were never issued.
 _RENUMBERED: Final = 60_000_000
 _SOURCES: Final = tuple(source.value for source in Source)
+_UNKNOWN: Final = "unknown"
+_VENDOR_DATA: Final = "vendor_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class HourCompleteness:
     """The completeness of one hour of a symbol. `hour` is its start, timezone-aware."""
 
     exchange: str
+    channel: str
     symbol: str
     hour: datetime
     first_id: str | None
@@ -59,17 +64,49 @@ class HourCompleteness:
     missing: tuple[Range, ...]
     by_source: Mapping[str, int]
     state: str
+    suspect: int = 0  # records that an adapter found to contradict continuity
 
 
-def hours(gold: DataFrame, exchange: str) -> DataFrame:
-    """Aggregate the Gold rows of one exchange by symbol and hour, with the ranges of missing ids."""
+def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
+    """Aggregate the Gold rows of one exchange by symbol and hour: rows by source, and what verifies completeness.
+
+    That is the ranges of missing ids where ids are consecutive, or the number of rows by the adapter's verdict.
+    """
+    columns = [
+        F.col("symbol"),
+        F.date_trunc("hour", record_time(channel)).alias("hour"),
+        _source(channel).alias("source"),
+    ]
+    by_source = [F.count_if(F.col("source") == name).alias(f"source_{name}") for name in _SOURCES]
+    if has_consecutive_ids(channel, exchange):
+        return _with_missing_ids(gold, columns, by_source, channel, exchange)
+    verdict = F.col(channel.verdict_column) if channel.verdict_column else F.lit(None).cast("string")
+    return (
+        gold.select(*columns, verdict.alias("verdict"))
+        .groupBy("symbol", "hour")
+        .agg(
+            F.count("*").alias("rows"),
+            F.count_if(F.col("verdict") == Verdict.VERIFIED.value).alias("verified"),
+            F.count_if(F.col("verdict") == Verdict.SUSPECT.value).alias("suspect"),
+            *by_source,
+        )
+    )
+
+
+def has_consecutive_ids(channel: Channel, exchange: str) -> bool:
+    """Return whether the exchange's own ids prove that no record is missing. A channel's verdicts overrule them."""
+    consecutive = EXCHANGES[exchange].sequence is SequenceScheme.CONSECUTIVE
+    return consecutive and channel.sequencing is Sequencing.EXCHANGE_IDS and not channel.verdict_column
+
+
+def _with_missing_ids(
+    gold: DataFrame, columns: Sequence[Column], by_source: Sequence[Column], channel: Channel, exchange: str
+) -> DataFrame:
     numbered = gold.select(
-        "symbol",
-        F.date_trunc("hour", "timestamp").alias("hour"),
-        F.expr("unix_micros(timestamp)").alias("at"),
-        F.coalesce(F.get_json_object("vendor_data", "$.source"), F.lit("unknown")).alias("source"),
-        _last(exchange).alias("last"),
-        _count(exchange).alias("ids"),
+        *columns,
+        F.unix_micros(record_time(channel)).alias("at"),
+        F.expr(f"try_cast({channel.id_column} AS bigint)").alias("last"),
+        _count(channel, exchange).alias("ids"),
     ).withColumn("first", F.greatest(F.lit(1), F.col("last") - F.col("ids") + 1))
     # Rows without a numeric id form windows of their own, in which nothing is missing.
     order = Window.partitionBy("symbol", F.col("last").isNull()).orderBy("first", "last")
@@ -89,44 +126,59 @@ def hours(gold: DataFrame, exchange: str) -> DataFrame:
         F.array_sort(F.collect_list(F.when(has_gap, gap))).alias("missing"),
         F.count("*").alias("rows"),
         F.count_if(F.col("last").isNull()).alias("unnumbered"),
-        *(F.count_if(F.col("source") == name).alias(f"source_{name}") for name in _SOURCES),
+        *by_source,
     )
 
 
-def _last(exchange: str) -> Column:
-    """Return the trade id as a number; null on exchanges whose ids are not consecutive."""
-    if EXCHANGES[exchange].sequence is not SequenceScheme.CONSECUTIVE:
-        return F.lit(None).cast("bigint")
-    return F.expr("try_cast(trade_id AS bigint)")
+def _source(channel: Channel) -> Column:
+    """Return how a record was received, as the adapter wrote it into its vendor data."""
+    if _VENDOR_DATA not in channel.map_columns:
+        return F.lit(_UNKNOWN)
+    return F.coalesce(F.get_json_object(_VENDOR_DATA, "$.source"), F.lit(_UNKNOWN))
 
 
-def _count(exchange: str) -> Column:
-    if not EXCHANGES[exchange].aggregates:
+def _count(channel: Channel, exchange: str) -> Column:
+    """Return the number of ids that a record stands for."""
+    if not EXCHANGES[exchange].aggregates or _VENDOR_DATA not in channel.map_columns:
         return F.lit(1)
     return F.greatest(
-        F.lit(1), F.coalesce(F.expr("try_cast(get_json_object(vendor_data, '$.count') AS int)"), F.lit(1))
+        F.lit(1), F.coalesce(F.expr(f"try_cast(get_json_object({_VENDOR_DATA}, '$.count') AS int)"), F.lit(1))
     )
 
 
-def evaluate(row: Mapping[str, Any], exchange: str, now: datetime) -> HourCompleteness:
+def evaluate(row: Mapping[str, Any], channel: Channel, exchange: str, now: datetime) -> HourCompleteness:
     """Return the completeness for a collected row of `hours`, whose `hour` is timezone-aware."""
     counts = {name: row[f"source_{name}"] for name in _SOURCES}
-    counts["unknown"] = row["rows"] - sum(counts.values())
+    counts[_UNKNOWN] = row["rows"] - sum(counts.values())
     sources = {name: count for name, count in counts.items() if count}
-    label = EXCHANGES[exchange].label
-    if row["unnumbered"]:
+    label, is_open = EXCHANGES[exchange].label, now < row["hour"] + _HOUR + MARGIN
+    if not has_consecutive_ids(channel, exchange) or row["unnumbered"]:
+        state = _state_by_verdict(row, is_open=is_open) if channel.verdict_column else UNVERIFIABLE
         return HourCompleteness(
-            label, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, UNVERIFIABLE
-        )
+            label, channel.name, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, state,
+            row["suspect"] if channel.verdict_column else 0,
+        )  # fmt: skip
     missing = tuple((entry["first"], entry["last"]) for entry in row["missing"])
     missing_count = sum(last - first + 1 for first, last in missing)
     state = INCOMPLETE if missing else COMPLETE
-    if now < row["hour"] + _HOUR + MARGIN:
-        state = OPEN
     return HourCompleteness(
-        label, row["symbol"], row["hour"], str(row["first"]), str(row["last"]), row["present"] + missing_count,
-        row["present"], missing, sources, state,
+        label, channel.name, row["symbol"], row["hour"], str(row["first"]), str(row["last"]),
+        row["present"] + missing_count, row["present"], missing, sources, OPEN if is_open else state,
     )  # fmt: skip
+
+
+def _state_by_verdict(row: Mapping[str, Any], *, is_open: bool) -> str:
+    if is_open:
+        return OPEN
+    if row["suspect"]:
+        return INCOMPLETE
+    return COMPLETE if row["verified"] == row["rows"] else UNVERIFIABLE
+
+
+def describe_suspect(hour: HourCompleteness) -> str:
+    """Return the text about an hour in which an adapter's verdict contradicts continuity."""
+    where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
+    return f"{where}: {hour.suspect} of {hour.present} records are suspect, so records before them are missing"
 
 
 def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[str], list[str]]:
@@ -150,8 +202,8 @@ def write(spark: SparkSession, hours: Iterable[HourCompleteness], gold_snapshot:
     """Merge hours into audit_completeness, replacing older results for the same hours."""
     rows = [
         {
-            "exchange": hour.exchange, "symbol": hour.symbol, "hour": hour.hour, "first_id": hour.first_id,
-            "last_id": hour.last_id, "expected": hour.expected, "present": hour.present,
+            "exchange": hour.exchange, "channel": hour.channel, "symbol": hour.symbol, "hour": hour.hour,
+            "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "present": hour.present,
             "missing": [{"first_id": str(first), "last_id": str(last)} for first, last in hour.missing],
             "by_source": hour.by_source, "state": hour.state, "gold_snapshot_id": gold_snapshot, "checked_at": now,
         }
@@ -161,7 +213,7 @@ def write(spark: SparkSession, hours: Iterable[HourCompleteness], gold_snapshot:
         return
     table = COMPLETENESS_TABLE
     results = local_frame(spark, rows, ", ".join(f"`{column.name}` {column.type}" for column in table.columns))
-    same = " AND ".join(f"{table.name}.{name} = result.{name}" for name in ("exchange", "symbol", "hour"))
+    same = " AND ".join(f"{table.name}.{name} = result.{name}" for name in ("exchange", "channel", "symbol", "hour"))
 
     def merge() -> None:
         into = results.alias("result").mergeInto(table.identifier, F.expr(same))

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from k2.jobs.audit.offsets import Partition, TopicPartition
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.schemas import tables
+from k2.schemas.channels import Channel
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
 from k2.schemas.tables import Table
 
@@ -20,16 +21,16 @@ Frontier = dict[TopicPartition, int]  # the first offset that is not due yet
 
 
 class PinnedSnapshots:
-    """The tables of some exchanges at the snapshots that were current at construction."""
+    """The tables of some exchanges' channels at the snapshots that were current at construction."""
 
-    def __init__(self, spark: SparkSession, exchanges: Iterable[str]) -> None:
-        names = list(exchanges)
+    def __init__(self, spark: SparkSession, recorded: Iterable[tuple[str, Channel]]) -> None:
+        origins = list(recorded)
         self._spark = spark
         order = [
-            tables.GOLD_TABLE,
-            *map(tables.silver, names),
+            *(channel.gold for channel in dict.fromkeys(channel for _, channel in origins)),
+            *(channel.silver(exchange) for exchange, channel in origins),
             tables.DEAD_LETTERS_TABLE,
-            *map(tables.bronze, names),
+            *(channel.bronze(exchange) for exchange, channel in origins),
             tables.GAPS_TABLE,
         ]
         self._histories: dict[str, list[Snapshot]] = {}
@@ -56,19 +57,21 @@ class PinnedSnapshots:
         before = SnapshotHistory(self._spark, table).java_table().properties().get(PRUNED)
         return None if before is None else str(before)
 
-    def silver_frontier(self, exchange: str, partitions: Mapping[TopicPartition, Partition]) -> Frontier:
+    def silver_frontier(
+        self, exchange: str, channel: Channel, partitions: Mapping[TopicPartition, Partition]
+    ) -> Frontier:
         """Return up to which offsets Bronze rows must be in Silver or the dead letters.
 
-        Silver commits the trades of a batch first, then its dead letters. A batch of which only one of the two is
-        pinned is not due.
+        Silver commits the valid records of a batch first, then its dead letters. A batch of which only one of the two
+        is pinned is not due.
         """
-        silver = self._histories[tables.silver(exchange).name]
+        silver = self._histories[channel.silver(exchange).name]
         dead_letters = self._histories[tables.DEAD_LETTERS]
         frontier: Frontier = {}
         for topic_partition, partition in partitions.items():
             if (last := partition.last(("silver", "dead_letters"))) is not None:
                 frontier[topic_partition] = last + 1
-        purged = self._purged(tables.silver(exchange))
+        purged = self._purged(channel.silver(exchange))
         for snapshot in silver:
             for topic_partition, (_, last) in _ranges(snapshot).items():
                 if snapshot.committed_at <= purged.get(topic_partition[0], 0.0):
@@ -78,11 +81,11 @@ class PinnedSnapshots:
             frontier[topic_partition] = min(frontier.get(topic_partition, first), first)
         return frontier
 
-    def gold_frontier(self, label: str) -> Frontier:
+    def gold_frontier(self, label: str, channel: Channel) -> Frontier:
         """Return up to which offsets Silver rows must be in Gold, from the newest commit of each of its queries."""
         frontier: Frontier = {}
-        purged = self._purged(tables.GOLD_TABLE)
-        for snapshot in _newest(self._histories[tables.GOLD]).values():
+        purged = self._purged(channel.gold)
+        for snapshot in _newest(self._histories[channel.gold.name]).values():
             if snapshot.summary.get(EXCHANGE) != label:
                 continue
             for topic, partitions in json.loads(snapshot.summary[FRONTIER]).items():
@@ -115,19 +118,19 @@ def _newest(newest_first: Iterable[Snapshot]) -> dict[str, Snapshot]:
 
 
 def _unsettled(silver: Iterable[Snapshot], dead_letters: Iterable[Snapshot]) -> Frontier:
-    """Return the first offsets of batches of which only the trades or only the dead letters are pinned."""
-    trade_commits, dead_letter_commits = _newest(silver), list(dead_letters)
+    """Return the first offsets of batches of which only the valid records or only the dead letters are pinned."""
+    record_commits, dead_letter_commits = _newest(silver), list(dead_letters)
     with_dead_letters = {(snapshot.query_id, snapshot.epoch) for snapshot in dead_letter_commits}
     incomplete = [
         snapshot
-        for snapshot in trade_commits.values()
+        for snapshot in record_commits.values()
         if snapshot.rows < int(snapshot.summary[ROWS_IN])
         and (snapshot.query_id, snapshot.epoch) not in with_dead_letters
     ]
     incomplete += [
         snapshot
         for snapshot in dead_letter_commits
-        if snapshot.query_id in trade_commits and snapshot.epoch > trade_commits[snapshot.query_id].epoch
+        if snapshot.query_id in record_commits and snapshot.epoch > record_commits[snapshot.query_id].epoch
     ]
     first_offsets: Frontier = {}
     for snapshot in incomplete:

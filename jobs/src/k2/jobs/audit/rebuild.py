@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.layers import gold, silver
-from k2.schemas.tables import TRADE_COLUMNS
+from k2.schemas.channels import Channel
 
 _KAFKA = ("topic", "partition", "offset")
 _DEAD_LETTER = ("value", *_KAFKA, "schema_id", "error_category", "error_message")
@@ -22,26 +22,26 @@ class Digest:
     hash: int
 
 
-def revalidated(bronze: DataFrame, schemas: Mapping[str, Mapping[int, str]], label: str) -> DataFrame:
+def revalidated(bronze: DataFrame, channel: Channel, schemas: Mapping[str, Mapping[int, str]], label: str) -> DataFrame:
     """Return every Bronze row, validated again. `schemas` are the writer schemas by topic and id."""
     topics = [
-        silver.validated(bronze.where(F.col("topic") == topic), writer_schemas, label)
+        silver.validated(bronze.where(F.col("topic") == topic), channel, writer_schemas, label)
         for topic, writer_schemas in schemas.items()
     ]
     return reduce(DataFrame.unionByName, topics)
 
 
-def deduplicated(trades: DataFrame) -> DataFrame:
-    """Return Silver rows as Gold rows: of equal trades the one with the lowest offset."""
-    order = Window.partitionBy("message_id").orderBy(gold.kafka_position())
-    first = trades.withColumn("rank", F.row_number().over(order)).where("rank = 1")
-    return gold.to_gold(first)
+def deduplicated(records: DataFrame, channel: Channel) -> DataFrame:
+    """Return Silver rows as Gold rows: of equal records the one with the lowest offset."""
+    order = Window.partitionBy(*channel.identity).orderBy(gold.kafka_position())
+    first = records.withColumn("rank", F.row_number().over(order)).where("rank = 1")
+    return gold.to_gold(first, channel)
 
 
-def silver_digest(trades: DataFrame) -> Digest:
-    """Return the digest of rebuilt or stored Silver trades."""
-    columns = [F.col(name) for name in TRADE_COLUMNS if name != "vendor_data"]
-    return _digest(trades, *columns, _sorted(F.col("vendor_data")), F.col("schema_id"), *map(F.col, _KAFKA))
+def silver_digest(records: DataFrame, channel: Channel) -> Digest:
+    """Return the digest of rebuilt or stored Silver records."""
+    maps = {name: F.col(name) for name in channel.map_columns}
+    return _digest(records, *_values(channel, maps), F.col("schema_id"), *map(F.col, _KAFKA))
 
 
 def dead_letter_digest(dead_letters: DataFrame) -> Digest:
@@ -49,11 +49,16 @@ def dead_letter_digest(dead_letters: DataFrame) -> Digest:
     return _digest(dead_letters, *map(F.col, _DEAD_LETTER))
 
 
-def gold_digest(trades: DataFrame) -> Digest:
-    """Return the digest of rebuilt or stored Gold trades."""
-    vendor = _sorted(F.from_json("vendor_data", "map<string,string>"))
-    columns = [F.col(name) for name in TRADE_COLUMNS if name != "vendor_data"]
-    return _digest(trades, *columns, vendor, F.col("exchange_date"), F.col("exchange_hour"))
+def gold_digest(records: DataFrame, channel: Channel) -> Digest:
+    """Return the digest of rebuilt or stored Gold records."""
+    types = {column.name: column.type for column in channel.columns}
+    maps = {name: F.from_json(name, types[name]) for name in channel.map_columns}
+    return _digest(records, *_values(channel, maps), F.col("exchange_date"), F.col("exchange_hour"))
+
+
+def _values(channel: Channel, maps: Mapping[str, Column]) -> list[Column]:
+    """Return a record's columns for hashing, with `maps` in an order of their own: Spark hashes no map."""
+    return [_sorted(maps[name]) if name in maps else F.col(name) for name in channel.column_names]
 
 
 def _digest(rows: DataFrame, *columns: Column) -> Digest:
@@ -62,5 +67,5 @@ def _digest(rows: DataFrame, *columns: Column) -> Digest:
     return Digest(total["rows"], int(total["hash"]))
 
 
-def _sorted(vendor: Column) -> Column:
-    return F.to_json(F.array_sort(F.map_entries(vendor)))
+def _sorted(entries: Column) -> Column:
+    return F.to_json(F.array_sort(F.map_entries(entries)))

@@ -13,20 +13,21 @@ _NONE: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An inconsistency: the exchange, the check that found it, and a description."""
+    """An inconsistency: its exchange and channel, the check that detected it, and a description."""
 
     exchange: str
+    channel: str
     check: str
     text: str
 
 
 @dataclass(slots=True)
-class ExchangeReport:
-    """The numbers of one exchange."""
+class ChannelReport:
+    """The numbers of one channel of an exchange."""
 
     rows: dict[str, int] = field(default_factory=dict)  # bronze, silver, dead_letters, gold
     dead_letters: dict[str, int] = field(default_factory=dict)  # by error category
-    duplicates: int = 0  # Silver rows beyond the first of their message id
+    duplicates: int = 0  # Silver rows beyond the first of their identity
     lag: dict[str, int] = field(default_factory=dict)  # rows that silver and gold have yet to process
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
@@ -39,9 +40,9 @@ class ExchangeReport:
 
 @dataclass(slots=True)
 class Report:
-    """The report on all audited exchanges."""
+    """The report on all audited channels, by the label of the exchange and the name of the channel."""
 
-    exchanges: dict[str, ExchangeReport] = field(default_factory=dict)
+    exchanges: dict[str, dict[str, ChannelReport]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -49,11 +50,22 @@ class Report:
         """`balanced` or `findings`."""
         return FINDINGS if self.findings else BALANCED
 
+    def rows(self) -> list[tuple[str, str, ChannelReport]]:
+        """Return exchange, channel and report of every audited channel."""
+        return [
+            (exchange, channel, report)
+            for exchange, reports in self.exchanges.items()
+            for channel, report in reports.items()
+        ]
+
     def document(self) -> dict[str, Any]:
         """Return the report as JSON-serialisable values."""
         return {
             "verdict": self.verdict,
-            "exchanges": {name: asdict(exchange) for name, exchange in self.exchanges.items()},
+            "exchanges": {
+                exchange: {channel: asdict(report) for channel, report in reports.items()}
+                for exchange, reports in self.exchanges.items()
+            },
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -63,18 +75,18 @@ class Report:
 
     def text(self) -> str:
         """Return the report as text for a terminal."""
-        head = ("EXCHANGE", "BRONZE", "SILVER", "DEAD", "GOLD", "DUPLICATES", "LAG", "GAPS", "HOURS", "IDS")
-        lines = table([head, *(_line(name, exchange) for name, exchange in self.exchanges.items())])
-        repairs = [text for exchange in self.exchanges.values() for text in exchange.in_repair]
+        head = ("EXCHANGE", "CHANNEL", "BRONZE", "SILVER", "DEAD", "GOLD", "DUPLICATES", "LAG", "GAPS", "HOURS", "IDS")
+        lines = table([head, *(_line(*row) for row in self.rows())])
+        repairs = [text for _, _, report in self.rows() for text in report.in_repair]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
-        rebuilt = {name: _rows(exchange.rebuilt) for name, exchange in self.exchanges.items() if exchange.rebuilt}
+        rebuilt = [
+            f"  {exchange} {channel}: {_counted_rows(report.rebuilt)}"
+            for exchange, channel, report in self.rows()
+            if report.rebuilt
+        ]
         if rebuilt:
-            lines += [
-                "",
-                "rebuilt from Bronze, with the same hashes:",
-                *(f"  {name}: {counts}" for name, counts in rebuilt.items()),
-            ]
+            lines += ["", "rebuilt from Bronze, with the same hashes:", *rebuilt]
         if not self.findings:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
         findings = [f"  {finding.check}: {finding.text}" for finding in self.findings]
@@ -87,21 +99,22 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _line(name: str, exchange: ExchangeReport) -> list[str]:
-    rows, ids = exchange.rows, exchange.completeness
+def _line(exchange: str, channel: str, report: ChannelReport) -> list[str]:
+    rows, ids = report.rows, report.completeness
     verified = f"{ids['present']}/{ids['expected']}" if ids.get("expected") else _NONE
     return [
-        name,
+        exchange,
+        channel,
         *(str(rows.get(layer, 0)) for layer in ("bronze", "silver", "dead_letters", "gold")),
-        str(exchange.duplicates),
-        _counts((layer, count) for layer, count in exchange.lag.items() if count),
-        _counts(exchange.gaps.items()),
+        str(report.duplicates),
+        _counts((layer, count) for layer, count in report.lag.items() if count),
+        _counts(report.gaps.items()),
         _counts(ids.get("hours", {}).items()),
         verified,
     ]
 
 
-def _rows(rebuilt: Mapping[str, int]) -> str:
+def _counted_rows(rebuilt: Mapping[str, int]) -> str:
     return ", ".join(f"{count} rows of {layer}" for layer, count in rebuilt.items())
 
 

@@ -4,9 +4,8 @@ Works while the layers are running or stopped. Exit code 1: there are findings, 
 """
 
 import argparse
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,20 +17,22 @@ from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
 from k2.jobs.audit import bars, completeness
-from k2.jobs.audit.checks import ExchangeAudit
+from k2.jobs.audit.checks import ChannelAudit
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Report
 from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.spark import tables
 from k2.schemas import topics
+from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
 from k2.schemas.values import seconds
 
-_BRONZE: Final = re.compile(r"bronze_([a-z0-9]+)_trades")
 _SQLITE: Final = "sqlite:///"
 _RECENT: Final = timedelta(days=1)  # bars that every audit compares; with --rebuild it compares all
+
+_Origin = tuple[str, str]  # the label of an exchange, and the name of a channel
 
 
 class NothingToAudit(ValueError):
@@ -42,59 +43,71 @@ def audit(
     spark: SparkSession,
     platform: Platform,
     *,
+    channels: Iterable[Channel] = CHANNELS,
     now: datetime | None = None,
     since: datetime | None = None,
     rebuild: bool = False,
 ) -> Report:
-    """Audit every exchange in the catalog and write the completeness of its hours to audit_completeness.
+    """Audit every exchange's `channels` in the catalog and write the completeness of their hours to audit_completeness.
 
     Rows before `since` are left out. Raises `CatalogUnreachable`, `NothingToAudit`, and for a rebuild
     `RegistryUnavailable`.
     """
     now = now or datetime.now(UTC)
-    exchanges = _exchanges(spark)
-    pinned = PinnedSnapshots(spark, exchanges)
+    recorded = _recorded(spark, channels)
+    pinned = PinnedSnapshots(spark, recorded)
     gaps, states = _gaps(pinned)
-    registry, report, hours = Registry(platform.registry_url), Report(), list[HourCompleteness]()
-    for exchange in exchanges:
+    registry, report = Registry(platform.registry_url), Report()
+    hours: dict[Channel, list[HourCompleteness]] = {}
+    for exchange, channel in recorded:
         label = EXCHANGES[exchange].label
-        checks = ExchangeAudit(spark, pinned, exchange, now, since)
+        origin = label, channel.name
+        checks = ChannelAudit(spark, pinned, exchange, channel, now, since)
         checks.check_offsets()
         checks.check_uniqueness()
-        hours += checks.check_completeness(gaps.get(label, []), states.get(label, {}))
+        hours.setdefault(channel, []).extend(checks.check_completeness(gaps.get(origin, []), states.get(origin, {})))
         if rebuild:
             checks.check_rebuild(lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
-        report.exchanges[label] = checks.report
+        report.exchanges.setdefault(label, {})[channel.name] = checks.report
         report.findings += checks.findings
-    report.findings += bars.check_bars(spark, since or (None if rebuild else now - _RECENT))
+    if TRADES in hours:
+        report.findings += bars.check_bars(spark, since or (None if rebuild else now - _RECENT))
     tables.ensure(spark, [COMPLETENESS_TABLE])
-    completeness.write(spark, hours, next(iter(report.exchanges.values())).snapshots["gold"], now)
+    for channel, of_channel in hours.items():
+        completeness.write(spark, of_channel, pinned.snapshot_id(channel.gold), now)
     return report
 
 
-def _exchanges(spark: SparkSession) -> list[str]:
+def _recorded(spark: SparkSession, channels: Iterable[Channel]) -> list[tuple[str, Channel]]:
+    """Return the exchanges and channels that have a Bronze table. Raises `CatalogUnreachable`, `NothingToAudit`."""
     with bootstrap.reading_catalog():
         try:
             rows = spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
         except AnalysisException:
             rows = []
-    matches = (_BRONZE.fullmatch(row["tableName"]) for row in rows)
-    exchanges = sorted(match[1] for match in matches if match and match[1] in EXCHANGES)
-    if not exchanges:
-        raise NothingToAudit("the catalog has no bronze_<exchange>_trades table; run a feed first")
-    return exchanges
+    names, order = {row["tableName"] for row in rows}, tuple(channels)
+    recorded = [
+        (exchange, channel)
+        for exchange in sorted(EXCHANGES)
+        for channel in order
+        if channel.bronze(exchange).name in names
+    ]
+    if not recorded:
+        raise NothingToAudit("the catalog has no bronze_<exchange>_<channel> table; run a feed first")
+    return recorded
 
 
-def _gaps(pinned: PinnedSnapshots) -> tuple[dict[str, list[Gap]], dict[str, Counter[str]]]:
-    """Return gaps with numeric ids by exchange, and the number of gaps by exchange and state."""
-    gaps: dict[str, list[Gap]] = {}
-    states: dict[str, Counter[str]] = {}
-    columns = ("exchange", "symbol", "first_id", "last_id", "state", "method")
+def _gaps(pinned: PinnedSnapshots) -> tuple[dict[_Origin, list[Gap]], dict[_Origin, Counter[str]]]:
+    """Return gaps with numeric ids by exchange and channel, and the number of gaps by state."""
+    gaps: dict[_Origin, list[Gap]] = {}
+    states: dict[_Origin, Counter[str]] = {}
+    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "method")
     for row in pinned.rows(GAPS_TABLE).select(*columns).collect():
-        states.setdefault(row["exchange"], Counter())[row["state"]] += 1
+        origin = row["exchange"], row["channel"]
+        states.setdefault(origin, Counter())[row["state"]] += 1
         if (row["first_id"] or "").isdigit():
             gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["method"] or "")
-            gaps.setdefault(row["exchange"], []).append(gap)
+            gaps.setdefault(origin, []).append(gap)
     return gaps, states
 
 

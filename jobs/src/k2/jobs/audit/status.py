@@ -1,4 +1,4 @@
-"""The newest audit result of each feed, from `audit_completeness`, for /metrics and /status."""
+"""The newest audit result of each feed and channel, from `audit_completeness`, for /metrics and /status."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ _MAX_AGE: Final = timedelta(hours=1)  # hours leave the window without a new sna
 
 
 class AuditStatus:
-    """Sets the number of incomplete hours and the time of the audit in the Gold state of each feed."""
+    """Sets the number of incomplete hours and the time of the audit in the Gold state of each feed and channel."""
 
     def __init__(self, spark: SparkSession, gold: Sequence[tuple[ExchangeFeed, LayerState]]) -> None:
         self._spark = spark
@@ -41,7 +41,8 @@ class AuditStatus:
 
     def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime) -> None:
         symbols = [pair.symbol for pair in feed.pairs]
-        own = (F.col("exchange") == feed.exchange_spec.label) & F.col("symbol").isin(symbols)
+        own = (F.col("exchange") == feed.exchange_spec.label) & (F.col("channel") == state.channel)
+        own &= F.col("symbol").isin(symbols)
         recent = F.col("hour") >= F.lit(since)
         rows = self._spark.table(tables.COMPLETENESS_TABLE.identifier).where(own & recent)
         (result,) = rows.agg(

@@ -2,22 +2,24 @@
 
 A summary is authoritative, since it is committed with the rows; the log only copies it. The driver that runs a feed's
 Gold writes the log, for its own feed's commits alone, so each commit is copied once however many feeds share a table.
-A topic belongs to one feed, so it identifies that feed's commits. Batches of a query are numbered and committed in
-order: the last copied epoch says which ones remain.
+A topic belongs to one feed and channel, so it identifies their commits. Batches of a query are numbered and committed
+in order: the last copied epoch says which ones remain.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.jobs.feed_channels import feed_channels
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
+from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.snapshots import OFFSETS, ROWS_IN, STARTED
 from k2.schemas.tables import Table
@@ -29,11 +31,13 @@ _SETTLE_TIME: Final = 120.0  # seconds within which the dead letters of a Silver
 
 
 class CommitLog:
-    """Copies the commits of some feeds into `audit_batches`."""
+    """Copies the commits of some feeds into `audit_batches`. `channels` replaces those that the feeds record."""
 
-    def __init__(self, spark: SparkSession, feeds: Sequence[ExchangeFeed]) -> None:
+    def __init__(
+        self, spark: SparkSession, feeds: Sequence[ExchangeFeed], channels: Iterable[Channel] | None = None
+    ) -> None:
         self._spark = spark
-        self._feeds = feeds
+        self._recorded = feed_channels(feeds, channels)
         self._copied: dict[tuple[str, str], int] | None = None  # layer, query: the newest batch in the log
         self._read_up_to: dict[str, int] = {}  # table: the newest snapshot up to which all commits are copied
 
@@ -57,23 +61,24 @@ class CommitLog:
         return {(row[0], row[1]): row[2] for row in newest.collect()}
 
     def _rows(self, copied: dict[tuple[str, str], int], read_up_to: dict[str, int], until: float) -> Iterator[Row]:
-        labels = {feed.topic: feed.exchange_spec.label for feed in self._feeds}
+        origins = {feed.topic(channel): (feed.exchange_spec.label, channel.name) for feed, channel in self._recorded}
         commits: list[tuple[str, Snapshot]] = []
-        for exchange in sorted({feed.spec.exchange for feed in self._feeds}):
-            commits += [(BRONZE, snapshot) for snapshot in self._new(tables.bronze(exchange), read_up_to)]
-            commits += [(SILVER, snapshot) for snapshot in self._new(tables.silver(exchange), read_up_to, until)]
-        commits += [(GOLD, snapshot) for snapshot in self._new(tables.GOLD_TABLE, read_up_to)]
+        for channel, exchange in dict.fromkeys((channel, feed.spec.exchange) for feed, channel in self._recorded):
+            commits += [(BRONZE, snapshot) for snapshot in self._new(channel.bronze(exchange), read_up_to)]
+            commits += [(SILVER, snapshot) for snapshot in self._new(channel.silver(exchange), read_up_to, until)]
+        for channel in dict.fromkeys(channel for _, channel in self._recorded):
+            commits += [(GOLD, snapshot) for snapshot in self._new(channel.gold, read_up_to)]
         own = [
-            (layer, snapshot, labels[topic])
+            (layer, snapshot, *origins[topic])
             for layer, snapshot in commits
-            if (topic := _topic(snapshot)) in labels and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
+            if (topic := _topic(snapshot)) in origins and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
         ]
-        dead_letters = self._dead_letters() if any(layer == SILVER for layer, _, _ in own) else {}
-        for layer, snapshot, label in own:
+        dead_letters = self._dead_letters() if any(layer == SILVER for layer, *_ in own) else {}
+        for layer, snapshot, label, channel_name in own:
             key = layer, snapshot.query_id
             copied[key] = max(copied.get(key, -1), snapshot.epoch)
             count = dead_letters.get((snapshot.query_id, snapshot.epoch), 0) if layer == SILVER else 0
-            yield _row(layer, label, snapshot, dead_letters=count)
+            yield _row(layer, label, channel_name, snapshot, dead_letters=count)
 
     def _dead_letters(self) -> dict[tuple[str, int], int]:
         history = SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE).snapshots()
@@ -108,12 +113,13 @@ def _ranges(snapshot: Snapshot) -> list[Row]:
     ]
 
 
-def _row(layer: str, exchange: str, snapshot: Snapshot, *, dead_letters: int = 0) -> Row:
+def _row(layer: str, exchange: str, channel: str, snapshot: Snapshot, *, dead_letters: int = 0) -> Row:
     rows_in, started = int(snapshot.summary[ROWS_IN]), int(snapshot.summary[STARTED])
     committed = datetime.fromtimestamp(snapshot.committed_at, UTC)
     return {
         "layer": layer,
         "exchange": exchange,
+        "channel": channel,
         "query_id": snapshot.query_id,
         "epoch": snapshot.epoch,
         "offset_ranges": _ranges(snapshot),

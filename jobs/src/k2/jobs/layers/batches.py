@@ -15,6 +15,7 @@ from k2.jobs.layers import bronze, gold, silver
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import bars, tables
+from k2.schemas.channels import Channel
 from k2.schemas.snapshots import FRONTIER, HOURS, ROWS_BEFORE, SCHEMAS
 
 
@@ -29,11 +30,11 @@ class Layer(Protocol):
 
 
 class BronzeLayer:
-    """Writes the Kafka records of one feed to Bronze, undecoded."""
+    """Writes the Kafka records of one channel of a feed to Bronze, undecoded."""
 
-    def __init__(self, spark: SparkSession, exchange: str, state: LayerState) -> None:
+    def __init__(self, spark: SparkSession, channel: Channel, exchange: str, state: LayerState) -> None:
         self._spark = spark
-        self._table = tables.bronze(exchange)
+        self._table = channel.bronze(exchange)
         self._state = state
         self._bronze: Appender | None = None
 
@@ -47,56 +48,58 @@ class BronzeLayer:
         if not batch.contents.rows or self._bronze.find_committed(batch) is not None:
             return
         counts = Observation()
-        records = batch.coalesce_small(bronze.to_bronze(batch.rows))
-        observed = records.observe(counts, F.count("*").alias("rows"), _newest("kafka_timestamp"))
+        rows = batch.coalesce_small(bronze.to_bronze(batch.rows))
+        observed = rows.observe(counts, F.count("*").alias("rows"), _newest("kafka_timestamp"))
         self._bronze.append(observed, batch.epoch, batch.properties)
         _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
 
 
 class SilverLayer:
-    """Writes Bronze rows of one feed to Silver: as trades, or as dead letters."""
+    """Writes Bronze rows of one channel of a feed to Silver: as typed records, or as dead letters."""
 
     def __init__(
         self,
         spark: SparkSession,
+        channel: Channel,
         exchange: str,
         label: str,
         schemas: Callable[[], dict[int, str]],
         state: LayerState,
     ) -> None:
         self._spark = spark
-        self._table = tables.silver(exchange)
+        self._channel = channel
+        self._table = channel.silver(exchange)
         self._label = label
         self._schemas = schemas
         self._state = state
-        self._trades: Appender | None = None
+        self._records: Appender | None = None
         self._dead_letters: Appender | None = None
 
     def begin(self, query_id: str) -> None:
         """Load what the query with this id has committed already. Called before its first batch."""
-        self._trades = Appender(self._spark, self._table, query_id)
+        self._records = Appender(self._spark, self._table, query_id)
         self._dead_letters = Appender(self._spark, tables.DEAD_LETTERS_TABLE, query_id)
 
     def commit(self, batch: IncrementalBatch) -> None:
-        """Commit one micro-batch: the trades, then the dead letters, each once."""
-        assert self._trades is not None
+        """Commit one micro-batch: the valid records, then the dead letters, each once."""
+        assert self._records is not None
         assert self._dead_letters is not None
         if not batch.contents.rows:
             return
-        committed, schemas = self._trades.find_committed(batch), self._schemas()
-        if committed is not None:  # validate with the schemas that the trades of this batch were validated with
+        committed, schemas = self._records.find_committed(batch), self._schemas()
+        if committed is not None:  # validate with the schemas that the records of this batch were validated with
             schemas = {schema_id: schemas[schema_id] for schema_id in json.loads(committed.summary[SCHEMAS])}
-        rows = silver.validated(batch.rows, schemas, self._label)
+        rows = silver.validated(batch.rows, self._channel, schemas, self._label)
         properties = batch.properties | {SCHEMAS: json.dumps(sorted(schemas))}
         if committed is None:
             counts = Observation()
             dead = F.count_if(F.col("error_category").isNotNull()).alias("dead")
             observed = rows.observe(counts, dead, _newest("ingestion_timestamp"))
-            self._trades.append(silver.trades(observed), batch.epoch, properties)
+            self._records.append(silver.records(observed, self._channel), batch.epoch, properties)
             _update_state(self._state, batch, batch.contents.rows - counts.get["dead"], counts.get["newest"])
             if not counts.get["dead"]:
                 return
-        self._append_dead_letters(batch, silver.dead_letters(rows, self._label), properties)
+        self._append_dead_letters(batch, silver.dead_letters(rows, self._channel, self._label), properties)
 
     def _append_dead_letters(self, batch: IncrementalBatch, rows: DataFrame, properties: dict[str, str]) -> None:
         assert self._dead_letters is not None
@@ -108,10 +111,11 @@ class SilverLayer:
 
 
 class GoldLayer:
-    """Writes Silver trades of one feed to Gold, each message id once."""
+    """Writes Silver records of one channel of a feed to Gold, each identity once."""
 
-    def __init__(self, spark: SparkSession, label: str, state: LayerState) -> None:
+    def __init__(self, spark: SparkSession, channel: Channel, label: str, state: LayerState) -> None:
         self._spark = spark
+        self._channel = channel
         self._label = label
         self._state = state
         self._gold: Appender | None = None
@@ -120,7 +124,7 @@ class GoldLayer:
 
     def begin(self, query_id: str) -> None:
         """Load what the query with this id has committed already. Called before its first batch."""
-        self._gold = Appender(self._spark, tables.GOLD_TABLE, query_id)
+        self._gold = Appender(self._spark, self._channel.gold, query_id)
         self._frontier, self._rows = {}, 0
         if (last := self._gold.last_commit) is not None:
             self._frontier = json.loads(last.summary[FRONTIER])
@@ -133,29 +137,32 @@ class GoldLayer:
         if not batch.contents.rows or self._gold.find_committed(batch) is not None:
             return
         counts = Observation()
-        trades = batch.coalesce_small(batch.rows)
-        minutes = [row[0] for row in trades.select(gold.minute().alias("minute")).distinct().collect()]
-        unique = self._deduplicate(batch, trades, minutes)
+        records = batch.coalesce_small(batch.rows)
+        minute = gold.minute(self._channel).alias("minute")
+        minutes = [row[0] for row in records.select(minute).distinct().collect()]
+        unique = self._deduplicate(batch, records, minutes)
         observed = unique.observe(counts, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
         self._advance_frontier(batch)
         properties = batch.properties | {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
         properties |= {HOURS: bars.encode_hours(minute // 60 for minute in minutes)}
-        self._gold.append(gold.to_gold(observed), batch.epoch, properties)
+        self._gold.append(gold.to_gold(observed, self._channel), batch.epoch, properties)
         self._rows += counts.get["rows"]
         self._state.duplicates += batch.contents.rows - counts.get["rows"]
         _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
 
-    def _deduplicate(self, batch: IncrementalBatch, trades: DataFrame, minutes: Iterable[int]) -> DataFrame:
-        nearby = gold.in_time_ranges(gold.time_ranges(minutes)) & (F.col("exchange") == self._label)
-        in_gold = batch.session.table(tables.GOLD_TABLE.identifier).where(nearby).select("message_id")
-        ids = batch.coalesce_small(gold.candidate_ids(trades, in_gold))
+    def _deduplicate(self, batch: IncrementalBatch, records: DataFrame, minutes: Iterable[int]) -> DataFrame:
+        identity, ranges = self._channel.identity, gold.time_ranges(minutes)
+        nearby = gold.in_time_ranges(ranges, self._channel) & (F.col("exchange") == self._label)
+        in_gold = batch.session.table(self._channel.gold.identifier).where(nearby).select(*identity)
+        ids = batch.coalesce_small(gold.candidate_ids(records, in_gold, identity))
         possible_duplicates = [row[0] for row in gold.possible_duplicates(ids).take(SMALL_BATCH)]
         if not possible_duplicates:
-            return trades
+            return records
         if len(possible_duplicates) == SMALL_BATCH:  # a full replay: too many to move through the driver
-            return gold.drop_duplicates(trades, gold.duplicates(ids))
+            return gold.drop_duplicates(records, gold.duplicates(ids, identity), identity)
         hashes = local_frame(batch.session, ({"hash": number} for number in possible_duplicates), "hash bigint")
-        return gold.drop_duplicates(trades, gold.duplicates(ids.join(F.broadcast(hashes), "hash", "left_semi")))
+        suspicious = ids.join(F.broadcast(hashes), "hash", "left_semi")
+        return gold.drop_duplicates(records, gold.duplicates(suspicious, identity), identity)
 
     def _advance_frontier(self, batch: IncrementalBatch) -> None:
         for topic, partitions in batch.contents.offsets.items():

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.commit.incremental_batch import IncrementalBatch
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.schemas import tables
+from k2.schemas.channels import TRADES
 
 _TIMES: Final = frozenset({"detected_at", "repaired_at"})
 _MERGES = threading.Lock()  # copy-on-write merges of one process would only conflict
@@ -44,4 +45,6 @@ class GapsLayer:
     def _column(self, name: str) -> Column:
         if name == "exchange":
             return F.lit(self._label).alias(name)
+        if name == "channel":  # older events have none: there were only trades
+            return F.coalesce("event.channel", F.lit(TRADES.name)).alias(name)
         return F.col(f"event.{name}").cast("timestamp" if name in _TIMES else "string").alias(name)

@@ -1,11 +1,11 @@
-"""Gold: exact deduplication by message id, without a watermark.
+"""Gold: exact deduplication by the identity of a channel's records, without a watermark.
 
-DataFrames in, DataFrames out. Duplicates are looked up in Gold itself: equal trades have the same id and the same
-exchange time, so only the minutes that the batch touches are read. There is no state store that could expire, and no
-late trade is dropped. Of equal trades the one with the lowest Kafka offset is kept.
+DataFrames in, DataFrames out. Duplicates are looked up in Gold itself: equal records have the same identity and the
+same time, so only the minutes that the batch touches are read. There is no state store that could expire, and no late
+record is dropped. Of equal records the one with the lowest Kafka offset is kept.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -17,9 +17,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.layers import batch_time
-from k2.schemas.tables import TRADE_COLUMNS
+from k2.schemas.channels import Channel
 
-# REST and websocket may report a trade's time with different precision, but differ by far less than a second.
+# REST and websocket may report a record's time with different precision, but differ by far less than a second.
 MARGIN: Final = timedelta(seconds=1)
 _OFFSET_BITS: Final = 44  # offsets up to 17 trillion a partition, a million partitions
 _IN_GOLD: Final = -1
@@ -28,19 +28,25 @@ _MAX_TIME_RANGES: Final = 64  # a batch that touches more ranges than this also 
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A range of exchange time, both ends included."""
+    """A range of the records' time, both ends included."""
 
     start: datetime
     end: datetime
 
 
-def minute() -> Column:
-    """Return the minute of a trade, in minutes since 1970: a number, so no time zone is involved."""
-    return F.expr("unix_micros(timestamp) div 60000000")
+def record_time(channel: Channel) -> Column:
+    """Return the time of a record: a plain column if the channel has only one, so that its statistics prune files."""
+    first, *others = map(F.col, channel.time_columns)
+    return F.coalesce(first, *others) if others else first
+
+
+def minute(channel: Channel) -> Column:
+    """Return the minute of a record, in minutes since 1970: a number, so no time zone is involved."""
+    return F.call_function("div", F.unix_micros(record_time(channel)), F.lit(60_000_000))
 
 
 def time_ranges(minutes: Iterable[int]) -> tuple[TimeRange, ...]:
-    """Return the merged time ranges in which trades of these minutes may lie; at most `_MAX_TIME_RANGES`."""
+    """Return the merged time ranges in which records of these minutes may lie; at most `_MAX_TIME_RANGES`."""
     ranges: list[TimeRange] = []
     for number in sorted(minutes):
         begin = datetime.fromtimestamp(number * 60, UTC)
@@ -56,12 +62,13 @@ def time_ranges(minutes: Iterable[int]) -> tuple[TimeRange, ...]:
     return tuple(ranges)
 
 
-def in_time_ranges(ranges: Iterable[TimeRange]) -> Column:
+def in_time_ranges(ranges: Iterable[TimeRange], channel: Channel) -> Column:
     """Return the filter for Gold rows in time ranges; it prunes partitions by hour and files by their statistics."""
+    time = record_time(channel)
     conditions = [
         F.col("exchange_date").between(F.lit(time_range.start.date()), F.lit(time_range.end.date()))
         & _hours(time_range)
-        & F.col("timestamp").between(F.lit(time_range.start), F.lit(time_range.end))
+        & time.between(F.lit(time_range.start), F.lit(time_range.end))
         for time_range in ranges
     ]
     return reduce(or_, conditions) if conditions else F.lit(False)
@@ -78,14 +85,14 @@ def kafka_position() -> Column:
     return F.shiftleft(F.col("partition").cast("bigint"), _OFFSET_BITS) + F.col("offset")
 
 
-def candidate_ids(batch: DataFrame, in_gold: DataFrame) -> DataFrame:
-    """Return the message ids of the batch and of Gold nearby, each with its hash and its Kafka position.
+def candidate_ids(batch: DataFrame, in_gold: DataFrame, identity: Sequence[str]) -> DataFrame:
+    """Return the identities of the batch and of Gold nearby, each with its hash and its Kafka position.
 
-    Trades that are in Gold already have position -1, so they win over all others.
+    Records that are in Gold already have position -1, so they win over all others.
     """
-    arrived = batch.select("message_id", kafka_position().alias("position"))
-    stored = in_gold.select("message_id", F.lit(_IN_GOLD).cast("bigint").alias("position"))
-    return arrived.unionByName(stored).select(F.xxhash64("message_id").alias("hash"), "*")
+    arrived = batch.select(*identity, kafka_position().alias("position"))
+    stored = in_gold.select(*identity, F.lit(_IN_GOLD).cast("bigint").alias("position"))
+    return arrived.unionByName(stored).select(F.xxhash64(*identity).alias("hash"), "*")
 
 
 def possible_duplicates(ids: DataFrame) -> DataFrame:
@@ -93,25 +100,24 @@ def possible_duplicates(ids: DataFrame) -> DataFrame:
     return ids.groupBy("hash").count().where("count > 1").select("hash")
 
 
-def duplicates(ids: DataFrame) -> DataFrame:
-    """Return the message ids that occur more than once, with the position of the row to keep (-1: already in Gold)."""
-    counted = ids.groupBy("message_id").agg(F.count("*").alias("times"), F.min("position").alias("position"))
-    return counted.where("times > 1").select("message_id", "position")
+def duplicates(ids: DataFrame, identity: Sequence[str]) -> DataFrame:
+    """Return the identities that occur more than once, with the position of the row to keep (-1: already in Gold)."""
+    counted = ids.groupBy(*identity).agg(F.count("*").alias("times"), F.min("position").alias("position"))
+    return counted.where("times > 1").select(*identity, "position")
 
 
-def drop_duplicates(batch: DataFrame, duplicates: DataFrame) -> DataFrame:
+def drop_duplicates(batch: DataFrame, duplicates: DataFrame, identity: Sequence[str]) -> DataFrame:
     """Return the batch with only the row to keep of each of the `duplicates`."""
-    joined = batch.join(duplicates, "message_id", "left")
+    joined = batch.join(duplicates, list(identity), "left")
     return joined.where(F.col("position").isNull() | (F.col("position") == kafka_position())).drop("position")
 
 
-def to_gold(trades: DataFrame) -> DataFrame:
-    """Return Silver trades with the columns of Gold."""
-    columns = [name for name in TRADE_COLUMNS if name != "vendor_data"]
-    return trades.select(
-        *columns,
-        F.to_json("vendor_data").alias("vendor_data"),
+def to_gold(records: DataFrame, channel: Channel) -> DataFrame:
+    """Return Silver records with the columns of Gold."""
+    time, maps = record_time(channel), channel.map_columns
+    return records.select(
+        *(F.to_json(name).alias(name) if name in maps else F.col(name) for name in channel.column_names),
         batch_time.now().alias("gold_ingestion_timestamp"),
-        F.to_date("timestamp").alias("exchange_date"),
-        F.hour("timestamp").alias("exchange_hour"),
+        F.to_date(time).alias("exchange_date"),
+        F.hour(time).alias("exchange_hour"),
     )

@@ -1,13 +1,14 @@
-"""Silver: every Bronze row becomes a typed trade or a dead letter with the first rule that it breaks.
+"""Silver: every Bronze row becomes a typed record or a dead letter with the first rule that it breaks.
 
-DataFrames in, DataFrames out, native functions only. The rules are those of `k2.schemas.validation`. The result depends
-only on the row and the registered schemas, not on the clock or the batch, so a rebuild gives the same rows.
+DataFrames in, DataFrames out, native functions only. The rules are the channel's. The result depends only on the row
+and the registered schemas, not on the clock or the batch, so a rebuild gives the same rows.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from operator import or_
+from operator import and_, or_
+from string import Formatter
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -15,37 +16,68 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.avro.functions import from_avro
 
 from k2.jobs.layers import batch_time
-from k2.schemas import validation
-from k2.schemas.codecs import avro, wire
-from k2.schemas.tables import TRADE_COLUMNS
+from k2.schemas.channels import Channel
+from k2.schemas.codecs import wire
 from k2.schemas.validation import ErrorCategory
 
 _MAX_INT: Final = 2**31 - 1
 _KAFKA: Final = ("topic", "partition", "offset")
 
 
-class _TradeColumns:
-    """`TradeFields` as Spark columns of a decoded row."""
+class _RecordColumns:
+    """`RecordFields` as Spark columns of a decoded row."""
 
-    def __init__(self, exchange: str) -> None:
-        self._trade = F.col("trade")
-        key = F.col("key").cast("string")
-        self.exchange = self._trade["exchange"]
+    def __init__(self, channel: Channel, exchange: str) -> None:
+        self._channel = channel
+        self._record = F.col("record")
+        self._types = {column.name: column.type for column in channel.columns}
         self.expected_exchange = exchange
-        self.symbol = self._trade["symbol"]
-        self.pair = F.concat(self._trade["base_asset"], self._trade["quote_currency"])
-        self.key = F.coalesce(key, self._trade["symbol"])
-        self.price = self._trade["price"]
-        self.quantity = self._trade["quantity"]
-        self.timestamp = F.unix_micros(self._trade["timestamp"])
+        self.key = F.coalesce(F.col("key").cast("string"), self._record["symbol"])
         self.kafka_timestamp = F.unix_micros(F.col("kafka_timestamp"))
 
-    def has_missing(self) -> Column:
-        return reduce(or_, map(self.is_missing, TRADE_COLUMNS))
+    def __getitem__(self, column: str) -> Column:
+        value = self._record[column]
+        return F.unix_micros(value) if self._types[column] == "timestamp" else value
 
-    def is_missing(self, name: str) -> Column:
-        null = self._trade[name].isNull()
-        return null | (self._trade[name] == "") if name in validation.TEXT_FIELDS else null
+    def concat(self, *columns: str) -> Column:
+        return F.concat(*(self._record[name] for name in columns))
+
+    def has_missing(self) -> Column:
+        return reduce(or_, self._missing().values())
+
+    def message(self, template: str) -> Column:
+        """Return the text of a rule's `message`."""
+        parts: list[Column] = []
+        for text, field, _, _ in Formatter().parse(template):
+            if text:
+                parts.append(F.lit(text))
+            if field is not None:
+                parts.append(self._text(field))
+        return F.concat(*parts)
+
+    def _missing(self) -> dict[str, Column]:
+        """Return, for each column that may be missing, the condition that it is."""
+        texts, required = self._channel.text_columns, frozenset(self._channel.required_columns)
+        conditions: dict[str, Column] = {}
+        for name in self._channel.column_names:
+            tests = [self._record[name].isNull()] if name in required else []
+            tests += [self._record[name] == ""] if name in texts else []
+            if tests:
+                conditions[name] = reduce(or_, tests)
+        return conditions
+
+    def _text(self, field: str) -> Column:
+        """Return a field of a message as text: a column of the record, or one of the further names."""
+        null = F.lit("null")
+        match field:
+            case "key":
+                return F.coalesce(F.col("key").cast("string"), null)
+            case "expected_exchange":
+                return F.lit(self.expected_exchange)
+            case "missing":
+                return F.concat_ws(" ", *(F.when(missing, F.lit(name)) for name, missing in self._missing().items()))
+        text = self._record[field].cast("string")
+        return text if field in self._channel.required_columns else F.coalesce(text, null)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +85,32 @@ class _Expressions:
     """The columns that decode and validate a row, built once per schema set: each is hundreds of calls into the JVM."""
 
     schema_id: Column
-    trade: Column
+    record: Column
     broken: Column
     category: Column
     message: Column
 
 
-def validated(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> DataFrame:
-    """Return Bronze rows with their trade's columns, `schema_id`, and `error_category` (null for a valid trade).
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One reason for a dead letter: its category, the condition, and the explanation."""
 
-    `schemas` are the registered writer schemas by id; `exchange` is the label of the topics' trades.
+    category: str
+    broken: Column
+    message: Column
+
+
+def validated(bronze: DataFrame, channel: Channel, schemas: Mapping[int, str], exchange: str) -> DataFrame:
+    """Return Bronze rows with their record's columns, `schema_id`, and `error_category` (null for a valid record).
+
+    `schemas` are the registered writer schemas by id; `exchange` is the label of the topics' records.
     """
-    expressions = _expressions(tuple(schemas.items()), exchange)
+    expressions = _expressions(tuple(schemas.items()), channel, exchange)
     with_id = bronze.select("*", expressions.schema_id.alias("schema_id"))
     # A generator of one: the optimiser must not copy the decoding into each of the rules that use its result.
-    decoded = with_id.select("*", F.explode(F.array(expressions.trade)).alias("trade"))
+    decoded = with_id.select("*", F.explode(F.array(expressions.record)).alias("record"))
     return decoded.select("*", expressions.broken.alias("broken")).select(
-        *(f"trade.{name}" for name in TRADE_COLUMNS),
+        *(f"record.{name}" for name in channel.column_names),
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
@@ -79,23 +120,23 @@ def validated(bronze: DataFrame, schemas: Mapping[int, str], exchange: str) -> D
     )
 
 
-@lru_cache(maxsize=16)
-def _expressions(schemas: tuple[tuple[int, str], ...], exchange: str) -> _Expressions:
+@lru_cache(maxsize=64)
+def _expressions(schemas: tuple[tuple[int, str], ...], channel: Channel, exchange: str) -> _Expressions:
     by_id = dict(schemas)
-    broken, messages = _broken(by_id, exchange), _messages(exchange)
+    checks = list(enumerate(_checks(by_id, channel, exchange)))
     return _Expressions(
         _schema_id(by_id),
-        _decoded(by_id),
-        broken=_first((condition, F.lit(number)) for number, condition in enumerate(broken.values())),
-        category=_first((F.col("broken") == number, F.lit(name.value)) for number, name in enumerate(broken)),
-        message=_first((F.col("broken") == number, messages[name]) for number, name in enumerate(broken)),
+        _decoded(by_id, channel),
+        broken=_first((check.broken, F.lit(number)) for number, check in checks),
+        category=_first((F.col("broken") == number, F.lit(check.category)) for number, check in checks),
+        message=_first((F.col("broken") == number, check.message) for number, check in checks),
     )
 
 
-def trades(rows: DataFrame) -> DataFrame:
+def records(rows: DataFrame, channel: Channel) -> DataFrame:
     """Return the valid rows with Silver's columns."""
     return rows.where("error_category IS NULL").select(
-        *TRADE_COLUMNS,
+        *channel.column_names,
         "schema_id",
         *_KAFKA,
         "bronze_timestamp",
@@ -103,11 +144,12 @@ def trades(rows: DataFrame) -> DataFrame:
     )
 
 
-def dead_letters(rows: DataFrame, exchange: str) -> DataFrame:
+def dead_letters(rows: DataFrame, channel: Channel, exchange: str) -> DataFrame:
     """Return the invalid rows with their complete value and what is wrong with them."""
     return rows.where("error_category IS NOT NULL").select(
         "value",
         F.lit(exchange).alias("exchange"),
+        F.lit(channel.name).alias("channel"),
         *_KAFKA,
         "schema_id",
         "error_category",
@@ -116,44 +158,29 @@ def dead_letters(rows: DataFrame, exchange: str) -> DataFrame:
     )
 
 
-def _broken(schemas: Mapping[int, str], exchange: str) -> dict[ErrorCategory, Column]:
-    """Return, in the order of evaluation, the condition under which a row breaks each rule."""
-    trade, fields = F.col("trade"), _TradeColumns(exchange)
-    return {
-        ErrorCategory.MALFORMED_HEADER: ~_has_header(),
-        ErrorCategory.UNKNOWN_SCHEMA: ~F.coalesce(F.col("schema_id").isin(list(schemas)), F.lit(False)),
-        ErrorCategory.UNDECODABLE: trade["message_id"].isNull()
-        & trade["trade_id"].isNull()
-        & trade["timestamp"].isNull(),
-        **{rule.category: rule.broken(fields) for rule in validation.RULES},
-    }
-
-
-def _messages(exchange: str) -> dict[ErrorCategory, Column]:
-    """Return the error message of each category."""
-    trade, fields = F.col("trade"), _TradeColumns(exchange)
-    key = F.coalesce(F.col("key").cast("string"), F.lit("null"))
-    missing = (F.when(fields.is_missing(name), F.lit(name)) for name in TRADE_COLUMNS)
-    time = trade["timestamp"].cast("string")
+def _checks(schemas: Mapping[int, str], channel: Channel, exchange: str) -> list[_Check]:
+    """Return the checks of header, schema and decoding, then the channel's rules, in the order of evaluation."""
+    record, fields = F.col("record"), _RecordColumns(channel, exchange)
     schema_id = F.coalesce(F.col("schema_id").cast("string"), F.lit(f"above {_MAX_INT}"))
-    return {
-        ErrorCategory.MALFORMED_HEADER: F.lit("the value does not begin with 0x00 and a schema id"),
-        ErrorCategory.UNKNOWN_SCHEMA: F.concat(
-            F.lit("the registry has no schema "), schema_id, F.lit(" for this topic")
+    return [
+        _Check(
+            ErrorCategory.MALFORMED_HEADER.value,
+            ~_has_header(),
+            F.lit("the value does not begin with 0x00 and a schema id"),
         ),
-        ErrorCategory.UNDECODABLE: F.lit("the bytes after the header are not a record of their schema"),
-        ErrorCategory.MISSING_FIELD: F.concat_ws(" ", F.lit("empty:"), *missing),
-        ErrorCategory.UNKNOWN_EXCHANGE: F.concat(F.lit("exchange is "), trade["exchange"], F.lit(f", not {exchange}")),
-        ErrorCategory.SYMBOL_MISMATCH: F.concat(F.lit("symbol is "), trade["symbol"], F.lit(", key is "), key),
-        ErrorCategory.NON_POSITIVE_PRICE: F.concat(F.lit("price is "), trade["price"].cast("string")),
-        ErrorCategory.NON_POSITIVE_QUANTITY: F.concat(F.lit("quantity is "), trade["quantity"].cast("string")),
-        ErrorCategory.FUTURE_TIMESTAMP: F.concat(
-            F.lit("timestamp is "), time, F.lit(f", over {validation.MAX_AHEAD_MICROS // 60_000_000} minute ahead")
+        _Check(
+            ErrorCategory.UNKNOWN_SCHEMA.value,
+            ~F.coalesce(F.col("schema_id").isin(list(schemas)), F.lit(False)),
+            F.concat(F.lit("the registry has no schema "), schema_id, F.lit(" for this topic")),
         ),
-        ErrorCategory.IMPLAUSIBLE_TIMESTAMP: F.concat(
-            F.lit("timestamp is "), time, F.lit(f", before {validation.GENESIS}")
+        _Check(
+            ErrorCategory.UNDECODABLE.value,
+            # Every column is null then. Testing only some that are never null otherwise keeps the generated code small.
+            reduce(and_, (record[name].isNull() for name in (*channel.identity, channel.time_columns[-1]))),
+            F.lit("the bytes after the header are not a record of their schema"),
         ),
-    }
+        *(_Check(str(rule.category), rule.broken(fields), fields.message(rule.message)) for rule in channel.rules),
+    ]
 
 
 def _first(cases: Iterable[tuple[Column, Column]]) -> Column:
@@ -181,15 +208,15 @@ def _schema_id(schemas: Mapping[int, str]) -> Column:
     return chain.when(number <= _MAX_INT, number.cast("int"))
 
 
-def _decoded(schemas: Mapping[int, str]) -> Column:
+def _decoded(schemas: Mapping[int, str], channel: Channel) -> Column:
     """Return the record in the newest schema, decoded with its writer schema; null or all nulls if that fails."""
     body = F.expr(f"substring(value, {wire.HEADER_SIZE + 1})")
-    options = {"mode": "PERMISSIVE", "avroSchema": avro.text()}
+    options = {"mode": "PERMISSIVE", "avroSchema": channel.schema}
     chain: Column | None = None
     for schema_id, text in schemas.items():
         is_writer, decoded = F.col("schema_id") == schema_id, from_avro(body, text, options)
         chain = F.when(is_writer, decoded) if chain is None else chain.when(is_writer, decoded)
-    return chain if chain is not None else from_avro(F.lit(None).cast("binary"), avro.text(), options)
+    return chain if chain is not None else from_avro(F.lit(None).cast("binary"), channel.schema, options)
 
 
 def _bytes(raw: bytes) -> Column:

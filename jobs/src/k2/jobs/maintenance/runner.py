@@ -22,13 +22,15 @@ from k2.common.platform import Platform
 from k2.jobs import bootstrap
 from k2.jobs.commit import retry
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.jobs.feed_channels import feed_channels
 from k2.jobs.maintenance import daily_tags, stream_positions
 from k2.jobs.maintenance.stream_positions import Reader
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.session import tables_in_s3
 from k2.jobs.telemetry import error_summary
 from k2.schemas import tables
-from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.channels import Channel, exchange_tables
+from k2.schemas.feed.model import ExchangeFeed, Layers
 from k2.schemas.snapshots import PRUNED
 from k2.schemas.tables import Table
 from k2.schemas.values import seconds
@@ -37,7 +39,7 @@ log = logs.get("maintenance")
 
 MIN_SNAPSHOTS: Final = 100
 _MAX_SNAPSHOTS: Final = 5000  # each commit writes all of them again into the table's metadata
-_HISTORY: Final = {tables.GOLD: timedelta(days=7)}  # for time travel
+_GOLD_HISTORY: Final = timedelta(days=7)  # for time travel
 _SHORT_HISTORY: Final = timedelta(hours=1)
 _DEAD_LETTERS: Final = timedelta(days=30)
 _BATCHES: Final = timedelta(days=90)
@@ -58,18 +60,25 @@ _OPTIONS: Final = {
 class Maintenance:
     """Maintains the tables of some feeds. Of feeds of the same exchange, the longest retention applies.
 
-    Every driver of Gold maintains the shared tables. If two conflict, one of them skips the step until the next round.
-    A driver knows only its own feeds: if feeds of one exchange run in separate applications with different retention
-    of Bronze or Silver, the shorter one applies to both.
+    `channels` replaces the channels that the feeds record. Every driver of Gold maintains the shared tables. If two
+    conflict, one of them skips the step until the next round. A driver knows only its own feeds: if feeds of one
+    exchange run in separate applications with different retention of Bronze or Silver, the shorter one applies to both.
     """
 
-    def __init__(self, spark: SparkSession, platform: Platform, feeds: Sequence[ExchangeFeed]) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        platform: Platform,
+        feeds: Sequence[ExchangeFeed],
+        channels: Iterable[Channel] | None = None,
+    ) -> None:
         self._spark = spark
         self._checkpoints = platform.checkpoints
         # By default files are listed with Hadoop, which does not know the bucket.
         self._listing = {"prefix_listing": "true"} if tables_in_s3(platform) else {}
-        self._feeds = feeds
-        self._exchanges = sorted({feed.spec.exchange for feed in feeds})
+        self._recorded = feed_channels(feeds, channels)
+        self._channels = list(dict.fromkeys(channel for _, channel in self._recorded))
+        self._gold = [channel.gold for channel in self._channels]
         self._report: dict[str, dict[str, Any]] = {}
         self._errors: list[str] = []
 
@@ -77,21 +86,20 @@ class Maintenance:
         """Run one round and return its report. A step that fails is in the report and does not stop the others."""
         now = now or datetime.now(UTC)
         self._report, self._errors = {}, []
-        bronze, silver = list(map(tables.bronze, self._exchanges)), list(map(tables.silver, self._exchanges))
         growing = [
-            *bronze,
-            *silver,
+            *(channel.bronze(exchange) for exchange, channel in self._layers()),
+            *(channel.silver(exchange) for exchange, channel in self._layers()),
             tables.DEAD_LETTERS_TABLE,
-            tables.GOLD_TABLE,
-            tables.BARS_TABLE,
+            *self._gold,
+            *(table for channel in self._channels for table in channel.derived),
             tables.BATCHES_TABLE,
         ]
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))
-        self._step(
-            tables.GOLD_TABLE, "tagged_days", partial(daily_tags.tag_closed_days, self._spark, now - _CLOSED_AFTER)
-        )
+        for gold in self._gold:
+            tag = partial(daily_tags.tag_closed_days, self._spark, gold, now - _CLOSED_AFTER)
+            self._step(gold, "tagged_days", tag)
         try:
             readers = stream_positions.readers(self._spark, self._checkpoints)
         except (ValueError, KeyError, IndexError, *_FAILURES) as error:
@@ -117,16 +125,22 @@ class Maintenance:
                 log.info("maintenance done", seconds=round(time.monotonic() - started, 1), **report)
             rounds += 1
 
+    def _layers(self) -> dict[tuple[str, Channel], list[Layers]]:
+        """Return the exchanges and channels, each with the layers of its feeds."""
+        by_origin: dict[tuple[str, Channel], list[Layers]] = {}
+        for feed, channel in self._recorded:
+            by_origin.setdefault((feed.spec.exchange, channel), []).append(feed.spec.layers)
+        return by_origin
+
     def _retain(self, now: datetime) -> None:
         longest = _DEAD_LETTERS
-        for exchange in self._exchanges:
-            layers = [feed.spec.layers for feed in self._feeds if feed.spec.exchange == exchange]
+        for (exchange, channel), layers in self._layers().items():
             bronze = max(timedelta(seconds=seconds(layer.bronze.retention)) for layer in layers)
             silver = max(bronze, *(timedelta(seconds=seconds(layer.silver.retention)) for layer in layers))
             longest = max(longest, silver)
-            self._prune(tables.bronze(exchange), _day(now - bronze), "kafka_timestamp")
-            # A trade can arrive long after its exchange time; it is kept as long as trades that arrived with it.
-            self._prune(tables.silver(exchange), _day(now - silver), "timestamp", "bronze_timestamp")
+            self._prune(channel.bronze(exchange), _day(now - bronze), "kafka_timestamp")
+            # A record can arrive long after its exchange time; it is kept as long as records that arrived with it.
+            self._prune(channel.silver(exchange), _day(now - silver), channel.time_columns[-1], "bronze_timestamp")
         self._prune(tables.DEAD_LETTERS_TABLE, _day(now - longest), "dlq_timestamp")
         self._prune(tables.BATCHES_TABLE, _day(now - _BATCHES), "committed_at")
 
@@ -154,7 +168,8 @@ class Maintenance:
         history = SnapshotHistory(self._spark, table)
         snapshots, referenced = list(history.snapshots()), set(history.refs().values())
         needed, reader = stream_positions.snapshots_needed(readers, snapshots)
-        old = expirable(snapshots, needed, (now - _HISTORY.get(table.name, _SHORT_HISTORY)).timestamp())
+        retained = _GOLD_HISTORY if table in self._gold else _SHORT_HISTORY
+        old = expirable(snapshots, needed, (now - retained).timestamp())
         expired = [snapshot for snapshot in old if snapshot.id not in referenced]
         if needed > MIN_SNAPSHOTS:
             self._report.setdefault(table.name, {})["held_by"] = reader
@@ -219,12 +234,12 @@ def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> l
 
 def _closed(table: Table, until: datetime) -> str:
     """Return the filter for rows of partitions that ended before `until`."""
-    if table is tables.GOLD_TABLE:
-        day = f"DATE '{until:%Y-%m-%d}'"
+    columns, day = [partition.column for partition in table.partitions], f"DATE '{until:%Y-%m-%d}'"
+    if "exchange_hour" in columns:
         return f"exchange_date < {day} OR (exchange_date = {day} AND exchange_hour < {until.hour})"
-    if table is tables.BARS_TABLE:
-        return f"exchange_date < DATE '{until:%Y-%m-%d}'"
-    return f"`{table.partitions[0].column}` < {_literal(_day(until))}"
+    if "exchange_date" in columns:
+        return f"exchange_date < {day}"
+    return f"`{columns[0]}` < {_literal(_day(until))}"
 
 
 def _day(moment: datetime) -> datetime:
@@ -258,11 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _maintain(arguments: argparse.Namespace, platform: Platform) -> int:
     feeds = bootstrap.read_feeds(arguments.feed)
     with bootstrap.reading_catalog(), bootstrap.spark_session(platform, arguments) as spark:
-        spark_tables.ensure(spark, {table.name: table for feed in feeds for table in _tables(feed)}.values())
+        own = [table for feed in feeds for table in exchange_tables(feed.spec.exchange, feed.channels)]
+        spark_tables.ensure(spark, {table.name: table for table in own}.values())
         report = Maintenance(spark, platform, feeds).run()
     print(json.dumps(report, indent=2))
     return 1 if report["errors"] else 0
-
-
-def _tables(feed: ExchangeFeed) -> Iterable[Table]:
-    return tables.of_exchange(feed.spec.exchange)

@@ -37,9 +37,11 @@ def readers(spark: SparkSession, root: str) -> list[Reader]:
     Raises ValueError, KeyError or IndexError if the position of one cannot be read.
     """
     files = FileSystem(spark)
+    # The folders name feeds and channels: a reader counts even if this process does not know its channel.
     candidates = (
-        _reader(f"{feed}-{layer}", Checkpoint(files, path(root, feed, layer)))
+        _reader(f"{feed}-{channel}-{layer}", Checkpoint(files, path(root, feed, f"{channel}/{layer}")))
         for feed in files.names(root)
+        for channel in files.names(f"{root.rstrip('/')}/{feed}")
         for layer in _READING
     )
     return [reader for reader in candidates if reader is not None]

@@ -9,19 +9,25 @@ from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from k2.schemas.channels import TRADES
 from k2.schemas.states import QueryState
 from k2.schemas.status import AuditResult, LayerStatus
 from k2.schemas.values import from_micros
 
-_LABELS: Final = ("exchange", "feed")
+_LABELS: Final = ("exchange", "feed", "channel")
 _BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 @dataclass(slots=True)
 class LayerState:
-    """The state of one layer of one feed. Times are in seconds since 1970; `newest` is in UTC microseconds."""
+    """The state of one layer of one feed and channel.
+
+    Times are in seconds since 1970; `newest` is in UTC microseconds. `channel` is empty for the gaps, which a feed has
+    once.
+    """
 
     layer: str
+    channel: str
     exchange: str
     feed: str
     trigger: float
@@ -39,6 +45,16 @@ class LayerState:
     duplicates: int = 0
     incomplete_hours: int | None = None  # of the feed's symbols, from the newest audit
     audited_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name in `/status`: the layer, preceded by the channel for every channel but trades."""
+        return self.layer if self.channel in {"", TRADES.name} else f"{self.channel}/{self.layer}"
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """The values of the labels that all metrics have."""
+        return self.exchange, self.feed, self.channel
 
     def record_batch(self, duration: float) -> None:
         """Record a committed micro-batch that took `duration` seconds."""
@@ -95,7 +111,7 @@ class JobsCollector(Collector):
         durations = HistogramMetricFamily("k2_layer_batch_processing_seconds", "duration of a batch", labels=names)
         running = GaugeMetricFamily("k2_layer_running", "1 while the query runs", labels=names)
         for state in self._layers:
-            labels = (state.exchange, state.feed, state.layer)
+            labels = (*state.labels, state.layer)
             rows.add_metric(labels, state.rows)
             behind.add_metric(labels, state.batches_behind(now))
             running.add_metric(labels, int(state.state == QueryState.RUNNING))
@@ -113,22 +129,22 @@ class JobsCollector(Collector):
         )
         for state in self._layers:
             for category, count in state.dead_letters.items():
-                family.add_metric((state.exchange, state.feed, category), count)
+                family.add_metric((*state.labels, category), count)
         return family
 
     def _duplicates(self) -> Metric:
         family = CounterMetricFamily("k2_gold_duplicates_dropped", "rows that Gold already had", labels=_LABELS)
         for state in self._layers:
             if state.layer == "gold":
-                family.add_metric((state.exchange, state.feed), state.duplicates)
+                family.add_metric(state.labels, state.duplicates)
         return family
 
     def _incomplete(self) -> Metric:
-        text = "hours of the last 7 days with missing trades, from the newest audit"
+        text = "hours of the last 7 days with missing records, from the newest audit"
         family = GaugeMetricFamily("k2_gold_incomplete_hours", text, labels=_LABELS)
         for state in self._layers:
             if state.incomplete_hours is not None:
-                family.add_metric((state.exchange, state.feed), state.incomplete_hours)
+                family.add_metric(state.labels, state.incomplete_hours)
         return family
 
 

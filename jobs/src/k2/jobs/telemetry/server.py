@@ -42,10 +42,10 @@ def serve(layers: Iterable[LayerState], registry: CollectorRegistry, host: str, 
 
 
 def jobs_status(layers: Iterable[LayerState]) -> JobsStatus:
-    """Return the `/status` document: every layer, by feed."""
+    """Return the `/status` document: every layer, by feed and name."""
     feeds: dict[str, dict[str, LayerStatus]] = {}
     for state in layers:
-        feeds.setdefault(state.feed, {})[state.layer] = state.status()
+        feeds.setdefault(state.feed, {})[state.name] = state.status()
     return JobsStatus(feeds=feeds)
 
 

@@ -34,7 +34,7 @@ def shard_hash(feed: ExchangeFeed, shard: int) -> str:
     spec = _document(feed)["spec"]
     ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "redundancy"}}
     symbols = sorted(pair.raw_symbol for pair in feed.shard(shard))
-    return digest([feed.name, spec["exchange"], feed.topic, ingest, symbols])
+    return digest([feed.name, spec["exchange"], _topics(feed), ingest, symbols])
 
 
 def layer_hash(feed: ExchangeFeed, layer: str) -> str:
@@ -42,7 +42,11 @@ def layer_hash(feed: ExchangeFeed, layer: str) -> str:
     layers = feed.spec.layers
     triggers = {name: getattr(layers, name).trigger for name in LAYERS if layer in {name, COMBINED}}
     retention = () if layer in {"bronze", "silver"} else (layers.bronze.retention, layers.silver.retention)
-    return digest([feed.name, feed.spec.exchange, feed.topic, triggers, retention])
+    return digest([feed.name, feed.spec.exchange, _topics(feed), triggers, retention])
+
+
+def _topics(feed: ExchangeFeed) -> list[str]:
+    return [feed.topic(channel) for channel in feed.channels]
 
 
 def _document(feed: ExchangeFeed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""KafkaTopics: the feed's trades, and the gap events and dead letters that all feeds of an exchange share."""
+"""KafkaTopics: the records of the feed, and the gap events and dead letters that all feeds of an exchange share."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -16,12 +16,11 @@ def kafka_topics(feed: ExchangeFeed, settings: Settings) -> Iterator[Manifest]:
     """Yield the topics for Strimzi to create; none if no Kafka cluster is configured."""
     if settings.kafka_cluster:
         for topic in topics.feed_topics(feed):
-            yield _shared(feed, settings, topic) if topic.shared else trades_topic(feed, settings)
+            yield _shared(feed, settings, topic) if topic.shared else _own(feed, settings, topic)
 
 
-def trades_topic(feed: ExchangeFeed, settings: Settings) -> Manifest:
-    """Return the KafkaTopic of the feed's trades."""
-    topic = topics.trades_topic(feed)
+def _own(feed: ExchangeFeed, settings: Settings, topic: TopicSpec) -> Manifest:
+    """Return a topic of the feed's records."""
     labelled = metadata(feed, topic_object_name(topic.name), "topic")
     labelled["labels"][CLUSTER] = settings.kafka_cluster
     return _manifest(feed, settings, topic, labelled)

@@ -66,21 +66,23 @@ def unknown(reason: str, message: str) -> Diagnosis:
 
 
 def topic(feed: ExchangeFeed, observed: Observed, now: datetime, *, managed: bool) -> Diagnosis:
-    """Diagnose the feed's topic. `managed`: K2 creates it."""
+    """Diagnose the feed's topics. `managed`: K2 creates it."""
     if observed.conflict:
         return unready("TopicConflict", observed.conflict)
     if not managed:
         return ready("K2 does not manage topics: kafkaCluster is not set", "NotManaged")
     if rejected := _rejected(observed.rejections, {_TOPICS}):
         return rejected
-    if observed.topic is None:
-        return unknown("Creating", f"creating KafkaTopic {feed.topic}")
-    return _topic(feed, observed.topic, now)
+    names = [feed.topic(channel) for channel in feed.channels]
+    if missing := [name for name in names if name not in observed.topics]:
+        return unknown("Creating", f"creating KafkaTopic {', '.join(missing)}")
+    diagnoses = [_topic(name, observed.topics[name], now) for name in names]
+    return next((each for each in diagnoses if each.status != "True"), diagnoses[0])
 
 
-def _topic(feed: ExchangeFeed, kafka_topic: Topic, now: datetime) -> Diagnosis:
+def _topic(name: str, kafka_topic: Topic, now: datetime) -> Diagnosis:
     if kafka_topic.ready:
-        return ready(f"{feed.topic} exists")
+        return ready(f"{name} exists")
     if kafka_topic.ready is False:
         reason = kafka_topic.reason or "no reason given"
         return unready("TopicNotReady", f"Strimzi reports {reason}: {kafka_topic.message}")

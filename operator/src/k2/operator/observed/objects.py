@@ -118,7 +118,7 @@ class Rejection:
 class Observed:
     """The observed state of one feed."""
 
-    topic: Topic | None = None
+    topics: Mapping[str, Topic] = field(default_factory=dict)  # of the feed's channels, by the topic's name
     deployments: tuple[Deployment, ...] = ()
     pods: tuple[Pod, ...] = ()
     shards: tuple[Shard, ...] = ()

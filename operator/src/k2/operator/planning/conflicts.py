@@ -19,7 +19,7 @@ class Claim:
     feed: ExchangeFeed
     uid: str
     since: datetime
-    topic: str
+    topics: frozenset[str]
     symbols: frozenset[str]
 
     @classmethod
@@ -27,7 +27,8 @@ class Claim:
         """Build the claim of a live object."""
         metadata = body["metadata"]
         symbols = frozenset(pair.symbol for pair in feed.pairs)
-        return cls(feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), feed.topic, symbols)
+        topics = frozenset(feed.topic(channel) for channel in feed.channels)
+        return cls(feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols)
 
     @property
     def location(self) -> str:
@@ -40,7 +41,7 @@ class Claim:
 
     def conflicts_with(self, other: "Claim") -> bool:
         """Return whether both feeds claim the same name, topic or symbol."""
-        if self.topic == other.topic or self.feed.name == other.feed.name:
+        if not self.topics.isdisjoint(other.topics) or self.feed.name == other.feed.name:
             return True
         return self.feed.spec.exchange == other.feed.spec.exchange and not self.symbols.isdisjoint(other.symbols)
 
@@ -79,8 +80,8 @@ def conflict_message(own: Claim, others: Iterable[Claim]) -> str:
 
 
 def _describe(own: Claim, owner: Claim) -> str:
-    if own.topic == owner.topic:
-        return f"topic {own.topic} belongs to {owner.location}; set another spec.kafka.topic"
+    if topics := own.topics & owner.topics:
+        return f"topic {min(topics)} belongs to {owner.location}; set another spec.kafka.topic"
     if own.feed.name == owner.feed.name:
         return (
             f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "

@@ -23,6 +23,7 @@ from k2.query.api.routes import dead_letters, feeds, health, ohlcv, prices, snap
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
 from k2.query.live.broadcaster import Broadcaster
+from k2.schemas.channels import TRADES
 
 DISTRIBUTION: Final = "k2-market-data"
 VERSION: Final = "K2_VERSION"  # set in the image, which has no distribution metadata
@@ -52,7 +53,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.metrics.observe_limiters(state.executor.queries, state.executor.statements)
     for module in _ROUTES:
         app.include_router(module.router)
-    state.broadcaster = Broadcaster(platform, topics=lambda: state.engine_provider.engine().topics())
+    state.broadcaster = Broadcaster(platform, TRADES, topics=lambda: state.engine_provider.engine().topics())
     app.include_router(stream.router())
     app.include_router(serving.router())
     app.add_middleware(RequestLimitMiddleware, settings=settings)

@@ -13,12 +13,12 @@ from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, Or, Reference
+from pyiceberg.expressions import And, GreaterThanOrEqual, IsNull, LessThan, Or, Reference
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile, PartitionFieldSummary
 from pyiceberg.table import ManifestGroupPlanner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.io import FileIO
@@ -104,20 +104,33 @@ class ManifestCache:
         return loaded
 
 
-def hour_range(where: BooleanExpression) -> HourRange:
-    """Return the hours outside of which no matching trade or bar can be."""
+def hour_range(where: BooleanExpression, time_columns: Collection[str] = _TIME_COLUMNS) -> HourRange:
+    """Return the hours outside of which no matching record or bar can be."""
     match where:
+        case And(left=IsNull(term=Reference(name=name)), right=right) if name in time_columns:
+            # A record's time is its first time that is not null: here the one that `right` compares first.
+            return hour_range(right, {_first_column(right)})
         case And(left=left, right=right):
-            (first, last), (other_first, other_last) = hour_range(left), hour_range(right)
+            (first, last), (other_first, other_last) = hour_range(left, time_columns), hour_range(right, time_columns)
             return max(first, other_first), min(last, other_last)
         case Or(left=left, right=right):
-            (first, last), (other_first, other_last) = hour_range(left), hour_range(right)
+            (first, last), (other_first, other_last) = hour_range(left, time_columns), hour_range(right, time_columns)
             return min(first, other_first), max(last, other_last)
-        case GreaterThanOrEqual(term=Reference(name=name)) if name in _TIME_COLUMNS:
+        case GreaterThanOrEqual(term=Reference(name=name)) if name in time_columns:
             return _hours_since_epoch(where.literal.value), inf
-        case LessThan(term=Reference(name=name)) if name in _TIME_COLUMNS:
+        case LessThan(term=Reference(name=name)) if name in time_columns:
             return -inf, _hours_since_epoch(where.literal.value)
     return ALL_HOURS
+
+
+def _first_column(where: BooleanExpression) -> str:
+    """Return the column of a comparison, or of the first one of an `Or`."""
+    while isinstance(where, Or):
+        where = where.left
+    match where:
+        case GreaterThanOrEqual(term=Reference(name=name)) | LessThan(term=Reference(name=name)):
+            return name
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

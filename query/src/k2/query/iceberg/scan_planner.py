@@ -13,7 +13,8 @@ from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
 from k2.query.iceberg.catalog import connect
 from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.iceberg.tables import identifier
-from k2.schemas.tables import GOLD, GOLD_TABLE, NAMESPACE
+from k2.schemas.channels import CHANNELS
+from k2.schemas.tables import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 _MAX_PLANS: Final = 256
 _TIME_COLUMN: Final = "timestamp"
-_HOUR_PARTITIONING: Final = [partition.column for partition in GOLD_TABLE.partitions]
+_GOLD_TABLES: Final = frozenset(channel.gold.name for channel in CHANNELS)
+_HOUR_PARTITIONING: Final = ["exchange_date", "exchange_hour"]  # of the Gold tables of all channels
 
 TimeBounds = tuple[float, float]  # of a file's rows, in microseconds since 1970; infinite where unknown
 
@@ -80,8 +82,8 @@ class ScanPlanner:
                     cached = self._tables[name] = self.catalog.load_table(identifier(name))
                 return cached
         except NoSuchTableError:
-            if name == GOLD:
-                raise CatalogEmpty(f"there is no table {GOLD} yet; `k2 up` creates it") from None
+            if name in _GOLD_TABLES:
+                raise CatalogEmpty(f"there is no table {name} yet; `k2 up` creates it") from None
             raise BadQuery(
                 f"there is no table {format_value(name)}; available tables: {', '.join(self.names())}"
             ) from None
@@ -161,10 +163,10 @@ def _partition_hour(table: Table, file: DataFile) -> int | None:
 
 
 def _time_bounds(table: Table, file: DataFile) -> TimeBounds:
-    """Return the bounds of a file's timestamps, as its writer recorded them."""
+    """Return the bounds of a file's timestamps, as its writer recorded them; infinite ones if a timestamp is null."""
     ids = [field.field_id for field in table.schema().fields if field.name == _TIME_COLUMN]
     first, last = ((bounds or {}).get(ids[0]) if ids else None for bounds in (file.lower_bounds, file.upper_bounds))
-    if first is None or last is None:
+    if first is None or last is None or (file.null_value_counts or {}).get(ids[0]):
         return -inf, inf
     return int.from_bytes(first, "little", signed=True), int.from_bytes(last, "little", signed=True)
 

@@ -6,10 +6,10 @@ Spark's DDL names them, so that it does not matter which engine creates a table.
 
 from __future__ import annotations
 
-import re
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from k2.query import ddl
 from k2.schemas.tables import NAMESPACE, Table
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pyiceberg.table.sorting import SortOrder
     from pyiceberg.types import IcebergType
 
-_DECIMAL: Final = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 _FIRST_PARTITION_ID: Final = 1000
 
 
@@ -94,28 +93,28 @@ def sort_order(table: Table, columns: Schema) -> SortOrder:
     )
 
 
-def iceberg_type(ddl: str, ids: Iterator[int]) -> IcebergType:
+def iceberg_type(text: str, ids: Iterator[int]) -> IcebergType:
     """Return the Iceberg type of a Spark DDL type; nested fields take their ids from `ids`.
 
     Raises `ValueError` for a type that no table uses.
     """
     from pyiceberg import types
 
-    ddl = ddl.strip()
-    outer, _, rest = ddl.partition("<")
+    text = text.strip()
+    outer, _, rest = text.partition("<")
     inner = rest.removesuffix(">")
     match outer:
         case "array":
             number = next(ids)
             return types.ListType(number, iceberg_type(inner, ids), element_required=False)
         case "map":
-            key, value = _split(inner)
+            key, value = ddl.split(inner)
             key_id, value_id = next(ids), next(ids)
             return types.MapType(
                 key_id, iceberg_type(key, ids), value_id, iceberg_type(value, ids), value_required=False
             )
         case "struct":
-            fields = [part.partition(":") for part in _split(inner)]
+            fields = [part.partition(":") for part in ddl.split(inner)]
             numbers = [next(ids) for _ in fields]
             return types.StructType(
                 *(
@@ -123,12 +122,12 @@ def iceberg_type(ddl: str, ids: Iterator[int]) -> IcebergType:
                     for number, (name, _, kind) in zip(numbers, fields, strict=True)
                 )
             )
-    if match := _DECIMAL.fullmatch(ddl):
+    if match := ddl.DECIMAL.fullmatch(text):
         return types.DecimalType(int(match[1]), int(match[2]))
-    return _primitive(ddl)
+    return _primitive(text)
 
 
-def _primitive(ddl: str) -> IcebergType:
+def _primitive(text: str) -> IcebergType:
     from pyiceberg import types
 
     primitives: dict[str, IcebergType] = {
@@ -141,19 +140,8 @@ def _primitive(ddl: str) -> IcebergType:
         "date": types.DateType(),
         "timestamp": types.TimestamptzType(),
     }
-    if ddl not in primitives:
+    if text not in primitives:
         raise ValueError(
-            f"{ddl!r} is not a column type of K2's tables: {', '.join(primitives)}, decimal, array, map, struct"
+            f"{text!r} is not a column type of K2's tables: {', '.join(primitives)}, decimal, array, map, struct"
         )
-    return primitives[ddl]
-
-
-def _split(inner: str) -> list[str]:
-    """Split `string,struct<a:int,b:int>` at its outer commas."""
-    parts, depth, begin = [], 0, 0
-    for position, char in enumerate(inner):
-        depth += (char in "<(") - (char in ">)")
-        if char == "," and depth == 0:
-            parts.append(inner[begin:position])
-            begin = position + 1
-    return [*parts, inner[begin:]]
+    return primitives[text]

@@ -1,1 +1,1 @@
-"""The newest trades from Kafka: reading, validating, buffering and merging them."""
+"""A channel's newest records from Kafka: reading, validating, buffering and merging them."""

@@ -26,7 +26,7 @@ class Frontier:
     """The first offset of each partition that Gold does not hold, for each topic that it has consumed."""
 
     offsets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    exchanges: Mapping[str, str] = field(default_factory=dict)  # the exchange label of each topic's trades
+    exchanges: Mapping[str, str] = field(default_factory=dict)  # the exchange label of each topic's records
     queries: Mapping[str, str] = field(default_factory=dict)  # the id of the query that consumed each topic
 
     def offset(self, topic: str, partition: int) -> int | None:

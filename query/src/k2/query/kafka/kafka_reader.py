@@ -1,4 +1,4 @@
-"""Read trades and raw frames from Kafka: list partitions, look up offsets, consume and validate records.
+"""Read records and raw frames from Kafka: list partitions, look up offsets, consume and validate records.
 
 Everything here raises `Unavailable`, which names the service, where Kafka or the schema registry does not answer.
 This is the only module of the query engine that uses a Kafka client.
@@ -21,19 +21,20 @@ from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query.errors import Unavailable
 from k2.query.kafka.records import ConsumedRecord, Frame, TopicPartition, ValidatedRecord
 from k2.query.kafka.time_merge import TimeMerge
-from k2.query.kafka.validation import Validator, ValidTrade
+from k2.query.kafka.validation import Validator
 from k2.schemas import topics
 from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
     from k2.common.platform import Platform
+    from k2.query.kafka.row_types import Row
+    from k2.schemas.channels import Channel
 
 TIMEOUT_SECONDS: Final = 5.0
 _STALL_SECONDS: Final = 10.0  # seconds without a record although the end offset was not reached
 _MAX_POLL: Final = 5_000
 _MAX_BACKLOG: Final = 2_000  # records of one partition that may wait for those of others before it is paused
 _MISSING_SCHEMA_SECONDS: Final = 10.0  # before the registry is asked again for a schema that it lacks
-_TOPIC_PREFIX: Final = topics.trades("")
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
@@ -43,20 +44,11 @@ Decode = Callable[[str, str, Message], T]  # of a message, given its topic and t
 
 
 class KafkaReader:
-    """Read the trade topics and dead-letter topics of one platform."""
+    """Read topics of one platform: their partitions and offsets, and the frames in dead-letter topics."""
 
     def __init__(self, platform: Platform) -> None:
         self._bootstrap = platform.kafka_bootstrap
-        self._registry = Registry(platform.registry_url)
         self._admin: AdminClient | None = None
-        self._validators: dict[str, _TopicValidator] = {}
-
-    def partitions(self, exchanges: Mapping[str, str]) -> dict[TopicPartition, str]:
-        """Return every partition of the existing trade topics, with the exchange label of its trades.
-
-        These are the topics with K2's standard names and those in `exchanges`, which maps a topic to its label.
-        """
-        return self._partitions(_TOPIC_PREFIX, exchanges)
 
     def dead_letter_partitions(self) -> dict[TopicPartition, str]:
         """Return every partition of the ingests' dead-letter topics, with the label of its exchange."""
@@ -77,28 +69,6 @@ class KafkaReader:
         """
         offsets = self._offsets(dict.fromkeys(partitions, OffsetSpec.for_timestamp(time)))
         return {topic_partition: offset for topic_partition, offset in offsets.items() if offset >= 0}
-
-    def reader(self, partitions: Mapping[TopicPartition, str]) -> PartitionReader[ValidTrade | str]:
-        """Return a reader that consumes and validates records continuously; more partitions may be added later."""
-        return PartitionReader(self._bootstrap, dict(partitions), self._validate)
-
-    def read(
-        self,
-        starts: Mapping[TopicPartition, int],
-        end_offsets: Mapping[TopicPartition, int],
-        partitions: Mapping[TopicPartition, str],
-    ) -> Generator[list[ValidatedRecord]]:
-        """Yield the records from `starts` up to `end_offsets` (exclusive), which must have been reached already."""
-        return self._read(starts, end_offsets, partitions, self._validate)
-
-    def read_merged(
-        self,
-        starts: Mapping[TopicPartition, int],
-        end_offsets: Mapping[TopicPartition, int],
-        partitions: Mapping[TopicPartition, str],
-    ) -> Generator[list[ValidatedRecord]]:
-        """Yield the same records merged by Kafka's timestamp, so that no partition runs ahead of the others."""
-        return self._read(starts, end_offsets, partitions, self._validate, merge=True)
 
     def read_frames(
         self,
@@ -183,10 +153,49 @@ class KafkaReader:
         except (KafkaException, TimeoutError) as error:
             raise _unavailable(self._bootstrap, error) from error
 
-    def _validate(self, topic: str, label: str, message: Message) -> ValidTrade | str:
+
+class RecordReader(KafkaReader):
+    """Read the records of one channel of one platform."""
+
+    def __init__(self, platform: Platform, channel: Channel) -> None:
+        super().__init__(platform)
+        self._channel = channel
+        self._registry = Registry(platform.registry_url)
+        self._validators: dict[str, _TopicValidator] = {}
+
+    def partitions(self, exchanges: Mapping[str, str]) -> dict[TopicPartition, str]:
+        """Return every partition of the channel's existing topics, with the exchange label of its records.
+
+        These are the topics with K2's standard names and those in `exchanges`, which maps a topic to its label.
+        """
+        return self._partitions(topics.records(self._channel.name, ""), exchanges)
+
+    def reader(self, partitions: Mapping[TopicPartition, str]) -> PartitionReader[Row | str]:
+        """Return a reader that consumes and validates records continuously; more partitions may be added later."""
+        return PartitionReader(self._bootstrap, dict(partitions), self._validate)
+
+    def read(
+        self,
+        starts: Mapping[TopicPartition, int],
+        end_offsets: Mapping[TopicPartition, int],
+        partitions: Mapping[TopicPartition, str],
+    ) -> Generator[list[ValidatedRecord]]:
+        """Yield the records from `starts` up to `end_offsets` (exclusive), which must have been reached already."""
+        return self._read(starts, end_offsets, partitions, self._validate)
+
+    def read_merged(
+        self,
+        starts: Mapping[TopicPartition, int],
+        end_offsets: Mapping[TopicPartition, int],
+        partitions: Mapping[TopicPartition, str],
+    ) -> Generator[list[ValidatedRecord]]:
+        """Yield the same records merged by Kafka's timestamp, so that no partition runs ahead of the others."""
+        return self._read(starts, end_offsets, partitions, self._validate, merge=True)
+
+    def _validate(self, topic: str, label: str, message: Message) -> Row | str:
         validator = self._validators.get(topic)
         if validator is None:
-            validator = self._validators[topic] = _TopicValidator(self._registry, topic, label)
+            validator = self._validators[topic] = _TopicValidator(self._channel, self._registry, topic, label)
         return validator.validate(message)
 
 
@@ -264,13 +273,14 @@ class PartitionReader(Generic[T]):
 class _TopicValidator:
     """Validate the records of one topic; load schemas from the registry when an unknown schema id arrives."""
 
-    def __init__(self, registry: Registry, topic: str, label: str) -> None:
+    def __init__(self, channel: Channel, registry: Registry, topic: str, label: str) -> None:
+        self._channel = channel
         self._schemas = SchemaCache(registry, topics.subject(topic))
         self._label = label
-        self._validator = Validator({}, label)
+        self._validator = Validator(channel, {}, label)
         self._missing_until: dict[bytes, float] = {}
 
-    def validate(self, message: Message) -> ValidTrade | str:
+    def validate(self, message: Message) -> Row | str:
         value, key = message.value(), message.key()
         if not self._validator.has_schema(value):
             self._load_schema(bytes(value or b"")[:5])
@@ -281,7 +291,7 @@ class _TopicValidator:
         if now < self._missing_until.get(header, 0.0):
             return
         try:
-            self._validator = Validator(self._schemas.schemas(), self._label)
+            self._validator = Validator(self._channel, self._schemas.schemas(), self._label)
         except RegistryUnavailable as error:
             raise Unavailable(" ".join(str(error).split())[:300]) from error
         if len(self._missing_until) > _MAX_POLL:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from k2.common.platform import Platform
     from k2.query.kafka.records import ConsumedRecord, Frame
-    from k2.query.sql.trade_sql import TradeFilter
+    from k2.query.sql.record_sql import RecordFilter
 
 MAX_FRAMES: Final = 2_000  # frames of each partition that are searched, newest first; each is up to a megabyte
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ class RawFrames:
     def __init__(self, platform: Platform) -> None:
         self._kafka = KafkaReader(platform)
 
-    def newest(self, trade_filter: TradeFilter, category: str | None, limit: int) -> Table:
+    def newest(self, record_filter: RecordFilter, category: str | None, limit: int) -> Table:
         """Return the newest frames first, with the columns of `audit_tables.dead_letters`.
 
         A frame belongs to an exchange, but to no symbol.
@@ -35,7 +35,7 @@ class RawFrames:
         labels = {
             topic_partition: label
             for topic_partition, label in self._kafka.dead_letter_partitions().items()
-            if trade_filter.exchange in (None, label)
+            if record_filter.exchange in (None, label)
         }
         end_offsets = self._kafka.end_offsets(labels)
         starts = {
@@ -44,7 +44,7 @@ class RawFrames:
         }
         rows: list[dict[str, Any]] = []
         for batch in self._kafka.read_frames(starts, end_offsets, labels):
-            rows += [row for row in map(_row, batch) if _matches(row, trade_filter, category)]
+            rows += [row for row in map(_row, batch) if _matches(row, record_filter, category)]
         rows.sort(key=lambda row: (row["dlq_timestamp"], row["topic"], row["partition"], row["offset"]), reverse=True)
         return pa.Table.from_pylist(rows[:limit], schema=_schema())
 
@@ -91,12 +91,12 @@ def _row(record: ConsumedRecord[Frame]) -> dict[str, Any]:
     }
 
 
-def _matches(row: dict[str, Any], trade_filter: TradeFilter, category: str | None) -> bool:
+def _matches(row: dict[str, Any], record_filter: RecordFilter, category: str | None) -> bool:
     timestamp = row["dlq_timestamp"]
     return (
         category in (None, row["error_category"])
-        and (trade_filter.start is None or timestamp >= trade_filter.start)
-        and (trade_filter.end is None or timestamp < trade_filter.end)
+        and (record_filter.start is None or timestamp >= record_filter.start)
+        and (record_filter.end is None or timestamp < record_filter.end)
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Generic, NamedTuple, TypeVar
 
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka.row_types import Row
 
 T = TypeVar("T")
 
@@ -28,4 +28,5 @@ class Frame(NamedTuple):
     body: bytes
 
 
-ValidatedRecord = ConsumedRecord[ValidTrade | str]  # a valid trade, or the category of the rule that it breaks
+# The row of a valid record, or the category of the rule that it breaks. A category is a text, never a tuple.
+ValidatedRecord = ConsumedRecord[Row | str]

@@ -1,6 +1,6 @@
-"""Read and validate the trades in Kafka that Gold does not hold yet.
+"""Read and validate the records in Kafka that Gold does not hold yet.
 
-A command reads them once. A server keeps a consumer running in a thread and the newest trades in memory, so that a
+A command reads them once. A server keeps a consumer running in a thread and the newest records in memory, so that a
 query costs one round trip to Kafka, for the end offsets at the time of the query.
 """
 
@@ -12,10 +12,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from k2.query.errors import Unavailable
-from k2.query.kafka import trade_buffer
-from k2.query.kafka.kafka_reader import KafkaReader
-from k2.query.kafka.trade_buffer import BufferView, TradeBuffer
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka import record_buffer
+from k2.query.kafka.kafka_reader import RecordReader
+from k2.query.kafka.record_buffer import BufferView, RecordBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,23 +24,27 @@ if TYPE_CHECKING:
     from k2.common.platform import Platform
     from k2.query.kafka.kafka_offsets import Frontier
     from k2.query.kafka.records import TopicPartition, ValidatedRecord
-    from k2.query.sql.trade_sql import TradeFilter
+    from k2.query.sql.record_sql import RecordFilter
+    from k2.schemas.channels import Channel
 
-MAX_TRADES: Final = 200_000  # in memory, at half a kilobyte each
+MAX_RECORDS: Final = 200_000  # in memory, at half a kilobyte each
 _CATCH_UP_SECONDS: Final = 30.0  # for the thread to reach Kafka's end offsets
 _RETRY_SECONDS: Final = 0.5  # before a failed thread tries again
 _POLL_SECONDS: Final = 0.1
 
 
 class Tail:
-    """The trades in Kafka after a frontier of Gold. Thread-safe. With `live`, close it."""
+    """The records of a channel in Kafka after a frontier of Gold. Thread-safe. With `live`, close it."""
 
-    def __init__(self, platform: Platform, *, live: bool = False, max_trades: int = MAX_TRADES) -> None:
-        self._kafka = KafkaReader(platform)
-        self._follower = _Follower(self._kafka, max_trades) if live else None
+    def __init__(
+        self, platform: Platform, channel: Channel, *, live: bool = False, max_records: int = MAX_RECORDS
+    ) -> None:
+        self._channel = channel
+        self._kafka = RecordReader(platform, channel)
+        self._follower = _Follower(self._kafka, channel, max_records) if live else None
 
-    def rows(self, frontier: Frontier, trade_filter: TradeFilter) -> Table:
-        """Return every valid trade that matches, from the frontier to Kafka's current end, with Gold's twelve columns.
+    def rows(self, frontier: Frontier, record_filter: RecordFilter) -> Table:
+        """Return every valid record that matches, from the frontier to Kafka's current end, with the channel's columns.
 
         Of duplicates, the first is returned. Raises `Unavailable` where Kafka or the registry does not answer, or where
         Kafka has deleted records that Gold does not hold: the tail is never silently incomplete.
@@ -49,19 +52,19 @@ class Tail:
         labels = self._kafka.partitions(frontier.exchanges)
         end_offsets = self._kafka.end_offsets(labels)
         if self._follower is None:
-            return trade_buffer.deduplicate(
-                self._read(self._starts(frontier, end_offsets, {}), end_offsets, labels, trade_filter)
-            )
+            rows = self._read(self._starts(frontier, end_offsets, {}), end_offsets, labels, record_filter)
+            return record_buffer.deduplicate(self._channel, rows)
         starts = self._starts(frontier, end_offsets, self._follower.floors)
         buffered, floors = self._follower.wait_until_read(starts, end_offsets, labels)
         read_until = {
             topic_partition: min(floors[topic_partition], end) for topic_partition, end in end_offsets.items()
         }
-        older = self._read(starts, read_until, labels, trade_filter)
+        older = self._read(starts, read_until, labels, record_filter)
 
         import pyarrow as pa
 
-        return trade_buffer.deduplicate(pa.concat_tables([older, buffered.rows(starts, trade_filter)]))
+        rows = pa.concat_tables([older, buffered.rows(starts, record_filter)])
+        return record_buffer.deduplicate(self._channel, rows)
 
     def close(self) -> None:
         """Stop the thread, if there is one."""
@@ -105,23 +108,23 @@ class Tail:
         starts: Mapping[TopicPartition, int],
         end_offsets: Mapping[TopicPartition, int],
         labels: Mapping[TopicPartition, str],
-        trade_filter: TradeFilter,
+        record_filter: RecordFilter,
     ) -> Table:
         batches = self._kafka.read(starts, end_offsets, labels)
+        matches = record_buffer.matcher(self._channel, record_filter)
         rows = (record.value for record in chain.from_iterable(batches))
-        return trade_buffer.table(
-            [row for row in rows if isinstance(row, ValidTrade) and trade_buffer.matches(trade_filter, row)]
-        )
+        return record_buffer.table(self._channel, [row for row in rows if isinstance(row, tuple) and matches(row)])
 
 
 class _Follower:
     """A thread that consumes continuously, and the buffer that it fills."""
 
-    def __init__(self, kafka: KafkaReader, max_trades: int) -> None:
+    def __init__(self, kafka: RecordReader, channel: Channel, max_records: int) -> None:
         self._kafka = kafka
-        self._max_trades = max_trades
+        self._channel = channel
+        self._max_records = max_records
         self._changed = threading.Condition()
-        self._buffer = TradeBuffer(max_trades)
+        self._buffer = RecordBuffer(channel, max_records)
         self._new_starts: dict[TopicPartition, int] = {}
         self._labels: dict[TopicPartition, str] = {}
         self._positions: dict[TopicPartition, int] = {}
@@ -131,7 +134,7 @@ class _Follower:
 
     @property
     def floors(self) -> dict[TopicPartition, int]:
-        """The offset of each partition from which on every trade is in the buffer."""
+        """The offset of each partition from which on every valid record is in the buffer."""
         with self._changed:
             return dict(self._buffer.floors)
 
@@ -161,7 +164,8 @@ class _Follower:
                     return self._buffer.view(), dict(self._buffer.floors)
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise Unavailable(
-                        f"Kafka's newest trades could not be read within {_CATCH_UP_SECONDS:.0f} s; try again"
+                        f"Kafka's newest {self._channel.name} could not be read within {_CATCH_UP_SECONDS:.0f} s; "
+                        "try again"
                     )
                 if self._failed is not None:
                     raise self._failed
@@ -220,6 +224,6 @@ class _Follower:
         """Discard everything; the next query sets the start offsets."""
         with self._changed:
             self._failed = error
-            self._buffer = TradeBuffer(self._max_trades)
+            self._buffer = RecordBuffer(self._channel, self._max_records)
             self._new_starts, self._positions = {}, {}
             self._changed.notify_all()

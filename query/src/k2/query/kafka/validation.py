@@ -1,59 +1,56 @@
-"""Validation of single Kafka records without Spark: a trade with Gold's columns, or the category of the error.
+"""Validation of single Kafka records without Spark: a row of the channel, or the category of the error.
 
-The rules are those of `k2.schemas.validation`; decoding follows Spark's. A test compares the results with Silver's.
+The rules are the channel's, over `RecordFields`; a test compares the results with Silver's.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from io import BytesIO
 from operator import itemgetter
 from struct import error as StructError  # noqa: N812 - it is an exception
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from fastavro import parse_schema, schemaless_reader
 from fastavro.read import SchemaResolutionError
 
-from k2.schemas.codecs import avro, wire
-from k2.schemas.validation import RULES, TEXT_FIELDS, ErrorCategory
+from k2.query.kafka.row_types import converters, row_type
+from k2.schemas.codecs import wire
+from k2.schemas.validation import ErrorCategory
 
-_MAX_UNITS: Final = 10**18  # decimal(18,8), in units of 10**-8
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from k2.query.kafka.row_types import Row
+    from k2.schemas.channels import Channel
+
 _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, MemoryError),
     *(RecursionError, StopIteration, StructError, SchemaResolutionError),
 )
-# Spark's JSON strings: only what must be escaped is, with upper-case hexadecimal digits.
-_ESCAPES: Final = str.maketrans(
-    {chr(code): f"\\u{code:04X}" for code in range(32)}
-    | {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
-)
-
-
-class ValidTrade(NamedTuple):
-    """A valid trade, with Gold's columns: times in UTC microseconds, decimals in units of 10**-8."""
-
-    message_id: str
-    trade_id: str
-    symbol: str
-    exchange: str
-    base_asset: str
-    quote_currency: str
-    timestamp: int
-    price: int
-    quantity: int
-    side: str
-    ingestion_timestamp: int
-    vendor_data: str
 
 
 class Validator:
-    """Validates the records of one topic, by its writer schemas (by id) and the label of its trades' exchange."""
+    """Validates the records of one topic.
 
-    def __init__(self, schemas: Mapping[int, str], exchange: str) -> None:
-        newest = _without_logical_types(avro.text())
+    Args:
+        channel: The channel of the topic.
+        schemas: The texts of the topic's writer schemas, by id.
+        exchange: The label of the topic's exchange.
+
+    """
+
+    def __init__(self, channel: Channel, schemas: Mapping[int, str], exchange: str) -> None:
+        newest = _newest(channel)
         parsed = {schema_id: _without_logical_types(text) for schema_id, text in schemas.items()}
         self._schemas = {number: (writer, None if writer == newest else newest) for number, writer in parsed.items()}
-        self._exchange = exchange
+        self._converters = converters(channel)
+        self._values = itemgetter(*channel.column_names)
+        self._make = row_type(channel)._make
+        self._rules = [(rule.broken, rule.category) for rule in channel.rules]
+        self._nullable = _nullable_columns(channel)
+        self._fields = _fields_type(channel, exchange)
 
     def has_schema(self, value: bytes | None) -> bool:
         """Return whether the schema named by a record's header is one of `schemas`; True if the header is malformed."""
@@ -62,99 +59,107 @@ class Validator:
         except wire.MalformedHeader:
             return True
 
-    def validate(self, value: bytes | None, key: bytes | None, timestamp: int) -> ValidTrade | str:
-        """Return the trade, or the category of the first broken rule. `timestamp` is Kafka's, in UTC microseconds."""
+    def validate(self, value: bytes | None, key: bytes | None, timestamp: int) -> Row | str:
+        """Return the row, or the category of the first broken rule. `timestamp` is Kafka's, in UTC microseconds."""
         try:
             schema_id, body = wire.split(value or b"")
         except wire.MalformedHeader:
             return ErrorCategory.MALFORMED_HEADER
-        if schema_id not in self._schemas:
+        schemas = self._schemas.get(schema_id)
+        if schemas is None:
             return ErrorCategory.UNKNOWN_SCHEMA
         try:
-            row = _row(body, *self._schemas[schema_id])
+            record: Any = schemaless_reader(BytesIO(body), *schemas, handle_unicode_errors="replace")
+            for name, convert in self._converters:
+                record[name] = convert(record[name])
+            row: Row = self._make(self._values(record))
         except _UNREADABLE:
             return ErrorCategory.UNDECODABLE
-        fields = _TradeValues(row, key, timestamp, self._exchange)
-        return next((rule.category for rule in RULES if rule.broken(fields)), row)
+        fields = self._fields(record)
+        for column in self._nullable:
+            if record[column] is None:
+                fields[column] = _NULL
+        fields.key = record["symbol"] if key is None else key.decode(errors="surrogateescape")
+        fields.kafka_timestamp = timestamp
+        for broken, category in self._rules:
+            if broken(fields):
+                return category
+        return row
 
 
-_TEXTS: Final = itemgetter(*(place for place, name in enumerate(ValidTrade._fields) if name in TEXT_FIELDS))
+class _Null:
+    """SQL's null: comparisons and sums with it are null, `|` is true where the other side is, and it is not true."""
+
+    __slots__ = ()
+
+    def _null(self, _other: object) -> _Null:
+        return self
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _null  # type: ignore[assignment]
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _null
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __or__(self, other: Any) -> Any:
+        return other or self
+
+    __ror__ = __or__
 
 
-class _TradeValues:
-    """`TradeFields` as the values of one record."""
+_NULL: Final = _Null()
 
-    __slots__ = (
-        *("_row", "exchange", "expected_exchange", "kafka_timestamp", "key"),
-        *("pair", "price", "quantity", "symbol", "timestamp"),
-    )
 
-    def __init__(self, row: ValidTrade, key: bytes | None, kafka_timestamp: int, expected_exchange: str) -> None:
-        self._row = row
-        self.exchange = row.exchange
-        self.expected_exchange = expected_exchange
-        self.symbol = row.symbol
-        self.pair = row.base_asset + row.quote_currency
-        self.key = row.symbol if key is None else key.decode(errors="surrogateescape")
-        self.price = row.price
-        self.quantity = row.quantity
-        self.timestamp = row.timestamp
-        self.kafka_timestamp = kafka_timestamp
+class _Fields(dict[str, Any]):
+    """`RecordFields` as the values of one record: its columns, with `_NULL` for a null.
+
+    A dictionary, because rules read columns often and its own lookup is the fastest.
+    """
+
+    __slots__ = ("kafka_timestamp", "key")
+    kafka_timestamp: int
+    key: Any
+    expected_exchange: str
+    texts: Callable[[Any], tuple[str, ...]]
+    required: tuple[str, ...]  # columns that are never null in Gold and may be null in Avro
+
+    def concat(self, *columns: str) -> Any:
+        """Return the values of text columns as one text; null if one of them is."""
+        try:
+            return "".join([self[column] for column in columns])
+        except TypeError:
+            return _NULL
 
     def has_missing(self) -> bool:
-        """Return whether a text is empty; no field of the newest schema is nullable."""
-        return "" in _TEXTS(self._row)
+        """Return whether a required column is null, or a text empty."""
+        return "" in self.texts(self) or (bool(self.required) and _NULL in map(self.get, self.required))
 
 
-def _row(body: bytes, writer: Any, reader: Any) -> ValidTrade:
-    record: Any = schemaless_reader(BytesIO(body), writer, reader, handle_unicode_errors="replace")
-    return ValidTrade(
-        record["message_id"],
-        record["trade_id"],
-        record["symbol"],
-        record["exchange"],
-        record["base_asset"],
-        record["quote_currency"],
-        record["timestamp"],
-        _units(record["price"]),
-        _units(record["quantity"]),
-        record["side"],
-        record["ingestion_timestamp"],
-        _json(tuple(record["vendor_data"].items())),
-    )
+def _fields_type(channel: Channel, exchange: str) -> type[_Fields]:
+    """Return the type of the fields of one topic's records; what is the same for all of them is in the class."""
+    first, *others = sorted(channel.text_columns)
+
+    class TopicFields(_Fields):
+        __slots__ = ()
+        expected_exchange = exchange
+        texts = staticmethod(itemgetter(first, first, *others))  # twice, so that it gives a tuple even of one column
+        required = tuple(column for column in _nullable_columns(channel) if column in channel.required_columns)
+
+    return TopicFields
 
 
-def _units(raw: bytes) -> int:
-    """Return a decimal's units as Spark reads them: of values longer than a long, the lowest 64 bits."""
-    if not raw:
-        raise ValueError("decimal without digits")
-    units = int.from_bytes(raw[-8:], "big", signed=True)
-    if abs(units) >= _MAX_UNITS:
-        raise ValueError("decimal exceeds 18 digits")
-    return units
+@cache
+def _nullable_columns(channel: Channel) -> tuple[str, ...]:
+    """Return the columns that may be null in Avro."""
+    types = {field["name"]: field["type"] for field in _newest(channel)["fields"]}
+    nullable = {name for name, avro_type in types.items() if isinstance(avro_type, list) and "null" in avro_type}
+    return tuple(column for column in channel.column_names if column in nullable)
 
 
-@lru_cache(maxsize=4096)
-def _json(vendor: tuple[tuple[str, str], ...]) -> str:
-    values = dict(vendor)
-    pairs = (f'"{key.translate(_ESCAPES)}":"{values[key].translate(_ESCAPES)}"' for key in _ordered(tuple(values)))
-    return "{" + ",".join(pairs) + "}"
-
-
-@lru_cache(maxsize=1024)
-def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return keys in the order of Java's HashMap, in which Spark reads a map."""
-    size = 16
-    while len(keys) > size * 3 // 4:
-        size *= 2
-    return tuple(sorted(keys, key=lambda key: _bucket(key.encode(), size)))
-
-
-def _bucket(key: bytes, size: int) -> int:
-    number = 1
-    for byte in key:
-        number = (number * 31 + (byte if byte < 128 else byte - 256)) & 0xFFFFFFFF
-    return (number ^ number >> 16) & (size - 1)
+@cache
+def _newest(channel: Channel) -> Any:
+    return _without_logical_types(channel.schema)
 
 
 def _without_logical_types(text: str) -> Any:

@@ -1,7 +1,7 @@
-"""Stream new trades from one Kafka consumer to any number of subscribers, each trade once for each of them.
+"""Stream new records from one Kafka consumer to any number of subscribers, each record once for each of them.
 
 A thread consumes and validates; everything else happens in the event loop, so that no locks are needed. A subscriber
-that resumes is first sent what it missed, read from Kafka again, and then new trades.
+that resumes is first sent what it missed, read from Kafka again, and then new records.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from k2.common import logs
 from k2.query.errors import Unavailable
-from k2.query.kafka.kafka_reader import KafkaReader
+from k2.query.kafka.kafka_reader import RecordReader
 from k2.query.kafka.time_merge import merge_by_time
-from k2.query.kafka.validation import ValidTrade
 from k2.query.live.resume import Cursor
 from k2.query.live.subscriptions import Subscription
 
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
 
     from k2.common.platform import Platform
     from k2.query.kafka.records import TopicPartition, ValidatedRecord
+    from k2.schemas.channels import Channel
 
 MAX_SUBSCRIBERS: Final = 200
-MAX_QUEUED: Final = 5_000  # trades that may wait for a slow client
+MAX_QUEUED: Final = 5_000  # records that may wait for a slow client
 MAX_HISTORY: Final = 500_000  # records that are read again for a client that resumes
 _DISCOVERY_SECONDS: Final = 5.0  # seconds between searches for new topics
 _RETRY_SECONDS: Final = 0.5
@@ -45,7 +45,7 @@ class CursorExpired(RuntimeError):
 
 
 class Broadcaster:
-    """The live stream of one platform.
+    """The live stream of one channel of one platform.
 
     `topics` returns the exchange labels of topics without K2's standard names. While it raises `Unavailable`, its last
     result is used.
@@ -54,12 +54,14 @@ class Broadcaster:
     def __init__(
         self,
         platform: Platform,
+        channel: Channel,
         *,
         topics: Callable[[], Mapping[str, str]] = dict,
         subscribers: int = MAX_SUBSCRIBERS,
         queue: int = MAX_QUEUED,
     ) -> None:
-        self._kafka = KafkaReader(platform)
+        self._channel = channel
+        self._kafka = RecordReader(platform, channel)
         self._topics = topics
         self._custom_topics: Mapping[str, str] = {}
         self._max_subscribers = subscribers
@@ -82,10 +84,10 @@ class Broadcaster:
     async def subscribe(self, symbols: frozenset[str], exchange: str | None, cursor: str | None) -> Subscription:
         """Subscribe to some symbols, or to all if there are none; close the subscription after use.
 
-        With a cursor, it begins with the trades after it. Raises `SubscriberLimit`, `CursorExpired`, `BadQuery` for an
+        With a cursor, it begins with the records after it. Raises `SubscriberLimit`, `CursorExpired`, `BadQuery` for an
         invalid cursor, and `Unavailable` where Kafka does not answer.
         """
-        resume_from = Cursor.decode(cursor) if cursor else None
+        resume_from = Cursor.decode(cursor, self._channel) if cursor else None
         if len(self._subscriptions) + self._pending >= self._max_subscribers:
             raise SubscriberLimit(
                 f"{self._max_subscribers} subscribers are connected already, the maximum; retry later"
@@ -96,7 +98,7 @@ class Broadcaster:
             starts = await asyncio.to_thread(self._resume_offsets, resume_from) if resume_from else None
         finally:
             self._pending -= 1
-        subscription = Subscription(self, symbols, exchange, self._queue, starts)
+        subscription = Subscription(self, self._channel, symbols, exchange, self._queue, starts)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -148,10 +150,13 @@ class Broadcaster:
         beginning_offsets = self._kafka.beginning_offsets(end_offsets)
         if any(start < beginning_offsets[topic_partition] for topic_partition, start in starts.items()):
             raise CursorExpired(
-                "Kafka no longer holds the trades after this id; resume without an id, and query the missing range"
+                f"Kafka no longer holds the {self._channel.name} after this id; resume without an id, and query the "
+                "missing range"
             )
         if sum(end_offsets[topic_partition] - start for topic_partition, start in starts.items()) > MAX_HISTORY:
-            raise CursorExpired("too many trades followed this id; resume without an id, and query the missing range")
+            raise CursorExpired(
+                f"too many {self._channel.name} followed this id; resume without an id, and query the missing range"
+            )
         return starts
 
     async def _ensure_started(self) -> None:
@@ -226,7 +231,7 @@ class Broadcaster:
             if topic_partition in end_offsets:
                 positions[topic_partition] = first[topic_partition]
         if lost:
-            self._call(self._drop_all, "Kafka deleted trades before they were sent", dict(positions))
+            self._call(self._drop_all, f"Kafka deleted {self._channel.name} before they were sent", dict(positions))
 
     def _drop_all(self, reason: str, positions: dict[TopicPartition, int]) -> None:
         self._positions = positions
@@ -248,9 +253,9 @@ class Broadcaster:
     ) -> None:
         self._positions = positions
         self._labels |= labels
-        trades = [record for record in records if isinstance(record.value, ValidTrade)]
+        valid = [record for record in records if isinstance(record.value, tuple)]
         for subscription in list(self._subscriptions):
-            subscription.offer(trades)
+            subscription.offer(valid)
 
 
 async def _uninterrupted(step: Coroutine[Any, Any, Any]) -> Any:

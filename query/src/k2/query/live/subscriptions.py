@@ -1,4 +1,4 @@
-"""One subscriber of the live stream: its queue, the ids it was sent, and its position to resume from."""
+"""One subscriber of the live stream: its queue, the identities that it was sent, and its position to resume from."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from k2.query.errors import Unavailable
-from k2.query.kafka import trade_buffer
+from k2.query.kafka import record_buffer
 from k2.query.kafka.records import TopicPartition, ValidatedRecord
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka.row_types import Row, identity_of
 from k2.query.live.resume import Cursor
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import Channel
 
-_MAX_SENT_IDS: Final = 20_000  # message ids
+_MAX_SENT: Final = 20_000  # identities
 _CATCH_UP_RECORDS: Final = 1_000  # records left to read when new ones start to wait in the queue
-_REPLAYED_RECORDS: Final = 500  # records of each partition before a cursor that are read only for their ids,
+_REPLAYED_RECORDS: Final = 500  # records of each partition before a cursor that are read only for their identities,
 _REPLAYED_MS: Final = 10_000  # and all records of that many milliseconds before it
 
 
@@ -30,16 +31,16 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """No trade for a while. Resuming from its id skips the records that did not match."""
+    """No record for a while. Resuming from its id skips the records that did not match."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One trade, and the id to resume after it."""
+    """One record, and the id to resume after it."""
 
-    row: ValidTrade
+    row: Row
     id: str
 
 
@@ -76,18 +77,22 @@ class Subscription:
     def __init__(
         self,
         stream: Stream,
+        channel: Channel,
         symbols: frozenset[str],
         exchange: str | None,
         max_queued: int,
         starts: Mapping[TopicPartition, int] | None,
     ) -> None:
         self._stream = stream
+        self._channel = channel
+        self._identity = identity_of(channel)
         self._symbols = symbols
-        self._filter = TradeFilter(exchange=exchange)
+        self._symbol_at = channel.column_names.index("symbol")
+        self._passes = record_buffer.matcher(channel, RecordFilter(exchange=exchange))
         self._max_queued = max_queued
         self._starts = starts
         self._positions = dict(starts if starts is not None else stream.positions)
-        self._sent_ids: OrderedDict[str, None] = OrderedDict()
+        self._sent: OrderedDict[Any, None] = OrderedDict()
         self._queue: deque[ValidatedRecord] = deque()
         self._listening = starts is None
         self._reason = ""
@@ -96,22 +101,23 @@ class Subscription:
     @property
     def id(self) -> str:
         """The id to resume from."""
-        return Cursor(self._positions).encode()
+        return Cursor(self._channel, self._positions).encode()
 
-    def offer(self, trades: list[ValidatedRecord]) -> None:
-        """Queue the matching trades. A full queue ends the subscription."""
+    def offer(self, records: list[ValidatedRecord]) -> None:
+        """Queue the matching records. A full queue ends the subscription."""
         if not self._listening or self._reason:
             return
-        self._queue += [record for record in trades if self._matches(record)]
+        self._queue += [record for record in records if self._matches(record)]
         if len(self._queue) > self._max_queued:
             self.drop(
-                f"{self._max_queued} trades were queued and were not read; read faster or subscribe to fewer symbols"
+                f"{self._max_queued} {self._channel.name} were queued and were not read; "
+                "read faster or subscribe to fewer symbols"
             )
         elif self._queue:
             self._wake_up.set()
 
     def drop(self, reason: str) -> None:
-        """End the subscription with a reason; queued trades are discarded."""
+        """End the subscription with a reason; queued records are discarded."""
         self._reason = self._reason or reason
         self._queue.clear()
         self._wake_up.set()
@@ -122,7 +128,7 @@ class Subscription:
         self._stream.unsubscribe(self)
 
     async def events(self, heartbeat: float) -> AsyncGenerator[Event | Heartbeat | Dropped]:
-        """Yield trades as they arrive, a `Heartbeat` after that many seconds without one, and `Dropped` at the end."""
+        """Yield records as they arrive, a `Heartbeat` after that many seconds without one, and `Dropped` at the end."""
         if self._starts is not None:
             try:
                 async for event in self._catch_up(self._starts):
@@ -148,8 +154,8 @@ class Subscription:
         yield Dropped(self._reason, self.id)
 
     async def _catch_up(self, starts: Mapping[TopicPartition, int]) -> AsyncIterator[Event]:
-        """Yield the trades since the cursor, until few enough are left for new ones to wait in the queue."""
-        await self._load_sent_ids(starts)
+        """Yield the records since the cursor, until few enough are left for new ones to wait in the queue."""
+        await self._load_sent(starts)
         while not self._reason:
             end_offsets = dict(self._stream.positions)
             start_offsets = {
@@ -164,7 +170,7 @@ class Subscription:
             if self._listening:
                 return
 
-    async def _load_sent_ids(self, starts: Mapping[TopicPartition, int]) -> None:
+    async def _load_sent(self, starts: Mapping[TopicPartition, int]) -> None:
         """Read the records before the cursor, so that duplicates of what was already sent are not sent again."""
         first_offsets = await self._stream.beginning_offsets(starts)
         end_offsets = {
@@ -180,12 +186,12 @@ class Subscription:
         for topic_partition, end in end_offsets.items():
             start = min(recent_offsets.get(topic_partition, end), end - _REPLAYED_RECORDS)
             start_offsets[topic_partition] = max(
-                start, end - _MAX_SENT_IDS // len(end_offsets), first_offsets[topic_partition]
+                start, end - _MAX_SENT // len(end_offsets), first_offsets[topic_partition]
             )
         async with aclosing(self._read(start_offsets, end_offsets)) as records:
             async for record in records:
-                if isinstance(record.value, ValidTrade):
-                    self._mark_sent(record.value.message_id)
+                if isinstance(record.value, tuple):
+                    self._mark_sent(record.value)
 
     async def _read(
         self, start_offsets: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]
@@ -197,22 +203,23 @@ class Subscription:
 
     def _matches(self, record: ValidatedRecord) -> bool:
         row = record.value
-        if not isinstance(row, ValidTrade):
+        if not isinstance(row, tuple):
             return False
-        return (not self._symbols or row.symbol in self._symbols) and trade_buffer.matches(self._filter, row)
+        return (not self._symbols or row[self._symbol_at] in self._symbols) and self._passes(row)
 
     def _to_event(self, record: ValidatedRecord) -> Event | None:
-        """Convert a trade to its event; None for a duplicate."""
+        """Convert a valid record to its event; None for a duplicate."""
         row = record.value
-        assert isinstance(row, ValidTrade)
+        assert isinstance(row, tuple)
         self._positions[record.topic_partition] = max(self._positions.get(record.topic_partition, 0), record.offset + 1)
-        return Event(row, self.id) if self._mark_sent(row.message_id) else None
+        return Event(row, self.id) if self._mark_sent(row) else None
 
-    def _mark_sent(self, message_id: str) -> bool:
-        """Remember a message id; return whether it is new."""
-        if message_id in self._sent_ids:
+    def _mark_sent(self, row: Row) -> bool:
+        """Remember a row's identity; return whether it is new."""
+        identity = self._identity(row)
+        if identity in self._sent:
             return False
-        self._sent_ids[message_id] = None
-        if len(self._sent_ids) > _MAX_SENT_IDS:
-            self._sent_ids.popitem(last=False)
+        self._sent[identity] = None
+        if len(self._sent) > _MAX_SENT:
+            self._sent.popitem(last=False)
         return True

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from k2.query import arrow_schema
+from k2.schemas.channels import TRADES
 from k2.schemas.values import decimal
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def to_reader(chunks: Iterable[list[Trade]]) -> RecordBatchReader:
     """Return the chunks as record batches, one each."""
     import pyarrow as pa
 
-    schema = arrow_schema.trades()
+    schema = arrow_schema.records(TRADES)
 
     def batches() -> Iterator[RecordBatch]:
         for chunk in chunks:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query import times
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import Validator, ValidTrade
+from k2.query.kafka.validation import Validator
 from k2.query.replay import Layer, time_ranges
-from k2.query.sql.trade_sql import TradeFilter
-from k2.schemas import tables, topics
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas import topics
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, Trade, VendorData
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
     from k2.query.engine import Engine
+    from k2.query.kafka.row_types import Row
     from k2.query.times import AsOf, TimeRange
 
 _GOLD_STEP: Final = timedelta(hours=1)
@@ -50,14 +52,14 @@ class ReplayRange:
     layer: Layer = Layer.GOLD
     as_of: AsOf | None = None
 
-    def trade_filter(self) -> TradeFilter:
+    def trade_filter(self) -> RecordFilter:
         """Return the range as a filter. Raises `BadQuery`."""
-        checked = [TradeFilter.of(symbol, self.exchange, self.start, self.end) for symbol in self.symbols or (None,)]
+        checked = [RecordFilter.of(symbol, self.exchange, self.start, self.end) for symbol in self.symbols or (None,)]
         return checked[0] if len(checked) == 1 else replace(checked[0], symbol=None)
 
     def symbol_names(self) -> frozenset[str]:
         """Return the symbols in the tables' spelling."""
-        return frozenset(symbol for name in self.symbols if (symbol := TradeFilter.of(name, None, None, None).symbol))
+        return frozenset(symbol for name in self.symbols if (symbol := RecordFilter.of(name, None, None, None).symbol))
 
 
 def trades(engine: Engine, registry: str, replay_range: ReplayRange) -> Iterator[Trade]:
@@ -99,11 +101,11 @@ def mark_replayed(trade: Trade) -> Trade:
     )  # fmt: skip
 
 
-def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: TradeFilter) -> Iterator[Trade]:
+def _from_gold(engine: Engine, replay_range: ReplayRange, trade_filter: RecordFilter) -> Iterator[Trade]:
     snapshot = engine.snapshot_id(replay_range.as_of)
     if snapshot is None:
         return
-    covered = time_ranges.covered_ranges(engine, GOLD, "timestamp", trade_filter.expression, snapshot)
+    covered = time_ranges.covered_ranges(engine, GOLD, "timestamp", trade_filter.expression("timestamp"), snapshot)
     if len(replay_range.symbols) > 1 or not covered:
         for name in replay_range.symbol_names():  # raises for a symbol that was never stored
             engine.trades_reader(symbol=name, start=replay_range.start, end=replay_range.start, as_of=snapshot)
@@ -125,7 +127,7 @@ def _trades(batch: RecordBatch) -> Iterator[Trade]:
     columns = {name: batch.column(name) for name in batch.schema.names}
     for name in ("timestamp", "ingestion_timestamp"):
         columns[name] = columns[name].cast(pa.int64())
-    names = [name for name in tables.TRADE_COLUMNS if name != "message_id"]
+    names = [name for name in TRADES.column_names if name != "message_id"]
     for row in zip(*(columns[name].to_pylist() for name in names), strict=True):
         yield _trade(**dict(zip(names, row, strict=True)))
 
@@ -146,13 +148,13 @@ def _vendor(text: str) -> VendorData:
 
 
 def _from_bronze(
-    engine: Engine, registry: str, replay_range: ReplayRange, trade_filter: TradeFilter
+    engine: Engine, registry: str, replay_range: ReplayRange, trade_filter: RecordFilter
 ) -> Iterator[Trade]:
     from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThan
 
     if trade_filter.exchange is None:
         raise BadQuery("Bronze has one table per exchange; say which exchange")
-    name = tables.bronze(trade_filter.exchange.lower()).name
+    name = TRADES.bronze(trade_filter.exchange.lower()).name
     snapshot = engine.snapshot_id(replay_range.as_of, name)
     if snapshot is None:
         return
@@ -169,7 +171,7 @@ def _from_bronze(
             _RECORDS.format(table=name), {name: within(time_range)}, as_of=snapshot, **parameters
         ).to_pylist():
             verdict = validator(row["topic"]).validate(row["value"], row["key"], row["at"])
-            if isinstance(verdict, ValidTrade):
+            if isinstance(verdict, tuple):
                 yield _to_trade(verdict)
 
 
@@ -184,14 +186,14 @@ def _validators(registry: Registry, label: str) -> Callable[[str], Validator]:
     @lru_cache(maxsize=64)
     def validator(topic: str) -> Validator:
         try:
-            return Validator(SchemaCache(registry, topics.subject(topic)).schemas(), label)
+            return Validator(TRADES, SchemaCache(registry, topics.subject(topic)).schemas(), label)
         except RegistryUnavailable as error:
             raise Unavailable(str(error)) from error
 
     return validator
 
 
-def _to_trade(row: ValidTrade) -> Trade:
-    fields = row._asdict()
+def _to_trade(row: Row) -> Trade:
+    fields = dict(zip(TRADES.column_names, row, strict=True))
     del fields["message_id"]
-    return Trade(**fields | {"side": Side(row.side), "vendor_data": _vendor(row.vendor_data)})
+    return Trade(**fields | {"side": Side(fields["side"]), "vendor_data": _vendor(fields["vendor_data"])})

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.query.execution.hybrid import widen
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql.trade_sql import FIRST, LAST, UNITS, VIEW, TradeFilter, bucket
+from k2.query.sql.record_sql import RecordFilter
+from k2.query.sql.trade_sql import FIRST, LAST, UNITS, VIEW, bucket
 from k2.query.times import AsOf, TimeRange, to_rfc3339
 from k2.schemas.bars import changed_hours, effective_summary
 from k2.schemas.snapshots import GOLD_SNAPSHOT
@@ -33,7 +34,7 @@ MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_GOLD_RANGES: Final = 24  # with more, the whole query is answered from Gold
-TailReader = Callable[["Table", "Snapshot", TradeFilter], "ArrowTable"]
+TailReader = Callable[["Table", "Snapshot", RecordFilter], "ArrowTable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class _Commit:
 
 
 def plan_bars(
-    planner: ScanPlanner, trade_filter: TradeFilter, as_of: AsOf | None, read_tail: TailReader | None = None
+    planner: ScanPlanner, trade_filter: RecordFilter, as_of: AsOf | None, read_tail: TailReader | None = None
 ) -> BarPlan | None:
     """Plan how to answer with the stored bars; return None where they do not help and the trades must be read.
 
@@ -149,7 +150,7 @@ def _lineage(table: Table, snapshot: Snapshot | None) -> Iterator[tuple[Snapshot
         snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
 
 
-def _whole_minutes(trade_filter: TradeFilter) -> TradeFilter:
+def _whole_minutes(trade_filter: RecordFilter) -> RecordFilter:
     """Return the filter narrowed to whole minutes."""
     start, end = trade_filter.start, trade_filter.end
     return replace(
@@ -159,7 +160,7 @@ def _whole_minutes(trade_filter: TradeFilter) -> TradeFilter:
     )
 
 
-def _gold_ranges(trade_filter: TradeFilter, time_ranges: Iterable[TimeRange]) -> list[TimeRange] | None:
+def _gold_ranges(trade_filter: RecordFilter, time_ranges: Iterable[TimeRange]) -> list[TimeRange] | None:
     """Return what Gold must answer: partial minutes at the ends, and `time_ranges`. None if all, or too many."""
     inner = _whole_minutes(trade_filter)
     if inner.start and inner.end and inner.start >= inner.end:
@@ -185,19 +186,19 @@ def _merge(time_ranges: Iterable[TimeRange]) -> list[TimeRange]:
     return merged
 
 
-def _gold_expression(trade_filter: TradeFilter, gold_ranges: list[TimeRange], *, widened: bool) -> BooleanExpression:
+def _gold_expression(trade_filter: RecordFilter, gold_ranges: list[TimeRange], *, widened: bool) -> BooleanExpression:
     """Match the trades of the ranges; `widened`, also those that Kafka may give a slightly different time."""
     from pyiceberg.expressions import Or
 
     parts = [replace(trade_filter, start=time_range.start, end=time_range.end) for time_range in gold_ranges]
-    return reduce(Or, ((widen(part) if widened else part).expression for part in parts))
+    return reduce(Or, ((widen(part) if widened else part).expression("timestamp") for part in parts))
 
 
-def _bars_expression(whole_minutes: TradeFilter) -> BooleanExpression:
+def _bars_expression(whole_minutes: RecordFilter) -> BooleanExpression:
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
     start, end = whole_minutes.start, whole_minutes.end
-    expression = replace(whole_minutes, start=None, end=None).expression
+    expression = replace(whole_minutes, start=None, end=None).expression()
     if start:
         expression = And(expression, GreaterThanOrEqual(term="exchange_date", value=start.date().isoformat()))
         expression = And(expression, GreaterThanOrEqual(term="start", value=start.isoformat()))
@@ -207,11 +208,11 @@ def _bars_expression(whole_minutes: TradeFilter) -> BooleanExpression:
     return expression
 
 
-def _conditions(whole_minutes: TradeFilter, gold_ranges: list[TimeRange]) -> tuple[str, str | None, dict[str, Any]]:
+def _conditions(whole_minutes: RecordFilter, gold_ranges: list[TimeRange]) -> tuple[str, str | None, dict[str, Any]]:
     """Return the condition of the stored bars, that of the trades (if any), and the parameters of both."""
     any_time = replace(whole_minutes, start=None, end=None)
     parameters = any_time.parameters
-    stored, computed = [any_time.condition], []
+    stored, computed = [any_time.condition()], []
     for name, sign, moment in (("from", ">=", whole_minutes.start), ("until", "<", whole_minutes.end)):
         if moment:
             stored.append(f"start {sign} ${name}::TIMESTAMPTZ")
@@ -221,7 +222,7 @@ def _conditions(whole_minutes: TradeFilter, gold_ranges: list[TimeRange]) -> tup
         parameters |= {f"from{number}": to_rfc3339(time_range.start), f"until{number}": to_rfc3339(time_range.end)}
         stored.append(f"NOT ({in_range.format('start')})")
         computed.append(f"({in_range.format('timestamp')})")
-    trades = f"{any_time.condition} AND ({' OR '.join(computed)})" if computed else None
+    trades = f"{any_time.condition()} AND ({' OR '.join(computed)})" if computed else None
     return " AND ".join(stored), trades, parameters
 
 

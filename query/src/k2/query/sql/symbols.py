@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,9 @@ def last_trade_hours(counts: Table) -> BooleanExpression:
     """Match the hours of each symbol's last trade."""
     from pyiceberg.expressions import AlwaysFalse, Or
 
-    hours: list[BooleanExpression] = [TradeFilter(None, None, hour, hour + _HOUR).expression for hour in _hours(counts)]
+    hours: list[BooleanExpression] = [
+        RecordFilter(None, None, hour, hour + _HOUR).expression("timestamp") for hour in _hours(counts)
+    ]
     return reduce(Or, hours) if hours else AlwaysFalse()
 
 

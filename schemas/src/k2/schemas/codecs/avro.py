@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from typing import Any, Final, cast
 
-from fastavro import parse_schema, schemaless_reader
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from k2.schemas.codecs import wire
 from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Trade, VendorData
@@ -34,9 +35,28 @@ def load(name: str = TRADE) -> dict[str, Any]:
     return cast("dict[str, Any]", parse_schema(json.loads(text(name))))
 
 
-def decode(body: bytes, writer: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Decode an Avro body without header into a record of the newest schema: Decimal prices, aware datetimes."""
-    return cast("dict[str, Any]", schemaless_reader(BytesIO(body), writer or load(), load()))
+def decode(body: bytes, writer: Any = None, reader: Any = None) -> dict[str, Any]:
+    """Decode an Avro body without header into a record of the schema `reader`: Decimal prices, aware datetimes.
+
+    Schemas are parsed by fastavro; without one it is the newest schema of trades.
+    """
+    return cast("dict[str, Any]", schemaless_reader(BytesIO(body), writer or load(), reader or load()))
+
+
+class RecordEncoder:
+    """Encodes records of any channel as Kafka values, by fastavro. `fields` gives a record's fields by name."""
+
+    def __init__(self, schema_id: int, schema: Any, fields: Callable[[Any], Mapping[str, Any]]) -> None:
+        self._head = wire.header(schema_id)
+        self._schema = schema
+        self._fields = fields
+
+    def encode(self, record: Any) -> bytes:
+        """Return the Kafka value of `record`: header and Avro body. Raises what fastavro raises for a wrong type."""
+        out = BytesIO(self._head)
+        out.seek(len(self._head))
+        schemaless_writer(out, self._schema, self._fields(record))
+        return out.getvalue()
 
 
 def _long(number: int) -> bytes:

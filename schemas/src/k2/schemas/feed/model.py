@@ -24,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.schemas import topics
+from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair, UnknownPair
 from k2.schemas.values import seconds
@@ -260,13 +261,19 @@ class ExchangeFeed(BaseModel):
         return tuple(self.exchange_spec.pair(symbol) for symbol in self.spec.symbols)
 
     @property
-    def topic(self) -> str:
-        """The Kafka topic of the feed's trades."""
-        return self.spec.kafka.topic or topics.trades(self.spec.exchange)
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels that the feed records."""
+        return CHANNELS
+
+    def topic(self, channel: Channel) -> str:
+        """Return the Kafka topic of the feed's records of a channel. `spec.kafka.topic` is that of the trades."""
+        if not (own := self.spec.kafka.topic):
+            return topics.records(channel.name, self.spec.exchange)
+        return own if channel is TRADES else f"{own}.{channel.name}"
 
     @property
     def partitions(self) -> int:
-        """The number of partitions of the feed's topic."""
+        """The number of partitions of each of the feed's topics."""
         return self.spec.kafka.partitions or self.exchange_spec.partitions
 
     def shard(self, index: int) -> tuple[Pair, ...]:
@@ -298,7 +305,8 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
     problems: list[Problem] = []
     owners: dict[tuple[str, ...], str] = {}
     for feed in feeds:
-        claims: list[tuple[str, ...]] = [("name", feed.name), ("topic", feed.topic)]
+        claims: list[tuple[str, ...]] = [("name", feed.name)]
+        claims += [("topic", feed.topic(channel)) for channel in feed.channels]
         claims += [("symbol", feed.spec.exchange, pair.symbol) for pair in feed.pairs]
         for claim in claims:
             if claim in owners:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from k2.schemas import topics
+from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import seconds
 
@@ -23,18 +24,16 @@ class TopicSpec:
     shared: bool
 
 
-def trades_topic(feed: ExchangeFeed) -> TopicSpec:
-    """Return the topic of the feed's trades."""
-    return _spec(feed.topic, feed.partitions, _milliseconds(feed.spec.kafka.retention), shared=False)
+def record_topic(feed: ExchangeFeed, channel: Channel) -> TopicSpec:
+    """Return the topic of the feed's records of a channel."""
+    return _spec(feed.topic(channel), feed.partitions, _milliseconds(feed.spec.kafka.retention), shared=False)
 
 
-def feed_topics(
-    feed: ExchangeFeed, dead_letter_retention: str = DEAD_LETTER_RETENTION
-) -> tuple[TopicSpec, TopicSpec, TopicSpec]:
-    """Return the topics of the feed's trades, and of its exchange's gap events and dead letters."""
+def feed_topics(feed: ExchangeFeed, dead_letter_retention: str = DEAD_LETTER_RETENTION) -> tuple[TopicSpec, ...]:
+    """Return the topics of the feed's channels, then those of its exchange's gap events and dead letters."""
     exchange = feed.spec.exchange
     return (
-        trades_topic(feed),
+        *(record_topic(feed, channel) for channel in feed.channels),
         # Gap events are few, and the source from which the gap tracking resumes: they are never deleted.
         _spec(topics.gaps(exchange), 1, _UNLIMITED, shared=True),
         _spec(topics.dead_letters(exchange), 1, _milliseconds(dead_letter_retention), shared=True),

@@ -48,6 +48,21 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     vendor_data: VendorData = ()
 
     @property
+    def record_id(self) -> str:
+        """The exchange's id of the trade."""
+        return self.trade_id
+
+    @property
+    def fingerprint(self) -> int:
+        """A hash of the content, which differs for another trade with the same id."""
+        return hash((self.price, self.quantity, self.side))
+
+    @property
+    def source(self) -> str:
+        """How the trade was received: a value of `Source`, or empty."""
+        return dict(self.vendor_data).get("source", "")
+
+    @property
     def message_id(self) -> UUID:
         """The trade's id; equal for the same trade from any connection, replica, backfill or replay."""
         return message_id(self.exchange, self.symbol, self.trade_id)

@@ -13,6 +13,7 @@ GAPS_TABLE: Final = Table(
     (
         Column("gap_id", "string", "derived from symbol and missing ids: equal for equal gaps"),
         Column("exchange", "string", "Name of the exchange in capitals"),
+        Column("channel", "string", "trades"),
         Column("feed", "string", "the ExchangeFeed that detected it"),
         Column("symbol", "string", "normalised: BTCUSDT"),
         Column("first_id", "string", "first missing trade id"),
@@ -30,6 +31,7 @@ COMPLETENESS_TABLE: Final = Table(
     (
         Column("exchange", "string", "Name of the exchange in capitals"),
         Column("symbol", "string", "normalised: BTCUSDT"),
+        Column("channel", "string", "trades"),
         Column("hour", "timestamp", "UTC hour"),
         Column("first_id", "string", "first trade id of the hour"),
         Column("last_id", "string", "last trade id of the hour"),
@@ -49,6 +51,7 @@ BATCHES_TABLE: Final = Table(
     (
         Column("layer", "string", "bronze, silver, gold"),
         Column("exchange", "string", "Name of the exchange in capitals"),
+        Column("channel", "string", "trades"),
         Column("query_id", "string", "the streaming query, as named in its checkpoint"),
         Column("epoch", "bigint", "the micro-batch"),
         Column(

@@ -3,10 +3,10 @@
 from k2.schemas.tables.spec import KAFKA_POSITION, Column, Partition, Table, without_dictionary
 
 
-def bronze(exchange: str) -> Table:
-    """Return the table of one exchange's Kafka records, not decoded."""
+def bronze(exchange: str, channel: str) -> Table:
+    """Return the table of one exchange's Kafka records of a channel, not decoded."""
     return Table(
-        f"bronze_{exchange}_trades",
+        f"bronze_{exchange}_{channel}",
         (
             Column("value", "binary", "the complete Kafka value, header included"),
             Column("key", "binary", "the Kafka key"),

@@ -1,27 +1,41 @@
-"""Gold tables: deduplicated trades of all exchanges, and their 1-minute bars."""
+"""Gold tables: deduplicated records of all exchanges, a table for each channel, and the 1-minute bars of trades."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
 from k2.schemas.tables.spec import DISTINCT_COLUMNS, TRADE_FIELDS, Column, Partition, Table, without_dictionary
 
-GOLD: Final = "gold_crypto_trades"
 BARS: Final = "gold_ohlcv_1m"
 
-GOLD_TABLE: Final = Table(
-    GOLD,
-    (
-        *TRADE_FIELDS,
-        Column("vendor_data", "string", "further fields of the exchange, as JSON"),
-        Column("gold_ingestion_timestamp", "timestamp", "when the batch that stored it began"),
-        Column("exchange_date", "date", "UTC day of timestamp"),
-        Column("exchange_hour", "int", "UTC hour of timestamp, 0 to 23"),
-    ),
-    (Partition("exchange_date"), Partition("exchange_hour")),
-    sort=("symbol", "timestamp"),
-    # Small row groups, so that a query for one symbol of an hour skips the others within the file.
-    properties={"write.parquet.row-group-size-bytes": str(16 << 20), **without_dictionary(*DISTINCT_COLUMNS)},
-)
+
+def gold(channel: str, columns: Iterable[Column], sort: tuple[str, ...], distinct: Iterable[str]) -> Table:
+    """Return the table of all exchanges' records of a channel, each once.
+
+    Maps are stored as JSON texts. `distinct` are columns whose values are mostly distinct.
+    """
+    return Table(
+        f"gold_crypto_{channel}",
+        (
+            *map(_in_gold, columns),
+            Column("gold_ingestion_timestamp", "timestamp", "when the batch that stored it began"),
+            Column("exchange_date", "date", "UTC day of the record's time"),
+            Column("exchange_hour", "int", "UTC hour of the record's time, 0 to 23"),
+        ),
+        (Partition("exchange_date"), Partition("exchange_hour")),
+        sort=sort,
+        # Small row groups, so that a query for one symbol of an hour skips the others within the file.
+        properties={"write.parquet.row-group-size-bytes": str(16 << 20), **without_dictionary(*distinct)},
+    )
+
+
+def _in_gold(column: Column) -> Column:
+    return replace(column, type="string", doc=f"{column.doc}, as JSON") if column.is_map else column
+
+
+GOLD_TABLE: Final = gold("trades", TRADE_FIELDS, ("symbol", "timestamp"), DISTINCT_COLUMNS)
+GOLD: Final = GOLD_TABLE.name
 
 BARS_TABLE: Final = Table(
     BARS,

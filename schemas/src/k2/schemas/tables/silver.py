@@ -1,34 +1,29 @@
-"""Silver tables: valid trades of one exchange, and dead letters of all."""
+"""Silver tables: valid records of one exchange and channel, and the dead letters of all."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from k2.schemas.tables.spec import (
-    DISTINCT_COLUMNS,
-    KAFKA_POSITION,
-    TRADE_FIELDS,
-    Column,
-    Partition,
-    Table,
-    without_dictionary,
-)
+from k2.schemas.tables.spec import KAFKA_POSITION, Column, Partition, Table, without_dictionary
 
 DEAD_LETTERS: Final = "silver_dlq_trades"
 
 
-def silver(exchange: str) -> Table:
-    """Return the table of one exchange's valid trades, typed and not deduplicated."""
+def silver(exchange: str, channel: str, columns: Iterable[Column], time: str, distinct: Iterable[str]) -> Table:
+    """Return the table of one exchange's valid records of a channel, typed and not deduplicated.
+
+    It is partitioned by the day of the column `time`. `distinct` are columns whose values are mostly distinct.
+    """
     return Table(
-        f"silver_{exchange}_trades",
+        f"silver_{exchange}_{channel}",
         (
-            *TRADE_FIELDS,
-            Column("vendor_data", "map<string,string>", "further fields of the exchange"),
+            *columns,
             Column("schema_id", "int", "id of the writer schema, from the header"),
             *KAFKA_POSITION,
             Column("bronze_timestamp", "timestamp", "when Bronze stored it"),
             Column("validation_timestamp", "timestamp", "when Silver validated it"),
         ),
-        (Partition("timestamp", "day"),),
-        properties=without_dictionary(*DISTINCT_COLUMNS, "offset"),
+        (Partition(time, "day"),),
+        properties=without_dictionary(*distinct, "offset"),
     )
 
 
@@ -37,6 +32,7 @@ DEAD_LETTERS_TABLE: Final = Table(
     (
         Column("value", "binary", "the complete Kafka value"),
         Column("exchange", "string", "exchange of the topic"),
+        Column("channel", "string", "channel of the topic"),
         *KAFKA_POSITION,
         Column("schema_id", "int", "id of the writer schema, from the header; null if malformed"),
         Column("error_category", "string", "MALFORMED_HEADER, UNKNOWN_SCHEMA, ..."),

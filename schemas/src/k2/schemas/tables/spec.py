@@ -40,6 +40,11 @@ class Column:
     doc: str
     nullable: bool = False
 
+    @property
+    def is_map(self) -> bool:
+        """Whether the column's values are maps."""
+        return self.type.startswith("map<")
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -87,9 +92,9 @@ TRADE_FIELDS: Final = (
     Column("quantity", "decimal(18,8)", "in base asset"),
     Column("side", "string", "BUY or SELL: the aggressor's side"),
     Column("ingestion_timestamp", "timestamp", "when the frame left the socket"),
+    Column("vendor_data", "map<string,string>", "further fields of the exchange"),
 )
-# A trade's columns in Silver and Gold, which differ in the type of vendor_data only.
-TRADE_COLUMNS: Final = (*(column.name for column in TRADE_FIELDS), "vendor_data")
+TRADE_COLUMNS: Final = tuple(column.name for column in TRADE_FIELDS)
 
 KAFKA_POSITION: Final = (
     Column("topic", "string", "Kafka topic"),

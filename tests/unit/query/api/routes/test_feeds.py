@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog, tables
-from k2.schemas.tables import bronze
+from k2.schemas.channels import TRADES
 from tests.unit.query.conftest import NOON, Append, trade
 
 
@@ -17,7 +17,7 @@ from tests.unit.query.conftest import NOON, Append, trade
 def test_a_layers_rows_are_those_of_its_newest_snapshot(api: TestClient, append: Append, layout: Layout, commits: int):
     append([trade(1), trade(2)])
     with closing(catalog.connect(layout.platform())) as opened:
-        (table,) = tables.ensure(opened, [bronze("binance")])
+        (table,) = tables.ensure(opened, [TRADES.bronze("binance")])
         for number in range(commits):
             row = {"kafka_timestamp": NOON + timedelta(seconds=number), "offset": number, "partition": 0, "topic": "t"}
             table.append(pa.Table.from_pylist([row], schema=table.schema().as_arrow()))

@@ -2,4 +2,4 @@
 
 from k2.ingest.exchanges.binance.parse import Binance
 
-PROTOCOLS = {"": Binance}
+CHANNELS = {"trades": {"": Binance}}

@@ -16,7 +16,7 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     MalformedFrame,
     Refused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
     chunks,
@@ -82,7 +82,7 @@ class Binance(BinanceSpec, BinanceRest):
             str(number), pair.symbol, "BINANCE", pair.base, pair.quote, millis(data.T), price, quantity,
             Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
         )  # fmt: skip
-        return [SequencedTrade(trade, number, number)]
+        return [SequencedRecord(trade, number, number)]
 
     def _other(self, frame: bytes) -> Sequence[Event]:
         """Parse everything but trades: acknowledgements, errors, the shutdown notice, unknown events."""

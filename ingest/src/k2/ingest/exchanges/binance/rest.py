@@ -9,10 +9,11 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Request,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     build_trade,
     millis,
     partition,
@@ -26,7 +27,7 @@ _ROWS = 1000
 _INVALID_SYMBOL = -1121
 
 
-class BinanceRest:
+class BinanceRest(NewestTradeSnapshot):
     """The trade history of Binance spot."""
 
     def newest_request(self, pair: Pair) -> Request:
@@ -58,7 +59,7 @@ class BinanceRest:
         return Request("/api/v3/historicalTrades", params, weight=25)
 
 
-def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedTrade | InvalidItem:
+def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
     number = positive_id(row.id)
     side = Side.SELL if row.isBuyerMaker else Side.BUY
     vendor = vendor_data(pair, sold=row.isBuyerMaker, source=Source.BACKFILL)

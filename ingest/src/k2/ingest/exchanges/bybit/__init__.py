@@ -2,4 +2,4 @@
 
 from k2.ingest.exchanges.bybit.parse import Bybit
 
-PROTOCOLS = {"": Bybit}
+CHANNELS = {"trades": {"": Bybit}}

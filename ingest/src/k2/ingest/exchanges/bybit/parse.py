@@ -16,7 +16,7 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     MalformedFrame,
     Refused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
     build_trade,
@@ -64,7 +64,7 @@ class Bybit(BybitSpec, BybitRest):
             return [Unknown(message.topic[:40])]
         return [self._trade(item, received) for item in message.data]
 
-    def _trade(self, item: TradeItem, received: int) -> SequencedTrade | InvalidItem:
+    def _trade(self, item: TradeItem, received: int) -> SequencedRecord | InvalidItem:
         pair = self._by_name.get(item.s)
         if pair is None:
             return InvalidItem(UNSUBSCRIBED, f"{item.s[:40]!r} was not subscribed")

@@ -5,10 +5,11 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Request,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     build_trade,
     millis_text,
     partition,
@@ -22,7 +23,7 @@ _RATE_LIMITED = 10006
 _BAD_SYMBOL = 10001
 
 
-class BybitRest:
+class BybitRest(NewestTradeSnapshot):
     """The trade history of Bybit v5 spot."""
 
     def newest_request(self, pair: Pair) -> Request:
@@ -51,7 +52,7 @@ class BybitRest:
         return Page(trades, invalid, overlaps=overlaps)
 
     @staticmethod
-    def _backfilled(gap: Gap, row: RestTrade, received: int) -> SequencedTrade | InvalidItem:
+    def _backfilled(gap: Gap, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
         vendor = (("pair", gap.pair.raw_symbol), ("source", Source.BACKFILL.value))
         return build_trade(
             "BYBIT", gap.pair, check_trade_id(row.execId), millis_text(row.time), row.price, row.size, SIDES[row.side],

@@ -2,4 +2,4 @@
 
 from k2.ingest.exchanges.coinbase.parse import Coinbase
 
-PROTOCOLS = {"": Coinbase}
+CHANNELS = {"trades": {"": Coinbase}}

@@ -5,9 +5,10 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Request,
-    SequencedTrade,
+    SequencedRecord,
     build_trade,
     partition,
     positive_id,
@@ -20,7 +21,7 @@ from k2.schemas.values import to_micros
 _ROWS = 1000
 
 
-class CoinbaseRest:
+class CoinbaseRest(NewestTradeSnapshot):
     """The trade history of Coinbase Exchange."""
 
     def newest_request(self, pair: Pair) -> Request:
@@ -57,7 +58,7 @@ def _rows(body: bytes) -> list[RestTrade]:
         raise MalformedFrame(str(error)) from error
 
 
-def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedTrade | InvalidItem:
+def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
     number = positive_id(row.trade_id)
     vendor = (("pair", pair.raw_symbol), ("maker_side", row.side), ("source", Source.BACKFILL.value))
     return build_trade(

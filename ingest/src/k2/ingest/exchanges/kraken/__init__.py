@@ -3,4 +3,4 @@
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
 
-PROTOCOLS = {"": Kraken, "v1": KrakenV1}
+CHANNELS = {"trades": {"": Kraken, "v1": KrakenV1}}

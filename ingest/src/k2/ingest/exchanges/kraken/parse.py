@@ -16,7 +16,7 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     MalformedFrame,
     Refused,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
     build_trade,
@@ -77,7 +77,7 @@ class Kraken(KrakenSpec, KrakenRest):
         source = Source.SNAPSHOT if message.type == "snapshot" else Source.LIVE
         return [self._fill(item, source, received) for item in message.data]
 
-    def _fill(self, item: Fill, source: Source, received: int) -> SequencedTrade | InvalidItem:
+    def _fill(self, item: Fill, source: Source, received: int) -> SequencedRecord | InvalidItem:
         pair = self._by_name.get(item.symbol)
         if pair is None:
             return InvalidItem(UNSUBSCRIBED, f"{item.symbol[:40]!r} was not subscribed")

@@ -18,10 +18,11 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     Limits,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Refused,
     Request,
-    SequencedTrade,
+    SequencedRecord,
     Subscribed,
     Unknown,
     build_trade,
@@ -46,7 +47,7 @@ _Fill = tuple[str, str, str, Literal["b", "s"], str, str]
 _FRAME = msgspec.json.Decoder(tuple[int, list[_Fill], Literal["trade"], str])
 
 
-class KrakenV1:
+class KrakenV1(NewestTradeSnapshot):
     """Kraken spot trades over the older protocol; selected by the endpoint `wss://ws.kraken.com#v1`."""
 
     spec = EXCHANGES["kraken"]
@@ -134,7 +135,7 @@ class KrakenV1:
 
 def _identified(
     pair: Pair, fills: Iterable[_Fill], source: Source, received: int
-) -> Iterator[SequencedTrade | InvalidItem]:
+) -> Iterator[SequencedRecord | InvalidItem]:
     occurrences: Counter[tuple[int, tuple[str, ...]]] = Counter()
     for price, volume, time, side, order_type, misc in fills:
         timestamp = fraction(time)

@@ -9,10 +9,11 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Request,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     build_trade,
     fraction,
     partition,
@@ -26,7 +27,7 @@ _ROWS = 1000
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 
 
-class KrakenRest:
+class KrakenRest(NewestTradeSnapshot):
     """The trade history of Kraken spot."""
 
     def newest_request(self, pair: Pair) -> Request:
@@ -49,7 +50,7 @@ class KrakenRest:
         return Page(trades, invalid, after(request, gap.pair, cursor) if newest < gap.last_id else None)
 
 
-def _backfilled(rows: list[RestRow], gap: Gap, received: int) -> Iterator[SequencedTrade | InvalidItem]:
+def _backfilled(rows: list[RestRow], gap: Gap, received: int) -> Iterator[SequencedRecord | InvalidItem]:
     for price, volume, time, side, order_type, misc, number in rows:
         if gap.first_id <= number <= gap.last_id:
             vendor = (

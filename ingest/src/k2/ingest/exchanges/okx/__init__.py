@@ -2,4 +2,4 @@
 
 from k2.ingest.exchanges.okx.parse import Okx
 
-PROTOCOLS = {"": Okx}
+CHANNELS = {"trades": {"": Okx}}

@@ -8,10 +8,11 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    NewestTradeSnapshot,
     Page,
     Request,
     RestRefused,
-    SequencedTrade,
+    SequencedRecord,
     build_trade,
     millis_text,
     partition,
@@ -26,7 +27,7 @@ _RATE_LIMITED = frozenset({"50011", "50040", "50013"})
 _NO_SUCH_INSTRUMENT = "51001"
 
 
-class OkxRest:
+class OkxRest(NewestTradeSnapshot):
     """The trade history of OKX v5 spot."""
 
     _by_name: Mapping[str, Pair]
@@ -76,7 +77,7 @@ def _rows(body: bytes) -> list[TradeItem]:
 
 def build_okx_trade(
     item: TradeItem, pairs: Mapping[str, Pair], source: Source, received: int
-) -> SequencedTrade | InvalidItem:
+) -> SequencedRecord | InvalidItem:
     """Build the trade of a websocket message or a REST row; `pairs` is by raw symbol."""
     pair = pairs.get(item.instId)
     if pair is None:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, Field, create_model
 
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.errors import PROBLEM_JSON
-from k2.schemas.tables import BARS_TABLE, GOLD_TABLE, TRADE_COLUMNS, Column
+from k2.schemas.channels import TRADES
+from k2.schemas.tables import BARS_TABLE, Column
 
 
 class Problem(BaseModel):
@@ -34,7 +35,7 @@ def _row_model(
 Trade: Final = _row_model(
     "Trade",
     "One trade.",
-    (column for column in GOLD_TABLE.columns if column.name in TRADE_COLUMNS),
+    (column for column in TRADES.gold.columns if column.name in TRADES.column_names),
     {
         "timestamp": "exchange time, RFC 3339 in UTC",
         "price": "an exact decimal",

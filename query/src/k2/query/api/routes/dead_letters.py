@@ -19,6 +19,7 @@ from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
 from k2.query.kafka.raw_frames import MAX_FRAMES, is_raw_frame_topic
 from k2.query.sql import audit_tables
+from k2.schemas.channels import TRADES
 
 if TYPE_CHECKING:
     from k2.query.engine import Engine
@@ -49,9 +50,9 @@ async def dead_letters(
 
     def run(engine: "Engine") -> QueryResult:
         if query.stage == "ingest":
-            table = engine.raw_frames.newest(query.trade_filter, query.category, query.limit)
+            table = engine.raw_frames.newest(query.record_filter, query.category, query.limit)
         else:
-            table = audit_tables.dead_letters(engine, query.trade_filter, query.category, query.limit)
+            table = audit_tables.dead_letters(engine, TRADES, query.record_filter, query.category, query.limit)
         return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
 
     return slot.stream(run)

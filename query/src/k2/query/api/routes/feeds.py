@@ -19,7 +19,8 @@ from k2.query.api.routes.prices import CachedSymbols, SymbolCache
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
 from k2.query.sql import audit_tables
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["health of the data"], dependencies=[Depends(requires(Scope.READ))])
 _LAYERS: Final = ("bronze", "silver", "gold")
+_TABLES: Final = {"bronze": TRADES.bronze, "silver": TRADES.silver}  # of one exchange
 _GAP_STATES: Final = tuple(GapState)
 
 
@@ -41,10 +43,10 @@ class RangeParameters(Parameters):
     end: Time | None = None
 
     @property
-    def trade_filter(self) -> TradeFilter:
+    def record_filter(self) -> RecordFilter:
         """The parsed parameters."""
         symbol = getattr(self, "symbol", None)
-        return TradeFilter.of(symbol, self.exchange, parse_time(self.start, "start"), parse_time(self.end, "end"))
+        return RecordFilter.of(symbol, self.exchange, parse_time(self.start, "start"), parse_time(self.end, "end"))
 
 
 class CompletenessParameters(RangeParameters):
@@ -78,7 +80,7 @@ async def completeness(
 
     Without `start`: the 7 days before `end` or now. `missing` lists the id ranges that Gold lacks.
     """
-    return slot.stream(lambda engine: _rows(audit_tables.completeness(engine, query.trade_filter), accepted))
+    return slot.stream(lambda engine: _rows(audit_tables.completeness(engine, TRADES, query.record_filter), accepted))
 
 
 @router.get("/v1/gaps", responses=response_models.row_responses(response_models.Rows), name="gaps")
@@ -86,7 +88,7 @@ async def gaps(query: Annotated[GapParameters, Query()], accepted: Accepted, slo
     """Gaps in the exchanges' sequences, newest first, with their state."""
 
     def run(engine: "Engine") -> QueryResult:
-        return _rows(audit_tables.gaps(engine, query.trade_filter, query.state, query.limit), accepted)
+        return _rows(audit_tables.gaps(engine, TRADES, query.record_filter, query.state, query.limit), accepted)
 
     return slot.stream(run)
 
@@ -113,11 +115,11 @@ def _feeds(engine: "Engine", symbol_cache: SymbolCache) -> QueryResult:
     for row in symbols.to_pylist():
         feed_of(row["exchange"])["symbols"] += 1
         in_gold[row["exchange"]] = in_gold.get(row["exchange"], 0) + row["trades"]
-    for row in audit_tables.gap_counts(engine):
+    for row in audit_tables.gap_counts(engine, TRADES):
         feed_of(row["exchange"])["gaps"] = {state: row[state] for state in _GAP_STATES}
-    for row in audit_tables.hour_counts(engine):
+    for row in audit_tables.hour_counts(engine, TRADES):
         feed_of(row["exchange"])["hours"][row["state"]] = row["hours"]
-    for row in audit_tables.last_batches(engine):
+    for row in audit_tables.last_batches(engine, TRADES):
         feed = feed_of(row["exchange"])
         feed["layers"][row["layer"]] = _layer(row)
         feed["dead_letters"] += row["dead_letters"] or 0
@@ -139,7 +141,7 @@ def _layer(row: dict[str, Any]) -> dict[str, Any]:
 def _row_count(engine: "Engine", layer: str, exchange: str, tables: set[str]) -> int:
     """Return the current number of rows of a layer's table."""
     name = next((name for name, spec in EXCHANGES.items() if spec.label == exchange), exchange.lower())
-    table = f"{layer}_{name}_trades"
+    table = _TABLES[layer](name).name
     if table not in tables:
         return 0
     return next((row["total_rows"] or 0 for row in engine.snapshots(table).to_pylist() if row["current"]), 0)

@@ -25,7 +25,7 @@ from k2.query.api.parameters import AsOfParameters, Exchange, Symbol, Time, pars
 from k2.query.api.responses import StreamedResponse
 from k2.query.errors import BadQuery
 from k2.query.sql import audit_tables
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -77,7 +77,7 @@ CachedSymbols = Annotated[SymbolCache, Depends(_symbol_cache)]
 
 @router.get("/v1/price", responses=response_models.row_responses(response_models.Rows), name="price")
 async def price(query: Annotated[PriceParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
-    """The price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
+    """Return the price of one symbol, or of all, at a time: that of the last trade before it, per exchange and symbol.
 
     A symbol without a trade within `within_minutes` before the time has no row.
     """
@@ -99,7 +99,7 @@ def _price(engine: "Engine", query: PriceParameters, accepted: AcceptedFormat) -
     except OverflowError:
         raise BadQuery("at: within_minutes reaches back before the year 1; choose a later time") from None
     snapshot = engine.snapshot_id(as_of)
-    trade_filter = TradeFilter.of(query.symbol, query.exchange, start, end)
+    trade_filter = RecordFilter.of(query.symbol, query.exchange, start, end)
     etag = make_etag(accepted, "price", snapshot, trade_filter)
     headers = cache_headers(etag, immutable=query.immutable and at is not None) | {"K2-Snapshot": str(snapshot)}
     if accepted.matches(etag):

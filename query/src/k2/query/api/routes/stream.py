@@ -25,15 +25,17 @@ from k2.query.api.auth import requires
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters
 from k2.query.errors import BadQuery, Unavailable
-from k2.query.kafka.validation import ValidTrade
+from k2.query.kafka.row_types import Row
 from k2.query.live.broadcaster import Broadcaster, CursorExpired, SubscriberLimit
 from k2.query.live.resume import MAX_LENGTH
 from k2.query.live.subscriptions import Dropped, Event, Heartbeat, Subscription
-from k2.query.sql.trade_sql import TradeFilter
+from k2.query.sql.record_sql import RecordFilter
+from k2.schemas.channels import TRADES
 from k2.schemas.values import format_decimal, from_micros
 
 if TYPE_CHECKING:
     from starlette import types
+
 
 log = logs.get("stream")
 
@@ -172,9 +174,9 @@ async def _until_disconnect(websocket: WebSocket) -> None:
             return
 
 
-def trade_json(row: ValidTrade) -> bytes:
+def trade_json(row: Row) -> bytes:
     """Encode a trade as JSON: decimals as strings, times as RFC 3339."""
-    fields: dict[str, Any] = row._asdict()
+    fields: dict[str, Any] = dict(zip(TRADES.column_names, row, strict=True))
     for name in ("timestamp", "ingestion_timestamp"):
         fields[name] = _time(fields[name])
     for name in ("price", "quantity"):
@@ -195,8 +197,8 @@ async def _subscribe(connection: HTTPConnection, query: StreamParameters, cursor
         raise BadQuery(
             f"symbols: {len(names)} symbols exceed the limit of {MAX_SYMBOLS} per stream; omit the parameter for all"
         )
-    filters = [TradeFilter.of(name, query.exchange, None, None) for name in names]
-    exchange = TradeFilter.of(None, query.exchange, None, None).exchange
+    filters = [RecordFilter.of(name, query.exchange, None, None) for name in names]
+    exchange = RecordFilter.of(None, query.exchange, None, None).exchange
     symbols = frozenset(each.symbol for each in filters if each.symbol)
     try:
         return await broadcaster.subscribe(symbols, exchange, cursor or None)

@@ -1,0 +1,109 @@
+"""Comparison of the identities of Silver and Gold: each exactly once in Gold, none missing, no orphans.
+
+Hashes are counted first, since numbers are cheap to shuffle; only identities with a suspicious hash are compared as
+values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
+
+from k2.jobs.audit.offsets import TopicPartition
+from k2.jobs.spark.local_frames import local_frame
+from k2.schemas.channels import Channel
+
+_MAX_MISMATCHES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """An identity that is not exactly once in Gold and in the due rows of Silver. `record` describes it to people."""
+
+    record: str
+    due: bool
+    silver: int
+    gold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts, and the first thousand mismatches by kind."""
+
+    repeats: int  # Silver rows beyond the first of their identity
+    pending: int  # identities in Silver that Gold has yet to process
+    duplicates: tuple[Mismatch, ...]
+    missing: tuple[Mismatch, ...]
+    orphans: tuple[Mismatch, ...]
+
+
+def identities(
+    spark: SparkSession, channel: Channel, silver: DataFrame, gold: DataFrame, frontier: Mapping[TopicPartition, int]
+) -> DataFrame:
+    """Return the identities of Silver and Gold in one DataFrame, with `due` for Silver rows that Gold's query has read.
+
+    Both inputs have a boolean column `in_scope`; rows outside the scope are compared with, but never a finding.
+    """
+    upto = local_frame(
+        spark,
+        ({"topic": topic, "partition": number, "upto": first} for (topic, number), first in frontier.items()),
+        "topic string, partition int, upto bigint",
+    )
+    due = F.coalesce(F.col("offset") < F.col("upto"), F.lit(False)) & F.col("in_scope")
+    limited = silver.join(F.broadcast(upto), ["topic", "partition"], "left")
+    columns = (*_columns(channel), "in_scope")
+    of_silver = limited.select(*columns, due.alias("due"), F.lit(1).alias("silver"), F.lit(0).alias("gold"))
+    of_gold = gold.select(*columns, F.lit(False).alias("due"), F.lit(0).alias("silver"), F.lit(1).alias("gold"))
+    return of_silver.unionByName(of_gold).select(F.xxhash64(*channel.identity).alias("hash"), "*")
+
+
+def compare(channel: Channel, rows: DataFrame) -> Comparison:
+    """Compare the rows that `identities` returned."""
+    mismatch = "(gold > 1 AND in_scope) OR (due AND gold = 0) OR (gold > 0 AND silver = 0 AND gold_in_scope)"
+    counted = _counted(rows, "hash")
+    total = counted.agg(
+        F.coalesce(F.sum(F.expr("greatest(silver - 1, 0)")), F.lit(0)).alias("repeats"),
+        F.count_if(F.expr("silver > 0 AND in_scope AND gold = 0 AND NOT due")).alias("pending"),
+        F.count_if(F.expr(mismatch)).alias("mismatches"),
+    ).collect()[0]
+    mismatches: list[Mismatch] = []
+    if total["mismatches"]:
+        hashes = counted.where(mismatch).select("hash").limit(_MAX_MISMATCHES)
+        columns = _columns(channel)
+        exact = _counted(rows.join(F.broadcast(hashes), "hash", "left_semi"), *columns)
+        mismatches = [
+            Mismatch(describe(channel, row.asDict()), row["due"], row["silver"], row["gold"])
+            for row in exact.where(mismatch).orderBy(*columns).collect()
+        ]
+    return Comparison(
+        total["repeats"],
+        total["pending"],
+        tuple(entry for entry in mismatches if entry.gold > 1),
+        tuple(entry for entry in mismatches if entry.due and entry.gold == 0),
+        tuple(entry for entry in mismatches if entry.gold == 1 and entry.silver == 0),
+    )
+
+
+def describe(channel: Channel, row: Mapping[str, Any]) -> str:
+    """Return how people recognise a record: by its symbol, the exchange's id if it has one, and its identity."""
+    identity = ", ".join(f"{name} {row[name]}" for name in channel.identity if name != "symbol")
+    own_id = f" {row[channel.id_column]}" if channel.id_column else ""
+    return f"{row['symbol']} record{own_id} ({identity})"
+
+
+def _columns(channel: Channel) -> tuple[str, ...]:
+    """Return the columns that describe a record: its symbol, the exchange's id if it has one, and its identity."""
+    named = ("symbol", channel.id_column, *channel.identity)
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def _counted(rows: DataFrame, *by: str) -> DataFrame:
+    return rows.groupBy(*by).agg(
+        F.sum("silver").alias("silver"),
+        F.sum("gold").alias("gold"),
+        F.max("due").alias("due"),
+        F.max("in_scope").alias("in_scope"),
+        F.max(F.expr("in_scope AND gold = 1")).alias("gold_in_scope"),
+    )

@@ -1,0 +1,228 @@
+"""A channel defined in these files alone goes from a socket to Gold and through audit, maintenance and purge."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from pyspark.sql import SparkSession
+
+from k2.common.platform import Platform
+from k2.ingest import app as ingest
+from k2.ingest.connection.session import Tuning
+from k2.jobs.app import App
+from k2.jobs.audit.runner import audit
+from k2.jobs.maintenance.runner import Maintenance
+from k2.jobs.purge import Purge
+from k2.schemas import tables, topics
+from k2.schemas.channels import Channel
+from k2.schemas.codecs import avro, wire
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.states import HourState
+from k2.schemas.tables import CATALOG, NAMESPACE
+from tests.spark.channel.depth import DEPTH, SNAPSHOT, DepthAdapter
+from tests.spark.channel.venue import SYMBOLS, DepthVenue
+from tests.system import lab
+
+UPDATES, SKIPPED, CUT_AFTER = 40, 30, 20
+LAYERS = ("bronze", "silver", "gold")
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with lab.broker(tmp_path_factory.mktemp("broker")) as address:
+        yield address
+
+
+@pytest.fixture
+def platform(kafka: str, spark: SparkSession, services: Platform, tmp_path: Path) -> Platform:
+    namespace = f"{CATALOG}.{NAMESPACE}"
+    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
+    for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
+        spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
+    return services.model_copy(update={"kafka_bootstrap": kafka, "checkpoints": str(tmp_path / "checkpoints")})
+
+
+def feed_of(port: int) -> ExchangeFeed:
+    """Return a feed whose exchange is on a port of this machine."""
+    ends = {"endpoints": [f"ws://127.0.0.1:{port}"], "restEndpoint": f"http://127.0.0.1:{port}"}
+    return ExchangeFeed.from_body(
+        {
+            "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": "depths"},
+            "spec": {"exchange": "binance", "symbols": list(SYMBOLS), "ingest": ends},
+        }
+    )  # fmt: skip
+
+
+def create_topics(platform: Platform, feed: ExchangeFeed) -> None:
+    names = (feed.topic(DEPTH), topics.gaps("binance"), topics.dead_letters("binance"))
+    admin = AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
+    for future in admin.create_topics([NewTopic(name, 1 if "gaps" in name else 2, 1) for name in names]).values():
+        future.result(30)
+
+
+def find_depth(_exchange: str, _channel: Channel, pairs: Sequence[Pair], _endpoint: str) -> DepthAdapter:
+    """Return the channel's only adapter, as `k2.ingest.exchanges.adapter` does for the channels that K2 knows."""
+    return DepthAdapter(pairs)
+
+
+async def read_socket(platform: Platform, venue: DepthVenue) -> tuple[ExchangeFeed, int]:
+    """Run the ingest until the exchange has sent everything. Return the feed and the undelivered records."""
+    feed = feed_of(await venue.start())
+    await asyncio.to_thread(create_topics, platform, feed)
+    stop = asyncio.Event()
+    options = ingest.Options(grace=20, tuning=Tuning(backoff_first=0.1, backoff_limit=0.2))
+    running = asyncio.create_task(ingest.run(feed, platform, options, stop, DEPTH, find_depth))
+    expected = (CUT_AFTER + UPDATES - 1) * len(SYMBOLS) + 1
+    async with asyncio.timeout(60):
+        while len(venue.sent) < expected and not running.done():  # noqa: ASYNC110 - the exchange has no event
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    stop.set()
+    undelivered = await running
+    await venue.stop()
+    return feed, undelivered
+
+
+def in_kafka(platform: Platform, topic: str) -> list[Any]:
+    """Return every message of a topic."""
+    settings = {"bootstrap.servers": platform.kafka_bootstrap, "group.id": "t", "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    messages: list[Any] = []
+    quiet = 0
+    while quiet < 8:
+        batch = consumer.consume(1000, timeout=0.5)
+        quiet = 0 if batch else quiet + 1
+        messages += batch
+    consumer.close()
+    return messages
+
+
+def repeat(platform: Platform, topic: str, messages: list[Any]) -> None:
+    """Put messages into Kafka again, as they are."""
+    producer = Producer({"bootstrap.servers": platform.kafka_bootstrap})
+    for message in messages:
+        producer.produce(topic, message.value(), message.key(), partition=message.partition())
+    assert producer.flush(20) == 0
+
+
+@contextmanager
+def no_trades(spark: SparkSession) -> Iterator[None]:
+    """Check that no table of another channel was made."""
+    yield
+    names = {row["tableName"] for row in spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()}
+    assert not {name for name in names if name.endswith(("_trades", "ohlcv_1m"))} - {tables.DEAD_LETTERS}
+
+
+def run_layers(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
+    """Process everything that Kafka holds, then stop."""
+    stop = threading.Event()
+    stop.set()
+    App(spark, platform, [feed], LAYERS, restart=False, channels=[DEPTH]).run(stop)
+
+
+def test_a_channel_goes_from_the_socket_to_gold_and_through_audit_maintenance_and_purge(spark, platform):
+    venue = DepthVenue(UPDATES, skip=frozenset({SKIPPED}), cut_after=CUT_AFTER)
+    with no_trades(spark):
+        feed, undelivered = asyncio.run(read_socket(platform, venue))
+        assert (undelivered, venue.clients, venue.snapshots) == (0, 2, 4)
+        _check_kafka(platform, feed, venue)
+        run_layers(spark, platform, feed)
+        _check_tables(spark, venue)
+        _check_audit(spark, platform)
+        _check_maintenance(spark, platform, feed)
+        _check_purge(spark, platform, feed)
+
+
+def _check_kafka(platform: Platform, feed: ExchangeFeed, venue: DepthVenue) -> None:
+    """Every update is in Kafka as it was sent, in order, with the adapter's verdict; then some are there twice."""
+    messages = in_kafka(platform, feed.topic(DEPTH))
+    records = [avro.decode(wire.split(m.value())[1], DEPTH.reader_schema, DEPTH.reader_schema) for m in messages]
+    updates = sorted((r["symbol"], *_pairs(r["levels"])) for r in records if r["kind"] != SNAPSHOT)
+    sent = [msgspec.json.decode(frame) for frame in venue.sent]
+    assert updates == sorted((s["symbol"], *map(tuple, s["levels"])) for s in sent)
+    assert Counter(r["kind"] for r in records)[SNAPSHOT] == venue.snapshots
+    # The update after the skipped one is suspect, and so is the one that names a number that was never sent.
+    assert Counter(r["verdict"] for r in records) == {"verified": len(records) - 3, "suspect": 3}
+    assert {m.key().decode() for m in messages} == set(SYMBOLS)
+    letters = {dict(m.headers())["k2-error"] for m in in_kafka(platform, topics.dead_letters("binance"))}
+    assert letters == {b"MALFORMED_FRAME", b"UNSUBSCRIBED_SYMBOL"}
+    assert in_kafka(platform, topics.gaps("binance")) == []
+    repeat(platform, feed.topic(DEPTH), messages[:25])
+
+
+def _pairs(levels: list[dict[str, int]]) -> list[tuple[int, int]]:
+    return [(level["price"], level["quantity"]) for level in levels]
+
+
+def _check_tables(spark: SparkSession, venue: DepthVenue) -> None:
+    """Each message is in Bronze as often as in Kafka, valid or dead in Silver, and once in Gold, with its lists."""
+    bronze, silver = spark.table(DEPTH.bronze("binance").identifier), spark.table(DEPTH.silver("binance").identifier)
+    gold, dead = spark.table(DEPTH.gold.identifier), spark.table(tables.DEAD_LETTERS_TABLE.identifier)
+    records = len(venue.sent) + venue.snapshots
+    assert bronze.count() == records + 25
+    (letter,) = {(row["channel"], row["error_category"], row["error_message"][:12]) for row in dead.collect()}
+    assert letter == ("depth", "NEGATIVE_ORDINAL", "ordinal is -")
+    assert silver.count() + dead.count() == records + 25
+    assert gold.count() == gold.select(*DEPTH.identity).distinct().count() == records - 1
+    stored = sorted(
+        (r["symbol"], *(tuple(level) for level in r["levels"])) for r in gold.where("kind = 'update'").collect()
+    )
+    sent = [msgspec.json.decode(frame) for frame in venue.sent]
+    assert stored == sorted((s["symbol"], *map(tuple, s["levels"])) for s in sent if s["levels"])
+    snapshots = gold.where("kind = 'snapshot'").selectExpr("exchange_time", "exchange_date = date(ingestion_timestamp)")
+    assert set(map(tuple, snapshots.collect())) == {(None, True)}
+
+
+def _check_audit(spark: SparkSession, platform: Platform) -> None:
+    """The audit balances, gives hours the state of their verdicts, and names a row that is taken away."""
+    report = audit(spark, platform, channels=[DEPTH])
+    assert report.findings == []
+    hours = spark.table(tables.COMPLETENESS_TABLE.identifier).collect()
+    assert {(row["channel"], row["symbol"]) for row in hours} == {("depth", symbol) for symbol in SYMBOLS}
+    assert {row["state"] for row in hours} <= {HourState.OPEN, HourState.INCOMPLETE}
+    later = audit(spark, platform, now=datetime.now(UTC) + timedelta(hours=2), channels=[DEPTH])
+    assert {finding.check for finding in later.findings} == {"suspect_records"}
+    states = {row["state"] for row in spark.table(tables.COMPLETENESS_TABLE.identifier).collect()}
+    assert HourState.INCOMPLETE in states  # each symbol has a suspect update
+    assert {row["channel"] for row in spark.table(tables.BATCHES_TABLE.identifier).collect()} == {"depth"}
+    row = spark.table(DEPTH.gold.identifier).where("kind = 'update'").first()
+    assert row is not None
+    key = f"connection = '{row['connection']}' AND ordinal = {row['ordinal']}"
+    spark.sql(f"DELETE FROM {DEPTH.gold.identifier} WHERE {key}")
+    (finding,) = audit(spark, platform, channels=[DEPTH]).findings
+    assert finding.check == "gold_missing"
+    assert row["connection"] in finding.text
+    spark.sql(f"DELETE FROM {DEPTH.silver('binance').identifier} WHERE {key}")
+    assert "silver_missing" in {finding.check for finding in audit(spark, platform, channels=[DEPTH]).findings}
+
+
+def _check_maintenance(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
+    """Maintenance tags Gold's days, and deletes what is older than the retention from Bronze and Silver alone."""
+    gold = spark.table(DEPTH.gold.identifier).count()
+    report = Maintenance(spark, platform, [feed], channels=[DEPTH]).run(now=datetime.now(UTC) + timedelta(days=40))
+    assert report["errors"] == []
+    assert report["tables"][DEPTH.gold.name]["tagged_days"] > 0
+    assert spark.table(DEPTH.bronze("binance").identifier).count() == 0
+    assert spark.table(DEPTH.silver("binance").identifier).count() == 0
+    assert spark.table(DEPTH.gold.identifier).count() == gold > 0
+
+
+def _check_purge(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
+    """A purge drops the exchange's tables and deletes the rows of the shared ones, and the checkpoints."""
+    removed = Purge(spark, platform, feed, exchange=True, channels=[DEPTH]).run()
+    assert removed[DEPTH.bronze("binance").name] == removed[DEPTH.silver("binance").name] == "dropped"
+    assert not spark.catalog.tableExists(DEPTH.bronze("binance").identifier)
+    shared = (DEPTH.gold, tables.DEAD_LETTERS_TABLE, tables.COMPLETENESS_TABLE, tables.BATCHES_TABLE)
+    assert {table.name: spark.table(table.identifier).count() for table in shared} == {t.name: 0 for t in shared}
+    assert not Path(platform.checkpoints, feed.name).exists()

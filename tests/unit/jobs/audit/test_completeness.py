@@ -1,0 +1,55 @@
+"""The completeness of an hour, from what Spark aggregates."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2.jobs.audit import completeness
+from k2.jobs.audit.uniqueness import describe
+from k2.schemas.channels import TRADES, Sequencing
+
+HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)
+LATER = HOUR + timedelta(hours=2)
+BOOK = replace(TRADES, name="book", sequencing=Sequencing.CONNECTION, id_column="", verdict_column="side")
+
+
+def row(verified: int, suspect: int, rows: int = 10, **sources: int) -> dict:
+    counts = {f"source_{name}": sources.get(name, 0) for name in ("live", "snapshot", "backfill", "replay")}
+    return {"symbol": "BTCUSDT", "hour": HOUR, "rows": rows, "verified": verified, "suspect": suspect, **counts}
+
+
+@pytest.mark.parametrize(
+    ("verified", "suspect", "state"),
+    [(10, 0, "complete"), (9, 1, "incomplete"), (0, 1, "incomplete"), (9, 0, "unverifiable"), (0, 0, "unverifiable")],
+)
+def test_an_hour_of_a_channel_with_verdicts_has_the_worst_of_its_records(verified, suspect, state):
+    hour = completeness.evaluate(row(verified, suspect), BOOK, "binance", LATER)
+    assert (hour.channel, hour.state, hour.present, hour.expected) == ("book", state, 10, None)
+    assert hour.suspect == suspect
+
+
+def test_an_hour_with_verdicts_is_open_until_five_minutes_after_its_end():
+    end = HOUR + timedelta(hours=1, minutes=5)
+    assert completeness.evaluate(row(9, 1), BOOK, "binance", end - timedelta(seconds=1)).state == "open"
+    assert completeness.evaluate(row(9, 1), BOOK, "binance", end).state == "incomplete"
+
+
+def test_without_ids_and_verdicts_an_hour_is_unverifiable_and_its_rows_are_counted_by_source():
+    hour = completeness.evaluate(row(0, 0, live=4, backfill=1), TRADES, "bybit", LATER)
+    assert (hour.state, hour.present) == ("unverifiable", 10)
+    assert hour.by_source == {"live": 4, "backfill": 1, "unknown": 5}
+
+
+def test_ids_prove_completeness_only_where_channel_and_exchange_number_records():
+    assert completeness.has_consecutive_ids(TRADES, "binance")
+    assert not completeness.has_consecutive_ids(TRADES, "bybit")
+    assert not completeness.has_consecutive_ids(BOOK, "binance")
+    assert not completeness.has_consecutive_ids(replace(TRADES, verdict_column="side"), "binance")
+
+
+def test_a_record_is_described_by_symbol_own_id_and_every_column_of_its_identity():
+    values = {"symbol": "BTCUSDT", "trade_id": "7", "message_id": "m", "connection": "c1", "ordinal": 3}
+    assert describe(TRADES, values) == "BTCUSDT record 7 (message_id m)"
+    book = replace(BOOK, identity=("symbol", "connection", "ordinal"))
+    assert describe(book, values) == "BTCUSDT record (connection c1, ordinal 3)"
