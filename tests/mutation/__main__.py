@@ -40,7 +40,7 @@ def _test(module: dict[str, Any], accepted: set[tuple[str, str, str]]) -> tuple[
         sys.exit(f"{file}: its tests fail without a change: {' '.join(module['tests'])}")
     made = list(mutants.make(source, module.get("functions", ())))
     jobs = [Job(file, mutant.source, module["tests"]) for mutant in made]
-    results = run(jobs, timeout=20 + 5 * seconds, workers=_WORKERS)
+    results = run(jobs, timeout=10 + 5 * seconds, workers=_WORKERS)
     if pytest.ExitCode.NO_TESTS_COLLECTED in {code for code, _ in results}:
         sys.exit(f"{file}: no test was collected: {' '.join(module['tests'])}")
     survivors = [mutant for mutant, (code, _) in zip(made, results, strict=True) if code == pytest.ExitCode.OK]

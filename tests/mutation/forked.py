@@ -1,9 +1,11 @@
 """Run tests in forked processes that import a given source instead of a module's file."""
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -14,15 +16,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+import hypothesis
 import pytest
 
 # What the tests import and no mutant changes: imported once, before the forks.
 _LIBRARIES: Final = """
-    hypothesis hypothesis.strategies pydantic pydantic_settings msgspec fastavro confluent_kafka.admin
-    confluent_kafka.schema_registry pyspark.sql.functions pyarrow.compute pyiceberg.catalog.sql duckdb
+    hypothesis.strategies pydantic pydantic_settings msgspec fastavro confluent_kafka.admin
+    confluent_kafka.schema_registry pyspark.sql.functions pyarrow.compute pyiceberg.catalog.sql pyiceberg.io.pyarrow
+    duckdb pandas sqlalchemy.dialects.sqlite kubernetes.client aiohttp structlog stamina yaml
 """.split()
 _KILLED: Final = -1  # the result of tests that ran too long
-_OPTIONS: Final = ("-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist")
+_OPTIONS: Final = """
+    -x -q -p no:randomly -p no:cacheprovider -p no:xdist -p no:xdist.looponfail -p no:schemathesis
+""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,19 @@ def preload() -> None:
     """Import what every forked process needs."""
     for name in _LIBRARIES:
         importlib.import_module(name)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--markers", "--noconftest", *_OPTIONS])  # imports pytest's plugins
+    # The same examples for every mutant; a failure is not reduced to the smallest example, which takes the longest.
+    hypothesis.settings.register_profile(
+        "mutation",
+        phases=(hypothesis.Phase.generate,),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    if ours := [name for name in sys.modules if name.partition(".")[0] == "k2"]:
+        raise RuntimeError(f"{', '.join(ours)}: imported before the forks, so no mutant of it would be")
 
 
 def run(jobs: Sequence[Job], timeout: float, workers: int) -> list[tuple[int, float]]:
@@ -95,6 +114,6 @@ def _fork(job: Job) -> int:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         sys.meta_path.insert(0, _Mutated(job))
-        code = int(pytest.main([*_OPTIONS, *job.tests]))
+        code = int(pytest.main([*_OPTIONS, "--hypothesis-profile=mutation", *job.tests]))
     finally:
         os._exit(code)

@@ -47,6 +47,12 @@ def test_the_end_of_a_gap_keeps_its_id_and_says_how_and_when(state):
     assert [getattr(event, name) for name in unchanged] == [getattr(opened, name) for name in unchanged]
 
 
+def test_a_gap_event_cannot_be_changed():
+    event = gaps.open_event("spot", "trades", "BINANCE", GAP, 0)
+    with pytest.raises(AttributeError):
+        event.state = GapState.REPAIRED
+
+
 def test_the_same_missing_ids_have_the_same_id_in_every_process():
     again = Gap(PAIR, 11, 14, 5, 6)
     assert gaps.gap_id("trades", "BINANCE", GAP) == gaps.gap_id("trades", "BINANCE", again)

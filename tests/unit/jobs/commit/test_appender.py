@@ -1,14 +1,15 @@
 """Which batch counts as already committed."""
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
-from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.jobs.commit.incremental_batch import IncrementalBatch
+from k2.jobs.commit.lineage import BatchContents
+from k2.jobs.commit.snapshots import Offsets, Snapshot, SnapshotHistory
 from k2.schemas.snapshots import EPOCH, OFFSETS, QUERY
 from k2.schemas.tables import GOLD_TABLE
 
@@ -20,9 +21,21 @@ def commit(epoch: int) -> Snapshot:
     return Snapshot(70 + epoch, None, 0.0, "append", summary)
 
 
-def batch(epoch: int, offsets: dict[str, dict[str, list[int]]]) -> Any:
-    """What the decision reads of an IncrementalBatch."""
-    return SimpleNamespace(epoch=epoch, contents=SimpleNamespace(offsets=offsets))
+class Contents:
+    """A source whose batches all have these contents."""
+
+    def __init__(self, offsets: Offsets) -> None:
+        self._contents = BatchContents(offsets, rows=5)
+
+    def contents(self, frame: Any, epoch: int) -> BatchContents:
+        return self._contents
+
+    def rows(self, frame: Any, epoch: int) -> Any:
+        raise AssertionError("the decision reads no rows")
+
+
+def batch(epoch: int, offsets: Offsets) -> IncrementalBatch:
+    return IncrementalBatch(Contents(offsets), None, epoch, "BINANCE")  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -53,6 +53,12 @@ def test_gold_beyond_the_end_of_kafka_makes_the_tail_unavailable():
 def test_kafka_is_not_asked_for_the_first_offset_of_a_partition_that_gold_holds_completely():
     assert starts({}, {ONE: 9}, {0: 9}) == ({ONE: 9}, [])
     assert starts({}, {ONE: 0}, {}) == ({ONE: 0}, [])
+    assert starts({}, {ONE: 0}, {0: 0}) == ({ONE: 0}, [])
+
+
+def test_a_single_record_that_gold_does_not_hold_belongs_to_the_tail():
+    assert starts({ONE: 0}, {ONE: 1}, {}) == ({ONE: 0}, [ONE])
+    assert starts({ONE: 0}, {ONE: 1}, {0: 0}) == ({ONE: 0}, [ONE])
 
 
 def test_records_that_are_in_memory_may_be_deleted_in_kafka():

@@ -86,13 +86,13 @@ class Tail:
         lagging = [
             topic_partition
             for topic_partition, end in end_offsets.items()
-            if consumed.get(topic_partition, 0) < end
-            and not consumed.get(topic_partition, -1) >= floors.get(topic_partition, end)
+            if (offset := consumed.get(topic_partition, 0)) < end
+            and (topic_partition not in consumed or offset < floors.get(topic_partition, end))
         ]
         first_offsets = self._kafka.beginning_offsets(dict.fromkeys(lagging))
         for (topic, partition), offset in consumed.items():
             topic_partition = (topic, partition)
-            if offset > end_offsets[topic_partition] or offset < first_offsets.get(topic_partition, 0):
+            if offset > end_offsets[topic_partition] or offset < first_offsets.get(topic_partition, offset):
                 raise Unavailable(
                     f"Kafka no longer holds what follows Gold in {topic}: partition {partition} holds offsets "
                     f"{first_offsets.get(topic_partition, end_offsets[topic_partition])} to "
