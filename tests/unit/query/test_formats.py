@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from k2.cli.commands import watch
 from k2.cli.embedded.layout import Layout
 from k2.cli.main import app
 from k2.query.engine import Engine
@@ -64,6 +65,15 @@ def test_commands_exit_with_2_and_one_sentence(append: Append, layout: Layout, w
     result = CliRunner().invoke(app, [*words.split(), "--data", str(layout.root)])
     assert (result.exit_code, len(result.stderr.splitlines()), result.stdout) == (2, 1, ""), result.output
     assert result.stderr.startswith(SENTENCE.format(1))
+
+
+def test_watch_exits_with_2_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise WrongFormat(f"the topic {TOPIC} has format 1")
+
+    monkeypatch.setattr(watch, "show", refused)
+    result = CliRunner().invoke(app, ["watch", "--url", "http://127.0.0.1:1"])
+    assert (result.exit_code, result.stderr) == (2, f"the topic {TOPIC} has format 1\n")
 
 
 @pytest.fixture
