@@ -31,6 +31,7 @@ from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.codecs.avro import RecordEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.formats import FORMAT
 from k2.schemas.records.trade import Source
 from k2.schemas.states import Verdict
 from k2.schemas.tables import Column, gold
@@ -77,6 +78,7 @@ _LEVEL: Final = {
 SCHEMA: Final = json.dumps(
     {
         "type": "record",
+        "k2.format": FORMAT,
         "name": "Depth",
         "namespace": "k2.marketdata.test",
         "fields": [
