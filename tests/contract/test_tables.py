@@ -4,6 +4,7 @@ import pytest
 
 from k2.schemas import tables, topics
 from k2.schemas.channels import CHANNELS, TRADES, exchange_tables
+from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.formats import FORMAT, TABLE_PROPERTY
 
@@ -127,6 +128,11 @@ def test_a_channels_columns_exist_and_its_identity_and_last_time_are_never_null(
     assert {"symbol", "exchange", "ingestion_timestamp"} <= set(channel.required_columns)
     assert {*channel.identity, channel.time_columns[-1]} <= set(channel.required_columns)
     assert {column.name: column.type for column in channel.columns}[channel.time_columns[-1]] == "timestamp"
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=repr)
+def test_the_schema_of_a_channel_has_the_number_of_the_format(channel):
+    assert avro.format_of(channel.schema) == FORMAT  # without it the layers refuse the topic
 
 
 def test_topics_have_the_published_names():

@@ -79,6 +79,7 @@ _LEVEL: Final = {
 SCHEMA: Final = json.dumps(
     {
         "type": "record",
+        "k2.format": FORMAT,
         "name": "Depth",
         "namespace": "k2.marketdata.test",
         "k2.format": FORMAT,

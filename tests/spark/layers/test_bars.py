@@ -73,7 +73,7 @@ def _file_hours(lake: Lake) -> set[tuple[Any, ...]]:
 def _random_trades(count: int) -> list[dict[str, Any]]:
     """Return trades in few minutes, with equal times, numeric and other ids, the largest and smallest values."""
     rng = random.Random(1)
-    values = [1, 3, 7, 10**8, 6_183_763_000_001, 10**18 - 1]
+    values = [1, 3, 7, 10**12, 61_837_630_000_000_001, 10**24 - 1]
     rows = []
     for number in range(count):
         at = HOUR + timedelta(minutes=rng.choice([0, 1, 59, 60, 61]), seconds=rng.randint(0, 3))

@@ -14,7 +14,7 @@ from k2.schemas import topics
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.tables import GOLD
-from k2.schemas.values import to_micros
+from k2.schemas.values import scaled_decimal, to_micros
 from tests.spark.builders import HOUR, Lake, Record, as_record, trade, written
 
 pytestmark = pytest.mark.spark
@@ -80,18 +80,24 @@ def test_every_record_is_validated_as_silver_does(lake: Lake):
         "MALFORMED_HEADER", "UNKNOWN_SCHEMA", "UNDECODABLE", "MISSING_FIELD", "UNKNOWN_EXCHANGE", "SYMBOL_MISMATCH",
         "NON_POSITIVE_PRICE", "NON_POSITIVE_QUANTITY", "FUTURE_TIMESTAMP", "IMPLAUSIBLE_TIMESTAMP",
     }  # fmt: skip
-    units = (
-        "cast(price * 100000000 AS decimal(38,0)) AS price",
-        "cast(quantity * 100000000 AS decimal(38,0)) AS quantity",
-    )
     times = (f"unix_micros({name}) AS {name}" for name in ("timestamp", "ingestion_timestamp"))
     texts = [
         name for name in TRADES.column_names if name not in {"price", "quantity", "timestamp", "ingestion_timestamp"}
     ]
     silver = lake.silver().selectExpr(
-        "offset", "to_json(vendor_data) AS vendor_data", *units, *times, *(t for t in texts if t != "vendor_data")
+        "offset",
+        "to_json(vendor_data) AS vendor_data",
+        "price",
+        "quantity",
+        *times,
+        *(t for t in texts if t != "vendor_data"),
     )
-    stored = {row["offset"]: tuple(row[name] for name in TRADES.column_names) for row in silver.collect()}
+    stored = {
+        row["offset"]: tuple(
+            scaled_decimal(row[name]) if name in {"price", "quantity"} else row[name] for name in TRADES.column_names
+        )
+        for row in silver.collect()
+    }
     assert {n: tuple(outcome) for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)} == stored
 
 

@@ -20,7 +20,7 @@ from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.records.trade import Side, Trade
 from k2.schemas.validation import GENESIS_MICROS, MAX_AHEAD_MICROS, ErrorCategory
-from k2.schemas.values import MAX_SCALED, to_micros
+from k2.schemas.values import MAX_SCALED, scaled_decimal, to_micros
 from tests.spark.builders import HOUR
 
 pytestmark = pytest.mark.spark
@@ -171,7 +171,7 @@ def test_silver_and_the_kafka_tail_agree_on_every_record(spark: SparkSession, tm
         row = by_offset[offset]
         if isinstance(result, tuple):
             assert row["error_message"] is None
-            assert (row["symbol"], int(row["price"].scaleb(8)), row["side"]) == (
+            assert (row["symbol"], scaled_decimal(row["price"]), row["side"]) == (
                 result.symbol,
                 result.price,
                 result.side,

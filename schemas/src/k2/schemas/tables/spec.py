@@ -21,6 +21,7 @@ _PROPERTIES: Final = {
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
     "write.parquet.page-version": "v2",  # delta encodings of ids and times
+    "write.delete.parquet.page-version": "v1",  # PyIceberg cannot read delete files with delta encodings
     "write.distribution-mode": "none",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
