@@ -82,7 +82,6 @@ SCHEMA: Final = json.dumps(
         "k2.format": FORMAT,
         "name": "Depth",
         "namespace": "k2.marketdata.test",
-        "k2.format": FORMAT,
         "fields": [
             {"name": "symbol", "type": "string"},
             {"name": "exchange", "type": "string"},
