@@ -207,12 +207,12 @@ class DepthAdapter:
         return [SequencedRecord(replace(item.record, source=Source.SNAPSHOT), NO_ID, NO_ID)]
 
     def history_request(self, gap: Gap) -> Request:
-        """There is no history."""
-        raise NotImplementedError
+        """Fail: a channel without ids opens no gaps."""
+        raise AssertionError(gap)
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
-        """There is no history."""
-        raise NotImplementedError
+        """Fail: a channel without ids opens no gaps."""
+        raise AssertionError(gap)
 
     def _record(
         self, pair: Pair, kind: str, time: int | None, received: int, levels: Sequence[Level], verdict: Verdict

@@ -4,6 +4,7 @@ No sockets and no clock; the session owns both. `parse` raises `MalformedFrame` 
 an adapter of its own, so an adapter may keep what earlier frames of the connection said.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -188,16 +189,16 @@ class Adapter(Protocol):
         ...
 
 
-class NewestTradeSnapshot:
+class NewestTradeSnapshot(ABC):
     """For adapters of trades: the snapshot of a pair is the id of its newest trade, which shows a gap at once."""
 
+    @abstractmethod
     def newest_request(self, pair: Pair) -> Request:
         """Return the request for the newest trade of a pair."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse_newest_id(self, body: bytes) -> int:
         """Return the id in the response to `newest_request`, or `NO_ID`. Raises like `parse_page`."""
-        raise NotImplementedError
 
     def snapshot_request(self, pair: Pair) -> Request:
         """Return the request for the newest trade of a pair."""
