@@ -115,4 +115,5 @@ def test_the_extent_has_each_minute_and_the_ids_of_each_symbol(lake: Lake):
     ends = sorted((one.first, one.last) for one in extent.id_ranges)
     bitcoin = [str(message_id("BINANCE", "BTCUSDT", str(number))) for number in (1, 5, largest)]
     others = [str(message_id("BINANCE", "ETHUSDT", str(number))) for number in (8, 9)]
+    assert gold.extent(lake.silver(), TRADES, with_ids=False).id_ranges is None
     assert ends == sorted([(bitcoin[0], bitcoin[1]), (bitcoin[2], bitcoin[2]), (others[0], others[1])])

@@ -138,7 +138,8 @@ class GoldLayer:
             return
         counts = Observation()
         records = batch.coalesce_small(batch.rows)
-        extent = gold.extent(records, self._channel)
+        # Large batches are replays, which read much of Gold anyway.
+        extent = gold.extent(records, self._channel, with_ids=batch.contents.rows <= SMALL_BATCH)
         unique = self._deduplicate(batch, records, extent)
         observed = unique.observe(counts, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
         self._advance_frontier(batch)
