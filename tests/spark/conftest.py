@@ -85,9 +85,15 @@ def schema_id(registry_url: str) -> int:
 
 
 @pytest.fixture
-def lake(spark: SparkSession, services: Platform, schema_id: int, tmp_path: Path) -> Lake:
+def empty(spark: SparkSession, services: Platform, tmp_path: Path) -> Platform:
+    """A platform without tables and with a checkpoint folder of its own."""
     namespace = f"{CATALOG}.{NAMESPACE}"
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
     for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
         spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
-    return Lake(spark, services.model_copy(update={"checkpoints": str(tmp_path / "checkpoints")}), schema_id)
+    return services.model_copy(update={"checkpoints": str(tmp_path / "checkpoints")})
+
+
+@pytest.fixture
+def lake(spark: SparkSession, empty: Platform, schema_id: int) -> Lake:
+    return Lake(spark, empty, schema_id)

@@ -44,12 +44,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def platform(kafka: str, spark: SparkSession, services: Platform, tmp_path: Path) -> Platform:
-    namespace = f"{CATALOG}.{NAMESPACE}"
-    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
-    for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
-        spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
-    return services.model_copy(update={"kafka_bootstrap": kafka, "checkpoints": str(tmp_path / "checkpoints")})
+def platform(kafka: str, empty: Platform) -> Platform:
+    return empty.model_copy(update={"kafka_bootstrap": kafka})
 
 
 def feed_of(port: int) -> ExchangeFeed:
