@@ -95,7 +95,7 @@ def test_bars_include_the_tail(lab: Lab, engine: Engine):
     lab.commit(consecutive(1, 5), {0: 5})
     lab.send(*consecutive(1, 70))
     bars = engine.ohlcv(symbol="BTCUSDT", hybrid=True).to_pylist()
-    assert [bar["trades"] for bar in bars] == [59, 11]
+    assert [bar["trade_count"] for bar in bars] == [59, 11]
 
 
 def test_filters_apply_to_the_tail(lab: Lab, engine: Engine):

@@ -70,7 +70,7 @@ def test_the_command_line_reads_trades_that_gold_does_not_hold_yet(running: Runn
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(int(later["trade_id"]) == int(earlier["trade_id"]) + 1 for earlier, later in pairwise(rows))
     bars = [json.loads(line) for line in k2("ohlcv", "--hybrid", *asked).stdout.splitlines()]
-    assert sum(bar["trades"] for bar in bars) >= len(rows)
+    assert sum(bar["trade_count"] for bar in bars) >= len(rows)
 
 
 def on_a_terminal(*words: str) -> tuple[int, str]:

@@ -48,8 +48,8 @@ async def test_raw_frames_are_listed_newest_first_and_returned_unchanged(lab: La
         frames = rows()
         assert {row["error_message"] for row in frames} == {"p is no number", "not UTF-8", "no symbol"}
         assert frames[0]["exchange"] == "KRAKEN"
-        assert [row["dlq_timestamp"] for row in frames] == sorted(
-            (row["dlq_timestamp"] for row in frames), reverse=True
+        assert [row["dead_lettered_at"] for row in frames] == sorted(
+            (row["dead_lettered_at"] for row in frames), reverse=True
         )
         assert {row["bytes"] for row in frames} == {len(text), 256, 2}
         assert [row["error_category"] for row in rows(exchange="binance")] == ["MALFORMED"] * 2
@@ -63,8 +63,8 @@ async def test_raw_frames_are_listed_newest_first_and_returned_unchanged(lab: La
         for row in frames:
             place = f"{DEAD_LETTERS_PATH}/{row['topic']}/{row['partition']}/{row['offset']}"
             whole = api.get(place).json()
-            assert {name: whole[name] for name in ("exchange", "error_message", "dlq_timestamp", "offset")} == {
-                name: row[name] for name in ("exchange", "error_message", "dlq_timestamp", "offset")
+            assert {name: whole[name] for name in ("exchange", "error_message", "dead_lettered_at", "offset")} == {
+                name: row[name] for name in ("exchange", "error_message", "dead_lettered_at", "offset")
             }
             value = base64.b64decode(whole["value"])
             assert len(value) == row["bytes"]
