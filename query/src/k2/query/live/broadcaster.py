@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.common import logs
-from k2.query.errors import Unavailable
+from k2.query.errors import Unavailable, WrongFormat
 from k2.query.kafka.kafka_reader import RecordReader
 from k2.query.kafka.time_merge import merge_by_time
 from k2.query.live.resume import Cursor
@@ -31,6 +31,7 @@ MAX_QUEUED: Final = 5_000  # records that may wait for a slow client
 MAX_HISTORY: Final = 500_000  # records that are read again for a client that resumes
 _DISCOVERY_SECONDS: Final = 5.0  # seconds between searches for new topics
 _RETRY_SECONDS: Final = 0.5
+_REFUSED_SECONDS: Final = 2.0  # before a topic of another stored format is looked at again
 _POLL_SECONDS: Final = 0.1
 
 log = logs.get("live")
@@ -182,6 +183,10 @@ class Broadcaster:
         while not self._stopping.is_set():
             try:
                 self._follow(labels, positions)
+            except WrongFormat as error:  # waiting does not help, so no subscriber is left to wait in silence
+                log.error("live stream refused", reason=str(error))
+                self._call(self._drop_all, str(error), dict(positions))
+                self._stopping.wait(_REFUSED_SECONDS)
             except Unavailable as error:
                 log.warning("live stream interrupted", reason=str(error))
                 self._stopping.wait(_RETRY_SECONDS)
