@@ -184,7 +184,7 @@ class Broadcaster:
             try:
                 self._follow(labels, positions)
             except WrongFormat as error:  # waiting does not help, so no subscriber is left to wait in silence
-                log.error("live stream refused", reason=str(error))
+                log.warning("live stream refused", reason=str(error))
                 self._call(self._drop_all, str(error), dict(positions))
                 self._stopping.wait(_REFUSED_SECONDS)
             except Unavailable as error:
