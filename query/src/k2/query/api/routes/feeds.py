@@ -1,7 +1,7 @@
 """`/v1/feeds`, `/v1/completeness`, `/v1/gaps`: completeness and freshness of the data."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -59,7 +59,7 @@ class GapParameters(CompletenessParameters):
     """Query parameters of `/v1/gaps`."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_ROWS)] = 1000
-    state: Literal["open", "repaired", "unrecoverable"] | None = None
+    state: GapState | None = None
 
 
 @router.get(
