@@ -126,8 +126,12 @@ class Publisher:
         """Send a gap event. The result completes when Kafka acknowledges it."""
         return self._send_acked(self._topics.gaps, event.encode(), event.symbol)
 
-    def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB."""
+    def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "", items: bytes = b"") -> None:
+        """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB.
+
+        `items` names its invalid items, as `dead_letters.encode_items` writes them; it is empty for a frame that is
+        invalid as a whole.
+        """
         if len(frame) > MAX_FRAME:
             reason = f"{len(frame)} bytes, sha256 {hashlib.sha256(frame).hexdigest()}, truncated to 4 KiB: {reason}"
             frame = frame[:4096]
@@ -136,6 +140,8 @@ class Publisher:
             (topics.DEAD_LETTER_REASON, reason[:500].encode()),
             (topics.DEAD_LETTER_FEED, self._feed),
         ]
+        if items:
+            headers.append((topics.DEAD_LETTER_ITEMS, items))
         self._stats.dead_letters[error] += 1
         self._send_acked(self._topics.dead_letters, frame, symbol, headers)
 
