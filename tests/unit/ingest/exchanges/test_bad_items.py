@@ -98,6 +98,11 @@ TIMES = [None, -1, 10**18, "yesterday", "-1", "9" * 30, [], {}, True]
 Change = Callable[[Wire, Any], Any]
 
 
+def another(value: object) -> Change:
+    """Something else in the item's place."""
+    return lambda *_: copy.deepcopy(value)
+
+
 def replaced(key: Callable[[Wire], Key | None], value: object) -> Change:
     """Another value in a field."""
 
@@ -131,7 +136,7 @@ FIELDS: list[Callable[[Wire], Key | None]] = [
     lambda wire: wire.id,
 ]  # fmt: skip
 CHANGES = st.one_of(
-    st.sampled_from(ITEMS).map(lambda value: lambda wire, item: copy.deepcopy(value)),
+    st.builds(another, st.sampled_from(ITEMS)),
     st.sampled_from(FIELDS).map(removed),
     st.builds(replaced, st.sampled_from(FIELDS[:2]), st.sampled_from(NUMBERS + JUNK)),
     st.builds(replaced, st.just(FIELDS[2]), st.sampled_from(["None", None, "", "BOTH", 1, [], {}])),
