@@ -34,7 +34,7 @@ class Link:
         self.adapter = adapter(exchange, TRADES, [EXCHANGES[exchange].pair(EXCHANGES[exchange].symbol_example)])
 
 
-def letters(ingest) -> list[tuple[bytes, dict[str, bytes]]]:
+def dead_letters_of(ingest) -> list[tuple[bytes, dict[str, bytes]]]:
     messages = ingest.broker.read(ingest.names.dead_letters)
     return [(message.value(), dict(message.headers())) for message in messages]
 
@@ -47,7 +47,7 @@ async def test_a_frame_with_bad_items_is_one_dead_letter_that_names_them(shard):
     ingest.pipeline.handle(frame, 1, Link("bybit"))
     assert await ingest.stop() == 0
     assert sorted(record["trade_id"] for record in ingest.stored()) == ["id0", "id2"]
-    ((value, headers),) = letters(ingest)
+    ((value, headers),) = dead_letters_of(ingest)
     assert value == frame
     assert headers["k2-error"] == MALFORMED_ITEM.encode()
     assert headers["k2-reason"].startswith(b"Invalid enum value 'None'")
@@ -69,7 +69,7 @@ async def test_two_hundred_bad_prices_are_one_copy_of_their_frame(shard):
     frame = bybit_frame(*(bybit_item(number, p="NaN") for number in range(200)))
     ingest.pipeline.handle(frame, 1, Link("bybit"))
     assert await ingest.stop() == 0
-    ((value, headers),) = letters(ingest)
+    ((value, headers),) = dead_letters_of(ingest)
     assert value == frame
     assert sum(map(len, headers.values())) < 10_000
     *named, rest = json.loads(headers["k2-items"])
@@ -82,7 +82,7 @@ async def test_a_frame_that_is_bad_as_a_whole_names_no_items(shard):
     ingest = shard("bybit", ["BTCUSDT"])
     ingest.pipeline.handle(b"{", 1, Link("bybit"))
     assert await ingest.stop() == 0
-    ((_, headers),) = letters(ingest)
+    ((_, headers),) = dead_letters_of(ingest)
     assert headers.keys() == {"k2-error", "k2-reason", "k2-feed"}
     assert headers["k2-error"] == b"MALFORMED_FRAME"
 
@@ -101,7 +101,7 @@ async def test_a_readable_id_of_a_bad_item_is_not_missing_and_an_unreadable_one_
     await ingest.pipeline.settle()
     assert await ingest.stop() == 0
     assert Counter(record["trade_id"] for record in ingest.stored()) == Counter(["10", "12", "13", "16"])
-    assert len(letters(ingest)) == 2  # though the gap interrupted the second frame
+    assert len(dead_letters_of(ingest)) == 2  # though the gap interrupted the second frame
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 5000, 100_000])
@@ -114,6 +114,6 @@ def test_the_names_of_any_number_of_items_are_bounded(count):
     assert entries[0]["id"] == 2**63 - 1
 
 
-def test_a_symbol_is_the_letters_key_only_if_all_items_are_of_it():
+def test_a_dead_letter_has_a_symbol_only_if_all_items_are_of_it():
     items = [InvalidItem(INEXACT, "", symbol, NO_ID) for symbol in ("BTCUSDT", "BTCUSDT", "ETHUSDT")]
     assert (dead_letters.symbol_of(items[:2]), dead_letters.symbol_of(items)) == ("BTCUSDT", "")

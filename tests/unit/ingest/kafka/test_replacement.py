@@ -139,7 +139,7 @@ def test_a_probe_tells_whether_kafka_takes_records(broker, names):
     assert not takes_records(NOWHERE, names.records, "BTCUSDT", timeout=0.3)
 
 
-def test_a_loop_that_no_longer_moves_is_told_and_kafka_being_down_is_not():
+def test_a_loop_that_no_longer_moves_is_unhealthy_and_kafka_being_down_is_not():
     stats = Stats(started_at=0.0)
     assert unhealthy(stats, 1000.0) == ""  # nothing runs yet
     stats.heartbeats["publisher"] = 1000.0

@@ -49,7 +49,7 @@ def test_after_an_outage_the_producer_has_time_to_connect():
     assert run(dog, range(200, 211)) == [(200, Verdict.WAIT), (210, Verdict.REPLACE)]
 
 
-def test_an_unanswered_probe_between_two_answered_ones_begins_anew():
+def test_an_unanswered_probe_between_two_answered_ones_starts_over():
     dog = watchdog()
     run(dog, range(31))
     assert run(dog, range(31, 41), answered=False) == [(40, Verdict.WAIT)]

@@ -3,7 +3,7 @@
 from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2.common import logs
 from k2.ingest.kafka.resume import partition_of
@@ -25,7 +25,8 @@ def takes_records(bootstrap: str, topic: str, key: str, timeout: float = _TIMEOU
         partition = partitions[number]
         if partition.error is not None or 2 * len(partition.isrs) <= len(partition.replicas):
             return False
-        requested = client.list_offsets({TopicPartition(topic, number): OffsetSpec.latest()}, request_timeout=timeout)
+        newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        requested = client.list_offsets({TopicPartition(topic, number): newest}, request_timeout=timeout)
         for future in requested.values():
             future.result(timeout)
     except (KafkaException, TimeoutError, KeyError, ZeroDivisionError) as error:
