@@ -115,7 +115,7 @@ async def test_the_process_ends_if_new_producers_hang_as_well(broker, hanging, s
 async def test_reports_of_an_abandoned_producer_count_once(broker, names, hanging, stats):
     hanging.send(trade(1))
     hanging.send(trade(2))
-    (_, first), (message, second) = hanging._unacknowledged[1], hanging._unacknowledged[2]
+    message, first, second = hanging._unacknowledged[2], hanging._report_on(1), hanging._report_on(2)
     hanging.replace_producer()
 
     class Delivered:

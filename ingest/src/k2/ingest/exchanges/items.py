@@ -4,7 +4,7 @@ A frame is decoded as a whole first, since that is fast. Only where that fails i
 item of it separately. Pure: no sockets and no clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -30,9 +30,14 @@ _MAX_REASON: Final = 200  # characters
 _UNREADABLE: Final = (*DECODE_ERRORS, ValueError)  # msgspec raises ValueError for integers of thousands of digits
 
 
-def build_items(items: Iterable[Item], build: Callable[[Item], Built]) -> list[Built]:
-    """Build the records of items that were decoded. Raises `MalformedFrame` if one of them has an impossible value."""
-    return _numbered([build(item) for item in items])
+def numbered(built: list[Built]) -> list[Built]:
+    """Return what was built of the items of a list, with the index of each invalid one."""
+    if InvalidItem not in map(type, built):
+        return built
+    return [
+        msgspec.structs.replace(item, index=index) if isinstance(item, InvalidItem) else item
+        for index, item in enumerate(built)
+    ]
 
 
 def decode_items(
@@ -54,7 +59,7 @@ def decode_items(
             built.append(build(decoder.decode(raw)))
         except (*DECODE_ERRORS, MalformedFrame) as error:
             built.append(invalid_item(_decoded(raw), error, pairs, symbol_at, id_at))
-    return _numbered(built)
+    return numbered(built)
 
 
 def invalid_item(
@@ -64,14 +69,6 @@ def invalid_item(
     pair = pairs.get(symbol) if isinstance(symbol := _value_at(item, symbol_at), str) else None
     number = NO_ID if pair is None else _number(_value_at(item, id_at))
     return InvalidItem(MALFORMED_ITEM, str(error)[:_MAX_REASON], pair.symbol if pair else "", number)
-
-
-def _numbered(built: list[Built]) -> list[Built]:
-    """Set the index of each invalid item, in place."""
-    for index, item in enumerate(built):
-        if type(item) is InvalidItem:
-            built[index] = msgspec.structs.replace(item, index=index)
-    return built
 
 
 def _decoded(raw: msgspec.Raw) -> object:

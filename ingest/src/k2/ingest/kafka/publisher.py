@@ -74,7 +74,8 @@ class Publisher:
         self._feed = feed.encode()
         self._encoder = channel.encoder(schema_id)
         self._stats = stats
-        self._unacknowledged: dict[int, tuple[Message, Report]] = {}  # by number, in the order of sending
+        self._unacknowledged: dict[int, Message] = {}  # by number, in the order of sending
+        self._awaited: dict[int, Report] = {}  # what takes the report on a message that somebody waits for
         self._rejected: deque[int] = deque()  # numbers of records that Kafka or a full buffer rejected, to be resent
         self._retried: set[int] = set()  # numbers of records that were rejected and not acknowledged since
         self._watchdog = Watchdog(_STALL_AFTER, _CONFIRM_AFTER, _REPLACEMENTS)
@@ -122,9 +123,8 @@ class Publisher:
         self._has_work.set()
         arrived = record.ingestion_timestamp // 1000
         message = (self._topics.records, self._encoder.encode(record), record.symbol, arrived, None)
-        report = partial(self._on_report, number, arrived)
-        self._unacknowledged[number] = message, report
-        self._produce(number, message, report)
+        self._unacknowledged[number] = message
+        self._produce(number, message, partial(self._on_report, number))
         self._since_poll += 1
         if self._since_poll >= _POLL_EVERY:
             self.poll()
@@ -199,8 +199,8 @@ class Publisher:
         self._producer.poll(0)
         abandoned, self._producer = self._producer, Producer(_configuration(self._bootstrap, self._on_error))
         self._rejected.clear()
-        for number, (message, report) in list(self._unacknowledged.items()):
-            self._produce(number, message, report)
+        for number, message in list(self._unacknowledged.items()):
+            self._produce(number, message, self._report_on(number))
         threading.Thread(target=_destroy, args=(abandoned,), name="abandoned-producer", daemon=True).start()
 
     async def _watch_loop(self) -> None:
@@ -212,7 +212,7 @@ class Publisher:
             if progress is None or not due:
                 self._stats.stuck = self._stuck()
                 continue
-            (topic, _, key, *_), _ = self._unacknowledged[progress[0]]
+            topic, _, key, *_ = self._unacknowledged[progress[0]]
             answered = await asyncio.to_thread(probe.takes_records, self._bootstrap, topic, key)
             now = time.monotonic()
             if self._progress() != progress:
@@ -256,8 +256,9 @@ class Publisher:
         self.sent = number = self.sent + 1
 
         def report(error: KafkaError | None, _: Any) -> None:
-            if not self._accept(number, error):
+            if self._accept(number, error) is None:
                 return
+            del self._awaited[number]
             if topic == self._topics.records:
                 self._stats.delivered[key.encode()] += 1
             if not future.done():
@@ -265,7 +266,7 @@ class Publisher:
 
         self._has_work.set()
         message = (topic, value, key, 0, headers)
-        self._unacknowledged[number] = message, report
+        self._unacknowledged[number], self._awaited[number] = message, report
         self._produce(number, message, report)
         return future
 
@@ -281,25 +282,25 @@ class Publisher:
         except KafkaException as error:
             self._accept(number, error.args[0])
 
-    def _accept(self, number: int, error: KafkaError | None) -> bool:
-        """Take the report on a record. Return whether it was acknowledged now, for the first time."""
+    def _accept(self, number: int, error: KafkaError | None) -> Message | None:
+        """Take the report on a message. Return it if it was acknowledged now, for the first time."""
         if error is not None:
             if number in self._unacknowledged:
                 self._on_rejected(number, error)
-            return False
-        if self._unacknowledged.pop(number, None) is None:
-            return False
-        self.acknowledged += 1
-        if self._retried:
-            self._retried.discard(number)
-        return True
+            return None
+        message = self._unacknowledged.pop(number, None)
+        if message is not None:
+            self.acknowledged += 1
+            if self._retried:
+                self._retried.discard(number)
+        return message
 
     def _reject(self, number: int) -> None:
         self._rejected.append(number)
         self._retried.add(number)
 
     def _on_rejected(self, number: int, error: KafkaError) -> None:
-        message, _ = self._unacknowledged[number]
+        message = self._unacknowledged[number]
         self._stats.failures += 1
         self._stats.message = f"{message[0]}: {error.str()}"
         if error.fatal():
@@ -310,15 +311,21 @@ class Publisher:
     def _resend(self) -> None:
         for _ in range(len(self._rejected)):
             number = self._rejected.popleft()
-            if (entry := self._unacknowledged.get(number)) is not None:
-                self._produce(number, *entry)
+            if (message := self._unacknowledged.get(number)) is not None:
+                self._produce(number, message, self._report_on(number))
 
-    def _on_report(self, number: int, arrived: int, error: KafkaError | None, message: Any) -> None:
-        if not self._accept(number, error):
-            return
-        stats = self._stats
-        stats.delivered[message.key()] += 1
-        stats.delivery.observe(self._now - arrived * 1000)
+    def _report_on(self, number: int) -> Report:
+        return self._awaited.get(number) or partial(self._on_report, number)
+
+    def _on_report(self, number: int, error: KafkaError | None, message: Any) -> None:
+        if error is not None or self._retried:
+            sent = self._accept(number, error)
+        elif (sent := self._unacknowledged.pop(number, None)) is not None:  # as `_accept`, for every record
+            self.acknowledged += 1
+        if sent is not None:
+            stats = self._stats
+            stats.delivered[message.key()] += 1
+            stats.delivery.observe(self._now - sent[3] * 1000)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -4,7 +4,7 @@ Ids are unique but not consecutive per symbol, and REST returns only the newest 
 completeness is proved if the last delivered trade is among them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from k2.ingest.exchanges.base import (
 from k2.ingest.exchanges.bybit.messages import FRAME, ITEM, RAW_FRAME, SIDES, TradeItem
 from k2.ingest.exchanges.bybit.rest import BybitRest, check_trade_id
 from k2.ingest.exchanges.bybit.spec import BybitSpec
-from k2.ingest.exchanges.items import Built, build_items, decode_items
+from k2.ingest.exchanges.items import decode_items, numbered
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
@@ -58,22 +58,22 @@ class Bybit(BybitSpec, BybitRest):
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
-        build = partial(self._trade, received=received)
         try:
             message = FRAME.decode(frame)
             if not message.topic.startswith(_TOPIC):
                 return [Unknown(message.topic[:40])]
-            return build_items(message.data, build)
+            return numbered([self._trade(item, received) for item in message.data])
         except (*DECODE_ERRORS, MalformedFrame):
-            return self._one_by_one(frame, build)
+            return self._one_by_one(frame, received)
 
-    def _one_by_one(self, frame: bytes, build: Callable[[TradeItem], Built]) -> Sequence[Event]:
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
         try:
             message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
         if not message.topic.startswith(_TOPIC):
             return [Unknown(message.topic[:40])]
+        build = partial(self._trade, received=received)
         return decode_items(message.data, ITEM, build, self._by_name, "s")
 
     def _trade(self, item: TradeItem, received: int) -> SequencedRecord | InvalidItem:

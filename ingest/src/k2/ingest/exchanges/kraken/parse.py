@@ -4,7 +4,7 @@ Prices are JSON numbers and are read as decimals, never as floats. Each subscrip
 last 50 trades, which fills short gaps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from k2.ingest.exchanges.base import (
     json_object,
     trade_number,
 )
-from k2.ingest.exchanges.items import Built, build_items, decode_items
+from k2.ingest.exchanges.items import decode_items, numbered
 from k2.ingest.exchanges.kraken.messages import FRAME, ITEM, RAW_FRAME, SIDES, Fill
 from k2.ingest.exchanges.kraken.rest import KrakenRest
 from k2.ingest.exchanges.kraken.spec import KrakenSpec
@@ -44,6 +44,10 @@ def _bare(raw: msgspec.Raw) -> str:
     if text[:1] not in _FIRST:
         raise MalformedFrame(f"{text[:60].decode(errors='replace')} is not a number")
     return text.decode()
+
+
+def _source(kind: object) -> Source:
+    return Source.SNAPSHOT if kind == "snapshot" else Source.LIVE
 
 
 class Kraken(KrakenSpec, KrakenRest):
@@ -74,20 +78,17 @@ class Kraken(KrakenSpec, KrakenRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             message = FRAME.decode(frame)
-            return build_items(message.data, self._builder(message.type, received))
+            source = _source(message.type)
+            return numbered([self._fill(item, source, received) for item in message.data])
         except (*DECODE_ERRORS, MalformedFrame):
             return self._one_by_one(frame, received)
-
-    def _builder(self, kind: object, received: int) -> Callable[[Fill], Built]:
-        source = Source.SNAPSHOT if kind == "snapshot" else Source.LIVE
-        return partial(self._fill, source=source, received=received)
 
     def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
         try:
             message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
-        build = self._builder(message.type, received)
+        build = partial(self._fill, source=_source(message.type), received=received)
         return decode_items(message.data, ITEM, build, self._by_name, "symbol", "trade_id")
 
     def _fill(self, item: Fill, source: Source, received: int) -> SequencedRecord | InvalidItem:

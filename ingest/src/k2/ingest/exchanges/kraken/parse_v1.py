@@ -32,7 +32,7 @@ from k2.ingest.exchanges.base import (
     json_object,
     partition,
 )
-from k2.ingest.exchanges.items import Built, build_items, decode_items
+from k2.ingest.exchanges.items import Built, decode_items, numbered
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
@@ -113,7 +113,7 @@ class KrakenV1(NewestTradeSnapshot):
             message = _FRAME.decode(frame)
             if (pair := self._by_name.get(message.pair)) is None:
                 return [_unsubscribed(message.pair)]
-            return build_items(message.fills, TradeBuilder(pair, Source.LIVE, received))
+            return numbered(list(map(TradeBuilder(pair, Source.LIVE, received), message.fills)))
         except (*DECODE_ERRORS, MalformedFrame):
             return self._one_by_one(frame, received)
 
@@ -168,7 +168,7 @@ class KrakenV1(NewestTradeSnapshot):
             for price, volume, time, side, order_type, misc, _ in rows
             if gap.since <= fraction(f"{time:f}") <= gap.until
         ]
-        trades, invalid = partition(build_items(fills, TradeBuilder(gap.pair, Source.BACKFILL, received)))
+        trades, invalid = partition(map(TradeBuilder(gap.pair, Source.BACKFILL, received), fills))
         newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
         more = bool(rows) and newest <= gap.until
         return Page(trades, invalid, after(request, gap.pair, cursor) if more else None)

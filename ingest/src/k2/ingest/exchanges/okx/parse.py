@@ -4,7 +4,7 @@ The channel `trades-all` gives each fill, as the REST history does. The channel 
 the last of `count` ids, with the quantity of all. Both under one id would count volume twice, so it is never used.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -19,8 +19,8 @@ from k2.ingest.exchanges.base import (
     chunks,
     json_object,
 )
-from k2.ingest.exchanges.items import Built, build_items, decode_items
-from k2.ingest.exchanges.okx.messages import CHANNEL, FRAME, ITEM, RAW_FRAME, TradeItem
+from k2.ingest.exchanges.items import decode_items, numbered
+from k2.ingest.exchanges.okx.messages import CHANNEL, FRAME, ITEM, RAW_FRAME
 from k2.ingest.exchanges.okx.rest import OkxRest, build_okx_trade
 from k2.ingest.exchanges.okx.spec import OkxSpec
 from k2.schemas.exchanges.spec import Pair
@@ -53,17 +53,18 @@ class Okx(OkxSpec, OkxRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         if frame == b"pong":
             return ()
-        build = partial(build_okx_trade, pairs=self._by_name, source=Source.LIVE, received=received)
         try:
-            return build_items(FRAME.decode(frame).data, build)
+            items, pairs = FRAME.decode(frame).data, self._by_name
+            return numbered([build_okx_trade(item, pairs, Source.LIVE, received) for item in items])
         except (*DECODE_ERRORS, MalformedFrame):
-            return self._one_by_one(frame, build)
+            return self._one_by_one(frame, received)
 
-    def _one_by_one(self, frame: bytes, build: Callable[[TradeItem], Built]) -> Sequence[Event]:
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
         try:
             raw_items = RAW_FRAME.decode(frame).data
         except DECODE_ERRORS as error:
             return self._other(frame, error)
+        build = partial(build_okx_trade, pairs=self._by_name, source=Source.LIVE, received=received)
         return decode_items(raw_items, ITEM, build, self._by_name, "instId", "tradeId")
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
