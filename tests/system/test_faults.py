@@ -52,7 +52,7 @@ def test_dropped_frames_are_found_and_fetched_over_rest(running: Running, binanc
     gaps = eventually(
         "the gap is in the table", lambda: running.sql("SELECT * FROM audit_gaps WHERE state = 'repaired'")
     )
-    assert {row["method"] for row in gaps} == {"rest"}
+    assert {row["resolution"] for row in gaps} == {"rest"}
 
 
 def test_fifty_repeated_trades_leave_no_duplicate(running: Running, binance: Exchange) -> None:
