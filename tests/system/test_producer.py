@@ -1,6 +1,7 @@
 """The publisher and a real broker that restarts, stops answering, or forgets a connection."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -10,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from k2.cli.embedded import broker as embedded
 from k2.cli.embedded import ports
 from k2.cli.embedded.child import Child
 from k2.ingest.kafka import publisher as module
 from k2.ingest.kafka.publisher import Publisher, Topics
+from k2.ingest.kafka.resume import partition_of
 from k2.ingest.telemetry.stats import Stats
 from k2.jobs.spark.jvm.java import find_java
 from k2.schemas.channels import TRADES
@@ -218,6 +220,28 @@ async def test_a_broker_that_is_halted_is_waited_for(tmp_path: Path, monkeypatch
         assert traffic.stats.errors["producer_replaced"] == 0
         assert traffic.stats.stuck == ""
         await traffic.check(kafka.address)
+
+
+async def test_new_partitions_are_used_within_seconds(tmp_path: Path):
+    async with broker(tmp_path) as kafka:
+        traffic = Traffic(kafka.address)
+        admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
+        consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "test", "log_level": 0})
+        new = [partition_of(symbol.encode(), 2 * PARTITIONS) for symbol in SYMBOLS]
+        place = TopicPartition(NAMES.records, max(new))
+        assert place.partition >= PARTITIONS
+        async with traffic.flowing():
+            for future in admin.create_partitions([NewPartitions(NAMES.records, 2 * PARTITIONS)]).values():
+                await asyncio.to_thread(future.result, 30)
+            deadline = time.monotonic() + 15
+            end = 0
+            while not end:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+                with contextlib.suppress(KafkaException):  # no leader yet
+                    _, end = await asyncio.to_thread(consumer.get_watermark_offsets, place, 10)
+        assert await traffic.publisher.close(30) == 0
+        consumer.close()
 
 
 @pytest.mark.slow
