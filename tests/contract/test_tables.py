@@ -140,9 +140,8 @@ def test_topics_have_the_published_names():
     assert topics.gaps("binance") == "market.crypto.gaps.binance"
     assert topics.dead_letters("binance") == "market.crypto.deadletter.binance"
     assert topics.subject(topics.trades("binance")) == "market.crypto.trades.binance-value"
-    assert (topics.DEAD_LETTER_ERROR, topics.DEAD_LETTER_REASON, topics.DEAD_LETTER_FEED) == (
-        "k2-error", "k2-reason", "k2-feed",
-    )  # fmt: skip
+    headers = (topics.DEAD_LETTER_ERROR, topics.DEAD_LETTER_REASON, topics.DEAD_LETTER_FEED, topics.DEAD_LETTER_ITEMS)
+    assert headers == ("k2-error", "k2-reason", "k2-feed", "k2-items")
 
 
 def test_topics_have_the_published_numbers_of_partitions():

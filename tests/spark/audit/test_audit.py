@@ -209,26 +209,6 @@ def test_an_exchange_without_consecutive_ids_is_unverifiable(lake: Lake):
     }
 
 
-def test_an_aggregated_trade_counts_as_all_ids_that_it_covers(lake: Lake):
-    feed = lake.feed("okx")
-
-    def okx(number: int, count: int = 1, source: str = "live"):
-        return trade(number, exchange="okx", vendor_data=(("count", str(count)), ("source", source)))
-
-    # 11 to 13 in one message; 12 and 13 again, one each, from a repair; 15 is missing.
-    lake.arrive(
-        feed, [okx(10), okx(13, 3), okx(12, source="backfill"), okx(13, source="backfill"), okx(14), okx(17, 2)]
-    )
-    lake.run(feed, "silver", "gold")
-    report = _audit(lake)
-    assert [finding.text.partition(": ")[2] for finding in report.findings] == [
-        "id 15 is missing; audit_gaps does not list them"
-    ]
-    hour = report.exchanges["OKX"]["trades"].completeness["symbols"][0]
-    assert (hour["first_id"], hour["last_id"], hour["expected"], hour["actual"]) == ("10", "17", 8, 7)
-    assert report.exchanges["OKX"]["trades"].completeness["by_source"] == {"backfill": 1, "live": 4}
-
-
 def test_restarted_numbering_is_no_gap(lake: Lake):
     feed = lake.feed()
     old = [trade(number, HOUR + timedelta(seconds=number - 9_000)) for number in (9_000, 9_001)]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.testclient import TestClient
 
+from k2.ingest.dead_letters import encode_items
+from k2.ingest.exchanges.base import InvalidItem
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.telemetry.stats import Stats
 from k2.query.api.app import create
@@ -21,13 +23,13 @@ pytestmark = pytest.mark.system
 DEAD_LETTERS_PATH = "/v1/dead-letters"
 
 
-async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str]) -> None:
+async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str], items: bytes = b"") -> None:
     """Write frames as the ingest of an exchange does, each with its error and reason."""
     stats = Stats(started_at=time.monotonic())
     names = Topics(TOPIC, TOPIC, topics.dead_letters(exchange))
     publisher = Publisher(lab.platform.kafka_bootstrap, TRADES, names, "spot", 1, stats)
     for frame, error, reason in frames:
-        publisher.send_dead_letter(frame, error, reason)
+        publisher.send_dead_letter(frame, error, reason, items=items)
     assert await publisher.close(60) == 0
 
 
@@ -37,7 +39,8 @@ async def test_raw_frames_are_listed_newest_first_and_returned_unchanged(lab: La
         lab.create(topics.dead_letters(exchange))
     began = datetime.now(UTC)
     await write(lab, "binance", (text, "MALFORMED", "p is no number"), (binary, "MALFORMED", "not UTF-8"))
-    await write(lab, "kraken", (b"[]", "UNKNOWN_SYMBOL", "no symbol"))
+    invalid = [InvalidItem("UNKNOWN_SYMBOL", "no symbol", index=2)]
+    await write(lab, "kraken", (b"[]", "UNKNOWN_SYMBOL", "no symbol"), items=encode_items(invalid))
     with TestClient(create(ApiSettings.read(), lab.platform), base_url="http://localhost") as api:
 
         def rows(**query: object) -> list[dict[str, object]]:
@@ -69,6 +72,8 @@ async def test_raw_frames_are_listed_newest_first_and_returned_unchanged(lab: La
             value = base64.b64decode(whole["value"])
             assert len(value) == row["bytes"]
             assert value in (text, binary, b"[]")
+            named = [{"index": 2, "error": "UNKNOWN_SYMBOL", "reason": "no symbol"}]
+            assert whole["items"] == (named if value == b"[]" else None)
             assert whole["text"] == (None if value == binary else value.decode())
         assert api.get(f"{DEAD_LETTERS_PATH}/{topics.dead_letters('binance')}/0/99").status_code == 404
         assert api.get(f"{DEAD_LETTERS_PATH}/{topics.dead_letters('nobody')}/0/0").status_code == 404

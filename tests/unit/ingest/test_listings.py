@@ -27,12 +27,6 @@ def frame(number: int, time: int, price: str = "1.5", raw_symbol: str = "BTCUSDT
     ).encode()
 
 
-def numbers(record: dict) -> list[int]:
-    """The ids that a stored trade stands for."""
-    last, count = int(record["trade_id"]), int(record["vendor_data"].get("count", "1"))
-    return list(range(last - count + 1, last + 1))
-
-
 def listing(record: dict) -> int:
     return int(record["vendor_data"].get("listing", "1"))
 
@@ -43,7 +37,7 @@ def stored_ids(ingest) -> Counter[tuple[int, int]]:
     for record in records:
         arguments = (record["exchange"], record["symbol"], record["trade_id"], listing(record))
         assert record["message_id"] == message_id(*arguments)
-    return Counter((listing(record), number) for record in records for number in numbers(record))
+    return Counter((listing(record), int(record["trade_id"])) for record in records)
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ async def run(
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
             await _run_until(stop, session.run(), repairer.run(), publisher.run(), _monitor_loop(stats, publisher))
             snapshots.cancel()
+            stats.heartbeats.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(options.grace / 2):
                     publishing = asyncio.create_task(publisher.run())
@@ -255,6 +256,7 @@ async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:
     """Update the message rate and the memory pressure once a second; under pressure the socket is not read."""
     process, before, limit = psutil.Process(), sum(stats.received.values()), memory_limit()
     while True:
+        stats.heartbeats["monitor"] = time.monotonic()
         await asyncio.sleep(_MONITOR_INTERVAL)
         now = sum(stats.received.values())
         stats.rate += _SMOOTHING * ((now - before) / _MONITOR_INTERVAL - stats.rate)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from k2.common import logs
+from k2.ingest import dead_letters
 from k2.ingest.exchanges.base import (
     MALFORMED,
     NO_ID,
@@ -103,17 +104,17 @@ class Pipeline:
             self.dead_letter(frame, MALFORMED, str(error))
             return
         for index, event in enumerate(events):
-            if type(event) is SequencedRecord:
-                self._on_record(event, frame)
-            else:
-                self._control(event, frame, received, link)
+            if type(event) is not SequencedRecord:
+                self._process(frame, received, link, events[index:])
+                return
+            self._on_record(event, frame)
             if self.needs_settle:
-                self._backlog.append(partial(self._resume, frame, received, link, deque(events[index + 1 :])))
+                self._backlog.append(partial(self._process, frame, received, link, events[index + 1 :]))
                 return
 
     def handle_snapshot(self, events: Sequence[Event], body: bytes, received: int, link: ConnectionHandle) -> None:
         """Process the events of a REST response, behind the frames that wait. Await `settle` afterwards."""
-        self._backlog.append(partial(self._resume, body, received, link, deque(events)))
+        self._backlog.append(partial(self._process, body, received, link, events))
         if self._barrier is None:
             self._process_backlog()
 
@@ -146,16 +147,30 @@ class Pipeline:
         return len(frames)
 
     def dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Send an invalid frame to the dead-letter topic."""
+        """Send a frame that is invalid as a whole to the dead-letter topic."""
         self._stats.errors[error.lower()] += 1
         log.warning("dead letter", error=error, reason=reason, symbol=symbol, bytes=len(frame))
         self._publisher.send_dead_letter(frame, error, reason, symbol)
+
+    def dead_letter_items(self, frame: bytes, items: Sequence[InvalidItem]) -> None:
+        """Send a frame, or the body of a REST response, to the dead-letter topic once, with its invalid items."""
+        error, reason, symbol = items[0].error, dead_letters.reason_of(items), dead_letters.symbol_of(items)
+        for item in items:
+            self._stats.errors[item.error.lower()] += 1
+        log.warning("dead letter", error=error, reason=reason, symbol=symbol, bytes=len(frame), items=len(items))
+        self._publisher.send_dead_letter(frame, error, reason, symbol, dead_letters.encode_items(items))
 
     def _process_backlog(self) -> None:
         backlog, self._backlog = self._backlog, deque()
         while backlog and self._barrier is None:
             backlog.popleft()()
         self._backlog.extend(backlog)
+
+    def _process(self, frame: bytes, received: int, link: ConnectionHandle, events: Sequence[Event]) -> None:
+        """Process the events of a frame, none of which was invalid so far."""
+        if invalid := [event for event in events if type(event) is InvalidItem]:
+            self.dead_letter_items(frame, invalid)
+        self._resume(frame, received, link, deque(events))
 
     def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event]) -> None:
         while rest and self._barrier is None:
@@ -258,8 +273,7 @@ class Pipeline:
             case Heartbeat(symbol, last_id):
                 if missing := self._tracker.observe_head(symbol, last_id, received):
                     self._barrier = self._ledger.open(missing.gap)
-            case InvalidItem(error, reason, symbol, _):
-                self.dead_letter(frame, error, reason, symbol)
+            case InvalidItem():
                 self._skip(event, frame, received)
             case Subscribed(raw_symbols):
                 link.subscribed(raw_symbols)

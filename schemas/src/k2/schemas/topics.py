@@ -34,3 +34,4 @@ RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""))
 DEAD_LETTER_ERROR: Final = "k2-error"
 DEAD_LETTER_REASON: Final = "k2-reason"
 DEAD_LETTER_FEED: Final = "k2-feed"
+DEAD_LETTER_ITEMS: Final = "k2-items"

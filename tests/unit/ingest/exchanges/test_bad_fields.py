@@ -1,10 +1,11 @@
 """What can be wrong with one trade of each exchange, and what becomes of it: the same answer everywhere.
 
-A frame that cannot be read is malformed. One whose numbers or symbol cannot be trusted is an invalid item with its
-reason. Neither is ever a trade. Fields that are not known do no harm.
+A frame that cannot be read is malformed. A trade in it that cannot be read, or whose numbers or symbol cannot be
+trusted, is an invalid item with its reason. Neither is ever a trade. Fields that are not known do no harm.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import (
     INEXACT,
+    MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
     Adapter,
@@ -39,6 +41,24 @@ class Wire:
         self.frame = json.loads(frame)
         self.times = times  # wrong ones, in this exchange's own unit
         self.places = places
+
+    def value(self, field: str) -> Any:
+        """What stands in a field."""
+        value = self.frame
+        for key in self.places[field]:
+            value = value[key]
+        return value
+
+    @property
+    def symbol(self) -> str:
+        """The symbol of its trade, as K2 writes it."""
+        return self.raw_symbol.replace("/", "").replace("-", "")
+
+    @property
+    def number(self) -> int:
+        """The id of its trade, or `NO_ID` where it has none that is a number in a sequence."""
+        value = str(self.value("id")) if "id" in self.places else ""
+        return int(value) if value.isdigit() else NO_ID
 
 
 WIRES = {
@@ -81,15 +101,18 @@ WIRES = {
     ),
     "okx": Wire(
         "BTC-USDT",
-        '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",'
-        '"px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","count":"3","source":"0","seqId":1234}]}',
+        '{"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",'
+        '"px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","source":"0"}]}',
         ["-1", "253402300800000", "1630048897.897", 1_630_048_897_897, None],
         price=("data", 0, "px"), quantity=("data", 0, "sz"), time=("data", 0, "ts"), id=("data", 0, "tradeId"),
         symbol=("data", 0, "instId"), side=("data", 0, "side"),
     ),
 }  # fmt: skip
 EXCHANGE = pytest.mark.parametrize("name", WIRES)
-FIELD = pytest.mark.parametrize(("name", "field"), [(name, field) for name in WIRES for field in WIRES[name].places])
+ITEM_FIELD = pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name in WIRES for field in WIRES[name].places if (name, field) != ("kraken#v1", "symbol")],
+)
 OTHERS = {"BTCUSDT": "ETHUSDT", "BTC/USD": "ETH/USD", "BTC-USD": "ETH-USD", "BTC-USDT": "ETH-USDT"}
 NUMBERS = [
     "0",
@@ -144,14 +167,10 @@ def test_the_frame_as_it_is_is_a_trade(name: str):
 @pytest.mark.parametrize("field", ["price", "quantity"])
 @pytest.mark.parametrize("value", NUMBERS)
 def test_a_number_that_cannot_be_held_exactly_is_never_a_trade(name: str, field: str, value: str):
-    if name == "kraken":  # its numbers are bare: what JSON cannot say at all is malformed, as is text
-        with pytest.raises(MalformedFrame):
-            parsed(name, replaced(name, field, value))
-        return
     (event,) = parsed(name, replaced(name, field, value))
     assert isinstance(event, InvalidItem)
     assert (event.error, event.symbol) == (
-        INEXACT,
+        MALFORMED_ITEM if name == "kraken" else INEXACT,  # its numbers are bare: text is none
         EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol).symbol,
     )
     assert repr(value)[1:-1] in event.reason
@@ -161,6 +180,8 @@ EXACT = {
     "0.000000001234": 1_234,
     "0.000000000001": 1,
     "1000000000000": 10**24,
+    "1.742E-5": 17_420_000,
+    "1e2": 100 * 10**12,
     "99999999999999999999999999.999999999999": 10**38 - 1,
 }
 INEXACT_NUMBERS = ["1" + "0" * 26, "1e999", "1" * 40, "-0.0", "0.0000000000001", "0.1234567890123"]
@@ -235,16 +256,15 @@ def test_a_number_that_does_not_fit_leaves_the_other_trades_of_a_page_alone(name
 
 
 @pytest.mark.parametrize("name", ["binance", "kraken", "coinbase", "okx"])
-def test_id_0_is_a_trade_and_a_negative_id_is_malformed(name: str):
+def test_id_0_is_a_trade_and_a_negative_id_is_none(name: str):
     text = name == "okx"
     document = replaced(name, "id", "0" if text else 0)
-    if text:
-        document["data"][0]["count"] = "1"
     (event,) = parsed(name, document)
     assert isinstance(event, SequencedRecord)
     assert (event.first_id, event.last_id, event.record.record_id) == (0, 0, "0")
-    with pytest.raises(MalformedFrame, match=r"'?-1'? is not a whole number from 0 to 2\*\*63 - 1"):
-        parsed(name, replaced(name, "id", "-1" if text else -1))
+    (event,) = parsed(name, replaced(name, "id", "-1" if text else -1))
+    assert (event.error, event.last_id) == (MALFORMED_ITEM, NO_ID)
+    assert re.search(r"'?-1'? is not a whole number from 0 to 2\*\*63 - 1", event.reason)
 
 
 @pytest.mark.parametrize("name", ["binance", "kraken", "coinbase", "okx"])
@@ -258,10 +278,11 @@ def test_a_gap_from_id_0_on_is_fetched(name: str):
 
 
 @EXCHANGE
-def test_a_time_that_is_none_is_malformed(name: str):
+def test_a_time_that_is_none_is_an_invalid_item_whose_id_is_accounted_for(name: str):
     for value in WIRES[name].times:
-        with pytest.raises(MalformedFrame):
-            parsed(name, replaced(name, "time", value))
+        (event,) = parsed(name, replaced(name, "time", value))
+        assert (event.error, event.symbol) == (MALFORMED_ITEM, WIRES[name].symbol)
+        assert event.last_id == WIRES[name].number
 
 
 @pytest.mark.parametrize(
@@ -277,24 +298,37 @@ def test_a_time_that_a_table_can_hold_is_passed_on_for_silver_to_judge(name: str
 @EXCHANGE
 def test_an_unsubscribed_symbol_is_an_invalid_item(name: str):
     document = replaced(name, "symbol", OTHERS[WIRES[name].raw_symbol])
-    if name == "okx":
-        document["arg"]["instId"] = OTHERS[WIRES[name].raw_symbol]
     (event,) = parsed(name, document)
     assert isinstance(event, InvalidItem)
     assert event.error == UNSUBSCRIBED
 
 
-@FIELD
-def test_a_trade_without_a_field_is_malformed(name: str, field: str):
-    with pytest.raises(MalformedFrame):
-        parsed(name, changed(name, field, lambda holder, key: holder.pop(key)))
+def untrusted(name: str, field: str, document: object) -> None:
+    """Check that the trade is an invalid item, with its symbol and id unless these are what is wrong."""
+    (event,) = parsed(name, document)
+    assert (event.error, event.index) == (MALFORMED_ITEM, 0)
+    assert event.reason
+    assert event.symbol == ("" if field == "symbol" else WIRES[name].symbol)
+    assert event.last_id == (NO_ID if field in ("symbol", "id") else WIRES[name].number)
 
 
-@FIELD
+@ITEM_FIELD
+def test_a_trade_without_a_field_is_an_invalid_item(name: str, field: str):
+    untrusted(name, field, changed(name, field, lambda holder, key: holder.pop(key)))
+
+
+@ITEM_FIELD
 @pytest.mark.parametrize("value", [None, [], {}, [1]], ids=["null", "list", "mapping", "full list"])
-def test_a_field_of_another_type_is_malformed(name: str, field: str, value: object):
+def test_a_field_of_another_type_makes_an_invalid_item(name: str, field: str, value: object):
+    untrusted(name, field, replaced(name, field, value))
+
+
+@pytest.mark.parametrize("value", [None, [], {}, [1]], ids=["null", "list", "mapping", "full list"])
+def test_a_frame_of_kraken_v1_without_its_pair_is_malformed(value: object):
     with pytest.raises(MalformedFrame):
-        parsed(name, replaced(name, field, value))
+        parsed("kraken#v1", replaced("kraken#v1", "symbol", value))
+    with pytest.raises(MalformedFrame):
+        parsed("kraken#v1", changed("kraken#v1", "symbol", lambda holder, key: holder.pop(key)))
 
 
 @pytest.mark.parametrize("name", [name for name in WIRES if name != "kraken#v1"])  # its rows have places, not names

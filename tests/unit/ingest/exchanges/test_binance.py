@@ -8,6 +8,7 @@ import pytest
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import (
     INEXACT,
+    MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
     Closing,
@@ -146,9 +147,9 @@ def test_a_value_that_would_need_rounding_is_not_trusted_but_its_id_is_accounted
     "fields",
     [{"t": -1}, {"t": 2**63}, {"t": "1"}, {"T": -1}, {"T": 10**18}, {"p": 1.5}, {"m": "true"}, {"T": None}],
 )
-def test_a_trade_with_a_wrong_field_is_malformed(fields):
-    with pytest.raises(MalformedFrame):
-        Binance([BTC]).parse(changed(**fields), 0)
+def test_a_trade_with_a_wrong_field_is_an_invalid_item(fields):
+    (event,) = Binance([BTC]).parse(changed(**fields), 0)
+    assert event.error == MALFORMED_ITEM
 
 
 def test_repair_asks_by_id_a_thousand_at_a_time():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from k2.ingest.exchanges.base import NO_ID, UNSUBSCRIBED, Gap, MalformedFrame, Refused, RestRefused, Subscribed, Unknown
+from k2.ingest.exchanges.base import MALFORMED_ITEM, NO_ID, UNSUBSCRIBED, Gap, Refused, RestRefused, Subscribed, Unknown
 from k2.ingest.exchanges.bybit.parse import Bybit
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
@@ -89,9 +89,9 @@ def test_other_messages_become_their_events(raw, events):
 @pytest.mark.parametrize(
     "fields", [{"i": ""}, {"i": "a\n"}, {"i": "ä"}, {"i": "x" * 65}, {"T": -1}, {"T": "1"}, {"S": "buy"}, {"p": 1.5}]
 )
-def test_a_trade_with_a_wrong_field_is_malformed(fields):
-    with pytest.raises(MalformedFrame):
-        Bybit([BTC]).parse(frame(**fields), 0)
+def test_a_trade_with_a_wrong_field_is_an_invalid_item(fields):
+    (event,) = Bybit([BTC]).parse(frame(**fields), 0)
+    assert event.error == MALFORMED_ITEM
 
 
 def test_invalid_items_carry_their_reason():

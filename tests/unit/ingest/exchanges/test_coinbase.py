@@ -5,6 +5,7 @@ import json
 import pytest
 
 from k2.ingest.exchanges.base import (
+    MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
     Gap,
@@ -126,9 +127,9 @@ def test_frames_of_coinbases_other_api_are_not_taken_for_trades(recorded, name):
         {"price": None},
     ],
 )
-def test_a_trade_with_a_wrong_field_is_malformed(fields):
-    with pytest.raises(MalformedFrame):
-        Coinbase(PAIRS).parse(frame(**fields), 0)
+def test_a_trade_with_a_wrong_field_is_an_invalid_item(fields):
+    (event,) = Coinbase(PAIRS).parse(frame(**fields), 0)
+    assert event.error == MALFORMED_ITEM
 
 
 def test_invalid_items_carry_their_reason():

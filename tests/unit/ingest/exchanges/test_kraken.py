@@ -5,9 +5,9 @@ import json
 import pytest
 
 from k2.ingest.exchanges.base import (
+    MALFORMED_ITEM,
     UNSUBSCRIBED,
     Gap,
-    MalformedFrame,
     Refused,
     RestRefused,
     SequencedRecord,
@@ -100,9 +100,9 @@ def test_other_messages_become_their_events(raw, events):
         {"qty": []},
     ],
 )
-def test_a_trade_with_a_wrong_field_is_malformed(fields):
-    with pytest.raises(MalformedFrame):
-        Kraken([BTC]).parse(frame(**fields), 0)
+def test_a_trade_with_a_wrong_field_is_an_invalid_item(fields):
+    (event,) = Kraken([BTC]).parse(frame(**fields), 0)
+    assert event.error == MALFORMED_ITEM
 
 
 @pytest.mark.parametrize("number", [b"0", b"-1", b"1e999999", b"1e-20", b"0.0000000000001", b"1" * 40])

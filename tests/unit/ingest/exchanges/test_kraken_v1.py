@@ -6,6 +6,7 @@ import pytest
 
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import (
+    MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
     Gap,
@@ -102,13 +103,29 @@ def test_other_messages_become_their_events(raw, events):
 
 
 @pytest.mark.parametrize(
+    "fill",
+    [
+        ["1", "1", "x", "s", "m", ""],
+        ["1", "1", "1618678150.8", "x", "m", ""],
+        ["1", "1", "1618678150.8", "s"],
+        ["1", "1", "9999999999999", "s", "m", ""],
+        ["1", "1", "-1.0", "s", "m", ""],
+    ],
+)
+def test_a_wrong_fill_is_an_invalid_item(fill):
+    (event,) = KrakenV1(PAIRS).parse(frame([fill]), 0)
+    assert (event.error, event.symbol) == (MALFORMED_ITEM, "XMRUSD")
+
+
+def test_further_columns_are_ignored():
+    fill = ["1", "1", "1618678150.8", "s", "m", ""]
+    plain, wide = (KrakenV1(PAIRS).parse(frame([columns]), 0) for columns in (fill, [*fill, 77, {"new": 1}]))
+    assert plain == wide
+
+
+@pytest.mark.parametrize(
     "raw",
     [
-        frame([["1", "1", "x", "s", "m", ""]]),
-        frame([["1", "1", "1618678150.8", "x", "m", ""]]),
-        frame([["1", "1", "1618678150.8", "s"]]),
-        frame([["1", "1", "9999999999999", "s", "m", ""]]),
-        frame([["1", "1", "-1.0", "s", "m", ""]]),
         frame("trades"),
         b'[1,[],"book","XMR/USD"]',
         b"[]",

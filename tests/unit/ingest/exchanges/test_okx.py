@@ -1,14 +1,15 @@
-"""OKX v5: real frames in, trades out, aggregates with the ids they cover."""
+"""OKX v5: real frames in, trades out; never an aggregate of several fills."""
 
 import json
 
 import pytest
 
 from k2.ingest.exchanges.base import (
+    AGGREGATE,
+    MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
     Gap,
-    MalformedFrame,
     Refused,
     RestRefused,
     SequencedRecord,
@@ -22,26 +23,32 @@ from k2.schemas.records.trade import Side
 USD, USDT = (EXCHANGES["okx"].pair(raw_symbol) for raw_symbol in ("BTC-USD", "BTC-USDT"))
 TRADE = {
     "instId": "BTC-USDT", "tradeId": "130639474", "px": "42219.9", "sz": "0.12060306", "side": "buy",
-    "ts": "1630048897897", "count": "3", "source": "0", "seqId": 1234,
+    "ts": "1630048897897", "source": "0",
 }  # fmt: skip
 
 
 def frame(**fields: object) -> bytes:
-    return json.dumps({"arg": {"channel": "trades", "instId": "BTC-USDT"}, "data": [TRADE | fields]}).encode()
+    return json.dumps({"arg": {"channel": "trades-all", "instId": "BTC-USDT"}, "data": [TRADE | fields]}).encode()
 
 
 def rows(newest: int, oldest: int) -> bytes:
-    items = [TRADE | {"tradeId": str(n), "count": "1"} for n in range(newest, oldest - 1, -1)]
+    items = [TRADE | {"tradeId": str(n)} for n in range(newest, oldest - 1, -1)]
     return json.dumps({"code": "0", "msg": "", "data": items}).encode()
 
 
+def of_fills(raw: bytes) -> bytes:
+    """A recorded frame of the channel of aggregates, as the channel of fills would have sent it."""
+    return raw.replace(b'"channel":"trades"', b'"channel":"trades-all"')
+
+
 def test_the_recordings_spot_trades_are_read_and_its_derivatives_are_not_trusted(recorded):
-    events = [event for raw in recorded("okx_v5.gz") for event in Okx([USDT]).parse(raw, 7)]
+    # Recorded before `count` existed, when an item of both channels had the same fields.
+    events = [event for raw in recorded("okx_v5.gz") for event in Okx([USDT]).parse(of_fills(raw), 7)]
     trades = [event for event in events if isinstance(event, SequencedRecord)]
     invalid = [event for event in events if getattr(event, "error", "") == UNSUBSCRIBED]
     assert len(trades) + len(invalid) == 74
     assert len(trades) > 0
-    assert all(event.first_id == event.last_id for event in trades)  # recorded before `count` existed
+    assert all(event.first_id == event.last_id for event in trades)
     kinds = {event.kind for event in events if isinstance(event, Unknown)}
     assert kinds >= {"tickers"}
     assert {type(event) for event in events} <= {SequencedRecord, Subscribed, Unknown} | {
@@ -49,10 +56,32 @@ def test_the_recordings_spot_trades_are_read_and_its_derivatives_are_not_trusted
     }
 
 
-def test_an_aggregate_stands_for_all_the_ids_it_covers(recorded):
-    (event,) = Okx([USD]).parse(recorded("okx_v5_trades.json")[0], 7)
-    assert (event.first_id, event.last_id, event.record.trade_id) == (130_639_472, 130_639_474, "130639474")
-    assert event.record.symbol == "BTCUSD"
+def test_the_channel_of_aggregates_is_never_taken_for_trades(recorded):
+    events = [event for raw in recorded("okx_v5.gz") for event in Okx([USDT]).parse(raw, 7)]
+    assert {type(event) for event in events} == {Subscribed, Unknown}
+    assert Okx([USD]).parse(recorded("okx_v5_trades.json")[0], 7) == [Unknown("trades")]
+
+
+@pytest.mark.parametrize("count", ["3", "2", 2, "0", "-1", "x", [], {}, 1.5])
+def test_an_aggregate_on_the_channel_of_fills_is_no_trade_and_its_ids_count_as_missing(count, recorded):
+    (event,) = Okx([USDT]).parse(frame(count=count), 7)
+    assert (event.error, event.symbol, event.last_id) == (AGGREGATE, "BTCUSDT", NO_ID)
+    assert "130639474" in event.reason
+    (real,) = Okx([USD]).parse(of_fills(recorded("okx_v5_trades.json")[0].replace(b" ", b"")), 7)
+    assert real.error == AGGREGATE
+
+
+@pytest.mark.parametrize("count", ["1", 1, None, ""])
+def test_an_item_that_counts_one_fill_is_a_trade(count):
+    (event,) = Okx([USDT]).parse(frame(count=count), 7)
+    assert (event.first_id, event.last_id) == (130_639_474, 130_639_474)
+
+
+def test_an_aggregate_in_the_history_is_no_trade():
+    body = json.dumps({"code": "0", "data": [TRADE | {"count": "3"}]}).encode()
+    gap = Gap(USDT, 130_639_472, 130_639_474, 0, 1)
+    page = Okx([USDT]).parse_page(Okx([USDT]).history_request(gap), body, gap, 7)
+    assert (list(page.records), [item.error for item in page.invalid]) == ([], [AGGREGATE])
 
 
 def test_a_trade_holds_what_the_frame_says():
@@ -66,13 +95,13 @@ def test_a_trade_holds_what_the_frame_says():
     )
     assert (trade.timestamp, trade.side, trade.ingestion_timestamp) == (1_630_048_897_897_000, Side.BUY, 7)
     assert dict(trade.vendor_data) == {
-        "pair": "BTC-USDT", "count": "3", "sequence": "1234", "order_source": "0", "source": "live",
+        "pair": "BTC-USDT", "order_source": "0", "source": "live",
     }  # fmt: skip
 
 
-def test_a_sell_is_a_sell_and_a_first_trade_has_no_id_below_zero():
-    (event,) = Okx([USDT]).parse(frame(side="sell", tradeId="2", count="5"), 0)
-    assert (event.record.side, event.first_id, event.last_id) == (Side.SELL, 0, 2)
+def test_a_sell_is_a_sell():
+    (event,) = Okx([USDT]).parse(frame(side="sell", tradeId="2"), 0)
+    assert (event.record.side, event.first_id, event.last_id) == (Side.SELL, 2, 2)
 
 
 def test_subscriptions_name_every_instrument_in_one_message():
@@ -80,7 +109,7 @@ def test_subscriptions_name_every_instrument_in_one_message():
     assert json.loads(message) == {
         "id": "1",
         "op": "subscribe",
-        "args": [{"channel": "trades", "instId": "BTC-USD"}, {"channel": "trades", "instId": "BTC-USDT"}],
+        "args": [{"channel": "trades-all", "instId": "BTC-USD"}, {"channel": "trades-all", "instId": "BTC-USDT"}],
     }
 
 
@@ -88,10 +117,10 @@ def test_subscriptions_name_every_instrument_in_one_message():
     ("raw", "events"),
     [
         (b"pong", []),
-        (b'{"event":"subscribe","arg":{"channel":"trades","instId":"BTC-USDT"}}', [Subscribed(("BTC-USDT",))]),
+        (b'{"event":"subscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"}}', [Subscribed(("BTC-USDT",))]),
         (
-            b'{"event":"error","code":"60018","msg":"channel:trades,instId:BTC-USDT doesn\'t exist."}',
-            [Refused("60018: channel:trades,instId:BTC-USDT doesn't exist.", ("BTC-USDT",))],
+            b'{"event":"error","code":"60018","msg":"channel:trades-all,instId:BTC-USDT doesn\'t exist."}',
+            [Refused("60018: channel:trades-all,instId:BTC-USDT doesn't exist.", ("BTC-USDT",))],
         ),
         (b'{"event":"error","code":"60012","msg":"Invalid request"}', [Refused("60012: Invalid request")]),
         (b'{"event":"channel-conn-count"}', [Unknown("channel-conn-count")]),
@@ -105,13 +134,13 @@ def test_other_messages_become_their_events(raw, events):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tradeId": "x"}, {"tradeId": "-1"}, {"tradeId": 1}, {"count": "0"}, {"count": "-1"}, {"ts": "1.5"},
+        {"tradeId": "x"}, {"tradeId": "-1"}, {"tradeId": 1}, {"ts": "1.5"},
         {"ts": "-1"}, {"ts": "9" * 16}, {"side": "BUY"}, {"px": 1},
     ],
 )  # fmt: skip
-def test_a_trade_with_a_wrong_field_is_malformed(fields):
-    with pytest.raises(MalformedFrame):
-        Okx([USDT]).parse(frame(**fields), 0)
+def test_a_trade_with_a_wrong_field_is_an_invalid_item(fields):
+    (event,) = Okx([USDT]).parse(frame(**fields), 0)
+    assert event.error == MALFORMED_ITEM
 
 
 def test_an_inexact_price_is_not_trusted_but_its_id_is_accounted_for():

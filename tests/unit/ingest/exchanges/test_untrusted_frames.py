@@ -31,8 +31,8 @@ SAMPLES = {
     '"size":"985","price":"0.00001305","product_id":"BTC-USD","sequence":177,"time":"2021-04-17T16:43:37.089723Z"}',
     "bybit": '{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1672304486868,"data":[{"T":1672304486865,'
     '"s":"BTCUSDT","S":"Buy","v":"0.001","p":"16578.50","L":"PlusTick","i":"20f4","BT":false,"RPI":false,"seq":1}]}',
-    "okx": '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",'
-    '"px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","count":"3","source":"0","seqId":1234}]}',
+    "okx": '{"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",'
+    '"px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","source":"0"}]}',
 }
 ROWS = {
     "binance": '[{"id":100,"price":"1.5","qty":"2","quoteQty":"3","time":5,"isBuyerMaker":true,"isBestMatch":true}]',

@@ -19,7 +19,6 @@ from k2.schemas.records.trade import Side, Trade
 
 NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "bybit": "BTCUSDT", "okx": "BTC-USDT"}
 NOON = 1_769_860_800_000_000
-VENDOR = {"okx": (("count", "3"), ("source", "live"))}
 
 
 def pair(exchange: str) -> Pair:
@@ -30,7 +29,7 @@ def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:
     btc = pair(exchange)
     return Trade(
         str(trade_id), btc.symbol, exchange.upper(), btc.base, btc.quote, NOON + at * 1000, 61_837_630_000_000_000,
-        20_000_000_000, Side.SELL, NOON + at * 1000 + 5000, VENDOR.get(exchange, (("source", "live"),)),
+        20_000_000_000, Side.SELL, NOON + at * 1000 + 5000, (("source", "live"),),
     )  # fmt: skip
 
 
@@ -76,13 +75,11 @@ def facts(trade: Trade) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("exchange", NATIVE)
 async def test_the_exchanges_own_adapter_reads_the_same_trades(exchange: str, http: aiohttp.ClientSession):
-    # Two at one time and price: an exchange that aggregates must not make one of them.
+    # Two at one time and price: they are two trades.
     ids = ["2290000000061666327", "2290000000061666329"] if exchange == "bybit" else [3, 6]
     trades = [trade(exchange, number, 7 if place else 0) for place, number in enumerate([*ids, 9, 12])]
     received = await replayed(exchange, trades, http)
     assert [facts(one) for one in received] == [facts(one) for one in trades]
-    if exchange == "okx":
-        assert {dict(one.vendor_data)["count"] for one in received} == {"3"}
 
 
 async def test_a_replay_keeps_its_pace_times_its_speed(http: aiohttp.ClientSession):

@@ -128,6 +128,12 @@ async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats)
             stats.circuit, stats.connections, stats.message = 0, 0, ""
             assert await get("/readyz") == (503, "not connected\n")
             assert await get("/healthz") == (200, "ok\n")
+            stats.stuck = "records are stuck"
+            assert await get("/healthz") == (503, "records are stuck\n")
+            stats.stuck, stats.heartbeats["monitor"] = "", time.monotonic() - 40
+            assert await get("/healthz") == (503, "the monitor loop has not moved for 40 s\n")
+            stats.heartbeats["monitor"] = time.monotonic()
+            assert await get("/healthz") == (200, "ok\n")
             assert (await get("/status"))[0] == 200
     finally:
         await runner.cleanup()

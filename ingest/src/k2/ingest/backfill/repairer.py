@@ -105,8 +105,8 @@ class Repairer:
     async def _page(self, request: Request, gap: Gap) -> Page:
         def read(body: bytes) -> Page:
             page = self._adapter.parse_page(request, body, gap, time.time_ns() // 1000)
-            for item in page.invalid:
-                self._pipeline.dead_letter(body, item.error, item.reason, item.symbol)
+            if page.invalid:
+                self._pipeline.dead_letter_items(body, page.invalid)
             return page
 
         return await self._client.fetch(request, read)

@@ -22,14 +22,14 @@ DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class MalformedFrame(ValueError):
-    """A frame that is invalid as a whole; it is dead-lettered."""
+    """A frame that is invalid as a whole and is dead-lettered, or an item of one that has an impossible value."""
 
 
 NO_ID: Final = -1  # where an id is expected and there is none; exchanges number from 0 or 1
 
 
 class SequencedRecord(msgspec.Struct, gc=False, frozen=True):
-    """A record and the id range it covers: several ids for OKX's aggregates, `NO_ID` where there is no sequence."""
+    """A record and the id range it covers: both are its id, or `NO_ID` where there is no sequence."""
 
     record: Record
     first_id: int
@@ -37,12 +37,13 @@ class SequencedRecord(msgspec.Struct, gc=False, frozen=True):
 
 
 class InvalidItem(msgspec.Struct, frozen=True):
-    """An invalid item of a frame. The frame is dead-lettered; its other items are still processed."""
+    """An invalid item of a frame. The frame is dead-lettered once; its other items are still processed."""
 
     error: str
     reason: str
     symbol: str = ""
     last_id: int = NO_ID  # if readable, so that the id does not count as missing
+    index: int = 0  # in the list of the frame, or of the REST response
 
 
 class Subscribed(msgspec.Struct, frozen=True):
@@ -212,6 +213,8 @@ class NewestTradeSnapshot(ABC):
 UNSUBSCRIBED: Final = "UNSUBSCRIBED_SYMBOL"
 INEXACT: Final = "INEXACT_VALUE"
 MALFORMED: Final = "MALFORMED_FRAME"
+MALFORMED_ITEM: Final = "MALFORMED_ITEM"
+AGGREGATE: Final = "AGGREGATED_TRADE"
 
 _LAST_MICROS: Final = 253_402_300_799_999_999  # the end of the year 9999, the last that tables can hold
 _LAST_ID: Final = 2**63 - 1

@@ -1,13 +1,14 @@
 """The Kafka producer of ingest, the only module that writes to Kafka.
 
 A record counts as delivered on its delivery report, never before. The producer is idempotent with acks=all. Nothing is
-dropped: rejected records are sent again, a full buffer stops the session from reading, and records that remain when
-the process must exit are reported by count.
+dropped: rejected records are sent again, a full buffer stops the session from reading, a producer that hangs is
+replaced, and records that remain when the process must exit are reported by count.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from k2.common import logs
+from k2.ingest.kafka import probe
 from k2.ingest.kafka.circuit_breaker import Circuit, State
+from k2.ingest.kafka.watchdog import Verdict, Watchdog
 from k2.ingest.sequencing.gaps import GapEvent
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
@@ -26,7 +29,7 @@ from k2.schemas.channels import Channel, Record
 
 log = logs.get("publisher")
 
-Message = tuple[Any, ...]  # topic, value, key, timestamp in milliseconds, headers if any
+Message = tuple[str, bytes, str, int, Any]  # topic, value, key, timestamp in milliseconds, headers if any
 Report = Callable[[KafkaError | None, Any], None]
 
 CAPACITY: Final = 100_000  # records in flight
@@ -36,6 +39,10 @@ _ACK_TIMEOUT: Final = 10.0
 _POLL_EVERY: Final = 128  # records between two polls for delivery reports
 _BUSY_POLL: Final = 0.002
 _IDLE_POLL: Final = 0.02
+_WATCH_EVERY: Final = 1.0
+_STALL_AFTER: Final = 30.0  # seconds; a slow broker may take as long as librdkafka waits for a response
+_CONFIRM_AFTER: Final = 10.0
+_REPLACEMENTS: Final = 2
 
 
 class KafkaUnreachable(ConnectionError):
@@ -43,7 +50,7 @@ class KafkaUnreachable(ConnectionError):
 
 
 class ProducerFatal(RuntimeError):
-    """The producer reported a fatal error; only a new process can recover."""
+    """The producer reported a fatal error, or hangs and so do new ones; only a new process can recover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,11 @@ class Publisher:
         self._feed = feed.encode()
         self._encoder = channel.encoder(schema_id)
         self._stats = stats
-        self._rejected: deque[tuple[Message, Report]] = deque()
-        self._resent = 0  # rejected records that were sent again and are not yet reported on
+        self._unacknowledged: dict[int, Message] = {}  # by number, in the order of sending
+        self._awaited: dict[int, Report] = {}  # what takes the report on a message that somebody waits for
+        self._rejected: deque[int] = deque()  # numbers of records that Kafka or a full buffer rejected, to be resent
+        self._retried: set[int] = set()  # numbers of records that were rejected and not acknowledged since
+        self._watchdog = Watchdog(_STALL_AFTER, _CONFIRM_AFTER, _REPLACEMENTS)
         self._circuit = Circuit(CAPACITY, _ACK_TIMEOUT, time.monotonic())
         self._writable = asyncio.Event()
         self._writable.set()
@@ -109,11 +119,12 @@ class Publisher:
 
     def send(self, record: Record) -> None:
         """Send one record, keyed by its symbol, with its arrival as the Kafka timestamp."""
-        self.sent += 1
+        self.sent = number = self.sent + 1
         self._has_work.set()
         arrived = record.ingestion_timestamp // 1000
-        message = (self._topics.records, self._encoder.encode(record), record.symbol, arrived)
-        self._produce(message, partial(self._on_report, arrived))
+        message = (self._topics.records, self._encoder.encode(record), record.symbol, arrived, None)
+        self._unacknowledged[number] = message
+        self._produce(number, message, partial(self._on_report, number))
         self._since_poll += 1
         if self._since_poll >= _POLL_EVERY:
             self.poll()
@@ -126,8 +137,12 @@ class Publisher:
         """Send a gap event. The result completes when Kafka acknowledges it."""
         return self._send_acked(self._topics.gaps, event.encode(), event.symbol)
 
-    def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "") -> None:
-        """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB."""
+    def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "", items: bytes = b"") -> None:
+        """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB.
+
+        `items` names its invalid items, as `dead_letters.encode_items` writes them; it is empty for a frame that is
+        invalid as a whole.
+        """
         if len(frame) > MAX_FRAME:
             reason = f"{len(frame)} bytes, sha256 {hashlib.sha256(frame).hexdigest()}, truncated to 4 KiB: {reason}"
             frame = frame[:4096]
@@ -136,6 +151,8 @@ class Publisher:
             (topics.DEAD_LETTER_REASON, reason[:500].encode()),
             (topics.DEAD_LETTER_FEED, self._feed),
         ]
+        if items:
+            headers.append((topics.DEAD_LETTER_ITEMS, items))
         self._stats.dead_letters[error] += 1
         self._send_acked(self._topics.dead_letters, frame, symbol, headers)
 
@@ -146,26 +163,82 @@ class Publisher:
         self._producer.poll(0)
         if self._fatal:
             raise ProducerFatal(f"{self._fatal}; {self.in_flight} records are not acknowledged")
-        failing = bool(self._rejected)
-        state = self._circuit.update(self.in_flight, self.acknowledged, failing, time.monotonic())
+        failing, now = bool(self._rejected), time.monotonic()
+        state = self._circuit.update(self.in_flight, self.acknowledged, failing, now)
         if failing and state is not State.CLOSED:
             self._resend()
         self._stats.circuit, self._stats.in_flight = int(state), self.in_flight
-        self._stats.unaccepted = len(self._rejected) + self._resent
+        self._stats.unaccepted = len(self._retried)
+        self._stats.heartbeats["publisher"] = now
         if not self.blocked:
             self._writable.set()
 
     async def run(self) -> None:
-        """Poll until cancelled. Raises `ProducerFatal`."""
+        """Poll until cancelled, and replace a producer that hangs. Raises `ProducerFatal`."""
+        watching = asyncio.create_task(self._watch_loop())
+        try:
+            while not watching.done():
+                self.poll()
+                if self.in_flight:
+                    await asyncio.sleep(_BUSY_POLL)
+                    continue
+                self._has_work.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE_POLL):  # Python 3.11's `wait_for` can swallow a cancellation
+                        await self._has_work.wait()
+            watching.result()
+        finally:
+            watching.cancel()
+
+    def replace_producer(self) -> None:
+        """Send all unacknowledged records again with a new producer, in order; the old one is abandoned.
+
+        Records that Kafka has although the old producer never reported them are stored twice, with the same id. What is
+        acknowledged counts once: only the first report on a record is taken.
+        """
+        self._producer.poll(0)
+        abandoned, self._producer = self._producer, Producer(_configuration(self._bootstrap, self._on_error))
+        self._rejected.clear()
+        for number, message in list(self._unacknowledged.items()):
+            self._produce(number, message, self._report_on(number))
+        threading.Thread(target=_destroy, args=(abandoned,), name="abandoned-producer", daemon=True).start()
+
+    async def _watch_loop(self) -> None:
+        """Replace a producer that hangs. Raises `ProducerFatal` if new producers hang as well."""
         while True:
-            self.poll()
-            if self.in_flight:
-                await asyncio.sleep(_BUSY_POLL)
+            await asyncio.sleep(_WATCH_EVERY)
+            progress = self._progress()
+            due = self._watchdog.observe(progress, time.monotonic())
+            if progress is None or not due:
+                self._stats.stuck = self._stuck()
                 continue
-            self._has_work.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_IDLE_POLL):  # Python 3.11's `wait_for` can swallow a cancellation
-                    await self._has_work.wait()
+            topic, _, key, *_ = self._unacknowledged[progress[0]]
+            answered = await asyncio.to_thread(probe.takes_records, self._bootstrap, topic, key)
+            now = time.monotonic()
+            if self._progress() != progress:
+                continue
+            match self._watchdog.probed(answered=answered, now=now):
+                case Verdict.REPLACE:
+                    stalled = round(self._watchdog.stalled_for(now), 1)
+                    log.error("producer hangs, replacing it", in_flight=self.in_flight, seconds=stalled)
+                    self._stats.errors["producer_replaced"] += 1
+                    self.replace_producer()
+                case Verdict.GIVE_UP:
+                    raise ProducerFatal(f"{self._stuck()}; {_REPLACEMENTS} new producers did not help")
+            self._stats.stuck = self._stuck()
+
+    def _progress(self) -> tuple[int, int] | None:
+        """Return what changes with each report on the oldest record that the producer holds; None without one."""
+        waiting = set(self._rejected)
+        oldest = next((number for number in self._unacknowledged if number not in waiting), None)
+        return None if oldest is None else (oldest, self._stats.failures)
+
+    def _stuck(self) -> str:
+        """Return why the publisher is stuck; empty if it is not, or if the fault may be Kafka's."""
+        if not self._watchdog.stuck:
+            return ""
+        seconds = self._watchdog.stalled_for(time.monotonic())
+        return f"Kafka answers, but {self.in_flight} records are not acknowledged for {seconds:.0f} s"
 
     async def close(self, timeout: float) -> int:
         """Flush for at most `timeout` seconds. Return how many records were not acknowledged."""
@@ -180,71 +253,90 @@ class Publisher:
 
     def _send_acked(self, topic: str, value: bytes, key: str, headers: Any = None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        message = (topic, value, key, 0, headers)
+        self.sent = number = self.sent + 1
 
         def report(error: KafkaError | None, _: Any) -> None:
-            if error is not None:
-                self._queue_resend(error, message, report)
+            if self._accept(number, error) is None:
                 return
-            self.acknowledged += 1
+            del self._awaited[number]
             if topic == self._topics.records:
                 self._stats.delivered[key.encode()] += 1
             if not future.done():
                 future.set_result(None)
 
-        self.sent += 1
         self._has_work.set()
-        self._produce(message, report)
+        message = (topic, value, key, 0, headers)
+        self._unacknowledged[number], self._awaited[number] = message, report
+        self._produce(number, message, report)
         return future
 
-    def _produce(self, message: Message, report: Report) -> None:
-        topic, value, key, timestamp, *headers = message
+    def _produce(self, number: int, message: Message, report: Report) -> None:
+        topic, value, key, timestamp, headers = message
         try:
-            if headers and headers[0]:
-                self._producer.produce(topic, value, key, on_delivery=report, headers=headers[0])
+            if headers:
+                self._producer.produce(topic, value, key, on_delivery=report, headers=headers)
             else:
                 self._producer.produce(topic, value, key, on_delivery=report, timestamp=timestamp)
         except BufferError:
-            self._rejected.append((message, report))  # `poll` sends it again
+            self._reject(number)  # `poll` sends it again
         except KafkaException as error:
-            self._queue_resend(error.args[0], message, report)
+            self._accept(number, error.args[0])
 
-    def _queue_resend(self, error: KafkaError, message: Message, report: Report) -> None:
+    def _accept(self, number: int, error: KafkaError | None) -> Message | None:
+        """Take the report on a message. Return it if it was acknowledged now, for the first time."""
+        if error is not None:
+            if number in self._unacknowledged:
+                self._on_rejected(number, error)
+            return None
+        message = self._unacknowledged.pop(number, None)
+        if message is not None:
+            self.acknowledged += 1
+            if self._retried:
+                self._retried.discard(number)
+        return message
+
+    def _reject(self, number: int) -> None:
+        self._rejected.append(number)
+        self._retried.add(number)
+
+    def _on_rejected(self, number: int, error: KafkaError) -> None:
+        message = self._unacknowledged[number]
         self._stats.failures += 1
         self._stats.message = f"{message[0]}: {error.str()}"
         if error.fatal():
             self._fatal = error.str()
         log.error("record rejected by Kafka, resending", topic=message[0], error=error.str(), bytes=len(message[1]))
-        self._rejected.append((message, report))
+        self._reject(number)
 
     def _resend(self) -> None:
         for _ in range(len(self._rejected)):
-            message, report = self._rejected.popleft()
-            self._resent += 1
-            self._produce(message, self._count_resent(report))
+            number = self._rejected.popleft()
+            if (message := self._unacknowledged.get(number)) is not None:
+                self._produce(number, message, self._report_on(number))
 
-    def _count_resent(self, report: Report) -> Report:
-        def counted(error: KafkaError | None, message: Any) -> None:
-            self._resent -= 1
-            report(error, message)
+    def _report_on(self, number: int) -> Report:
+        return self._awaited.get(number) or partial(self._on_report, number)
 
-        return counted
-
-    def _on_report(self, arrived: int, error: KafkaError | None, message: Any) -> None:
-        if error is not None:  # a rejected message has lost its timestamp in librdkafka
-            again = (message.topic(), message.value(), message.key(), arrived)
-            self._queue_resend(error, again, partial(self._on_report, arrived))
-            return
-        self.acknowledged += 1
-        stats = self._stats
-        stats.delivered[message.key()] += 1
-        stats.delivery.observe(self._now - arrived * 1000)
+    def _on_report(self, number: int, error: KafkaError | None, message: Any) -> None:
+        if error is not None or self._retried:
+            sent = self._accept(number, error)
+        elif (sent := self._unacknowledged.pop(number, None)) is not None:  # as `_accept`, for every record
+            self.acknowledged += 1
+        if sent is not None:
+            stats = self._stats
+            stats.delivered[message.key()] += 1
+            stats.delivery.observe(self._now - sent[3] * 1000)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error.str()
         self._stats.message = error.str()
         log.warning("kafka", error=error.str(), fatal=error.fatal())
+
+
+def _destroy(producer: Producer) -> None:
+    """Drop what an abandoned producer holds, and the last reference to it. That may block for ever."""
+    producer.purge(in_queue=True, in_flight=True, blocking=False)
 
 
 def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
@@ -261,6 +353,8 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "queue.buffering.max.kbytes": 256 << 10,
         "message.max.bytes": MAX_RECORD,
         "reconnect.backoff.max.ms": 2000,
+        # New partitions are used soon; and a producer that lost all its brokers is more likely to look for them again.
+        "topic.metadata.refresh.interval.ms": 10_000,
         "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.kafka.resume` finds a symbol's partition by it
         "error_cb": on_error,
         "log_level": 2,  # `error_cb` logs the rest as JSON

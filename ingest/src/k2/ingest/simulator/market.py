@@ -37,7 +37,6 @@ class SimTrade:
     price: int
     quantity: int
     buy: bool  # the aggressor bought
-    fills: int = 1  # fills aggregated into this trade
     name: str = ""  # the trade id on the wire, if it is not derived from `id`
     listing: int = 1  # each listing of the symbol restarts the ids
 

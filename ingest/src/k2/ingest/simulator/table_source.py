@@ -67,7 +67,7 @@ class TableSource:
 def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
     """Convert a stored trade for the simulated exchange. Raises `NotReplayable`."""
     vendor_data = dict(trade.vendor_data)
-    has_sequence, fills = trade.trade_id.isdigit(), vendor_data.get("count", "")
+    has_sequence = trade.trade_id.isdigit()
     exchange = EXCHANGES[trade.exchange.lower()]
     if not has_sequence and exchange.sequence is not SequenceScheme.NONE:
         raise NotReplayable(
@@ -81,7 +81,6 @@ def sim_trade(trade: Trade, pairs: Mapping[str, Pair]) -> SimTrade:
         trade.price,
         trade.quantity,
         trade.side is Side.BUY,
-        int(fills) if exchange.aggregates and fills.isdigit() else 1,
         trade.trade_id,
         listing_of(vendor_data),
     )

@@ -1,6 +1,7 @@
 """HTTP server of an ingest process: /metrics, /status, /healthz, /readyz."""
 
 import time
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -13,6 +14,7 @@ from k2.schemas.states import CircuitState
 from k2.schemas.status import GapCounts, ShardStatus, SymbolStatus
 from k2.schemas.values import format_decimal, from_micros
 
+_HEARTBEAT_TIMEOUT: Final = 30.0
 _CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)
 
 
@@ -58,6 +60,17 @@ def _price(channel: Channel, record: Record) -> str:
     return format_decimal(getattr(record, channel.price_column)) if channel.price_column else ""
 
 
+def unhealthy(stats: Stats, now: float) -> str:
+    """Return why only a restart can help; empty if the process is well. `now` is monotonic.
+
+    Services that do not answer, Kafka included, are none of these reasons: `/readyz` tells them.
+    """
+    for name, moved in stats.heartbeats.items():
+        if now - moved > _HEARTBEAT_TIMEOUT:
+            return f"the {name} loop has not moved for {now - moved:.0f} s"
+    return stats.stuck
+
+
 async def serve(
     stats: Stats,
     channel: Channel,
@@ -80,6 +93,8 @@ async def serve(
         return web.Response(body=msgspec.json.encode(status), content_type="application/json", charset="utf-8")
 
     async def healthz(_: web.Request) -> web.Response:
+        if reason := unhealthy(stats, time.monotonic()):
+            return web.Response(status=503, text=f"{reason}\n")
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:

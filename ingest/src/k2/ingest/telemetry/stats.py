@@ -73,6 +73,8 @@ class Stats:
     newest: dict[str, Record] = field(default_factory=dict)  # the newest record by symbol
     endpoint: str = ""
     message: str = ""  # the last error, for people
+    heartbeats: dict[str, float] = field(default_factory=dict)  # when each loop last moved, by name, monotonic
+    stuck: str = ""  # why records are stuck although Kafka answers
     rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

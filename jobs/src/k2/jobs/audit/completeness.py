@@ -79,7 +79,7 @@ def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
     ]
     by_source = [F.count_if(F.col("source") == name).alias(f"source_{name}") for name in _SOURCES]
     if has_consecutive_ids(channel, exchange):
-        return _with_missing_ids(gold, columns, by_source, channel, exchange)
+        return _with_missing_ids(gold, columns, by_source, channel)
     verdict = F.col(channel.verdict_column) if channel.verdict_column else F.lit(None).cast("string")
     return (
         gold.select(*columns, verdict.alias("verdict"))
@@ -100,32 +100,31 @@ def has_consecutive_ids(channel: Channel, exchange: str) -> bool:
 
 
 def _with_missing_ids(
-    gold: DataFrame, columns: Sequence[Column], by_source: Sequence[Column], channel: Channel, exchange: str
+    gold: DataFrame, columns: Sequence[Column], by_source: Sequence[Column], channel: Channel
 ) -> DataFrame:
     numbered = gold.select(
         *columns,
         F.unix_micros(record_time(channel)).alias("at"),
-        F.expr(f"try_cast({channel.id_column} AS bigint)").alias("last"),
-        _count(channel, exchange).alias("ids"),
-    ).withColumn("first", F.greatest(F.lit(1), F.col("last") - F.col("ids") + 1))
+        F.expr(f"try_cast({channel.id_column} AS bigint)").alias("number"),
+    )
     # Rows without a numeric id form windows of their own, in which nothing is missing.
-    order = Window.partitionBy("symbol", F.col("last").isNull()).orderBy("first", "last")
+    order = Window.partitionBy("symbol", F.col("number").isNull()).orderBy("number")
     before = order.rowsBetween(Window.unboundedPreceding, -1)
     with_previous = numbered.select(
         "*",
-        F.max("last").over(before).alias("before"),
+        F.max("number").over(before).alias("before"),
         (F.lag("at").over(order) > F.col("at") + _RENUMBERED).alias("renumbered"),
     )
-    starts = F.greatest(F.col("first"), F.coalesce(F.col("before") + 1, F.col("first")))
-    has_gap = (F.col("first") > F.col("before") + 1) & ~F.coalesce("renumbered", F.lit(False))
-    gap = F.struct((F.col("before") + 1).alias("first"), (F.col("first") - 1).alias("last"))
+    has_gap = (F.col("number") > F.col("before") + 1) & ~F.coalesce("renumbered", F.lit(False))
+    gap = F.struct((F.col("before") + 1).alias("first"), (F.col("number") - 1).alias("last"))
+    is_new = F.col("number") > F.coalesce("before", F.lit(-1))
     return with_previous.groupBy("symbol", "hour").agg(
-        F.min("first").alias("first"),
-        F.max("last").alias("last"),
-        F.sum(F.greatest(F.lit(0), F.col("last") - starts + 1)).alias("actual"),
+        F.min("number").alias("first"),
+        F.max("number").alias("last"),
+        F.count_if(is_new).alias("actual"),
         F.array_sort(F.collect_list(F.when(has_gap, gap))).alias("missing"),
         F.count("*").alias("rows"),
-        F.count_if(F.col("last").isNull()).alias("unnumbered"),
+        F.count_if(F.col("number").isNull()).alias("unnumbered"),
         *by_source,
     )
 
@@ -135,15 +134,6 @@ def _source(channel: Channel) -> Column:
     if _VENDOR_DATA not in channel.map_columns:
         return F.lit(_UNKNOWN)
     return F.coalesce(F.get_json_object(_VENDOR_DATA, "$.source"), F.lit(_UNKNOWN))
-
-
-def _count(channel: Channel, exchange: str) -> Column:
-    """Return the number of ids that a record stands for."""
-    if not EXCHANGES[exchange].aggregates or _VENDOR_DATA not in channel.map_columns:
-        return F.lit(1)
-    return F.greatest(
-        F.lit(1), F.coalesce(F.expr(f"try_cast(get_json_object({_VENDOR_DATA}, '$.count') AS int)"), F.lit(1))
-    )
 
 
 def evaluate(row: Mapping[str, Any], channel: Channel, exchange: str, now: datetime) -> HourCompleteness:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from k2.query.kafka.kafka_reader import KafkaReader
 from k2.schemas import topics
 
@@ -51,7 +53,7 @@ class RawFrames:
         return pa.Table.from_pylist(rows[:limit], schema=_schema())
 
     def get(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
-        """Return one frame with its bytes, by topic, partition and offset; None if it does not exist."""
+        """Return one frame with its bytes and invalid items, by topic, partition and offset; None without such one."""
         topic_partition = (topic, partition)
         labels = self._kafka.dead_letter_partitions()
         if topic_partition not in labels:
@@ -69,13 +71,21 @@ class RawFrames:
             for record in batch:
                 row = _row(record)
                 del row["bytes"]
-                return row | {"value": record.value.body}
+                return row | {"value": record.value.body, "items": invalid_items(record.value.items)}
         return None
 
 
 def is_raw_frame_topic(topic: str) -> bool:
     """Return whether ingests write their unparsable frames to a topic."""
     return topic.startswith(topics.dead_letters(""))
+
+
+def invalid_items(text: str) -> list[dict[str, Any]] | None:
+    """Decode the header that names the invalid items of a frame; None if there is none, or if it is not K2's."""
+    try:
+        return msgspec.json.decode(text, type=list[dict[str, Any]])
+    except msgspec.DecodeError:
+        return None
 
 
 def _row(record: ConsumedRecord[Frame]) -> dict[str, Any]:

@@ -19,13 +19,17 @@ class ConsumedRecord(NamedTuple, Generic[T]):
 
 
 class Frame(NamedTuple):
-    """One frame that an ingest could not parse. `body` is empty where only its size was asked for."""
+    """One frame that an ingest could not parse. `body` is empty where only its size was asked for.
+
+    `items` is the JSON list of its invalid items, empty if the frame is invalid as a whole.
+    """
 
     exchange: str
     error: str
     reason: str
     size: int
     body: bytes
+    items: str = ""
 
 
 # The row of a valid record, or the category of the rule that it breaks. A category is a text, never a tuple.

@@ -22,6 +22,6 @@ EXCHANGES: Final[dict[str, ExchangeSpec]] = {
         ),
         ExchangeSpec("coinbase", _WITH_DASH, "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE),
         ExchangeSpec("bybit", _CONCATENATED, "BTCUSDT", "", 20, SequenceScheme.NONE),
-        ExchangeSpec("okx", _WITH_DASH, "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, aggregates=True),
+        ExchangeSpec("okx", _WITH_DASH, "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE),
     )
 }  # fmt: skip

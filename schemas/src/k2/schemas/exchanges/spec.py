@@ -45,7 +45,6 @@ class ExchangeSpec:
     partitions: int
     sequence: SequenceScheme
     asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
-    aggregates: bool = False  # a trade stands for its own id and the `count - 1` (of its vendor data) before it
 
     @property
     def label(self) -> str:

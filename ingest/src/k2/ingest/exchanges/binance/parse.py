@@ -10,6 +10,7 @@ import msgspec
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     INEXACT,
+    MALFORMED_ITEM,
     UNSUBSCRIBED,
     Closing,
     Event,
@@ -26,6 +27,7 @@ from k2.ingest.exchanges.base import (
 from k2.ingest.exchanges.binance.messages import FRAME
 from k2.ingest.exchanges.binance.rest import BinanceRest, vendor_data
 from k2.ingest.exchanges.binance.spec import BinanceSpec
+from k2.ingest.exchanges.items import invalid_item
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, Trade
 from k2.schemas.values import InexactValue, scaled
@@ -38,6 +40,7 @@ class Binance(BinanceSpec, BinanceRest):
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
+        self._pairs_by_name = {pair.raw_symbol: pair for pair in pairs}
         # (sold, bought) vendor data per symbol, made once: the flag says whether the buyer was the maker.
         self._by_name = {
             pair.raw_symbol: (
@@ -65,27 +68,29 @@ class Binance(BinanceSpec, BinanceRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             data = FRAME.decode(frame).data
-        except DECODE_ERRORS:
-            return self._other(frame)
+        except DECODE_ERRORS as error:
+            return self._other(frame, error)
         entry = self._by_name.get(data.s)
         if entry is None:
             return [InvalidItem(UNSUBSCRIBED, f"{data.s[:40]!r} was not subscribed")]
         pair, sold, bought = entry
         number = data.t
         if not 0 <= number < 2**63:
-            raise MalformedFrame(f"trade id {str(number)[:40]} is not a whole number from 0 to 2**63 - 1")
+            reason = f"trade id {str(number)[:40]} is not a whole number from 0 to 2**63 - 1"
+            return [InvalidItem(MALFORMED_ITEM, reason, pair.symbol)]
         try:
-            price, quantity = scaled(data.p), scaled(data.q)
+            trade = Trade(
+                str(number), pair.symbol, "BINANCE", pair.base, pair.quote, millis(data.T), scaled(data.p),
+                scaled(data.q), Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
+            )  # fmt: skip
         except InexactValue as error:
             return [InvalidItem(INEXACT, str(error), pair.symbol, number)]
-        trade = Trade(
-            str(number), pair.symbol, "BINANCE", pair.base, pair.quote, millis(data.T), price, quantity,
-            Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
-        )  # fmt: skip
+        except MalformedFrame as error:
+            return [InvalidItem(MALFORMED_ITEM, str(error), pair.symbol, number)]
         return [SequencedRecord(trade, number, number)]
 
-    def _other(self, frame: bytes) -> Sequence[Event]:
-        """Parse everything but trades: acknowledgements, errors, the shutdown notice, unknown events."""
+    def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
+        """Parse everything but valid trades: acknowledgements, errors, the shutdown notice, unknown events."""
         message = json_object(frame)
         data = message.get("data")
         event = data if isinstance(data, dict) else message
@@ -95,8 +100,11 @@ class Binance(BinanceSpec, BinanceRest):
         if isinstance(kind, str) and kind != "trade":
             return [Unknown(kind[:40])]
         stream = message.get("stream")
-        if kind is None and isinstance(stream, str) and not stream.endswith("@trade"):
+        of_trades = isinstance(stream, str) and stream.endswith("@trade")
+        if kind is None and isinstance(stream, str) and not of_trades:
             return [Unknown(stream.partition("@")[2][:40])]  # bookTicker names itself nowhere else
+        if kind == "trade" or of_trades:
+            return [invalid_item(event, cause, self._pairs_by_name, "s", "t")]
         if "result" in message:
             return [self._acknowledged(message.get("id"))]
         error = message.get("error", message)

@@ -31,6 +31,13 @@ class TradeFrame(msgspec.Struct):
     data: list[TradeItem]
 
 
+class RawFrame(msgspec.Struct):
+    """A websocket frame with trades that are not decoded yet."""
+
+    topic: str
+    data: list[msgspec.Raw]
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -56,4 +63,6 @@ class RestResponse(msgspec.Struct):
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
+RAW_FRAME = msgspec.json.Decoder(RawFrame)
+ITEM = msgspec.json.Decoder(TradeItem)
 RESPONSE = msgspec.json.Decoder(RestResponse)

@@ -5,6 +5,7 @@ completeness is proved if the last delivered trade is among them.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,9 +25,10 @@ from k2.ingest.exchanges.base import (
     json_object,
     millis,
 )
-from k2.ingest.exchanges.bybit.messages import FRAME, SIDES, TradeItem
+from k2.ingest.exchanges.bybit.messages import FRAME, ITEM, RAW_FRAME, SIDES, TradeItem
 from k2.ingest.exchanges.bybit.rest import BybitRest, check_trade_id
 from k2.ingest.exchanges.bybit.spec import BybitSpec
+from k2.ingest.exchanges.items import decode_items, numbered
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
@@ -58,11 +60,21 @@ class Bybit(BybitSpec, BybitRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             message = FRAME.decode(frame)
+            if not message.topic.startswith(_TOPIC):
+                return [Unknown(message.topic[:40])]
+            return numbered([self._trade(item, received) for item in message.data])
+        except (*DECODE_ERRORS, MalformedFrame):
+            return self._one_by_one(frame, received)
+
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
+        try:
+            message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
         if not message.topic.startswith(_TOPIC):
             return [Unknown(message.topic[:40])]
-        return [self._trade(item, received) for item in message.data]
+        build = partial(self._trade, received=received)
+        return decode_items(message.data, ITEM, build, self._by_name, "s")
 
     def _trade(self, item: TradeItem, received: int) -> SequencedRecord | InvalidItem:
         pair = self._by_name.get(item.s)

@@ -24,9 +24,10 @@ from k2.ingest.exchanges.base import (
     json_object,
     trade_number,
 )
-from k2.ingest.exchanges.coinbase.messages import MATCH, TAKER
+from k2.ingest.exchanges.coinbase.messages import MATCH, TAKER, Match
 from k2.ingest.exchanges.coinbase.rest import CoinbaseRest
 from k2.ingest.exchanges.coinbase.spec import CoinbaseSpec
+from k2.ingest.exchanges.items import Built, invalid_item
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 from k2.schemas.values import to_micros
@@ -57,12 +58,14 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
-            item = MATCH.decode(frame)
-        except DECODE_ERRORS as error:
+            return [self._trade(MATCH.decode(frame), received)]
+        except (*DECODE_ERRORS, MalformedFrame) as error:
             return self._other(frame, error)
+
+    def _trade(self, item: Match, received: int) -> Built:
         pair = self._by_name.get(item.product_id)
         if pair is None:
-            return [InvalidItem(UNSUBSCRIBED, f"{item.product_id[:40]!r} was not subscribed")]
+            return InvalidItem(UNSUBSCRIBED, f"{item.product_id[:40]!r} was not subscribed")
         number = trade_number(item.trade_id)
         source = Source.SNAPSHOT if item.type == "last_match" else Source.LIVE
         vendor = (
@@ -70,10 +73,10 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
             ("maker_order_id", item.maker_order_id), ("taker_order_id", item.taker_order_id),
             ("source", source.value),
         )  # fmt: skip
-        return [build_trade(
+        return build_trade(
             "COINBASE", pair, str(number), to_micros(item.time), item.price, item.size, TAKER[item.side],
             received, vendor, ids=(number, number),
-        )]  # fmt: skip
+        )  # fmt: skip
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
         message = json_object(frame)
@@ -85,7 +88,7 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
             case "error":
                 return [self._refused(message)]
             case "match" | "last_match":
-                raise MalformedFrame(str(cause))
+                return [invalid_item(message, cause, self._by_name, "product_id", "trade_id")]
             case str(kind):
                 return [Unknown(kind[:40])]
         raise MalformedFrame("no type that Coinbase documents")

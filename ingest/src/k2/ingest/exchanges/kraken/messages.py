@@ -32,6 +32,14 @@ class TradeFrame(msgspec.Struct):
     data: list[Fill]
 
 
+class RawFrame(msgspec.Struct):
+    """A websocket frame with trades that are not decoded yet."""
+
+    channel: Literal["trade"]
+    data: list[msgspec.Raw]
+    type: object = ""
+
+
 # price, volume, seconds, side, order type, misc, trade id; the time is a number with up to seven decimals
 RestRow = tuple[str, str, Decimal, Literal["b", "s"], str, str, int]
 
@@ -44,5 +52,7 @@ class RestResponse(msgspec.Struct):
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
+RAW_FRAME = msgspec.json.Decoder(RawFrame)
+ITEM = msgspec.json.Decoder(Fill)
 RESPONSE = msgspec.json.Decoder(RestResponse)
 ROWS = msgspec.json.Decoder(list[RestRow])

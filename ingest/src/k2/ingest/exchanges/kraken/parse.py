@@ -5,6 +5,7 @@ last 50 trades, which fills short gaps.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +25,8 @@ from k2.ingest.exchanges.base import (
     json_object,
     trade_number,
 )
-from k2.ingest.exchanges.kraken.messages import FRAME, SIDES, Fill
+from k2.ingest.exchanges.items import decode_items, numbered
+from k2.ingest.exchanges.kraken.messages import FRAME, ITEM, RAW_FRAME, SIDES, Fill
 from k2.ingest.exchanges.kraken.rest import KrakenRest
 from k2.ingest.exchanges.kraken.spec import KrakenSpec
 from k2.schemas.exchanges.spec import Pair
@@ -40,8 +42,12 @@ def _bare(raw: msgspec.Raw) -> str:
     """Return a bare JSON number as text. msgspec would accept a string for a Decimal, even "1_0"."""
     text = bytes(raw)
     if text[:1] not in _FIRST:
-        raise MalformedFrame(f"{text[:40]!r} is not a number")
+        raise MalformedFrame(f"{text[:60].decode(errors='replace')} is not a number")
     return text.decode()
+
+
+def _source(kind: object) -> Source:
+    return Source.SNAPSHOT if kind == "snapshot" else Source.LIVE
 
 
 class Kraken(KrakenSpec, KrakenRest):
@@ -72,10 +78,18 @@ class Kraken(KrakenSpec, KrakenRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             message = FRAME.decode(frame)
+            source = _source(message.type)
+            return numbered([self._fill(item, source, received) for item in message.data])
+        except (*DECODE_ERRORS, MalformedFrame):
+            return self._one_by_one(frame, received)
+
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
+        try:
+            message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
-        source = Source.SNAPSHOT if message.type == "snapshot" else Source.LIVE
-        return [self._fill(item, source, received) for item in message.data]
+        build = partial(self._fill, source=_source(message.type), received=received)
+        return decode_items(message.data, ITEM, build, self._by_name, "symbol", "trade_id")
 
     def _fill(self, item: Fill, source: Source, received: int) -> SequencedRecord | InvalidItem:
         pair = self._by_name.get(item.symbol)

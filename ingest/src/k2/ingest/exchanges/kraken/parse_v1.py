@@ -5,10 +5,11 @@ comparing with REST.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
@@ -23,7 +24,6 @@ from k2.ingest.exchanges.base import (
     Page,
     Refused,
     Request,
-    SequencedRecord,
     Subscribed,
     Unknown,
     build_trade,
@@ -32,6 +32,7 @@ from k2.ingest.exchanges.base import (
     json_object,
     partition,
 )
+from k2.ingest.exchanges.items import Built, decode_items, numbered
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
@@ -43,9 +44,39 @@ from k2.schemas.values import InexactValue, format_decimal, scaled
 _PAIRS_PER_MESSAGE = 100
 _SILENT_EVENTS = frozenset({"heartbeat", "systemStatus", "pong"})
 
-# price, volume, seconds with six decimals, side, order type, misc
-_Fill = tuple[str, str, str, Literal["b", "s"], str, str]
-_FRAME = msgspec.json.Decoder(tuple[int, list[_Fill], Literal["trade"], str])
+
+class Fill(msgspec.Struct, array_like=True):
+    """One trade; further columns are ignored."""
+
+    price: str
+    volume: str
+    time: str  # seconds with six decimals
+    side: Literal["b", "s"]
+    order_type: str
+    misc: str
+
+
+class TradeFrame(msgspec.Struct, array_like=True):
+    """A frame with trades."""
+
+    channel_id: int
+    fills: list[Fill]
+    channel: Literal["trade"]
+    pair: str
+
+
+class RawFrame(msgspec.Struct, array_like=True):
+    """A frame with trades that are not decoded yet."""
+
+    channel_id: object
+    fills: list[msgspec.Raw]
+    channel: Literal["trade"]
+    pair: str
+
+
+_FRAME = msgspec.json.Decoder(TradeFrame)
+_RAW_FRAME = msgspec.json.Decoder(RawFrame)
+_FILL = msgspec.json.Decoder(Fill)
 
 
 class KrakenV1(NewestTradeSnapshot):
@@ -79,13 +110,22 @@ class KrakenV1(NewestTradeSnapshot):
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
-            _, fills, _, name = _FRAME.decode(frame)
+            message = _FRAME.decode(frame)
+            if (pair := self._by_name.get(message.pair)) is None:
+                return [_unsubscribed(message.pair)]
+            return numbered(list(map(TradeBuilder(pair, Source.LIVE, received), message.fills)))
+        except (*DECODE_ERRORS, MalformedFrame):
+            return self._one_by_one(frame, received)
+
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
+        try:
+            message = _RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self._other(frame, error)
-        pair = self._by_name.get(name)
-        if pair is None:
-            return [InvalidItem(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")]
-        return list(_identified(pair, fills, Source.LIVE, received))
+        if (pair := self._by_name.get(message.pair)) is None:
+            return [_unsubscribed(message.pair)]
+        items = decode_items(message.fills, _FILL, TradeBuilder(pair, Source.LIVE, received), self._by_name)
+        return [replace(item, symbol=pair.symbol) if isinstance(item, InvalidItem) else item for item in items]
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
         if frame.lstrip().startswith(b"["):
@@ -124,30 +164,40 @@ class KrakenV1(NewestTradeSnapshot):
         """Parse the trades of the window, with the same derived ids as over the websocket."""
         rows, cursor = rows_of(body)
         fills = [
-            (price, volume, f"{time:f}", side, order_type, misc)
+            Fill(price, volume, f"{time:f}", side, order_type, misc)
             for price, volume, time, side, order_type, misc, _ in rows
             if gap.since <= fraction(f"{time:f}") <= gap.until
         ]
-        trades, invalid = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
+        trades, invalid = partition(map(TradeBuilder(gap.pair, Source.BACKFILL, received), fills))
         newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
         more = bool(rows) and newest <= gap.until
         return Page(trades, invalid, after(request, gap.pair, cursor) if more else None)
 
 
-def _identified(
-    pair: Pair, fills: Iterable[_Fill], source: Source, received: int
-) -> Iterator[SequencedRecord | InvalidItem]:
-    occurrences: Counter[tuple[int, tuple[str, ...]]] = Counter()
-    for price, volume, time, side, order_type, misc in fills:
-        timestamp = fraction(time)
-        content = (pair.symbol, _normal(price), _normal(volume), SIDES[side].value, order_type)
-        trade_id = derived_trade_id("KRAKEN", timestamp, content, occurrences[timestamp, content])
-        occurrences[timestamp, content] += 1
+class TradeBuilder:
+    """Build the trades of one message or page. Their ids count the equal ones in it."""
+
+    def __init__(self, pair: Pair, source: Source, received: int) -> None:
+        self._pair = pair
+        self._source = source
+        self._received = received
+        self._occurrences: Counter[tuple[int, tuple[str, ...]]] = Counter()
+
+    def __call__(self, fill: Fill) -> Built:
+        """Build the next trade. Raises `MalformedFrame` if its time is impossible."""
+        pair, timestamp, side = self._pair, fraction(fill.time), SIDES[fill.side]
+        content = (pair.symbol, _normal(fill.price), _normal(fill.volume), side.value, fill.order_type)
+        trade_id = derived_trade_id("KRAKEN", timestamp, content, self._occurrences[timestamp, content])
+        self._occurrences[timestamp, content] += 1
         vendor = (
-            ("pair", pair.raw_symbol), ("order_type", ORDER_TYPES.get(order_type, order_type)),
-            ("misc", misc), ("source", source.value),
+            ("pair", pair.raw_symbol), ("order_type", ORDER_TYPES.get(fill.order_type, fill.order_type)),
+            ("misc", fill.misc), ("source", self._source.value),
         )  # fmt: skip
-        yield build_trade("KRAKEN", pair, trade_id, timestamp, price, volume, SIDES[side], received, vendor)
+        return build_trade("KRAKEN", pair, trade_id, timestamp, fill.price, fill.volume, side, self._received, vendor)
+
+
+def _unsubscribed(name: str) -> InvalidItem:
+    return InvalidItem(UNSUBSCRIBED, f"{name[:40]!r} was not subscribed")
 
 
 def _normal(number: str) -> str:

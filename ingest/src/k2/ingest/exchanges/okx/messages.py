@@ -1,11 +1,12 @@
 """OKX v5 spot: messages of the websocket and REST API. Only the fields that K2 reads."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from k2.schemas.records.trade import Side
 
+CHANNEL: Final = "trades-all"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
@@ -18,15 +19,14 @@ class TradeItem(msgspec.Struct):
     sz: str
     side: Literal["buy", "sell"]
     ts: str
-    count: str = "1"  # absent before 2023
     source: str = ""
-    seqId: int = 0  # noqa: N815
+    count: object = None  # how many fills an aggregate covers; fills have none
 
 
 class Channel(msgspec.Struct):
     """The channel of a websocket frame."""
 
-    channel: Literal["trades"]
+    channel: Literal["trades-all"]
 
 
 class TradeFrame(msgspec.Struct):
@@ -34,6 +34,13 @@ class TradeFrame(msgspec.Struct):
 
     arg: Channel
     data: list[TradeItem]
+
+
+class RawFrame(msgspec.Struct):
+    """A websocket frame with trades that are not decoded yet."""
+
+    arg: Channel
+    data: list[msgspec.Raw]
 
 
 class RestResponse(msgspec.Struct):
@@ -45,4 +52,6 @@ class RestResponse(msgspec.Struct):
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
+RAW_FRAME = msgspec.json.Decoder(RawFrame)
+ITEM = msgspec.json.Decoder(TradeItem)
 RESPONSE = msgspec.json.Decoder(RestResponse)

@@ -1,10 +1,11 @@
-"""OKX v5 spot (okx.com/docs-v5, `trades` channel): frames to trades.
+"""OKX v5 spot (okx.com/docs-v5, "WS / All trades channel"): frames to trades.
 
-One message may aggregate several fills: `tradeId` is the last of `count` ids, so the previous message ends with id
-`tradeId - count`.
+The channel `trades-all` gives each fill, as the REST history does. The channel `trades` gives aggregates: `tradeId` is
+the last of `count` ids, with the quantity of all. Both under one id would count volume twice, so it is never used.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -18,7 +19,8 @@ from k2.ingest.exchanges.base import (
     chunks,
     json_object,
 )
-from k2.ingest.exchanges.okx.messages import FRAME
+from k2.ingest.exchanges.items import decode_items, numbered
+from k2.ingest.exchanges.okx.messages import CHANNEL, FRAME, ITEM, RAW_FRAME
 from k2.ingest.exchanges.okx.rest import OkxRest, build_okx_trade
 from k2.ingest.exchanges.okx.spec import OkxSpec
 from k2.schemas.exchanges.spec import Pair
@@ -41,7 +43,7 @@ class Okx(OkxSpec, OkxRest):
                 {
                     "id": str(number),
                     "op": "subscribe",
-                    "args": [{"channel": "trades", "instId": pair.raw_symbol} for pair in chunk],
+                    "args": [{"channel": CHANNEL, "instId": pair.raw_symbol} for pair in chunk],
                 }
             )
             for number, chunk in enumerate(chunks(self._pairs, _PAIRS_PER_MESSAGE), start=1)
@@ -52,10 +54,18 @@ class Okx(OkxSpec, OkxRest):
         if frame == b"pong":
             return ()
         try:
-            trades = FRAME.decode(frame).data
+            items, pairs = FRAME.decode(frame).data, self._by_name
+            return numbered([build_okx_trade(item, pairs, Source.LIVE, received) for item in items])
+        except (*DECODE_ERRORS, MalformedFrame):
+            return self._one_by_one(frame, received)
+
+    def _one_by_one(self, frame: bytes, received: int) -> Sequence[Event]:
+        try:
+            raw_items = RAW_FRAME.decode(frame).data
         except DECODE_ERRORS as error:
             return self._other(frame, error)
-        return [build_okx_trade(item, self._by_name, Source.LIVE, received) for item in trades]
+        build = partial(build_okx_trade, pairs=self._by_name, source=Source.LIVE, received=received)
+        return decode_items(raw_items, ITEM, build, self._by_name, "instId", "tradeId")
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
         message = json_object(frame)
@@ -69,7 +79,7 @@ class Okx(OkxSpec, OkxRest):
                 return [Refused(text, tuple(raw_symbol for raw_symbol in self._by_name if raw_symbol in text))]
             case str(kind):
                 return [Unknown(kind[:40])]
-        if arg.get("channel") == "trades":
+        if arg.get("channel") == CHANNEL:
             raise MalformedFrame(str(cause))
         if isinstance(arg.get("channel"), str):
             return [Unknown(arg["channel"][:40])]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from k2.ingest.exchanges.base import (
+    AGGREGATE,
     DECODE_ERRORS,
     NO_ID,
     UNSUBSCRIBED,
@@ -17,7 +18,6 @@ from k2.ingest.exchanges.base import (
     build_trade,
     millis_text,
     partition,
-    positive,
     trade_number,
 )
 from k2.ingest.exchanges.okx.messages import RESPONSE, SIDES, TradeItem
@@ -27,6 +27,7 @@ from k2.schemas.records.trade import Source
 _ROWS = 100
 _RATE_LIMITED = frozenset({"50011", "50040", "50013"})
 _NO_SUCH_INSTRUMENT = "51001"
+_ONE_FILL = (None, "1", 1, "")
 
 
 class OkxRest(NewestTradeSnapshot):
@@ -80,16 +81,19 @@ def _rows(body: bytes) -> list[TradeItem]:
 def build_okx_trade(
     item: TradeItem, pairs: Mapping[str, Pair], source: Source, received: int
 ) -> SequencedRecord | InvalidItem:
-    """Build the trade of a websocket message or a REST row; `pairs` is by raw symbol."""
+    """Build the trade of a websocket message or a REST row; `pairs` is by raw symbol.
+
+    An aggregate of several fills is no trade: its id is that of its last fill, which would be stored with the quantity
+    of all. Its ids count as missing, so that the fills are fetched.
+    """
     pair = pairs.get(item.instId)
     if pair is None:
         return InvalidItem(UNSUBSCRIBED, f"{item.instId[:40]!r} was not subscribed")
-    last, count = trade_number(item.tradeId), positive(item.count, "count")
-    vendor = (
-        ("pair", pair.raw_symbol), ("count", item.count), ("sequence", str(item.seqId)),
-        ("order_source", item.source), ("source", source.value),
-    )  # fmt: skip
+    if item.count not in _ONE_FILL:
+        return InvalidItem(AGGREGATE, f"trade {item.tradeId[:40]} aggregates {str(item.count)[:40]} fills", pair.symbol)
+    number = trade_number(item.tradeId)
+    vendor = (("pair", pair.raw_symbol), ("order_source", item.source), ("source", source.value))
     return build_trade(
-        "OKX", pair, str(last), millis_text(item.ts), item.px, item.sz, SIDES[item.side], received, vendor,
-        ids=(max(0, last - count + 1), last),
+        "OKX", pair, str(number), millis_text(item.ts), item.px, item.sz, SIDES[item.side], received, vendor,
+        ids=(number, number),
     )  # fmt: skip

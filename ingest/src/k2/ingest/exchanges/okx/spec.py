@@ -9,8 +9,8 @@ class OkxSpec:
 
     spec = EXCHANGES["okx"]
     has_sequence = True
-    url = "wss://ws.okx.com:8443"
-    path = "/ws/v5/public"
+    url = "wss://ws.okx.com"
+    path = "/ws/v5/business"
     rest_url = "https://www.okx.com"
     # The exchange cuts after 30 s of silence; a ping every 20 s brings a pong, and that is a frame.
     limits = Limits(stale_after=30.0, ping_text="ping", ping_interval=20.0)

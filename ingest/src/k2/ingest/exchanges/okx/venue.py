@@ -1,10 +1,10 @@
-"""Simulated OKX v5: the aggregated `trades` channel, text pings, and trades by id over REST."""
+"""Simulated OKX v5: the `trades-all` channel, text pings, and trades by id over REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number
+from k2.ingest.exchanges.okx.messages import CHANNEL
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
@@ -16,7 +16,7 @@ class OkxVenue:
     """Simulated OKX."""
 
     default_symbols = ("BTC-USDT", "ETH-USDT")
-    paths = ("/ws/v5/public",)
+    paths = ("/ws/v5/business",)
     rest_rate, rest_burst = 10.0, 20.0
     ping_every = 0.0
 
@@ -37,8 +37,8 @@ class OkxVenue:
         replies = []
         for arg in request.get("args", []):
             raw_symbol = arg.get("instId") if isinstance(arg, dict) else None
-            if raw_symbol not in self._raw_symbols or arg.get("channel") != "trades":
-                text = f"Wrong URL or channel:trades,instId:{raw_symbol} doesn't exist."
+            if raw_symbol not in self._raw_symbols or arg.get("channel") != CHANNEL:
+                text = f"Wrong URL or channel:{arg.get('channel')},instId:{raw_symbol} doesn't exist."
                 replies.append(json_text({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55"}))
                 continue
             client.subscribed.add(raw_symbol)
@@ -46,11 +46,9 @@ class OkxVenue:
         return replies
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """Yield one frame per run of fills at one price."""
-        for _, group in groupby(trades, key=lambda trade: (trade.price, trade.buy)):
-            fills = list(group)
-            row = _row(fills[-1], sum(fill.quantity for fill in fills), sum(fill.fills for fill in fills))
-            yield json_text({"arg": {"channel": "trades", "instId": fills[-1].pair.raw_symbol}, "data": [row]})
+        """Yield one frame per fill."""
+        for trade in trades:
+            yield json_text({"arg": {"channel": CHANNEL, "instId": trade.pair.raw_symbol}, "data": [_row(trade)]})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """Return none: OKX answers pings."""
@@ -84,20 +82,18 @@ class OkxVenue:
             trades = history.newest(raw_symbol, count(query, "limit", 500))
         else:
             return json_reply({"code": "404", "msg": "Not found", "data": []}, 404)
-        return json_reply(
-            {"code": "0", "msg": "", "data": [_row(trade, trade.quantity, trade.fills) for trade in reversed(trades)]}
-        )
+        return json_reply({"code": "0", "msg": "", "data": [_row(trade) for trade in reversed(trades)]})
 
     def trade_id(self, trade: SimTrade) -> str:
-        """Return the number; an aggregate carries the last one."""
+        """Return the number."""
         return str(trade.id)
 
 
-def _row(last: SimTrade, quantity: int, fills: int) -> dict[str, Any]:
+def _row(trade: SimTrade) -> dict[str, Any]:
     return {
-        "instId": last.pair.raw_symbol, "tradeId": str(last.id), "px": number(last.price), "sz": number(quantity),
-        "side": "buy" if last.buy else "sell", "ts": str(last.time // 1000), "count": str(fills), "source": "0",
-        "seqId": last.id,
+        "instId": trade.pair.raw_symbol, "tradeId": str(trade.id), "px": number(trade.price),
+        "sz": number(trade.quantity), "side": "buy" if trade.buy else "sell", "ts": str(trade.time // 1000),
+        "source": "0",
     }  # fmt: skip
 
 

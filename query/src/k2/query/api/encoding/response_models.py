@@ -100,6 +100,9 @@ class DeadLetter(BaseModel):
     dead_lettered_at: str
     value: str = Field(description="the bytes, as base64")
     text: str | None = Field(description="the bytes as text, if they are UTF-8")
+    items: list[dict[str, Any]] | None = Field(
+        description="of a frame: which of its items are invalid, and why; null if it is invalid as a whole"
+    )
 
 
 _ERRORS: Final = {

@@ -81,7 +81,8 @@ async def dead_letter(
             raise HTTPException(404, "no dead letter has these coordinates; /v1/dead-letters lists them")
         text = _text(row["value"] or b"")
         return QueryResult(
-            iter([msgspec.json.encode(to_json_value(row | {"text": text}))]), {"Cache-Control": SHORT_LIVED}
+            iter([msgspec.json.encode(to_json_value({"items": None} | row | {"text": text}))]),
+            {"Cache-Control": SHORT_LIVED},
         )
 
     return slot.stream(run)

@@ -37,6 +37,7 @@ export function deadLetters(view, page, rest) {
       el("dl", {}, [
         ["error", letter.error_message], ["time", moment(letter.dead_lettered_at)], ["exchange", letter.exchange],
         ["schema id", letter.schema_id], ["bytes", count(bytes.length)],
+        ...(letter.items ?? []).map((item) => [`item ${item.index ?? item.indexes}`, item.reason ?? `${item.count} more`]),
       ].filter(([, value]) => value !== null && value !== undefined).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))])),
       el("pre", { tabindex: 0, "aria-label": "Raw frame" }, letter.text ?? hex(bytes)),
     );
