@@ -57,7 +57,7 @@ def test_trades_come_and_the_feeds_are_shown(lab: Lab):
     (row,) = [line.split() for line in drawn.splitlines() if line.startswith("BINANCE")]
     assert row[:3] == ["BINANCE", "1", "3"]
     (line,) = [line.split() for line in drawn.splitlines() if "ETHUSDT" in line]
-    assert line[:6] == ["10:00:04.000", "BINANCE", "ETHUSDT", "BUY", "61837.63000000", "0.02000000"]
+    assert line[:6] == ["10:00:04.000", "BINANCE", "ETHUSDT", "BUY", "61837.63", "0.02"]
 
 
 def test_a_key_is_sent_and_a_rejection_is_reported(lab: Lab, tmp_path):

@@ -132,7 +132,7 @@ def test_new_trades_are_streamed_with_exact_numbers(lab: Lab, served: Server):
         first, second = events.take(2)
     assert ids([first, second]) == [2, 3]
     assert first["event"] == "trade"
-    assert first["data"]["price"] == "0.00000001"
+    assert first["data"]["price"] == "0.000000000001"
     assert first["data"]["timestamp"] == "2026-03-02T10:00:02.000000Z"
     assert first["data"]["vendor_data"] == '{"source":"live"}'
 
