@@ -71,8 +71,8 @@ def test_what_silver_could_not_know_is_found_with_both_contents(lake: Lake):
     lake.arrive(feed, [trade(5, price=UNIT)])
     lake.run(feed, "silver", "gold")
     assert lake.gold.count() == 1
-    (found,) = [finding for finding in _audit(lake).findings if finding.check == "id_conflict"]
-    assert found.text == (
+    (conflict,) = [finding for finding in _audit(lake).findings if finding.check == "id_conflict"]
+    assert conflict.text == (
         f"BTCUSDT record 5 (message_id {trade(5).message_id}) has other content in another copy: gold_crypto_trades "
         f"of 2026-03-02, hour 10 has price 61837.63; {TOPIC}/0 offset 1 has price 1"
     )
@@ -86,10 +86,10 @@ def test_copies_whose_times_are_far_apart_are_found(lake: Lake, gold_runs: int):
     lake.arrive(feed, [trade(5, HOUR + apart)])
     lake.run(feed, "silver", "gold")
     report = _audit(lake, now=LATER + apart)
-    found = [finding.text for finding in report.findings if finding.check == "id_conflict"]
-    assert len(found) == 1
-    assert "has time 2026-03-02T10:00:05.000000Z; " in found[0]
-    assert "has time 2026-03-02T11:00:00.000000Z" in found[0]
+    texts = [finding.text for finding in report.findings if finding.check == "id_conflict"]
+    assert len(texts) == 1
+    assert "has time 2026-03-02T10:00:05.000000Z; " in texts[0]
+    assert "has time 2026-03-02T11:00:00.000000Z" in texts[0]
 
 
 def test_a_precise_and_a_coarse_time_are_no_finding(lake: Lake):

@@ -24,7 +24,7 @@ LATER = HOUR + timedelta(hours=1)
 UNIT = 10**12
 
 
-def _letters(lake: Lake) -> list[tuple[int, int, str]]:
+def _rejected(lake: Lake) -> list[tuple[int, int, str]]:
     """Return partition, offset and category of each dead letter."""
     rows = lake.dead.orderBy("partition", "offset").collect()
     return [(row["partition"], row["offset"], row["error_category"]) for row in rows]
@@ -59,7 +59,7 @@ def test_other_content_under_a_known_id_is_a_dead_letter(lake: Lake, batches: in
         lake.run(feed, "silver")
     lake.arrive(feed, [trade(5, **changes), trade(6)])
     lake.run(feed, "silver", "gold")
-    assert _letters(lake) == [(0, 2, "ID_CONFLICT")]
+    assert _rejected(lake) == [(0, 2, "ID_CONFLICT")]
     assert _messages(lake) == [
         f"message_id {trade(5).message_id} is known with other content: {what}; the first copy is at {TOPIC}/0 offset 1"
     ]
@@ -78,7 +78,7 @@ def test_equal_copies_stay_duplicates(lake: Lake, batches: int):
     other = {"vendor_data": (("source", "backfill"),), "ingestion_timestamp": to_micros(LATER)}
     lake.arrive(feed, [trade(5, timestamp=at, **other), trade(6, timestamp=at + 2, **other)])
     lake.run(feed, "silver", "gold")
-    assert _letters(lake) == [(0, 3, "ID_CONFLICT")]
+    assert _rejected(lake) == [(0, 3, "ID_CONFLICT")]
     assert numbers(lake.silver()) == [5, 5, 6]
     assert numbers(lake.gold) == [5, 6]
 
@@ -90,8 +90,8 @@ def test_every_copy_is_compared_with_the_first_valid_one(lake: Lake):
     lake.run(feed, "silver")
     lake.arrive(feed, [trade(5, price=2 * UNIT), trade(5, price=UNIT), trade(5, price=3 * UNIT)])
     lake.run(feed, "silver", "gold")
-    letters = [(0, 0, "NON_POSITIVE_PRICE"), *((0, offset, "ID_CONFLICT") for offset in (2, 4, 6))]
-    assert _letters(lake) == letters
+    rejected = [(0, 0, "NON_POSITIVE_PRICE"), *((0, offset, "ID_CONFLICT") for offset in (2, 4, 6))]
+    assert _rejected(lake) == rejected
     assert all(message.endswith("/0 offset 1") for message in _messages(lake)[1:])
     assert [row["price"] for row in lake.gold.collect()] == [1]
     assert _balanced(lake)
@@ -109,8 +109,8 @@ def test_of_two_partitions_the_one_that_bronze_stored_first_has_the_first_copy(l
         lake.stored_at = LATER + timedelta(seconds=10)
         lake.arrive(feed, [trade(5, exchange=exchange, price=UNIT), trade(5, exchange=exchange)], partition=1)
         lake.run(feed, "silver")
-        letters = lake.dead.where(F.col("exchange") == exchange.upper()).collect()
-        stored.append([(row["partition"], row["offset"], row["error_message"][-10:]) for row in letters])
+        rows = lake.dead.where(F.col("exchange") == exchange.upper()).collect()
+        stored.append([(row["partition"], row["offset"], row["error_message"][-10:]) for row in rows])
     assert stored == [[(1, 0, "3 offset 0")]] * 2
 
 
@@ -122,7 +122,7 @@ def test_a_batch_that_is_repeated_gives_the_same_rows(lake: Lake):
     lake.arrive(feed, [trade(4), trade(3, price=UNIT), trade(4, price=UNIT), trade(5)])
     lake.run(feed, "silver")
     expected = _messages(lake), numbers(lake.silver())
-    assert [letter[1] for letter in _letters(lake)] == [4, 5]
+    assert [row[1] for row in _rejected(lake)] == [4, 5]
     lake.sql("DROP TABLE {}", tables.DEAD_LETTERS_TABLE)
     spark_tables.ensure(lake.spark, [tables.DEAD_LETTERS_TABLE])
     newest = max((lake.checkpoint(feed, "silver") / "commits").glob("[0-9]*"), key=lambda file: int(file.name))
@@ -144,7 +144,7 @@ def test_after_silvers_retention_gold_still_knows_the_first_copy(lake: Lake):
     late = {"ingestion_timestamp": to_micros(now)}
     lake.arrive(feed, [trade(5, price=UNIT, **late), trade(6, **late), trade(7, now)])
     lake.run(feed, "silver", "gold")
-    assert _letters(lake) == [(0, 2, "ID_CONFLICT")]
+    assert _rejected(lake) == [(0, 2, "ID_CONFLICT")]
     assert _messages(lake)[0].endswith("the first copy is at gold_crypto_trades of 2026-03-02, hour 10")
     assert numbers(lake.silver()) == [6, 7]
     assert numbers(lake.gold) == [5, 6, 7]
@@ -158,7 +158,7 @@ def test_copies_of_another_exchange_or_beside_the_batch_are_none(lake: Lake):
         lake.run(feed, "silver")
     lake.arrive(lake.feed("binance"), [trade(4), Record(b"bad")])
     lake.run(lake.feed("binance"), "silver")
-    assert _letters(lake) == [(0, 4, "MALFORMED_HEADER")]
+    assert _rejected(lake) == [(0, 4, "MALFORMED_HEADER")]
 
 
 def test_more_conflicts_than_fit_the_driver_are_found(lake: Lake, monkeypatch: pytest.MonkeyPatch):
@@ -168,7 +168,7 @@ def test_more_conflicts_than_fit_the_driver_are_found(lake: Lake, monkeypatch: p
     lake.run(feed, "silver")
     lake.arrive(feed, [trade(number, price=UNIT) for number in range(1, 7)])
     lake.run(feed, "silver", "gold")
-    assert len(_letters(lake)) == 6
+    assert len(_rejected(lake)) == 6
     assert numbers(lake.silver()) == numbers(lake.gold) == [1, 2, 3, 4, 5, 6]
 
 
@@ -193,8 +193,8 @@ def test_spark_and_python_agree_on_what_is_the_same(lake: Lake):
     ]  # fmt: skip
     kinds = "content_price decimal(38,12), content_quantity decimal(38,12), content_side string"
     ddl = "message_id string, rank int, stored_at timestamp, topic string, partition int, offset bigint, place string"
-    found = conflicts.among(local_frame(lake.spark, rows, f"{ddl}, time bigint, {kinds}"), TRADES)
-    explained = [row["conflict"] for row in found.collect()]
+    rejected = conflicts.among(local_frame(lake.spark, rows, f"{ddl}, time bigint, {kinds}"), TRADES)
+    explained = [row["conflict"] for row in rejected.collect()]
     in_spark = {int(text.split()[1]) for text in explained}
     in_python = {
         number

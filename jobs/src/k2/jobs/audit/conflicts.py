@@ -78,7 +78,7 @@ def _copies(rows: DataFrame, channel: Channel, layer: str, place: Column, stored
 
 
 def _differ(one: Column, other: Column, channel: Channel) -> Column:
-    differing = ~same_time(one["time"], other["time"])
+    differing: Column = ~same_time(one["time"], other["time"])
     for name in channel.content:
         differing |= ~F.equal_null(one[f"content_{name}"], other[f"content_{name}"])
     return differing

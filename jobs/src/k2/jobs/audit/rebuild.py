@@ -38,8 +38,8 @@ def with_conflicts(validated: DataFrame, channel: Channel, older_silver: DataFra
     """
     if not channel.content:
         return validated
-    known = conflicts.stored(older_silver, channel).unionByName(conflicts.in_gold(other_gold, channel))
-    copies = conflicts.suspicious(conflicts.arrived(validated, channel).unionByName(known), channel)
+    older = conflicts.stored(older_silver, channel).unionByName(conflicts.in_gold(other_gold, channel))
+    copies = conflicts.suspicious(conflicts.arrived(validated, channel).unionByName(older), channel)
     return conflicts.marked(validated, conflicts.collected(conflicts.among(copies, channel)))
 
 

@@ -55,7 +55,7 @@ def identities(
     )
     due = F.coalesce(F.col("offset") < F.col("upto"), F.lit(False)) & F.col("in_scope")
     limited = silver.join(F.broadcast(upto), ["topic", "partition"], "left")
-    columns = (*descriptive_columns(channel), "in_scope", _content_hash(channel).alias("content"))
+    columns = [*map(F.col, descriptive_columns(channel)), F.col("in_scope"), _content_hash(channel).alias("content")]
     of_silver = limited.select(*columns, due.alias("due"), F.lit(1).alias("silver"), F.lit(0).alias("gold"))
     of_gold = gold.select(*columns, F.lit(False).alias("due"), F.lit(0).alias("silver"), F.lit(1).alias("gold"))
     return of_silver.unionByName(of_gold).select(F.xxhash64(*channel.identity).alias("hash"), "*")

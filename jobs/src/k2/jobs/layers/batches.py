@@ -90,8 +90,8 @@ class SilverLayer:
         committed, schemas = self._records.find_committed(batch), self._schemas()
         if committed is not None:  # validate with the schemas that the records of this batch were validated with
             schemas = {schema_id: schemas[schema_id] for schema_id in json.loads(committed.summary[SCHEMAS])}
-        found = conflicts.find(batch, self._channel, self._exchange, self._label, schemas)
-        rows = conflicts.marked(silver.validated(batch.rows, self._channel, schemas, self._label), found)
+        rejected = conflicts.find(batch, self._channel, self._exchange, self._label, schemas)
+        rows = conflicts.marked(silver.validated(batch.rows, self._channel, schemas, self._label), rejected)
         properties = batch.properties | {SCHEMAS: json.dumps(sorted(schemas))}
         if committed is None:
             counts = Observation()

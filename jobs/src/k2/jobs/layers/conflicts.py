@@ -29,7 +29,7 @@ from k2.schemas.validation import MAX_AHEAD_MICROS
 
 _STORED, _ARRIVED, _GOLD = range(3)
 _POSITION: Final = ("topic", "partition", "offset")
-_FOUND: Final = "topic string, partition int, offset bigint, conflict string"
+_CONFLICTS: Final = "topic string, partition int, offset bigint, conflict string"
 _MAX_AHEAD: Final = timedelta(microseconds=MAX_AHEAD_MICROS)
 
 
@@ -58,8 +58,8 @@ def find(
             positions = keys.join(few, "hash", "left_semi").select(*_POSITION)
             rows = rows.join(F.broadcast(positions), list(_POSITION), "left_semi")
         validated = silver.validated(rows, channel, schemas, label)
-        found = among(batch.coalesce_small(arrived(validated, channel).unionByName(earlier.drop("hash"))), channel)
-        return collected(found)
+        copies = batch.coalesce_small(arrived(validated, channel).unionByName(earlier.drop("hash")))
+        return collected(among(copies, channel))
     finally:
         keys.unpersist()
 
@@ -69,13 +69,13 @@ def collected(conflicts: DataFrame) -> DataFrame | None:
     rows = conflicts.take(SMALL_BATCH)
     if not rows or len(rows) == SMALL_BATCH:
         return conflicts if rows else None
-    return F.broadcast(local_frame(conflicts.sparkSession, (row.asDict() for row in rows), _FOUND))
+    return F.broadcast(local_frame(conflicts.sparkSession, (row.asDict() for row in rows), _CONFLICTS))
 
 
 def hashed_keys(keys: DataFrame, channel: Channel) -> DataFrame:
     """Return the hash of the identity, the minute and the position of the rows of `silver.keys` that have them."""
-    known = reduce(and_, (F.col(name).isNotNull() for name in channel.identity))
-    return keys.where(known & gold.record_time(channel).isNotNull()).select(
+    is_complete = reduce(and_, (F.col(name).isNotNull() for name in channel.identity))
+    return keys.where(is_complete & gold.record_time(channel).isNotNull()).select(
         F.xxhash64(*channel.identity).alias("hash"), gold.minute(channel).alias("minute"), *_POSITION
     )
 
@@ -215,23 +215,19 @@ def _content(channel: Channel) -> list[Column]:
 
 def _is_first_of_partition(copy: Column) -> Column:
     """Return whether no other of the agreeing copies of the same origin comes before `copy` in its partition."""
-    return ~F.exists(
-        "agreeing",
-        lambda other: (
-            (other["rank"] == copy["rank"])
-            & (other["topic"] == copy["topic"])
-            & (other["partition"] == copy["partition"])
-            & (other["offset"] < copy["offset"])
-        ),
-    )
+
+    def is_before(other: Column) -> Column:
+        in_partition = (other["topic"] == copy["topic"]) & (other["partition"] == copy["partition"])
+        return (other["rank"] == copy["rank"]) & in_partition & (other["offset"] < copy["offset"])
+
+    return ~F.coalesce(F.exists("agreeing", is_before), F.lit(False))  # rows of Gold have no partition
 
 
 def _differs(copy: Column, other: Column, channel: Channel) -> Column:
-    return ~reduce(
-        and_,
-        (F.equal_null(copy[f"content_{name}"], other[f"content_{name}"]) for name in channel.content),
-        same_time(copy["time"], other["time"]),
-    )
+    is_same: Column = same_time(copy["time"], other["time"])
+    for name in channel.content:
+        is_same &= F.equal_null(copy[f"content_{name}"], other[f"content_{name}"])
+    return ~is_same
 
 
 def _text(channel: Channel) -> Column:
@@ -243,9 +239,9 @@ def _text(channel: Channel) -> Column:
         values = copy[f"content_{name}"], first[f"content_{name}"]
         text = _instead(name, *(_plain(value) for value in values))
         differing.append(F.when(~F.equal_null(*values), text))
-    known = F.concat_ws(", ", *(F.concat(F.lit(f"{name} "), F.col(name)) for name in channel.identity))
+    identity = F.concat_ws(", ", *(F.concat(F.lit(f"{name} "), F.col(name)) for name in channel.identity))
     return F.concat(
-        known,
+        identity,
         F.lit(" is known with other content: "),
         F.concat_ws(", ", *differing[1:], differing[0]),
         F.lit("; the first copy is at "),

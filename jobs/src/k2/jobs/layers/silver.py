@@ -146,8 +146,8 @@ def keys(bronze: DataFrame, channel: Channel, schemas: Mapping[int, str]) -> Dat
 
 
 def _decoded_keys(schemas: Mapping[int, str], channel: Channel, names: Iterable[str]) -> Column:
-    document, wanted = json.loads(channel.schema), frozenset(names)
-    document["fields"] = [field for field in document["fields"] if field["name"] in wanted]
+    document, selected = json.loads(channel.schema), frozenset(names)
+    document["fields"] = [field for field in document["fields"] if field["name"] in selected]
     options, body = {"mode": "PERMISSIVE", "avroSchema": json.dumps(document)}, _body()
     readers = {schema_id: from_avro(body, text, options) for schema_id, text in schemas.items()}
     nothing = from_avro(F.lit(None).cast("binary"), options["avroSchema"], options)

@@ -132,9 +132,9 @@ class HybridView:
         nearby = f"SELECT * FROM {_OVERLAP} WHERE {overlap.condition(*time_columns)}"  # noqa: S608 - values are parameters
         differs = record_sql.differs(self._channel, _TAIL, _OVERLAP)
         statement = f"SELECT DISTINCT {_ROW}, {differs} FROM {_TAIL} JOIN ({nearby}) AS {_OVERLAP} ON {same}"  # noqa: S608
-        known = connection.execute(statement, overlap.parameters).fetchall()
-        self.conflicts += len({row for row, is_other in known if is_other})
-        repeated = list({row for row, _ in known})
+        copies = connection.execute(statement, overlap.parameters).fetchall()
+        self.conflicts += len({row for row, is_other in copies if is_other})
+        repeated = list({row for row, _ in copies})
         return tail.filter(pc.invert(pc.is_in(rows, value_set=pa.array(repeated, pa.int64()))))
 
     def _create_union_view(self, connection: DuckDBPyConnection, name: str, gold: ScanPlan, new_records: Table) -> None:
