@@ -28,6 +28,7 @@ from k2.schemas.snapshots import PRUNED
 from k2.schemas.validation import MAX_AHEAD_MICROS
 
 _STORED, _ARRIVED, _GOLD = range(3)
+_HASHES: Final = ("hash", "content")
 _POSITION: Final = ("topic", "partition", "offset")
 _CONFLICTS: Final = "topic string, partition int, offset bigint, conflict string"
 _MAX_AHEAD: Final = timedelta(microseconds=MAX_AHEAD_MICROS)
@@ -38,30 +39,30 @@ def find(
 ) -> DataFrame | None:
     """Return the Kafka position of each conflict in a batch of Bronze rows, with `conflict`, which explains it.
 
-    Returns None if there is none. In a batch without a second copy of anything only identities and times are decoded.
+    Returns None if there is none. In a batch without one, of every record only what decides is decoded, and hashed.
     """
     if not channel.content or not schemas:
         return None
-    keys = batch.coalesce_small(hashed_keys(silver.keys(batch.rows, channel, schemas), channel)).persist()
+    keys = hashed_keys(silver.keys(batch.rows, channel, schemas), channel)
+    hashes = batch.coalesce_small(keys.select(*_HASHES, "minute", F.lit(True).alias("arrived"))).persist()
     try:
-        minutes = [row[0] for row in keys.select("minute").distinct().collect()]
+        minutes = [row[0] for row in hashes.select("minute").distinct().collect()]
         earlier = _earlier(batch, channel, exchange, label, minutes)
-        ids = keys.select("hash", F.lit(True).alias("arrived"))
-        ids = batch.coalesce_small(ids.unionByName(earlier.select("hash", F.lit(False).alias("arrived"))))
-        hashes = [row[0] for row in repeated(ids).take(SMALL_BATCH)]
-        if not hashes:
-            return None
-        rows = batch.rows
-        if len(hashes) < SMALL_BATCH:  # otherwise a replay: too many to move through the driver
-            few = F.broadcast(local_frame(batch.session, ({"hash": one} for one in hashes), "hash bigint"))
-            earlier = earlier.join(few, "hash", "left_semi")
-            positions = keys.join(few, "hash", "left_semi").select(*_POSITION)
-            rows = rows.join(F.broadcast(positions), list(_POSITION), "left_semi")
-        validated = silver.validated(rows, channel, schemas, label)
-        copies = batch.coalesce_small(arrived(validated, channel).unionByName(earlier.drop("hash")))
-        return collected(among(copies, channel))
+        of_earlier = hashed(earlier, channel).select(*_HASHES, F.lit(False).alias("arrived"))
+        both = batch.coalesce_small(hashes.drop("minute").unionByName(of_earlier))
+        differing = [row[0] for row in with_other_content(both).take(SMALL_BATCH)]
     finally:
-        keys.unpersist()
+        hashes.unpersist()
+    if not differing:
+        return None
+    rows = batch.rows
+    if len(differing) < SMALL_BATCH:  # otherwise too many to move through the driver
+        few = F.broadcast(local_frame(batch.session, ({"hash": one} for one in differing), "hash bigint"))
+        earlier = hashed(earlier, channel).join(few, "hash", "left_semi").select(*earlier.columns)
+        rows = rows.join(keys.join(few, "hash", "left_semi").select(*_POSITION), list(_POSITION), "left_semi")
+    validated = silver.validated(rows, channel, schemas, label)
+    copies = batch.coalesce_small(arrived(validated, channel).unionByName(earlier))
+    return collected(among(copies, channel))
 
 
 def collected(conflicts: DataFrame) -> DataFrame | None:
@@ -73,24 +74,39 @@ def collected(conflicts: DataFrame) -> DataFrame | None:
 
 
 def hashed_keys(keys: DataFrame, channel: Channel) -> DataFrame:
-    """Return the hash of the identity, the minute and the position of the rows of `silver.keys` that have them."""
+    """Return hashes of identity and content, the minute and the position of the complete rows of `silver.keys`."""
     is_complete = reduce(and_, (F.col(name).isNotNull() for name in channel.identity))
     return keys.where(is_complete & gold.record_time(channel).isNotNull()).select(
-        F.xxhash64(*channel.identity).alias("hash"), gold.minute(channel).alias("minute"), *_POSITION
+        F.xxhash64(*channel.identity).alias("hash"),
+        F.xxhash64(*channel.content, F.unix_micros(gold.record_time(channel))).alias("content"),
+        gold.minute(channel).alias("minute"),
+        *_POSITION,
     )
 
 
-def repeated(ids: DataFrame) -> DataFrame:
-    """Return the hashes that occur more than once, of rows that have arrived and others. Nearly always none."""
-    counted = ids.groupBy("hash").agg(F.count("*").alias("copies"), F.max("arrived").alias("arrived"))
-    return counted.where("copies > 1 AND arrived").select("hash")
+def hashed(copies: DataFrame, channel: Channel) -> DataFrame:
+    """Return copies with the hashes that `hashed_keys` gives them."""
+    content = F.xxhash64(*(f"content_{name}" for name in channel.content), "time")
+    return copies.withColumns({"hash": F.xxhash64(*channel.identity), "content": content})
+
+
+def with_other_content(hashes: DataFrame) -> DataFrame:
+    """Return the hashes of identities with more than one content, of which a row has arrived. Nearly always none.
+
+    Numbers are cheap to compare, and equal copies, of which a replay has many, cost nothing more. Times in different
+    precision differ here and are equal in `among`.
+    """
+    counted = hashes.groupBy("hash").agg(
+        F.min("content").alias("low"), F.max("content").alias("high"), F.max("arrived").alias("arrived")
+    )
+    return counted.where("low != high AND arrived").select("hash")
 
 
 def suspicious(copies: DataFrame, channel: Channel) -> DataFrame:
-    """Return the copies of those identities that occur more than once, without a look at the content."""
-    hashed = copies.withColumn("hash", F.xxhash64(*channel.identity))
-    hashes = repeated(hashed.select("hash", (F.col("rank") == _ARRIVED).alias("arrived")))
-    return hashed.join(hashes, "hash", "left_semi").drop("hash")
+    """Return the copies of the identities that have more than one content."""
+    rows = hashed(copies, channel)
+    hashes = with_other_content(rows.withColumn("arrived", F.col("rank") == _ARRIVED))
+    return rows.join(hashes, "hash", "left_semi").select(*copies.columns)
 
 
 def arrived(validated: DataFrame, channel: Channel) -> DataFrame:
@@ -162,7 +178,7 @@ def marked(rows: DataFrame, conflicts: DataFrame | None) -> DataFrame:
 
 
 def _earlier(batch: IncrementalBatch, channel: Channel, exchange: str, label: str, minutes: Sequence[int]) -> DataFrame:
-    """Return the copies in Silver and Gold that may be of the batch's identities, each with its hash."""
+    """Return the copies in Silver and Gold that may be of the batch's identities."""
     near = gold.within(gold.time_ranges(minutes, SEARCH_MARGIN), channel)
     in_silver = batch.session.table(channel.silver(exchange).identifier)
     earlier = stored(in_silver.where(near & _is_before(batch.contents.offsets)), channel)
@@ -171,7 +187,7 @@ def _earlier(batch: IncrementalBatch, channel: Channel, exchange: str, label: st
         near = gold.in_time_ranges(gold.time_ranges(old, SEARCH_MARGIN), channel)
         rows = batch.session.table(channel.gold.identifier).where(near & (F.col("exchange") == label))
         earlier = earlier.unionByName(in_gold(rows, channel))
-    return earlier.withColumn("hash", F.xxhash64(*channel.identity))
+    return earlier
 
 
 def _is_before(offsets: Offsets) -> Column:
