@@ -278,6 +278,11 @@ class Engine:
         where, snapshot_id = symbols.last_trade_hours(counted), bar_plan.gold.snapshot_id
         return symbols.join_assets(counted, self.execute(symbols.assets(GOLD), {GOLD: where}, as_of=snapshot_id))
 
+    @property
+    def tail_conflicts(self) -> int:
+        """How many records the last hybrid query left out because another one with their identity came first."""
+        return self._hybrid.conflicts
+
     def topics(self) -> Mapping[str, str]:
         """Return the Kafka topics that Gold has consumed, with the exchange label of each."""
         return self._hybrid.topics()

@@ -88,6 +88,8 @@ class Channel:
         rules: The validation rules, in the order of evaluation.
         text_columns: Columns that must not be empty.
         time_columns: A record's time is the first of these columns that is not null; the last is never null.
+        content: The columns that are equal in equal records, beside the time. A record whose identity is known and
+            whose content or time differs is a conflict (`k2.schemas.content`). Empty: there are no conflicts.
         distinct_columns: Columns whose values are mostly distinct, so that no dictionary is written for them.
         id_column: The column of the exchange's ids, where `sequencing` uses them.
         verdict_column: The column of the adapter's verdict on continuity, a value of `k2.schemas.states.Verdict`.
@@ -107,6 +109,7 @@ class Channel:
     rules: tuple[Rule, ...]
     text_columns: frozenset[str]
     time_columns: tuple[str, ...]
+    content: tuple[str, ...] = ()
     distinct_columns: tuple[str, ...] = ()
     id_column: str = ""
     verdict_column: str = ""
@@ -157,6 +160,7 @@ TRADES: Final = Channel(
     rules=TRADE_RULES,
     text_columns=frozenset({"trade_id", "symbol", "exchange", "base_asset", "quote_currency", "side"}),
     time_columns=("timestamp",),
+    content=("price", "quantity", "side"),
     distinct_columns=tables.DISTINCT_COLUMNS,
     id_column="trade_id",
     price_column="price",

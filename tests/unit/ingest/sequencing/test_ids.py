@@ -132,6 +132,16 @@ def test_an_id_with_another_price_is_a_conflict_and_the_first_stays(pair, observ
     assert tracker.observe(pair, observed(1, price=first)) == Duplicate()
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "finding"),
+    [(5_000_123, 5_000_000, Duplicate()), (5_000_000, 5_000_999, Duplicate()), (5_000_000, 5_001_000, Conflict())],
+)
+def test_times_are_compared_in_milliseconds(pair, observed, first, second, finding):
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(1, time=first))
+    assert tracker.observe(pair, observed(1, time=second)) == finding
+
+
 def test_the_content_of_the_newest_256_ids_is_compared(pair, observed):
     tracker = SequenceTracker()
     for number in range(1, 257):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -137,3 +138,29 @@ def test_a_null_in_an_identity_equals_a_null(gold: Table, hybrid: Any):
 
 def test_an_empty_gold_leaves_the_tail_alone(hybrid: Any):
     assert identities(read(hybrid([Book(1), Book(1), Book(2)]), RecordFilter())) == [("a", 1), ("a", 2)]
+
+
+def test_the_first_copy_is_shown_and_copies_with_other_content_are_counted(layout: Layout, gold: Table):
+    """The first copies of 2 and 3 are outside of the range: what follows them within it must not be shown either."""
+    channel = replace(BOOKS, content=("depth",))
+
+    def at(seconds: int) -> dict[str, Any]:
+        return {"millis": (AT + seconds * SECOND) // 1000}
+
+    commit(gold, [Book(1), Book(2, **at(-30))], consumed=0)
+    books = [
+        Book(1, depth=9),
+        Book(2, **at(0)),
+        Book(3, **at(-20)),
+        Book(3, **at(0)),
+        Book(4),
+        Book(4, depth=9),
+        Book(4),
+    ]
+    within = RecordFilter("BTCUSDT", None, from_micros(AT), from_micros(AT + SECOND))
+    with closing(ScanPlanner(layout.platform())) as planner:
+        view = HybridView(planner, layout.platform(), channel)
+        view._tail = Tail(layout.platform(), channel)
+        view._tail._kafka = Kafka(books)  # type: ignore[assignment]
+        assert [(row["ordinal"], row["depth"]) for row in read(view, within)] == [(1, 2), (4, 2)]
+        assert view.conflicts == 4

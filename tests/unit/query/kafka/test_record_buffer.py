@@ -92,3 +92,14 @@ def test_numbers_and_times_are_exact():
     (stored,) = record_buffer.table(TRADES, [row(7)]).to_pylist()
     assert (str(stored["price"]), str(stored["quantity"])) == ("7E-12", f"{10**26 - 1}.{10**12 - 1}")
     assert stored["timestamp"] == from_micros(AT + 7_000_000)
+
+
+def test_copies_with_other_content_are_counted():
+    first, at = row(1), row(1).timestamp
+    other = [{"price": 9}, {"quantity": 9}, {"side": "SELL"}, {"timestamp": at + 1_000}]
+    same = [{"vendor_data": "{}"}, {"ingestion_timestamp": 1}, {"timestamp": at + 999}]
+    assert at % 1_000 == 0
+    assert first.side == "BUY"
+    rows = [first, *(first._replace(**changes) for changes in (*other, *same)), row(2), row(2)]
+    assert record_buffer.count_conflicts(TRADES, record_buffer.table(TRADES, rows)) == len(other)
+    assert record_buffer.count_conflicts(TRADES, record_buffer.table(TRADES, [])) == 0

@@ -30,6 +30,7 @@ from k2.schemas.exchanges.spec import Pair
 _RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 records
 _RESET_RUN: Final = 3  # this many consecutive ids far below the last one, with later times, are a new sequence
 _MOST_SUSPENDED: Final = 32  # records per symbol
+_TIME_PRECISION: Final = 1_000  # microseconds; an exchange's sources may differ below it, and Silver compares the rest
 _LATE: Final = 60_000_000  # microseconds; how far clocks may differ when a record is placed in a gap by its time
 
 Fingerprint = int
@@ -284,11 +285,11 @@ def _current(state: _Symbol) -> list[_OpenGap]:
 
 
 def _content(record: Record) -> Fingerprint:
-    return record.fingerprint ^ record.timestamp
+    return record.fingerprint ^ record.timestamp // _TIME_PRECISION
 
 
 def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent = state.recent
-    recent[number] = record.fingerprint ^ record.timestamp
+    recent[number] = record.fingerprint ^ record.timestamp // _TIME_PRECISION
     if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]

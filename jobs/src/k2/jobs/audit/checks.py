@@ -11,7 +11,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit import completeness, offsets, rebuild, uniqueness
+from k2.jobs.audit import completeness, conflicts, offsets, rebuild, uniqueness
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.offsets import TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier, PinnedSnapshots
@@ -22,6 +22,7 @@ from k2.jobs.layers.gold import MARGIN
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from k2.schemas.channels import Channel
+from k2.schemas.content import ID_CONFLICT
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import from_micros
 
@@ -109,6 +110,9 @@ class ChannelAudit:
         if self.report.rows["dead_letters"]:
             categories = self._dead_letters.groupBy("error_category").count().collect()
             self.report.dead_letters = {row[0]: row[1] for row in sorted(categories)}
+        if ID_CONFLICT in self.report.dead_letters:
+            for text in conflicts.in_dead_letters(self._dead_letters):
+                self._add("id_conflict", text)
 
     def check_uniqueness(self) -> None:
         """Check that each identity that Gold's queries have processed is in Gold once, and no others."""
@@ -134,6 +138,9 @@ class ChannelAudit:
         ):
             for entry in mismatches:
                 self._add(check, f"{entry.record} {problem}")
+        if comparison.differing is not None:
+            for text in conflicts.in_tables(self._channel, silver, in_gold, comparison.differing):
+                self._add("id_conflict", text)
         self.report.duplicates = comparison.repeats
         self.report.lag["gold"] = comparison.pending
 
@@ -170,7 +177,10 @@ class ChannelAudit:
             return
         writer_schemas = {topic: schemas(topic) for topic in topics}
         channel, bronze = self._channel, self._due(self._bronze, self._frontier)
-        validated = rebuild.revalidated(bronze, channel, writer_schemas, self._label).persist()
+        revalidated = rebuild.revalidated(bronze, channel, writer_schemas, self._label).persist()
+        identity, older = list(channel.identity), self._below(self._silver)
+        other_gold = self._gold.join(self._silver.select(*identity), identity, "left_anti")
+        validated = rebuild.with_conflicts(revalidated, channel, older, other_gold)
         valid = validated.where("error_category IS NULL")
         invalid = validated.where("error_category IS NOT NULL")
         stored = self._due(self._recent_silver, self._frontier)
@@ -179,12 +189,10 @@ class ChannelAudit:
         self._compare("dead_letters", rebuild.dead_letter_digest(invalid), rebuild.dead_letter_digest(dead_letters))
         due = self._due(valid, self._pinned.gold_frontier(self._label, channel))
         # Rows before Bronze's first one have decided already which of equal records is in Gold.
-        identity = list(channel.identity)
-        older = self._below(self._silver).select(*identity)
-        first = rebuild.deduplicated(due, channel).join(older, identity, "left_anti")
+        first = rebuild.deduplicated(due, channel).join(older.select(*identity), identity, "left_anti")
         in_gold = self._gold.join(first.select(*identity), identity, "left_semi")
         self._compare("gold", rebuild.gold_digest(first, channel), rebuild.gold_digest(in_gold, channel))
-        validated.unpersist()
+        revalidated.unpersist()
 
     def _compare(self, layer: str, rebuilt: Digest, stored: Digest) -> None:
         if rebuilt == stored:

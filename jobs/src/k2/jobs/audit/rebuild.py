@@ -7,7 +7,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.layers import gold, silver
+from k2.jobs.layers import conflicts, gold, silver
 from k2.schemas.channels import Channel
 
 _KAFKA = ("topic", "partition", "offset")
@@ -29,6 +29,18 @@ def revalidated(bronze: DataFrame, channel: Channel, schemas: Mapping[str, Mappi
         for topic, writer_schemas in schemas.items()
     ]
     return reduce(DataFrame.unionByName, topics)
+
+
+def with_conflicts(validated: DataFrame, channel: Channel, older_silver: DataFrame, other_gold: DataFrame) -> DataFrame:
+    """Return the rows of `revalidated`, those with other content under a known identity as dead letters.
+
+    `older_silver` came before them; `other_gold` are Gold's rows that nothing in Silver explains any more.
+    """
+    if not channel.content:
+        return validated
+    older = conflicts.stored(older_silver, channel).unionByName(conflicts.in_gold(other_gold, channel))
+    copies = conflicts.suspicious(conflicts.arrived(validated, channel).unionByName(older), channel)
+    return conflicts.marked(validated, conflicts.collected(conflicts.among(copies, channel)))
 
 
 def deduplicated(records: DataFrame, channel: Channel) -> DataFrame:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.offsets import TopicPartition
+from k2.jobs.layers.gold import record_time
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import Channel
 
@@ -37,6 +38,7 @@ class Comparison:
     duplicates: tuple[Mismatch, ...]
     missing: tuple[Mismatch, ...]
     orphans: tuple[Mismatch, ...]
+    differing: DataFrame | None = None  # the hashes of identities whose rows have not all the same content and time
 
 
 def identities(
@@ -53,7 +55,7 @@ def identities(
     )
     due = F.coalesce(F.col("offset") < F.col("upto"), F.lit(False)) & F.col("in_scope")
     limited = silver.join(F.broadcast(upto), ["topic", "partition"], "left")
-    columns = (*_columns(channel), "in_scope")
+    columns = [*map(F.col, descriptive_columns(channel)), F.col("in_scope"), _content_hash(channel).alias("content")]
     of_silver = limited.select(*columns, due.alias("due"), F.lit(1).alias("silver"), F.lit(0).alias("gold"))
     of_gold = gold.select(*columns, F.lit(False).alias("due"), F.lit(0).alias("silver"), F.lit(1).alias("gold"))
     return of_silver.unionByName(of_gold).select(F.xxhash64(*channel.identity).alias("hash"), "*")
@@ -67,11 +69,12 @@ def compare(channel: Channel, rows: DataFrame) -> Comparison:
         F.coalesce(F.sum(F.expr("greatest(silver - 1, 0)")), F.lit(0)).alias("repeats"),
         F.count_if(F.expr("silver > 0 AND in_scope AND gold = 0 AND NOT due")).alias("pending"),
         F.count_if(F.expr(mismatch)).alias("mismatches"),
+        F.count_if("differing").alias("differing"),
     ).collect()[0]
     mismatches: list[Mismatch] = []
     if total["mismatches"]:
         hashes = counted.where(mismatch).select("hash").limit(_MAX_MISMATCHES)
-        columns = _columns(channel)
+        columns = descriptive_columns(channel)
         exact = _counted(rows.join(F.broadcast(hashes), "hash", "left_semi"), *columns)
         mismatches = [
             Mismatch(describe(channel, row.asDict()), row["due"], row["silver"], row["gold"])
@@ -83,6 +86,7 @@ def compare(channel: Channel, rows: DataFrame) -> Comparison:
         tuple(entry for entry in mismatches if entry.gold > 1),
         tuple(entry for entry in mismatches if entry.due and entry.gold == 0),
         tuple(entry for entry in mismatches if entry.gold == 1 and entry.silver == 0),
+        counted.where("differing").select("hash") if total["differing"] else None,
     )
 
 
@@ -93,10 +97,16 @@ def describe(channel: Channel, row: Mapping[str, Any]) -> str:
     return f"{row['symbol']} record{own_id} ({identity})"
 
 
-def _columns(channel: Channel) -> tuple[str, ...]:
+def descriptive_columns(channel: Channel) -> tuple[str, ...]:
     """Return the columns that describe a record: its symbol, the exchange's id if it has one, and its identity."""
     named = ("symbol", channel.id_column, *channel.identity)
     return tuple(dict.fromkeys(name for name in named if name))
+
+
+def _content_hash(channel: Channel) -> Column:
+    if not channel.content:
+        return F.lit(0).cast("bigint")
+    return F.xxhash64(*channel.content, F.unix_micros(record_time(channel)))
 
 
 def _counted(rows: DataFrame, *by: str) -> DataFrame:
@@ -106,4 +116,5 @@ def _counted(rows: DataFrame, *by: str) -> DataFrame:
         F.max("due").alias("due"),
         F.max("in_scope").alias("in_scope"),
         F.max(F.expr("in_scope AND gold = 1")).alias("gold_in_scope"),
+        (F.min("content") != F.max("content")).alias("differing"),
     )

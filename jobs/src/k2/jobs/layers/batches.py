@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.incremental_batch import SMALL_BATCH, IncrementalBatch
 from k2.jobs.commit.snapshots import Snapshot
-from k2.jobs.layers import bronze, gold, silver
+from k2.jobs.layers import bronze, conflicts, gold, silver
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import bars, tables
@@ -68,6 +68,7 @@ class SilverLayer:
     ) -> None:
         self._spark = spark
         self._channel = channel
+        self._exchange = exchange
         self._table = channel.silver(exchange)
         self._label = label
         self._schemas = schemas
@@ -89,7 +90,8 @@ class SilverLayer:
         committed, schemas = self._records.find_committed(batch), self._schemas()
         if committed is not None:  # validate with the schemas that the records of this batch were validated with
             schemas = {schema_id: schemas[schema_id] for schema_id in json.loads(committed.summary[SCHEMAS])}
-        rows = silver.validated(batch.rows, self._channel, schemas, self._label)
+        rejected = conflicts.find(batch, self._channel, self._exchange, self._label, schemas)
+        rows = conflicts.marked(silver.validated(batch.rows, self._channel, schemas, self._label), rejected)
         properties = batch.properties | {SCHEMAS: json.dumps(sorted(schemas))}
         if committed is None:
             counts = Observation()

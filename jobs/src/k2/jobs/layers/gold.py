@@ -116,12 +116,12 @@ def in_id_ranges(ranges: Iterable[IdRange], channel: Channel) -> Column:
     return reduce(or_, (message_id.between(one.first, one.last) for one in ranges))
 
 
-def time_ranges(minutes: Iterable[int]) -> tuple[TimeRange, ...]:
+def time_ranges(minutes: Iterable[int], margin: timedelta = MARGIN) -> tuple[TimeRange, ...]:
     """Return the merged time ranges in which records of these minutes may lie; at most `_MAX_TIME_RANGES`."""
     ranges: list[TimeRange] = []
     for number in sorted(minutes):
         begin = datetime.fromtimestamp(number * 60, UTC)
-        start, end = begin - MARGIN, begin + timedelta(minutes=1) + MARGIN
+        start, end = begin - margin, begin + timedelta(minutes=1) + margin
         if ranges and start <= ranges[-1].end:
             ranges[-1] = TimeRange(ranges[-1].start, max(end, ranges[-1].end))
         else:
@@ -135,13 +135,19 @@ def time_ranges(minutes: Iterable[int]) -> tuple[TimeRange, ...]:
 
 def in_time_ranges(ranges: Iterable[TimeRange], channel: Channel) -> Column:
     """Return the filter for Gold rows in time ranges; it prunes partitions by hour and files by their statistics."""
-    time = record_time(channel)
     conditions = [
         F.col("exchange_date").between(F.lit(time_range.start.date()), F.lit(time_range.end.date()))
         & _hours(time_range)
-        & time.between(F.lit(time_range.start), F.lit(time_range.end))
+        & within([time_range], channel)
         for time_range in ranges
     ]
+    return reduce(or_, conditions) if conditions else F.lit(False)
+
+
+def within(ranges: Iterable[TimeRange], channel: Channel) -> Column:
+    """Return the filter for rows of any layer in time ranges; it prunes files by their statistics."""
+    time = record_time(channel)
+    conditions = [time.between(F.lit(time_range.start), F.lit(time_range.end)) for time_range in ranges]
     return reduce(or_, conditions) if conditions else F.lit(False)
 
 

@@ -51,6 +51,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.symbol_cache = prices.SymbolCache()
     state.metrics, state.executor = Metrics(), QueryExecutor(state.engine_provider.engine, settings)
     state.metrics.observe_limiters(state.executor.queries, state.executor.statements)
+    state.metrics.observe_conflicts(state.engine_provider.tail_conflicts)
     for module in _ROUTES:
         app.include_router(module.router)
     state.broadcaster = Broadcaster(platform, TRADES, topics=lambda: state.engine_provider.engine().topics())

@@ -22,6 +22,11 @@ class EngineProvider:
                 self._engine = Engine(self.platform, memory=self._memory, statements=self._statements, live=True)
             return self._engine
 
+    def tail_conflicts(self) -> int:
+        """Return the number of conflicts that the last hybrid query left out; 0 before the first query."""
+        engine = self._engine
+        return engine.tail_conflicts if engine is not None else 0
+
     def close(self) -> None:
         """Close the engine if it is open."""
         with self._lock:

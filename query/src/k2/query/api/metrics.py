@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from k2.query.api.limits import QueryLimiter
@@ -33,6 +35,15 @@ class Metrics:
         self.running = Gauge("k2_api_requests_running", "requests in progress", registry=self.registry)
         self.queries = Gauge("k2_api_queries_running", "queries that the engine is running", registry=self.registry)
         self.waiting = Gauge("k2_api_queries_waiting", "queries that wait for a slot", registry=self.registry)
+        self.conflicts = Gauge(
+            "k2_api_tail_conflicts",
+            "records that the last hybrid query left out: another with their id and other content came first",
+            registry=self.registry,
+        )
+
+    def observe_conflicts(self, count: "Callable[[], int]") -> None:
+        """Export how many conflicts the last hybrid query left out."""
+        self.conflicts.set_function(lambda: float(count()))
 
     def observe_limiters(self, queries: "QueryLimiter", statements: "QueryLimiter") -> None:
         """Export how many queries run and wait. A running SQL statement takes a slot of both limiters."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from k2.query.iceberg import data_files
 from k2.query.kafka.kafka_offsets import FrontierCache
 from k2.query.sql import record_sql
+from k2.schemas.content import SEARCH_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,7 @@ class HybridView:
         self._lock = threading.Lock()
         self._frontiers = FrontierCache()
         self._tail: Tail | None = None
+        self.conflicts = 0  # records that the last query left out for other content than the first copy has
 
     def attach(self, connection: DuckDBPyConnection, name: str, record_filter: RecordFilter) -> ScanPlan:
         """Create a view of the matching records, each once, and return the plan of Gold's part."""
@@ -92,6 +94,8 @@ class HybridView:
                 self._tail.close()
 
     def _tail_rows(self, gold: IcebergTable, snapshot_id: int | None, record_filter: RecordFilter) -> Table:
+        from k2.query.kafka import record_buffer
+
         with self._lock:
             if self._tail is None:
                 from k2.query.kafka.tail import Tail
@@ -99,7 +103,10 @@ class HybridView:
                 self._tail = Tail(self._platform, self._channel, live=self._live)
             newest = gold.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
             frontier = self._frontiers.at(gold, newest)
-        return self._tail.rows(frontier, record_filter)
+        # The first copy may be outside of the range, and one with another time inside: it must not be shown.
+        rows = self._tail.rows(frontier, widen(record_filter, SEARCH_MARGIN))
+        self.conflicts = self._tail.conflicts
+        return record_buffer.within(self._channel, rows, record_filter)
 
     def _unknown_to_gold(
         self, connection: DuckDBPyConnection, gold: ScanPlan, tail: Table, record_filter: RecordFilter
@@ -114,16 +121,20 @@ class HybridView:
             return tail
         identity, time_columns = self._channel.identity, self._channel.time_columns
         times = pc.min_max(record_buffer.times(self._channel, tail)).as_py()
-        overlap = widen(replace(record_filter, start=times["min"], end=times["max"]))
+        overlap = widen(replace(record_filter, start=times["min"], end=times["max"]), SEARCH_MARGIN)
         snapshot = gold.table.snapshot_by_id(gold.snapshot_id) if gold.snapshot_id is not None else None
         plan = self._planner.plan_at(gold.table, snapshot, overlap.expression(*time_columns))
         data_files.attach(connection, _OVERLAP, plan)
         rows = pa.arange(0, tail.num_rows)
-        connection.register(_TAIL, tail.select(identity).append_column(_ROW, rows))
+        columns = dict.fromkeys((*identity, *self._channel.content, *time_columns))
+        connection.register(_TAIL, tail.select(list(columns)).append_column(_ROW, rows))
         same = " AND ".join(f'{_TAIL}."{name}" IS NOT DISTINCT FROM {_OVERLAP}."{name}"' for name in identity)
-        duplicates = f"SELECT * FROM {_OVERLAP} WHERE {overlap.condition(*time_columns)}"  # noqa: S608 - values are parameters
-        statement = f"SELECT {_ROW} FROM {_TAIL} SEMI JOIN ({duplicates}) AS {_OVERLAP} ON {same}"  # noqa: S608
-        repeated = [row for (row,) in connection.execute(statement, overlap.parameters).fetchall()]
+        nearby = f"SELECT * FROM {_OVERLAP} WHERE {overlap.condition(*time_columns)}"  # noqa: S608 - values are parameters
+        differs = record_sql.differs(self._channel, _TAIL, _OVERLAP)
+        statement = f"SELECT DISTINCT {_ROW}, {differs} FROM {_TAIL} JOIN ({nearby}) AS {_OVERLAP} ON {same}"  # noqa: S608
+        copies = connection.execute(statement, overlap.parameters).fetchall()
+        self.conflicts += len({row for row, is_other in copies if is_other})
+        repeated = list({row for row, _ in copies})
         return tail.filter(pc.invert(pc.is_in(rows, value_set=pa.array(repeated, pa.int64()))))
 
     def _create_union_view(self, connection: DuckDBPyConnection, name: str, gold: ScanPlan, new_records: Table) -> None:
@@ -133,9 +144,9 @@ class HybridView:
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {union}")
 
 
-def widen(record_filter: RecordFilter) -> RecordFilter:
+def widen(record_filter: RecordFilter, margin: timedelta = TIME_MARGIN) -> RecordFilter:
     """Widen the filter to include records whose copy in the other source has a slightly different time."""
     start, end = record_filter.start, record_filter.end
-    with suppress(OverflowError):  # within a second of the smallest or largest datetime
-        start, end = start and start - TIME_MARGIN, end and end + TIME_MARGIN
+    with suppress(OverflowError):  # within the margin of the smallest or largest datetime
+        start, end = start and start - margin, end and end + margin
     return replace(record_filter, start=start, end=end)

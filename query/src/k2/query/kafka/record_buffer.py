@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.query import arrow_schema
 from k2.query.kafka.records import TopicPartition, ValidatedRecord
 from k2.query.kafka.row_types import Row, time_of
+from k2.schemas.content import differences
 from k2.schemas.values import to_micros
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ def times(channel: Channel, records: Table | RecordBatch) -> Any:
     return pc.coalesce(first, *others) if others else first
 
 
+def within(channel: Channel, records: Table, record_filter: RecordFilter) -> Table:
+    """Return the records in the filter's time range."""
+    import pyarrow.compute as pc
+
+    time = times(channel, records)
+    for compare, limit in ((pc.greater_equal, record_filter.start), (pc.less, record_filter.end)):
+        if limit is not None:
+            mask = compare(time, limit)
+            records, time = records.filter(mask), time.filter(mask)
+    return records
+
+
 def deduplicate(channel: Channel, records: Table) -> Table:
     """Return the records without those whose identity appeared before."""
     import pyarrow as pa
@@ -73,6 +86,27 @@ def deduplicate(channel: Channel, records: Table) -> Table:
     numbered = identities.append_column("number", pa.arange(0, records.num_rows))
     first_rows = numbered.group_by(channel.identity).aggregate([("number", "min")]).column("number_min")
     return records.take(first_rows.combine_chunks().sort())
+
+
+def count_conflicts(channel: Channel, records: Table) -> int:
+    """Return how many records differ in content or time from the first one of their identity: Silver rejects them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    identity = list(channel.identity)
+    numbered = records.select(identity).append_column("number", pa.arange(0, records.num_rows))
+    groups = numbered.group_by(identity).aggregate([("number", "min")])
+    if not channel.content or groups.num_rows == records.num_rows:
+        return 0
+    pairs = numbered.join(groups, identity, join_type="inner")
+    pairs = pairs.filter(pc.not_equal(pairs["number"], pairs["number_min"]))
+    copies, firsts = records.take(pairs["number"]), records.take(pairs["number_min"])
+    moments = [times(channel, rows).cast(pa.int64()).to_pylist() for rows in (copies, firsts)]
+    content = [rows.select(channel.content).to_pylist() for rows in (copies, firsts)]
+    return sum(
+        bool(differences(channel.content, first, copy, (first_time, time)))
+        for copy, first, time, first_time in zip(*content, *moments, strict=True)
+    )
 
 
 class RecordBuffer:

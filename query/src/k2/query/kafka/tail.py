@@ -39,6 +39,7 @@ class Tail:
     def __init__(
         self, platform: Platform, channel: Channel, *, live: bool = False, max_records: int = MAX_RECORDS
     ) -> None:
+        self.conflicts = 0  # copies with other content than the first, among those that were last read
         self._channel = channel
         self._kafka = RecordReader(platform, channel)
         self._follower = _Follower(self._kafka, channel, max_records) if live else None
@@ -46,14 +47,15 @@ class Tail:
     def rows(self, frontier: Frontier, record_filter: RecordFilter) -> Table:
         """Return every valid record that matches, from the frontier to Kafka's current end, with the channel's columns.
 
-        Of duplicates, the first is returned. Raises `Unavailable` where Kafka or the registry does not answer, or where
-        Kafka has deleted records that Gold does not hold: the tail is never silently incomplete.
+        Of copies the first is returned, whatever their content, as Silver keeps it. Raises `Unavailable` where Kafka or
+        the registry does not answer, or where Kafka has deleted records that Gold does not hold: the tail is never
+        silently incomplete.
         """
         labels = self._kafka.partitions(frontier.exchanges)
         end_offsets = self._kafka.end_offsets(labels)
         if self._follower is None:
             rows = self._read(self._starts(frontier, end_offsets, {}), end_offsets, labels, record_filter)
-            return record_buffer.deduplicate(self._channel, rows)
+            return self._deduplicate(rows)
         starts = self._starts(frontier, end_offsets, self._follower.floors)
         buffered, floors = self._follower.wait_until_read(starts, end_offsets, labels)
         read_until = {
@@ -63,13 +65,18 @@ class Tail:
 
         import pyarrow as pa
 
-        rows = pa.concat_tables([older, buffered.rows(starts, record_filter)])
-        return record_buffer.deduplicate(self._channel, rows)
+        return self._deduplicate(pa.concat_tables([older, buffered.rows(starts, record_filter)]))
 
     def close(self) -> None:
         """Stop the thread, if there is one."""
         if self._follower is not None:
             self._follower.close()
+
+    def _deduplicate(self, rows: Table) -> Table:
+        unique = record_buffer.deduplicate(self._channel, rows)
+        repeated = unique.num_rows < rows.num_rows
+        self.conflicts = record_buffer.count_conflicts(self._channel, rows) if repeated else 0
+        return unique
 
     def _starts(
         self, frontier: Frontier, end_offsets: Mapping[TopicPartition, int], floors: Mapping[TopicPartition, int]

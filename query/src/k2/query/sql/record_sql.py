@@ -101,6 +101,21 @@ def union(channel: Channel, *parts: str) -> str:
     return " UNION ALL ".join(f"SELECT {columns} FROM {part}" for part in parts)  # noqa: S608 - K2's own names
 
 
+def differs(channel: Channel, one: str, other: str) -> str:
+    """Return the SQL condition that records of two views, joined by their identity, have other content or time."""
+    if not channel.content:
+        return "false"
+    content = [f'{one}."{name}" IS DISTINCT FROM {other}."{name}"' for name in channel.content]
+    first, second = (_micros(channel, view) for view in (one, other))
+    # As `k2.schemas.content.same_time`; a test compares the two.
+    coarse = f"({first} % 1000 = 0 OR {second} % 1000 = 0) AND {first} // 1000 = {second} // 1000"
+    return f"({' OR '.join(content)} OR NOT ({first} = {second} OR ({coarse})))"
+
+
+def _micros(channel: Channel, view: str) -> str:
+    return f"epoch_us(coalesce({', '.join(f'{view}.{chr(34)}{name}{chr(34)}' for name in channel.time_columns)}))"
+
+
 def _since(start: datetime, *time_columns: str) -> BooleanExpression:
     from pyiceberg.expressions import GreaterThanOrEqual
 
