@@ -5,24 +5,17 @@ Ids are consecutive per symbol, and any id range can be requested without an API
 
 from collections.abc import Sequence
 
-import msgspec
-
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     INEXACT,
     UNSUBSCRIBED,
-    Closing,
     Event,
     InvalidItem,
     MalformedFrame,
-    Refused,
     SequencedRecord,
-    Subscribed,
-    Unknown,
-    chunks,
-    json_object,
     millis,
 )
+from k2.ingest.exchanges.binance.control import BinanceControl
 from k2.ingest.exchanges.binance.messages import FRAME
 from k2.ingest.exchanges.binance.rest import BinanceRest, vendor_data
 from k2.ingest.exchanges.binance.spec import BinanceSpec
@@ -30,13 +23,15 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, Trade
 from k2.schemas.values import InexactValue, scaled
 
-_PAIRS_PER_MESSAGE = 200
 
-
-class Binance(BinanceSpec, BinanceRest):
+class Binance(BinanceSpec, BinanceControl, BinanceRest):
     """Binance spot trades."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         # (sold, bought) vendor data per symbol, made once: the flag says whether the buyer was the maker.
         self._by_name = {
@@ -48,25 +43,12 @@ class Binance(BinanceSpec, BinanceRest):
             for pair in pairs
         }
 
-    def subscribe_messages(self) -> list[bytes]:
-        """Return SUBSCRIBE messages; the id of each identifies its pairs."""
-        return [
-            msgspec.json.encode(
-                {
-                    "method": "SUBSCRIBE",
-                    "params": [f"{pair.raw_symbol.lower()}@trade" for pair in chunk],
-                    "id": number,
-                }
-            )
-            for number, chunk in enumerate(chunks(self._pairs, _PAIRS_PER_MESSAGE), start=1)
-        ]
-
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             data = FRAME.decode(frame).data
         except DECODE_ERRORS:
-            return self._other(frame)
+            return self.control(frame)
         entry = self._by_name.get(data.s)
         if entry is None:
             return [InvalidItem(UNSUBSCRIBED, f"{data.s[:40]!r} was not subscribed")]
@@ -83,29 +65,3 @@ class Binance(BinanceSpec, BinanceRest):
             Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
         )  # fmt: skip
         return [SequencedRecord(trade, number, number)]
-
-    def _other(self, frame: bytes) -> Sequence[Event]:
-        """Parse everything but trades: acknowledgements, errors, the shutdown notice, unknown events."""
-        message = json_object(frame)
-        data = message.get("data")
-        event = data if isinstance(data, dict) else message
-        kind = event.get("e")
-        if kind == "serverShutdown":
-            return [Closing("serverShutdown")]
-        if isinstance(kind, str) and kind != "trade":
-            return [Unknown(kind[:40])]
-        stream = message.get("stream")
-        if kind is None and isinstance(stream, str) and not stream.endswith("@trade"):
-            return [Unknown(stream.partition("@")[2][:40])]  # bookTicker names itself nowhere else
-        if "result" in message:
-            return [self._acknowledged(message.get("id"))]
-        error = message.get("error", message)
-        if isinstance(error, dict) and "code" in error:
-            return [Refused(f"{error.get('code')}: {str(error.get('msg'))[:200]}")]
-        raise MalformedFrame("neither a trade nor a message that Binance documents")
-
-    def _acknowledged(self, number: object) -> Subscribed:
-        if not isinstance(number, int) or isinstance(number, bool):
-            return Subscribed(())
-        start = (number - 1) * _PAIRS_PER_MESSAGE
-        return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_PER_MESSAGE]))

@@ -6,6 +6,7 @@ import msgspec
 
 from k2.schemas.records.trade import Side
 
+CHANNEL = "trades"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
