@@ -49,7 +49,7 @@ class QueryState(StrEnum):
 class SymbolState(StrEnum):
     """State of one wanted symbol of a feed. Only `flowing` is proved by data."""
 
-    WANTED = "wanted"  # not subscribed yet
+    PENDING = "wanted"  # not subscribed yet
     SENT = "sent"  # the request is not answered yet
     ACKNOWLEDGED = "acknowledged"  # no record came yet
     FLOWING = "flowing"

@@ -119,7 +119,7 @@ def test_a_refused_symbol_is_tried_again_later_each_time_and_at_the_latest_after
         wait = next(second for second in range(0, 90_000, 100) if refusals.due(["A"], now + second))
         waits.append(wait)
         now += wait
-        assert refusals.wanted(["A"], now) == ["A"]
+        assert refusals.subscribable(["A"], now) == ["A"]
         assert refusals.due(["A"], now) == []
     assert waits == [600, 2400, 9600, 38_400, 86_400, 86_400, 86_400]
 
@@ -127,37 +127,37 @@ def test_a_refused_symbol_is_tried_again_later_each_time_and_at_the_latest_after
 def test_a_refused_symbol_is_not_sent_on_every_new_connection():
     refusals = Refusals()
     refusals.refuse("A", "no A", 0)
-    assert [refusals.wanted(["A", "B"], now) for now in range(3)] == [["B"]] * 3
+    assert [refusals.subscribable(["A", "B"], now) for now in range(3)] == [["B"]] * 3
     assert (refusals.reason("A"), refusals.reason("B")) == ("no A", "")
 
 
 def test_an_attempt_that_was_not_answered_is_made_again():
     refusals = Refusals()
     refusals.refuse("A", "no A", 0)
-    assert refusals.wanted(["A"], 600) == ["A"]
-    assert refusals.wanted(["A"], 601) == ["A"]
+    assert refusals.subscribable(["A"], 600) == ["A"]
+    assert refusals.subscribable(["A"], 601) == ["A"]
 
 
 def test_a_symbol_that_the_list_knows_as_not_trading_is_not_sent():
     listing = List(A=False, B=True)
     refusals = Refusals(listing)
-    assert refusals.wanted(["A", "B", "C"], 0) == ["B", "C"]
+    assert refusals.subscribable(["A", "B", "C"], 0) == ["B", "C"]
     assert refusals.reason("A") == NOT_LISTED
 
 
 def test_every_refused_symbol_is_tried_again_when_the_list_changes():
     listing = List(A=False)
     refusals = Refusals(listing)
-    refusals.wanted(["A"], 0)
+    refusals.subscribable(["A"], 0)
     refusals.refuse("B", "no B", 0)
     assert refusals.due(["A", "B"], 1) == []
     listing.version, listing.known = 2, {"A": True}
     assert refusals.due(["A", "B"], 1) == ["A", "B"]
-    assert refusals.wanted(["A", "B"], 1) == ["A", "B"]
+    assert refusals.subscribable(["A", "B"], 1) == ["A", "B"]
 
 
 def test_what_flows_was_never_refused():
     refusals = Refusals()
     refusals.refuse("A", "no", 0)
     refusals.forget("A")
-    assert refusals.wanted(["A"], 0) == ["A"]
+    assert refusals.subscribable(["A"], 0) == ["A"]

@@ -42,7 +42,7 @@ def refuse(
     return subscriptions.refused(reason, named, number, kind, now, whole=whole)
 
 
-def test_a_symbol_goes_from_wanted_to_flowing():
+def test_a_symbol_is_sent_then_acknowledged_then_flows():
     subscriptions = made("A")
     assert states(subscriptions) == {"A": "wanted"}
     assert sent(subscriptions) == ("subscribe", ["A"], 1)
@@ -239,7 +239,7 @@ def test_a_symbol_that_was_never_sent_needs_no_end():
     assert sent(subscriptions, 1) is None
 
 
-def test_a_subscription_that_the_exchange_ends_is_wanted_again():
+def test_a_subscription_that_the_exchange_ends_is_begun_again():
     subscriptions = made("A")
     sent(subscriptions)
     subscriptions.acknowledged((), 1)
@@ -273,14 +273,14 @@ class Exchange:
     names: bool  # refusals name the symbol
     numbers: bool  # answers carry the request's number
     each: bool  # each symbol is answered alone
-    held: set[str] = field(default_factory=set)
+    subscribed: set[str] = field(default_factory=set)
     pending: list[tuple] = field(default_factory=list)
 
     def receive(self, message: bytes) -> None:
         operation, symbols, number = json.loads(message)
         number = number if self.numbers else 0
         if operation == "unsubscribe":
-            self.held -= set(symbols)
+            self.subscribed -= set(symbols)
             self.pending.append(("left", tuple(symbols), number))
             return
         for batch in [(symbol,) for symbol in symbols] if self.each else [tuple(symbols)]:
@@ -288,7 +288,7 @@ class Exchange:
             if bad:
                 self.pending.append(("refused", bad if self.names else (), number))
             else:
-                self.held |= set(batch)
+                self.subscribed |= set(batch)
                 self.pending.append(("acknowledged", batch if self.each or not self.numbers else (), number))
 
     def answer(self, subscriptions: Subscriptions, now: float, *, lose: bool) -> None:
@@ -349,5 +349,5 @@ def test_whatever_happens_no_good_symbol_stays_unsubscribed_because_of_a_bad_one
             break
     good = set(symbols) - bad
     assert {symbol for symbol in good if subscriptions.state(symbol) not in LIVE} == set()
-    assert good <= exchange.held
+    assert good <= exchange.subscribed
     assert all(subscriptions.state(symbol) is SymbolState.REFUSED for symbol in bad)

@@ -248,15 +248,15 @@ class Connection:
     async def _send_requests(self, on_sent: Callable[["Connection"], None]) -> str:
         """Send subscription requests as fast as the exchange permits; call `on_sent` after the first ones."""
         assert self._socket is not None
-        told = False
+        reported = False
         while True:
             self._changed.clear()
             now = self._time()
             if message := self.subscriptions.next_request(now):
                 await self._socket.send_str(message.decode())
                 continue
-            if not told and self.subscriptions.sent:
-                told = True
+            if not reported and self.subscriptions.sent:
+                reported = True
                 on_sent(self)
             wait = self.subscriptions.send_at(now) - now
             with contextlib.suppress(TimeoutError):

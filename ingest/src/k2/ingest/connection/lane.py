@@ -144,28 +144,28 @@ class Lane:
 
     async def _connect_with_retry(self) -> Connection:
         while True:
-            wanted = await self._until_wanted()
+            pairs = await self._until_subscribable()
             endpoints = self._shard.endpoints
             endpoint = endpoints[self._shard.attempts % len(endpoints)]
             try:
-                self.connection = await self._connect(wanted)
+                self.connection = await self._connect(pairs)
             except FAILURES as error:
                 self._shard.stats.errors["connect"] += 1
                 await self._wait_to_retry(f"{endpoint}: {str(error) or type(error).__name__}", error)
             else:
                 return self.connection
 
-    async def _until_wanted(self) -> dict[str, Pair]:
+    async def _until_subscribable(self) -> dict[str, Pair]:
         """Wait until some symbol is worth a connection. Return those that are."""
-        while not (wanted := self._wanted()):
+        while not (pairs := self._subscribable()):
             self.reconnect.clear()
             await self.reconnect.wait()
-        return wanted
+        return pairs
 
-    def _wanted(self) -> dict[str, Pair]:
+    def _subscribable(self) -> dict[str, Pair]:
         pairs = self._shard.pairs
         mine = [raw_symbol for raw_symbol in pairs if raw_symbol in self.raw_symbols]
-        return {raw_symbol: pairs[raw_symbol] for raw_symbol in self._shard.refusals.wanted(mine, self._time())}
+        return {raw_symbol: pairs[raw_symbol] for raw_symbol in self._shard.refusals.subscribable(mine, self._time())}
 
     async def _wait_to_retry(self, reason: str, error: BaseException | None = None) -> None:
         """Wait before the next attempt. Raises `AttemptsExhausted` after the last one."""
@@ -179,7 +179,7 @@ class Lane:
         log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
         await asyncio.sleep(delay)
 
-    async def _connect(self, wanted: Mapping[str, Pair]) -> Connection:
+    async def _connect(self, pairs: Mapping[str, Pair]) -> Connection:
         shard = self._shard
         endpoint = shard.endpoints[shard.attempts % len(shard.endpoints)]
         shard.attempts += 1
@@ -189,10 +189,10 @@ class Lane:
             log.info("waiting for the exchange's limit of connections", seconds=round(wait, 1))
             await asyncio.sleep(wait)
         connection = Connection(
-            adapter, endpoint, wanted, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns
+            adapter, endpoint, pairs, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns
         )
         await connection.open(shard.http)
-        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(wanted))
+        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(pairs))
         shard.stats.connections += 1
         shard.stats.endpoint = endpoint
         connection.reader = asyncio.create_task(self._serve(connection), name=f"reader-{connection.id}")
@@ -208,7 +208,7 @@ class Lane:
     async def _successor(self, old: Connection) -> Connection | None:
         """Connect and subscribe a successor while the old connection still reads. Return None if that fails."""
         try:
-            new = await self._connect(self._wanted())
+            new = await self._connect(self._subscribable())
         except FAILURES as error:
             log.warning("successor not connected, keeping the old connection", error=repr(error))
             return None

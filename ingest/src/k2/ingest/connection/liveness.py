@@ -15,7 +15,7 @@ _AT_ONCE: Final = 0.25
 class Backoff:
     """The waits before reconnects: none before the first, but for a jitter, then from `first` to `limit` seconds.
 
-    The waits double, with 20 % jitter. Only data starts them anew, not a connection.
+    The waits double, with 20 % jitter. Only data starts them again, not a connection.
     """
 
     rng: random.Random

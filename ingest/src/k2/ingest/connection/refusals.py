@@ -1,4 +1,4 @@
-"""What a shard remembers of refused symbols, beyond the connection that was told. Pure: the caller passes a clock."""
+"""What a shard remembers of refused symbols, beyond the connection that heard it. Pure: the caller passes a clock."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -41,12 +41,12 @@ class Refusals:
         """Forget a refusal, because the symbol flows, or is not wanted any more."""
         self._refused.pop(raw_symbol, None)
 
-    def wanted(self, raw_symbols: Iterable[str], now: float) -> list[str]:
+    def subscribable(self, raw_symbols: Iterable[str], now: float) -> list[str]:
         """Return the symbols that are worth a request: neither refused before nor known as not trading."""
         if self._version != self.listing.version:
             self._version = self.listing.version
-            for known in self._refused.values():
-                known.retry_at = now
+            for refused in self._refused.values():
+                refused.retry_at = now
         worth = []
         for raw_symbol in raw_symbols:
             entry = self._refused.get(raw_symbol)

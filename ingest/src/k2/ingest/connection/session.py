@@ -112,7 +112,7 @@ class Session:
             sources.rng or random.Random(),
             time_ns=sources.time_ns,
         )
-        self._wanted = list(pairs)
+        self._pairs = list(pairs)
         self._lanes: list[Lane] = []
         self._tasks: dict[asyncio.Task[None], Lane | None] = {}
         self._counts: dict[str, int] = {}
@@ -140,29 +140,29 @@ class Session:
 
     def set_symbols(self, pairs: Sequence[Pair]) -> None:
         """Change the wanted symbols: new ones are subscribed on the open connections, the others unsubscribed."""
-        self._wanted = list(pairs)
+        self._pairs = list(pairs)
         if self._lanes:
             self._apply()
 
     def _apply(self) -> None:
         """Distribute the wanted symbols over the connections, moving none that has its place."""
-        shard, wanted = self._shard, {pair.raw_symbol: pair for pair in self._wanted}
-        shard.pairs = wanted
-        shard.stats.symbols = tuple(pair.symbol for pair in self._wanted)
-        shard.pipeline.set_pairs(self._wanted)
-        for gone in [name for name in shard.silences if name not in wanted]:
+        shard, pairs = self._shard, {pair.raw_symbol: pair for pair in self._pairs}
+        shard.pairs = pairs
+        shard.stats.symbols = tuple(pair.symbol for pair in self._pairs)
+        shard.pipeline.set_pairs(self._pairs)
+        for gone in [name for name in shard.silences if name not in pairs]:
             del shard.silences[gone]
             shard.refusals.forget(gone)
-        for raw_symbol in wanted:
+        for raw_symbol in pairs:
             shard.silences.setdefault(raw_symbol, Silence(shard.tuning.silence))
         for lane in self._lanes:
-            gone_symbols = lane.raw_symbols - wanted.keys()
+            gone_symbols = lane.raw_symbols - pairs.keys()
             lane.raw_symbols -= gone_symbols
             if lane.connection is not None:
-                lane.connection.adapter.set_pairs(self._wanted)
+                lane.connection.adapter.set_pairs(self._pairs)
                 lane.connection.drop(gone_symbols)
         placed = {raw_symbol for lane in self._lanes for raw_symbol in lane.raw_symbols}
-        self._place([raw_symbol for raw_symbol in wanted if raw_symbol not in placed])
+        self._place([raw_symbol for raw_symbol in pairs if raw_symbol not in placed])
 
     def _place(self, raw_symbols: Iterable[str], *, beside: Lane | None = None) -> None:
         """Give symbols to the first connections that have room, adding connections; `beside`: not to this one."""
@@ -179,7 +179,7 @@ class Session:
             lane.raw_symbols.add(raw_symbol)
             if lane.connection is not None:
                 now = asyncio.get_running_loop().time()
-                worth = self._shard.refusals.wanted([raw_symbol], now)
+                worth = self._shard.refusals.subscribable([raw_symbol], now)
                 lane.connection.want([self._shard.pairs[name] for name in worth])
             lane.reconnect.set()
 
@@ -222,7 +222,7 @@ class Session:
             if state is SymbolState.FLOWING:
                 shard.refusals.forget(raw_symbol)  # an acknowledgement proves nothing everywhere
         if due := shard.refusals.due(lane.raw_symbols, now):
-            worth = shard.refusals.wanted(due, now)
+            worth = shard.refusals.subscribable(due, now)
             connection.want([shard.pairs[raw_symbol] for raw_symbol in worth])
         if subscriptions.crowded:
             moved = [name for name in lane.raw_symbols if subscriptions.state(name) is SymbolState.UNANSWERED]
@@ -234,7 +234,7 @@ class Session:
             connection.replace("unanswered symbols")
 
     def _report(self) -> None:
-        """Publish the state of each symbol. Raises `AllSymbolsRefused` if the command line is to be told."""
+        """Publish the state of each symbol. Raises `AllSymbolsRefused` to end a process of the command line."""
         shard = self._shard
         states = {}
         for lane in self._lanes:
@@ -256,7 +256,7 @@ class Session:
 
     def _state(self, raw_symbol: str, connection: Connection | None) -> tuple[SymbolState, str]:
         shard = self._shard
-        state = connection.subscriptions.state(raw_symbol) if connection else SymbolState.WANTED
+        state = connection.subscriptions.state(raw_symbol) if connection else SymbolState.PENDING
         if state not in _LIVE and (reason := shard.refusals.reason(raw_symbol)):
             return SymbolState.REFUSED, reason
         if connection is None:

@@ -77,7 +77,7 @@ class Silence:
         self._start(now)
 
     def restart(self, now: float) -> None:
-        """Start the silence anew after a pause in reading on our side, which is no interval of the exchange."""
+        """Start the silence again after a pause in reading on our side, which is no interval of the exchange."""
         if self.since is not None:
             self._record_at = None
             self._start(now)

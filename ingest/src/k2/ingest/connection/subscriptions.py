@@ -24,7 +24,7 @@ _LONGEST_PAUSE: Final = 3600.0
 _HOUR: Final = 3600.0
 _REMEMBERED: Final = 256  # requests, for answers that come late
 
-_SENDABLE: Final = frozenset({SymbolState.WANTED, SymbolState.UNANSWERED})
+_SENDABLE: Final = frozenset({SymbolState.PENDING, SymbolState.UNANSWERED})
 _LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
 
 
@@ -41,7 +41,7 @@ Encode = Callable[[Operation, Sequence[str], int], bytes]
 
 @dataclass(slots=True)
 class _Symbol:
-    state: SymbolState = SymbolState.WANTED
+    state: SymbolState = SymbolState.PENDING
     reason: str = ""  # of a refusal, in the exchange's words
     request: int = 0  # the number of the open request that holds it
     alone: int = 0  # requests of its own that were not answered
@@ -91,7 +91,7 @@ class Subscriptions:
             symbol = self._symbols.setdefault(raw_symbol, _Symbol())
             symbol.removed = False
             if symbol.state is SymbolState.REFUSED:
-                symbol.state, symbol.reason, symbol.not_before = SymbolState.WANTED, "", 0.0
+                symbol.state, symbol.reason, symbol.not_before = SymbolState.PENDING, "", 0.0
 
     def drop(self, raw_symbols: Iterable[str]) -> None:
         """End the subscription of symbols that are no longer wanted."""
@@ -105,7 +105,7 @@ class Subscriptions:
             elif symbol.leaving:
                 symbol.removed = True
             else:
-                self._set(raw_symbol, SymbolState.WANTED)
+                self._set(raw_symbol, SymbolState.PENDING)
                 symbol.removed = symbol.leaving = True
         self._close_answered()
 
@@ -114,7 +114,7 @@ class Subscriptions:
         for raw_symbol in raw_symbols:
             symbol = self._symbols.get(raw_symbol)
             if symbol is not None and symbol.state in _LIVE:
-                symbol.state, symbol.leaving, symbol.request = SymbolState.WANTED, True, 0
+                symbol.state, symbol.leaving, symbol.request = SymbolState.PENDING, True, 0
 
     def refuse(self, raw_symbols: Iterable[str], reason: str) -> tuple[str, ...]:
         """Take symbols as refused that another source says do not exist. Return those that do not flow all the same."""
@@ -150,23 +150,23 @@ class Subscriptions:
         A symbol whose subscription the exchange ended by itself is wanted again.
         """
         self._answers += 1
-        known = tuple(raw_symbol for raw_symbol in raw_symbols if raw_symbol in self._symbols)
-        request = self._find(number) or self._holding(known)
+        recognized = tuple(raw_symbol for raw_symbol in raw_symbols if raw_symbol in self._symbols)
+        request = self._find(number) or self._holding(recognized)
         if request is not None and request.operation is Operation.UNSUBSCRIBE:
             self._left(request, raw_symbols or request.symbols)
             return
         for raw_symbol in raw_symbols:
             symbol = self._symbols.get(raw_symbol)
             if symbol is not None and not symbol.leaving and symbol.state in _LIVE:
-                self._set(raw_symbol, SymbolState.WANTED)
+                self._set(raw_symbol, SymbolState.PENDING)
 
     def refused(
         self, reason: str, raw_symbols: Sequence[str], number: int, kind: Refusal, now: float, *, whole: bool
     ) -> tuple[str, ...]:
         """Take a refusal. Return the symbols that the exchange refuses for good."""
         self._answers += 1
-        known = tuple(raw_symbol for raw_symbol in raw_symbols if raw_symbol in self._symbols)
-        request = self._find(number) or self._holding(known)
+        recognized = tuple(raw_symbol for raw_symbol in raw_symbols if raw_symbol in self._symbols)
+        request = self._find(number) or self._holding(recognized)
         if request is not None and request.operation is Operation.UNSUBSCRIBE:
             if kind is Refusal.BUSY:
                 self._slow_down(now)
@@ -174,19 +174,19 @@ class Subscriptions:
                     self._symbols[raw_symbol].request = 0
                 self._close_answered()
             else:
-                self._left(request, known or request.symbols)  # it was not subscribed
+                self._left(request, recognized or request.symbols)  # it was not subscribed
             return ()
         waiting = self._waiting(request)
         refused: tuple[str, ...] = ()
         if kind is Refusal.BUSY:
             self._slow_down(now)
-            self._again(known or waiting)
-        elif request is None and not known:
+            self._again(recognized or waiting)
+        elif request is None and not recognized:
             self.strays += 1
         elif kind is Refusal.CAPACITY:
-            self._over_capacity(reason, known, waiting, now)
+            self._over_capacity(reason, recognized, waiting, now)
         else:
-            named = tuple(raw_symbol for raw_symbol in known if raw_symbol in waiting or not (whole and waiting))
+            named = tuple(raw_symbol for raw_symbol in recognized if raw_symbol in waiting or not (whole and waiting))
             if not named and len(waiting) > 1:
                 self._halve(waiting)
             else:
@@ -254,7 +254,7 @@ class Subscriptions:
     @property
     def sent(self) -> bool:
         """Whether every symbol was sent at least once."""
-        return all(symbol.state is not SymbolState.WANTED for symbol in self._symbols.values())
+        return all(symbol.state is not SymbolState.PENDING for symbol in self._symbols.values())
 
     @property
     def settled(self) -> bool:
@@ -262,9 +262,9 @@ class Subscriptions:
         return all(symbol.state in _LIVE or symbol.state is SymbolState.REFUSED for symbol in self._symbols.values())
 
     def state(self, raw_symbol: str) -> SymbolState:
-        """Return the state of a symbol; `WANTED` if it is not known here."""
+        """Return the state of a symbol; `PENDING` if it is not known here."""
         symbol = self._symbols.get(raw_symbol)
-        return symbol.state if symbol else SymbolState.WANTED
+        return symbol.state if symbol else SymbolState.PENDING
 
     def reason(self, raw_symbol: str) -> str:
         """Return why a symbol was refused, in the exchange's words."""
@@ -307,7 +307,7 @@ class Subscriptions:
         for raw_symbol in raw_symbols:
             symbol = self._symbols[raw_symbol]
             if symbol.state is SymbolState.SENT:
-                symbol.state, symbol.request = SymbolState.WANTED, 0
+                symbol.state, symbol.request = SymbolState.PENDING, 0
 
     def _halve(self, raw_symbols: Sequence[str]) -> None:
         """Send symbols again in two requests, to find out which of them the exchange does not take."""
@@ -331,14 +331,14 @@ class Subscriptions:
             refused.append(raw_symbol)
         return tuple(refused)
 
-    def _over_capacity(self, reason: str, known: Sequence[str], waiting: Sequence[str], now: float) -> None:
+    def _over_capacity(self, reason: str, recognized: Sequence[str], waiting: Sequence[str], now: float) -> None:
         """Send smaller requests; if one symbol is too many, the connection is full."""
-        if not known and len(waiting) > 1:
+        if not recognized and len(waiting) > 1:
             self._most = max(1, len(waiting) // 2)
             self._again(waiting)
             return
-        self.crowded = self.crowded or not known
-        for raw_symbol in known or waiting:
+        self.crowded = self.crowded or not recognized
+        for raw_symbol in recognized or waiting:
             symbol = self._symbols[raw_symbol]
             if symbol.state is SymbolState.FLOWING:
                 continue

@@ -215,7 +215,7 @@ class Adapter(Protocol):
     """One channel of an exchange, in one protocol, for one connection. `pairs` are the connection's symbols.
 
     `notices` names the path of a websocket on which the exchange announces maintenance, and the messages that subscribe
-    to it; the path is empty where the connections themselves are told.
+    to it; the path is empty where the connections themselves hear of it.
     """
 
     spec: ExchangeSpec

@@ -90,5 +90,5 @@ class Stats:
     def symbols_by_state(self) -> dict[SymbolState, int]:
         """The number of wanted symbols in each state; those that no connection has taken yet are wanted."""
         counts = Counter(state for state, _ in self.symbol_states.values())
-        counts[SymbolState.WANTED] += max(0, len(self.symbols) - len(self.symbol_states))
+        counts[SymbolState.PENDING] += max(0, len(self.symbols) - len(self.symbol_states))
         return {state: counts[state] for state in SymbolState}

@@ -72,8 +72,8 @@ class OkxControl:
         code, words = str(message.get("code")), str(message.get("msg"))
         text = f"{code}: {words}"[:200]
         raw_symbols = [pair.raw_symbol for pair in self._pairs]
-        told = str(arg.get("instId", ""))
-        symbols = (told,) if told in raw_symbols else named(words, raw_symbols)
+        named_symbol = str(arg.get("instId", ""))
+        symbols = (named_symbol,) if named_symbol in raw_symbols else named(words, raw_symbols)
         if code in _BUSY or any(phrase in words.lower() for phrase in _BUSY_WORDS):
             return Refused(text, symbols, number, Refusal.BUSY)
         kind = Refusal.CAPACITY if code in _CAPACITY else Refusal.SYMBOL
