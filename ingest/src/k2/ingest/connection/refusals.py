@@ -6,7 +6,7 @@ from typing import Final
 
 from k2.ingest.connection.listing import UNLISTED, Listing
 
-_RETRY_FIRST: Final = 600.0  # seconds; a refusal is often a mistake of the exchange that passes
+_RETRY_FIRST: Final = 60.0  # seconds; a refusal is often a mistake of the exchange that passes
 _RETRY_LIMIT: Final = 86_400.0
 NOT_LISTED: Final = "the exchange's instrument list does not have it as trading"
 
@@ -31,7 +31,7 @@ class Refusals:
         self._version = self.listing.version
 
     def refuse(self, raw_symbol: str, reason: str, now: float) -> None:
-        """Remember a refusal. The next attempt comes after ten minutes, then four times as long, up to a day."""
+        """Remember a refusal. The next attempt comes after a minute, then four times as long, up to a day."""
         before = self._refused.get(raw_symbol)
         times = before.times + 1 if before else 1
         wait = min(_RETRY_LIMIT, _RETRY_FIRST * 4.0 ** min(times - 1, 16))

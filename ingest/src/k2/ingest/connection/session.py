@@ -50,7 +50,6 @@ log = logs.get("session")
 
 _OVERSEE_EVERY: Final = 1.0
 _NOTICES_RETRY: Final = 60.0
-_UNKNOWN: Final = Newest()
 _SNAPSHOT: Final = Source.SNAPSHOT.value
 _LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
 
@@ -287,17 +286,14 @@ class Session:
         shard, pair = self._shard, self._shard.pairs[raw_symbol]
         silence, count = shard.silences[raw_symbol], shard.stats.received[pair.symbol]
         answer = await self._newest(pair, connection)
-        if answer is None:
-            if not silence.liquid:
-                return
-            answer = _UNKNOWN, (), b""  # its own rate is proof enough
-        else:
-            newest, *_ = answer
-            if not self._is_newer(raw_symbol, newest):
-                silence.quiet()
-                return
+        newer = self._compare(raw_symbol, answer[0]) if answer else None
+        if newer is False:
+            silence.quiet()
+            return
+        if newer is None and not silence.liquid:  # of a liquid symbol, its own rate is proof enough
+            return
+        if newer:
             await asyncio.sleep(connection.adapter.limits.snapshot_delay)  # the stream may lag behind the REST API
-        _, events, body = answer
         if raw_symbol not in shard.pairs or shard.stats.received[pair.symbol] != count:
             return
         now = asyncio.get_running_loop().time()
@@ -313,7 +309,8 @@ class Session:
                 connection.replace("silent")
             else:
                 connection.renew(raw_symbol)
-        if events:
+        if answer and newer:
+            _, events, body = answer
             shard.pipeline.handle_snapshot(events, body, shard.time_ns() // 1000, connection)
             await shard.pipeline.settle()
 
@@ -330,13 +327,14 @@ class Session:
             log.warning("newest record not known", symbol=pair.raw_symbol, error=str(error))
         return None
 
-    def _is_newer(self, raw_symbol: str, newest: Newest) -> bool:
-        """Whether the REST API shows a record that the websocket did not bring."""
+    def _compare(self, raw_symbol: str, newest: Newest) -> bool | None:
+        """Return whether the REST API shows a record that the websocket did not bring; None if it lags behind."""
         record = self._shard.stats.newest.get(self._shard.pairs[raw_symbol].symbol)
         if record is None:
             return newest.after(self._baselines.setdefault(raw_symbol, newest))
         number = int(record.record_id) if record.record_id.isdigit() and newest.number != NO_ID else NO_ID
-        return newest.after(Newest(number, record.timestamp))
+        received = Newest(number, record.timestamp)
+        return None if received.after(newest) else newest.after(received)
 
     async def _watch_notices(self) -> None:
         """Listen where the exchange announces maintenance. That this cannot be reached is no fault of the data."""

@@ -25,6 +25,7 @@ _HOUR: Final = 3600.0
 _REMEMBERED: Final = 256  # requests, for answers that come late
 
 _SENDABLE: Final = frozenset({SymbolState.PENDING, SymbolState.UNANSWERED})
+_JUDGED: Final = frozenset({SymbolState.FLOWING, SymbolState.REFUSED})
 _LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
 
 
@@ -117,11 +118,11 @@ class Subscriptions:
                 symbol.state, symbol.leaving, symbol.request = SymbolState.PENDING, True, 0
 
     def refuse(self, raw_symbols: Iterable[str], reason: str) -> tuple[str, ...]:
-        """Take symbols as refused that another source says do not exist. Return those that do not flow all the same."""
+        """Take symbols as refused that another source says do not exist. Return those; what flows exists all the same."""
         refused = tuple(
             raw_symbol
             for raw_symbol in raw_symbols
-            if (symbol := self._symbols.get(raw_symbol)) and symbol.state is not SymbolState.FLOWING
+            if (symbol := self._symbols.get(raw_symbol)) and symbol.state not in _JUDGED
         )
         for raw_symbol in refused:
             self._set(raw_symbol, SymbolState.REFUSED, reason)
