@@ -29,6 +29,7 @@ _OPEN_TIMEOUT: Final = 15.0
 _CLOSE_TIMEOUT: Final = 1.0
 _FRAMES_BEFORE_YIELD: Final = 256
 _POLL: Final = 1.0  # seconds between two looks for symbols whose next attempt is due
+_REPEATED_AFTER: Final = 10.0
 _NOTICE: Final = 60.0  # seconds before an announced cut at which the connection is replaced
 
 
@@ -78,6 +79,7 @@ class Connection:
         self._close_reason = ""
         self._close_at = 0.0
         self._changed = asyncio.Event()
+        self._disproved: dict[str, float] = {}  # when a repeated REST answer counts, by raw symbol
         self._frames_before = 0
         limits = adapter.limits
         self.subscriptions = Subscriptions(limits, self._encode, tuning.answer_within)
@@ -131,7 +133,14 @@ class Connection:
         self._changed.set()
 
     def disproved(self, raw_symbol: str, reason: str) -> None:
-        """Take a REST answer that the exchange has no such symbol. A symbol that flows exists all the same."""
+        """Take a REST answer that the exchange has no such symbol.
+
+        It counts where the websocket acknowledges any name, if it is repeated later: it may be a passing fault.
+        """
+        if not self.adapter.limits.acknowledges_any or self._time() < self._disproved.setdefault(
+            raw_symbol, self._time() + _REPEATED_AFTER
+        ):
+            return
         refused = self.subscriptions.refuse([raw_symbol], reason)
         self.refused_symbols += [(name, reason) for name in refused]
 
@@ -190,7 +199,8 @@ class Connection:
                 self._unproved.discard(raw_symbol)
             else:
                 self.unseen.add(self._pairs[raw_symbol].symbol)  # it came before the symbol was subscribed again
-        if self.subscriptions.expire(now):
+        expired = self.subscriptions.expire(now)
+        if expired:
             self._changed.set()
         assert self._liveness is not None
         if blocked or self.frames != self._frames_before:
@@ -198,7 +208,8 @@ class Connection:
             self._liveness.frame(now)
         if self._close_reason and now >= self._close_at:
             return self._close_reason
-        if self.subscriptions.dead:
+        unheard = now - self._liveness.last_frame_at >= self._tuning.answer_within
+        if self.subscriptions.dead or (expired and unheard and self.subscriptions.answered):
             return "unanswered"
         return self._liveness.close_reason(now) or ""
 

@@ -32,6 +32,7 @@ _TAKEOVER: Final = 20.0  # seconds until a successor has everything that its pre
 _OVERLAP: Final = 2.0  # seconds that both connections run during a rotation
 _ROTATION_RETRY: Final = 30.0
 _ROTATED: Final = frozenset({"aged", "closing", "silent", "unanswered symbols"})
+_LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
 _IMPATIENT: Final = frozenset({403, 418, 429})  # answers to a handshake that ask for fewer attempts
 _LONGEST_BAN: Final = 600.0
 
@@ -79,6 +80,7 @@ class Lane:
     def __init__(self, number: int, shard: Shard) -> None:
         self.number = number
         self.raw_symbols: set[str] = set()
+        self.full = False  # the exchange took no more symbols on this connection
         self.connection: Connection | None = None
         self.reconnect = asyncio.Event()  # there is something to connect for
         self._shard = shard
@@ -239,19 +241,21 @@ class Lane:
         return new.alive() and not old.alive()
 
     def _took_over(self, old: Connection, new: Connection) -> bool:
-        """Whether a successor has everything that flows on its predecessor; of what is seldom traded, the word."""
-        if not (new.alive() and new.subscriptions.settled):
+        """Return whether a successor has what its predecessor has: records of what is liquid, the word of others."""
+        if not new.alive():
             return False
-        flowing = SymbolState.FLOWING
-        return all(
-            new.subscriptions.state(name) in {flowing, SymbolState.REFUSED}
-            for name in old.subscriptions
-            if name in self.raw_symbols
-            and old.subscriptions.state(name) is flowing
-            and (silence := self._shard.silences.get(name)) is not None
-            and silence.liquid
-            and not silence.suspicious
-        )
+        for name in new.subscriptions:
+            state = new.subscriptions.state(name)
+            if state in {SymbolState.PENDING, SymbolState.SENT}:
+                return False
+            if state is SymbolState.UNANSWERED and old.subscriptions.state(name) in _LIVE:
+                return False
+            silence = self._shard.silences.get(name)
+            liquid = silence is not None and silence.liquid and not silence.suspicious
+            flowed = old.subscriptions.state(name) is SymbolState.FLOWING
+            if liquid and flowed and state is SymbolState.ACKNOWLEDGED:
+                return False
+        return True
 
     async def _close(self) -> None:
         connection, self.connection = self.connection, None

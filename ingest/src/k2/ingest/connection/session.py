@@ -157,20 +157,19 @@ class Session:
         for lane in self._lanes:
             gone_symbols = lane.raw_symbols - pairs.keys()
             lane.raw_symbols -= gone_symbols
+            lane.full = lane.full and not gone_symbols
             if lane.connection is not None:
                 lane.connection.adapter.set_pairs(self._pairs)
                 lane.connection.drop(gone_symbols)
         placed = {raw_symbol for lane in self._lanes for raw_symbol in lane.raw_symbols}
         self._place([raw_symbol for raw_symbol in pairs if raw_symbol not in placed])
 
-    def _place(self, raw_symbols: Iterable[str], *, beside: Lane | None = None) -> None:
-        """Give symbols to the first connections that have room, adding connections; `beside`: not to this one."""
+    def _place(self, raw_symbols: Iterable[str]) -> None:
+        """Give symbols to the first connections that have room, adding connections."""
         limits = self._protocol.limits
         for raw_symbol in raw_symbols:
-            lane = next(
-                (each for each in self._lanes if each is not beside and fits(limits, each.raw_symbols, raw_symbol)),
-                None,
-            )
+            room = (each for each in self._lanes if not each.full and fits(limits, each.raw_symbols, raw_symbol))
+            lane = next(room, None)
             if lane is None:
                 lane = Lane(len(self._lanes), self._shard)
                 self._lanes.append(lane)
@@ -224,11 +223,12 @@ class Session:
             worth = shard.refusals.subscribable(due, now)
             connection.want([shard.pairs[raw_symbol] for raw_symbol in worth])
         if subscriptions.crowded:
-            moved = [name for name in lane.raw_symbols if subscriptions.state(name) is SymbolState.UNANSWERED]
-            subscriptions.crowded = False
+            subscriptions.crowded, lane.full = False, True
+            states = {name: subscriptions.state(name) for name in lane.raw_symbols if subscriptions.reason(name)}
+            moved = [name for name, state in states.items() if state is SymbolState.UNANSWERED]
             lane.raw_symbols -= set(moved)
             connection.drop(moved)
-            self._place(moved, beside=lane)
+            self._place(moved)
         if lane.patience.exhausted(subscriptions.stubborn, now):
             connection.replace("unanswered symbols")
 
@@ -297,9 +297,8 @@ class Session:
         if raw_symbol not in shard.pairs or shard.stats.received[pair.symbol] != count:
             return
         now = asyncio.get_running_loop().time()
-        began = now - silence.length(now)
         others = [shard.silences[name] for name in lane.raw_symbols if name != raw_symbol]
-        none_flows = any(each.liquid for each in others) and all(now - each.length(now) <= began for each in others)
+        none_flows = any(each.overdue(now) for each in others) and not any(each.began_after(silence) for each in others)
         remedy = silence.is_silent(now)
         shard.stats.silences[pair.symbol] += 1
         log.warning("symbol is silent", symbol=raw_symbol, connection=connection.id, seconds=round(silence.length(now)))

@@ -54,6 +54,14 @@ class Silence:
         """Return how long the symbol has been silent, in seconds."""
         return now - self.since if self.since is not None else 0.0
 
+    def began_after(self, other: "Silence") -> bool:
+        """Whether a record of this symbol is newer than the last one of another."""
+        return self.since is not None and other.since is not None and self.since > other.since
+
+    def overdue(self, now: float) -> bool:
+        """Whether the silence is longer than the rate explains."""
+        return self.since is not None and now - self.since >= self.limit
+
     def subscribed(self, now: float) -> None:
         """Take note that the exchange acknowledged the symbol: its silence starts, unless it started before."""
         if self.since is None:

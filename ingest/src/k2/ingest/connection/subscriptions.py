@@ -118,7 +118,7 @@ class Subscriptions:
                 symbol.state, symbol.leaving, symbol.request = SymbolState.PENDING, True, 0
 
     def refuse(self, raw_symbols: Iterable[str], reason: str) -> tuple[str, ...]:
-        """Take symbols as refused that another source says do not exist. Return those; what flows exists all the same."""
+        """Take symbols as refused that another source does not have. Return those; what flows exists all the same."""
         refused = tuple(
             raw_symbol
             for raw_symbol in raw_symbols
@@ -251,6 +251,11 @@ class Subscriptions:
     def dead(self) -> bool:
         """Whether the exchange answered nothing at all on this connection, although it was asked twice."""
         return self._expired > 1 and not self._answers
+
+    @property
+    def answered(self) -> bool:
+        """Whether the exchange ever answered on this connection, or sent a record."""
+        return self._answers > 0
 
     @property
     def sent(self) -> bool:

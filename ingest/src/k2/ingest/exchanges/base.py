@@ -120,6 +120,7 @@ class Limits:
     characters_per_connection: int = 0  # of all arguments of the subscriptions
     argument_characters: int = 0  # of an argument, beside the symbol
     requests_per_hour: int = 0  # of one connection
+    acknowledges_any: bool = False  # also symbols that do not exist, so that only data proves a subscription
     connects: int = 0  # attempts in `connects_period`, below what the exchange allows an address
     connects_period: float = 300.0
     ping_text: str = ""  # the application-level ping, if the exchange requires one

@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from k2.schemas.feed.phases import PHASES
+from k2.schemas.states import SymbolState
 from k2.schemas.status import AuditResult, LayerStatus, ShardStatus
 
 CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
@@ -68,6 +69,21 @@ def _layer(name: str) -> dict[str, Any]:
     )
 
 
+def _connections() -> dict[str, Any]:
+    return {
+        "connected": _count("Connections that are up."),
+        "desired": _count("Connections that should be up."),
+        **_copied(
+            ShardStatus,
+            messagesPerSecond="Trades received per second.",
+            lastMessageTime="When the last trade arrived.",
+            reconnects="Reconnections to the exchange.",
+        ),
+        "openGaps": _count("Gaps not yet repaired."),
+        "repairedGaps": _count("Gaps repaired."),
+    }
+
+
 def status() -> dict[str, Any]:
     """Return the schema of `status`."""
     return _object(
@@ -84,19 +100,20 @@ def status() -> dict[str, Any]:
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
-        ingest=_object(
-            "Connections to the exchange.",
-            connected=_count("Connections that are up."),
-            desired=_count("Connections that should be up."),
-            **_copied(
-                ShardStatus,
-                messagesPerSecond="Trades received per second.",
-                lastMessageTime="When the last trade arrived.",
-                reconnects="Reconnections to the exchange.",
+        ingest=_object("Connections to the exchange.", **_connections()),
+        channels={
+            "type": "object",
+            "description": "The same for each channel, and its symbols.",
+            "additionalProperties": _object(
+                "One channel.",
+                **_connections(),
+                symbols={
+                    "type": "object",
+                    "description": f"Number of symbols by state: {', '.join(SymbolState)}.",
+                    "additionalProperties": {"type": "integer", "format": "int64"},
+                },
             ),
-            openGaps=_count("Gaps not yet repaired."),
-            repairedGaps=_count("Gaps repaired."),
-        ),
+        },
         layers=_object(
             "The tables' writers.",
             bronze=_layer("Bronze"),

@@ -21,6 +21,7 @@ class BinanceSpec:
         symbols_per_message=200,
         message_bytes=8_000,
         symbols_per_connection=1_000,
+        acknowledges_any=True,
         connects=150,
         connects_period=300.0,
     )
