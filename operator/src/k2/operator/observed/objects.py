@@ -240,7 +240,7 @@ def shard(raw: K8sObject) -> Shard:
         dead_letters=sum(status.dead_letters.values()),
         refused=tuple(sorted(status.refused.items())),
         silent=tuple(sorted(name for name, symbol in status.symbols.items() if symbol.state in _UNDELIVERED)),
-        states=tuple(status.states.items()),
+        states=tuple((state, count) for state, count in status.states.items() if count),
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
     )
 

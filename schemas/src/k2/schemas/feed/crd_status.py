@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from k2.schemas.channels import CHANNELS
 from k2.schemas.feed.phases import PHASES
 from k2.schemas.states import SymbolState
 from k2.schemas.status import AuditResult, LayerStatus, ShardStatus
@@ -101,19 +102,20 @@ def status() -> dict[str, Any]:
             "x-kubernetes-list-map-keys": ["type"],
         },
         ingest=_object("Connections to the exchange.", **_connections()),
-        channels={
-            "type": "object",
-            "description": "The same for each channel, and its symbols.",
-            "additionalProperties": _object(
-                "One channel.",
-                **_connections(),
-                symbols={
-                    "type": "object",
-                    "description": f"Number of symbols by state: {', '.join(SymbolState)}.",
-                    "additionalProperties": {"type": "integer", "format": "int64"},
-                },
-            ),
-        },
+        channels=_object(
+            "The connections of each channel, and its symbols by state.",
+            **{
+                channel.name: _object(
+                    f"The channel {channel.name}.",
+                    **_connections(),
+                    symbols=_object(
+                        "Number of symbols by state.",
+                        **{state.value: _count(f"Symbols that are {state.value}.") for state in SymbolState},
+                    ),
+                )
+                for channel in CHANNELS
+            },
+        ),
         layers=_object(
             "The tables' writers.",
             bronze=_layer("Bronze"),
