@@ -22,6 +22,8 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     Limits,
     MalformedFrame,
+    Newest,
+    Notices,
     Page,
     Request,
     RestBudget,
@@ -161,19 +163,28 @@ class DepthAdapter:
     has_sequence = False
     url = "ws://127.0.0.1:1"
     path = "/depth"
+    notices = Notices()
     rest_url = "http://127.0.0.1:1"
     limits = Limits(subscribe_interval=0.01, snapshot_delay=0.0)
     rest_budget = RestBudget(100, 100)
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = {pair.raw_symbol: pair for pair in pairs}
+        self.set_pairs(pairs)
         self._last: dict[str, int] = {}
         self._connection = uuid4().hex
         self._ordinal = 0
 
-    def subscribe_messages(self) -> list[bytes]:
-        """Subscribe to all symbols at once."""
-        return [msgspec.json.encode({"subscribe": sorted(self._pairs)})]
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
+        self._pairs = {pair.raw_symbol: pair for pair in pairs}
+
+    def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Subscribe to symbols."""
+        return msgspec.json.encode({"subscribe": sorted(pair.raw_symbol for pair in pairs)})
+
+    def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """End subscriptions."""
+        return msgspec.json.encode({"unsubscribe": sorted(pair.raw_symbol for pair in pairs)})
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Parse an update or the acknowledgement."""
@@ -195,6 +206,10 @@ class DepthAdapter:
     def snapshot_request(self, pair: Pair) -> Request:
         """Request the whole book."""
         return Request("/snapshot", {"symbol": pair.raw_symbol})
+
+    def parse_newest(self, body: bytes) -> Newest:
+        """Return nothing: snapshots have no time."""
+        return Newest()
 
     def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
         """Return the book as a record of its own kind."""

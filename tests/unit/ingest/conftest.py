@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
-from k2.ingest.connection.session import Session, Tuning
+from k2.ingest.connection.listing import UNLISTED, Listing
+from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
@@ -158,8 +159,9 @@ class Shard:
             self.adapter, client, Policy(enabled=True, max_gap=3600), self.tracker, self.ledger, self.pipeline,
             self.publisher, self.stats,
         )  # fmt: skip
-        self.snapshots = Snapshots(client, self.pairs, self.pipeline, self.stats)
+        self.snapshots = Snapshots(client, self.pipeline)
         self.connects = 0
+        self.listing: Listing = UNLISTED
         self.limits = self.adapter.limits
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -174,11 +176,11 @@ class Shard:
             exchange.limits = self.limits
             return exchange
 
-        session = Session(
-            made, endpoints, [pair.raw_symbol for pair in self.pairs], self.http, self.pipeline, self.tracker,
-            self.publisher, self.stats, tuning, connected,
+        self.session = Session(
+            made, endpoints, self.pairs, self.http, self.pipeline, self.tracker, self.publisher, self.stats, tuning,
+            connected, Sources(self.snapshots.newest, self.listing),
         )  # fmt: skip
-        parts = [session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]
+        parts = [self.session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]
         self._tasks = [asyncio.create_task(part) for part in parts]
         return self._tasks[0]
 
@@ -206,8 +208,9 @@ class Shard:
 @pytest.fixture
 async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Shard]]:
     """Makes shards that look at their connections often; ends them with the test."""
-    monkeypatch.setattr("k2.ingest.connection.session._WATCH_EVERY", 0.05)
-    monkeypatch.setattr("k2.ingest.connection.session._OVERLAP", 0.3)
+    monkeypatch.setattr("k2.ingest.connection.lane._WATCH_EVERY", 0.05)
+    monkeypatch.setattr("k2.ingest.connection.lane._OVERLAP", 0.3)
+    monkeypatch.setattr("k2.ingest.connection.session._OVERSEE_EVERY", 0.1)
     made: list[Shard] = []
     async with aiohttp.ClientSession() as http:
 

@@ -47,7 +47,7 @@ def ingest(shard):
 
 
 def feed(ingest, *frames: bytes) -> None:
-    link = SimpleNamespace(adapter=ingest.adapter)
+    link = SimpleNamespace(adapter=ingest.adapter, unseen=set())
     for raw in frames:
         ingest.pipeline.handle(raw, 1, link)
 

@@ -19,7 +19,7 @@ from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.ingest.backfill.repairer import Policy, Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
-from k2.ingest.connection.session import Session, Tuning
+from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.kafka import resume
@@ -111,11 +111,11 @@ async def run(
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget)
             policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
-            snapshots = Snapshots(rest, pairs, pipeline, stats)
+            snapshots = Snapshots(rest, pipeline)
             session = Session(
                 make_adapter,
                 endpoints,
-                [pair.raw_symbol for pair in pairs],
+                pairs,
                 http,
                 pipeline,
                 tracker,
@@ -123,6 +123,7 @@ async def run(
                 stats,
                 options.tuning,
                 snapshots.restart,
+                Sources(snapshots.newest),
             )
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
             await _run_until(stop, session.run(), repairer.run(), publisher.run(), _monitor_loop(stats, publisher))

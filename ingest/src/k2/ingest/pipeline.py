@@ -29,6 +29,7 @@ from k2.ingest.exchanges.base import (
     SequencedRecord,
     Subscribed,
     Unknown,
+    Unsubscribed,
 )
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.ledger import GapLedger
@@ -51,6 +52,7 @@ from k2.schemas.states import GapState
 log = logs.get("pipeline")
 
 ID_CONFLICT: Final = "ID_CONFLICT"
+_MOST_KINDS: Final = 100
 
 _Suspended = tuple[SequencedRecord | InvalidItem, bytes, int]  # and its frame, and when that was received
 
@@ -59,15 +61,28 @@ class ConnectionHandle(Protocol):
     """The connection a frame was read from."""
 
     adapter: Adapter
+    lane: int  # the number of the connection among those that the shard holds at once
+    unseen: set[str]  # the symbols without a record on this connection; the pipeline removes those that it sees
 
-    def subscribed(self, raw_symbols: Sequence[str]) -> None:
-        """Record that the exchange accepted these symbols."""
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The pairs that are wanted on this connection and not refused."""
+        ...
 
-    def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
-        """Record that the exchange refused these symbols, or another request if none is named."""
+    def subscribed(self, event: Subscribed) -> None:
+        """Take an acknowledgement."""
 
-    def closing(self, reason: str) -> None:
-        """Record that the exchange announced to close the connection."""
+    def unsubscribed(self, event: Unsubscribed) -> None:
+        """Take the end of a subscription."""
+
+    def refused(self, event: Refused) -> None:
+        """Take a refusal."""
+
+    def disproved(self, raw_symbol: str, reason: str) -> None:
+        """Take a REST answer that the exchange has no such symbol."""
+
+    def closing(self, event: Closing) -> None:
+        """Take an announcement that the exchange will close the connection."""
 
 
 class Pipeline:
@@ -87,6 +102,11 @@ class Pipeline:
         self._listings = tracker.listings
         self._suspended: dict[str, list[_Suspended]] = {}  # suspended records by symbol
         self._lock = asyncio.Lock()
+        self._unknown_kinds: set[str] = set()  # logged once each
+
+    def set_pairs(self, pairs: Iterable[Pair]) -> None:
+        """Replace the wanted symbols. Records of a symbol that is no longer wanted may still be on their way."""
+        self._pairs |= {pair.symbol: pair for pair in pairs}
 
     @property
     def needs_settle(self) -> bool:
@@ -103,6 +123,8 @@ class Pipeline:
         except MalformedFrame as error:
             self.dead_letter(frame, MALFORMED, str(error))
             return
+        if unseen := link.unseen:
+            unseen.difference_update([event.record.symbol for event in events if type(event) is SequencedRecord])
         for index, event in enumerate(events):
             if type(event) is not SequencedRecord:
                 self._process(frame, received, link, events[index:])
@@ -275,16 +297,20 @@ class Pipeline:
                     self._barrier = self._ledger.open(missing.gap)
             case InvalidItem():
                 self._skip(event, frame, received)
-            case Subscribed(raw_symbols):
-                link.subscribed(raw_symbols)
-            case Refused(reason, raw_symbols):
+            case Subscribed():
+                link.subscribed(event)
+            case Unsubscribed():
+                link.unsubscribed(event)
+            case Refused():
                 self._stats.errors["refused"] += 1
-                link.refused(reason, raw_symbols)
-            case Closing(reason):
-                link.closing(reason)
+                link.refused(event)
+            case Closing():
+                link.closing(event)
             case Unknown(kind):
                 self._stats.errors["unknown_message"] += 1
-                log.debug("unknown message", kind=kind)
+                if kind not in self._unknown_kinds and len(self._unknown_kinds) < _MOST_KINDS:
+                    self._unknown_kinds.add(kind)
+                    log.info("unknown message", kind=kind, frame=frame[:200].decode(errors="replace"))
 
     def _skip(self, item: InvalidItem, frame: bytes, received: int) -> None:
         """Count the id of an invalid item as received."""

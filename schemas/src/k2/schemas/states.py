@@ -44,3 +44,16 @@ class QueryState(StrEnum):
     RUNNING = "RUNNING"
     FAILED = "FAILED"  # it is retried
     DRAINED = "DRAINED"  # all input was processed, as requested
+
+
+class SymbolState(StrEnum):
+    """State of one wanted symbol of a feed. Only `flowing` is proved by data."""
+
+    PENDING = "wanted"  # not subscribed yet
+    SENT = "sent"  # the request is not answered yet
+    ACKNOWLEDGED = "acknowledged"  # no record came yet
+    FLOWING = "flowing"
+    QUIET = "quiet"  # no record for longer than usual; the exchange's REST API has none either, or was not asked yet
+    SILENT = "silent"  # the REST API has newer records than came
+    UNANSWERED = "unanswered"  # no answer to several requests
+    REFUSED = "refused"

@@ -19,10 +19,12 @@ class GapCounts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One symbol: trades received since the start, and the newest price as a decimal."""
+    """One symbol: trades received since the start, the newest price as a decimal, and the state of its subscription."""
 
     trades: int
-    price: str
+    price: str  # empty before the first trade
+    state: str = ""  # a `SymbolState`; empty in the document of an older version
+    reason: str = ""  # of that state: the exchange's words for a refusal
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -52,6 +54,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     circuit: CircuitState = CircuitState.CLOSED
     resident_bytes: int = 0
     symbols: dict[str, SymbolStatus] = {}
+    states: dict[str, int] = {}  # wanted symbols by state
 
 
 class AuditResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

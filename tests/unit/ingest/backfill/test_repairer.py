@@ -100,7 +100,7 @@ async def test_a_snapshot_finds_a_gap_at_the_end_without_a_trade_after_it(
     monkeypatch.setattr(ingest.adapter, "limits", Limits(snapshot_delay=0.05))
     ingest.tracker.observe(pair, observed(1_001_490))
     polling = asyncio.create_task(ingest.publisher.run())
-    await ingest.snapshots.request_all(SimpleNamespace(adapter=ingest.adapter))
+    await ingest.snapshots.request_all(SimpleNamespace(adapter=ingest.adapter, pairs=ingest.pairs))
     polling.cancel()
     await eventually(lambda: ingest.stats.gaps_detected["BTCUSDT"] == 1)
     missing = ingest.ledger.repairs.get_nowait()

@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from k2.ingest.connection.liveness import Backoff, Liveness
+from k2.ingest.connection.liveness import Backoff, ConnectBudget, Liveness, Patience
 
 
 def alive(**changed: float) -> Liveness:
@@ -23,42 +25,6 @@ def test_every_frame_keeps_a_connection_alive():
         connection.frame(now)
 
 
-def test_heartbeats_do_not_excuse_a_liquid_symbol_that_stopped():
-    connection = alive()
-    for now in range(1000, 1010):
-        connection.record("BTCUSDT", now)
-    connection.frame(1038)
-    assert connection.close_reason(1038.9) is None
-    connection.frame(1039)
-    assert connection.close_reason(1039) == "quiet"
-
-
-def test_a_symbol_that_trades_seldom_may_pause():
-    connection = alive()
-    for now in (1000, 1020, 1040):
-        connection.record("XYZUSDT", now)
-    connection.frame(1100)
-    assert connection.close_reason(1100) is None
-
-
-def test_one_liquid_symbol_proves_the_connection_for_all():
-    connection = alive()
-    connection.record("XYZUSDT", 1000)
-    for now in range(1000, 1100):
-        connection.record("BTCUSDT", now)
-        connection.frame(now)
-    assert connection.close_reason(1100) is None
-
-
-def test_a_pause_of_our_own_is_not_held_against_the_exchange():
-    connection = alive()
-    for now in range(1000, 1010):
-        connection.record("BTCUSDT", now)
-    connection.restart(1100)
-    assert connection.close_reason(1129) is None
-    assert connection.close_reason(1130) == "stale"
-
-
 def test_an_old_connection_is_aged_however_well_it_lives():
     connection = alive()
     connection.frame(4600)
@@ -66,12 +32,21 @@ def test_an_old_connection_is_aged_however_well_it_lives():
     assert connection.close_reason(4600) == "aged"
 
 
-def test_waits_double_from_five_seconds_to_a_minute_with_a_jitter_of_a_fifth():
-    wait_for_client = [Backoff(random.Random(seed)) for seed in range(50)]
+def test_the_first_reconnect_is_immediate_and_the_next_waits_double_from_five_seconds_to_a_minute():
+    backoffs = [Backoff(random.Random(seed)) for seed in range(50)]
+    first = [backoff.next_delay() for backoff in backoffs]
+    assert all(0 <= delay < 0.25 for delay in first)
+    assert len(set(first)) > 40
     for expected in (5, 10, 20, 40, 60, 60):
-        delays = [backoff.next_delay() for backoff in wait_for_client]
+        delays = [backoff.next_delay() for backoff in backoffs]
         assert all(expected * 0.8 <= delay <= expected * 1.2 for delay in delays)
         assert len(set(delays)) > 40
+
+
+def test_an_exchange_that_asks_for_patience_is_not_called_at_once():
+    backoff = Backoff(random.Random(1))
+    assert 4 <= backoff.next_delay(at_once=False) <= 6
+    assert 4 <= backoff.next_delay() <= 6
 
 
 def test_after_very_many_attempts_the_wait_is_still_the_limit():
@@ -84,5 +59,32 @@ def test_data_resets_the_backoff():
     for _ in range(5):
         backoff.next_delay()
     backoff.reset()
-    assert backoff.next_delay() == pytest.approx(5, rel=0.2)
+    assert backoff.next_delay() < 0.25
     assert backoff.attempts == 1
+
+
+@given(st.lists(st.floats(0, 5), min_size=20, max_size=60))
+def test_no_period_has_more_attempts_than_the_budget(pauses):
+    budget, now, attempts = ConnectBudget(3, 10.0), 0.0, list[float]()
+    for pause in pauses:
+        now += pause
+        now += budget.take(now)
+        attempts.append(now)
+    assert all(later - earlier >= 10.0 - 1e-6 for earlier, later in zip(attempts, attempts[3:], strict=False))
+
+
+def test_without_a_limit_no_attempt_waits():
+    budget = ConnectBudget(0, 10.0)
+    assert [budget.take(0) for _ in range(1000)] == [0.0] * 1000
+
+
+def test_unanswered_symbols_cost_the_others_a_new_connection_ever_more_seldom():
+    patience = Patience()
+    assert not patience.exhausted((), 0)
+    replaced = [now for now in range(0, 10_000, 100) if patience.exhausted({"A"}, now)]
+    assert replaced == [0, 600, 1800, 4200, 9000]
+
+
+@pytest.mark.parametrize("first", [0.05, 5.0])
+def test_a_shorter_first_wait_shortens_the_jitter_too(first):
+    assert all(Backoff(random.Random(seed), first).next_delay() <= min(first, 0.25) for seed in range(50))

@@ -254,6 +254,6 @@ async def test_a_refused_symbol_is_in_the_status_while_the_others_flow(
 
 async def test_a_shard_whose_every_symbol_is_refused_ends_with_the_exchanges_words(simulate, shard):
     simulator = await simulate("kraken", symbols=["BTC/USD"], rate=1)
-    session = shard("kraken", ["XYZ/USD"], rest(simulator)).start(url(simulator), tuning=Tuning(**FAST))
+    session = shard("kraken", ["XYZ/USD"], rest(simulator)).start(url(simulator), tuning=Tuning(max_attempts=9, **FAST))
     with pytest.raises(AllSymbolsRefused, match="XYZ/USD: Currency pair not supported"):
         await session

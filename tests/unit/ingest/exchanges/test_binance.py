@@ -15,6 +15,7 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    Refusal,
     Refused,
     RestRefused,
     SequencedRecord,
@@ -102,24 +103,25 @@ def test_order_ids_of_older_frames_do_no_harm():
     assert isinstance(Binance([BTC]).parse(changed(b=1, a=2), 0)[0], SequencedRecord)
 
 
-def test_subscriptions_name_every_symbol_two_hundred_a_message():
-    pairs = [EXCHANGES["binance"].pair(f"A{n:03}USDT") for n in range(401)]
-    messages = [json.loads(message) for message in Binance(pairs).subscribe_messages()]
-    assert [(m["method"], m["id"], len(m["params"])) for m in messages] == [
-        ("SUBSCRIBE", 1, 200), ("SUBSCRIBE", 2, 200), ("SUBSCRIBE", 3, 1),
-    ]  # fmt: skip
-    assert messages[0]["params"][0] == "a000usdt@trade"
-    assert Binance(pairs).parse(b'{"result":null,"id":3}', 0) == [Subscribed(("A400USDT",))]
+def test_requests_name_streams_and_carry_a_number():
+    assert json.loads(Binance([BTC]).subscribe([BTC], 3)) == {
+        "method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 3,
+    }  # fmt: skip
+    assert json.loads(Binance([BTC]).unsubscribe([BTC], 4))["method"] == "UNSUBSCRIBE"
 
 
 @pytest.mark.parametrize(
     ("frame", "event"),
     [
-        (b'{"result":null,"id":1}', Subscribed(("BTCUSDT",))),
+        (b'{"result":null,"id":1}', Subscribed((), 1)),
         (b'{"result":null,"id":null}', Subscribed(())),
-        (b'{"code":2,"msg":"Invalid request: x"}', Refused("2: Invalid request: x")),
-        (b'{"code":0,"msg":"Unknown property","id":5}', Refused("0: Unknown property")),
-        (b'{"error":{"code":3,"msg":"Invalid JSON"}}', Refused("3: Invalid JSON")),
+        (b'{"code":2,"msg":"Invalid request: x"}', Refused("2: Invalid request: x", whole=True)),
+        (b'{"code":0,"msg":"Unknown property","id":5}', Refused("0: Unknown property", number=5, whole=True)),
+        (b'{"error":{"code":3,"msg":"Invalid JSON"}}', Refused("3: Invalid JSON", whole=True)),
+        (
+            b'{"error":{"code":-1003,"msg":"Too many requests"},"id":2}',
+            Refused("-1003: Too many requests", number=2, kind=Refusal.BUSY, whole=True),
+        ),
         (b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}', Closing("serverShutdown")),
         (b'{"e":"serverShutdown","E":1}', Closing("serverShutdown")),
         (b'{"stream":"btcusdt@bookTicker","data":{"u":1,"s":"BTCUSDT"}}', Unknown("bookTicker")),

@@ -4,11 +4,24 @@ import json
 
 import pytest
 
-from k2.ingest.exchanges.base import MALFORMED_ITEM, NO_ID, UNSUBSCRIBED, Gap, Refused, RestRefused, Subscribed, Unknown
+from k2.ingest.exchanges.base import (
+    MALFORMED_ITEM,
+    NO_ID,
+    UNSUBSCRIBED,
+    Closing,
+    Gap,
+    Refusal,
+    Refused,
+    RestRefused,
+    Subscribed,
+    Unknown,
+    Unsubscribed,
+)
 from k2.ingest.exchanges.bybit.parse import Bybit
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
+AGAIN = Refusal.SUBSCRIBED
 BTC = EXCHANGES["bybit"].pair("BTCUSDT")
 TRADE = {
     "T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50", "L": "PlusTick",
@@ -47,16 +60,12 @@ def test_the_side_is_the_takers(expected, side):
     assert Bybit([BTC]).parse(frame(S=expected), 0)[0].record.side is side
 
 
-def test_subscriptions_name_ten_topics_a_message():
-    pairs = [EXCHANGES["bybit"].pair(f"A{n:03}USDT") for n in range(21)]
-    messages = [json.loads(message) for message in Bybit(pairs).subscribe_messages()]
-    assert [(m["op"], m["req_id"], len(m["args"])) for m in messages] == [
-        ("subscribe", "1", 10), ("subscribe", "2", 10), ("subscribe", "3", 1),
-    ]  # fmt: skip
-    assert messages[0]["args"][0] == "publicTrade.A000USDT"
-    assert Bybit(pairs).parse(b'{"success":true,"ret_msg":"","req_id":"3","op":"subscribe"}', 0) == [
-        Subscribed(("A020USDT",))
-    ]
+def test_requests_name_topics_and_carry_a_number():
+    assert json.loads(Bybit([BTC]).subscribe([BTC], 3)) == {
+        "req_id": "3", "op": "subscribe", "args": ["publicTrade.BTCUSDT"],
+    }  # fmt: skip
+    assert json.loads(Bybit([BTC]).unsubscribe([BTC], 4))["op"] == "unsubscribe"
+    assert Bybit([BTC]).limits.symbols_per_message == 10
 
 
 def test_the_recorded_acknowledgement_names_no_pair_of_ours(recorded):
@@ -65,7 +74,7 @@ def test_the_recorded_acknowledgement_names_no_pair_of_ours(recorded):
 
 def test_the_recorded_refusal_keeps_the_exchanges_message(recorded):
     raw = recorded("bybit_ws_subscription_failure.json")[0]
-    assert Bybit([BTC]).parse(raw, 0) == [Refused("Invalid topic: invalid.topic.BTCUSDT")]
+    assert Bybit([BTC]).parse(raw, 0) == [Refused("Invalid topic: invalid.topic.BTCUSDT", ("BTCUSDT",), whole=True)]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +82,39 @@ def test_the_recorded_refusal_keeps_the_exchanges_message(recorded):
     [
         (
             b'{"success":false,"ret_msg":"Invalid topic: publicTrade.BTCUSDT","op":"subscribe"}',
-            [Refused("Invalid topic: publicTrade.BTCUSDT", ("BTCUSDT",))],
+            [Refused("Invalid topic: publicTrade.BTCUSDT", ("BTCUSDT",), whole=True)],
         ),
+        (
+            b'{"success":false,"ret_msg":"Invalid symbol :[publicTrade.WBTCUSDT]","req_id":"7","op":"subscribe"}',
+            [Refused("Invalid symbol :[publicTrade.WBTCUSDT]", number=7, whole=True)],
+        ),
+        (
+            b'{"success":false,"ret_msg":"error:already subscribed,topic:publicTrade.BTCUSDT","op":"subscribe"}',
+            [
+                Refused(
+                    "error:already subscribed,topic:publicTrade.BTCUSDT",
+                    ("BTCUSDT",),
+                    0,
+                    Refusal.SUBSCRIBED,
+                    whole=True,
+                )
+            ],
+        ),
+        (
+            b'{"success":false,"ret_msg":"args size >10","req_id":"1","op":"subscribe"}',
+            [Refused("args size >10", (), 1, Refusal.CAPACITY, whole=True)],
+        ),
+        (
+            b'{"success":false,"ret_msg":"Too many visits!","req_id":"1","op":"subscribe"}',
+            [Refused("Too many visits!", (), 1, Refusal.BUSY, whole=True)],
+        ),
+        (b'{"success":true,"ret_msg":"","req_id":"3","op":"subscribe"}', [Subscribed((), 3)]),
+        (b'{"success":true,"ret_msg":"","req_id":"4","op":"unsubscribe"}', [Unsubscribed((), 4)]),
+        (
+            b'{"topic":"system.status","data":[{"title":"Upgrade","state":"scheduled","begin":"1751596902000"}]}',
+            [Closing("maintenance: Upgrade", 1_751_596_902_000_000)],
+        ),
+        (b'{"topic":"system.status","data":[{"title":"Upgrade","state":"completed","begin":"1751596902000"}]}', []),
         (b'{"success":true,"ret_msg":"pong","conn_id":"x","op":"ping"}', []),
         (b'{"op":"pong"}', []),
         (b'{"op":"auth"}', [Unknown("auth")]),

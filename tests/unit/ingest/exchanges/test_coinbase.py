@@ -8,9 +8,11 @@ from k2.ingest.exchanges.base import (
     MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
+    Closing,
     Gap,
     Heartbeat,
     MalformedFrame,
+    Refusal,
     Refused,
     SequencedRecord,
     Subscribed,
@@ -81,10 +83,9 @@ def test_the_side_is_the_takers_who_is_opposite_the_maker(maker, side):
 
 
 def test_subscriptions_ask_for_matches_and_heartbeats():
-    (message,) = Coinbase(PAIRS).subscribe_messages()
-    assert json.loads(message) == {"type": "subscribe", "product_ids": PRODUCTS, "channels": ["matches", "heartbeat"]}
-    many = [EXCHANGES["coinbase"].pair(f"A{n}-USD") for n in range(101)]
-    assert [len(json.loads(message)["product_ids"]) for message in Coinbase(many).subscribe_messages()] == [100, 1]
+    asked = {"type": "subscribe", "product_ids": PRODUCTS, "channels": ["matches", "heartbeat"]}
+    assert json.loads(Coinbase(PAIRS).subscribe(PAIRS, 1)) == asked
+    assert json.loads(Coinbase(PAIRS).unsubscribe(PAIRS, 2)) == asked | {"type": "unsubscribe"}
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,17 @@ def test_subscriptions_ask_for_matches_and_heartbeats():
         (b'{"type":"subscriptions","channels":[]}', [Subscribed(())]),
         (
             b'{"type":"error","message":"Failed to subscribe","reason":"SKL-BTC is not a valid product"}',
-            [Refused("Failed to subscribe: SKL-BTC is not a valid product", ("SKL-BTC",))],
+            [Refused("Failed to subscribe: SKL-BTC is not a valid product", ("SKL-BTC",), whole=True)],
         ),
-        (b'{"type":"error","message":"rate limit exceeded"}', [Refused("rate limit exceeded: ")]),
+        (
+            b'{"type":"error","message":"Failed to subscribe","reason":"KSKL-BTC is delisted"}',
+            [Refused("Failed to subscribe: KSKL-BTC is delisted", whole=True)],
+        ),
+        (
+            b'{"type":"error","message":"rate limit exceeded"}',
+            [Refused("rate limit exceeded: ", kind=Refusal.BUSY, whole=True)],
+        ),
+        (b'{"type":"maintenance","message":"Scheduled"}', [Closing("maintenance: Scheduled")]),
         (b'{"type":"auction"}', [Unknown("auction")]),
     ],
 )

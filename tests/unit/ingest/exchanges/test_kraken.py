@@ -7,12 +7,15 @@ import pytest
 from k2.ingest.exchanges.base import (
     MALFORMED_ITEM,
     UNSUBSCRIBED,
+    Closing,
     Gap,
+    Refusal,
     Refused,
     RestRefused,
     SequencedRecord,
     Subscribed,
     Unknown,
+    Unsubscribed,
 )
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -58,12 +61,14 @@ def test_a_snapshots_trades_say_so():
 
 def test_subscriptions_always_ask_for_the_snapshot():
     pairs = [EXCHANGES["kraken"].pair(f"A{n}/USD") for n in range(101)]
-    first, second = (json.loads(message) for message in Kraken(pairs).subscribe_messages())
+    first = json.loads(Kraken(pairs).subscribe(pairs[:100], 7))
     assert first["method"] == "subscribe"
     assert first["params"]["channel"] == "trade"
     assert first["params"]["snapshot"] is True
     assert first["params"]["symbol"][0] == "A0/USD"
-    assert [len(message["params"]["symbol"]) for message in (first, second)] == [100, 1]
+    assert (first["req_id"], len(first["params"]["symbol"])) == (7, 100)
+    last = json.loads(Kraken(pairs).unsubscribe(pairs[100:], 8))
+    assert (last["method"], last["params"]) == ("unsubscribe", {"channel": "trade", "symbol": ["A100/USD"]})
 
 
 @pytest.mark.parametrize(
@@ -80,12 +85,37 @@ def test_subscriptions_always_ask_for_the_snapshot():
             b'{"error":"Currency pair not supported X/Y","method":"subscribe","success":false,"symbol":"X/Y"}',
             [Refused("Currency pair not supported X/Y", ("X/Y",))],
         ),
-        (b'{"error":"Already subscribed","success":false}', [Refused("Already subscribed")]),
+        (
+            b'{"error":"Already subscribed","success":false}',
+            [Refused("Already subscribed", kind=Refusal.SUBSCRIBED, whole=True)],
+        ),
+        (
+            b'{"error":"Exceeded msg rate","method":"subscribe","success":false,"req_id":2}',
+            [Refused("Exceeded msg rate", (), 2, Refusal.BUSY, whole=True)],
+        ),
+        (b'{"Error":"Exceeded msg rate"}', [Refused("Exceeded msg rate", kind=Refusal.BUSY, whole=True)]),
+        (
+            b'{"method":"unsubscribe","result":{"channel":"trade","symbol":"BTC/USD"},"success":true,"req_id":3}',
+            [Unsubscribed(("BTC/USD",), 3)],
+        ),
+        (
+            b'{"channel":"status","data":[{"upcoming_maintenance":[{"phase":"final","begins_at":"2026-01-01T00:00:00Z"}]}]}',
+            [Closing("maintenance: final", 1_767_225_600_000_000)],
+        ),
         (b'{"channel":"book","type":"snapshot","data":[]}', [Unknown("book")]),
     ],
 )
 def test_other_messages_become_their_events(raw, events):
     assert list(Kraken([BTC]).parse(raw, 0)) == events
+
+
+def test_a_connection_is_left_when_its_engine_goes_into_maintenance_but_not_when_it_began_there():
+    status = b'{"channel":"status","type":"update","data":[{"system":"%s"}]}'
+    adapter = Kraken([BTC])
+    assert [list(adapter.parse(status % system, 0)) for system in (b"online", b"maintenance", b"online")] == [
+        [], [Closing("status: maintenance")], [],
+    ]  # fmt: skip
+    assert list(Kraken([BTC]).parse(status % b"maintenance", 0)) == []
 
 
 @pytest.mark.parametrize(

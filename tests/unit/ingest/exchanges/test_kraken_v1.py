@@ -68,9 +68,9 @@ def test_a_buy_is_a_buy():
 
 
 def test_krakens_own_names_are_used_on_the_wire_and_ours_in_trades():
-    asked = [name for message in KrakenV1(PAIRS).subscribe_messages() for name in json.loads(message)["pair"]]
-    assert "KSM/XBT" in asked
-    assert json.loads(KrakenV1(PAIRS).subscribe_messages()[0])["subscription"] == {"name": "trade"}
+    asked = json.loads(KrakenV1(PAIRS).subscribe(PAIRS, 1))
+    assert "KSM/XBT" in asked["pair"]
+    assert (asked["subscription"], asked["reqid"]) == ({"name": "trade"}, 1)
     (event, _) = KrakenV1(PAIRS).parse(frame(FILLS, "XBT/CHF"), 0)
     assert event.record.symbol == "BTCCHF"
 
@@ -89,7 +89,7 @@ def test_the_same_trade_twice_has_the_same_id_and_a_longer_spelling_changes_noth
         (b'{"connectionID":1,"event":"systemStatus","status":"online","version":"1.8.3"}', []),
         (
             b'{"event":"subscriptionStatus","pair":"A/B","status":"error","errorMessage":"not supported A/B"}',
-            [Refused("not supported A/B")],
+            [Refused("not supported A/B", whole=True)],
         ),
         (
             b'{"event":"subscriptionStatus","pair":"XMR/USD","status":"error","errorMessage":"no"}',

@@ -9,12 +9,15 @@ from k2.ingest.exchanges.base import (
     MALFORMED_ITEM,
     NO_ID,
     UNSUBSCRIBED,
+    Closing,
     Gap,
+    Refusal,
     Refused,
     RestRefused,
     SequencedRecord,
     Subscribed,
     Unknown,
+    Unsubscribed,
 )
 from k2.ingest.exchanges.okx.parse import Okx
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -105,8 +108,7 @@ def test_a_sell_is_a_sell():
 
 
 def test_subscriptions_name_every_instrument_in_one_message():
-    (message,) = Okx([USD, USDT]).subscribe_messages()
-    assert json.loads(message) == {
+    assert json.loads(Okx([USD, USDT]).subscribe([USD, USDT], 1)) == {
         "id": "1",
         "op": "subscribe",
         "args": [{"channel": "trades-all", "instId": "BTC-USD"}, {"channel": "trades-all", "instId": "BTC-USDT"}],
@@ -122,7 +124,24 @@ def test_subscriptions_name_every_instrument_in_one_message():
             b'{"event":"error","code":"60018","msg":"channel:trades-all,instId:BTC-USDT doesn\'t exist."}',
             [Refused("60018: channel:trades-all,instId:BTC-USDT doesn't exist.", ("BTC-USDT",))],
         ),
-        (b'{"event":"error","code":"60012","msg":"Invalid request"}', [Refused("60012: Invalid request")]),
+        (b'{"event":"error","code":"60012","msg":"Invalid request"}', [Refused("60012: Invalid request", whole=True)]),
+        (
+            b'{"id":"3","event":"error","code":"60018","msg":"Subscribe failed, instId:WBTC-USDT doesn\'t exist."}',
+            [Refused("60018: Subscribe failed, instId:WBTC-USDT doesn't exist.", number=3, whole=True)],
+        ),
+        (
+            b'{"id":"3","event":"error","code":"60014","msg":"Requests too frequent"}',
+            [Refused("60014: Requests too frequent", (), 3, Refusal.BUSY)],
+        ),
+        (
+            b'{"id":"2","event":"unsubscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"}}',
+            [Unsubscribed(("BTC-USDT",), 2)],
+        ),
+        (
+            b'{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}',
+            [Closing("64008: The connection will soon be closed for a service upgrade.")],
+        ),
+        (b'{"event":"notice","code":"1","msg":"hello"}', [Unknown("notice 1: hello")]),
         (b'{"event":"channel-conn-count"}', [Unknown("channel-conn-count")]),
         (b'{"arg":{"channel":"tickers"},"data":[]}', [Unknown("tickers")]),
     ],

@@ -22,7 +22,7 @@ def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them
                 since = number
                 if finding is not None:
                     windows.append(finding.gap)
-            tracker.on_disconnect()
+            tracker.on_disconnect([pair.symbol])
         assert [(gap.anchor, gap.since, gap.until) for gap in windows] == expected
         assert all(gap.is_window and tracker.missing(gap) for gap in windows)
 
@@ -39,7 +39,7 @@ def test_a_repeated_trade_is_a_duplicate_and_another_price_a_conflict(pair, obse
 def test_a_repeat_after_a_reconnect_does_not_close_the_window(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
-    tracker.on_disconnect()
+    tracker.on_disconnect([pair.symbol])
     assert tracker.observe(pair, observed(1, trade_id="a")) == Duplicate()
     assert isinstance(tracker.observe(pair, observed(2, trade_id="b")), GapDetected)
 
@@ -55,7 +55,7 @@ def test_the_time_between_two_processes_is_a_window(pair, observed):
 def test_a_trade_from_the_history_counts_once(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))
-    tracker.on_disconnect()
+    tracker.on_disconnect([pair.symbol])
     gap = tracker.observe(pair, observed(3, trade_id="c")).gap
     assert tracker.fill(gap, observed(2, trade_id="b"))
     assert not tracker.fill(gap, observed(2, trade_id="b"))

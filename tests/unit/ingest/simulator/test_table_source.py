@@ -46,8 +46,7 @@ async def replayed(
     port = await simulator.start()
     reader, received = adapter(exchange, TRADES, [pair(exchange)]), list[Trade]()
     async with http.ws_connect(f"ws://127.0.0.1:{port}{reader.path or '/'}") as socket, asyncio.timeout(120):
-        for message in reader.subscribe_messages():
-            await socket.send_str(message.decode())
+        await socket.send_str(reader.subscribe([pair(exchange)], 1).decode())
         if listens:
             await listens(source)
         while len(received) < len(trades):

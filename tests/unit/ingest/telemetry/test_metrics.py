@@ -13,6 +13,7 @@ from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Histogram, Stats
 from k2.schemas.channels import TRADES
 from k2.schemas.records.trade import Side, Trade
+from k2.schemas.states import SymbolState
 
 LABELS = {"exchange": "binance", "feed": "spot", "shard": "0-0"}
 ALL_LABELS = {**LABELS, "channel": "trades"}
@@ -26,7 +27,7 @@ k2_ingest_circuit_state
 
 @pytest.fixture
 def stats():
-    counted = Stats(started_at=time.monotonic(), symbols=("BTCUSDT",))
+    counted = Stats(started_at=time.monotonic(), symbols=("BTCUSDT", "XYZUSDT", "ETHUSDT"))
     counted.connections, counted.circuit, counted.in_flight, counted.reconnects, counted.failures = 1, 2, 3, 4, 5
     for counter in (counted.received, counted.gaps_detected, counted.gaps_repaired, counted.duplicates):
         counter["BTCUSDT"] += 7
@@ -38,6 +39,10 @@ def stats():
     )
     counted.last_received = 1_700_000_000_000_000
     counted.refused["XYZUSDT"] = "Invalid symbol."
+    counted.symbol_states = {
+        "BTCUSDT": (SymbolState.FLOWING, ""), "XYZUSDT": (SymbolState.REFUSED, "Invalid symbol."),
+    }  # fmt: skip
+    counted.silences["BTCUSDT"] += 3
     counted.lag.observe(-1_270_000)
     counted.lag.observe(20_000)
     return counted
@@ -72,6 +77,13 @@ def test_metrics_have_the_counted_values(stats):
 
     assert exported["k2_ingest_connected", *base] == 1
     assert value("k2_ingest_circuit_state") == 2
+    assert [value("k2_ingest_symbols", state=state) for state in ("flowing", "refused", "wanted", "quiet")] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert value("k2_ingest_symbol_silences_total", symbol="BTCUSDT") == 3
     assert value("k2_ingest_reconnects_total") == 4
     assert value("k2_ingest_delivery_failures_total") == 5
     assert value("k2_ingest_messages_received_total", symbol="BTCUSDT") == 7
@@ -103,7 +115,12 @@ def test_the_status_document_has_the_counted_values(stats):
     assert (document["connected"], document["received"], document["delivered"], document["inFlight"]) == (True, 7, 6, 3)
     assert document["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
     assert (document["circuit"], document["reconnects"], document["duplicates"]) == ("open", 4, 7)
-    assert document["symbols"] == {"BTCUSDT": {"trades": 7, "price": "61837.63"}}
+    assert document["symbols"] == {
+        "BTCUSDT": {"trades": 7, "price": "61837.63", "state": "flowing", "reason": ""},
+        "XYZUSDT": {"trades": 0, "price": "", "state": "refused", "reason": "Invalid symbol."},
+    }
+    counts = {"flowing": 1, "refused": 1, "wanted": 1}
+    assert document["states"] == {state.value: counts.get(state, 0) for state in SymbolState}
     assert document["lastMessageTime"] == "2023-11-14T22:13:20+00:00"
     assert document["refused"] == {"XYZUSDT": "Invalid symbol."}
     assert server.shard_status(Stats(0.0), TRADES, feed="f", exchange="e", shard="s").last_message_time is None
@@ -123,6 +140,9 @@ async def test_a_shard_is_ready_while_connected_and_kafka_accepts_records(stats)
 
             stats.circuit = 0
             assert await get("/readyz") == (200, "ok\n")
+            stats.lanes = 2  # one of two connections is open
+            assert await get("/readyz") == (503, "not connected\n")
+            stats.lanes = 1
             stats.circuit, stats.message = 2, "Kafka does not response"
             assert await get("/readyz") == (503, "Kafka does not response\n")
             stats.circuit, stats.connections, stats.message = 0, 0, ""

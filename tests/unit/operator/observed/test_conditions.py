@@ -8,6 +8,7 @@ from k2.operator.observed.conditions import Condition, diagnose, parse, summariz
 from k2.operator.observed.diagnostics import ready, unknown, unready
 from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Rejection, Shard, Topic
 from k2.operator.observed.phase import phase
+from k2.operator.observed.status import events
 from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
@@ -35,7 +36,8 @@ def test_a_healthy_feed_is_ready_in_every_part(feed, topology):
     one = feed(layers={"topology": topology})
     updated = of(one, healthy(one))
     assert [(about.type, about.status) for about in updated] == [
-        (name, "True") for name in ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
+        *((name, "True") for name in ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")),
+        ("SymbolsRefused", "False"),
     ]
     assert phase(updated) == "Running"
 
@@ -104,8 +106,28 @@ def test_a_feed_without_a_spark_operator_is_degraded_and_its_ingest_is_not(feed)
         "BronzeReady": "SparkOperatorMissing",
         "SilverReady": "SparkOperatorMissing",
         "GoldReady": "SparkOperatorMissing",
+        "SymbolsRefused": "NoneRefused",
     }
     assert phase(updated) == "Degraded"
+
+
+def test_refused_symbols_are_a_condition_that_is_true_while_there_are_any(feed):
+    one, words = feed(), (("AUSDT", "no such symbol"), ("BUSDT", "delisted"))
+    refused = of(one, healthy(one, shards=(Shard("0-0", connected=True, refused=words),)))
+    condition = refused[-1]
+    assert (condition.type, condition.status, condition.reason) == ("SymbolsRefused", "True", "SymbolsRefused")
+    assert "AUSDT: no such symbol; BUSDT: delisted" in condition.message
+    assert phase(refused) == "Degraded"
+    started, accepted = of(one, healthy(one, shards=())), of(one, healthy(one), refused)
+    assert [(each[-1].status, each[-1].reason) for each in (started, accepted)] == [
+        ("Unknown", "NoConnection"), ("False", "NoneRefused"),
+    ]  # fmt: skip
+    assert [event for event in events((), refused) if event[1] == "SymbolsRefused"] == [
+        ("Warning", "SymbolsRefused", condition.message)
+    ]
+    assert events(refused, refused) == []
+    assert ("Normal", "SymbolsRefused", "the exchange refuses no symbol") in events(refused, accepted)
+    assert not [event for event in events((), of(one, healthy(one))) if event[1] == "SymbolsRefused"]
 
 
 def test_a_rejected_spec_leaves_the_conditions_of_the_parts_unchanged(feed):

@@ -114,6 +114,12 @@ def ingest(**changes):
             "SymbolsRejected",
             "the other symbols are not affected. NOPE: invalid",
         ),
+        (
+            ingest(shards=(replace(CONNECTED, silent=("BTCUSDT",)),)),
+            "False",
+            "SymbolsSilent",
+            "being subscribed again. BTCUSDT",
+        ),
         (refused("deployments"), "False", "Forbidden", "may not patch deployments binance-bronze"),
         (refused("deployments", 403, "exceeded quota: q"), "False", "QuotaExceeded", "q"),
         (refused("services", 409, "conflict"), "False", "ApplyFailed", "409 conflict"),

@@ -1,6 +1,7 @@
 """Status of an embedded platform's feeds: the columns of `kubectl get feeds`, read from the processes over HTTP."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -16,8 +17,8 @@ from k2.cli.embedded.ports import HOST
 from k2.cli.embedded.state import State
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.feed.phases import STOPPED
-from k2.schemas.states import QueryState
-from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
+from k2.schemas.states import QueryState, SymbolState
+from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus, SymbolStatus
 
 _TIMEOUT: Final = 2.0  # seconds
 _LAYERS: Final = ("bronze", "silver", "gold")
@@ -51,6 +52,8 @@ class FeedStatus:
     lag: float | None = None
     rows: dict[str, int] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)  # symbols by state
+    waiting: dict[str, str] = field(default_factory=dict)  # the state of each symbol that does not flow
 
 
 def feeds(layout: Layout, state: State) -> list[ExchangeFeed]:
@@ -91,7 +94,14 @@ def _feed_status(feed: ExchangeFeed, state: State, layers: Mapping[str, LayerSta
         duplicates=sum(shard.duplicates for shard in shards),
         backfilled=sum(shard.backfilled for shard in shards),
         rows={layer: layers[layer].rows for layer in _LAYERS if layer in layers},
-        prices={symbol: status.price for shard in shards for symbol, status in shard.symbols.items()},
+        prices={name: symbol.price for shard in shards for name, symbol in shard.symbols.items() if symbol.price},
+        states=dict(sum((Counter(shard.states) for shard in shards), Counter())),
+        waiting={
+            name: symbol.state
+            for shard in shards
+            for name, symbol in shard.symbols.items()
+            if symbol.state and symbol.state != SymbolState.FLOWING
+        },
     )
 
 
@@ -110,7 +120,8 @@ def phase(
         return "Degraded"
     if len(shards) < desired or not states or {QueryState.STARTING, QueryState.WAITING} & states:
         return "Progressing"
-    return "Running" if all(shard.connected for shard in shards) else "Degraded"
+    healthy = all(shard.connected and not shard.refused and not _undelivered(shard) for shard in shards)
+    return "Running" if healthy else "Degraded"
 
 
 def _message(
@@ -119,8 +130,15 @@ def _message(
     messages = [state.failed[part] for part in parts if part in state.failed]
     messages += [shard.message for shard in shards if shard.message and not shard.connected]
     messages += [f"{symbol} is refused: {error}" for shard in shards for symbol, error in shard.refused.items()]
+    messages += [f"{name} is {symbol.state}" for shard in shards for name, symbol in _undelivered(shard)]
     messages += [f"{layer}: {status.message}" for layer, status in layers.items() if status.message]
     return "; ".join(messages)
+
+
+def _undelivered(shard: ShardStatus) -> list[tuple[str, SymbolStatus]]:
+    """Return the symbols that the exchange trades but does not deliver."""
+    states = {SymbolState.SILENT, SymbolState.UNANSWERED}
+    return [(name, symbol) for name, symbol in shard.symbols.items() if symbol.state in states]
 
 
 def _fetch(state: State, part: str, document: type[_Document]) -> _Document | None:

@@ -1,78 +1,91 @@
-"""Connection liveness and reconnect backoff. Pure: the caller passes a monotonic clock, in seconds."""
+"""The life of a connection and the waits between connections. Pure: the caller passes a clock, in seconds."""
 
 import random
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 BACKOFF_FIRST: Final = 5.0
 BACKOFF_LIMIT: Final = 60.0
-_LIQUID_INTERVAL: Final = 3.0  # a symbol with this mean interval does not pause for `quiet_after` by chance
-_SMOOTHING: Final = 0.1
+_AT_ONCE: Final = 0.25
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential backoff from `first` to `limit` seconds with 20 % jitter. Only data resets it, not a connection."""
+    """The waits before reconnects: none before the first, but for a jitter, then from `first` to `limit` seconds.
+
+    The waits double, with 20 % jitter. Only data starts them again, not a connection.
+    """
 
     rng: random.Random
     first: float = BACKOFF_FIRST
     limit: float = BACKOFF_LIMIT
     attempts: int = 0
 
-    def next_delay(self) -> float:
-        """Return the seconds to wait before the next attempt."""
-        delay = min(self.limit, self.first * 2.0 ** min(self.attempts, 16))
+    def next_delay(self, *, at_once: bool = True) -> float:
+        """Return the seconds to wait before the next attempt; `at_once` is false if the exchange asked for patience."""
         self.attempts += 1
-        return delay * self.rng.uniform(0.8, 1.2)
+        if self.attempts == 1 and at_once:
+            return self.rng.uniform(0.0, min(_AT_ONCE, self.first))
+        doublings = min(max(self.attempts - 2, 0), 16)
+        return min(self.limit, self.first * 2.0**doublings) * self.rng.uniform(0.8, 1.2)
 
     def reset(self) -> None:
-        """Start from the first delay again, because data arrived."""
+        """Start from the first wait again, because data arrived."""
         self.attempts = 0
 
 
 @dataclass(slots=True)
-class Liveness:
-    """Decide whether a connection is still alive.
+class ConnectBudget:
+    """At most `most` connection attempts in `period` seconds; 0: any number."""
 
-    Two deadlines: no frame at all, pings and heartbeats included, for `stale_after`; and no record for `quiet_after`
-    although a liquid symbol is subscribed, the symptom of an exchange that stopped sending without closing.
-    """
+    most: int
+    period: float
+    _at: deque[float] = field(default_factory=deque, init=False)
+
+    def take(self, now: float) -> float:
+        """Return the seconds to wait before an attempt, which counts from then on."""
+        while self._at and self._at[0] <= now - self.period:
+            self._at.popleft()
+        wait = max(0.0, self._at[-self.most] + self.period - now) if self.most and len(self._at) >= self.most else 0.0
+        self._at.append(now + wait)
+        return wait
+
+
+@dataclass(slots=True)
+class Patience:
+    """With symbols that are never answered: their connection is replaced seldom, because the others pay for it."""
+
+    _not_before: float = field(default=0.0, init=False)
+    _wait: float = field(default=600.0, init=False)
+
+    def exhausted(self, unanswered: Collection[str], now: float) -> bool:
+        """Return whether to replace the connection now; the next time comes later, at most a day."""
+        if not unanswered or now < self._not_before:
+            return False
+        self._not_before, self._wait = now + self._wait, min(2 * self._wait, 86_400.0)
+        return True
+
+
+@dataclass(slots=True)
+class Liveness:
+    """Decide whether a connection is still alive: some frame, pings and heartbeats included, every `stale_after`."""
 
     stale_after: float
     max_age: float
-    opened_at: float
-    quiet_after: float = 30.0
+    opened_at: float  # when the handshake was done
     last_frame_at: float = field(init=False)  # starts at opened_at, so a connection that never sends is stale too
-    last_record_at: float = field(init=False)
-    _intervals: dict[str, float] = field(default_factory=dict, init=False)
-    _record_at: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.last_frame_at = self.last_record_at = self.opened_at
+        self.last_frame_at = self.opened_at
 
     def frame(self, now: float) -> None:
         """Take note of a frame."""
         self.last_frame_at = now
 
-    def record(self, symbol: str, now: float) -> None:
-        """Take note of a record of `symbol`. Called at most once per second and symbol."""
-        self.last_record_at = now
-        if (before := self._record_at.get(symbol)) is not None:
-            mean = self._intervals.get(symbol, now - before)
-            self._intervals[symbol] = mean + _SMOOTHING * (now - before - mean)
-        self._record_at[symbol] = now
-
-    def restart(self, now: float) -> None:
-        """Restart both deadlines after a pause in reading on our side."""
-        self.last_frame_at = self.last_record_at = now
-
-    def close_reason(self, now: float) -> Literal["stale", "quiet", "aged"] | None:
+    def close_reason(self, now: float) -> Literal["stale", "aged"] | None:
         """Return why the connection should be closed, or None."""
         if now - self.last_frame_at >= self.stale_after:
             return "stale"
-        if now - self.last_record_at >= self.quiet_after and self._liquid():
-            return "quiet"
         return "aged" if now - self.opened_at >= self.max_age else None
-
-    def _liquid(self) -> bool:
-        return any(interval <= _LIQUID_INTERVAL for interval in self._intervals.values())

@@ -1,117 +1,79 @@
-"""The websocket session of one shard, the only module that opens a websocket.
+"""The websocket session of one shard: as many connections as its symbols need, and what becomes of each symbol.
 
-The session connects, subscribes and reads, with backoff between attempts and round-robin over the endpoints. When a
-connection reaches its maximum age, its successor is subscribed before it is closed.
+A symbol is subscribed until it flows, is refused, or is no longer wanted. One that is silent for longer than its own
+rate explains is asked for over REST; if the exchange has newer records, it is subscribed again, then its connection is
+replaced.
 """
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 from urllib.parse import urldefrag
 
 import aiohttp
-import structlog
 from aiohttp import WSMsgType
 
 from k2.common import logs
-from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Backoff, Liveness
-from k2.ingest.exchanges.base import MALFORMED, Adapter
-from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
-from k2.ingest.pipeline import Pipeline
+from k2.ingest.backfill.rest import RestUnreachable
+from k2.ingest.connection.connection import FAILURES, Connection, Tuning
+from k2.ingest.connection.lane import AttemptsExhausted, Lane, Shard
+from k2.ingest.connection.listing import UNLISTED, Listing
+from k2.ingest.connection.liveness import ConnectBudget
+from k2.ingest.connection.refusals import Refusals
+from k2.ingest.connection.silence import Remedy, Silence
+from k2.ingest.exchanges.base import (
+    NO_ID,
+    Adapter,
+    Closing,
+    Event,
+    Limits,
+    MalformedFrame,
+    Newest,
+    Notices,
+    RestRefused,
+)
+from k2.ingest.kafka.publisher import Publisher
+from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.trade import Source
+from k2.schemas.states import SymbolState
+
+__all__ = ["AllSymbolsRefused", "AttemptsExhausted", "Session", "Tuning"]
 
 log = logs.get("session")
 
-_OPEN_TIMEOUT: Final = 15.0
-_CLOSE_TIMEOUT: Final = 1.0
-_SUBSCRIBE_TIMEOUT: Final = 20.0
-_WATCH_EVERY: Final = 0.25
-_OVERLAP: Final = 2.0  # seconds that both connections run during a rotation
-_ROTATION_RETRY: Final = 30.0
-_ROTATION_REASONS: Final = frozenset({"aged", "closing"})
-_FRAMES_BEFORE_YIELD: Final = 256
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
-
-
-class AttemptsExhausted(ConnectionError):
-    """The exchange could not be reached within `Tuning.max_attempts`."""
+_OVERSEE_EVERY: Final = 1.0
+_NOTICES_RETRY: Final = 60.0
+_SNAPSHOT: Final = Source.SNAPSHOT.value
+_LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
 
 
 class AllSymbolsRefused(ValueError):
-    """The exchange refused every symbol."""
+    """The exchange refused every symbol, and nothing ever flowed."""
+
+
+class NewestSource(Protocol):
+    """Asks the exchange's REST API for the newest record of a symbol."""
+
+    def __call__(self, pair: Pair, link: ConnectionHandle) -> Awaitable[tuple[Newest, Sequence[Event], bytes]]:
+        """Return the newest record, the events of the response, and its body. Raises `RestRefused` and others."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
-    """Connection settings. Times in seconds; 0 attempts means no limit, None means the exchange's default."""
+class Sources:
+    """What a session takes from elsewhere; the defaults know nothing, and use this machine's clock and randomness."""
 
-    max_attempts: int = 0
-    backoff_first: float = BACKOFF_FIRST
-    backoff_limit: float = BACKOFF_LIMIT
-    stale_after: float | None = None
-    max_age: float | None = None
-
-
-class Connection:
-    """One websocket to one endpoint and its state."""
-
-    def __init__(self, adapter: Adapter, endpoint: str, raw_symbols: Sequence[str], tuning: Tuning) -> None:
-        self.adapter = adapter
-        self.endpoint = endpoint
-        self.id = f"{random.getrandbits(48):012x}"
-        self.frames = 0
-        self.ready = asyncio.Event()
-        self.close_reason = ""
-        self.socket: aiohttp.ClientWebSocketResponse[bool] | None = None
-        limits = adapter.limits
-        self.liveness = Liveness(
-            stale_after=tuning.stale_after or limits.stale_after,
-            max_age=tuning.max_age or limits.max_age,
-            opened_at=time.monotonic(),
-        )
-        self._pending = set(raw_symbols)
-        self._refused: dict[str, str] = {}
-        self._symbol_count = len(self._pending)
-
-    @property
-    def url(self) -> str:
-        """The websocket URL."""
-        return urldefrag(self.endpoint).url.rstrip("/") + self.adapter.path
-
-    @property
-    def refusals(self) -> dict[str, str]:
-        """The refused symbols and the exchange's reason."""
-        return self._refused
-
-    def subscribed(self, raw_symbols: Sequence[str]) -> None:
-        """Record that the exchange accepted these symbols."""
-        self._pending.difference_update(raw_symbols)
-        if not self._pending:
-            self.ready.set()
-
-    def refused(self, reason: str, raw_symbols: Sequence[str]) -> None:
-        """Record that the exchange refused these symbols, or another request if none is named."""
-        log.error("subscription refused", connection=self.id, reason=reason, symbols=list(raw_symbols))
-        for raw_symbol in raw_symbols:
-            self._refused[raw_symbol] = reason
-        if len(self._refused) == self._symbol_count:
-            self.close_reason = "refused"
-        self.subscribed(raw_symbols)
-
-    def closing(self, reason: str) -> None:
-        """Record that the exchange announced to close the connection."""
-        log.info("exchange announced close", connection=self.id, reason=reason)
-        self.close_reason = "closing"
-
-    def extend(self, seconds: float) -> None:
-        """Keep the connection for another `seconds`, because no successor could be connected."""
-        self.close_reason = ""
-        self.liveness.max_age += seconds
+    newest: NewestSource | None = None
+    listing: Listing = UNLISTED
+    rng: random.Random | None = None
+    time_ns: Callable[[], int] = time.time_ns
 
 
 class Session:
@@ -121,7 +83,7 @@ class Session:
         self,
         make_adapter: Callable[[str], Adapter],
         endpoints: Sequence[str],
-        raw_symbols: Sequence[str],
+        pairs: Sequence[Pair],
         http: aiohttp.ClientSession,
         pipeline: Pipeline,
         tracker: Tracker,
@@ -129,209 +91,291 @@ class Session:
         stats: Stats,
         tuning: Tuning,
         on_connected: Callable[[Connection], None],
+        sources: Sources = Sources(),
     ) -> None:
-        self._make_adapter = make_adapter
-        self._endpoints = endpoints
-        self._raw_symbols = raw_symbols
-        self._http = http
-        self._pipeline = pipeline
-        self._tracker = tracker
-        self._publisher = publisher
-        self._stats = stats
-        self._tuning = tuning
-        self._on_connected = on_connected
-        self._backoff = Backoff(random.Random(), tuning.backoff_first, tuning.backoff_limit)
-        self._attempts = 0
+        self._protocol = make_adapter(endpoints[0])
+        limits = self._protocol.limits
+        self._sources = sources
+        self._shard = Shard(
+            make_adapter,
+            endpoints,
+            http,
+            pipeline,
+            tracker,
+            publisher,
+            stats,
+            tuning,
+            on_connected,
+            Refusals(sources.listing),
+            ConnectBudget(limits.connects, limits.connects_period),
+            sources.rng or random.Random(),
+            time_ns=sources.time_ns,
+        )
+        self._pairs = list(pairs)
+        self._lanes: list[Lane] = []
+        self._tasks: dict[asyncio.Task[None], Lane | None] = {}
+        self._counts: dict[str, int] = {}
+        self._baselines: dict[str, Newest] = {}  # what REST showed of symbols of which nothing came so far
+        self._question: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises `AttemptsExhausted` or `AllSymbolsRefused`."""
-        connection, reader = await self._connect_with_retry()
         try:
+            self._apply()
+            self._tasks[asyncio.create_task(self._oversee(), name="oversee")] = None
+            if self._protocol.notices.path:
+                self._tasks[asyncio.create_task(self._watch_notices(), name="notices")] = None
             while True:
-                reason = await self._watch(connection, reader)
-                if reason in _ROTATION_REASONS and not reader.done():
-                    if successor := await self._connect_successor():
-                        await self._close(connection, reader)
-                        connection, reader = successor
-                    else:
-                        connection.extend(_ROTATION_RETRY)
-                    continue
-                await self._close(connection, reader)
-                self._on_connection_lost(connection, reason)
-                await self._wait_to_retry(f"{connection.endpoint}: {reason}")
-                connection, reader = await self._connect_with_retry()
+                done, _ = await asyncio.wait(self._tasks, timeout=_OVERSEE_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    del self._tasks[task]
+                    task.result()
         finally:
-            await self._close(connection, reader)
+            if self._question is not None:
+                self._question.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _on_connection_lost(self, connection: Connection, reason: str) -> None:
-        self._stats.reconnects += 1
-        self._stats.errors[f"connection_{reason.partition(':')[0]}"] += 1
-        self._tracker.on_disconnect()
-        log.warning("connection lost", connection=connection.id, endpoint=connection.endpoint, reason=reason)
-        if len(connection.refusals) == len(self._raw_symbols):
-            raw_symbol, reason_text = next(iter(connection.refusals.items()))
-            raise AllSymbolsRefused(f"{connection.endpoint} refused every symbol; {raw_symbol}: {reason_text}")
+    def set_symbols(self, pairs: Sequence[Pair]) -> None:
+        """Change the wanted symbols: new ones are subscribed on the open connections, the others unsubscribed."""
+        self._pairs = list(pairs)
+        if self._lanes:
+            self._apply()
 
-    async def _connect_with_retry(self) -> tuple[Connection, asyncio.Task[str]]:
+    def _apply(self) -> None:
+        """Distribute the wanted symbols over the connections, moving none that has its place."""
+        shard, pairs = self._shard, {pair.raw_symbol: pair for pair in self._pairs}
+        shard.pairs = pairs
+        shard.stats.symbols = tuple(pair.symbol for pair in self._pairs)
+        shard.pipeline.set_pairs(self._pairs)
+        for gone in [name for name in shard.silences if name not in pairs]:
+            del shard.silences[gone]
+            shard.refusals.forget(gone)
+        for raw_symbol in pairs:
+            shard.silences.setdefault(raw_symbol, Silence(shard.tuning.silence))
+        for lane in self._lanes:
+            gone_symbols = lane.raw_symbols - pairs.keys()
+            lane.raw_symbols -= gone_symbols
+            lane.full = lane.full and not gone_symbols
+            if lane.connection is not None:
+                lane.connection.adapter.set_pairs(self._pairs)
+                lane.connection.drop(gone_symbols)
+        placed = {raw_symbol for lane in self._lanes for raw_symbol in lane.raw_symbols}
+        self._place([raw_symbol for raw_symbol in pairs if raw_symbol not in placed])
+
+    def _place(self, raw_symbols: Iterable[str]) -> None:
+        """Give symbols to the first connections that have room, adding connections."""
+        limits = self._protocol.limits
+        for raw_symbol in raw_symbols:
+            room = (each for each in self._lanes if not each.full and fits(limits, each.raw_symbols, raw_symbol))
+            lane = next(room, None)
+            if lane is None:
+                lane = Lane(len(self._lanes), self._shard)
+                self._lanes.append(lane)
+                self._tasks[asyncio.create_task(lane.run(), name=f"lane-{lane.number}")] = lane
+            lane.raw_symbols.add(raw_symbol)
+            if lane.connection is not None:
+                now = asyncio.get_running_loop().time()
+                worth = self._shard.refusals.subscribable([raw_symbol], now)
+                lane.connection.want([self._shard.pairs[name] for name in worth])
+            lane.reconnect.set()
+
+    async def _oversee(self) -> None:
+        """Judge each symbol once a second. Raises `AllSymbolsRefused`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            self._note_records(now)
+            for lane in list(self._lanes):
+                self._follow(lane, now)
+            self._report()
+            self._ask_about_silence(now)
+            await asyncio.sleep(_OVERSEE_EVERY)
+
+    def _note_records(self, now: float) -> None:
+        shard, counts = self._shard, dict(self._shard.stats.received)
+        blocked = shard.publisher.blocked
+        for raw_symbol, pair in shard.pairs.items():
+            count = counts.get(pair.symbol, 0)
+            if count != self._counts.get(pair.symbol, 0) and shard.stats.newest[pair.symbol].source != _SNAPSHOT:
+                shard.silences[raw_symbol].record(now)  # a snapshot only proves that it was asked for
+                self._baselines.pop(raw_symbol, None)
+            elif blocked:
+                shard.silences[raw_symbol].restart(now)
+        self._counts = counts
+
+    def _follow(self, lane: Lane, now: float) -> None:
+        """Take what a connection learned of its symbols, and try again what is due."""
+        shard, connection = self._shard, lane.connection
+        if connection is None:
+            lane.reconnect.set()
+            return
+        shard.take_refusals(connection, now)
+        subscriptions = connection.subscriptions
+        for raw_symbol in lane.raw_symbols:
+            state = subscriptions.state(raw_symbol)
+            if state in _LIVE:
+                shard.silences[raw_symbol].subscribed(now)
+            if state is SymbolState.FLOWING:
+                shard.refusals.forget(raw_symbol)  # an acknowledgement proves nothing everywhere
+        if due := shard.refusals.due(lane.raw_symbols, now):
+            worth = shard.refusals.subscribable(due, now)
+            connection.want([shard.pairs[raw_symbol] for raw_symbol in worth])
+        if subscriptions.crowded:
+            subscriptions.crowded, lane.full = False, True
+            states = {name: subscriptions.state(name) for name in lane.raw_symbols if subscriptions.reason(name)}
+            moved = [name for name, state in states.items() if state is SymbolState.UNANSWERED]
+            lane.raw_symbols -= set(moved)
+            connection.drop(moved)
+            self._place(moved)
+        if lane.patience.exhausted(subscriptions.stubborn, now):
+            connection.replace("unanswered symbols")
+
+    def _report(self) -> None:
+        """Publish the state of each symbol. Raises `AllSymbolsRefused` to end a process of the command line."""
+        shard = self._shard
+        states = {}
+        for lane in self._lanes:
+            for raw_symbol in lane.raw_symbols:
+                states[shard.pairs[raw_symbol].symbol] = self._state(raw_symbol, lane.connection)
+        shard.stats.symbol_states = states
+        shard.stats.lanes = max(1, len([lane for lane in self._lanes if lane.raw_symbols]))
+        shard.stats.refused = {
+            raw_symbol: shard.refusals.reason(raw_symbol)
+            for raw_symbol, pair in shard.pairs.items()
+            if states[pair.symbol][0] is SymbolState.REFUSED
+        }
+        if shard.pairs and len(shard.stats.refused) == len(shard.pairs):
+            raw_symbol, reason = next(iter(shard.stats.refused.items()))
+            message = f"{shard.stats.endpoint or shard.endpoints[0]} refused every symbol; {raw_symbol}: {reason}"
+            shard.stats.message = message
+            if shard.tuning.max_attempts and not shard.flowed:
+                raise AllSymbolsRefused(message)
+
+    def _state(self, raw_symbol: str, connection: Connection | None) -> tuple[SymbolState, str]:
+        shard = self._shard
+        state = connection.subscriptions.state(raw_symbol) if connection else SymbolState.PENDING
+        if state not in _LIVE and (reason := shard.refusals.reason(raw_symbol)):
+            return SymbolState.REFUSED, reason
+        if connection is None:
+            return state, ""
+        silence = shard.silences[raw_symbol]
+        if silence.silent:
+            return SymbolState.SILENT, "the exchange's REST API has newer records"
+        if state in _LIVE and silence.suspicious:
+            return SymbolState.QUIET, ""
+        return state, connection.subscriptions.reason(raw_symbol)
+
+    def _ask_about_silence(self, now: float) -> None:
+        """Ask about one symbol whose silence is suspicious; the others wait for their turn."""
+        if self._question is not None and not self._question.done():
+            return
+        for lane in self._lanes:
+            connection = lane.connection
+            if connection is None:
+                continue
+            for raw_symbol in sorted(lane.raw_symbols):
+                live = connection.subscriptions.state(raw_symbol) in _LIVE
+                if live and self._shard.silences[raw_symbol].ask(now):
+                    self._question = asyncio.create_task(self._ask(raw_symbol, lane, connection))
+                    return
+
+    async def _ask(self, raw_symbol: str, lane: Lane, connection: Connection) -> None:
+        """Ask the exchange's REST API whether a symbol is quiet, and get it back if it is not."""
+        shard, pair = self._shard, self._shard.pairs[raw_symbol]
+        silence, count = shard.silences[raw_symbol], shard.stats.received[pair.symbol]
+        answer = await self._newest(pair, connection)
+        newer = self._compare(raw_symbol, answer[0]) if answer else None
+        if newer is False:
+            silence.quiet()
+            return
+        if newer is None and not silence.liquid:  # of a liquid symbol, its own rate is proof enough
+            return
+        if newer:
+            await asyncio.sleep(connection.adapter.limits.snapshot_delay)  # the stream may lag behind the REST API
+        if raw_symbol not in shard.pairs or shard.stats.received[pair.symbol] != count:
+            return
+        now = asyncio.get_running_loop().time()
+        others = [shard.silences[name] for name in lane.raw_symbols if name != raw_symbol]
+        none_flows = any(each.overdue(now) for each in others) and not any(each.began_after(silence) for each in others)
+        remedy = silence.is_silent(now)
+        shard.stats.silences[pair.symbol] += 1
+        log.warning("symbol is silent", symbol=raw_symbol, connection=connection.id, seconds=round(silence.length(now)))
+        shard.tracker.on_disconnect([pair.symbol])
+        if lane.connection is connection:
+            if remedy is Remedy.REPLACE or none_flows:
+                connection.replace("silent")
+            else:
+                connection.renew(raw_symbol)
+        if answer and newer:
+            _, events, body = answer
+            shard.pipeline.handle_snapshot(events, body, shard.time_ns() // 1000, connection)
+            await shard.pipeline.settle()
+
+    async def _newest(self, pair: Pair, connection: Connection) -> tuple[Newest, Sequence[Event], bytes] | None:
+        if self._sources.newest is None:
+            return None
+        try:
+            return await self._sources.newest(pair, connection)
+        except RestRefused as error:
+            if error.unknown_symbol:
+                connection.disproved(pair.raw_symbol, str(error))
+            log.warning("newest record refused", symbol=pair.raw_symbol, error=str(error))
+        except (RestUnreachable, MalformedFrame) as error:
+            log.warning("newest record not known", symbol=pair.raw_symbol, error=str(error))
+        return None
+
+    def _compare(self, raw_symbol: str, newest: Newest) -> bool | None:
+        """Return whether the REST API shows a record that the websocket did not bring; None if it lags behind."""
+        record = self._shard.stats.newest.get(self._shard.pairs[raw_symbol].symbol)
+        if record is None:
+            return newest.after(self._baselines.setdefault(raw_symbol, newest))
+        number = int(record.record_id) if record.record_id.isdigit() and newest.number != NO_ID else NO_ID
+        received = Newest(number, record.timestamp)
+        return None if received.after(newest) else newest.after(received)
+
+    async def _watch_notices(self) -> None:
+        """Listen where the exchange announces maintenance. That this cannot be reached is no fault of the data."""
+        shard, notices, limits = self._shard, self._protocol.notices, self._protocol.limits
+        while True:
+            url = urldefrag(shard.endpoints[shard.attempts % len(shard.endpoints)]).url.rstrip("/") + notices.path
+            try:
+                async with shard.http.ws_connect(url, heartbeat=None, autoping=True) as socket:
+                    await self._hear_notices(socket, notices, limits)
+            except FAILURES as error:
+                log.debug("announcements not heard", url=url, error=repr(error))
+            await asyncio.sleep(_NOTICES_RETRY)
+
+    async def _hear_notices(
+        self, socket: aiohttp.ClientWebSocketResponse[bool], notices: Notices, limits: Limits
+    ) -> None:
+        for text in notices.messages:
+            await socket.send_str(text)
+        heard: set[Closing] = set()
         while True:
             try:
-                return await self._connect()
-            except _FAILURES as error:
-                endpoint = self._endpoints[(self._attempts - 1) % len(self._endpoints)]
-                self._stats.errors["connect"] += 1
-                await self._wait_to_retry(f"{endpoint}: {str(error) or type(error).__name__}")
-
-    async def _wait_to_retry(self, reason: str) -> None:
-        """Wait before the next attempt. Raises `AttemptsExhausted` after the last one."""
-        self._stats.message = reason
-        if self._tuning.max_attempts and self._backoff.attempts + 1 >= self._tuning.max_attempts:
-            raise AttemptsExhausted(
-                f"no data after {self._tuning.max_attempts} attempts; the last failed with {reason}"
-            )
-        delay = self._backoff.next_delay()
-        log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
-        await asyncio.sleep(delay)
-
-    async def _connect(self) -> tuple[Connection, asyncio.Task[str]]:
-        endpoint = self._endpoints[self._attempts % len(self._endpoints)]
-        self._attempts += 1
-        connection = Connection(self._make_adapter(endpoint), endpoint, self._raw_symbols, self._tuning)
-        async with asyncio.timeout(_OPEN_TIMEOUT):
-            connection.socket = await self._http.ws_connect(
-                connection.url,
-                autoping=False,
-                max_msg_size=MAX_FRAME,
-                decode_text=False,
-                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
-            )
-        log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(self._raw_symbols))
-        self._stats.connections += 1
-        self._stats.endpoint = endpoint
-        reader = asyncio.create_task(self._serve(connection), name=f"reader-{connection.id}")
-        return connection, reader
-
-    async def _connect_successor(self) -> tuple[Connection, asyncio.Task[str]] | None:
-        """Connect and subscribe a successor while the old connection still reads. Return None if that fails."""
-        try:
-            connection, reader = await self._connect()
-        except _FAILURES as error:
-            log.warning("successor not connected, keeping the old connection", error=repr(error))
-            return None
-        subscribed = asyncio.create_task(connection.ready.wait())
-        await asyncio.wait([reader, subscribed], timeout=_SUBSCRIBE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        subscribed.cancel()
-        if reader.done() or not connection.ready.is_set():
-            log.warning("successor not subscribed, keeping the old connection", connection=connection.id)
-            await self._close(connection, reader)
-            return None
-        await asyncio.sleep(_OVERLAP)
-        log.info("rotated", connection=connection.id, endpoint=connection.endpoint)
-        return connection, reader
-
-    async def _serve(self, connection: Connection) -> str:
-        """Subscribe, send pings and read until the socket closes. Return why it closed."""
-        structlog.contextvars.bind_contextvars(connection=connection.id)  # for all log events of this task
-        helpers: list[Coroutine[Any, Any, None]] = [self._subscribe(connection)]
-        if connection.adapter.limits.ping_text:
-            helpers.append(self._ping_loop(connection))
-        tasks = [asyncio.create_task(helper) for helper in helpers]
-        try:
-            return await self._read(connection)
-        finally:
-            self._stats.connections -= 1
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _subscribe(self, connection: Connection) -> None:
-        assert connection.socket is not None
-        for message in connection.adapter.subscribe_messages():
-            await connection.socket.send_str(message.decode())
-            await asyncio.sleep(connection.adapter.limits.subscribe_interval)
-        self._on_connected(connection)
-
-    @staticmethod
-    async def _ping_loop(connection: Connection) -> None:
-        assert connection.socket is not None
-        while True:
-            await asyncio.sleep(connection.adapter.limits.ping_interval)
-            await connection.socket.send_str(connection.adapter.limits.ping_text)
-
-    async def _read(self, connection: Connection) -> str:
-        socket, pipeline, publisher = connection.socket, self._pipeline, self._publisher
-        assert socket is not None
-        receive, handle, text = socket.receive, pipeline.handle, WSMsgType.TEXT
-        while True:
-            if publisher.blocked:
-                await publisher.wait_unblocked()
-                connection.liveness.restart(time.monotonic())
-            message = await receive()
-            if message.type is text:
-                connection.frames += 1
-                handle(message.data, time.time_ns() // 1000, connection)
-                if pipeline.needs_settle:
-                    await pipeline.settle()
-                if connection.frames % _FRAMES_BEFORE_YIELD == 0:
-                    await asyncio.sleep(0)  # receive() does not yield while frames are buffered
+                message = await socket.receive(limits.ping_interval)
+            except TimeoutError:
+                if limits.ping_text:
+                    await socket.send_str(limits.ping_text)
                 continue
-            connection.frames += 1
-            match message.type:
-                case WSMsgType.PING:
-                    await socket.pong(message.data)
-                case WSMsgType.PONG:
-                    pass
-                case WSMsgType.BINARY:
-                    pipeline.dead_letter(
-                        message.data, MALFORMED, "binary frame; the exchange documents text frames only"
-                    )
-                case WSMsgType.ERROR:
-                    return f"error: {message.data!r}"
-                case _:
-                    return f"closed: {socket.close_code}"
-
-    async def _watch(self, connection: Connection, reader: asyncio.Task[str]) -> str:
-        """Wait until the connection should be closed. Return the reason."""
-        frames, counts = connection.frames, dict(self._stats.received)
-        second = time.monotonic()
-        while True:
-            await asyncio.wait([reader], timeout=_WATCH_EVERY)
-            if reader.done():
-                return _outcome(reader)
-            now = time.monotonic()
-            if connection.frames != frames:
-                self._stats.frames += connection.frames - frames
-                frames = connection.frames
-                connection.liveness.frame(now)
-            self._stats.refused.update(connection.refusals)
-            if now - second >= 1.0:
-                counts, second = self._note_records(connection, counts, now), now
-            if self._publisher.blocked:
-                connection.liveness.restart(now)
-            if connection.close_reason:
-                return connection.close_reason
-            if reason := connection.liveness.close_reason(now):
-                return reason
-
-    def _note_records(self, connection: Connection, before: dict[str, int], now: float) -> dict[str, int]:
-        counts = dict(self._stats.received)
-        for symbol, count in counts.items():
-            if count != before.get(symbol):
-                connection.liveness.record(symbol, now)
-                self._backoff.reset()
-        return counts
-
-    @staticmethod
-    async def _close(connection: Connection, reader: asyncio.Task[str]) -> None:
-        """Close a connection. Frames read so far are processed; unread ones show up as a gap."""
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-        if connection.socket is not None:
-            with contextlib.suppress(*_FAILURES):
-                await connection.socket.close()
+            if message.type is not WSMsgType.TEXT:
+                return
+            with suppress(MalformedFrame):
+                events = self._protocol.parse(message.data.encode(), self._shard.time_ns() // 1000)
+                announced = [event for event in events if isinstance(event, Closing) and event not in heard]
+                heard.update(announced)
+                for lane in self._lanes:
+                    for event in announced:
+                        if lane.connection is not None:
+                            lane.connection.closing(event)
 
 
-def _outcome(reader: asyncio.Task[str]) -> str:
-    try:
-        return reader.result()
-    except _FAILURES as error:
-        return f"error: {error!r}"
+def fits(limits: Limits, raw_symbols: Iterable[str], raw_symbol: str) -> bool:
+    """Whether a connection with some symbols may carry another one."""
+    names = [*raw_symbols, raw_symbol]
+    if len(names) > limits.symbols_per_connection:
+        return False
+    size = sum(len(name) + limits.argument_characters for name in names)
+    return not limits.characters_per_connection or size <= limits.characters_per_connection

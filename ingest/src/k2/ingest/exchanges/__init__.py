@@ -1,8 +1,9 @@
 """Exchange adapters, one folder per exchange in `k2.schemas.exchanges`, with a fixed set of files.
 
-`spec` (declared data), `messages` (wire formats), `parse` (frames to records), `rest` (requests and responses) and
-`venue` (the simulated exchange). The folder's `CHANNELS` are its adapters by channel and protocol name, its
-`venue.VENUE` is the simulated side. Venues are imported on use only, so that ingest does not load the simulator.
+`spec` (declared data), `messages` (wire formats), `control` (subscriptions and their answers), `parse` (frames to
+records), `rest` (requests and responses) and `venue` (the simulated exchange). The folder's `CHANNELS` are its adapters
+by channel and protocol name, its `venue.VENUE` is the simulated side. Venues are imported on use only, so that ingest
+does not load the simulator.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,10 +4,12 @@ No sockets and no clock; the session owns both. `parse` raises `MalformedFrame` 
 an adapter of its own, so an adapter may keep what earlier frames of the connection said.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -47,16 +49,39 @@ class InvalidItem(msgspec.Struct, frozen=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """The exchange accepted these symbols."""
+    """The exchange acknowledged these symbols, or all of request `number` if it names none; 0: it echoes no number."""
 
     raw_symbols: tuple[str, ...]
+    number: int = 0
+
+
+class Unsubscribed(msgspec.Struct, frozen=True):
+    """The exchange ended the subscription of these symbols, or of all of request `number` if it names none."""
+
+    raw_symbols: tuple[str, ...]
+    number: int = 0
+
+
+class Refusal(Enum):
+    """What a refusal says of the symbols that it concerns."""
+
+    SYMBOL = "symbol"  # the exchange does not have them, or not now
+    BUSY = "busy"  # a rate, or a passing state of the exchange: the same request may succeed later
+    SUBSCRIBED = "subscribed"  # they were subscribed before
+    CAPACITY = "capacity"  # the request or the connection carries too many
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The exchange refused a request; `raw_symbols` are the symbols it named, if any."""
+    """The exchange refused a request. `raw_symbols` are the symbols that it names, if any.
+
+    `whole`: nothing of the request was done, so its other symbols are not subscribed either.
+    """
 
     reason: str
     raw_symbols: tuple[str, ...] = ()
+    number: int = 0
+    kind: Refusal = Refusal.SYMBOL
+    whole: bool = False
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -67,9 +92,10 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class Closing(msgspec.Struct, frozen=True):
-    """The exchange will close this connection soon."""
+    """The exchange will close its connections: at `due`, in UTC microseconds, or soon if that is 0."""
 
     reason: str
+    due: int = 0
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -78,19 +104,54 @@ class Unknown(msgspec.Struct, frozen=True):
     kind: str
 
 
-Event = SequencedRecord | InvalidItem | Subscribed | Refused | Heartbeat | Closing | Unknown
+Event = SequencedRecord | InvalidItem | Subscribed | Unsubscribed | Refused | Heartbeat | Closing | Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The websocket limits of an exchange. Times in seconds."""
+    """The websocket limits of an exchange. Times in seconds; 0 means that the exchange sets no such limit."""
 
     stale_after: float = 30.0  # without any frame, pings and heartbeats included
     max_age: float = 23.5 * 3600  # below the exchange's limit, so that K2 chooses the moment
     subscribe_interval: float = 0.25  # between two subscribe messages
+    symbols_per_message: int = 100
+    message_bytes: int = 0  # of one request
+    unanswered_requests: int = 8  # sent before the first of them is answered; 1 where answers carry no number
+    symbols_per_connection: int = 1000
+    characters_per_connection: int = 0  # of all arguments of the subscriptions
+    argument_characters: int = 0  # of an argument, beside the symbol
+    requests_per_hour: int = 0  # of one connection
+    acknowledges_any: bool = False  # also symbols that do not exist, so that only data proves a subscription
+    connects: int = 0  # attempts in `connects_period`, below what the exchange allows an address
+    connects_period: float = 300.0
     ping_text: str = ""  # the application-level ping, if the exchange requires one
     ping_interval: float = 20.0
     snapshot_delay: float = 2.0  # before a snapshot is processed: the stream may lag behind the REST API
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """A websocket of announcements beside those of the data: its path and the messages that subscribe to it."""
+
+    path: str = ""
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest trade that the REST API shows: its id, or `NO_ID` where ids cannot be compared, and its time.
+
+    The time is in UTC microseconds; 0 where the id is enough, or there is no trade.
+    """
+
+    number: int = NO_ID
+    time: int = 0
+
+    def after(self, other: "Newest") -> bool:
+        """Whether this trade is newer than another."""
+        if NO_ID not in {self.number, other.number}:
+            return self.number > other.number
+        return self.time > other.time
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +214,32 @@ class RestRefused(Exception):
 
 
 class Adapter(Protocol):
-    """One channel of an exchange, in one protocol, for one connection. `pairs` are the connection's symbols."""
+    """One channel of an exchange, in one protocol, for one connection. `pairs` are the connection's symbols.
+
+    `notices` names the path of a websocket on which the exchange announces maintenance, and the messages that subscribe
+    to it; the path is empty where the connections themselves hear of it.
+    """
 
     spec: ExchangeSpec
     has_sequence: bool  # whether records carry consecutive ids
     url: str
     path: str
+    notices: Notices
     rest_url: str
     limits: Limits
     rest_budget: RestBudget
 
     def __init__(self, pairs: Sequence[Pair]) -> None: ...
 
-    def subscribe_messages(self) -> list[bytes]:
-        """Return the messages that subscribe to all pairs."""
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
+
+    def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return the request `number`, 1 or more, that subscribes to some of the pairs."""
+        ...
+
+    def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return the request `number` that ends the subscription of some of the pairs."""
         ...
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
@@ -179,6 +252,10 @@ class Adapter(Protocol):
 
     def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
         """Return the events of the response to `snapshot_request`. Raises like `parse_page`."""
+        ...
+
+    def parse_newest(self, body: bytes) -> Newest:
+        """Return the newest record in the response to `snapshot_request`. Raises like `parse_page`."""
         ...
 
     def history_request(self, gap: Gap) -> Request:
@@ -209,6 +286,13 @@ class NewestTradeSnapshot(ABC):
         """Return the newest id as a heartbeat. Raises like `parse_page`."""
         return [Heartbeat(pair.symbol, self.parse_newest_id(body))]
 
+    def parse_newest(self, body: bytes) -> Newest:
+        """Return the newest trade by its id. Raises like `parse_page`."""
+        return Newest(self.parse_newest_id(body))
+
+
+_WORD: Final = re.compile(r"[\w/-]+")
+_DOTTED: Final = re.compile(r"[\w/.-]+")  # for symbols with a dot
 
 UNSUBSCRIBED: Final = "UNSUBSCRIBED_SYMBOL"
 INEXACT: Final = "INEXACT_VALUE"
@@ -292,10 +376,17 @@ def build_trade(
     return SequencedRecord(trade, *ids)
 
 
-def chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
-    """Yield the pairs in chunks of `size`, because exchanges limit the symbols per message."""
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
+def named(text: str, raw_symbols: Collection[str]) -> tuple[str, ...]:
+    """Return the symbols that an exchange's sentence names in whole words: BETH-USDT does not name ETH-USDT."""
+    words = {word.strip("-/") for word in _WORD.findall(text)}
+    dotted = {word.strip("-/.") for word in _DOTTED.findall(text)}
+    return tuple(raw_symbol for raw_symbol in raw_symbols if raw_symbol in words or raw_symbol in dotted)
+
+
+def request_number(value: object) -> int:
+    """Return the number that an answer echoes; 0 if it is none of K2's."""
+    text = str(value)
+    return int(text) if not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
 def partition(items: Iterable[SequencedRecord | InvalidItem]) -> tuple[list[SequencedRecord], list[InvalidItem]]:

@@ -1,6 +1,6 @@
 """Sequencing of channels whose adapter judges the continuity of each connection itself: nothing is tracked here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from k2.ingest.exchanges.base import Gap, SequencedRecord
@@ -16,7 +16,7 @@ class ConnectionOrderTracker:
     def resume(self, pair: Pair, position: Position) -> None:
         """Do nothing: a connection starts with a snapshot."""
 
-    def on_disconnect(self) -> None:
+    def on_disconnect(self, symbols: Iterable[str]) -> None:
         """Do nothing: the next connection starts with a snapshot."""
 
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:

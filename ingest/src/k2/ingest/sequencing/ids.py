@@ -7,7 +7,7 @@ An exchange that lists a symbol again restarts its ids. Ids far below the last o
 such records are suspended until three consecutive ones prove the next listing, or until the old sequence goes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -201,7 +201,7 @@ class SequenceTracker:
             state.gaps = [entry for entry in state.gaps if entry.gap != gap]
         return missing
 
-    def on_disconnect(self) -> None:
+    def on_disconnect(self, symbols: Iterable[str]) -> None:
         """Do nothing: the ids show what was missed."""
 
     def reopen(self, gap: Gap) -> None:

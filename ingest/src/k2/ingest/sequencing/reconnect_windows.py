@@ -4,7 +4,7 @@ Within a connection, TCP guarantees the order. Between two connections nothing d
 reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -37,10 +37,11 @@ class ReconnectWindowTracker:
         """Continue after the last record that an earlier process delivered: the time since then is a window."""
         self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.record_id: None})
 
-    def on_disconnect(self) -> None:
-        """Take note that a connection ended: the next record of each symbol ends a window."""
-        for state in self._symbols.values():
-            state.disconnected = True
+    def on_disconnect(self, symbols: Iterable[str]) -> None:
+        """Take note that subscriptions ended: the next record of each symbol ends a window."""
+        for symbol in symbols:
+            if (state := self._symbols.get(symbol)) is not None:
+                state.disconnected = True
 
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Take the next record. Return a window or a repeat; None if it simply follows."""

@@ -1,6 +1,6 @@
 """The tracker protocol and its findings: what sequencing reports about each record. Pure values, no clock."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,8 +84,8 @@ class Tracker(Protocol):
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered."""
 
-    def on_disconnect(self) -> None:
-        """Record that a connection ended."""
+    def on_disconnect(self, symbols: Iterable[str]) -> None:
+        """Record that the subscriptions of some symbols ended, or their connection."""
 
     def observe(self, pair: Pair, item: SequencedRecord) -> Finding | None:
         """Take the next record. Return what it reveals; None if it is the expected next one."""

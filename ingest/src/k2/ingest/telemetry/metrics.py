@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from k2.ingest.telemetry.stats import Histogram, Stats
+from k2.schemas.states import SymbolState
 
 _LABELS = ("exchange", "feed", "channel", "shard")
 
@@ -22,7 +23,10 @@ class IngestCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return all metric families with their current values."""
         s = self._stats
-        yield self._gauge("k2_ingest_connected", "1 while a websocket is open", int(s.connections > 0))
+        yield self._gauge(
+            "k2_ingest_connected", "1 while every websocket that the symbols need is open", int(s.connected)
+        )
+        yield self._gauges("k2_ingest_symbols", "wanted symbols by state", "state", s.symbols_by_state)
         yield self._gauge(
             "k2_ingest_circuit_state", "0 closed, 1 half open, 2 open (the websocket is not read)", s.circuit
         )
@@ -40,6 +44,12 @@ class IngestCollector(Collector):
             "k2_ingest_gaps_unrecoverable", "gaps that no repair can close", "symbol", s.gaps_unrecoverable
         )
         yield self._counter("k2_ingest_duplicates", "records received more than once", "symbol", s.duplicates)
+        yield self._counter(
+            "k2_ingest_symbol_silences",
+            "silences of symbols that the exchange's REST API disproved",
+            "symbol",
+            s.silences,
+        )
         yield self._counter("k2_ingest_errors", "errors by kind", "kind", s.errors)
         yield self._counter("k2_ingest_dead_letters", "frames stored as dead letters", "error", s.dead_letters)
         yield self._total("k2_ingest_delivery_failures", "Kafka delivery reports with an error", s.failures)
@@ -52,6 +62,12 @@ class IngestCollector(Collector):
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(name, text, labels=_LABELS)
         family.add_metric(self._values, value)
+        return family
+
+    def _gauges(self, name: str, text: str, label: str, values: Mapping[SymbolState, int]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=(*_LABELS, label))
+        for key, value in values.items():
+            family.add_metric((*self._values, key.value), value)
         return family
 
     def _total(self, name: str, text: str, value: float) -> Metric:

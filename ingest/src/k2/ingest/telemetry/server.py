@@ -24,7 +24,7 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         feed=feed,
         exchange=exchange,
         shard=shard,
-        connected=stats.connections > 0,
+        connected=stats.connected,
         endpoint=stats.endpoint,
         message=stats.message,
         uptime_seconds=round(time.monotonic() - stats.started_at, 1),
@@ -49,11 +49,16 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         refused=dict(stats.refused),
         circuit=_CIRCUIT_STATES[stats.circuit],
         resident_bytes=stats.resident_bytes,
-        symbols={
-            symbol: SymbolStatus(trades=stats.received[symbol], price=_price(channel, record))
-            for symbol, record in stats.newest.items()
-        },
+        symbols={symbol: _symbol(stats, channel, symbol) for symbol in {**stats.symbol_states, **stats.newest}},
+        states={state.value: count for state, count in stats.symbols_by_state.items()},
     )
+
+
+def _symbol(stats: Stats, channel: Channel, symbol: str) -> SymbolStatus:
+    record = stats.newest.get(symbol)
+    state, reason = stats.symbol_states.get(symbol, ("", ""))
+    price = _price(channel, record) if record is not None else ""
+    return SymbolStatus(trades=stats.received[symbol], price=price, state=state, reason=reason)
 
 
 def _price(channel: Channel, record: Record) -> str:
@@ -98,7 +103,7 @@ async def serve(
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if stats.connections and not stats.circuit:
+        if stats.connected and not stats.circuit:
             return web.Response(text="ok\n")
         return web.Response(status=503, text=f"{stats.message or 'not connected'}\n")
 

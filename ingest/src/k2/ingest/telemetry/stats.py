@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from k2.schemas.channels import Record
+from k2.schemas.states import SymbolState
 
 DELIVERY_BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 LAG_BOUNDS: Final = (
@@ -52,7 +53,7 @@ class Stats:
     started_at: float
     symbols: tuple[str, ...] = ()
     connections: int = 0
-    frames: int = 0
+    lanes: int = 1  # connections that the symbols need at once
     received: Counter[str] = field(default_factory=Counter)  # records by symbol
     delivered: Counter[bytes] = field(default_factory=Counter)  # acknowledged records by symbol, as Kafka's key
     sources: Counter[str] = field(default_factory=Counter)  # received records by live, snapshot, backfill
@@ -69,6 +70,8 @@ class Stats:
     unaccepted: int = 0  # rejected records that Kafka has not accepted since
     in_flight: int = 0
     refused: dict[str, str] = field(default_factory=dict)  # symbols that the exchange refused, with its reason
+    symbol_states: dict[str, tuple[SymbolState, str]] = field(default_factory=dict)  # by symbol, with the reason
+    silences: Counter[str] = field(default_factory=Counter)  # silences that REST disproved, by symbol
     last_received: int = 0  # UTC microseconds of the newest record's arrival
     newest: dict[str, Record] = field(default_factory=dict)  # the newest record by symbol
     endpoint: str = ""
@@ -79,3 +82,15 @@ class Stats:
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))
     delivery: Histogram = field(default_factory=lambda: Histogram(DELIVERY_BOUNDS))
+
+    @property
+    def connected(self) -> bool:
+        """Whether every connection that the symbols need is open."""
+        return self.connections >= self.lanes
+
+    @property
+    def symbols_by_state(self) -> dict[SymbolState, int]:
+        """The number of wanted symbols in each state; those that no connection has taken yet are wanted."""
+        counts = Counter(state for state, _ in self.symbol_states.values())
+        counts[SymbolState.PENDING] += max(0, len(self.symbols) - len(self.symbol_states))
+        return {state: counts[state] for state in SymbolState}

@@ -17,8 +17,9 @@ from k2.schemas.feed.model import ExchangeFeed
 READY: Final = "Ready"
 TOPIC: Final = "TopicReady"
 INGEST: Final = "IngestReady"
+SYMBOLS_REFUSED: Final = "SymbolsRefused"  # the only condition that is good when it is False
 OF_LAYER: Final = {layer: f"{layer.capitalize()}Ready" for layer in LAYERS}
-ORDER: Final = (READY, TOPIC, INGEST, *OF_LAYER.values())
+ORDER: Final = (READY, TOPIC, INGEST, *OF_LAYER.values(), SYMBOLS_REFUSED)
 
 _MAX_MESSAGE: Final = 1024  # characters
 
@@ -74,7 +75,7 @@ def diagnose(feed: ExchangeFeed, observed: Observed, now: datetime, *, managed: 
         INGEST: diagnostics.ingest(feed, observed),
         **{OF_LAYER[layer]: diagnostics.layer(feed, observed, layer, applications[layer], now) for layer in LAYERS},
     }
-    return {READY: summarize(parts), **parts}
+    return {READY: summarize(parts), **parts, SYMBOLS_REFUSED: diagnostics.symbols_refused(observed)}
 
 
 def summarize(parts: Mapping[str, Diagnosis]) -> Diagnosis:

@@ -126,16 +126,38 @@ def _connections(observed: Observed) -> Diagnosis:
         return unready("NotConnected", f"{connected} of {desired} connected; {cause}")
     if running < desired or not all(deployment.current for deployment in observed.deployments):
         return unknown("Starting", f"{running} of {desired} pods are ready")
-    symbols = [f"{symbol}: {error}" for shard in shards for symbol, error in shard.refused]
+    if diagnosis := _symbols(observed):
+        return diagnosis
+    if shards and connected < desired:
+        return unready("NotConnected", f"{connected} of {desired} connected")
+    return ready(f"{desired} of {desired} connected")
+
+
+def _symbols(observed: Observed) -> Diagnosis | None:
+    """Diagnose the symbols that do not flow; None if the exchange delivers all that it trades."""
+    symbols = [f"{symbol}: {error}" for shard in observed.shards for symbol, error in shard.refused]
     if symbols:
         return unready(
             "SymbolsRejected",
             "correct or remove the symbols that the exchange rejects; the other symbols are not affected. "
             + _shortened(symbols),
         )
-    if shards and connected < desired:
-        return unready("NotConnected", f"{connected} of {desired} connected")
-    return ready(f"{desired} of {desired} connected")
+    if silent := sorted(symbol for shard in observed.shards for symbol in shard.silent):
+        return unready(
+            "SymbolsSilent",
+            "the exchange does not deliver these symbols; they are being subscribed again. " + _shortened(silent),
+        )
+    return None
+
+
+def symbols_refused(observed: Observed) -> Diagnosis:
+    """Diagnose whether the exchange refuses symbols: True names each with the exchange's words."""
+    if not observed.shards:
+        return unknown("NoConnection", "no connection to the exchange is running")
+    symbols = [f"{symbol}: {error}" for shard in observed.shards for symbol, error in shard.refused]
+    if not symbols:
+        return unready("NoneRefused", "the exchange refuses no symbol")
+    return ready(f"{len(symbols)} refused; they are tried again. " + _shortened(symbols), "SymbolsRefused")
 
 
 def _pods(observed: Observed, parts: Iterable[str]) -> Diagnosis | None:

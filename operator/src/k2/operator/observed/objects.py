@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH
-from k2.schemas.states import CircuitState
+from k2.schemas.states import CircuitState, SymbolState
 from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
 
 K8sObject = Mapping[str, Any]
@@ -65,6 +65,9 @@ class Topic:
     changed: bool = False  # Strimzi has reported on an older spec only
 
 
+_UNDELIVERED: Final = frozenset({SymbolState.SILENT, SymbolState.UNANSWERED})
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """The status of one ingest pod, from its `/status`."""
@@ -79,6 +82,8 @@ class Shard:
     repaired_gaps: int = 0
     dead_letters: int = 0
     refused: tuple[tuple[str, str], ...] = ()  # symbols and the exchange's error messages
+    silent: tuple[str, ...] = ()  # symbols that the exchange trades but does not deliver
+    states: tuple[tuple[str, int], ...] = ()  # the number of symbols by state
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
 
 
@@ -234,6 +239,8 @@ def shard(raw: K8sObject) -> Shard:
         repaired_gaps=status.gaps.repaired,
         dead_letters=sum(status.dead_letters.values()),
         refused=tuple(sorted(status.refused.items())),
+        silent=tuple(sorted(name for name, symbol in status.symbols.items() if symbol.state in _UNDELIVERED)),
+        states=tuple((state, count) for state, count in status.states.items() if count),
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
     )
 

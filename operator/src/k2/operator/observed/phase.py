@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from k2.operator.observed.conditions import READY, Condition
+from k2.operator.observed.conditions import READY, SYMBOLS_REFUSED, Condition
 from k2.schemas.feed.phases import Phase
 
 # The feed cannot run until a user changes it.
@@ -16,6 +16,7 @@ def phase(conditions: Iterable[Condition], *, deleting: bool = False) -> Phase:
         return "Deleting"
     by_type = {condition.type: condition for condition in conditions}
     ready = by_type.pop(READY)
+    by_type.pop(SYMBOLS_REFUSED, None)  # it is no part
     if ready.status == "True":
         return "Running"
     if not ready.transient:

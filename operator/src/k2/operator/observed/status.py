@@ -1,5 +1,6 @@
 """The status of an ExchangeFeed, and the Events that report its changes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +16,7 @@ from k2.schemas.values import duration_text
 
 Event = tuple[str, str, str]  # type, reason, message
 
+_FIGURES: Final = ("ingest", "channels", "layers")
 _SIGNIFICANT: Final = ("observedGeneration", "phase", "conditions")
 
 
@@ -32,13 +34,15 @@ def status(
 
     """
     diagnoses = conditions.diagnose(feed, observed, now, managed=managed)
-    return _head(body, diagnoses, now) | {"ingest": _ingest(observed), "layers": _layers(feed, observed)}
+    ingest = _ingest(observed)
+    channels = {channel.name: {**ingest, "symbols": _symbols(observed)} for channel in feed.channels}
+    return _head(body, diagnoses, now) | {"ingest": ingest, "channels": channels, "layers": _layers(feed, observed)}
 
 
 def blocked(body: Mapping[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
     """Build the status of a feed whose spec cannot be applied. Running parts go on, and their figures are kept."""
     diagnoses = conditions.rejected_spec(reason, message, previous_conditions(body))
-    figures = {name: value for name, value in (body.get("status") or {}).items() if name in {"ingest", "layers"}}
+    figures = {name: value for name, value in (body.get("status") or {}).items() if name in _FIGURES}
     return _head(body, diagnoses, now) | figures
 
 
@@ -71,6 +75,14 @@ def _ingest(observed: Observed) -> dict[str, Any]:
         "openGaps": sum(shard.open_gaps for shard in observed.shards),
         "repairedGaps": sum(shard.repaired_gaps for shard in observed.shards),
     }
+
+
+def _symbols(observed: Observed) -> dict[str, int]:
+    """Return the number of symbols by state, of the states that any symbol is in; each replica counts its own."""
+    counts: Counter[str] = Counter()
+    for shard in observed.shards:
+        counts.update(dict(shard.states))
+    return {state: count for state, count in counts.items() if count}
 
 
 def _layers(feed: ExchangeFeed, observed: Observed) -> dict[str, Any]:
@@ -115,11 +127,21 @@ def events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Event]:
         unchanged = previous.get(condition.type) == (condition.status, condition.reason)
         if unchanged or condition.type == conditions.READY:
             continue
+        if condition.type == conditions.SYMBOLS_REFUSED:
+            of_parts += _of_symbols(condition, previous)
+            continue
         if condition.status == "True" and previous.get(condition.type, ("", ""))[0] != "True":
             of_parts.append(("Normal", condition.type, condition.message))
         elif condition.status != "True" and not condition.transient:
             of_parts.append(("Warning", condition.reason, f"{condition.type}: {condition.message}"))
     return _deduplicated(of_parts) + _of_feed(previous, new)
+
+
+def _of_symbols(condition: Condition, previous: Mapping[str, tuple[str, str]]) -> list[Event]:
+    if condition.status == "True":
+        return [("Warning", condition.type, condition.message)]
+    was_refused = previous.get(condition.type, ("", ""))[0] == "True"
+    return [("Normal", condition.type, condition.message)] if was_refused and condition.status == "False" else []
 
 
 def _of_feed(previous: Mapping[str, tuple[str, str]], new: Iterable[Condition]) -> list[Event]:

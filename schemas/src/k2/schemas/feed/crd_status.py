@@ -4,7 +4,9 @@ from typing import Any, Final
 
 import msgspec
 
+from k2.schemas.channels import CHANNELS
 from k2.schemas.feed.phases import PHASES
+from k2.schemas.states import SymbolState
 from k2.schemas.status import AuditResult, LayerStatus, ShardStatus
 
 CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
@@ -68,6 +70,21 @@ def _layer(name: str) -> dict[str, Any]:
     )
 
 
+def _connections() -> dict[str, Any]:
+    return {
+        "connected": _count("Connections that are up."),
+        "desired": _count("Connections that should be up."),
+        **_copied(
+            ShardStatus,
+            messagesPerSecond="Trades received per second.",
+            lastMessageTime="When the last trade arrived.",
+            reconnects="Reconnections to the exchange.",
+        ),
+        "openGaps": _count("Gaps not yet repaired."),
+        "repairedGaps": _count("Gaps repaired."),
+    }
+
+
 def status() -> dict[str, Any]:
     """Return the schema of `status`."""
     return _object(
@@ -84,18 +101,20 @@ def status() -> dict[str, Any]:
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
-        ingest=_object(
-            "Connections to the exchange.",
-            connected=_count("Connections that are up."),
-            desired=_count("Connections that should be up."),
-            **_copied(
-                ShardStatus,
-                messagesPerSecond="Trades received per second.",
-                lastMessageTime="When the last trade arrived.",
-                reconnects="Reconnections to the exchange.",
-            ),
-            openGaps=_count("Gaps not yet repaired."),
-            repairedGaps=_count("Gaps repaired."),
+        ingest=_object("Connections to the exchange.", **_connections()),
+        channels=_object(
+            "The connections of each channel, and its symbols by state.",
+            **{
+                channel.name: _object(
+                    f"The channel {channel.name}.",
+                    **_connections(),
+                    symbols=_object(
+                        "Number of symbols by state.",
+                        **{state.value: _count(f"Symbols that are {state.value}.") for state in SymbolState},
+                    ),
+                )
+                for channel in CHANNELS
+            },
         ),
         layers=_object(
             "The tables' writers.",

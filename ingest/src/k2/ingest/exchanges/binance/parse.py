@@ -5,25 +5,19 @@ Ids are consecutive per symbol, and any id range can be requested without an API
 
 from collections.abc import Sequence
 
-import msgspec
-
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     INEXACT,
     MALFORMED_ITEM,
     UNSUBSCRIBED,
-    Closing,
     Event,
     InvalidItem,
     MalformedFrame,
-    Refused,
     SequencedRecord,
-    Subscribed,
-    Unknown,
-    chunks,
     json_object,
     millis,
 )
+from k2.ingest.exchanges.binance.control import BinanceControl
 from k2.ingest.exchanges.binance.messages import FRAME
 from k2.ingest.exchanges.binance.rest import BinanceRest, vendor_data
 from k2.ingest.exchanges.binance.spec import BinanceSpec
@@ -32,13 +26,15 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, Trade
 from k2.schemas.values import InexactValue, scaled
 
-_PAIRS_PER_MESSAGE = 200
 
-
-class Binance(BinanceSpec, BinanceRest):
+class Binance(BinanceSpec, BinanceControl, BinanceRest):
     """Binance spot trades."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         self._pairs_by_name = {pair.raw_symbol: pair for pair in pairs}
         # (sold, bought) vendor data per symbol, made once: the flag says whether the buyer was the maker.
@@ -50,19 +46,6 @@ class Binance(BinanceSpec, BinanceRest):
             )
             for pair in pairs
         }
-
-    def subscribe_messages(self) -> list[bytes]:
-        """Return SUBSCRIBE messages; the id of each identifies its pairs."""
-        return [
-            msgspec.json.encode(
-                {
-                    "method": "SUBSCRIBE",
-                    "params": [f"{pair.raw_symbol.lower()}@trade" for pair in chunk],
-                    "id": number,
-                }
-            )
-            for number, chunk in enumerate(chunks(self._pairs, _PAIRS_PER_MESSAGE), start=1)
-        ]
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
@@ -90,30 +73,10 @@ class Binance(BinanceSpec, BinanceRest):
         return [SequencedRecord(trade, number, number)]
 
     def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
-        """Parse everything but valid trades: acknowledgements, errors, the shutdown notice, unknown events."""
         message = json_object(frame)
-        data = message.get("data")
+        data, stream = message.get("data"), message.get("stream")
         event = data if isinstance(data, dict) else message
-        kind = event.get("e")
-        if kind == "serverShutdown":
-            return [Closing("serverShutdown")]
-        if isinstance(kind, str) and kind != "trade":
-            return [Unknown(kind[:40])]
-        stream = message.get("stream")
         of_trades = isinstance(stream, str) and stream.endswith("@trade")
-        if kind is None and isinstance(stream, str) and not of_trades:
-            return [Unknown(stream.partition("@")[2][:40])]  # bookTicker names itself nowhere else
-        if kind == "trade" or of_trades:
+        if (kind := event.get("e")) == "trade" or (kind is None and of_trades):
             return [invalid_item(event, cause, self._pairs_by_name, "s", "t")]
-        if "result" in message:
-            return [self._acknowledged(message.get("id"))]
-        error = message.get("error", message)
-        if isinstance(error, dict) and "code" in error:
-            return [Refused(f"{error.get('code')}: {str(error.get('msg'))[:200]}")]
-        raise MalformedFrame("neither a trade nor a message that Binance documents")
-
-    def _acknowledged(self, number: object) -> Subscribed:
-        if not isinstance(number, int) or isinstance(number, bool):
-            return Subscribed(())
-        start = (number - 1) * _PAIRS_PER_MESSAGE
-        return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_PER_MESSAGE]))
+        return self.control(message)

@@ -6,9 +6,6 @@ completeness is proved if the last delivered trade is among them.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
-
-import msgspec
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
@@ -16,15 +13,11 @@ from k2.ingest.exchanges.base import (
     Event,
     InvalidItem,
     MalformedFrame,
-    Refused,
     SequencedRecord,
-    Subscribed,
-    Unknown,
     build_trade,
-    chunks,
-    json_object,
     millis,
 )
+from k2.ingest.exchanges.bybit.control import TOPIC, BybitControl
 from k2.ingest.exchanges.bybit.messages import FRAME, ITEM, RAW_FRAME, SIDES, TradeItem
 from k2.ingest.exchanges.bybit.rest import BybitRest, check_trade_id
 from k2.ingest.exchanges.bybit.spec import BybitSpec
@@ -32,36 +25,24 @@ from k2.ingest.exchanges.items import decode_items, numbered
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
-_PAIRS_PER_MESSAGE = 10  # spot takes ten arguments a request
-_TOPIC = "publicTrade."
 
-
-class Bybit(BybitSpec, BybitRest):
+class Bybit(BybitSpec, BybitControl, BybitRest):
     """Bybit v5 spot trades."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         self._by_name = {pair.raw_symbol: pair for pair in pairs}
-
-    def subscribe_messages(self) -> list[bytes]:
-        """Return subscribe messages; the id of each identifies its pairs."""
-        return [
-            msgspec.json.encode(
-                {
-                    "req_id": str(number),
-                    "op": "subscribe",
-                    "args": [_TOPIC + pair.raw_symbol for pair in chunk],
-                }
-            )
-            for number, chunk in enumerate(chunks(self._pairs, _PAIRS_PER_MESSAGE), start=1)
-        ]
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             message = FRAME.decode(frame)
-            if not message.topic.startswith(_TOPIC):
-                return [Unknown(message.topic[:40])]
+            if not message.topic.startswith(TOPIC):
+                return self.control(frame)
             return numbered([self._trade(item, received) for item in message.data])
         except (*DECODE_ERRORS, MalformedFrame):
             return self._one_by_one(frame, received)
@@ -70,9 +51,9 @@ class Bybit(BybitSpec, BybitRest):
         try:
             message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
-            return self._other(frame, error)
-        if not message.topic.startswith(_TOPIC):
-            return [Unknown(message.topic[:40])]
+            return self.control(frame, str(error))
+        if not message.topic.startswith(TOPIC):
+            return self.control(frame)
         build = partial(self._trade, received=received)
         return decode_items(message.data, ITEM, build, self._by_name, "s")
 
@@ -95,27 +76,3 @@ class Bybit(BybitSpec, BybitRest):
             received,
             vendor,
         )
-
-    def _other(self, frame: bytes, cause: Exception) -> Sequence[Event]:
-        message = json_object(frame)
-        topic = message.get("topic")
-        if isinstance(topic, str):
-            if topic.startswith(_TOPIC):
-                raise MalformedFrame(str(cause))
-            return [Unknown(topic[:40])]
-        match message.get("op"):
-            case "ping" | "pong":
-                return ()
-            case "subscribe":
-                return [self._subscription(message)]
-            case str(kind):
-                return [Unknown(kind[:40])]
-        raise MalformedFrame("neither a topic nor an operation that Bybit documents")
-
-    def _subscription(self, message: dict[str, Any]) -> Event:
-        if message.get("success") is not True:
-            text = str(message.get("ret_msg", "refused"))[:200]
-            return Refused(text, tuple(raw_symbol for raw_symbol in self._by_name if _TOPIC + raw_symbol in text))
-        number = str(message.get("req_id", ""))
-        start = (int(number) - 1) * _PAIRS_PER_MESSAGE if number.isascii() and number.isdigit() else len(self._pairs)
-        return Subscribed(tuple(pair.raw_symbol for pair in self._pairs[max(start, 0) : start + _PAIRS_PER_MESSAGE]))

@@ -6,6 +6,7 @@ from k2.ingest.exchanges.base import (
     Gap,
     InvalidItem,
     MalformedFrame,
+    Newest,
     NewestTradeSnapshot,
     Page,
     Request,
@@ -35,6 +36,10 @@ class BybitRest(NewestTradeSnapshot):
         """Return `NO_ID`: ids cannot be compared."""
         _rows(body)
         return NO_ID
+
+    def parse_newest(self, body: bytes) -> Newest:
+        """Return the newest trade by its time. Raises like `parse_page`."""
+        return Newest(time=max((millis_text(row.time) for row in _rows(body)), default=0))
 
     def history_request(self, gap: Gap) -> Request:
         """Request the newest 60 trades, the whole available history."""

@@ -1,6 +1,6 @@
 """Bybit v5 spot: endpoints and limits."""
 
-from k2.ingest.exchanges.base import Limits, RestBudget
+from k2.ingest.exchanges.base import Limits, Notices, RestBudget
 from k2.schemas.exchanges.registry import EXCHANGES
 
 
@@ -11,6 +11,18 @@ class BybitSpec:
     has_sequence = False
     url = "wss://stream.bybit.com"
     path = "/v5/public/spot"
+    notices = Notices("/v5/public/misc/status", ('{"req_id":"1","op":"subscribe","args":["system.status"]}',))
     rest_url = "https://api.bybit.com"
-    limits = Limits(stale_after=30.0, ping_text='{"op":"ping"}', ping_interval=20.0)
+    # Spot takes ten arguments a request and 21,000 characters of arguments a connection; half of them are left for
+    # subscriptions that are sent again. An address opens 500 connections in 5 minutes.
+    limits = Limits(
+        stale_after=30.0,
+        symbols_per_message=10,
+        characters_per_connection=10_500,
+        argument_characters=len("publicTrade."),
+        connects=250,
+        connects_period=300.0,
+        ping_text='{"op":"ping"}',
+        ping_interval=20.0,
+    )
     rest_budget = RestBudget(rate=20.0, burst=20.0)  # of 600 in 5 s

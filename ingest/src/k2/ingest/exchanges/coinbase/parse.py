@@ -7,8 +7,6 @@ products complete.
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     UNSUBSCRIBED,
@@ -16,14 +14,11 @@ from k2.ingest.exchanges.base import (
     Heartbeat,
     InvalidItem,
     MalformedFrame,
-    Refused,
-    Subscribed,
-    Unknown,
     build_trade,
-    chunks,
     json_object,
     trade_number,
 )
+from k2.ingest.exchanges.coinbase.control import CoinbaseControl
 from k2.ingest.exchanges.coinbase.messages import MATCH, TAKER, Match
 from k2.ingest.exchanges.coinbase.rest import CoinbaseRest
 from k2.ingest.exchanges.coinbase.spec import CoinbaseSpec
@@ -32,28 +27,17 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 from k2.schemas.values import to_micros
 
-_PAIRS_PER_MESSAGE = 100
 
-
-class Coinbase(CoinbaseSpec, CoinbaseRest):
+class Coinbase(CoinbaseSpec, CoinbaseControl, CoinbaseRest):
     """Coinbase Exchange trades."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         self._by_name = {pair.raw_symbol: pair for pair in pairs}
-
-    def subscribe_messages(self) -> list[bytes]:
-        """Return subscribe messages for matches and heartbeats; the first must be sent within 5 seconds."""
-        return [
-            msgspec.json.encode(
-                {
-                    "type": "subscribe",
-                    "product_ids": [pair.raw_symbol for pair in chunk],
-                    "channels": ["matches", "heartbeat"],
-                }
-            )
-            for chunk in chunks(self._pairs, _PAIRS_PER_MESSAGE)
-        ]
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
@@ -83,15 +67,9 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
         match message.get("type"):
             case "heartbeat":
                 return self._heartbeat(message)
-            case "subscriptions":
-                return [self._subscribed(message)]
-            case "error":
-                return [self._refused(message)]
             case "match" | "last_match":
                 return [invalid_item(message, cause, self._by_name, "product_id", "trade_id")]
-            case str(kind):
-                return [Unknown(kind[:40])]
-        raise MalformedFrame("no type that Coinbase documents")
+        return self.control(message)
 
     def _heartbeat(self, message: dict[str, Any]) -> Sequence[Event]:
         pair = self._by_name.get(str(message.get("product_id")))
@@ -99,15 +77,3 @@ class Coinbase(CoinbaseSpec, CoinbaseRest):
         if pair is None or last is None:
             return ()
         return [Heartbeat(pair.symbol, trade_number(last))]  # 0 for a product that never traded, which shows no gap
-
-    def _subscribed(self, message: dict[str, Any]) -> Subscribed:
-        channels = message.get("channels")
-        for channel in channels if isinstance(channels, list) else ():
-            if isinstance(channel, dict) and channel.get("name") == "matches":
-                products = channel.get("product_ids", [])
-                return Subscribed(tuple(name for name in products if isinstance(name, str)))
-        return Subscribed(())
-
-    def _refused(self, message: dict[str, Any]) -> Refused:
-        text = f"{message.get('message')}: {message.get('reason', '')}"[:200]
-        return Refused(text, tuple(raw_symbol for raw_symbol in self._by_name if raw_symbol in text))

@@ -6,7 +6,6 @@ last 50 trades, which fills short gaps.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -16,16 +15,12 @@ from k2.ingest.exchanges.base import (
     Event,
     InvalidItem,
     MalformedFrame,
-    Refused,
     SequencedRecord,
-    Subscribed,
-    Unknown,
     build_trade,
-    chunks,
-    json_object,
     trade_number,
 )
 from k2.ingest.exchanges.items import decode_items, numbered
+from k2.ingest.exchanges.kraken.control import KrakenControl
 from k2.ingest.exchanges.kraken.messages import FRAME, ITEM, RAW_FRAME, SIDES, Fill
 from k2.ingest.exchanges.kraken.rest import KrakenRest
 from k2.ingest.exchanges.kraken.spec import KrakenSpec
@@ -33,8 +28,6 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 from k2.schemas.values import to_micros
 
-_PAIRS_PER_MESSAGE = 100
-_SILENT_KINDS = frozenset({"heartbeat", "status", "pong"})
 _FIRST = frozenset((b"-", *(b"%d" % digit for digit in range(10))))
 
 
@@ -50,29 +43,16 @@ def _source(kind: object) -> Source:
     return Source.SNAPSHOT if kind == "snapshot" else Source.LIVE
 
 
-class Kraken(KrakenSpec, KrakenRest):
+class Kraken(KrakenSpec, KrakenControl, KrakenRest):
     """Kraken spot trades."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         self._by_name = {pair.raw_symbol: pair for pair in pairs}
-
-    def subscribe_messages(self) -> list[bytes]:
-        """Return subscribe messages that request a snapshot."""
-        return [
-            msgspec.json.encode(
-                {
-                    "method": "subscribe",
-                    "params": {
-                        "channel": "trade",
-                        "symbol": [pair.raw_symbol for pair in chunk],
-                        "snapshot": True,
-                    },
-                    "req_id": number,
-                }
-            )
-            for number, chunk in enumerate(chunks(self._pairs, _PAIRS_PER_MESSAGE), start=1)
-        ]
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
@@ -87,7 +67,7 @@ class Kraken(KrakenSpec, KrakenRest):
         try:
             message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
-            return self._other(frame, error)
+            return self.control(frame, error)
         build = partial(self._fill, source=_source(message.type), received=received)
         return decode_items(message.data, ITEM, build, self._by_name, "symbol", "trade_id")
 
@@ -101,26 +81,3 @@ class Kraken(KrakenSpec, KrakenRest):
             "KRAKEN", pair, str(number), to_micros(item.timestamp), _bare(item.price), _bare(item.qty),
             SIDES[item.side], received, vendor, ids=(number, number),
         )  # fmt: skip
-
-    @staticmethod
-    def _other(frame: bytes, cause: Exception) -> Sequence[Event]:
-        message = json_object(frame)
-        kind = message.get("channel", message.get("method"))
-        if kind == "trade":
-            raise MalformedFrame(str(cause))
-        if isinstance(kind, str) and kind in _SILENT_KINDS:
-            return ()
-        if kind == "subscribe" or "success" in message:
-            return [_subscription(message)]
-        if isinstance(kind, str):
-            return [Unknown(kind[:40])]
-        raise MalformedFrame("neither a channel nor a method that Kraken documents")
-
-
-def _subscription(message: dict[str, Any]) -> Event:
-    result = message.get("result")
-    raw_symbol = str((result if isinstance(result, dict) else message).get("symbol", ""))
-    named = (raw_symbol,) if raw_symbol else ()
-    if message.get("success") is True:
-        return Subscribed(named)
-    return Refused(str(message.get("error", "refused"))[:200], named)

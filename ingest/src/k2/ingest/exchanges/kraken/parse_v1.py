@@ -15,24 +15,29 @@ from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     NO_ID,
     UNSUBSCRIBED,
+    Closing,
     Event,
     Gap,
     InvalidItem,
-    Limits,
     MalformedFrame,
+    Newest,
     NewestTradeSnapshot,
+    Notices,
     Page,
     Refused,
     Request,
     Subscribed,
     Unknown,
+    Unsubscribed,
     build_trade,
-    chunks,
     fraction,
     json_object,
+    named,
     partition,
+    request_number,
 )
 from k2.ingest.exchanges.items import Built, decode_items, numbered
+from k2.ingest.exchanges.kraken.control import refusal
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
@@ -41,8 +46,8 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
 from k2.schemas.values import InexactValue, format_decimal, scaled
 
-_PAIRS_PER_MESSAGE = 100
-_SILENT_EVENTS = frozenset({"heartbeat", "systemStatus", "pong"})
+_ANSWERS = frozenset({"subscriptionStatus", "error"})
+_SILENT_EVENTS = frozenset({"heartbeat", "pong"})
 
 
 class Fill(msgspec.Struct, array_like=True):
@@ -86,26 +91,26 @@ class KrakenV1(NewestTradeSnapshot):
     has_sequence = False
     url = Kraken.url
     path = ""
+    notices = Notices()
     rest_url = Kraken.rest_url
-    limits = Limits(stale_after=5.0)
+    limits = Kraken.limits
     rest_budget = Kraken.rest_budget
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = pairs
+        self._system = ""
+        self.set_pairs(pairs)
+
+    def set_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Replace the symbols whose frames are parsed."""
         self._by_name = {_v1_name(pair): pair for pair in pairs}
 
-    def subscribe_messages(self) -> list[bytes]:
-        """Return subscribe messages."""
-        return [
-            msgspec.json.encode(
-                {
-                    "event": "subscribe",
-                    "pair": [_v1_name(pair) for pair in chunk],
-                    "subscription": {"name": "trade"},
-                }
-            )
-            for chunk in chunks(self._pairs, _PAIRS_PER_MESSAGE)
-        ]
+    def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return a subscribe request."""
+        return _request("subscribe", pairs, number)
+
+    def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return an unsubscribe request."""
+        return _request("unsubscribe", pairs, number)
 
     def parse(self, frame: bytes, received: int) -> Sequence[Event]:
         """Return the events of a frame. Raises `MalformedFrame`."""
@@ -134,18 +139,30 @@ class KrakenV1(NewestTradeSnapshot):
         kind = message.get("event")
         if isinstance(kind, str) and kind in _SILENT_EVENTS:
             return ()
-        if kind == "subscriptionStatus":
-            return [self._subscription(message)]
+        if kind == "systemStatus":
+            return self._status(str(message.get("status", "")))
+        if isinstance(kind, str) and kind in _ANSWERS:
+            return [self._answer(message)]
         if isinstance(kind, str):
             return [Unknown(kind[:40])]
         raise MalformedFrame("an object without the event that Kraken documents")
 
-    def _subscription(self, message: dict[str, Any]) -> Event:
+    def _answer(self, message: dict[str, Any]) -> Event:
         pair = self._by_name.get(str(message.get("pair", "")))
-        named = (pair.raw_symbol,) if pair else ()
-        if message.get("status") == "subscribed":
-            return Subscribed(named)
-        return Refused(str(message.get("errorMessage", "refused"))[:200], named)
+        symbols: tuple[str, ...] = (pair.raw_symbol,) if pair else ()
+        number = request_number(message.get("reqid"))
+        match message.get("status"):
+            case "subscribed":
+                return Subscribed(symbols, number)
+            case "unsubscribed":
+                return Unsubscribed(symbols, number)
+        text = str(message.get("errorMessage", "refused"))[:200]
+        symbols = symbols or tuple(self._by_name[name].raw_symbol for name in named(text, self._by_name))
+        return Refused(text, symbols, number, refusal(text), whole=not symbols)
+
+    def _status(self, system: str) -> Sequence[Event]:
+        before, self._system = self._system, system
+        return [Closing(f"status: {system[:40]}")] if before == "online" != system else ()
 
     def newest_request(self, pair: Pair) -> Request:
         """Return the request for the newest trade."""
@@ -155,6 +172,11 @@ class KrakenV1(NewestTradeSnapshot):
         """Return `NO_ID`: this protocol has no trade ids."""
         rows_of(body)
         return NO_ID
+
+    def parse_newest(self, body: bytes) -> Newest:
+        """Return the newest trade by its time. Raises like `parse_page`."""
+        rows, _ = rows_of(body)
+        return Newest(time=max((fraction(f"{row[2]:f}") for row in rows), default=0))
 
     def history_request(self, gap: Gap) -> Request:
         """Request the trades of the window, including the one before it as proof of overlap."""
@@ -211,3 +233,8 @@ def _normal(number: str) -> str:
 def _v1_name(pair: Pair) -> str:
     names = {"BTC": "XBT", "DOGE": "XDG"}
     return f"{names.get(pair.base, pair.base)}/{names.get(pair.quote, pair.quote)}"
+
+
+def _request(event: str, pairs: Sequence[Pair], number: int) -> bytes:
+    names = [_v1_name(pair) for pair in pairs]
+    return msgspec.json.encode({"event": event, "reqid": number, "pair": names, "subscription": {"name": "trade"}})

@@ -1,6 +1,6 @@
 """Kraken spot: endpoints and limits."""
 
-from k2.ingest.exchanges.base import Limits, RestBudget
+from k2.ingest.exchanges.base import Limits, Notices, RestBudget
 from k2.schemas.exchanges.registry import EXCHANGES
 
 
@@ -11,6 +11,9 @@ class KrakenSpec:
     has_sequence = True
     url = "wss://ws.kraken.com"
     path = "/v2"
+    notices = Notices()
     rest_url = "https://api.kraken.com"
-    limits = Limits(stale_after=5.0)  # a heartbeat comes every second; Kraken itself advises this deadline
+    # A heartbeat comes every second; Kraken itself advises this deadline. An address opens about 150 connections in 10
+    # minutes.
+    limits = Limits(stale_after=5.0, connects=75, connects_period=600.0)
     rest_budget = RestBudget(rate=1.0, burst=3.0)

@@ -1,0 +1,69 @@
+"""Binance spot: subscription requests, and every message that is no trade.
+
+An acknowledgement is no proof: streams that do not exist are acknowledged too, and deliver nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from k2.ingest.exchanges.base import (
+    Closing,
+    Event,
+    MalformedFrame,
+    Refusal,
+    Refused,
+    Subscribed,
+    Unknown,
+    named,
+    request_number,
+)
+from k2.schemas.exchanges.spec import Pair
+
+_BUSY_WORDS = ("too many", "rate limit", "try again", "internal", "timeout", "unavailable", "busy")
+
+
+class BinanceControl:
+    """The requests of Binance's trade streams and their answers."""
+
+    _pairs: Sequence[Pair]
+
+    def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return a SUBSCRIBE request."""
+        return _request("SUBSCRIBE", pairs, number)
+
+    def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
+        """Return an UNSUBSCRIBE request."""
+        return _request("UNSUBSCRIBE", pairs, number)
+
+    def control(self, message: dict[str, Any]) -> Sequence[Event]:
+        """Parse everything but trades: answers, errors, the shutdown notice, unknown events."""
+        data = message.get("data")
+        event = data if isinstance(data, dict) else message
+        kind = event.get("e")
+        if kind == "serverShutdown":
+            return [Closing("serverShutdown")]
+        if isinstance(kind, str) and kind != "trade":
+            return [Unknown(kind[:40])]
+        stream = message.get("stream")
+        if kind is None and isinstance(stream, str) and not stream.endswith("@trade"):
+            return [Unknown(stream.partition("@")[2][:40])]  # bookTicker names itself nowhere else
+        if "result" in message:
+            return [Subscribed((), request_number(message.get("id")))]
+        error = message.get("error", message)
+        if isinstance(error, dict) and "code" in error:
+            return [self._refused(error, message)]
+        raise MalformedFrame("neither a trade nor a message that Binance documents")
+
+    def _refused(self, error: dict[str, Any], message: dict[str, Any]) -> Refused:
+        text = f"{error.get('code')}: {str(error.get('msg'))[:200]}"
+        busy = any(word in text.lower() for word in _BUSY_WORDS)
+        symbols = named(text.upper(), [pair.raw_symbol for pair in self._pairs])
+        number = request_number(message.get("id", error.get("id")))
+        return Refused(text, symbols, number, Refusal.BUSY if busy else Refusal.SYMBOL, whole=True)
+
+
+def _request(method: str, pairs: Sequence[Pair], number: int) -> bytes:
+    streams = [f"{pair.raw_symbol.lower()}@trade" for pair in pairs]
+    return msgspec.json.encode({"method": method, "params": streams, "id": number})
