@@ -63,6 +63,7 @@ class Stats:
     gaps_detected: Counter[str] = field(default_factory=Counter)  # by symbol
     gaps_repaired: Counter[str] = field(default_factory=Counter)
     gaps_unrecoverable: Counter[str] = field(default_factory=Counter)
+    gaps_never_issued: Counter[str] = field(default_factory=Counter)
     gaps_open: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
     circuit: int = 0
@@ -73,6 +74,7 @@ class Stats:
     newest: dict[str, Record] = field(default_factory=dict)  # the newest record by symbol
     endpoint: str = ""
     message: str = ""  # the last error, for people
+    resume: str = ""  # what the start could not resume from, for people
     rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

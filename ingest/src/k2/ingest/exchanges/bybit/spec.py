@@ -9,6 +9,7 @@ class BybitSpec:
 
     spec = EXCHANGES["bybit"]
     has_sequence = False
+    record_ids = r"[ -~]{1,64}"
     url = "wss://stream.bybit.com"
     path = "/v5/public/spot"
     rest_url = "https://api.bybit.com"

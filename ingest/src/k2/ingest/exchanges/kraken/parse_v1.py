@@ -34,7 +34,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
-from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
+from k2.ingest.exchanges.kraken.rest import after, later_than, rest_name, rows_of, since
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
@@ -53,6 +53,7 @@ class KrakenV1(NewestTradeSnapshot):
 
     spec = EXCHANGES["kraken"]
     has_sequence = False
+    record_ids = r"KRAKEN-[0-9]+-[0-9a-f]{16}"
     url = Kraken.url
     path = ""
     rest_url = Kraken.rest_url
@@ -122,16 +123,26 @@ class KrakenV1(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the window, with the same derived ids as over the websocket."""
-        rows, cursor = rows_of(body)
-        fills = [
-            (price, volume, f"{time:f}", side, order_type, misc)
-            for price, volume, time, side, order_type, misc, _ in rows
-            if gap.since <= fraction(f"{time:f}") <= gap.until
-        ]
-        trades, invalid = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
-        newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
-        more = bool(rows) and newest <= gap.until
-        return Page(trades, invalid, after(request, gap.pair, cursor) if more else None)
+        rows, cursor = rows_of(body, gap.pair)
+        fills: list[_Fill] = []
+        invalid: list[InvalidItem] = []
+        times: list[int] = []
+        for row in rows:
+            if isinstance(row, InvalidItem):
+                invalid.append(row)
+                continue
+            text = f"{row.time:f}"
+            times.append(fraction(text))
+            if gap.since <= times[-1] <= gap.until:
+                fills.append((row.price, row.volume, text, row.side, row.order_type, row.misc))
+        trades, inexact = partition(_identified(gap.pair, fills, Source.BACKFILL, received))
+        as_requested = times == sorted(times) and later_than(request, rows)
+        more = as_requested and bool(times) and times[-1] <= gap.until
+        return Page(
+            trades, [*invalid, *inexact], after(request, gap.pair, cursor) if more else None,
+            overlaps=any(time <= gap.since for time in times) or request != self.history_request(gap),
+            reaches=any(time >= gap.until for time in times), consistent=as_requested and not invalid,
+        )  # fmt: skip
 
 
 def _identified(

@@ -37,12 +37,12 @@ class TradeFrame(msgspec.Struct):
 
 
 class RestResponse(msgspec.Struct):
-    """The envelope of a REST response."""
+    """The envelope of a REST response without an error."""
 
-    code: str
-    data: list[TradeItem] = []
-    msg: str = ""
+    code: Literal["0"]
+    data: list[msgspec.Raw]
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
 RESPONSE = msgspec.json.Decoder(RestResponse)
+ROW = msgspec.json.Decoder(TradeItem)
