@@ -33,6 +33,7 @@ from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.ledger import GapLedger, utc_micros
 from k2.ingest.sequencing.tracker import IdRange, Tracker
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas.channels import Record
 from k2.schemas.states import GapReason, GapState
 
 log = logs.get("repair")
@@ -41,7 +42,8 @@ _RULES: Final = "2"  # of this module; a verdict of other rules is judged again
 _MOST_PARTS: Final = 50  # missing ranges of a gap that are requested one by one
 _BAD_ROWS: Final = 4  # answers with the same bad row until its id counts as received
 _SHORT_HISTORY: Final = 2  # answers until a history that begins after a window is believed
-_CURSOR_STEP: Final = 100
+_CURSOR_STEP: Final = 100  # ids
+_ROUNDING: Final = 1000  # microseconds
 
 
 def rules_version(client_version: str) -> str:
@@ -60,7 +62,6 @@ class _Sweep:
     absent: list[tuple[IdRange, Answer]] = field(default_factory=list)
     before_history: list[tuple[IdRange, Answer]] = field(default_factory=list)
     bad: list[InvalidItem] = field(default_factory=list)
-    times: dict[int, int] = field(default_factory=dict)  # of the records next to absent ids, by id
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class _Case:
     short_history: int = 0
     bad_rows: dict[int, int] = field(default_factory=dict)  # answers with a bad row, by its id
     dead_letters: set[tuple[int, str]] = field(default_factory=set)  # bad rows that were stored
-    times: dict[int, int] = field(default_factory=dict)
+    edges: dict[int, Record] = field(default_factory=dict)  # records of the history next to missing ones, by id
 
 
 class Repairer:
@@ -118,7 +119,7 @@ class Repairer:
 
     async def _repair(self, case: _Case) -> None:
         gap = case.gap
-        while self._tracker.missing(gap):  # else late records completed it, and the pipeline closed it
+        while self._tracker.missing(gap):
             if exclusion := self._policy.exclusion(gap, self._now()):
                 await self._give_up(gap, *exclusion)
                 return
@@ -137,6 +138,8 @@ class Repairer:
             if delay is None:
                 return
             await asyncio.sleep(delay)
+        # Either late records completed it, and the pipeline closed it, or an attempt that failed after its last id.
+        await self._close(gap, GapState.REPAIRED, "rest")
 
     def _transient(self, case: _Case, kind: str, error: Exception, retry_after: float | None = None) -> float:
         self._stats.errors[kind] += 1
@@ -155,7 +158,6 @@ class Repairer:
         sweep = _Sweep()
         for part in self._parts(case):
             await self._sweep(case, part, sweep)
-        case.times = sweep.times
         if case.gap.is_window:
             return await self._judge_window(case, sweep)
         return await self._judge(case, sweep)
@@ -169,26 +171,55 @@ class Repairer:
         if len(missing) > _MOST_PARTS:
             missing = ((missing[0][0], missing[-1][1]),)
         for first, last in missing:
-            since, until = case.times.get(first - 1, gap.since), case.times.get(last + 1, gap.until)
-            yield replace(gap, first_id=max(0, first - 1), last_id=last + 1, since=since, until=until)
+            # A history may round its times, and the neighbour must be in the answer.
+            edge = case.edges.get(first - 1)
+            since = max(0, (edge.timestamp if edge else gap.since) - _ROUNDING)
+            yield replace(gap, first_id=max(0, first - 1), last_id=last + 1, since=since)
 
     async def _sweep(self, case: _Case, part: Gap, sweep: _Sweep) -> None:
         """Publish the records of a part of the gap that the history has, page by page, and note what it lacks."""
-        gap, first_page = case.gap, True
+        gap, rest = case.gap, part
         request: Request | None = self._adapter.history_request(part)
         while request is not None:
-            page, answer = await self._page(request, part)
-            if any(self._tracker.contradicts(gap, item) for item in page.records):
-                raise MalformedFrame(f"rows are not those of {gap.pair.raw_symbol}: an id has other content")
+            page, answer = await self._page(request, rest)
+            if rest is part and await self._begins_after(part, page):
+                cut = within([(part.first_id, page.oldest - 1)], self._tracker.missing(gap))
+                sweep.before_history += [(ids, answer) for ids in cut]
+            else:
+                self._check_symbol(case, rest, page)
             self._note(case, page, answer, sweep)
-            if first_page:
-                first_page = False
-                if await self._begins_after(part, page):
-                    missing = self._tracker.missing(gap)
-                    cut = within([(part.first_id, page.oldest - 1)], missing)
-                    sweep.before_history += [(ids, answer) for ids in cut]
             await self._publish(gap, page.records)
-            request = page.next_request
+            rest, request = self._following(case, rest, page)
+
+    def _following(self, case: _Case, part: Gap, page: Page) -> tuple[Gap, Request | None]:
+        """Return the rest of a part and its request, which repeats the last row: by it the next page is recognised."""
+        if page.next_request is None or part.is_window or not page.records:
+            return part, page.next_request
+        newest_first = self._client.answers.history.newest_first
+        edge = (min if newest_first else max)(page.records, key=lambda item: item.last_id)
+        case.edges[edge.last_id] = edge.record
+        if newest_first:
+            rest = replace(part, last_id=edge.last_id)
+        else:
+            rest = replace(part, first_id=edge.last_id, since=max(part.since, edge.record.timestamp - _ROUNDING))
+        return (rest, self._adapter.history_request(rest)) if rest != part else (part, page.next_request)
+
+    def _check_symbol(self, case: _Case, part: Gap, page: Page) -> None:
+        """Raise `MalformedFrame` if a page is not of the gap's symbol, which few histories name in their rows.
+
+        It must have the record at which the request began, with the content that is known of it.
+        """
+        if part.is_window or not page.records:
+            return
+        gap, ids = case.gap, {item.last_id: item for item in page.records}
+        for number, item in ids.items():
+            edge = case.edges.get(number)
+            other = edge is not None and (edge.fingerprint, edge.timestamp) != _content(item)
+            if other or self._tracker.contradicts(gap, item):
+                raise MalformedFrame(f"rows are not those of {gap.pair.raw_symbol}: id {number} has other content")
+        start = part.last_id if self._client.answers.history.newest_first else part.first_id
+        if start not in ids and (start in case.edges or self._tracker.knows(gap, start)):
+            raise MalformedFrame(f"rows may not be those of {gap.pair.raw_symbol}: id {start} is not among them")
 
     async def _begins_after(self, part: Gap, page: Page) -> bool:
         """Return whether the history begins after the first id of a part, as its first page suggests.
@@ -227,12 +258,7 @@ class Repairer:
         lacking = within(between(ids), self._tracker.missing(case.gap))
         sweep.absent += [(entry, answer) for entry in lacking]
         edges = {first - 1 for first, _ in lacking} | {last + 1 for _, last in lacking}
-        sweep.times.update(
-            (number, item.record.timestamp)
-            for item in page.records
-            for number in (item.first_id, item.last_id)
-            if number in edges
-        )
+        case.edges.update((item.last_id, item.record) for item in page.records if item.last_id in edges)
 
     async def _publish(self, gap: Gap, items: Iterable[SequencedRecord]) -> None:
         records = [item.record for item in items if self._tracker.fill(gap, item)]
@@ -329,6 +355,10 @@ class Repairer:
         event = self._ledger.close(gap, state, resolution, reason, missing=missing, evidence=evidence)
         if event is not None:
             await event
+
+
+def _content(item: SequencedRecord) -> tuple[int, int]:
+    return item.record.fingerprint, item.record.timestamp
 
 
 def _still(observed: Iterable[tuple[IdRange, Answer]], missing: Sequence[IdRange]) -> list[tuple[IdRange, Answer]]:

@@ -73,6 +73,7 @@ class History:
     rows: int = 0  # the newest trades of a symbol; 0: not limited by their number
     age: float = 0.0  # seconds; 0: not limited by age
     has_floor: bool = False  # asked for older ids, it answers from its oldest one on
+    newest_first: bool = False  # the order of rows, and of pages
     source: str = ""
 
 

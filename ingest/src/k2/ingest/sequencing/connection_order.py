@@ -43,6 +43,10 @@ class ConnectionOrderTracker:
         """Return True: nothing is known to have arrived."""
         return True
 
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return False: no id belongs to a place in a sequence."""
         return False

@@ -204,21 +204,27 @@ class SequenceTracker:
         state = self._symbols.get(gap.pair.symbol)
         return _missing(state, gap, closed=True) if state else ()
 
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return whether the content of the record with an id next to a gap is known."""
+        return self._content_of(gap, number) is not None
+
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
-        state = self._symbols.get(gap.pair.symbol)
-        if state is None or gap.listing != state.listing:
-            return False
-        received = state.recent.get(item.last_id)
-        for entry in state.gaps:
-            if received is None and entry.gap == gap:
-                received = entry.neighbours.get(item.last_id)
-        if received is None or state.aggregates:
+        received = self._content_of(gap, item.last_id)
+        if received is None:
             return False
         # A history may have the same time with other digits than the stream.
         fingerprint, time = item.record.fingerprint, item.record.timestamp
         times = (time, time - 1, time + 1, time - time % 1000)
         return all(received != fingerprint ^ other for other in times)
+
+    def _content_of(self, gap: Gap, number: int) -> Fingerprint | None:
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or state.aggregates:
+            return None
+        if gap.listing == state.listing and number in state.recent:
+            return state.recent[number]
+        return next((entry.neighbours.get(number) for entry in state.gaps if entry.gap == gap), None)
 
     def account(self, gap: Gap, first_id: int, last_id: int) -> None:
         """Take the ids of a gap that only came as dead letters, so that they do not count as missing."""

@@ -86,6 +86,10 @@ class ReconnectWindowTracker:
             return True
         return False
 
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return False: no id belongs to a place in a sequence."""
         return False

@@ -116,6 +116,10 @@ class Tracker(Protocol):
         """Take a backfilled record. Return False if it had arrived in the meantime."""
         ...
 
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return whether the content of the record with an id next to a gap is known."""
+        ...
+
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
         ...

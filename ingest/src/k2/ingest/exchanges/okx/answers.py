@@ -21,5 +21,7 @@ ANSWERS = RestAnswers(
         Pause(2, _ERRORS, code="50061"),  # Sub-account rate limit exceeded
         Pause(2, _ERRORS, status=429),
     ),
-    history=History(age=90 * _DAY, source='okx.com/docs-v5, "Get trades history": the last 3 months'),
+    history=History(
+        age=90 * _DAY, newest_first=True, source='okx.com/docs-v5, "Get trades history": the last 3 months'
+    ),
 )
