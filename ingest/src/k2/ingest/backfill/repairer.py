@@ -189,6 +189,9 @@ class Repairer:
                 self._check_symbol(case, rest, page)
             self._note(case, page, answer, sweep)
             await self._publish(gap, page.records)
+            records = {item.last_id: item.record for item in page.records}
+            sides = {number for first, last in self._tracker.missing(gap) for number in (first - 1, last + 1)}
+            case.edges.update((number, records[number]) for number in sides & records.keys())
             rest, request = self._following(case, rest, page)
 
     def _following(self, case: _Case, part: Gap, page: Page) -> tuple[Gap, Request | None]:
@@ -224,13 +227,16 @@ class Repairer:
     async def _begins_after(self, part: Gap, page: Page) -> bool:
         """Return whether the history begins after the first id of a part, as its first page suggests.
 
-        A page that ignored the request would look the same, so the next ids are requested: they must come.
+        A page that ignored the request, or of another symbol, would look the same, so its second id is requested: it
+        must come, with the same content.
         """
         if not self._client.answers.history.has_floor or not page.consistent or page.oldest <= part.first_id + 1:
             return False
         probe = replace(part, first_id=page.oldest + 1, last_id=page.oldest + 1)
         second, _ = await self._page(self._adapter.history_request(probe), probe)
-        return second.consistent and page.oldest < second.oldest <= page.oldest + _CURSOR_STEP
+        contents = {item.last_id: _content(item) for item in page.records}
+        same = all(contents.get(item.last_id, _content(item)) == _content(item) for item in second.records)
+        return same and second.consistent and page.oldest < second.oldest <= page.oldest + _CURSOR_STEP
 
     async def _page(self, request: Request, gap: Gap) -> tuple[Page, Answer]:
         def read(body: bytes) -> tuple[Page, Answer]:
@@ -257,8 +263,6 @@ class Repairer:
         ids += [(item.last_id, item.last_id) for item in page.invalid]
         lacking = within(between(ids), self._tracker.missing(case.gap))
         sweep.absent += [(entry, answer) for entry in lacking]
-        edges = {first - 1 for first, _ in lacking} | {last + 1 for _, last in lacking}
-        case.edges.update((item.last_id, item.record) for item in page.records if item.last_id in edges)
 
     async def _publish(self, gap: Gap, items: Iterable[SequencedRecord]) -> None:
         records = [item.record for item in items if self._tracker.fill(gap, item)]
