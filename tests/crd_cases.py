@@ -111,17 +111,17 @@ def _durations() -> list[Case]:
     places = {
         "trigger": ("100ms", "1h", lambda value: {"layers": {"gold": {"trigger": value}}}),
         "retention": ("1m", "3650d", lambda value: {"kafka": {"retention": value}}),
-        "maxGap": ("1m", "3650d", lambda value: {"ingest": {"backfill": {"maxGap": value}}}),
+        "maxAge": ("1m", "3650d", lambda value: {"ingest": {"backfill": {"maxAge": value}}}),
     }
     good = {
         "trigger": ["100ms", "999ms", "1s", "60m", "3600s", "3600000ms", "1h"],
         "retention": ["60s", "1m", "7d", "168h", "87600h", "3650d", "60000ms"],
-        "maxGap": ["1m", "3650d"],
+        "maxAge": ["1m", "3650d"],
     }
     out = {
         "trigger": ["99ms", "2h", "61m", "3601s", "1d", "999999999d"],
         "retention": ["59s", "59999ms", "3651d", "87601h", "999999999d"],
-        "maxGap": ["59s", "3651d"],
+        "maxAge": ["59s", "3651d"],
     }
     malformed = ["", "0s", "-1s", "1", "1.5s", "1w", "1 s", "s", "1s\n", "01s", "1S", "ten", "1h30m", "1000000000s"]
     cases = []

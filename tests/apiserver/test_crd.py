@@ -46,7 +46,7 @@ def test_a_stored_feed_is_complete(api: Api):
     stored = api.request("POST", f"{FEEDS}?dryRun=All", body)["spec"]
     resources = {"requests": {}, "limits": {}}
     assert stored["layers"]["bronze"] == {"trigger": "10s", "retention": "7d", "executors": 1, "resources": resources}
-    assert stored["ingest"]["backfill"] == {"enabled": True, "maxGap": "1h"}
+    assert stored["ingest"]["backfill"] == {"enabled": True, "maxAge": "7d", "maxIds": 0}
     assert stored["kafka"] == {"topic": "", "partitions": 0, "retention": "168h"}
     assert (stored["suspend"], stored["deletionPolicy"]) == (False, "Retain")
 

@@ -149,7 +149,7 @@ def test_a_feed_whose_parts_run_is_ready_and_reports_their_figures(
     assert running_status["symbols"] == 1
     assert {about["status"] for about in running_status["conditions"]} == {"True"}
     names = {item["metadata"]["name"] for item in api.request("GET", TOPIC.format(namespace, "").rstrip("/"))["items"]}
-    assert names == {f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "deadletter")}
+    assert names == {f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "evidence", "deadletter")}
 
 
 def test_a_changed_layer_is_stopped_started_and_then_stable(

@@ -60,7 +60,7 @@ def feed_of(port: int) -> ExchangeFeed:
 
 
 def create_topics(platform: Platform, feed: ExchangeFeed) -> None:
-    names = (feed.topic(DEPTH), topics.gaps("binance"), topics.dead_letters("binance"))
+    names = (feed.topic(DEPTH), topics.gaps("binance"), topics.evidence("binance"), topics.dead_letters("binance"))
     admin = AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
     for future in admin.create_topics([NewTopic(name, 1 if "gaps" in name else 2, 1) for name in names]).values():
         future.result(30)

@@ -46,7 +46,7 @@ def test_a_feed_with_another_endpoint_keeps_its_protocol(feed, fragment: str):
 
 
 def test_a_feed_round_trips_through_yaml(feed):
-    given = plan.with_endpoint(feed(layers={"gold": {"trigger": "1s"}}, ingest={"backfill": {"maxGap": "5m"}}), 9443)
+    given = plan.with_endpoint(feed(layers={"gold": {"trigger": "1s"}}, ingest={"backfill": {"maxAge": "5m"}}), 9443)
     assert ExchangeFeed.from_yaml(plan.to_yaml(given)) == given
 
 
@@ -129,7 +129,8 @@ def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_are_kept(
     assert (trades.num_partitions, trades.config["retention.ms"]) == (3, "7200000")
     assert topics["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
     assert topics["market.crypto.gaps.binance"].num_partitions == 1
-    assert set(topics) == {trades.topic, "market.crypto.gaps.binance", "market.crypto.deadletter.binance"}
+    shared = {f"market.crypto.{kind}.binance" for kind in ("gaps", "evidence", "deadletter")}
+    assert set(topics) == {trades.topic, *shared}
 
 
 def test_the_api_listens_on_this_machine_alone(monkeypatch):

@@ -12,12 +12,13 @@ import aiohttp
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from k2.ingest.backfill.repairer import Policy, Repairer
+from k2.ingest.backfill.policy import Policy
+from k2.ingest.backfill.repairer import Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.listing import UNLISTED, Listing
 from k2.ingest.connection.session import Session, Sources, Tuning
-from k2.ingest.exchanges import adapter
+from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
@@ -33,6 +34,7 @@ from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Trade
 
+_ANY_AGE = 1e12  # seconds; gaps of tests are at any time
 PARTITIONS = 4  # of every topic of librdkafka's broker
 
 
@@ -92,9 +94,9 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def names(broker: Broker) -> Topics:
-    """Three topics that no other test uses."""
-    topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter")))
-    broker.create(topics.records, topics.gaps, topics.dead_letters)
+    """Four topics that no other test uses."""
+    topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter", "evidence")))
+    broker.create(topics.records, topics.gaps, topics.dead_letters, topics.evidence)
     return topics
 
 
@@ -154,9 +156,9 @@ class Shard:
         self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
         self.ledger = GapLedger("spot", "trades", exchange.upper(), self.publisher, self.stats)
         self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
-        client = RestClient(http, rest, RestBudget(1000, 1000))
+        client = RestClient(http, rest, RestBudget(1000, 1000), rest_answers(exchange))
         self.repairer = Repairer(
-            self.adapter, client, Policy(enabled=True, max_gap=3600), self.tracker, self.ledger, self.pipeline,
+            self.adapter, client, Policy(enabled=True, max_age=_ANY_AGE), self.tracker, self.ledger, self.pipeline,
             self.publisher, self.stats,
         )  # fmt: skip
         self.snapshots = Snapshots(client, self.pipeline)

@@ -36,6 +36,7 @@ async def test_a_second_process_goes_on_where_the_first_stopped(
 ):
     monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
     monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
+    monkeypatch.setattr("k2.schemas.topics.evidence", lambda _: names.evidence)
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200)
     manifest = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
@@ -61,6 +62,7 @@ async def test_a_later_process_goes_on_in_the_listing_that_an_earlier_one_found(
 ):
     monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
     monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
+    monkeypatch.setattr("k2.schemas.topics.evidence", lambda _: names.evidence)
     simulator = await simulate("binance", symbols=["BTCUSDT"], rate=300)
     manifest = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
     platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)

@@ -8,7 +8,7 @@ import pytest
 
 from k2.ingest.connection.session import Tuning
 from k2.ingest.exchanges.base import Gap
-from k2.ingest.kafka.resume import read
+from k2.ingest.kafka.resume import Protocol, read
 from k2.ingest.simulator.faults import parse
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
@@ -16,6 +16,7 @@ from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import message_id
 
 FAST = Tuning(backoff_first=0.05, backoff_limit=0.1)
+NUMBERED = Protocol("", has_sequence=True, record_ids="[0-9]+")
 OPENED = 1_700_000_000_000
 SYMBOLS = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "okx": "BTC-USDT"}
 
@@ -142,7 +143,7 @@ async def test_what_is_undecided_at_the_end_is_a_dead_letter_and_fetched_by_the_
     later = shard("binance", ["BTCUSDT"])
     state = read(
         ingest.broker.bootstrap, channel=TRADES, records=ingest.names.records, gaps=ingest.names.gaps, feed="spot",
-        pairs=ingest.pairs, schemas={1: avro.text()}, horizon=3600,
+        pairs=ingest.pairs, schemas={1: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
     later.tracker.resume(ingest.pairs[0], state.positions["BTCUSDT"])
     feed(later, frame(3, 12), frame(4, 13), frame(5, 14))
@@ -170,7 +171,7 @@ async def test_a_later_process_goes_on_in_the_listing(ingest, broker, names, sha
     assert await ingest.stop() == 0
     state = read(
         broker.bootstrap, channel=TRADES, records=names.records, gaps=names.gaps, feed="spot", pairs=ingest.pairs,
-        schemas={1: avro.text()}, horizon=3600,
+        schemas={1: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
     position = state.positions["BTCUSDT"]
     assert (position.record_id, position.listing) == ("7", 2)

@@ -16,11 +16,12 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.retry import AsyncRetryingCaller
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
-from k2.ingest.backfill.repairer import Policy, Repairer
+from k2.ingest.backfill.policy import Policy
+from k2.ingest.backfill.repairer import Repairer, rules_version
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Sources, Tuning
-from k2.ingest.exchanges import adapter
+from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.kafka import resume
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
@@ -28,9 +29,8 @@ from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
-from k2.ingest.sequencing.gaps import gap_from_event
 from k2.ingest.sequencing.ids import SequenceTracker
-from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.ledger import GapLedger, utc_micros
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry import metrics, server
@@ -52,7 +52,6 @@ _Result = TypeVar("_Result")
 _AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
 _MONITOR_INTERVAL: Final = 1.0
 _SMOOTHING: Final = 0.2
-_HORIZON_MARGIN: Final = 600.0  # seconds
 _PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
 _PRESSURE_LOW: Final = 0.8
 _SERVICE_RETRY: Final = 2.0
@@ -104,12 +103,31 @@ async def run(
     try:
         publisher, schemas = await _publisher(feed, channel, platform, stats, options.tuning.max_attempts)
         tracker = _tracker(channel, protocol)
-        ledger = GapLedger(feed.name, channel.name, feed.exchange_spec.label, publisher, stats)
-        await _resume(feed, channel, platform, pairs, schemas, tracker, ledger, stats, options.tuning.max_attempts)
+        answers = rest_answers(feed.spec.exchange)
+        backfill = feed.spec.ingest.backfill
+        policy = Policy(backfill.enabled, seconds(backfill.max_age), backfill.max_ids)
+        rules = rules_version(answers.version)
+        ledger = GapLedger(
+            feed.name, channel.name, feed.exchange_spec.label, publisher, stats,
+            protocol=urldefrag(endpoints[0]).fragment, rules=rules,
+        )  # fmt: skip
+        wanted = partial(
+            resume.read,
+            platform.kafka_bootstrap,
+            channel=channel,
+            records=feed.topic(channel),
+            gaps=topics.gaps(feed.spec.exchange),
+            feed=feed.name,
+            pairs=pairs,
+            schemas=schemas,
+            protocol=resume.protocol_of(protocol, urldefrag(endpoints[0]).fragment, channel),
+        )
+        state = await _wait_for_service(partial(asyncio.to_thread, wanted), stats, options.tuning.max_attempts)
+        resume.apply(state, pairs, tracker, ledger, policy, rules, utc_micros())
+        stats.resume = resume.summary(state)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
         async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
-            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget)
-            policy = Policy(feed.spec.ingest.backfill.enabled, seconds(feed.spec.ingest.backfill.max_gap))
+            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget, answers)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
             snapshots = Snapshots(rest, pipeline)
             session = Session(
@@ -174,7 +192,8 @@ async def _publisher(
     feed: ExchangeFeed, channel: Channel, platform: Platform, stats: Stats, max_attempts: int
 ) -> tuple[Publisher, dict[int, str]]:
     """Return a publisher, once its broker, topics and schema exist, and the schemas of its topic by id."""
-    names = Topics(feed.topic(channel), topics.gaps(feed.spec.exchange), topics.dead_letters(feed.spec.exchange))
+    exchange = feed.spec.exchange
+    names = Topics(feed.topic(channel), topics.gaps(exchange), topics.dead_letters(exchange), topics.evidence(exchange))
     return await _wait_for_service(
         partial(_connect_publisher, feed, channel, platform, stats, names), stats, max_attempts
     )
@@ -217,40 +236,6 @@ def check_format(topic: str, schemas: Mapping[int, str]) -> None:
     for text in schemas.values():
         if (number := avro.format_of(text)) != FORMAT:
             raise OtherFormat(f"topic {topic}", number)
-
-
-async def _resume(
-    feed: ExchangeFeed,
-    channel: Channel,
-    platform: Platform,
-    pairs: Sequence[Pair],
-    schemas: dict[int, str],
-    tracker: Tracker,
-    ledger: GapLedger,
-    stats: Stats,
-    max_attempts: int,
-) -> None:
-    horizon = 2 * seconds(feed.spec.ingest.backfill.max_gap) + _HORIZON_MARGIN
-    read = partial(
-        resume.read,
-        platform.kafka_bootstrap,
-        channel=channel,
-        records=feed.topic(channel),
-        gaps=topics.gaps(feed.spec.exchange),
-        feed=feed.name,
-        pairs=pairs,
-        schemas=schemas,
-        horizon=horizon,
-    )
-    state = await _wait_for_service(partial(asyncio.to_thread, read), stats, max_attempts)
-    by_symbol = {pair.symbol: pair for pair in pairs}
-    for symbol, position in state.positions.items():
-        tracker.resume(by_symbol[symbol], position)
-    for event in state.gaps:
-        gap = gap_from_event(event, by_symbol[event.symbol])
-        tracker.reopen(gap)
-        ledger.reopen(gap, event)
-    log.info("resumed", symbols=len(state.positions), open_gaps=len(state.gaps))
 
 
 async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:

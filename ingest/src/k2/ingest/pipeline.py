@@ -280,9 +280,11 @@ class Pipeline:
                 return
             case Duplicate():
                 self._stats.duplicates[record.symbol] += 1
-            case GapFilled(closed_gaps):
+            case GapFilled(closed_gaps, revoked):
                 for gap in closed_gaps:
                     self._close_filled(gap, record.source)
+                for gap in revoked:
+                    self._ledger.revoke(gap, self._tracker.unissued(gap))
         # Duplicates are sent too: Bronze stores every arrival, Gold stores each record once.
         self._publisher.send(record)
 

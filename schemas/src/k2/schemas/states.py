@@ -8,7 +8,21 @@ class GapState(StrEnum):
 
     OPEN = "open"
     REPAIRED = "repaired"
+    NEVER_ISSUED = (
+        "never_issued"  # the exchange's history proves that it skipped the ids; revoked if they come after all
+    )
     UNRECOVERABLE = "unrecoverable"
+
+
+class GapReason(StrEnum):
+    """Why a gap was given up, in gap events. All but the last three follow from an answer of the exchange."""
+
+    UNKNOWN_SYMBOL = "unknown_symbol"  # the exchange does not know the symbol
+    BAD_REQUEST = "bad_request"  # the exchange rejects the request itself
+    OUT_OF_HISTORY = "out_of_history"  # the exchange's history begins after the gap
+    MAX_AGE = "max_age"  # spec.ingest.backfill.maxAge
+    MAX_IDS = "max_ids"  # spec.ingest.backfill.maxIds
+    DISABLED = "disabled"  # spec.ingest.backfill.enabled
 
 
 class HourState(StrEnum):

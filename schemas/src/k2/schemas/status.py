@@ -36,6 +36,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     exchange: str = ""
     endpoint: str = ""
     message: str = ""  # the last error, for people
+    resume: str = ""  # what the start could not resume from, for people
     uptime_seconds: float = 0.0
     messages_per_second: float = 0.0
     last_message_time: str | None = None
@@ -48,6 +49,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     duplicates: int = 0
     backfilled: int = 0
     gaps: GapCounts = GapCounts()
+    never_issued: int = 0  # gaps since the start whose ids the exchange never issued
     dead_letters: dict[str, int] = {}  # by error
     errors: dict[str, int] = {}  # by kind
     refused: dict[str, str] = {}  # symbols that the exchange rejected, and its error messages

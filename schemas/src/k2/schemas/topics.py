@@ -18,6 +18,11 @@ def gaps(exchange: str) -> str:
     return f"market.crypto.gaps.{exchange}"
 
 
+def evidence(exchange: str) -> str:
+    """Return the topic of one exchange's own answers that verdicts on gaps rest on, keyed by the body's SHA-256."""
+    return f"market.crypto.evidence.{exchange}"
+
+
 def dead_letters(exchange: str) -> str:
     """Return the topic of one exchange's raw frames that could not be parsed or trusted."""
     return f"market.crypto.deadletter.{exchange}"
@@ -29,7 +34,7 @@ def subject(topic: str) -> str:
 
 
 # Topics that must not hold records of a channel; Kafka's own begin with two underscores.
-RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""))
+RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""), evidence(""))
 
 DEAD_LETTER_ERROR: Final = "k2-error"
 DEAD_LETTER_REASON: Final = "k2-reason"

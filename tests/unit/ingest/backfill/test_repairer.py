@@ -8,8 +8,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from k2.ingest.backfill.repairer import Policy
+from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
+from k2.ingest.exchanges import rest_answers
+from k2.ingest.exchanges.answers import ALL_TRANSIENT
 from k2.ingest.exchanges.base import NO_ID, Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
 from k2.ingest.simulator.faults import parse
 
@@ -72,18 +74,26 @@ async def test_a_server_error_is_asked_again(ingest, market, eventually, pair):
     assert await repaired(ingest, market, eventually, gap(pair, last=1_000_020)) == ("repaired", "rest")
 
 
-async def test_ids_that_the_exchange_does_not_have_are_given_up_by_count(ingest, market, eventually, pair, monkeypatch):
-    monkeypatch.setattr("k2.ingest.backfill.repairer._RETRY_DELAYS", (0.05,))
-    state, resolution = await repaired(ingest, market, eventually, gap(pair, 1_001_496, 1_001_510))
-    assert (state, resolution) == ("unrecoverable", "rest: 10 ids are not in the exchange's history")
-    assert len(ingest.stored()) == 5
+async def test_ids_that_the_exchange_does_not_have_yet_are_waited_for(ingest, market, eventually, pair):
+    lagging = gap(pair, 1_001_496, 1_001_510)
+    ingest.tracker.reopen(lagging)
+    ingest.ledger.open(lagging)
+    tasks = [asyncio.create_task(part) for part in (ingest.publisher.run(), ingest.repairer.run())]
+    await eventually(lambda: ingest.stats.sources["backfill"] == 5)
+    await eventually(lambda: market.counts["rest"] >= 2)
+    assert ingest.tracker.missing(lagging) == ((1_001_501, 1_001_510),)
+    assert ingest.stats.gaps_open == 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
     ("policy", "resolution"),
     [
-        (Policy(enabled=False, max_gap=3600), "backfill is disabled"),
-        (Policy(enabled=True, max_gap=0.5), "longer than spec.ingest.backfill.maxGap"),
+        (Policy(enabled=False, max_age=1e12), "backfill is disabled"),
+        (Policy(enabled=True, max_age=3600), "older than spec.ingest.backfill.maxAge"),
+        (Policy(enabled=True, max_age=1e12, max_ids=1190), "more ids than spec.ingest.backfill.maxIds"),
     ],
 )
 async def test_a_gap_that_may_not_be_repaired_is_given_up_with_the_reason(
@@ -143,9 +153,9 @@ def answering(*answers: tuple[int, bytes]) -> web.Application:
     return app
 
 
-async def asked(url: str, read=bytes.decode, monkeypatch=None):
+async def asked(url: str, read=bytes.decode, answers=ALL_TRANSIENT):
     async with aiohttp.ClientSession() as http:
-        return await RestClient(http, url, RATE).fetch(Request("/x", {}), read)
+        return await RestClient(http, url, RATE, answers).fetch(Request("/x", {}), read)
 
 
 @pytest.mark.parametrize("status", [429, 418, 500, 503])
@@ -165,11 +175,17 @@ async def test_a_server_that_stays_down_is_unreachable(serve):
         await asked("http://127.0.0.1:1")
 
 
-@pytest.mark.parametrize(("status", "unknown"), [(400, True), (404, True), (401, False)])
-async def test_a_permanent_refusal_keeps_the_servers_message(status, unknown, serve):
-    with pytest.raises(RestRefused, match=f"HTTP {status}: no such thing") as refusal:
-        await asked(serve(answering((status, b"no such thing"))))
-    assert refusal.value.unknown_symbol is unknown
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 451, 520])
+@pytest.mark.usefixtures("no_waits")
+async def test_an_error_that_no_table_lists_is_asked_again(status, serve):
+    assert await asked(serve(answering((status, b"no such thing"), (200, b"yes")))) == "yes"
+
+
+async def test_a_final_error_keeps_the_exchanges_message(serve):
+    body = b'{"code":-1121,"msg":"Invalid symbol."}'
+    with pytest.raises(RestRefused, match="HTTP 400: -1121: Invalid symbol") as refusal:
+        await asked(serve(answering((400, body))), answers=rest_answers("binance"))
+    assert refusal.value.unknown_symbol
 
 
 async def test_what_the_reader_raises_is_not_asked_again(serve):
@@ -180,7 +196,8 @@ async def test_what_the_reader_raises_is_not_asked_again(serve):
         await asked(serve(answering((200, b"{"))), read)
 
 
-async def test_an_answer_without_end_is_refused(serve, monkeypatch):
+@pytest.mark.usefixtures("no_waits")
+async def test_an_answer_without_end_is_not_read(serve, monkeypatch):
     monkeypatch.setattr("k2.ingest.backfill.rest._MAX_BODY", 1000)
-    with pytest.raises(RestRefused, match="larger than 1000 bytes"):
+    with pytest.raises(RestUnreachable, match="larger than 1000 bytes"):
         await asked(serve(answering((200, b"x" * 5000))))

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from k2.ingest.exchanges.base import Gap
+from k2.ingest.kafka.partitions import partition_of
 from k2.ingest.kafka.publisher import CAPACITY, MAX_FRAME, KafkaUnreachable, Publisher, Topics
-from k2.ingest.kafka.resume import KafkaUnreadable, partition_of, read
+from k2.ingest.kafka.resume import KafkaUnreadable, Protocol, read
 from k2.ingest.sequencing import gaps
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.telemetry.stats import Stats
@@ -20,6 +21,7 @@ from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side, Trade
 
 PAIR = EXCHANGES["binance"].pair("BTCUSDT")
+NUMBERED = Protocol("", has_sequence=True, record_ids="[0-9]+")
 
 
 def trade(number: int, symbol: str = "BTCUSDT", source: str = "live") -> Trade:
@@ -184,7 +186,7 @@ async def test_a_gap_given_up_is_counted_apart(publisher, stats):
 def resumed(broker, names, pairs):
     return read(
         broker.bootstrap, channel=TRADES, records=names.records, gaps=names.gaps, feed="spot", pairs=pairs,
-        schemas={7: avro.text()}, horizon=3600,
+        schemas={7: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
 
 
@@ -242,5 +244,5 @@ def test_a_broker_that_cannot_be_read_is_named(names, monkeypatch):
     with pytest.raises(KafkaUnreadable, match=r"Kafka at 127\.0\.0\.1:1:"):
         read(
             "127.0.0.1:1", channel=TRADES, records=names.records, gaps=names.gaps, feed="f", pairs=[PAIR], schemas={},
-            horizon=1,
+            protocol=NUMBERED,
         )  # fmt: skip

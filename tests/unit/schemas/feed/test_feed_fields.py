@@ -48,7 +48,7 @@ def test_a_field_that_does_not_exist_is_refused_by_its_path(body, spec, path):
         ("spec.layers.bronze.trigger", lambda value: {"layers": {"bronze": {"trigger": value}}}),
         ("spec.layers.silver.retention", lambda value: {"layers": {"silver": {"retention": value}}}),
         ("spec.kafka.retention", lambda value: {"kafka": {"retention": value}}),
-        ("spec.ingest.backfill.maxGap", lambda value: {"ingest": {"backfill": {"maxGap": value}}}),
+        ("spec.ingest.backfill.maxAge", lambda value: {"ingest": {"backfill": {"maxAge": value}}}),
     ],
 )
 def test_what_is_no_duration_is_refused_with_an_example(body, path, spec, value):
@@ -64,7 +64,7 @@ def test_what_is_no_duration_is_refused_with_an_example(body, path, spec, value)
         ({"layers": {"gold": {"trigger": "2h"}}}, "between 100ms and 1h"),
         ({"layers": {"gold": {"trigger": "999999999d"}}}, "between 100ms and 1h"),
         ({"kafka": {"retention": "999999999d"}}, "between 1m and 3650d"),
-        ({"ingest": {"backfill": {"maxGap": "59s"}}}, "between 1m and 3650d"),
+        ({"ingest": {"backfill": {"maxAge": "59s"}}}, "between 1m and 3650d"),
     ],
 )
 def test_a_duration_out_of_bounds_is_refused_with_the_bounds(body, spec, allowed):
@@ -158,7 +158,14 @@ def test_a_value_out_of_its_range_is_refused_with_the_range(body, spec, path, al
 
 
 @pytest.mark.parametrize(
-    "topic", ["__consumer_offsets", "__x", "market.crypto.gaps.binance", "market.crypto.deadletter.kraken"]
+    "topic",
+    [
+        "__consumer_offsets",
+        "__x",
+        "market.crypto.gaps.binance",
+        "market.crypto.deadletter.kraken",
+        "market.crypto.evidence.okx",
+    ],
 )
 def test_a_topic_that_holds_something_else_is_refused_for_trades(body, topic):
     text = refusal(body(kafka={"topic": topic}))
@@ -202,7 +209,7 @@ def test_what_is_neither_true_nor_false_is_not_taken_for_one(body, path, spec, v
     [
         ({"deletion_policy": "Delete"}, "spec.deletion_policy"),
         ({"ingest": {"rest_endpoint": "https://api.example"}}, "spec.ingest.rest_endpoint"),
-        ({"ingest": {"backfill": {"max_gap": "2h"}}}, "spec.ingest.backfill.max_gap"),
+        ({"ingest": {"backfill": {"max_age": "2h"}}}, "spec.ingest.backfill.max_age"),
     ],
 )
 def test_a_field_has_one_spelling(body, spec, path):
@@ -234,7 +241,8 @@ def test_a_minimal_feed_has_the_documented_defaults(feed):
     spec = feed().spec
     assert (spec.suspend, spec.deletion_policy) == (False, "Retain")
     assert (spec.ingest.shards, spec.ingest.redundancy, spec.ingest.endpoints) == (1, 1, ())
-    assert (spec.ingest.backfill.enabled, spec.ingest.backfill.max_gap) == (True, "1h")
+    backfill = spec.ingest.backfill
+    assert (backfill.enabled, backfill.max_age, backfill.max_ids) == (True, "7d", 0)
     assert (spec.kafka.topic, spec.kafka.partitions, spec.kafka.retention) == ("", 0, "168h")
     assert spec.layers.topology == "PerLayer"
     assert [layer.trigger for layer in (spec.layers.bronze, spec.layers.silver, spec.layers.gold)] == [
@@ -249,12 +257,16 @@ def test_a_minimal_feed_has_the_documented_defaults(feed):
 def test_fields_are_read_in_camel_case(feed):
     parsed = feed(
         deletionPolicy="Delete",
-        ingest={"restEndpoint": "https://api.example/", "backfill": {"maxGap": "2h"}, "priorityClassName": "high"},
+        ingest={
+            "restEndpoint": "https://api.example/",
+            "backfill": {"maxAge": "2h", "maxIds": 5},
+            "priorityClassName": "high",
+        },
         kafka={"topic": "mine", "partitions": 3},
     )
     assert parsed.spec.deletion_policy == "Delete"
     assert parsed.spec.ingest.rest_endpoint == "https://api.example"
-    assert parsed.spec.ingest.backfill.max_gap == "2h"
+    assert (parsed.spec.ingest.backfill.max_age, parsed.spec.ingest.backfill.max_ids) == ("2h", 5)
     assert parsed.spec.ingest.priority_class_name == "high"
     assert (parsed.topic(TRADES), parsed.partitions) == ("mine", 3)
 

@@ -1,37 +1,89 @@
-"""The gap repairer: fetches missing records over REST, publishes them with `source=backfill` and closes the gap."""
+"""The gap repairer: fetches missing records over REST, publishes them with `source=backfill` and closes the gap.
+
+Each gap is a task with a schedule of its own; the client's rate limit is what they share. A gap stays open until all of
+it arrived or an answer is final: an error that the exchange's table lists as such, the end of its history, or two
+answers that prove that an id was never issued.
+"""
 
 import asyncio
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Final
+from urllib.parse import urlencode
 
 from k2.common import logs
+from k2.ingest.backfill.absence import Absence, Answer, between, count, within, without
+from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Adapter, Gap, MalformedFrame, Page, Request, RestRefused
+from k2.ingest.backfill.schedule import Schedule
+from k2.ingest.exchanges.base import (
+    NO_ID,
+    Adapter,
+    Gap,
+    InvalidItem,
+    MalformedFrame,
+    Page,
+    Request,
+    RestRefused,
+    SequencedRecord,
+)
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.sequencing.ledger import GapLedger
-from k2.ingest.sequencing.tracker import Tracker
+from k2.ingest.sequencing.ledger import GapLedger, utc_micros
+from k2.ingest.sequencing.tracker import IdRange, Tracker
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.states import GapState
+from k2.schemas.channels import Record
+from k2.schemas.states import GapReason, GapState
 
 log = logs.get("repair")
 
-# The REST history may lag behind the stream, so retry before ids are declared missing.
-_RETRY_DELAYS: Final = (2.0, 10.0, 30.0)
-_UNREACHABLE_PAUSE: Final = 30.0
+_RULES: Final = "2"  # of this module; a verdict of other rules is judged again
+_MOST_PARTS: Final = 50  # missing ranges of a gap that are requested one by one
+_BAD_ROWS: Final = 4  # answers with the same bad row until its id counts as received
+_SHORT_HISTORY: Final = 2  # answers until a history that begins after a window is believed
+_CURSOR_STEP: Final = 100  # ids
+_ROUNDING: Final = 1000  # microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The repair policy of a feed, `spec.ingest.backfill`. `max_gap` is in seconds of exchange time."""
+def rules_version(client_version: str) -> str:
+    """Return the version of the rules by which gaps are given up; `client_version` is of the exchange's table."""
+    return f"{_RULES}.{client_version}"
 
-    enabled: bool
-    max_gap: float
+
+@dataclass(slots=True)
+class _Sweep:
+    """What the pages of one attempt show of a gap."""
+
+    overlaps: bool = True
+    reaches: bool = False
+    full: bool = False
+    consistent: bool = True
+    absent: list[tuple[IdRange, Answer]] = field(default_factory=list)
+    before_history: list[tuple[IdRange, Answer]] = field(default_factory=list)
+    bad: list[InvalidItem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Case:
+    """A gap in repair, and what earlier attempts showed."""
+
+    gap: Gap
+    schedule: Schedule
+    missing: int = 0  # ids, after the last failed attempt
+    never_issued: Absence = field(default_factory=Absence)
+    before_history: Absence = field(default_factory=Absence)
+    short_history: int = 0
+    bad_rows: dict[int, int] = field(default_factory=dict)  # answers with a bad row, by its id
+    dead_letters: set[tuple[int, str]] = field(default_factory=set)  # bad rows that were stored
+    edges: dict[int, Record] = field(default_factory=dict)  # records of the history next to missing ones, by id
 
 
 class Repairer:
-    """Repair the gaps of the ledger's queue, one at a time."""
+    """Repair the gaps of the ledger's queue, each on its own schedule.
+
+    `now` returns UTC microseconds; `random` spreads the attempts.
+    """
 
     def __init__(
         self,
@@ -43,6 +95,9 @@ class Repairer:
         pipeline: Pipeline,
         publisher: Publisher,
         stats: Stats,
+        *,
+        now: Callable[[], int] = utc_micros,
+        random: Random | None = None,
     ) -> None:
         self._adapter = adapter
         self._client = client
@@ -52,76 +107,263 @@ class Repairer:
         self._pipeline = pipeline
         self._publisher = publisher
         self._stats = stats
+        self._now = now
+        self._random = random or Random()
 
     async def run(self) -> None:
         """Repair gaps until cancelled."""
-        while True:
-            gap = await self._ledger.repairs.get()
-            try:
-                await self._repair(gap)
-            except RestUnreachable as error:
-                self._stats.errors["rest_unreachable"] += 1
-                log.warning("history unreachable, gap stays open", symbol=gap.pair.symbol, error=str(error))
-                asyncio.get_running_loop().call_later(_UNREACHABLE_PAUSE, self._ledger.repairs.put_nowait, gap)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                gap = await self._ledger.repairs.get()
+                group.create_task(self._repair(_Case(gap, Schedule(self._random))))
 
-    async def _repair(self, gap: Gap) -> None:
-        if not self._tracker.missing(gap):
-            return  # late records completed it, and the pipeline closed it
-        if not self._policy.enabled:
-            await self._close_gap(gap, GapState.UNRECOVERABLE, "backfill is disabled")
-            return
-        if gap.until - gap.since > self._policy.max_gap * 1e6:
-            await self._close_gap(gap, GapState.UNRECOVERABLE, "longer than spec.ingest.backfill.maxGap")
-            return
-        for pause in (*_RETRY_DELAYS, None):
-            try:
-                overlaps_all = await self._fetch(gap)
-            except (RestRefused, MalformedFrame) as error:
-                self._stats.errors["rest_refused"] += 1
-                await self._close_gap(gap, GapState.UNRECOVERABLE, f"rest: {error}"[:200])
+    async def _repair(self, case: _Case) -> None:
+        gap = case.gap
+        while self._tracker.missing(gap):
+            if exclusion := self._policy.exclusion(gap, self._now()):
+                await self._give_up(gap, *exclusion)
                 return
-            missing = self._tracker.missing(gap)
-            if not missing or gap.is_window or pause is None:
-                break
-            await asyncio.sleep(pause)
-        await self._finish(gap, overlaps_all=overlaps_all)
+            try:
+                delay = await self._attempt(case)
+            except RestRefused as error:
+                if error.reason is not None:
+                    self._stats.errors["rest_refused"] += 1
+                    await self._give_up(gap, error.reason, f"rest: {error}"[:200])
+                    return
+                delay = self._transient(case, "rest_transient", error, error.retry_after)
+            except MalformedFrame as error:
+                delay = self._transient(case, "rest_transient", error)
+            except RestUnreachable as error:
+                delay = self._transient(case, "rest_unreachable", error)
+            if delay is None:
+                return
+            await asyncio.sleep(delay)
+        # Either late records completed it, and the pipeline closed it, or an attempt that failed after its last id.
+        await self._close(gap, GapState.REPAIRED, "rest")
 
-    async def _fetch(self, gap: Gap) -> bool:
-        """Publish the records of the gap found in the history. Return whether the history reached back far enough."""
-        request, overlaps_all = self._adapter.history_request(gap), True
-        while True:
-            page = await self._page(request, gap)
-            records = [entry.record for entry in page.records if self._tracker.fill(gap, entry)]
-            if gap.listing > 1:
-                records = [record.in_listing(gap.listing) for record in records]
-            await self._publisher.wait_unblocked()
-            await asyncio.gather(*[self._publisher.send_acked(record) for record in records])
-            self._stats.sources["backfill"] += len(records)
-            overlaps_all = overlaps_all and page.overlaps
-            if page.next_request is None:
-                return overlaps_all
-            request = page.next_request
+    def _transient(self, case: _Case, kind: str, error: Exception, retry_after: float | None = None) -> float:
+        self._stats.errors[kind] += 1
+        if (missing := count(self._tracker.missing(case.gap))) < case.missing:
+            case.schedule.attempts = 0  # the exchange answers, with interruptions
+        case.missing = missing
+        delay = case.schedule.delay(retry_after)
+        log.warning(
+            "gap stays open", symbol=case.gap.pair.symbol, error=str(error), attempt=case.schedule.attempts,
+            seconds=round(delay, 1),
+        )  # fmt: skip
+        return delay
 
-    async def _page(self, request: Request, gap: Gap) -> Page:
-        def read(body: bytes) -> Page:
-            page = self._adapter.parse_page(request, body, gap, time.time_ns() // 1000)
-            if page.invalid:
-                self._pipeline.dead_letter_items(body, page.invalid)
-            return page
+    async def _attempt(self, case: _Case) -> float | None:
+        """Ask for what is missing of a gap. Return the seconds until the next attempt; None once it is closed."""
+        sweep = _Sweep()
+        for part in self._parts(case):
+            await self._sweep(case, part, sweep)
+        if case.gap.is_window:
+            return await self._judge_window(case, sweep)
+        return await self._judge(case, sweep)
 
-        return await self._client.fetch(request, read)
+    def _parts(self, case: _Case) -> Iterator[Gap]:
+        """Yield the missing ids as gaps, each with its neighbours, whose absence or presence shows what to believe."""
+        gap, missing = case.gap, self._tracker.missing(case.gap)
+        if gap.is_window:
+            yield gap
+            return
+        if len(missing) > _MOST_PARTS:
+            missing = ((missing[0][0], missing[-1][1]),)
+        for first, last in missing:
+            # A history may round its times, and the neighbour must be in the answer.
+            edge = case.edges.get(first - 1)
+            since = max(0, (edge.timestamp if edge else gap.since) - _ROUNDING)
+            yield replace(gap, first_id=max(0, first - 1), last_id=last + 1, since=since)
 
-    async def _finish(self, gap: Gap, *, overlaps_all: bool) -> None:
-        missing = self._tracker.close(gap)
-        if missing and not gap.is_window:
-            count = sum(last - first + 1 for first, last in missing)
-            await self._close_gap(gap, GapState.UNRECOVERABLE, f"rest: {count} ids are not in the exchange's history")
-        elif not overlaps_all:
-            await self._close_gap(gap, GapState.UNRECOVERABLE, "overlap: the history began after the gap")
+    async def _sweep(self, case: _Case, part: Gap, sweep: _Sweep) -> None:
+        """Publish the records of a part of the gap that the history has, page by page, and note what it lacks."""
+        gap, rest = case.gap, part
+        request: Request | None = self._adapter.history_request(part)
+        while request is not None:
+            page, answer = await self._page(request, rest)
+            if rest is part and await self._begins_after(part, page):
+                cut = within([(part.first_id, page.oldest - 1)], self._tracker.missing(gap))
+                sweep.before_history += [(ids, answer) for ids in cut]
+            else:
+                self._check_symbol(case, rest, page)
+            self._note(case, page, answer, sweep)
+            await self._publish(gap, page.records)
+            records = {item.last_id: item.record for item in page.records}
+            sides = {number for first, last in self._tracker.missing(gap) for number in (first - 1, last + 1)}
+            case.edges.update((number, records[number]) for number in sides & records.keys())
+            rest, request = self._following(case, rest, page)
+
+    def _following(self, case: _Case, part: Gap, page: Page) -> tuple[Gap, Request | None]:
+        """Return the rest of a part and its request, which repeats the last row: by it the next page is recognised."""
+        if page.next_request is None or part.is_window or not page.records:
+            return part, page.next_request
+        newest_first = self._client.answers.history.newest_first
+        edge = (min if newest_first else max)(page.records, key=lambda item: item.last_id)
+        case.edges[edge.last_id] = edge.record
+        if newest_first:
+            rest = replace(part, last_id=edge.last_id)
         else:
-            await self._close_gap(gap, GapState.REPAIRED, "overlap" if gap.is_window else "rest")
+            rest = replace(part, first_id=edge.last_id, since=max(part.since, edge.record.timestamp - _ROUNDING))
+        return (rest, self._adapter.history_request(rest)) if rest != part else (part, page.next_request)
 
-    async def _close_gap(self, gap: Gap, state: GapState, resolution: str) -> None:
+    def _check_symbol(self, case: _Case, part: Gap, page: Page) -> None:
+        """Raise `MalformedFrame` if a page is not of the gap's symbol, which few histories name in their rows.
+
+        It must have the record at which the request began, with the content that is known of it.
+        """
+        if part.is_window or not page.records:
+            return
+        gap, ids = case.gap, {item.last_id: item for item in page.records}
+        for number, item in ids.items():
+            edge = case.edges.get(number)
+            other = edge is not None and (edge.fingerprint, edge.timestamp) != _content(item)
+            if other or self._tracker.contradicts(gap, item):
+                raise MalformedFrame(f"rows are not those of {gap.pair.raw_symbol}: id {number} has other content")
+        start = part.last_id if self._client.answers.history.newest_first else part.first_id
+        if start not in ids and (start in case.edges or self._tracker.knows(gap, start)):
+            raise MalformedFrame(f"rows may not be those of {gap.pair.raw_symbol}: id {start} is not among them")
+
+    async def _begins_after(self, part: Gap, page: Page) -> bool:
+        """Return whether the history begins after the first id of a part, as its first page suggests.
+
+        A page that ignored the request, or of another symbol, would look the same, so its second id is requested: it
+        must come, with the same content.
+        """
+        if not self._client.answers.history.has_floor or not page.consistent or page.oldest <= part.first_id + 1:
+            return False
+        probe = replace(part, first_id=page.oldest + 1, last_id=page.oldest + 1)
+        second, _ = await self._page(self._adapter.history_request(probe), probe)
+        contents = {item.last_id: _content(item) for item in page.records}
+        same = all(contents.get(item.last_id, _content(item)) == _content(item) for item in second.records)
+        return same and second.consistent and page.oldest < second.oldest <= page.oldest + _CURSOR_STEP
+
+    async def _page(self, request: Request, gap: Gap) -> tuple[Page, Answer]:
+        def read(body: bytes) -> tuple[Page, Answer]:
+            received = self._now()
+            page = self._adapter.parse_page(request, body, gap, received)
+            return page, Answer(f"GET {request.path}?{urlencode(request.params)}", received, body)
+
+        return await self._client.fetch_once(request, read)
+
+    def _note(self, case: _Case, page: Page, answer: Answer, sweep: _Sweep) -> None:
+        sweep.overlaps = sweep.overlaps and page.overlaps
+        sweep.reaches = sweep.reaches or page.reaches
+        sweep.full = sweep.full or page.full
+        sweep.consistent = sweep.consistent and page.consistent
+        new = [item for item in page.invalid if (item.last_id, item.reason) not in case.dead_letters]
+        if new:  # one dead letter names all bad rows of a page
+            self._pipeline.dead_letter_items(answer.body, new)
+            case.dead_letters.update((item.last_id, item.reason) for item in new)
+        sweep.bad += [item for item in page.invalid if item.last_id != NO_ID]
+        if not page.consistent or case.gap.is_window or not self._publisher.keeps_evidence:
+            return
+        ids = [(item.first_id, item.last_id) for item in page.records]
+        ids += [(item.last_id, item.last_id) for item in page.invalid]
+        lacking = within(between(ids), self._tracker.missing(case.gap))
+        sweep.absent += [(entry, answer) for entry in lacking]
+
+    async def _publish(self, gap: Gap, items: Iterable[SequencedRecord]) -> None:
+        records = [item.record for item in items if self._tracker.fill(gap, item)]
+        if gap.listing > 1:
+            records = [record.in_listing(gap.listing) for record in records]
+        await self._publisher.wait_unblocked()
+        await asyncio.gather(*[self._publisher.send_acked(record) for record in records])
+        self._stats.sources["backfill"] += len(records)
+
+    async def _judge_window(self, case: _Case, sweep: _Sweep) -> float | None:
+        """Close a window if the history covers all of it, or begins inside it."""
+        if sweep.reaches and sweep.overlaps and sweep.consistent:
+            await self._close(case.gap, GapState.REPAIRED, "overlap")
+            return None
+        short = sweep.reaches and sweep.consistent and sweep.full and bool(self._client.answers.history.rows)
+        case.short_history = case.short_history + 1 if short else 0
+        if case.short_history >= _SHORT_HISTORY:
+            await self._give_up(case.gap, GapReason.OUT_OF_HISTORY, "overlap: the history began after the gap")
+            return None
+        return case.schedule.delay()
+
+    async def _judge(self, case: _Case, sweep: _Sweep) -> float | None:
+        """Close a gap whose ids all came or are known never to come."""
+        gap, now = case.gap, asyncio.get_running_loop().time()
+        dead_letters = self._account_bad_rows(case, sweep)
+        missing = self._tracker.missing(gap)
+        if not missing:
+            text = f"rest; {dead_letters} ids are dead letters" if dead_letters else "rest"
+            await self._close(gap, GapState.REPAIRED, text)
+            return None
+        skipped = case.never_issued.observe(_still(sweep.absent, missing), now)
+        older = case.before_history.observe(_still(sweep.before_history, missing), now)
+        out = list(older)
+        age = self._client.answers.history.age
+        if age and sweep.consistent and self._now() - gap.until > age * 1e6:
+            out = without(missing, skipped)
+        if not without(missing, [*skipped, *out]):
+            await self._close_missing(gap, missing, {**skipped, **older}, out)
+            return None
+        due = [entry for entry in (case.never_issued.due(now), case.before_history.due(now)) if entry is not None]
+        return min(case.schedule.delay(), *due) if due else case.schedule.delay()
+
+    def _account_bad_rows(self, case: _Case, sweep: _Sweep) -> int:
+        """Count the ids of rows that stay bad as received: they are dead letters. Return their number."""
+        for number in {item.last_id for item in sweep.bad}:
+            case.bad_rows[number] = case.bad_rows.get(number, 0) + 1
+            if case.bad_rows[number] >= _BAD_ROWS:
+                self._tracker.account(case.gap, number, number)
+        return sum(times >= _BAD_ROWS for times in case.bad_rows.values())
+
+    async def _close_missing(
+        self,
+        gap: Gap,
+        missing: Sequence[IdRange],
+        proofs: dict[IdRange, tuple[Answer, Answer]],
+        out: Sequence[IdRange],
+    ) -> None:
+        answers = {answer.body: answer for pair in proofs.values() for answer in pair}
+        evidence = []
+        for answer in answers.values() if self._publisher.keeps_evidence else ():
+            key, stored = self._publisher.send_evidence(answer.request, 200, answer.received, answer.body)
+            await stored
+            evidence.append(key)
+        older = count(within(out, missing))
+        if older:
+            text = f"rest: {older} ids are not in the exchange's history"
+            await self._give_up(gap, GapReason.OUT_OF_HISTORY, text, missing, evidence)
+            return
+        text = f"rest: {count(missing)} ids were never issued"
+        await self._close(gap, GapState.NEVER_ISSUED, text, None, missing, evidence)
+        self._tracker.keep_revocable(gap, missing)
+
+    async def _give_up(
+        self,
+        gap: Gap,
+        reason: GapReason,
+        resolution: str,
+        missing: Sequence[IdRange] = (),
+        evidence: Sequence[str] = (),
+    ) -> None:
+        missing = missing or (() if gap.is_window else self._tracker.missing(gap))
+        await self._close(gap, GapState.UNRECOVERABLE, resolution, reason, missing, evidence)
+
+    async def _close(
+        self,
+        gap: Gap,
+        state: GapState,
+        resolution: str,
+        reason: GapReason | None = None,
+        missing: Sequence[IdRange] = (),
+        evidence: Sequence[str] = (),
+    ) -> None:
         self._tracker.close(gap)
-        if (event := self._ledger.close(gap, state, resolution)) is not None:
+        event = self._ledger.close(gap, state, resolution, reason, missing=missing, evidence=evidence)
+        if event is not None:
             await event
+
+
+def _content(item: SequencedRecord) -> tuple[int, int]:
+    return item.record.fingerprint, item.record.timestamp
+
+
+def _still(observed: Iterable[tuple[IdRange, Answer]], missing: Sequence[IdRange]) -> list[tuple[IdRange, Answer]]:
+    """Return the observations of ids that are missing at the end of an attempt."""
+    return [(part, answer) for ids, answer in observed for part in within([ids], missing)]

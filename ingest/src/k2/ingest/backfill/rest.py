@@ -1,9 +1,7 @@
 """The REST client of one exchange, limited to its rate limit."""
 
 import asyncio
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeVar
 
 import aiohttp
@@ -11,6 +9,7 @@ import aiohttp
 from k2.common import logs
 from k2.common.retry import AsyncRetryingCaller
 from k2.ingest.backfill.rate_limit import TokenBucket
+from k2.ingest.exchanges.answers import ALL_TRANSIENT, RestAnswers, seconds
 from k2.ingest.exchanges.base import Request, RestBudget, RestRefused
 
 log = logs.get("rest")
@@ -19,11 +18,7 @@ Result = TypeVar("Result")
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
 _MAX_BODY: Final = 16 << 20
-_LIMITED: Final = frozenset({418, 429})  # 418: banned, after requests that followed a 429
-_DEFAULT_PENALTY: Final = 30.0
-_ACCESS_TOO_FREQUENT: Final = 403  # the address is banned for ten minutes
-_BAN: Final = 600.0
-_FAILURES: Final = (aiohttp.ClientError, TimeoutError)
+_FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _retrying: Final = AsyncRetryingCaller(attempts=8, timeout=None, wait_initial=0.5, wait_max=30.0)
 
 
@@ -32,59 +27,75 @@ class RestUnreachable(ConnectionError):
 
 
 class RestClient:
-    """Request an exchange's history below the URL `base`."""
+    """Request an exchange's history below the URL `base`. `answers` says which of its errors are final."""
 
-    def __init__(self, http: aiohttp.ClientSession, base: str, budget: RestBudget) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, base: str, budget: RestBudget, answers: RestAnswers = ALL_TRANSIENT
+    ) -> None:
         self._http = http
         self._base = base
-        self._bucket = TokenBucket(budget, time.monotonic())
+        self._bucket = TokenBucket(budget, 0.0)  # full, whatever the time of the first request
+        self.answers = answers
 
     async def fetch(self, request: Request, read: Callable[[bytes], Result]) -> Result:
-        """Send a request and return what `read` makes of the body.
+        """Send a request, several times if need be, and return what `read` makes of the body.
 
-        Waits as long as the exchange demands. Raises `RestRefused` for an error that a retry cannot change,
-        `RestUnreachable` after several failed attempts, and whatever `read` raises.
+        Waits as long as the exchange demands. Raises `RestRefused` for a final error, `RestUnreachable` after several
+        failed attempts, and whatever `read` raises.
         """
 
         async def attempt() -> Result:
-            await asyncio.sleep(self._bucket.take(request.weight, time.monotonic()))
-            return read(await self._get(request))
+            return await self.fetch_once(request, read)
 
         try:
-            return await _retrying(partial(self._backoff, request.path), attempt)
-        except (RestRefused, *_FAILURES) as error:
-            if isinstance(error, RestRefused) and error.retry_after is None:
+            return await _retrying(_backoff, attempt)
+        except RestRefused as error:
+            if error.reason is not None:
                 raise
+            raise RestUnreachable(f"{self._base}{request.path}: {error}") from error
+
+    async def fetch_once(self, request: Request, read: Callable[[bytes], Result]) -> Result:
+        """Send a request once, within the rate limit, and return what `read` makes of the body.
+
+        Raises `RestRefused` if the exchange answers with an error, `RestUnreachable` if it does not answer, and
+        whatever `read` raises. An error that forbids all requests delays every later one.
+        """
+        now = asyncio.get_running_loop().time
+        await asyncio.sleep(self._bucket.take(request.weight, now()))
+        try:
+            return await self._get(request, read)
+        except RestRefused as error:
+            if error.pauses and error.retry_after is not None:
+                self._bucket.back_off(error.retry_after, now())
+                log.warning("requests paused", path=request.path, seconds=error.retry_after, error=str(error))
+            raise
+        except _FAILURES as error:
             raise RestUnreachable(f"{self._base}{request.path}: {error!r}") from error
 
-    def _backoff(self, path: str, error: Exception) -> bool | float:
-        """Return whether to retry after `error`, or the seconds to wait before that."""
-        if not isinstance(error, RestRefused):
-            return isinstance(error, _FAILURES)
-        if error.retry_after is None:
-            return False
-        self._bucket.back_off(error.retry_after, time.monotonic())
-        log.warning("rate limited", path=path, seconds=error.retry_after)
-        return 0.0  # the bucket delays the next attempt, and all other requests
-
-    async def _get(self, request: Request) -> bytes:
+    async def _get(self, request: Request, read: Callable[[bytes], Result]) -> Result:
         async with self._http.get(self._base + request.path, params=request.params, timeout=_TIMEOUT) as response:
             body = await response.content.read(_MAX_BODY)
             while not response.content.at_eof():
                 body += await response.content.read(_MAX_BODY)
                 if len(body) > _MAX_BODY:
                     raise RestRefused(f"response larger than {_MAX_BODY} bytes")
-            if response.status in _LIMITED:
-                raise RestRefused(f"HTTP {response.status}", retry_after=_seconds(response.headers.get("Retry-After")))
-            if response.status == _ACCESS_TOO_FREQUENT:
-                raise RestRefused(f"HTTP {response.status}", retry_after=_BAN)
-            if response.status >= 500:
-                raise aiohttp.ClientPayloadError(f"HTTP {response.status}")
+            retry_after = response.headers.get("Retry-After")
             if response.status != 200:
-                text = body[:200].decode(errors="replace")
-                raise RestRefused(f"HTTP {response.status}: {text}", unknown_symbol=response.status in {400, 404})
-        return body
+                self.answers.check(body, response.status, retry_after)
+        try:
+            return read(body)
+        except RestRefused as error:
+            if (wait := seconds(retry_after)) is not None and error.reason is None:
+                error.retry_after = wait
+            raise
 
 
-def _seconds(header: str | None) -> float:
-    return float(header) if header and header.isascii() and header.isdigit() else _DEFAULT_PENALTY
+def _backoff(error: Exception) -> bool | float:
+    """Return whether to retry after `error`, or the seconds to wait before that."""
+    if not isinstance(error, RestRefused):
+        return isinstance(error, RestUnreachable)
+    if error.reason is not None:
+        return False
+    if error.pauses:
+        return 0.0  # the bucket delays the next attempt, and all other requests
+    return True if error.retry_after is None else error.retry_after

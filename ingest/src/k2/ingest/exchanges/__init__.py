@@ -1,7 +1,8 @@
 """Exchange adapters, one folder per exchange in `k2.schemas.exchanges`, with a fixed set of files.
 
 `spec` (declared data), `messages` (wire formats), `control` (subscriptions and their answers), `parse` (frames to
-records), `rest` (requests and responses) and `venue` (the simulated exchange). The folder's `CHANNELS` are its adapters
+records), `rest` (requests and responses), `answers` (which REST errors are final) and `venue` (the simulated exchange).
+The folder's `CHANNELS` are its adapters
 by channel and protocol name, its `venue.VENUE` is the simulated side. Venues are imported on use only, so that ingest
 does not load the simulator.
 """
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag
 
+from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.spec import Pair
@@ -31,6 +33,12 @@ def adapter(exchange: str, channel: Channel, pairs: Sequence[Pair], endpoint: st
         allowed = ", ".join(sorted(f"{exchange}#{name}" for name in protocols if name)) or "none"
         raise ValueError(f"{exchange} has no protocol {fragment!r}; endpoints may end in: {allowed}")
     return protocols[fragment](pairs)
+
+
+def rest_answers(exchange: str) -> RestAnswers:
+    """Return an exchange's table of REST errors."""
+    table: RestAnswers = import_module(f"{__name__}.{exchange}.answers").ANSWERS
+    return table
 
 
 def venue(exchange: str) -> "type[Venue]":

@@ -17,6 +17,7 @@ import msgspec
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.records.trade import Side, Trade, VendorData
+from k2.schemas.states import GapReason
 from k2.schemas.values import InexactValue, scaled, scaled_decimal
 
 # What msgspec raises for undecodable bytes: not JSON or of another type, not UTF-8, nested too deeply.
@@ -196,21 +197,39 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records of a gap in one REST response, and the request for the next page."""
+    """The records of a gap in one REST response, in the order of the rows, and the request for the next page."""
 
     records: Sequence[SequencedRecord]
     invalid: Sequence[InvalidItem] = ()
     next_request: Request | None = None
-    overlaps: bool = True  # False: the history starts inside the gap, so completeness is not proved
+    overlaps: bool = True  # of a window: False if the history starts inside it, so completeness is not proved
+    reaches: bool = True  # of a window: False if the history ends inside it, because it lags behind the stream
+    full: bool = False  # whether the page has as many rows as the exchange gives of a symbol, where it limits them
+    consistent: bool = (
+        True  # False: rows out of order, unreadable or not as requested; no row's absence proves anything
+    )
+    oldest: int = NO_ID  # the smallest id of all rows, also of those outside the gap
 
 
 class RestRefused(Exception):
-    """The exchange rejected a REST request."""
+    """The exchange answered a REST request with an error.
 
-    def __init__(self, reason: str, *, retry_after: float | None = None, unknown_symbol: bool = False) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after  # seconds; None: a retry is useless
-        self.unknown_symbol = unknown_symbol
+    With a `reason`, the error is final: no retry changes it. `retry_after` is in seconds, if the exchange or its table
+    of answers says when a retry makes sense; `pauses` says that no request at all should be sent until then.
+    """
+
+    def __init__(
+        self, text: str, *, reason: GapReason | None = None, retry_after: float | None = None, pauses: bool = False
+    ) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.pauses = pauses
+
+    @property
+    def unknown_symbol(self) -> bool:
+        """Whether the exchange does not know the symbol."""
+        return self.reason is GapReason.UNKNOWN_SYMBOL
 
 
 class Adapter(Protocol):
@@ -222,6 +241,7 @@ class Adapter(Protocol):
 
     spec: ExchangeSpec
     has_sequence: bool  # whether records carry consecutive ids
+    record_ids: str  # a regular expression for the ids of records, by which those of other protocols differ
     url: str
     path: str
     notices: Notices
@@ -269,6 +289,8 @@ class Adapter(Protocol):
 
 class NewestTradeSnapshot(ABC):
     """For adapters of trades: the snapshot of a pair is the id of its newest trade, which shows a gap at once."""
+
+    record_ids = r"[0-9]{1,19}"
 
     @abstractmethod
     def newest_request(self, pair: Pair) -> Request:

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2.common import logs
-from k2.ingest.kafka.resume import partition_of
+from k2.ingest.kafka.partitions import partition_of
 
 log = logs.get("probe")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from k2.common import logs
@@ -26,6 +27,7 @@ from k2.ingest.sequencing.gaps import GapEvent
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
 from k2.schemas.channels import Channel, Record
+from k2.schemas.values import from_micros
 
 log = logs.get("publisher")
 
@@ -55,11 +57,12 @@ class ProducerFatal(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one channel of a feed."""
+    """The topics of one channel of a feed. Without one of evidence, no id can be judged as never issued."""
 
     records: str
     gaps: str
     dead_letters: str
+    evidence: str = ""
 
 
 class Publisher:
@@ -87,11 +90,15 @@ class Publisher:
         self._now = 0
         self._since_poll = 0
         self.memory_pressure = False  # set by the memory monitor
+        self.keeps_evidence = bool(names.evidence)
         self.sent = 0
         self.acknowledged = 0
 
     async def check(self, timeout: float = 10.0) -> None:
-        """Raise `KafkaUnreachable` unless a broker answers and has the topics. `timeout` is in seconds."""
+        """Raise `KafkaUnreachable` unless a broker answers and has the topics. `timeout` is in seconds.
+
+        An installation of an earlier version has no topic of evidence: then none is kept.
+        """
         required = (self._topics.records, self._topics.gaps, self._topics.dead_letters)
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
@@ -100,6 +107,9 @@ class Publisher:
         missing = [name for name in required if name not in metadata.topics]
         if missing:
             raise KafkaUnreachable(f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}; create it first")
+        self.keeps_evidence = self._topics.evidence in metadata.topics
+        if self._topics.evidence and not self.keeps_evidence:
+            log.warning("no topic of evidence: no id will be judged as never issued", topic=self._topics.evidence)
 
     @property
     def in_flight(self) -> int:
@@ -136,6 +146,16 @@ class Publisher:
     def send_gap(self, event: GapEvent) -> Awaitable[None]:
         """Send a gap event. The result completes when Kafka acknowledges it."""
         return self._send_acked(self._topics.gaps, event.encode(), event.symbol)
+
+    def send_evidence(self, request: str, status: int, received: int, body: bytes) -> tuple[str, Awaitable[None]]:
+        """Send an answer of the exchange, as received. Return its key, the SHA-256 of the body.
+
+        `received` is in UTC microseconds. The result completes when Kafka acknowledges it.
+        """
+        key = hashlib.sha256(body).hexdigest()
+        when = from_micros(received).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        evidence = {"request": request, "status": status, "received_at": when, "body": body.decode()}
+        return key, self._send_acked(self._topics.evidence, msgspec.json.encode(evidence), key)
 
     def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "", items: bytes = b"") -> None:
         """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB.
@@ -353,9 +373,9 @@ def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
         "queue.buffering.max.kbytes": 256 << 10,
         "message.max.bytes": MAX_RECORD,
         "reconnect.backoff.max.ms": 2000,
-        # New partitions are used soon; and a producer that lost all its brokers is more likely to look for them again.
+        # New partitions are used soon, by every replica; and a producer that lost all its brokers looks for them again.
         "topic.metadata.refresh.interval.ms": 10_000,
-        "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.kafka.resume` finds a symbol's partition by it
+        "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.kafka.partitions` does the same
         "error_cb": on_error,
         "log_level": 2,  # `error_cb` logs the rest as JSON
     }

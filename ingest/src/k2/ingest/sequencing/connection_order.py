@@ -1,6 +1,6 @@
 """Sequencing of channels whose adapter judges the continuity of each connection itself: nothing is tracked here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from k2.ingest.exchanges.base import Gap, SequencedRecord
@@ -42,6 +42,24 @@ class ConnectionOrderTracker:
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return True: nothing is known to have arrived."""
         return True
+
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return nothing: there are no consecutive ids."""
+        return ()
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return nothing: no gap is opened."""

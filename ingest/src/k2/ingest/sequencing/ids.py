@@ -7,7 +7,7 @@ An exchange that lists a symbol again restarts its ids. Ids far below the last o
 such records are suspended until three consecutive ones prove the next listing, or until the old sequence goes on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,7 @@ _RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50
 _RESET_RUN: Final = 3  # this many consecutive ids far below the last one, with later times, are a new sequence
 _MOST_SUSPENDED: Final = 32  # records per symbol
 _TIME_PRECISION: Final = 1_000  # microseconds; an exchange's sources may differ below it, and Silver compares the rest
+_MOST_REVOCABLE: Final = 256  # gaps per symbol that are watched for ids that were never issued
 _LATE: Final = 60_000_000  # microseconds; how far clocks may differ when a record is placed in a gap by its time
 
 Fingerprint = int
@@ -40,10 +41,12 @@ _RUN_BEGINS, _RUN_GOES_ON = Suspended(begins=True), Suspended(begins=False)
 
 @dataclass(slots=True)
 class _OpenGap:
-    """A gap and its missing ids, as disjoint inclusive ranges."""
+    """A gap and its missing ids, as disjoint inclusive ranges. A closed one is watched for ids never issued."""
 
     gap: Gap
     missing: list[IdRange]
+    closed: bool = False
+    neighbours: dict[int, Fingerprint] = field(default_factory=dict)  # contents of the records around it, by id
 
     def contains(self, number: int) -> bool:
         """Return whether an id is missing."""
@@ -90,6 +93,7 @@ class _Symbol:
     recent: dict[int, Fingerprint] = field(default_factory=dict)
     gaps: list[_OpenGap] = field(default_factory=list)
     run: _Run | None = None
+    aggregates: bool = False  # whether a record covered several ids, whose contents alone are then unknown
 
     def __post_init__(self) -> None:
         self.newest_time = self.last_time
@@ -128,6 +132,8 @@ class SequenceTracker:
             return None
         expected = state.last_id + 1
         first = item.first_id
+        if first != last:
+            state.aggregates = True
         if last < expected:
             return self._observe_old(state, item)
         since, timestamp = state.last_time, record.timestamp
@@ -192,7 +198,52 @@ class SequenceTracker:
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return the id ranges of a gap that have not arrived; empty once it is complete."""
         state = self._symbols.get(gap.pair.symbol)
-        return tuple(ids for entry in state.gaps if entry.gap == gap for ids in entry.missing) if state else ()
+        return _missing(state, gap, closed=False) if state else ()
+
+    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return the id ranges of a gap that are judged as never issued and have not come."""
+        state = self._symbols.get(gap.pair.symbol)
+        return _missing(state, gap, closed=True) if state else ()
+
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return whether the content of the record with an id next to a gap is known."""
+        return self._content_of(gap, number) is not None
+
+    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
+        received = self._content_of(gap, item.last_id)
+        if received is None:
+            return False
+        # A history may have the same time with other digits than the stream.
+        fingerprint, time = item.record.fingerprint, item.record.timestamp
+        times = {other // _TIME_PRECISION for other in (time - 1, time, time + 1)}
+        return all(received != fingerprint ^ other for other in times)
+
+    def _content_of(self, gap: Gap, number: int) -> Fingerprint | None:
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or state.aggregates:
+            return None
+        if gap.listing == state.listing and number in state.recent:
+            return state.recent[number]
+        return next((entry.neighbours.get(number) for entry in state.gaps if entry.gap == gap), None)
+
+    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
+        """Take the ids of a gap that only came as dead letters, so that they do not count as missing."""
+        if state := self._symbols.get(gap.pair.symbol):
+            for entry in state.gaps:
+                if entry.gap == gap:
+                    entry.fill(first_id, last_id)
+
+    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
+        """Watch ids of a closed gap that were judged as never issued: a record with one of them revokes that."""
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or not missing:
+            return
+        state.gaps = [entry for entry in state.gaps if entry.gap != gap]
+        closed = [entry for entry in state.gaps if entry.closed]
+        if len(closed) >= _MOST_REVOCABLE:
+            state.gaps.remove(closed[0])
+        state.gaps.append(_OpenGap(gap, list(missing), closed=True))
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Stop tracking a gap. Return the id ranges that never arrived."""
@@ -216,7 +267,8 @@ class SequenceTracker:
     @staticmethod
     def _open(state: _Symbol, first: int, last: int, since: int, until: int) -> GapDetected:
         gap = Gap(state.pair, first, last, since, until, listing=state.listing)
-        state.gaps.append(_OpenGap(gap, [(first, last)]))
+        neighbours = {number: state.recent[number] for number in (first - 1, last + 1) if number in state.recent}
+        state.gaps.append(_OpenGap(gap, [(first, last)], neighbours=neighbours))
         return GapDetected(gap)
 
     def _observe_old(self, state: _Symbol, item: SequencedRecord) -> Finding:
@@ -268,15 +320,19 @@ class SequenceTracker:
         if not filled:
             return _DUPLICATE
         _remember(state, last, record)
-        closed = tuple(entry.gap for entry in filled if not entry.missing)
+        complete = tuple(entry.gap for entry in filled if not entry.missing)
         state.gaps = [entry for entry in state.gaps if entry.missing]
-        return GapFilled(closed)
+        return GapFilled(complete, tuple(entry.gap for entry in filled if entry.closed and entry.missing))
 
     def _add(self, state: _Symbol) -> None:
         if len(self._symbols) >= self._capacity:
             oldest = min(self._symbols.values(), key=lambda other: other.last_time)
             del self._symbols[oldest.pair.symbol]
         self._symbols[state.pair.symbol] = state
+
+
+def _missing(state: _Symbol, gap: Gap, *, closed: bool) -> tuple[IdRange, ...]:
+    return tuple(ids for entry in state.gaps if entry.gap == gap and entry.closed is closed for ids in entry.missing)
 
 
 def _current(state: _Symbol) -> list[_OpenGap]:

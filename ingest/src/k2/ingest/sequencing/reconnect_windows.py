@@ -4,7 +4,7 @@ Within a connection, TCP guarantees the order. Between two connections nothing d
 reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -86,6 +86,24 @@ class ReconnectWindowTracker:
                 _remember(state, item.record)
             return True
         return False
+
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return nothing: there are no consecutive ids."""
+        return ()
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Stop tracking a window. Return nothing: what is missing from it cannot be counted."""

@@ -1,6 +1,6 @@
 """The tracker protocol and its findings: what sequencing reports about each record. Pure values, no clock."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,9 +29,13 @@ class GapDetected:
 
 @dataclass(frozen=True, slots=True)
 class GapFilled:
-    """A late record that belongs to an open gap; `closed` are the gaps it completed."""
+    """A late record that belongs to a gap; `closed` are the gaps it completed.
+
+    `revoked` are gaps that it did not complete and whose ids were judged as never issued.
+    """
 
     closed: tuple[Gap, ...]
+    revoked: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,24 @@ class Tracker(Protocol):
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Take a backfilled record. Return False if it had arrived in the meantime."""
+        ...
+
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return whether the content of the record with an id next to a gap is known."""
+        ...
+
+    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
+        ...
+
+    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
+        """Take the ids of a gap that only came as dead letters, so that they do not count as missing."""
+
+    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
+        """Watch ids of a closed gap that were judged as never issued: a record with one of them revokes that."""
+
+    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return the id ranges of a gap that are judged as never issued and have not come."""
         ...
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:

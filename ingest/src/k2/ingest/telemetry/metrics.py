@@ -41,6 +41,9 @@ class IngestCollector(Collector):
         yield self._counter("k2_ingest_gaps_detected", "gaps detected in the exchange's ids", "symbol", s.gaps_detected)
         yield self._counter("k2_ingest_gaps_repaired", "gaps repaired", "symbol", s.gaps_repaired)
         yield self._counter(
+            "k2_ingest_gaps_never_issued", "gaps of ids that the exchange never issued", "symbol", s.gaps_never_issued
+        )
+        yield self._counter(
             "k2_ingest_gaps_unrecoverable", "gaps that no repair can close", "symbol", s.gaps_unrecoverable
         )
         yield self._counter("k2_ingest_duplicates", "records received more than once", "symbol", s.duplicates)

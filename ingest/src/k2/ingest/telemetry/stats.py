@@ -64,6 +64,7 @@ class Stats:
     gaps_detected: Counter[str] = field(default_factory=Counter)  # by symbol
     gaps_repaired: Counter[str] = field(default_factory=Counter)
     gaps_unrecoverable: Counter[str] = field(default_factory=Counter)
+    gaps_never_issued: Counter[str] = field(default_factory=Counter)
     gaps_open: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)  # by symbol
     circuit: int = 0
@@ -78,6 +79,7 @@ class Stats:
     message: str = ""  # the last error, for people
     heartbeats: dict[str, float] = field(default_factory=dict)  # when each loop last moved, by name, monotonic
     stuck: str = ""  # why records are stuck although Kafka answers
+    resume: str = ""  # what the start could not resume from, for people
     rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

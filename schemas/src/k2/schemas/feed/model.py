@@ -119,7 +119,10 @@ class Backfill(_Part):
     """Repair of gaps over REST."""
 
     enabled: Boolean = True
-    max_gap: Retention = Field("1h", description="Longer gaps are recorded but not repaired.")
+    max_age: Retention = Field("7d", description="Gaps that ended longer ago are recorded but not repaired.")
+    max_ids: Integer = Field(
+        0, ge=0, le=2**31 - 1, description="Gaps of more ids are recorded but not repaired; 0: any number."
+    )
 
 
 class Ingest(_Part):

@@ -40,5 +40,5 @@ class Aggregate(msgspec.Struct):
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
-ROWS = msgspec.json.Decoder(list[RestTrade])
+ROW = msgspec.json.Decoder(RestTrade)
 AGGREGATES = msgspec.json.Decoder(list[Aggregate])

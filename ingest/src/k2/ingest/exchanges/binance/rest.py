@@ -13,19 +13,18 @@ from k2.ingest.exchanges.base import (
     NewestTradeSnapshot,
     Page,
     Request,
-    RestRefused,
     SequencedRecord,
     build_trade,
     millis,
-    partition,
     trade_number,
 )
-from k2.ingest.exchanges.binance.messages import AGGREGATES, ROWS, RestTrade
+from k2.ingest.exchanges.binance.answers import ANSWERS
+from k2.ingest.exchanges.binance.messages import AGGREGATES, ROW, RestTrade
+from k2.ingest.exchanges.rows import RAW_ROWS, build_items, numbered_page, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Side, Source, VendorData
 
 _ROWS = 1000
-_INVALID_SYMBOL = -1121
 
 
 class BinanceRest(NewestTradeSnapshot):
@@ -46,12 +45,13 @@ class BinanceRest(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the gap, and return the next request while ids are left."""
-        rows = _decode(ROWS, body)
-        items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.id <= gap.last_id)
-        trades, invalid = partition(items)
-        newest = rows[-1].id if rows else gap.last_id
-        next_request = self._from(gap, newest + 1) if newest < gap.last_id else None
-        return Page(trades, invalid, next_request)
+        rows = read_rows(_decode(RAW_ROWS, body), ROW, "id", gap.pair.symbol)
+        items = build_items(rows, lambda row: _backfilled(gap.pair, row, received), lambda row: row.id)
+
+        def following(newest: int) -> Request | None:
+            return self._from(gap, newest + 1) if newest < gap.last_id else None
+
+        return numbered_page(gap, items, following, low=int(request.params["fromId"]))
 
     @staticmethod
     def _from(gap: Gap, first: int) -> Request:
@@ -74,19 +74,8 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except DECODE_ERRORS as error:
-        raise _refusal(body) or MalformedFrame(str(error)) from error
-
-
-def _refusal(body: bytes) -> RestRefused | None:
-    try:
-        response = msgspec.json.decode(body, type=dict[str, Any])
-    except DECODE_ERRORS:
-        return None
-    if "code" not in response:
-        return None
-    return RestRefused(
-        f"{response['code']}: {str(response.get('msg'))[:200]}", unknown_symbol=response["code"] == _INVALID_SYMBOL
-    )
+        ANSWERS.check(body)
+        raise MalformedFrame(str(error)) from error
 
 
 def vendor_data(pair: Pair, *, sold: bool, source: Source) -> VendorData:

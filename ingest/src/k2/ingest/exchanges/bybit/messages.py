@@ -46,23 +46,24 @@ class RestTrade(msgspec.Struct):
     size: str
     side: Literal["Buy", "Sell"]
     time: str
+    symbol: str = ""
 
 
 class RestTrades(msgspec.Struct):
     """The list of trades in a REST response."""
 
-    rows: list[RestTrade] = msgspec.field(name="list", default_factory=list)
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
 
 
 class RestResponse(msgspec.Struct):
-    """The envelope of a REST response."""
+    """The envelope of a REST response without an error."""
 
-    retCode: int  # noqa: N815
-    result: RestTrades = msgspec.field(default_factory=RestTrades)
-    retMsg: str = ""  # noqa: N815
+    retCode: Literal[0]  # noqa: N815
+    result: RestTrades
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(TradeItem)
 RESPONSE = msgspec.json.Decoder(RestResponse)
+ROW = msgspec.json.Decoder(RestTrade)

@@ -10,19 +10,16 @@ from k2.ingest.exchanges.base import (
     NewestTradeSnapshot,
     Page,
     Request,
-    RestRefused,
     SequencedRecord,
     build_trade,
     millis_text,
     partition,
 )
-from k2.ingest.exchanges.bybit.messages import RESPONSE, SIDES, RestTrade
+from k2.ingest.exchanges.bybit.answers import ANSWERS, ROWS
+from k2.ingest.exchanges.bybit.messages import RESPONSE, ROW, SIDES, RestTrade
+from k2.ingest.exchanges.rows import build_items, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
-
-_ROWS = 60
-_RATE_LIMITED = 10006
-_BAD_SYMBOL = 10001
 
 
 class BybitRest(NewestTradeSnapshot):
@@ -34,28 +31,38 @@ class BybitRest(NewestTradeSnapshot):
 
     def parse_newest_id(self, body: bytes) -> int:
         """Return `NO_ID`: ids cannot be compared."""
-        _rows(body)
+        _rows(body, "")
         return NO_ID
 
     def parse_newest(self, body: bytes) -> Newest:
         """Return the newest trade by its time. Raises like `parse_page`."""
-        return Newest(time=max((millis_text(row.time) for row in _rows(body)), default=0))
+        rows = [row for row in _rows(body, "") if isinstance(row, RestTrade)]
+        return Newest(time=max((millis_text(row.time) for row in rows), default=0))
 
     def history_request(self, gap: Gap) -> Request:
         """Request the newest 60 trades, the whole available history."""
-        return self._recent(gap.pair, _ROWS)
+        return self._recent(gap.pair, ROWS)
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the window; it overlaps if the trade before it is among the newest 60."""
-        rows = _rows(body)
-        items = (
-            self._backfilled(gap, row, received)
-            for row in rows
-            if gap.since <= millis_text(row.time) <= gap.until and row.execId != gap.anchor
-        )
-        trades, invalid = partition(items)
-        overlaps = any(row.execId == gap.anchor or millis_text(row.time) < gap.since for row in rows)
-        return Page(trades, invalid, overlaps=overlaps)
+        rows = _rows(body, gap.pair.symbol)
+        for row in rows:
+            if isinstance(row, RestTrade) and row.symbol not in {"", gap.pair.raw_symbol}:
+                raise MalformedFrame(f"rows of {row.symbol[:40]!r} instead of {gap.pair.raw_symbol}")
+        items = build_items(rows, lambda row: self._backfilled(gap, row, received), lambda _: NO_ID)
+        records, invalid = partition(items)
+        inside = [
+            item
+            for item in records
+            if gap.since <= item.record.timestamp <= gap.until and item.record.record_id != gap.anchor
+        ]
+        times = [item.record.timestamp for item in records]
+        overlaps = any(item.record.record_id == gap.anchor or item.record.timestamp < gap.since for item in records)
+        reaches = max(times, default=0) // 1000 >= gap.until // 1000  # its times are in milliseconds
+        return Page(
+            inside, invalid, overlaps=overlaps, reaches=reaches, full=len(rows) >= ROWS,
+            consistent=not invalid and times == sorted(times, reverse=True),
+        )  # fmt: skip
 
     @staticmethod
     def _backfilled(gap: Gap, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:
@@ -71,16 +78,13 @@ class BybitRest(NewestTradeSnapshot):
         return Request("/v5/market/recent-trade", params)
 
 
-def _rows(body: bytes) -> list[RestTrade]:
+def _rows(body: bytes, symbol: str) -> list[RestTrade | InvalidItem]:
     try:
         response = RESPONSE.decode(body)
     except DECODE_ERRORS as error:
+        ANSWERS.check(body)
         raise MalformedFrame(str(error)) from error
-    if response.retCode != 0:
-        wait = 5.0 if response.retCode == _RATE_LIMITED else None
-        text = f"{response.retCode}: {response.retMsg}"[:200]
-        raise RestRefused(text, retry_after=wait, unknown_symbol=response.retCode == _BAD_SYMBOL)
-    return response.result.rows
+    return read_rows(response.result.rows, ROW, "", symbol)
 
 
 def check_trade_id(text: str) -> str:

@@ -9,6 +9,7 @@ class BybitSpec:
 
     spec = EXCHANGES["bybit"]
     has_sequence = False
+    record_ids = r"[ -~]{1,64}"
     url = "wss://stream.bybit.com"
     path = "/v5/public/spot"
     notices = Notices("/v5/public/misc/status", ('{"req_id":"1","op":"subscribe","args":["system.status"]}',))

@@ -37,4 +37,4 @@ class RestTrade(msgspec.Struct):
 
 
 MATCH = msgspec.json.Decoder(Match)
-ROWS = msgspec.json.Decoder(list[RestTrade])
+ROW = msgspec.json.Decoder(RestTrade)

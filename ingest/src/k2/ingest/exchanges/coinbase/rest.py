@@ -11,10 +11,10 @@ from k2.ingest.exchanges.base import (
     Request,
     SequencedRecord,
     build_trade,
-    partition,
     trade_number,
 )
-from k2.ingest.exchanges.coinbase.messages import ROWS, TAKER, RestTrade
+from k2.ingest.exchanges.coinbase.messages import ROW, TAKER, RestTrade
+from k2.ingest.exchanges.rows import RAW_ROWS, build_items, numbered_page, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 from k2.schemas.values import to_micros
@@ -31,7 +31,8 @@ class CoinbaseRest(NewestTradeSnapshot):
 
     def parse_newest_id(self, body: bytes) -> int:
         """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
-        return max((trade_number(row.trade_id) for row in _rows(body)), default=NO_ID)
+        rows = _rows(body, "")
+        return max((trade_number(row.trade_id) for row in rows if isinstance(row, RestTrade)), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request trades older than the one after the gap, newest first."""
@@ -39,12 +40,13 @@ class CoinbaseRest(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the gap, and return the next request while ids are left."""
-        rows = _rows(body)
-        items = (_backfilled(gap.pair, row, received) for row in rows if gap.first_id <= row.trade_id <= gap.last_id)
-        trades, invalid = partition(items)
-        oldest = min((row.trade_id for row in rows), default=NO_ID)
-        next_request = self._older_than(gap, oldest) if oldest > gap.first_id else None
-        return Page(trades, invalid, next_request)
+        rows = _rows(body, gap.pair.symbol)
+        items = build_items(rows, lambda row: _backfilled(gap.pair, row, received), lambda row: row.trade_id)
+
+        def following(oldest: int) -> Request | None:
+            return self._older_than(gap, oldest) if oldest > gap.first_id else None
+
+        return numbered_page(gap, items, following, descending=True, high=int(request.params["after"]) - 1)
 
     @staticmethod
     def _older_than(gap: Gap, number: int) -> Request:
@@ -52,11 +54,12 @@ class CoinbaseRest(NewestTradeSnapshot):
         return Request(f"/products/{gap.pair.raw_symbol}/trades", {"after": str(number), "limit": str(limit)})
 
 
-def _rows(body: bytes) -> list[RestTrade]:
+def _rows(body: bytes, symbol: str) -> list[RestTrade | InvalidItem]:
     try:
-        return ROWS.decode(body)
+        raws = RAW_ROWS.decode(body)
     except DECODE_ERRORS as error:
         raise MalformedFrame(str(error)) from error
+    return read_rows(raws, ROW, "trade_id", symbol)
 
 
 def _backfilled(pair: Pair, row: RestTrade, received: int) -> SequencedRecord | InvalidItem:

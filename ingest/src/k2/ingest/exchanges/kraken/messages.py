@@ -40,12 +40,20 @@ class RawFrame(msgspec.Struct):
     type: object = ""
 
 
-# price, volume, seconds, side, order type, misc, trade id; the time is a number with up to seven decimals
-RestRow = tuple[str, str, Decimal, Literal["b", "s"], str, str, int]
+class RestRow(msgspec.Struct, array_like=True):
+    """One trade of the REST API: an array, to which Kraken may append columns."""
+
+    price: str
+    volume: str
+    time: Decimal  # seconds, a number with up to seven decimals
+    side: Literal["b", "s"]
+    order_type: str
+    misc: str
+    number: int
 
 
 class RestResponse(msgspec.Struct):
-    """The envelope of a REST response."""
+    """The envelope of a REST response. A warning may accompany its result."""
 
     error: list[str]
     result: dict[str, msgspec.Raw] = {}
@@ -55,4 +63,4 @@ FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(Fill)
 RESPONSE = msgspec.json.Decoder(RestResponse)
-ROWS = msgspec.json.Decoder(list[RestRow])
+ROW = msgspec.json.Decoder(RestRow)

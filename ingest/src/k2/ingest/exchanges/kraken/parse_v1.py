@@ -40,7 +40,7 @@ from k2.ingest.exchanges.items import Built, decode_items, numbered
 from k2.ingest.exchanges.kraken.control import refusal
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
-from k2.ingest.exchanges.kraken.rest import after, rest_name, rows_of, since
+from k2.ingest.exchanges.kraken.rest import after, later_than, rest_name, rows_of, since
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
@@ -89,6 +89,7 @@ class KrakenV1(NewestTradeSnapshot):
 
     spec = EXCHANGES["kraken"]
     has_sequence = False
+    record_ids = r"KRAKEN-[0-9]+-[0-9a-f]{16}"
     url = Kraken.url
     path = ""
     notices = Notices()
@@ -176,7 +177,8 @@ class KrakenV1(NewestTradeSnapshot):
     def parse_newest(self, body: bytes) -> Newest:
         """Return the newest trade by its time. Raises like `parse_page`."""
         rows, _ = rows_of(body)
-        return Newest(time=max((fraction(f"{row[2]:f}") for row in rows), default=0))
+        times = [fraction(f"{row.time:f}") for row in rows if not isinstance(row, InvalidItem)]
+        return Newest(time=max(times, default=0))
 
     def history_request(self, gap: Gap) -> Request:
         """Request the trades of the window, including the one before it as proof of overlap."""
@@ -184,16 +186,26 @@ class KrakenV1(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the window, with the same derived ids as over the websocket."""
-        rows, cursor = rows_of(body)
-        fills = [
-            Fill(price, volume, f"{time:f}", side, order_type, misc)
-            for price, volume, time, side, order_type, misc, _ in rows
-            if gap.since <= fraction(f"{time:f}") <= gap.until
-        ]
-        trades, invalid = partition(map(TradeBuilder(gap.pair, Source.BACKFILL, received), fills))
-        newest = fraction(f"{rows[-1][2]:f}") if rows else gap.until
-        more = bool(rows) and newest <= gap.until
-        return Page(trades, invalid, after(request, gap.pair, cursor) if more else None)
+        rows, cursor = rows_of(body, gap.pair)
+        fills: list[Fill] = []
+        invalid: list[InvalidItem] = []
+        times: list[int] = []
+        for row in rows:
+            if isinstance(row, InvalidItem):
+                invalid.append(row)
+                continue
+            text = f"{row.time:f}"
+            times.append(fraction(text))
+            if gap.since <= times[-1] <= gap.until:
+                fills.append(Fill(row.price, row.volume, text, row.side, row.order_type, row.misc))
+        trades, inexact = partition(map(TradeBuilder(gap.pair, Source.BACKFILL, received), fills))
+        as_requested = times == sorted(times) and later_than(request, rows)
+        more = as_requested and bool(times) and times[-1] <= gap.until
+        return Page(
+            trades, [*invalid, *inexact], after(request, gap.pair, cursor) if more else None,
+            overlaps=any(time <= gap.since for time in times) or request != self.history_request(gap),
+            reaches=any(time >= gap.until for time in times), consistent=as_requested and not invalid,
+        )  # fmt: skip
 
 
 class TradeBuilder:

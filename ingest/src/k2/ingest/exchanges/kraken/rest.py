@@ -1,6 +1,7 @@
 """Kraken spot: REST requests and responses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
@@ -13,15 +14,15 @@ from k2.ingest.exchanges.base import (
     NewestTradeSnapshot,
     Page,
     Request,
-    RestRefused,
     SequencedRecord,
     build_trade,
     fraction,
-    partition,
     positive,
     trade_number,
 )
-from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, RESPONSE, ROWS, SIDES, RestRow
+from k2.ingest.exchanges.kraken.answers import ANSWERS
+from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, RESPONSE, ROW, SIDES, RestRow
+from k2.ingest.exchanges.rows import RAW_ROWS, build_items, numbered_page, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
@@ -38,7 +39,8 @@ class KrakenRest(NewestTradeSnapshot):
 
     def parse_newest_id(self, body: bytes) -> int:
         """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
-        return max((trade_number(row[6]) for row in rows_of(body)[0]), default=NO_ID)
+        rows, _ = rows_of(body)
+        return max((trade_number(row.number) for row in rows if isinstance(row, RestRow)), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request trades since the one before the gap, 1,000 at a time; the cursor is a time in nanoseconds."""
@@ -46,23 +48,26 @@ class KrakenRest(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the gap, and return the next request while ids are left."""
-        rows, cursor = rows_of(body)
-        trades, invalid = partition(_backfilled(rows, gap, received))
-        newest = rows[-1][6] if rows else gap.last_id
-        return Page(trades, invalid, after(request, gap.pair, cursor) if newest < gap.last_id else None)
+        rows, cursor = rows_of(body, gap.pair)
+        items = build_items(rows, lambda row: _backfilled(row, gap.pair, received), lambda row: row.number)
+
+        def following(newest: int) -> Request | None:
+            return after(request, gap.pair, cursor) if newest < gap.last_id else None
+
+        page = numbered_page(gap, items, following)
+        return page if later_than(request, rows) else replace(page, next_request=None, consistent=False)
 
 
-def _backfilled(rows: list[RestRow], gap: Gap, received: int) -> Iterator[SequencedRecord | InvalidItem]:
-    for price, volume, time, side, order_type, misc, number in rows:
-        if gap.first_id <= number <= gap.last_id:
-            vendor = (
-                ("pair", gap.pair.raw_symbol), ("order_type", ORDER_TYPES.get(order_type, order_type)),
-                ("misc", misc), ("source", Source.BACKFILL.value),
-            )  # fmt: skip
-            yield build_trade(
-                "KRAKEN", gap.pair, str(number), fraction(f"{time:f}"), price, volume, SIDES[side], received, vendor,
-                ids=(number, number),
-            )  # fmt: skip
+def _backfilled(row: RestRow, pair: Pair, received: int) -> SequencedRecord | InvalidItem:
+    number = trade_number(row.number)
+    vendor = (
+        ("pair", pair.raw_symbol), ("order_type", ORDER_TYPES.get(row.order_type, row.order_type)),
+        ("misc", row.misc), ("source", Source.BACKFILL.value),
+    )  # fmt: skip
+    return build_trade(
+        "KRAKEN", pair, str(number), fraction(f"{row.time:f}"), row.price, row.volume, SIDES[row.side], received,
+        vendor, ids=(number, number),
+    )  # fmt: skip
 
 
 def since(pair: Pair, nanoseconds: int) -> Request:
@@ -77,26 +82,36 @@ def after(request: Request, pair: Pair, cursor: int) -> Request | None:
 
 def rest_name(pair: Pair) -> str:
     """Return a pair in the spelling of Kraken's REST API: XBTUSD."""
-    return _REST_NAMES.get(pair.base, pair.base) + _REST_NAMES.get(pair.quote, pair.quote)
+    return _rest_asset(pair.base) + _rest_asset(pair.quote)
 
 
-def rows_of(body: bytes) -> tuple[list[RestRow], int]:
-    """Return the rows of a response and the next cursor. The key of the rows differs from the requested name."""
+def _rest_asset(name: str) -> str:
+    return _REST_NAMES.get(name, name)
+
+
+def later_than(request: Request, rows: Iterable[RestRow | InvalidItem]) -> bool:
+    """Return whether all rows are of the time that was requested. Their times are rounded to 100 nanoseconds."""
+    cursor = int(request.params["since"])
+    return all(row.time * 1_000_000_000 > cursor - 1000 for row in rows if isinstance(row, RestRow))
+
+
+def rows_of(body: bytes, pair: Pair | None = None) -> tuple[list[RestRow | InvalidItem], int]:
+    """Return the rows of a response and the next cursor. The key of the rows differs from the requested name.
+
+    Raises `MalformedFrame` if that key does not have both names of `pair`.
+    """
     try:
         response = RESPONSE.decode(body)
-        if response.error:
-            raise _refusal(response.error)
-        rows = [ROWS.decode(raw) for key, raw in response.result.items() if key != "last"]
+        raws = [(key, RAW_ROWS.decode(raw)) for key, raw in response.result.items() if key != "last"]
+        if not raws or any(not error.startswith("W") for error in response.error):
+            ANSWERS.check(body)
         cursor = positive(msgspec.json.decode(response.result.get("last", msgspec.Raw(b"0")), strict=False), "cursor")
     except DECODE_ERRORS as error:
+        ANSWERS.check(body)
         raise MalformedFrame(str(error)) from error
-    return (rows[0] if rows else []), cursor
-
-
-def _refusal(errors: list[str]) -> RestRefused:
-    text = "; ".join(errors)[:200]
-    if "Rate limit" in text or "Too many requests" in text:
-        return RestRefused(text, retry_after=5.0)
-    if "Service" in text:  # EService:Unavailable, EService:Busy
-        return RestRefused(text, retry_after=10.0)
-    return RestRefused(text, unknown_symbol="Unknown asset pair" in text)
+    if len(raws) != 1:
+        raise MalformedFrame(f"rows of {len(raws)} pairs instead of one")
+    ((key, rows),) = raws
+    if pair and not all(_rest_asset(name) in key for name in (pair.base, pair.quote)):
+        raise MalformedFrame(f"rows of {key[:40]!r} instead of {rest_name(pair)}")
+    return read_rows(rows, ROW, 6, pair.symbol if pair else ""), cursor

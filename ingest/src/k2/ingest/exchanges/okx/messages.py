@@ -44,14 +44,14 @@ class RawFrame(msgspec.Struct):
 
 
 class RestResponse(msgspec.Struct):
-    """The envelope of a REST response."""
+    """The envelope of a REST response without an error."""
 
-    code: str
-    data: list[TradeItem] = []
-    msg: str = ""
+    code: Literal["0"]
+    data: list[msgspec.Raw]
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(TradeItem)
 RESPONSE = msgspec.json.Decoder(RestResponse)
+ROW = msgspec.json.Decoder(TradeItem)

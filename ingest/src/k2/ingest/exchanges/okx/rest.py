@@ -13,27 +13,23 @@ from k2.ingest.exchanges.base import (
     NewestTradeSnapshot,
     Page,
     Request,
-    RestRefused,
     SequencedRecord,
     build_trade,
     millis_text,
-    partition,
     trade_number,
 )
-from k2.ingest.exchanges.okx.messages import RESPONSE, SIDES, TradeItem
+from k2.ingest.exchanges.okx.answers import ANSWERS
+from k2.ingest.exchanges.okx.messages import RESPONSE, ROW, SIDES, TradeItem
+from k2.ingest.exchanges.rows import build_items, numbered_page, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
 _ROWS = 100
-_RATE_LIMITED = frozenset({"50011", "50040", "50013"})
-_NO_SUCH_INSTRUMENT = "51001"
 _ONE_FILL = (None, "1", 1, "")
 
 
 class OkxRest(NewestTradeSnapshot):
     """The trade history of OKX v5 spot."""
-
-    _by_name: Mapping[str, Pair]
 
     def newest_request(self, pair: Pair) -> Request:
         """Return the request for the newest trade."""
@@ -41,7 +37,8 @@ class OkxRest(NewestTradeSnapshot):
 
     def parse_newest_id(self, body: bytes) -> int:
         """Return the id of the newest trade, or `NO_ID`. Raises like `parse_page`."""
-        return max((trade_number(row.tradeId) for row in _rows(body)), default=NO_ID)
+        rows = _rows(body, "")
+        return max((trade_number(row.tradeId) for row in rows if isinstance(row, TradeItem)), default=NO_ID)
 
     def history_request(self, gap: Gap) -> Request:
         """Request single fills older than the trade after the gap, newest first."""
@@ -49,16 +46,19 @@ class OkxRest(NewestTradeSnapshot):
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse the trades of the gap, and return the next request while ids are left."""
-        rows = _rows(body)
-        numbers = [trade_number(row.tradeId) for row in rows]
-        items = (
-            build_okx_trade(row, self._by_name, Source.BACKFILL, received)
-            for row, number in zip(rows, numbers, strict=True)
-            if gap.first_id <= number <= gap.last_id
+        rows = _rows(body, gap.pair.symbol)
+        for row in rows:
+            if isinstance(row, TradeItem) and row.instId != gap.pair.raw_symbol:
+                raise MalformedFrame(f"rows of {row.instId[:40]!r} instead of {gap.pair.raw_symbol}")
+        pairs = {gap.pair.raw_symbol: gap.pair}
+        items = build_items(
+            rows, lambda row: build_okx_trade(row, pairs, Source.BACKFILL, received), lambda row: row.tradeId
         )
-        trades, invalid = partition(items)
-        oldest = min(numbers, default=NO_ID)
-        return Page(trades, invalid, self._older_than(gap, oldest) if oldest > gap.first_id else None)
+
+        def following(oldest: int) -> Request | None:
+            return self._older_than(gap, oldest) if oldest > gap.first_id else None
+
+        return numbered_page(gap, items, following, descending=True, high=int(request.params["after"]) - 1)
 
     @staticmethod
     def _older_than(gap: Gap, number: int) -> Request:
@@ -66,16 +66,13 @@ class OkxRest(NewestTradeSnapshot):
         return Request("/api/v5/market/history-trades", params)
 
 
-def _rows(body: bytes) -> list[TradeItem]:
+def _rows(body: bytes, symbol: str) -> list[TradeItem | InvalidItem]:
     try:
         response = RESPONSE.decode(body)
     except DECODE_ERRORS as error:
+        ANSWERS.check(body)
         raise MalformedFrame(str(error)) from error
-    if response.code != "0":
-        text = f"{response.code}: {response.msg}"[:200]
-        wait = 2.0 if response.code in _RATE_LIMITED else None
-        raise RestRefused(text, retry_after=wait, unknown_symbol=response.code == _NO_SUCH_INSTRUMENT)
-    return response.data
+    return read_rows(response.data, ROW, "tradeId", symbol)
 
 
 def build_okx_trade(

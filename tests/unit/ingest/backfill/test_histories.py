@@ -1,0 +1,233 @@
+"""Gaps against histories that lag, lie and fail: what is final, what is not, and ids that were never issued."""
+
+import asyncio
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from k2.ingest.backfill.policy import Policy
+from k2.ingest.exchanges.base import RestRefused
+from k2.schemas.states import GapReason, GapState
+from tests.unit.ingest.backfill.histories import FAULTS, SYMBOLS, Ingest, made, run, trade
+
+EXCHANGES = pytest.mark.parametrize("exchange", SYMBOLS)
+ALWAYS = 1e12
+
+
+def last(ingest: Ingest):
+    event = ingest.log.gaps[-1]
+    return event.state, event.reason
+
+
+@EXCHANGES
+def test_an_id_that_both_neighbours_surround_twice_was_never_issued(exchange):
+    async def main(loop):
+        history = made(exchange, {number: 0.0 for number in range(1, 60) if number not in {20, 33}})
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(50)
+        began = loop.time()
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert loop.time() - began >= 600
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {20, 33})
+        assert ingest.stored == [number for number in range(10, 51) if number not in {20, 33}]
+        keys = ingest.log.gaps[-1].evidence.split(",")
+        assert set(keys) == set(ingest.log.evidence)
+        for _, raw in ingest.log.evidence.values():
+            assert b"19" in raw or b"32" in raw
+        assert ingest.stats.gaps_never_issued[history.pair.symbol] == 1
+
+    run(main)
+
+
+@EXCHANGES
+def test_a_verdict_is_revoked_by_the_id_that_comes_after_all(exchange):
+    async def main(loop):
+        history = made(exchange, {number: 0.0 for number in range(1, 60) if number not in {20, 21}})
+        ingest = Ingest(loop, history)
+        ingest.receive(15)
+        ingest.receive(25)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        (gap,) = ingest.ledger._revocable
+        finding = ingest.tracker.observe(ingest.pair, trade(ingest.pair, 20, ingest.label))
+        assert (finding.closed, finding.revoked) == ((), (gap,))
+        ingest.ledger.revoke(gap, ingest.tracker.unissued(gap))
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {21})
+        finding = ingest.tracker.observe(ingest.pair, trade(ingest.pair, 21, ingest.label))
+        assert (finding.closed, finding.revoked) == ((gap,), ())
+        ingest.ledger.close(gap, GapState.REPAIRED, "late")
+        event = ingest.log.gaps[-1]
+        assert (event.state, event.resolution) == (GapState.REPAIRED, "late; it had been judged as never issued")
+        assert set(event.evidence.split(",")) == set(ingest.log.evidence)
+
+    run(main)
+
+
+@EXCHANGES
+def test_an_id_that_the_history_publishes_late_is_stored(exchange):
+    async def main(loop):
+        history = made(exchange, {number: 1400.0 if number == 20 else 0.0 for number in range(1, 60)})
+        ingest = Ingest(loop, history)
+        ingest.receive(15)
+        ingest.receive(25)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (*last(ingest), ingest.stored) == (GapState.REPAIRED, "", list(range(15, 26)))
+
+    run(main)
+
+
+@EXCHANGES
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_for_two_hours_leaves_the_gap_open_and_costs_nothing(exchange, fault):
+    """Each fault in every answer: no verdict before it ends, all ids a minute later."""
+
+    async def main(loop):
+        history = made(exchange, dict.fromkeys(range(1, 60), 0.0), faults=(fault,), rate=1.0, faults_until=8000.0)
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(58)
+        assert await ingest.until(lambda: ingest.closed, 8000 + 700)
+        assert (*last(ingest), ingest.stored) == (GapState.REPAIRED, "", list(range(10, 59)))
+
+    run(main)
+
+
+@pytest.mark.parametrize("thousand", range(4))
+def test_a_thousand_histories_never_give_up_an_id_that_was_issued(thousand):
+    """Of 1,000 seeds, this test runs every fourth: faults of all kinds, phantom ids, ids that are published late."""
+    for seed in range(thousand, 1000, 4):
+        run(lambda loop, seed=seed: _judge(loop, seed))
+
+
+async def _judge(loop, seed: int) -> None:
+    random = Random(seed)
+    exchange = random.choice(sorted(SYMBOLS))
+    issued = {
+        number: random.uniform(0, 2500) if random.random() < 0.03 else 0.0
+        for number in range(1, 120)
+        if random.random() > 0.04
+    }
+    faults = tuple(random.sample(FAULTS, random.randrange(1, len(FAULTS))))
+    history = made(
+        exchange, issued, seed, faults=faults, rate=random.choice([0.2, 0.5, 0.9]), faults_until=4000.0,
+        limit=random.choice([5, 20, 100]),
+    )  # fmt: skip
+    ingest = Ingest(loop, history)
+    received = sorted(number for number in issued if issued[number] == 0.0 and random.random() < 0.5)
+    for number in received:
+        ingest.receive(number)
+    assert await ingest.until(lambda: ingest.closed, 12_000), f"seed {seed}: open"
+    wanted = {number for number in issued if received[0] <= number <= received[-1]}
+    states = {event.state for event in ingest.log.gaps}
+    late = {number for number in wanted if issued[number] > 0}
+    assert states <= {GapState.OPEN, GapState.REPAIRED, GapState.NEVER_ISSUED}, f"seed {seed}: {states}"
+    assert not (ingest.missing - late) & wanted, f"seed {seed}: judged as never issued, and issued"
+    assert wanted - late <= set(ingest.stored), f"seed {seed}: not stored"
+    assert len(set(ingest.stored)) == len(ingest.stored), f"seed {seed}: twice"
+    prices = {int(record.record_id): record.price // 10**12 for record in ingest.log.records}
+    assert all(price == 1000 + number for number, price in prices.items()), f"seed {seed}: of another symbol"
+
+
+def test_a_history_that_begins_after_the_gap_is_believed_after_ten_minutes():
+    async def main(loop):
+        ingest = Ingest(loop, made("binance", dict.fromkeys(range(1, 200), 0.0), floor=60))
+        ingest.receive(10)
+        ingest.receive(100)
+        began = loop.time()
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert loop.time() - began >= 600
+        event = ingest.log.gaps[-1]
+        assert (*last(ingest), event.missing) == (GapState.UNRECOVERABLE, GapReason.OUT_OF_HISTORY, ((11, 59),))
+        assert event.resolution == "rest: 49 ids are not in the exchange's history"
+        assert event.rules == "r"
+        assert ingest.stored == [10, *range(60, 101)]
+        assert event.evidence
+
+    run(main)
+
+
+def test_a_gap_older_than_a_limited_history_is_given_up_once_it_was_asked_for():
+    async def main(loop):
+        history = made("okx", dict.fromkeys(range(1, 200), 0.0), floor=150)
+        ingest = Ingest(loop, history, Policy(enabled=True, max_age=ALWAYS), age=100 * 86_400.0)
+        ingest.receive(10)
+        ingest.receive(20)
+        assert await ingest.until(lambda: ingest.closed, 60)
+        assert (*last(ingest), history.requests) == (GapState.UNRECOVERABLE, GapReason.OUT_OF_HISTORY, 1)
+
+    run(main)
+
+
+def test_one_failing_gap_holds_up_no_other():
+    async def main(loop):
+        history = made("coinbase", dict.fromkeys(range(1, 200), 0.0))
+        answer = history.fetch_once
+
+        async def failing(request, read):
+            if int(request.params["after"]) <= 61:
+                await asyncio.sleep(20)
+                raise RestRefused("HTTP 404: NotFound")
+            return await answer(request, read)
+
+        history.fetch_once = failing
+        ingest = Ingest(loop, history)
+        for number in (10, *range(50, 150, 10)):
+            ingest.receive(number)
+        assert await ingest.until(lambda: ingest.stats.gaps_open == 2, 3)
+        assert ingest.stored == [10, 50, *range(60, 141)]
+
+    run(main)
+
+
+def test_retry_after_is_kept_and_attempts_grow_apart():
+    async def main(loop):
+        times = []
+
+        async def refusing(request, read):
+            times.append(loop.time())
+            raise RestRefused("HTTP 503", retry_after=90.0 if len(times) == 1 else None)
+
+        history = made("binance", dict.fromkeys(range(1, 60), 0.0))
+        history.fetch_once = refusing
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(20)
+        assert not await ingest.until(lambda: ingest.closed, 4 * 3600)
+        pauses = [after - before for before, after in pairwise(times)]
+        assert pauses[0] >= 90
+        assert all(pause <= 60 for pause in pauses[1:55])
+        assert max(pauses[60:]) > 300
+        assert max(pauses[60:]) <= 600
+
+    run(main)
+
+
+def test_a_gap_that_becomes_too_old_is_given_up_with_that_reason():
+    async def main(loop):
+        history = made("kraken", dict.fromkeys(range(1, 60), 0.0), faults=("down",), rate=1.0, faults_until=ALWAYS)
+        ingest = Ingest(loop, history, Policy(enabled=True, max_age=7200.0))
+        ingest.receive(10)
+        ingest.receive(20)
+        assert await ingest.until(lambda: ingest.closed, 2 * 7200)
+        assert last(ingest) == (GapState.UNRECOVERABLE, GapReason.MAX_AGE)
+        assert ingest.log.gaps[-1].missing == ((11, 19),)
+
+    run(main)
+
+
+def test_a_bad_row_costs_only_itself():
+    async def main(loop):
+        history = made("okx", dict.fromkeys(range(1, 60), 0.0))
+        answer = history._page
+        history._page = lambda *given: answer(*given).replace(b'"1015"', b'"NaN"').replace(b'"1017"', b"null")
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(20)
+        assert await ingest.until(lambda: ingest.closed, 600)
+        event = ingest.log.gaps[-1]
+        assert (event.state, event.resolution) == (GapState.REPAIRED, "rest; 2 ids are dead letters")
+        assert ingest.stored == [number for number in range(10, 21) if number not in {15, 17}]
+        assert len(ingest.log.dead_letters) == 1
+
+    run(main)
