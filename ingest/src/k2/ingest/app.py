@@ -111,7 +111,7 @@ async def run(
             feed.name, channel.name, feed.exchange_spec.label, publisher, stats,
             protocol=urldefrag(endpoints[0]).fragment, rules=rules,
         )  # fmt: skip
-        wanted = partial(
+        read_state = partial(
             resume.read,
             platform.kafka_bootstrap,
             channel=channel,
@@ -122,7 +122,7 @@ async def run(
             schemas=schemas,
             protocol=resume.protocol_of(protocol, urldefrag(endpoints[0]).fragment, channel),
         )
-        state = await _wait_for_service(partial(asyncio.to_thread, wanted), stats, options.tuning.max_attempts)
+        state = await _wait_for_service(partial(asyncio.to_thread, read_state), stats, options.tuning.max_attempts)
         resume.apply(state, pairs, tracker, ledger, policy, rules, utc_micros())
         stats.resume = resume.summary(state)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)

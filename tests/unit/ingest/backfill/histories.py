@@ -245,13 +245,13 @@ class Ingest:
         """Runs the repairer until a condition holds, at most for some virtual seconds. Returns whether it held."""
         running = self.loop.create_task(self.repairer.run())
         end = self.loop.time() + seconds
-        while not (held := bool(condition())) and self.loop.time() < end and not running.done():  # noqa: ASYNC110 - virtual time
+        while not (done := bool(condition())) and self.loop.time() < end and not running.done():  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(1.0)
         if running.done():
             running.result()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        return held
+        return done
 
     @property
     def closed(self) -> bool:

@@ -118,12 +118,12 @@ async def _judge(loop, seed: int) -> None:
     for number in received:
         ingest.receive(number)
     assert await ingest.until(lambda: ingest.closed, 12_000), f"seed {seed}: open"
-    wanted = {number for number in issued if received[0] <= number <= received[-1]}
+    between = {number for number in issued if received[0] <= number <= received[-1]}
     states = {event.state for event in ingest.log.gaps}
-    late = {number for number in wanted if issued[number] > 0}
+    late = {number for number in between if issued[number] > 0}
     assert states <= {GapState.OPEN, GapState.REPAIRED, GapState.NEVER_ISSUED}, f"seed {seed}: {states}"
-    assert not (ingest.missing - late) & wanted, f"seed {seed}: judged as never issued, and issued"
-    assert wanted - late <= set(ingest.stored), f"seed {seed}: not stored"
+    assert not (ingest.missing - late) & between, f"seed {seed}: judged as never issued, and issued"
+    assert between - late <= set(ingest.stored), f"seed {seed}: not stored"
     assert len(set(ingest.stored)) == len(ingest.stored), f"seed {seed}: twice"
     prices = {int(record.record_id): record.price // 10**12 for record in ingest.log.records}
     assert all(price == 1000 + number for number, price in prices.items()), f"seed {seed}: of another symbol"

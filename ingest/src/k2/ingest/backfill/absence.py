@@ -34,15 +34,15 @@ class Absence:
 
         An earlier observation that the newest answers do not repeat counts no more: the id may have come and gone.
         """
-        kept: list[tuple[IdRange, float, Answer]] = []
+        observed: list[tuple[IdRange, float, Answer]] = []
         proved: dict[IdRange, tuple[Answer, Answer]] = {}
         for ids, answer in absent:
             covering = [entry for entry in self._first if contains(entry[0], ids)]
             _, at, first = min(covering, key=lambda entry: entry[1], default=(ids, now, answer))
-            kept.append((ids, at, first))
+            observed.append((ids, at, first))
             if now - at >= APART:
                 proved[ids] = (first, answer)
-        self._first = kept
+        self._first = observed
         return proved
 
     def due(self, now: float) -> float | None:

@@ -120,7 +120,7 @@ def read(
         except KafkaException as error:
             raise KafkaUnreadable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
     own = [event for event in events if of_protocol(event, protocol.name, has_sequence=protocol.has_sequence)]
-    positions = {key.decode(): found.position for key, found in search.found.items()}
+    positions = {key.decode(): entry.position for key, entry in search.newest.items()}
     from_gaps = _positions_from(own, symbols - positions.keys())
     others = {event.symbol for event in events if event not in own and event.state is GapState.OPEN}
     by_state = {state: [event for event in own if event.state is state] for state in GapState}
@@ -188,7 +188,7 @@ class _Search:
     topic: str
     decode: Callable[[bytes | None], tuple[Position, bool] | None]
     protocol: Protocol
-    found: dict[bytes, _Found] = field(default_factory=dict)
+    newest: dict[bytes, _Found] = field(default_factory=dict)
     other_protocol: set[bytes] = field(default_factory=set)
     unfinished: set[bytes] = field(default_factory=set)
     _deadline: float = 0.0
@@ -214,8 +214,8 @@ class _Search:
                 self._scan(partition, open_keys, low, self._offset_at(partition, max(open_keys.values()), high))
 
     def _written(self, key: bytes) -> float:
-        found = self.found.get(key)
-        return found.written if found else -inf
+        entry = self.newest.get(key)
+        return entry.written if entry else -inf
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         low, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=_READ_TIMEOUT)
@@ -258,36 +258,38 @@ class _Search:
 
     def _scan(self, partition: int, keys: Mapping[bytes, float], low: int, high: int) -> None:
         """Look for keys in growing chunks backwards from offset `high`, until what is found elsewhere is newer."""
-        wanted, size = set(keys), _FIRST_CHUNK
-        while wanted and high > low:
+        open_keys, size = set(keys), _FIRST_CHUNK
+        while open_keys and high > low:
             if time.monotonic() > self._deadline:
-                log.warning("search given up", topic=self.topic, partition=partition, offset=high, symbols=len(wanted))
-                self.unfinished |= {key for key in wanted if key not in self.found}
+                log.warning(
+                    "search given up", topic=self.topic, partition=partition, offset=high, symbols=len(open_keys)
+                )
+                self.unfinished |= {key for key in open_keys if key not in self.newest}
                 return
             start = max(low, high - size)
             messages = _read(self.consumer, self.topic, partition, start, high)
             for message in reversed(messages):
-                if message.key() in wanted:
-                    self._take(message, wanted)
+                if message.key() in open_keys:
+                    self._take(message, open_keys)
             if messages:
                 oldest = messages[0].timestamp()[1]
-                wanted = {key for key in wanted if self._written(key) < oldest}
+                open_keys = {key for key in open_keys if self._written(key) < oldest}
             high, size = start, min(size * _GROWTH, _LARGEST_CHUNK)
 
-    def _take(self, message: Any, wanted: set[bytes]) -> None:
+    def _take(self, message: Any, open_keys: set[bytes]) -> None:
         if (decoded := self.decode(message.value())) is None:
             return
         key, (position, live) = message.key(), decoded
-        found = self.found.get(key)
+        entry = self.newest.get(key)
         if not self.protocol.wrote(position.record_id):
-            if found is None:
+            if entry is None:
                 self.other_protocol.add(key)
             return
         written = float(message.timestamp()[1]) if live else -inf
-        if found is None or _order(position) > _order(found.position):
-            self.found[key] = _Found(position, max(written, found.written if found else -inf))
+        if entry is None or _order(position) > _order(entry.position):
+            self.newest[key] = _Found(position, max(written, entry.written if entry else -inf))
         if live:  # older records of this symbol have smaller ids, or an earlier listing
-            wanted.discard(key)
+            open_keys.discard(key)
 
 
 def _grouped(keys: set[bytes], places: Callable[[bytes], Iterable[int]]) -> dict[int, set[bytes]]:
@@ -324,9 +326,9 @@ def _position(channel: Channel, schemas: Mapping[int, Any], value: bytes | None)
 
 def _positions_from(events: Iterable[GapEvent], symbols: Iterable[str]) -> dict[str, Position]:
     """Return the end of the last gap of each symbol: everything up to it is accounted for."""
-    wanted, positions = set(symbols), dict[str, Position]()
+    left, positions = set(symbols), dict[str, Position]()
     for event in events:
-        if event.symbol in wanted:
+        if event.symbol in left:
             record_id = event.last_id if event.first_id else ""
             position = Position(record_id, to_micros(datetime.fromisoformat(event.until)), event.listing)
             if event.symbol not in positions or _order(position) > _order(positions[event.symbol]):
