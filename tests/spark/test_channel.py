@@ -60,12 +60,12 @@ _COLUMNS = (
     Column("verdict", "string", "of the adapter"),
 )
 DEPTH = Channel(
-    name="depth",
+    name="ladder",
     record=dict,
     schema=json.dumps(_SCHEMA),
     encoder=lambda schema_id: RecordEncoder(schema_id, parse_schema(_SCHEMA), dict),
     columns=_COLUMNS,
-    gold=tables.gold("depth", _COLUMNS, ("symbol", "connection", "ordinal"), ("ordinal",)),
+    gold=tables.gold("ladder", _COLUMNS, ("symbol", "connection", "ordinal"), ("ordinal",)),
     identity=("connection", "ordinal"),
     sequencing=Sequencing.CONNECTION,
     rules=(
@@ -137,7 +137,7 @@ def test_records_are_typed_and_those_that_break_a_rule_are_dead_letters_with_its
     (row,) = filled.lake.table(DEPTH.silver("binance")).collect()
     assert [level.asDict() for level in row["levels"]] == [{"price": 1, "size": 2}]
     letters = filled.lake.dead.orderBy("offset").collect()
-    assert {row["channel"] for row in letters} == {"depth"}
+    assert {row["channel"] for row in letters} == {"ladder"}
     assert [(row["error_category"], row["error_message"]) for row in letters] == [
         ("UNKNOWN_KIND", "BTCUSDT (null) is a trade, key BTCUSDT"),
         ("MISSING_FIELD", "empty: connection verdict"),
@@ -165,15 +165,15 @@ def test_hours_are_complete_by_the_verdicts_of_their_records(filled: DepthLake):
         depth(6, hours[4], verdict="suspect"),
     )
     report = filled.audit(rebuild=True)
-    numbers = report.exchanges["BINANCE"]["depth"]
+    numbers = report.exchanges["BINANCE"]["ladder"]
     assert [hour["state"] for hour in numbers.completeness["symbols"]] == [
         "complete", "unverifiable", "incomplete", "open",
     ]  # fmt: skip
-    assert [(finding.channel, finding.check) for finding in report.findings] == [("depth", "suspect_records")]
+    assert [(finding.channel, finding.check) for finding in report.findings] == [("ladder", "suspect_records")]
     assert "T12:00Z: 1 of 2 records are suspect" in report.findings[0].text
     assert numbers.rebuilt == {"silver": 6, "dead_letters": 0, "gold": 6}
     stored = filled.lake.table(tables.COMPLETENESS_TABLE).select("channel", "state", "by_source").collect()
-    assert {row["channel"] for row in stored} == {"depth"}
+    assert {row["channel"] for row in stored} == {"ladder"}
     assert stored[0]["by_source"].keys() == {"unknown"}
 
 
@@ -183,7 +183,7 @@ def test_a_corruption_is_a_finding_of_the_channel_that_names_the_record(filled: 
     filled.lake.run(filled.feed, "silver", "gold")
     filled.lake.sql("DELETE FROM {} WHERE ordinal = 2", DEPTH.gold)
     report = filled.audit()
-    assert [(finding.channel, finding.check) for finding in report.findings] == [("depth", "gold_missing")]
+    assert [(finding.channel, finding.check) for finding in report.findings] == [("ladder", "gold_missing")]
     assert report.findings[0].text == "BTCUSDT record (connection c1, ordinal 2) is in Silver but not in Gold"
     assert report.exchanges["BINANCE"]["trades"].rows["gold"] == 3
 
@@ -196,7 +196,7 @@ def test_maintenance_and_the_commit_log_cover_the_channel_and_nothing_is_lost(fi
     assert CommitLog(lake.spark, [filled.feed], [DEPTH]).record() == 18
     assert CommitLog(lake.spark, [filled.feed]).record() == 0
     rows = lake.table(tables.BATCHES_TABLE).collect()
-    assert {(row["exchange"], row["channel"]) for row in rows} == {("BINANCE", "depth")}
+    assert {(row["exchange"], row["channel"]) for row in rows} == {("BINANCE", "ladder")}
     report = Maintenance(lake.spark, lake.platform, [filled.feed], [TRADES, DEPTH]).run(now=LATER + timedelta(days=1))
     assert report["errors"] == []
     for table in (DEPTH.bronze("binance"), DEPTH.silver("binance"), DEPTH.gold):
@@ -213,7 +213,7 @@ def test_a_purge_removes_the_rows_of_every_channel(filled: DepthLake, *, exchang
     lake.arrive(filled.feed, consecutive(1, 3))
     lake.run(filled.feed, "silver", "gold")
     removed = Purge(lake.spark, lake.platform, filled.feed, exchange=exchange, channels=[TRADES, DEPTH]).run()
-    assert removed["silver_binance_depth"] == ("dropped" if exchange else 1)
+    assert removed["silver_binance_ladder"] == ("dropped" if exchange else 1)
     assert (removed[DEPTH.gold.name], removed[tables.GOLD], removed[tables.DEAD_LETTERS]) == (1, 3, 1)
     assert filled.ordinals() == numbers(lake.gold) == []
 
@@ -222,7 +222,7 @@ def test_an_app_has_a_query_of_each_channel_and_layer_and_one_of_gaps(filled: De
     lake, layers = filled.lake, ("bronze", "silver", "gold")
     app = App(lake.spark, lake.platform, [filled.feed], layers, restart=False, channels=[TRADES, DEPTH])
     assert {stream.name for stream in app.streams} == {
-        *(f"binance-{channel}-{layer}" for channel in ("trades", "depth") for layer in layers), "binance-gaps",
+        *(f"binance-{channel}-{layer}" for channel in ("trades", "ladder") for layer in layers), "binance-gaps",
     }  # fmt: skip
     status = jobs_status(stream.state for stream in app.streams)
-    assert set(status.feeds["binance"]) == {*layers, *(f"depth/{layer}" for layer in layers), "gaps"}
+    assert set(status.feeds["binance"]) == {*layers, *(f"ladder/{layer}" for layer in layers), "gaps"}

@@ -12,7 +12,7 @@ may not reach: before the time up to which retention deletes rows of Bronze or S
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from operator import and_, or_
+from operator import and_
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -191,13 +191,20 @@ def _earlier(batch: IncrementalBatch, channel: Channel, exchange: str, label: st
 
 
 def _is_before(offsets: Offsets) -> Column:
-    """Return the filter for rows before a batch, which leaves out those that the batch itself has committed."""
-    conditions = [
-        (F.col("topic") == topic) & (F.col("partition") == int(partition)) & (F.col("offset") >= first)
+    """Return the filter for rows before a batch, which leaves out those that the batch itself has committed.
+
+    The offsets are in one map, which Spark passes by reference; single numbers it would compile into each batch's code.
+    """
+    entries = [
+        entry
         for topic, partitions in offsets.items()
         for partition, (first, _) in partitions.items()
+        for entry in (F.lit(f"{topic}/{partition}"), F.lit(first).cast("bigint"))
     ]
-    return ~reduce(or_, conditions) if conditions else F.lit(True)
+    if not entries:
+        return F.lit(True)
+    first = F.element_at(F.create_map(*entries), F.concat_ws("/", "topic", F.col("partition").cast("string")))
+    return F.coalesce(F.col("offset") < first, F.lit(True))
 
 
 def _reach(batch: IncrementalBatch, channel: Channel, exchange: str) -> float:
