@@ -49,8 +49,9 @@ def find(
         minutes = [row[0] for row in hashes.select("minute").distinct().collect()]
         earlier = _earlier(batch, channel, exchange, label, minutes)
         of_earlier = hashed(earlier, channel).select(*_HASHES, F.lit(False).alias("arrived"))
-        both = batch.coalesce_small(hashes.drop("minute").unionByName(of_earlier))
-        differing = [row[0] for row in with_other_content(both).take(SMALL_BATCH)]
+        # One task for any batch: it costs less than a shuffle, and groups of three numbers fit.
+        together = hashes.drop("minute").unionByName(of_earlier).coalesce(1)
+        differing = [row[0] for row in with_other_content(together).take(SMALL_BATCH)]
     finally:
         hashes.unpersist()
     if not differing:
