@@ -151,7 +151,10 @@ def _symbols(observed: Observed) -> Diagnosis | None:
 
 
 def symbols_refused(observed: Observed) -> Diagnosis:
-    """Diagnose whether the exchange refuses symbols: True names each with the exchange's words."""
+    """Diagnose whether the exchange refuses symbols: True, the bad state, names each with the exchange's words.
+
+    Unknown until an ingest pod answers; the symbols of pods that do not answer are not counted.
+    """
     if not observed.shards:
         return unknown("NoConnection", "no connection to the exchange is running")
     symbols = [f"{symbol}: {error}" for shard in observed.shards for symbol, error in shard.refused]
