@@ -32,6 +32,7 @@ def okx_frame(*items: object) -> bytes:
 class Link:
     def __init__(self, exchange: str) -> None:
         self.adapter = adapter(exchange, TRADES, [EXCHANGES[exchange].pair(EXCHANGES[exchange].symbol_example)])
+        self.unseen: set[str] = set()
 
 
 def dead_letters_of(ingest) -> list[tuple[bytes, dict[str, bytes]]]:
