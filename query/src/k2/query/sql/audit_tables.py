@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.query.errors import Unavailable
 from k2.query.sql.trade_sql import NUMBER
 from k2.schemas.channels import TRADES
+from k2.schemas.states import GapState
 from k2.schemas.tables import BATCHES, COMPLETENESS, DEAD_LETTERS, GAPS, GOLD
 
 if TYPE_CHECKING:
@@ -87,11 +88,9 @@ def dead_letter(engine: Engine, topic: str, partition: int, offset: int) -> dict
 
 
 def gap_counts(engine: Engine, channel: Channel) -> list[dict[str, Any]]:
-    """Count a channel's open, repaired and unrecoverable gaps per exchange."""
-    statement = f"""SELECT exchange, count(*) FILTER (state = 'open') AS open,
-                           count(*) FILTER (state = 'repaired') AS repaired,
-                           count(*) FILTER (state = 'unrecoverable') AS unrecoverable
-                    FROM {GAPS} WHERE {_CHANNEL} GROUP BY ALL"""  # noqa: S608
+    """Count a channel's gaps of each state per exchange."""
+    counts = ", ".join(f"count(*) FILTER (state = '{state}') AS {state}" for state in GapState)
+    statement = f"SELECT exchange, {counts} FROM {GAPS} WHERE {_CHANNEL} GROUP BY ALL"  # noqa: S608
     return _rows(_execute(engine, statement, {GAPS: None}, parameters={"channel": channel.name}))
 
 

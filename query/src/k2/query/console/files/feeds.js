@@ -48,7 +48,7 @@ const badge = (n, kind) => (n ? el("span", { class: `badge ${kind}` }, count(n))
 
 export function gaps(view, page) {
   let state = "";
-  const choices = el("div", { role: "group", "aria-label": "State", class: "choices" }, ["", "open", "repaired", "unrecoverable"].map((name) => el("button", {
+  const choices = el("div", { role: "group", "aria-label": "State", class: "choices" }, ["", "open", "repaired", "never_issued", "unrecoverable"].map((name) => el("button", {
     type: "button", "data-only": name, onclick: () => { state = name; page.run(load); },
   }, name || "all")));
   const where = el("div", { id: "gaps" });
