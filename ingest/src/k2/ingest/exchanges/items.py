@@ -58,7 +58,7 @@ def decode_items(
         try:
             built.append(build(decoder.decode(raw)))
         except (*DECODE_ERRORS, MalformedFrame) as error:
-            built.append(invalid_item(_decoded(raw), error, pairs, symbol_at, id_at))
+            built.append(invalid_item(decoded(raw), error, pairs, symbol_at, id_at))
     return numbered(built)
 
 
@@ -67,15 +67,31 @@ def invalid_item(
 ) -> InvalidItem:
     """Return the `InvalidItem` of a decoded JSON value that is no trade, with what can be read of it."""
     pair = pairs.get(symbol) if isinstance(symbol := _value_at(item, symbol_at), str) else None
-    number = NO_ID if pair is None else _number(_value_at(item, id_at))
+    number = NO_ID if pair is None else id_in(item, id_at)
     return InvalidItem(MALFORMED_ITEM, str(error)[:_MAX_REASON], pair.symbol if pair else "", number)
 
 
-def _decoded(raw: msgspec.Raw) -> object:
+def id_in(item: object, place: Place) -> int:
+    """Return the id that a decoded JSON value has at a place; `NO_ID` if it cannot be read."""
+    return number_of(_value_at(item, place))
+
+
+def decoded(raw: msgspec.Raw) -> object:
+    """Return raw JSON as Python values; None if it cannot be decoded."""
     try:
         return msgspec.json.decode(raw)
     except _UNREADABLE:
         return None
+
+
+def number_of(value: object) -> int:
+    """Return a trade id as an exchange sent it, as a number; `NO_ID` if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return NO_ID
+    try:
+        return trade_number(value)
+    except ValueError:  # also of an integer with too many digits to be printed
+        return NO_ID
 
 
 def _value_at(item: object, place: Place) -> Any:
@@ -84,12 +100,3 @@ def _value_at(item: object, place: Place) -> Any:
     if isinstance(item, list) and isinstance(place, int) and place < len(item):
         return item[place]
     return None
-
-
-def _number(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return NO_ID
-    try:
-        return trade_number(value)
-    except ValueError:  # also of an integer with too many digits to be printed
-        return NO_ID

@@ -16,8 +16,8 @@ from k2.ingest.exchanges.base import (
     Page,
     Request,
     SequencedRecord,
-    trade_number,
 )
+from k2.ingest.exchanges.items import decoded, id_in, number_of
 
 RAW_ROWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -33,7 +33,7 @@ def read_rows(
         try:
             rows.append(decoder.decode(raw))
         except DECODE_ERRORS as error:
-            rows.append(InvalidItem(MALFORMED_ITEM, str(error)[:200], symbol, _id_in(raw, id_field), len(rows)))
+            rows.append(InvalidItem(MALFORMED_ITEM, str(error)[:200], symbol, id_in(decoded(raw), id_field), len(rows)))
     return rows
 
 
@@ -47,7 +47,7 @@ def build_items(rows: Iterable[Any], build: Callable[[Any], Item], number: Calla
         try:
             items.append(build(row))
         except MalformedFrame as error:
-            items.append(InvalidItem(MALFORMED_ITEM, str(error)[:200], "", _number(number(row)), len(items)))
+            items.append(InvalidItem(MALFORMED_ITEM, str(error)[:200], "", number_of(number(row)), len(items)))
     return items
 
 
@@ -87,19 +87,3 @@ def numbered_page(
 
 def _ids(item: Item) -> tuple[int, int]:
     return (item.first_id, item.last_id) if isinstance(item, SequencedRecord) else (item.last_id, item.last_id)
-
-
-def _id_in(raw: msgspec.Raw, field: str | int) -> int:
-    try:
-        return _number(msgspec.json.decode(raw)[field])
-    except (*DECODE_ERRORS, KeyError, IndexError, TypeError):
-        return NO_ID
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int | str) or isinstance(value, bool):
-        return NO_ID
-    try:
-        return trade_number(value)
-    except MalformedFrame:
-        return NO_ID

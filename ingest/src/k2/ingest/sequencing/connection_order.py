@@ -1,14 +1,14 @@
 """Sequencing of channels whose adapter judges the continuity of each connection itself: nothing is tracked here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from k2.ingest.exchanges.base import Gap, SequencedRecord
-from k2.ingest.sequencing.tracker import Duplicate, Finding, GapDetected, IdRange, Position
+from k2.ingest.sequencing.tracker import Duplicate, Finding, GapDetected, IdRange, Position, WithoutConsecutiveIds
 from k2.schemas.exchanges.spec import Pair
 
 
-class ConnectionOrderTracker:
+class ConnectionOrderTracker(WithoutConsecutiveIds):
     """Find nothing: every record is expected, and no gap can be named by an id."""
 
     listings: Mapping[str, int] = MappingProxyType({})  # there are no ids that could restart
@@ -42,24 +42,6 @@ class ConnectionOrderTracker:
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return True: nothing is known to have arrived."""
         return True
-
-    def knows(self, gap: Gap, number: int) -> bool:
-        """Return False: no id belongs to a place in a sequence."""
-        return False
-
-    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Return False: no id belongs to a place in a sequence."""
-        return False
-
-    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
-        """Do nothing: there are no consecutive ids."""
-
-    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
-        """Do nothing: there are no consecutive ids."""
-
-    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
-        """Return nothing: there are no consecutive ids."""
-        return ()
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return nothing: no gap is opened."""

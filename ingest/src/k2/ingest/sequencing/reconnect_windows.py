@@ -4,13 +4,21 @@ Within a connection, TCP guarantees the order. Between two connections nothing d
 reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
-from k2.ingest.sequencing.tracker import Conflict, Duplicate, Finding, GapDetected, IdRange, Position
+from k2.ingest.sequencing.tracker import (
+    Conflict,
+    Duplicate,
+    Finding,
+    GapDetected,
+    IdRange,
+    Position,
+    WithoutConsecutiveIds,
+)
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
 
@@ -24,7 +32,7 @@ class _Symbol:
     recent: dict[str, int | None] = field(default_factory=dict)  # fingerprints by id; None if only the id is available
 
 
-class ReconnectWindowTracker:
+class ReconnectWindowTracker(WithoutConsecutiveIds):
     """Track each symbol's recent records and whether a connection ended after them."""
 
     listings: Mapping[str, int] = MappingProxyType({})  # there are no ids that could restart
@@ -86,24 +94,6 @@ class ReconnectWindowTracker:
                 _remember(state, item.record)
             return True
         return False
-
-    def knows(self, gap: Gap, number: int) -> bool:
-        """Return False: no id belongs to a place in a sequence."""
-        return False
-
-    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Return False: no id belongs to a place in a sequence."""
-        return False
-
-    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
-        """Do nothing: there are no consecutive ids."""
-
-    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
-        """Do nothing: there are no consecutive ids."""
-
-    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
-        """Return nothing: there are no consecutive ids."""
-        return ()
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Stop tracking a window. Return nothing: what is missing from it cannot be counted."""

@@ -140,3 +140,25 @@ class Tracker(Protocol):
 
     def reopen(self, gap: Gap) -> None:
         """Track a gap that an earlier process detected and did not close."""
+
+
+class WithoutConsecutiveIds:
+    """The answers of a tracker whose records have no place in a sequence of ids."""
+
+    def knows(self, gap: Gap, number: int) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
+        """Return False: no id belongs to a place in a sequence."""
+        return False
+
+    def account(self, gap: Gap, first_id: int, last_id: int) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
+        """Do nothing: there are no consecutive ids."""
+
+    def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
+        """Return nothing: there are no consecutive ids."""
+        return ()
