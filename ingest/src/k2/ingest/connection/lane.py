@@ -129,9 +129,9 @@ class Lane:
 
     def _tick(self, connection: Connection) -> str:
         shard, now = self._shard, self._time()
-        if connection.flowed:
-            self.backoff.reset()
         reason = connection.tick(now, blocked=shard.publisher.blocked)
+        if connection.flowed:  # after the tick, which sees what came since the last one
+            self.backoff.reset()
         shard.take_refusals(connection, now)
         return reason if connection.alive() else _outcome(connection)
 
