@@ -17,6 +17,11 @@ from k2.ingest.simulator.faults import KINDS, Fault, UnknownFault, parse
         ("silent@500ms", Fault("silent", 40.0, 0.5)),
         ("silent=2m@1h", Fault("silent", 120.0, 3600.0)),
         ("close@0s", Fault("close", 1.0)),
+        ("delist", Fault("delist", 1.0)),
+        ("delist=BTC/USD@3s", Fault("delist", 1.0, 3.0, "BTC/USD")),
+        ("list=币安人生USDT", Fault("list", 1.0, 0.0, "币安人生USDT")),
+        ("clock=-90s", Fault("clock", -90.0)),
+        ("drop=5,BTCUSDT", Fault("drop", 5.0, 0.0, "BTCUSDT")),
     ],
 )
 def test_a_fault_is_kind_argument_and_time(text, fault):
@@ -29,7 +34,21 @@ def test_every_kind_can_be_written_without_argument(kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["drop=x", "drop=1.5", "drop=0", "drop=-5", "drop=1_0", "silent=5", "silent=0s", "drop@soon", "drop=1@-1s"]
+    "text",
+    [
+        "drop=x",
+        "drop=1.5",
+        "drop=0",
+        "drop=-5",
+        "drop=1_0",
+        "silent=5",
+        "silent=0s",
+        "drop@soon",
+        "drop=1@-1s",
+        "clock=+5s",
+        "delist=\n",
+        "list=" + "X" * 61,
+    ],
 )
 def test_a_wrong_argument_is_refused_with_an_example(text):
     with pytest.raises(UnknownFault, match=f"write {text.partition('=')[0].partition('@')[0]}="):

@@ -97,7 +97,7 @@ async def test_krakens_history_pages_by_time_and_loses_no_trade_of_a_burst(simul
     await eventually(lambda: simulator.finished)
     messages, since = [], "1"
     for _ in range(40):
-        answer = simulator.venue.rest("/0/public/Trades", {"pair": "XBTUSD", "since": since}, simulator.history)
+        answer = simulator.venue.rest("/0/public/Trades", {"pair": "XBTUSD", "since": since}, simulator.history, 0)
         result = json.loads(answer.body)["result"]
         messages += [row[6] for row in result["XXBTZUSD"]]
         since = str(int(result["last"]) - 1)

@@ -134,7 +134,7 @@ def test_every_exchange_sends_twelve_decimals_over_both_ways_exactly(exchange: s
     first = 5 if reader.has_sequence else NO_ID
     gap = Gap(symbol, first, first, one.time - 1, one.time + 1)
     request = reader.history_request(gap)
-    page = reader.parse_page(request, simulated.rest(request.path, dict(request.params), history).body, gap, 1)
+    page = reader.parse_page(request, simulated.rest(request.path, dict(request.params), history, 0).body, gap, 1)
     records = [reader.parse(frame.encode(), 1)[0].record, page.records[0].record]
     assert [(record.price, record.quantity) for record in records] == [(1_234, 10**24 + 1)] * 2
 

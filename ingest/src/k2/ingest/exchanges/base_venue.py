@@ -1,14 +1,16 @@
 """The venue protocol, the simulated side of an exchange: trades to frames, requests to replies. Pure."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Listings
 from k2.ingest.simulator.market import SimTrade
-from k2.schemas.exchanges.spec import Pair
+from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.values import SCALE, fixed_decimal, from_micros
 
 PROTOCOL_ERROR: Final = 1008
@@ -35,56 +37,55 @@ class RestReply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Venue(Protocol):
+class Venue(ABC):
     """The server side of one exchange's protocol."""
 
+    spec: ExchangeSpec
     default_symbols: Sequence[str]  # of `k2 simulate` without --symbols
+    new_symbol: str  # that the fault `list` adds, if it names none
+    paths: Sequence[str]  # of the websockets
     rest_rate: float  # REST weight per second; `rest_burst` is the burst
     rest_burst: float
-    ping_every: float  # seconds between pings of the exchange; 0: none
+    ping_every = 0.0  # seconds between pings of the exchange; 0: none
 
-    def __init__(self, pairs: Sequence[Pair]) -> None: ...
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """The websocket paths."""
-        ...
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.listings = Listings(pairs)
 
     def on_connect(self, client: Client) -> list[str]:
         """Return the first messages of a new connection."""
-        ...
+        return []
 
+    @abstractmethod
     def receive(self, text: str, client: Client, history: History) -> list[str]:
         """Handle a client's message. Return the replies."""
-        ...
 
+    @abstractmethod
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield the frames of one batch of one pair."""
-        ...
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """Return the frames that are sent once a second; `now` is UTC microseconds."""
-        ...
+        return []
 
     def violation(self, client: Client, now: float) -> str:
         """Return the rule a client broke, or an empty string. A violation closes the connection."""
-        ...
+        return ""
 
     def weight(self, path: str) -> float:
         """Return the rate-limit weight of a REST request."""
-        ...
+        return 1.0
 
+    @abstractmethod
     def limited(self) -> RestReply:
         """Return the response to a request beyond the rate limit."""
-        ...
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
-        """Return the response to a REST request."""
-        ...
+    @abstractmethod
+    def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
+        """Return the response to a REST request; `now` is the exchange's time in UTC microseconds."""
 
     def trade_id(self, trade: SimTrade) -> str:
         """Return the id of a trade on the wire."""
-        ...
+        return str(trade.id)
 
 
 def json_text(value: object) -> str:
@@ -115,6 +116,16 @@ def number(value: int, places: int = 1) -> str:
     text = fixed_decimal(value, SCALE)
     needed = len(text.rstrip("0")) - (len(text) - SCALE)
     return fixed_decimal(value, max(places, needed))
+
+
+def step(value: int) -> str:
+    """Format the smallest step of prices or quantities, without trailing zeros: 0.01."""
+    return number(value, 0)
+
+
+def decimals(value: int) -> int:
+    """Return how many decimals a step has."""
+    return len(step(value).partition(".")[2])
 
 
 def count(query: Mapping[str, str], name: str, most: int) -> int:

@@ -1,4 +1,7 @@
-"""Faults of the simulated exchange, written `KIND[=ARGUMENT][@TIME]`, such as `drop=20@10s`. Pure."""
+"""Faults of the simulated exchange, written `KIND[=ARGUMENT[,TARGET]][@TIME]`, such as `drop=20@10s`. Pure.
+
+The argument is a count, a time, an offset (a time that may be negative) or a symbol. The target narrows a fault.
+"""
 
 import re
 from dataclasses import dataclass
@@ -25,22 +28,32 @@ KINDS: Final = {
     "cut": ("time", "30s", "connections older than this are closed, as some exchanges do after 24 h"),
     "late": ("time", "2h", "a trade whose time lies this far back"),
     "wrong-pong": ("time", "40s", "pings are answered with a wrong pong, or not at all"),
+    "list": ("symbol", "", "a symbol is listed, or listed again, and begins to trade"),
+    "halt": ("symbol", "", "a symbol stops trading, and the instrument list says so"),
+    "delist": (
+        "symbol",
+        "",
+        "a symbol is delisted: it stops trading, and subscriptions to it are refused as the exchange does",
+    ),
+    "clock": ("offset", "5s", "the exchange's clock is ahead by this; behind, if negative"),
 }
 
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
+_LONGEST_TARGET: Final = 60
 
 
 class UnknownFault(ValueError):
-    """A fault of an unknown kind, or not written `KIND[=ARGUMENT][@TIME]`."""
+    """A fault of an unknown kind, or not written `KIND[=ARGUMENT[,TARGET]][@TIME]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: `amount` is a count or seconds; `at` is seconds after the exchange opened."""
+    """One fault: `amount` is a count or seconds; `at` is seconds after the exchange opened; `target` may be empty."""
 
     kind: str
     amount: float
     at: float = 0.0
+    target: str = ""
 
 
 def parse(text: str) -> Fault:
@@ -50,11 +63,23 @@ def parse(text: str) -> Fault:
     if kind not in KINDS:
         raise UnknownFault(f"{kind!r} is no fault; known are {', '.join(KINDS)}")
     unit, default, _ = KINDS[kind]
+    first, _, target = (argument or default).partition(",")
+    if unit == "symbol":
+        first, target = "1", argument
     try:
-        amount = _count(argument or default) if unit == "count" else seconds(argument or default)
-        return Fault(kind, amount, seconds(at) if at and at != "0s" else 0.0)
+        if len(target) > _LONGEST_TARGET or not target.isprintable():
+            raise ValueError(f"{target[:40]!r} is longer than {_LONGEST_TARGET} characters, or not printable")  # noqa: TRY301
+        return Fault(kind, _amount(unit, first or default), seconds(at) if at and at != "0s" else 0.0, target)
     except ValueError as error:
-        raise UnknownFault(f"{text!r}: write {kind}={default}@10s; {error}") from None
+        raise UnknownFault(f"{text!r}: write {kind}={default or 'SYMBOL'}@10s; {error}") from None
+
+
+def _amount(unit: str, text: str) -> float:
+    if unit in {"count", "symbol"}:
+        return _count(text)
+    if unit == "offset":
+        return -seconds(text[1:]) if text.startswith("-") else seconds(text)
+    return seconds(text)
 
 
 def _count(text: str) -> float:

@@ -13,7 +13,7 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import UNIT
 
 FIRST_ID: Final = 1_000_001
-_LOT: Final = UNIT // 10_000_000
+LOT: Final = UNIT // 10_000_000  # the smallest step of quantities
 _RELISTING: Final = 0.002  # seconds without trades, so that times rise between two listings
 _BURST_CHANCE: Final = 0.002
 _BURST_FILLS: Final = (100, 700)
@@ -60,9 +60,8 @@ class Market:
 
     def __post_init__(self) -> None:
         self._rng = random.Random(f"{self.seed}/{self.pair.raw_symbol}")
-        typical = _TYPICAL.get(self.pair.base, 10)
-        self._tick = max(UNIT // 10_000, typical * UNIT // 1_000_000)
-        self._price = typical * UNIT // self._tick * self._tick
+        self._tick = tick_of(self.pair)
+        self._price = _typical(self.pair) * UNIT // self._tick * self._tick
         self._next = self._next_interval(0.0)
 
     def until(self, now: int) -> Iterator[SimTrade]:
@@ -70,6 +69,12 @@ class Market:
         elapsed = (now - self.opened) / 1e6
         while self._next <= elapsed:
             yield from self._batch(self.opened + int(self._next * 1e3) * 1000)
+            self._next += self._next_interval(self._next)
+
+    def skip(self, now: int) -> None:
+        """Pass over the time up to `now` (UTC microseconds) without trades, as while an instrument is halted."""
+        elapsed = (now - self.opened) / 1e6
+        while self._next <= elapsed:
             self._next += self._next_interval(self._next)
 
     def relist(self) -> None:
@@ -83,7 +88,7 @@ class Market:
         for _ in range(self._fills()):
             if rng.random() < 0.5:
                 self._price = max(self._tick, self._price + direction * self._tick)
-            quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * _LOT  # 0.005 and up, with a long tail
+            quantity = max(1, int(rng.paretovariate(1.3) * 50_000)) * LOT  # 0.005 and up, with a long tail
             quantity = min(quantity, 10_000 * UNIT)
             yield SimTrade(self.pair, self.next_id, time, self._price, quantity, buy, listing=self.listing)
             self.next_id += 1
@@ -102,3 +107,12 @@ class Market:
             self._phase_ends += self._rng.expovariate(1 / (_QUIET_SECONDS if self._quiet else _BUSY_SECONDS))
         batches = self.rate / (_MEAN_FILLS * _MEAN_ACTIVITY) * (_QUIET_RATE if self._quiet else 1.0)
         return self._rng.expovariate(batches)
+
+
+def tick_of(pair: Pair) -> int:
+    """Return the smallest step of a pair's prices, in units of 10**-12."""
+    return max(UNIT // 10_000, _typical(pair) * UNIT // 1_000_000)
+
+
+def _typical(pair: Pair) -> int:
+    return _TYPICAL.get(pair.base, 10)

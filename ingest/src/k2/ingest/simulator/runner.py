@@ -13,6 +13,7 @@ from k2.ingest.arguments import number, port
 from k2.ingest.exchanges import venue
 from k2.ingest.simulator.capture import UnreadableCapture
 from k2.ingest.simulator.faults import KINDS, UnknownFault, parse
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.sources import CaptureSource, MarketSource, TradeSource
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -34,7 +35,7 @@ def build(
 ) -> Simulator:
     """Return a simulator, not yet started. Raises `UnknownPair`, `UnknownFault` or `UnreadableCapture`."""
     simulated = venue(exchange)
-    pairs = [EXCHANGES[exchange].pair(symbol) for symbol in symbols or simulated.default_symbols]
+    pairs = [pair_of(simulated.spec, symbol) for symbol in symbols or simulated.default_symbols]
     source: TradeSource = (
         CaptureSource(exchange, captures, pairs, speed)
         if captures
@@ -84,12 +85,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    kinds = ", ".join(f"{kind}={default}" for kind, (_, default, _) in KINDS.items())
+    kinds = ", ".join(f"{kind}={default}".rstrip("=") for kind, (_, default, _) in KINDS.items())
     parser = Parser(prog="k2 simulate", description="Simulate an exchange on this machine.")
     parser.add_argument("exchange", choices=sorted(EXCHANGES))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port, default=0, help="0: any free port, printed")
-    parser.add_argument("--symbols", nargs="*", default=[], help="symbols as the exchange spells them")
+    parser.add_argument(
+        "--symbols", nargs="*", default=[], help="symbols as the exchange spells them, or SYMBOL:BASE:QUOTE"
+    )
     parser.add_argument("--seed", default="1", help="the same seed gives the same trades")
     parser.add_argument("--rate", type=number(float, 0.1), default=30.0, help="trades per second, all symbols together")
     parser.add_argument("--count", type=number(int, 0), default=0, help="stop trading after this many trades; 0: never")
@@ -102,5 +105,5 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         help="start of trading (seconds since 1970); earlier trades are history",
     )
     parser.add_argument("--wait", action="store_true", help="start trading with the first subscription")
-    parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG][@TIME]", help=kinds)
+    parser.add_argument("--fault", action="append", default=[], metavar="KIND[=ARG[,TARGET]][@TIME]", help=kinds)
     return parser.parse_args(words)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,8 +17,10 @@ from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, RestReply, Ve
 from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Status, pair_of
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.sources import TradeSource
+from k2.schemas.exchanges.spec import UnknownPair
 from k2.schemas.values import UNIT
 
 log = logs.get("simulator")
@@ -67,16 +69,29 @@ class Simulator:
         self.venue = venue
         self.history = History()
         self.port = 0
+        self.clock_offset = 0  # of the exchange's clock, in microseconds
         self._source = source
         self._since = since
         self._connections: set[Connection] = set()
         self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # raw symbol and trade frame
         self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
         self._opened = time.monotonic()
+        for fault in faults:
+            self._check(fault)
         self._faults = FaultInjector(faults)
         self._subscribed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
+        self._instant: dict[str, Callable[[Fault], None]] = {
+            "repeat": self._repeat,
+            "late": self._late,
+            "reset": lambda _: self._source.relist(),
+            "conflict": self._conflict,
+            "close": lambda _: self._cut_all("fault"),
+            "shutdown": self._announce_shutdown,
+            "clock": self._set_clock,
+            **dict.fromkeys(("list", "halt", "delist"), self._change_listing),
+        }
         self.counts: dict[str, int] = {"frames": 0, "dropped": 0, "rest": 0, "limited": 0, "violations": 0, "pongs": 0}
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -108,13 +123,23 @@ class Simulator:
             await self._runner.cleanup()
 
     def inject(self, fault: Fault) -> None:
-        """Schedule a fault, `fault.at` seconds from now."""
+        """Schedule a fault, `fault.at` seconds from now. Raises `UnknownPair` for a symbol that cannot be listed."""
+        self._check(fault)
         self._faults.add(replace(fault, at=fault.at + self._elapsed))
+
+    def _check(self, fault: Fault) -> None:
+        if fault.kind == "list":
+            pair_of(self.venue.spec, fault.target or self.venue.new_symbol)
 
     @property
     def finished(self) -> bool:
         """Whether the trade source is exhausted."""
         return self._source.finished
+
+    @property
+    def _now(self) -> int:
+        """The exchange's time in UTC microseconds."""
+        return time.time_ns() // 1000 + self.clock_offset
 
     @property
     def _elapsed(self) -> float:
@@ -138,10 +163,12 @@ class Simulator:
 
     def _on_trades(self, trades: Sequence[SimTrade], frames: Sequence[str]) -> None:
         """Add a batch to the history and send it, unless a fault suppresses it."""
-        for trade in trades:
-            self.history.add(trade)
         if not trades:
             return
+        if self.clock_offset:
+            trades = [replace(trade, time=trade.time + self.clock_offset) for trade in trades]
+        for trade in trades:
+            self.history.add(trade)
         raw_symbol = trades[0].pair.raw_symbol
         if self._faults.suppresses_trades(self._elapsed) or self._faults.drop_trades(len(trades)):
             self.counts["dropped"] += len(trades)
@@ -163,43 +190,49 @@ class Simulator:
 
     def _begin_faults(self) -> None:
         for fault in self._faults.start_due(self._elapsed):
-            log.warning("fault", kind=fault.kind, amount=fault.amount)
-            match fault.kind:
-                case "repeat":
-                    for raw_symbol, frame in list(self._recent)[-int(fault.amount) :]:
-                        self._broadcast(raw_symbol, [frame], [frame])
-                case "late":
-                    for trade in self._source.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
-                        self._on_trades([trade], ())
-                case "reset":
-                    self._source.relist()
-                case "conflict":
-                    self._conflict()
-                case "close":
-                    self._cut_all("fault")
-                case "shutdown":
-                    self._announce_shutdown()
-                case kind:
-                    self._confuse(kind, int(fault.amount))
+            log.warning("fault", kind=fault.kind, amount=fault.amount, target=fault.target)
+            self._instant.get(fault.kind, self._confuse)(fault)
+
+    def _repeat(self, fault: Fault) -> None:
+        for raw_symbol, frame in list(self._recent)[-int(fault.amount) :]:
+            self._broadcast(raw_symbol, [frame], [frame])
+
+    def _late(self, fault: Fault) -> None:
+        for trade in self._source.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
+            self._on_trades([trade], ())
+
+    def _set_clock(self, fault: Fault) -> None:
+        self.clock_offset = int(fault.amount * 1e6)
+
+    def _change_listing(self, fault: Fault) -> None:
+        listings = self.venue.listings
+        if fault.kind == "list":
+            pair = pair_of(self.venue.spec, fault.target or self.venue.new_symbol)
+            listings.add(pair, self._now)
+            self._source.add(pair, time.time_ns() // 1000)
+            return
+        raw_symbol = listings.chosen(fault.target)
+        listings.set_status(raw_symbol, Status.HALTED if fault.kind == "halt" else Status.DELISTED)
+        self._source.halt(raw_symbol)
 
     def _cut_all(self, reason: str) -> None:
         for connection in list(self._connections):
             connection.cut(reason)
 
-    def _confuse(self, kind: str, count: int) -> None:
+    def _confuse(self, fault: Fault) -> None:
         sample = self._recent[-1][1] if self._recent else "{}"
-        for frame in self._faults.malformed_frames(kind, count, sample):
+        for frame in self._faults.malformed_frames(fault.kind, int(fault.amount), sample):
             for connection in self._connections:
                 connection.put(frame)
 
-    def _conflict(self) -> None:
+    def _conflict(self, _: Fault) -> None:
         for raw_symbol in self.history.trades:
             for trade in self.history.newest(raw_symbol, 1):
                 wrong = replace(trade, price=trade.price + UNIT)
                 for frame in self.venue.frames([wrong]):
                     self._broadcast(raw_symbol, [frame], [frame])
 
-    def _announce_shutdown(self) -> None:
+    def _announce_shutdown(self, _: Fault) -> None:
         frame = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":0}}'
         for connection in list(self._connections):
             connection.put(frame)
@@ -219,7 +252,7 @@ class Simulator:
                 elif self._faults.too_old(now - connection.client.opened_at):
                     await connection.socket.close(code=1001, message=b"connection age")
                 elif not self._faults.silent(elapsed):
-                    for frame in self.venue.heartbeats(connection.client, self.history, time.time_ns() // 1000):
+                    for frame in self.venue.heartbeats(connection.client, self.history, self._now):
                         connection.put(frame)
                     await self._ping(connection, now)
 
@@ -248,7 +281,7 @@ class Simulator:
             self._bucket.back_off(0.0, time.monotonic())
             self.counts["limited"] += 1
             return _response(self.venue.limited())
-        return _response(self.venue.rest(request.path, request.query, self.history))
+        return _response(self.venue.rest(request.path, request.query, self.history, self._now))
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         path = request.path.rstrip("/") or "/"
@@ -314,7 +347,7 @@ class Simulator:
     async def _fault(self, request: web.Request) -> web.Response:
         try:
             self.inject(parse((await request.text()).strip()))
-        except UnknownFault as error:
+        except (UnknownFault, UnknownPair) as error:
             return web.Response(status=400, text=f"{error}\n")
         return web.Response(text="ok\n")
 

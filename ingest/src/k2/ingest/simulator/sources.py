@@ -40,6 +40,12 @@ class TradeSource(Protocol):
     def relist(self) -> None:
         """Begin the next listing of every symbol, with trade id 1."""
 
+    def add(self, pair: Pair, now: int) -> None:
+        """Begin trading a symbol at `now` (UTC microseconds), or trade it again."""
+
+    def halt(self, raw_symbol: str) -> None:
+        """Stop trading a symbol."""
+
 
 class MarketSource:
     """Seeded markets of several symbols. `count` limits the number of trades; 0 means no limit."""
@@ -52,6 +58,7 @@ class MarketSource:
         self.wait_for_client = wait_for_client
         self._pairs, self._seed, self._rate, self._remaining = pairs, seed, rate, count or -1
         self._markets: list[Market] = []
+        self._halted: set[str] = set()
 
     @property
     def finished(self) -> bool:
@@ -66,6 +73,9 @@ class MarketSource:
     def until(self, now: int) -> Iterator[TradeBatch]:
         """Yield the batches of every market up to `now`."""
         for market in self._markets:
+            if market.pair.raw_symbol in self._halted:
+                market.skip(now)
+                continue
             batch: list[SimTrade] = []
             for sim_trade in market.until(now):
                 if self.finished:
@@ -92,6 +102,16 @@ class MarketSource:
         """Begin the next listing of every market, with id 1."""
         for market in self._markets:
             market.relist()
+
+    def add(self, pair: Pair, now: int) -> None:
+        """Open a market at `now`, or resume the one that was halted."""
+        self._halted.discard(pair.raw_symbol)
+        if all(market.pair.raw_symbol != pair.raw_symbol for market in self._markets):
+            self._markets.append(Market(pair, self._seed, self._rate / len(self._pairs), now))
+
+    def halt(self, raw_symbol: str) -> None:
+        """Pass over a market until it is added again."""
+        self._halted.add(raw_symbol)
 
 
 class CaptureSource:
@@ -138,6 +158,12 @@ class CaptureSource:
         yield from ()
 
     def relist(self) -> None:
+        """Do nothing: a recording is not changed."""
+
+    def add(self, pair: Pair, now: int) -> None:
+        """Do nothing: a recording is not changed."""
+
+    def halt(self, raw_symbol: str) -> None:
         """Do nothing: a recording is not changed."""
 
 

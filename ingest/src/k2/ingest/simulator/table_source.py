@@ -59,6 +59,12 @@ class TableSource:
     def relist(self) -> None:
         """Do nothing: stored trades are not changed."""
 
+    def add(self, pair: Pair, now: int) -> None:
+        """Do nothing: stored trades are not changed."""
+
+    def halt(self, raw_symbol: str) -> None:
+        """Do nothing: stored trades are not changed."""
+
     def _read_next(self) -> SimTrade | None:
         trade = next(self._trades, None)
         return None if trade is None else sim_trade(trade, self._pairs)

@@ -1,32 +1,45 @@
-"""Simulated Binance spot: combined streams with SUBSCRIBE, historicalTrades and aggTrades."""
+"""Simulated Binance spot: combined streams with SUBSCRIBE, trades over REST, exchangeInfo and time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number, texts
+from k2.ingest.exchanges.base_venue import (
+    Client,
+    RestReply,
+    Venue,
+    count,
+    json_message,
+    json_reply,
+    json_text,
+    number,
+    texts,
+)
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.schemas.exchanges.spec import Pair
+from k2.schemas.exchanges.registry import EXCHANGES
 
 _MESSAGES_A_SECOND = 5
 _PLACES = 8  # of prices and quantities, with trailing zeros
-_WEIGHTS = {"/api/v3/historicalTrades": 25.0, "/api/v3/aggTrades": 4.0, "/api/v3/trades": 25.0}
+_TRADES = "/api/v3/historicalTrades", "/api/v3/aggTrades", "/api/v3/trades"
+_WEIGHTS = {
+    "/api/v3/historicalTrades": 25.0,
+    "/api/v3/aggTrades": 4.0,
+    "/api/v3/trades": 25.0,
+    "/api/v3/exchangeInfo": 20.0,
+}
+_STATUSES = {Status.TRADING: "TRADING", Status.HALTED: "HALT", Status.DELISTED: "BREAK"}  # delisted ones stay listed
 
 
-class BinanceVenue:
+class BinanceVenue(Venue):
     """Simulated Binance."""
 
+    spec = EXCHANGES["binance"]
     default_symbols = ("BTCUSDT", "ETHUSDT")
+    new_symbol = "SOLUSDT"
     paths = ("/stream",)
     rest_rate, rest_burst = 100.0, 6000.0  # 6,000 weight a minute
     ping_every = 20.0
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._raw_symbols = {pair.raw_symbol for pair in pairs}
-
-    def on_connect(self, client: Client) -> list[str]:
-        """Return nothing."""
-        return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
         """Handle SUBSCRIBE and UNSUBSCRIBE. As on the real exchange, unknown symbols are accepted and stay silent."""
@@ -54,10 +67,6 @@ class BinanceVenue:
                 f'"m":{"false" if trade.buy else "true"},"M":true}}}}'
             )
 
-    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """Return none: Binance only pings."""
-        return []
-
     def violation(self, client: Client, now: float) -> str:
         """Report more than five messages within a second."""
         recent = [at for at in client.message_times if now - at < 1.0]
@@ -72,12 +81,16 @@ class BinanceVenue:
         """Return 429 with Retry-After."""
         return json_reply({"code": -1003, "msg": "Too many requests"}, 429, **{"Retry-After": "1"})
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
-        """Serve the three trade endpoints."""
+    def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
+        """Serve the three trade endpoints, exchangeInfo and time."""
+        if path == "/api/v3/time":
+            return json_reply({"serverTime": now // 1000})
+        if path == "/api/v3/exchangeInfo":
+            return self._exchange_info(query, now)
         raw_symbol = query.get("symbol", "")
-        if path not in _WEIGHTS:
+        if path not in _TRADES:
             return json_reply({"code": -1000, "msg": "Not found"}, 404)
-        if raw_symbol not in self._raw_symbols:
+        if self.listings.get(raw_symbol) is None:
             return json_reply({"code": -1121, "msg": "Invalid symbol."}, 400)
         limit, first = count(query, "limit", 1000), query.get("fromId", "")
         trades = (
@@ -86,9 +99,35 @@ class BinanceVenue:
         row = _aggregate if path.endswith("aggTrades") else _row
         return json_reply([row(trade) for trade in trades])
 
-    def trade_id(self, trade: SimTrade) -> str:
-        """Return the number."""
-        return str(trade.id)
+    def _exchange_info(self, query: Mapping[str, str], now: int) -> RestReply:
+        names = _names(query)
+        if any(self.listings.get(name) is None for name in names):
+            return json_reply({"code": -1121, "msg": "Invalid symbol."}, 400)
+        symbols = [_symbol(item) for item in self.listings if not names or item.pair.raw_symbol in names]
+        limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}]
+        document = {"timezone": "UTC", "serverTime": now // 1000, "rateLimits": limits, "exchangeFilters": []}
+        return json_reply({**document, "symbols": symbols})
+
+
+def _names(query: Mapping[str, str]) -> set[str]:
+    one, several = query.get("symbol", ""), query.get("symbols", "")
+    return {one} if one else {name.strip('"') for name in several.strip("[]").split(",") if name}
+
+
+def _symbol(item: Instrument) -> dict[str, Any]:
+    status, assets = _STATUSES[item.status], {"baseAsset": item.pair.base, "quoteAsset": item.pair.quote}
+    tick, lot = number(item.tick, _PLACES), number(item.lot, _PLACES)
+    return {
+        "symbol": item.pair.raw_symbol, "status": status, **assets, "baseAssetPrecision": 8, "quotePrecision": 8,
+        "quoteAssetPrecision": 8, "orderTypes": ["LIMIT", "MARKET"], "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
+            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000.00000000", "stepSize": lot},
+            {"filterType": "NOTIONAL", "minNotional": "5.00000000", "applyMinToMarket": True, "avgPriceMins": 5},
+        ],
+        "permissions": [], "permissionSets": [["SPOT"]], "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
+    }  # fmt: skip
 
 
 def _row(trade: SimTrade) -> dict[str, Any]:

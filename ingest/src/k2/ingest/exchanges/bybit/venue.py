@@ -1,12 +1,24 @@
-"""Simulated Bybit v5 spot: publicTrade, pings, and the newest 60 trades over REST."""
+"""Simulated Bybit v5 spot: publicTrade, pings, and over REST the newest 60 trades, instruments and time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from k2.ingest.exchanges.base_venue import Client, RestReply, count, json_message, json_reply, json_text, number, texts
+from k2.ingest.exchanges.base_venue import (
+    Client,
+    RestReply,
+    Venue,
+    count,
+    json_message,
+    json_reply,
+    json_text,
+    number,
+    step,
+    texts,
+)
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.schemas.exchanges.spec import Pair
+from k2.schemas.exchanges.registry import EXCHANGES
 
 _TOPIC = "publicTrade."
 _MAX_ARGUMENTS = 10
@@ -14,20 +26,14 @@ _ROWS = 60
 _ID_BASE = 2_290_000_000_000_000_000
 
 
-class BybitVenue:
+class BybitVenue(Venue):
     """Simulated Bybit."""
 
+    spec = EXCHANGES["bybit"]
     default_symbols = ("BTCUSDT", "ETHUSDT")
+    new_symbol = "SOLUSDT"
     paths = ("/v5/public/spot",)
     rest_rate, rest_burst = 120.0, 600.0
-    ping_every = 0.0
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._places = {pair.raw_symbol: place for place, pair in enumerate(pairs)}
-
-    def on_connect(self, client: Client) -> list[str]:
-        """Return nothing."""
-        return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
         """Handle pings and subscriptions of at most ten topics; a request succeeds or fails as a whole."""
@@ -36,7 +42,7 @@ class BybitVenue:
             return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
         topics = texts(request.get("args", []))
         reply: dict[str, Any] = {"conn_id": "465772b1", "req_id": request.get("req_id", ""), "op": "subscribe"}
-        bad = [topic for topic in topics if topic.removeprefix(_TOPIC) not in self._places]
+        bad = [topic for topic in topics if not self.listings.listed(topic.removeprefix(_TOPIC))]
         if request.get("op") != "subscribe" or bad or len(topics) > _MAX_ARGUMENTS:
             text = f"Invalid topic: {bad[0]}" if bad else "args size >10"
             return [json_text({"success": False, "ret_msg": text, **reply})]
@@ -57,26 +63,21 @@ class BybitVenue:
         topic = _TOPIC + last.pair.raw_symbol
         yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
 
-    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
-        """Return none: Bybit answers pings."""
-        return []
-
-    def violation(self, client: Client, now: float) -> str:
-        """Return nothing: no rule is enforced."""
-        return ""
-
-    def weight(self, path: str) -> float:
-        """Return 1: every request costs the same."""
-        return 1.0
-
     def limited(self) -> RestReply:
         """Return 200 with the code in the body."""
         return json_reply({"retCode": 10006, "retMsg": "Too many visits!", "result": {}})
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
-        """Serve the newest trades, newest first."""
+    def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
+        """Serve the newest trades, newest first, the instruments and the time."""
         raw_symbol = query.get("symbol", "")
-        if path != "/v5/market/recent-trade" or raw_symbol not in self._places:
+        if path == "/v5/market/time":
+            return _reply({"timeSecond": str(now // 10**6), "timeNano": str(now * 1000)}, now)
+        if path == "/v5/market/instruments-info":
+            rows = [_instrument(item) for item in self.listings if item.status is Status.TRADING]
+            return _reply({"category": "spot", "list": rows}, now)
+        if path != "/v5/market/recent-trade":
+            return RestReply(b"404 page not found", 404)
+        if not self.listings.listed(raw_symbol):
             return json_reply({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
         trades = history.newest(raw_symbol, count(query, "limit", _ROWS))
         rows = [
@@ -87,11 +88,27 @@ class BybitVenue:
             }
             for trade in reversed(trades)
         ]  # fmt: skip
-        return json_reply({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": rows}})
+        return _reply({"category": "spot", "list": rows}, now)
 
     def trade_id(self, trade: SimTrade) -> str:
         """Return an id that is unique across symbols and not consecutive."""
-        return trade.name or str(_ID_BASE + trade.id * 1000 + self._places[trade.pair.raw_symbol])
+        return trade.name or str(_ID_BASE + trade.id * 1000 + self.listings.place(trade.pair.raw_symbol))
+
+
+def _reply(result: dict[str, Any], now: int) -> RestReply:
+    return json_reply({"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": now // 1000})
+
+
+def _instrument(item: Instrument) -> dict[str, Any]:
+    return {
+        "symbol": item.pair.raw_symbol, "baseCoin": item.pair.base, "quoteCoin": item.pair.quote, "innovation": "0",
+        "status": "Trading", "marginTrading": "utaOnly", "stTag": "0",
+        "lotSizeFilter": {
+            "basePrecision": step(item.lot), "quotePrecision": "0.00000001", "minOrderQty": step(item.lot),
+            "maxOrderQty": "100", "minOrderAmt": "5", "maxOrderAmt": "1000000",
+        },
+        "priceFilter": {"tickSize": step(item.tick)},
+    }  # fmt: skip
 
 
 VENUE = BybitVenue

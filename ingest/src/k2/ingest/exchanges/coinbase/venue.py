@@ -1,4 +1,4 @@
-"""Simulated Coinbase Exchange: matches, heartbeats, and trades by id over REST."""
+"""Simulated Coinbase Exchange: matches, heartbeats, and over REST trades by id, products and time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,57 +6,55 @@ from typing import Any
 from k2.ingest.exchanges.base_venue import (
     Client,
     RestReply,
+    Venue,
     count,
     iso,
     json_message,
     json_reply,
     json_text,
     number,
+    step,
     texts,
 )
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.schemas.exchanges.spec import Pair
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import from_micros
 
 _SUBSCRIBE_WITHIN = 5.0
 _PLACES = 8  # of prices and quantities over REST, with trailing zeros
 
 
-class CoinbaseVenue:
+class CoinbaseVenue(Venue):
     """Simulated Coinbase Exchange."""
 
+    spec = EXCHANGES["coinbase"]
     default_symbols = ("BTC-USD", "ETH-USD")
+    new_symbol = "SOL-USD"
     paths = ("/",)
     rest_rate, rest_burst = 8.0, 20.0
-    ping_every = 0.0
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._raw_symbols = {pair.raw_symbol for pair in pairs}
-
-    def on_connect(self, client: Client) -> list[str]:
-        """Return nothing."""
-        return []
 
     def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Handle a subscribe message: reply with the subscriptions, then the last match of each product."""
+        """Handle a subscribe message: reply with the subscriptions, then the last match of each product.
+
+        One invalid product, and the whole call is ignored.
+        """
         request = json_message(text)
         if request.get("type") != "subscribe":
             return ['{"type":"error","message":"Malformed JSON","reason":"expected a subscribe message"}']
         products, channels = texts(request.get("product_ids", [])), texts(request.get("channels", []))
-        unknown = [product for product in products if product not in self._raw_symbols]
-        accepted = [product for product in products if product in self._raw_symbols]
-        replies = [
-            json_text({"type": "error", "message": "Failed to subscribe", "reason": f"{name} is not a valid product"})
-            for name in unknown
-        ]
+        for product in products:
+            if not self.listings.listed(product):
+                reason = f"{product} is not a valid product"
+                return [json_text({"type": "error", "message": "Failed to subscribe", "reason": reason})]
         if "matches" in channels:
-            client.subscribed.update(accepted)
+            client.subscribed.update(products)
         if "heartbeat" in channels:
-            client.heartbeats.update(accepted)
+            client.heartbeats.update(products)
         listed = [{"name": channel, "product_ids": sorted(client.subscribed)} for channel in channels]
-        replies.append(json_text({"type": "subscriptions", "channels": listed}))
-        for product in accepted:
+        replies = [json_text({"type": "subscriptions", "channels": listed})]
+        for product in products:
             replies += [_match(trade, "last_match") for trade in history.newest(product, 1)]
         return replies
 
@@ -79,27 +77,36 @@ class CoinbaseVenue:
         late = not client.subscribed and now - client.opened_at > _SUBSCRIBE_WITHIN
         return "no subscription within 5 seconds" if late else ""
 
-    def weight(self, path: str) -> float:
-        """Return 1: every request costs the same."""
-        return 1.0
-
     def limited(self) -> RestReply:
         """Return 429."""
         return json_reply({"message": "Public rate limit exceeded"}, 429)
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
-        """Serve the trades of a product, newest first; `after` pages backwards."""
+    def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
+        """Serve the trades of a product, newest first, where `after` pages backwards, the products and the time."""
+        if path == "/time":
+            iso_time = from_micros(now).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            return json_reply({"iso": iso_time, "epoch": now / 1e6})
+        if path == "/products":
+            return json_reply([_product(item) for item in self.listings])
         parts = path.strip("/").split("/")
-        if len(parts) != 3 or parts[0] != "products" or parts[2] != "trades" or parts[1] not in self._raw_symbols:
+        if len(parts) != 3 or parts[0] != "products" or parts[2] != "trades" or self.listings.get(parts[1]) is None:
             return json_reply({"message": "NotFound"}, 404)
         limit, after = count(query, "limit", 1000), query.get("after", "")
         product = parts[1]
         trades = history.before_id(product, int(after), limit) if after.isdigit() else history.newest(product, limit)
         return json_reply([_row(trade) for trade in reversed(trades)])
 
-    def trade_id(self, trade: SimTrade) -> str:
-        """Return the number."""
-        return str(trade.id)
+
+def _product(item: Instrument) -> dict[str, Any]:
+    delisted, halted = item.status is Status.DELISTED, item.status is not Status.TRADING
+    return {
+        "id": item.pair.raw_symbol, "base_currency": item.pair.base, "quote_currency": item.pair.quote,
+        "quote_increment": step(item.tick), "base_increment": step(item.lot),
+        "display_name": f"{item.pair.base}/{item.pair.quote}", "min_market_funds": "1", "margin_enabled": False,
+        "post_only": False, "limit_only": False, "cancel_only": halted, "status": "delisted" if delisted else "online",
+        "status_message": "", "trading_disabled": halted, "fx_stablecoin": False,
+        "max_slippage_percentage": "0.02000000", "auction_mode": False, "high_bid_limit_percentage": "",
+    }  # fmt: skip
 
 
 def _maker(trade: SimTrade) -> str:

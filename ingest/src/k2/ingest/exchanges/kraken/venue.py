@@ -1,41 +1,46 @@
-"""Simulated Kraken spot: websocket v2 at /v2, v1 at /, and Trades over REST."""
+"""Simulated Kraken spot: websocket v2 at /v2, v1 at /, and over REST Trades, AssetPairs and Time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
     Client,
     RestReply,
+    Venue,
     count,
+    decimals,
     iso,
     json_message,
     json_reply,
     json_text,
     number,
+    step,
     texts,
 )
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.values import from_micros
 
 _SNAPSHOT = 50
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _REST_PRICE = 5  # of prices over REST
 _V1 = {"BTC": "XBT", "DOGE": "XDG"}
+# Kraken's oldest assets have a letter before their name; pairs of two of them have it in their key, except a few.
+_OLD_COINS = frozenset({"XBT", "ETH", "XRP", "LTC", "XLM", "ETC", "XMR", "ZEC", "REP", "MLN", "XDG"})
+_OLD_CURRENCIES = frozenset({"USD", "EUR", "GBP", "CAD", "JPY", "AUD"})
 
 
-class KrakenVenue:
+class KrakenVenue(Venue):
     """Simulated Kraken."""
 
+    spec = EXCHANGES["kraken"]
     default_symbols = ("BTC/USD", "ETH/USD")
+    new_symbol = "SOL/USD"
     paths = ("/v2", "/")
     rest_rate, rest_burst = 1.0, 15.0
-    ping_every = 0.0
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = {pair.raw_symbol: pair for pair in pairs}
-        self._v1_names = {_v1_name(pair): pair for pair in pairs}
-        self._rest_names = {_v1_name(pair).replace("/", ""): pair for pair in pairs}
 
     def on_connect(self, client: Client) -> list[str]:
         """Return the system status."""
@@ -64,7 +69,7 @@ class KrakenVenue:
     def _subscribe(
         self, raw_symbol: str, snapshot: bool, number: object, client: Client, history: History
     ) -> list[str]:
-        if raw_symbol not in self._pairs:
+        if not self.listings.listed(raw_symbol):
             error = f"Currency pair not supported {raw_symbol}"
             refusal = {"error": error, "method": "subscribe", "success": False, "symbol": raw_symbol, "req_id": number}
             return [json_text(refusal)]
@@ -81,7 +86,7 @@ class KrakenVenue:
             return [json_text({"event": "pong", "reqid": request.get("reqid")})]
         replies = []
         for name in texts(request.get("pair", [])):
-            pair = self._v1_names.get(name)
+            pair = self._pair(name, _v1_name)
             status = {"channelName": "trade", "event": "subscriptionStatus", "pair": name}
             if pair is None:
                 status |= {"status": "error", "errorMessage": f"Currency pair not supported {name}"}
@@ -101,22 +106,22 @@ class KrakenVenue:
         """Return one heartbeat."""
         return ['{"event":"heartbeat"}' if client.protocol == "/" else '{"channel":"heartbeat"}']
 
-    def violation(self, client: Client, now: float) -> str:
-        """Return nothing: no rule is enforced."""
-        return ""
-
-    def weight(self, path: str) -> float:
-        """Return 1: every request costs the same."""
-        return 1.0
-
     def limited(self) -> RestReply:
         """Return 200 with the error in the body."""
         return json_reply({"error": ["EAPI:Rate limit exceeded"]})
 
-    def rest(self, path: str, query: Mapping[str, str], history: History) -> RestReply:
-        """Serve trades since a time in nanoseconds; the cursor is exclusive."""
-        pair = self._rest_names.get(query.get("pair", ""))
-        if path != "/0/public/Trades" or pair is None:
+    def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
+        """Serve trades since a time in nanoseconds, where the cursor is exclusive, the pairs and the time."""
+        if path == "/0/public/Time":
+            text = from_micros(now).strftime("%a, %d %b %y %H:%M:%S +0000")
+            return json_reply({"error": [], "result": {"unixtime": now // 10**6, "rfc1123": text}})
+        if path == "/0/public/AssetPairs":
+            pairs = {_key(item.pair): _asset_pair(item) for item in self.listings if item.status is not Status.DELISTED}
+            return json_reply({"error": [], "result": pairs})
+        if path != "/0/public/Trades":
+            return json_reply({"error": ["EGeneral:Unknown method"]}, 404)
+        pair = self._pair(query.get("pair", ""), _altname)
+        if pair is None:
             return json_reply({"error": ["EQuery:Unknown asset pair"]})
         limit, since = count(query, "count", 1000), query.get("since", "")
         if since.isdigit():
@@ -129,12 +134,11 @@ class KrakenVenue:
             trades = history.newest(pair.raw_symbol, limit)
         last = str(_nanos(trades[-1])) if trades else (since or "1")
         rows = ",".join(_rest_row(trade) for trade in trades)
-        key = f"X{query['pair'][:3]}Z{query['pair'][3:]}"
-        return RestReply(f'{{"error":[],"result":{{"{key}":[{rows}],"last":"{last}"}}}}'.encode())
+        return RestReply(f'{{"error":[],"result":{{"{_key(pair)}":[{rows}],"last":"{last}"}}}}'.encode())
 
-    def trade_id(self, trade: SimTrade) -> str:
-        """Return the number."""
-        return str(trade.id)
+    def _pair(self, name: str, spelling: Callable[[Pair], str]) -> Pair | None:
+        pairs = (item.pair for item in self.listings if item.status is not Status.DELISTED)
+        return next((pair for pair in pairs if spelling(pair) == name), None)
 
 
 def _nanos(trade: SimTrade) -> int:
@@ -177,6 +181,34 @@ def _v1_frame(trades: Sequence[SimTrade]) -> str:
 
 def _v1_name(pair: Pair) -> str:
     return f"{_V1.get(pair.base, pair.base)}/{_V1.get(pair.quote, pair.quote)}"
+
+
+def _altname(pair: Pair) -> str:
+    return _v1_name(pair).replace("/", "")
+
+
+def _old_name(asset: str) -> str:
+    name = _V1.get(asset, asset)
+    return f"X{name}" if name in _OLD_COINS else f"Z{name}" if name in _OLD_CURRENCIES else name
+
+
+def _key(pair: Pair) -> str:
+    """Return the name of a pair in answers: XXBTZUSD for XBTUSD, but SOLUSD and XDGUSD."""
+    base, quote = _old_name(pair.base), _old_name(pair.quote)
+    old = base != pair.base and quote != pair.quote and pair.base != "DOGE"
+    return base + quote if old else _altname(pair)
+
+
+def _asset_pair(item: Instrument) -> dict[str, Any]:
+    pair, status = item.pair, "online" if item.status is Status.TRADING else "cancel_only"
+    return {
+        "altname": _altname(pair), "wsname": _v1_name(pair), "aclass_base": "currency", "base": _old_name(pair.base),
+        "aclass_quote": "currency", "quote": _old_name(pair.quote), "lot": "unit", "cost_decimals": 5,
+        "pair_decimals": decimals(item.tick), "lot_decimals": decimals(item.lot), "lot_multiplier": 1,
+        "leverage_buy": [], "leverage_sell": [], "fees": [[0, 0.4]], "fees_maker": [[0, 0.25]],
+        "fee_volume_currency": "ZUSD", "margin_call": 80, "margin_stop": 40, "ordermin": "0.0001", "costmin": "0.5",
+        "tick_size": step(item.tick), "status": status,
+    }  # fmt: skip
 
 
 VENUE = KrakenVenue
