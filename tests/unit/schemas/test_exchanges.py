@@ -49,7 +49,7 @@ def test_any_text_is_a_pair_or_an_unknown_pair(exchange, text):
     except UnknownPair:
         return
     assert pair.symbol == pair.base + pair.quote
-    assert pair.symbol.isascii()
+    assert pair.symbol == pair.symbol.upper()
 
 
 def test_every_exchange_has_its_symbol_in_the_schema():

@@ -35,8 +35,6 @@ def refusal(body: dict) -> str:
         "a;b",
         "${jndi}",
         "${jndi:ldap://x/a}",
-        "BTCUSDТ",  # noqa: RUF001 - the last letter is Cyrillic
-        "ＢＴＣＵＳＤＴ",  # noqa: RUF001 - full width
         "BTCUSDT\u200b",
         "BTC\0USDT",
         "BTCUSDT@trade",
@@ -48,8 +46,14 @@ def test_a_symbol_that_is_not_the_exchanges_spelling_is_refused(body, symbol):
     text = refusal(body(symbols=["ETHUSDT", symbol]))
     shown = symbol if len(symbol) <= 80 else symbol[:77] + "..."
     assert text == (
-        f"spec.symbols[1]: {json.dumps(shown)} is not allowed: binance spells symbols like BTCUSDT ([A-Z0-9]{{5,20}})"
+        f"spec.symbols[1]: {json.dumps(shown)} is not allowed: "
+        "binance spells symbols like BTCUSDT: capital letters and digits"
     )
+
+
+def test_symbols_in_any_script_are_accepted(feed):
+    assert feed(symbols=["币安人生USDT"]).spec.symbols == ("币安人生USDT",)
+    assert feed(exchange="kraken", symbols=["AAPLx/USD"]).pairs[0].symbol == "AAPLXUSD"
 
 
 @pytest.mark.parametrize(

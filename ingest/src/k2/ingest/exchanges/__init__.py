@@ -1,7 +1,8 @@
 """Exchange adapters, one folder per exchange in `k2.schemas.exchanges`, with a fixed set of files.
 
 `spec` (declared data), `messages` (wire formats), `control` (subscriptions and their answers), `parse` (frames to
-records), `rest` (requests and responses), `answers` (which REST errors are final) and `venue` (the simulated exchange).
+records), `rest` (requests and responses), `answers` (which REST errors are final), `instruments` (the list of
+instruments) and `venue` (the simulated exchange).
 The folder's `CHANNELS` are its adapters
 by channel and protocol name, its `venue.VENUE` is the simulated side. Venues are imported on use only, so that ingest
 does not load the simulator.
@@ -14,6 +15,7 @@ from urllib.parse import urldefrag
 
 from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
+from k2.ingest.exchanges.instrument_rows import InstrumentSource
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.spec import Pair
 
@@ -45,3 +47,9 @@ def venue(exchange: str) -> "type[Venue]":
     """Return the simulated side of an exchange."""
     simulated: type[Venue] = import_module(f"{__name__}.{exchange}.venue").VENUE
     return simulated
+
+
+def instrument_source(exchange: str) -> InstrumentSource:
+    """Return how an exchange lists its instruments."""
+    source: InstrumentSource = import_module(f"{__name__}.{exchange}.instruments").SOURCE
+    return source

@@ -1,6 +1,9 @@
-"""What every part of K2 knows of an exchange: its name, symbol spelling and sequence scheme."""
+"""What every part of K2 knows of an exchange: its name, symbol spelling and sequence scheme.
 
-import re
+Which assets a symbol is made of is not known here: the exchange's instrument list says it.
+"""
+
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +14,9 @@ QUOTES: Final = (
     "FDUSD USD1 USDT USDC TUSD BUSD USDP USDE USDR BIDR IDRT BVND DOGE EURI "
     "BTC ETH BNB SOL XRP TRX DOT DAI VAI PAX EUR GBP USD TRY BRL AUD RUB UAH NGN ZAR PLN RON ARS MXN CZK COP JPY IDR"
 ).split()
+MAX_ASSET: Final = 15  # characters
+_CAPITALS: Final = ("Lu", "Lt", "Lm", "Lo", "Nd", "Nl", "No")  # Unicode categories: scripts without case are capitals
+_ANY_CASE: Final = ("Ll", *_CAPITALS)
 
 
 class SequenceScheme(StrEnum):
@@ -39,28 +45,65 @@ class ExchangeSpec:
     """Static specification of one exchange."""
 
     name: str
-    symbol_pattern: str  # matches the whole string; valid in RE2 and in Python
     symbol_example: str
     separator: str  # "" where base and quote are written together
     partitions: int
     sequence: SequenceScheme
     asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
+    mixed_case: bool = False  # whether names of assets may have lower-case letters
 
     @property
     def label(self) -> str:
         """The value of the `exchange` field and column: the name in capitals."""
         return self.name.upper()
 
+    @property
+    def symbol_pattern(self) -> str:
+        """The spelling of symbols as a regular expression in RE2's syntax, for the whole string."""
+        letters = "".join(rf"\p{{{category}}}" for category in self._categories)
+        if not self.separator:
+            return f"[{letters}]{{2,{2 * MAX_ASSET}}}"
+        return f"[{letters}]{{1,{MAX_ASSET}}}{self.separator}[{letters}]{{1,{MAX_ASSET}}}"
+
+    @property
+    def spelling(self) -> str:
+        """How the exchange spells symbols, for people."""
+        case = "letters" if self.mixed_case else "capital letters"
+        between = f", and {self.separator} between the two assets" if self.separator else ""
+        return f"{self.name} spells symbols like {self.symbol_example}: {case} and digits{between}"
+
+    @property
+    def _categories(self) -> tuple[str, ...]:
+        return _ANY_CASE if self.mixed_case else _CAPITALS
+
+    def asset(self, name: str) -> str:
+        """Return the normalised name of an asset: the common one, in upper case."""
+        return self.asset_names.get(name, name).upper()
+
+    def canonical(self, raw_symbol: str) -> str:
+        """Return a symbol with the common names of its assets, as in the instrument list: BTC/USD for XBT/USD."""
+        return self.separator.join(self.asset_names.get(name, name) for name in self._names(raw_symbol))
+
+    def symbol(self, raw_symbol: str) -> str:
+        """Return the normalised symbol. Raises `UnknownPair` if it is not spelled as the exchange does."""
+        names = self._names(raw_symbol)
+        most = MAX_ASSET if self.separator else 2 * MAX_ASSET
+        spelled = all(self._is_word(name, most) for name in names) and (len(names) == 2 if self.separator else True)
+        if not spelled or len(raw_symbol) < 2:
+            raise UnknownPair(self.spelling)
+        return "".join(self.asset(name) for name in names)
+
+    def _names(self, raw_symbol: str) -> list[str]:
+        return raw_symbol.split(self.separator) if self.separator else [raw_symbol]
+
+    def _is_word(self, name: str, most: int) -> bool:
+        return 1 <= len(name) <= most and all(unicodedata.category(letter) in self._categories for letter in name)
+
     def pair(self, raw_symbol: str) -> Pair:
         """Split the symbol `raw_symbol` into base and quote. Raises `UnknownPair` if it is not spelled as required."""
-        if not re.fullmatch(self.symbol_pattern, raw_symbol):
-            raise UnknownPair(f"{self.name} spells symbols like {self.symbol_example} ({self.symbol_pattern})")
-        if self.separator:
-            base, quote = raw_symbol.split(self.separator)
-        else:
-            base, quote = _split_by_quote(raw_symbol)
-        base, quote = self.asset_names.get(base, base), self.asset_names.get(quote, quote)
-        return Pair(raw_symbol, base + quote, base, quote)
+        symbol = self.symbol(raw_symbol)
+        base, quote = self._names(raw_symbol) if self.separator else _split_by_quote(raw_symbol)
+        return Pair(raw_symbol, symbol, self.asset(base), self.asset(quote))
 
 
 def _split_by_quote(raw_symbol: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any, Final
 
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.exchanges.spec import QUOTES, ExchangeSpec
+from k2.schemas.exchanges.spec import MAX_ASSET, QUOTES, ExchangeSpec
 from k2.schemas.feed.model import TRIGGERS_IN_RETENTION
 from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
@@ -16,7 +16,7 @@ from k2.schemas.values import seconds
 DURATION: Final = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
 NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME: Final = 40
-MAX_SYMBOL: Final = 31  # base and quote of 15 characters each, and a separator
+MAX_SYMBOL: Final = 2 * MAX_ASSET + 1  # base and quote, and a separator
 _MAX_URL: Final = 2048
 _MAX_DURATION: Final = 11
 _MAX_QUANTITY: Final = 21
@@ -117,8 +117,8 @@ def retention_rule() -> dict[str, str]:
 
 def symbol_rules() -> list[dict[str, str]]:
     """Return the rules of each exchange's spelling, of supported quote currencies, and of duplicate symbols."""
-    rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spelling(spec)) for spec in EXCHANGES.values()]
-    quoted = f"^[A-Z0-9]+({'|'.join(QUOTES)})$"
+    rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spec.spelling) for spec in EXCHANGES.values()]
+    quoted = f"^.+({'|'.join(QUOTES)})$"
     message = f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}"
     rules += [
         _symbol_rule(spec, quoted, message, where=matches("s", f"^{spec.symbol_pattern}$"))
@@ -126,11 +126,6 @@ def symbol_rules() -> list[dict[str, str]]:
         if not spec.separator
     ]
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
-
-
-def spelling(spec: ExchangeSpec) -> str:
-    """Describe how an exchange spells symbols."""
-    return f"{spec.name} spells symbols like {spec.symbol_example} ({spec.symbol_pattern})"
 
 
 def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str, where: str = "") -> dict[str, str]:

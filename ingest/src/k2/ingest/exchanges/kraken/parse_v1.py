@@ -40,7 +40,7 @@ from k2.ingest.exchanges.items import Built, decode_items, numbered
 from k2.ingest.exchanges.kraken.control import refusal
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
-from k2.ingest.exchanges.kraken.rest import after, later_than, rest_name, rows_of, since
+from k2.ingest.exchanges.kraken.rest import after, later_than, own_assets, rest_name, rows_of, since
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
@@ -243,8 +243,7 @@ def _normal(number: str) -> str:
 
 
 def _v1_name(pair: Pair) -> str:
-    names = {"BTC": "XBT", "DOGE": "XDG"}
-    return f"{names.get(pair.base, pair.base)}/{names.get(pair.quote, pair.quote)}"
+    return "/".join(own_assets(pair))
 
 
 def _request(event: str, pairs: Sequence[Pair], number: int) -> bytes:

@@ -27,7 +27,7 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
 _ROWS = 1000
-_REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+_OWN_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 
 
 class KrakenRest(NewestTradeSnapshot):
@@ -82,11 +82,12 @@ def after(request: Request, pair: Pair, cursor: int) -> Request | None:
 
 def rest_name(pair: Pair) -> str:
     """Return a pair in the spelling of Kraken's REST API: XBTUSD."""
-    return _rest_asset(pair.base) + _rest_asset(pair.quote)
+    return "".join(own_assets(pair))
 
 
-def _rest_asset(name: str) -> str:
-    return _REST_NAMES.get(name, name)
+def own_assets(pair: Pair) -> tuple[str, ...]:
+    """Return Kraken's own names of a pair's assets, in its case: XBT and USD, AAPLx and USD."""
+    return tuple(_OWN_NAMES.get(name, name) for name in pair.raw_symbol.split("/"))
 
 
 def later_than(request: Request, rows: Iterable[RestRow | InvalidItem]) -> bool:
@@ -112,6 +113,6 @@ def rows_of(body: bytes, pair: Pair | None = None) -> tuple[list[RestRow | Inval
     if len(raws) != 1:
         raise MalformedFrame(f"rows of {len(raws)} pairs instead of one")
     ((key, rows),) = raws
-    if pair and not all(_rest_asset(name) in key for name in (pair.base, pair.quote)):
+    if pair and not all(name in key for name in own_assets(pair)):
         raise MalformedFrame(f"rows of {key[:40]!r} instead of {rest_name(pair)}")
     return read_rows(rows, ROW, 6, pair.symbol if pair else ""), cursor

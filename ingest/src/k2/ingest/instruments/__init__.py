@@ -1,0 +1,1 @@
+"""The instrument lists of exchanges: read over REST."""
