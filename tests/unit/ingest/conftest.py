@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -21,6 +20,7 @@ from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
+from k2.ingest.network.client import HttpClient, open_client
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
 from k2.ingest.sequencing.ids import SequenceTracker
@@ -143,7 +143,7 @@ class Shard:
         self,
         broker: Broker,
         names: Topics,
-        http: aiohttp.ClientSession,
+        http: HttpClient,
         exchange: str,
         raw_symbols: Sequence[str],
         rest: str,
@@ -214,7 +214,7 @@ async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("k2.ingest.connection.lane._OVERLAP", 0.3)
     monkeypatch.setattr("k2.ingest.connection.session._OVERSEE_EVERY", 0.1)
     made: list[Shard] = []
-    async with aiohttp.ClientSession() as http:
+    async with open_client() as http:
 
         def build(exchange: str, raw_symbols: Sequence[str], rest: str = "http://127.0.0.1:1") -> Shard:
             made.append(Shard(broker, names, http, exchange, raw_symbols, rest))

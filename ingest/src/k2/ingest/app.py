@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urldefrag
 
-import aiohttp
 import psutil
 
 from k2.common import logs
@@ -27,6 +26,7 @@ from k2.ingest.kafka import resume
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
+from k2.ingest.network.client import open_client
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
 from k2.ingest.sequencing.ids import SequenceTracker
@@ -49,7 +49,6 @@ log = logs.get("ingest")
 FindAdapter = Callable[[str, Channel, Sequence[Pair], str], Adapter]
 _Result = TypeVar("_Result")
 
-_AGENT: Final = "k2-market-data (https://github.com/k2-market-data/k2)"
 _MONITOR_INTERVAL: Final = 1.0
 _SMOOTHING: Final = 0.2
 _PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
@@ -126,7 +125,7 @@ async def run(
         resume.apply(state, pairs, tracker, ledger, policy, rules, utc_micros())
         stats.resume = resume.summary(state)
         pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
-        async with aiohttp.ClientSession(headers={"User-Agent": _AGENT}) as http:
+        async with open_client() as http:
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget, answers)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
             snapshots = Snapshots(rest, pipeline)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from types import SimpleNamespace
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -13,6 +12,7 @@ from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.exchanges import rest_answers
 from k2.ingest.exchanges.answers import ALL_TRANSIENT
 from k2.ingest.exchanges.base import NO_ID, Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
+from k2.ingest.network.client import open_client
 from k2.ingest.simulator.faults import parse
 
 RATE = RestBudget(1000, 1000)
@@ -154,7 +154,7 @@ def answering(*answers: tuple[int, bytes]) -> web.Application:
 
 
 async def asked(url: str, read=bytes.decode, answers=ALL_TRANSIENT):
-    async with aiohttp.ClientSession() as http:
+    async with open_client() as http:
         return await RestClient(http, url, RATE, answers).fetch(Request("/x", {}), read)
 
 
@@ -198,6 +198,6 @@ async def test_what_the_reader_raises_is_not_asked_again(serve):
 
 @pytest.mark.usefixtures("no_waits")
 async def test_an_answer_without_end_is_not_read(serve, monkeypatch):
-    monkeypatch.setattr("k2.ingest.backfill.rest._MAX_BODY", 1000)
+    monkeypatch.setattr("k2.ingest.network.client._MAX_BODY", 1000)
     with pytest.raises(RestUnreachable, match="larger than 1000 bytes"):
         await asked(serve(answering((200, b"x" * 5000))))

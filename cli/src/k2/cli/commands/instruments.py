@@ -52,22 +52,24 @@ def instruments(
 
 
 def _fetch(exchange: str, endpoint: str) -> "InstrumentList":
-    import aiohttp
-
+    from k2.common.validation_errors import InvalidSpec
     from k2.ingest.backfill.rest import RestClient, RestUnreachable
     from k2.ingest.exchanges import adapter, rest_answers
     from k2.ingest.exchanges.base import MalformedFrame, RestRefused
     from k2.ingest.instruments.reader import read_instruments
+    from k2.ingest.network.client import open_client
 
     protocol = adapter(exchange, TRADES, ())
 
     async def read() -> "InstrumentList":
-        async with aiohttp.ClientSession() as http:
+        async with open_client() as http:
             rest = RestClient(http, endpoint or protocol.rest_url, protocol.rest_budget, rest_answers(exchange))
             return await read_instruments(exchange, rest.fetch_once)
 
     try:
         return asyncio.run(read())
+    except InvalidSpec as error:
+        refuse(str(error))
     except (RestUnreachable, RestRefused, MalformedFrame) as error:
         refuse(f"the instrument list of {exchange} cannot be read: {error}", code=UNREACHABLE)
 

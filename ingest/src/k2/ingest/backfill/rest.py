@@ -4,21 +4,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-import aiohttp
-
 from k2.common import logs
 from k2.common.retry import AsyncRetryingCaller
 from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.answers import ALL_TRANSIENT, RestAnswers, seconds
 from k2.ingest.exchanges.base import Request, RestBudget, RestRefused
+from k2.ingest.network.client import FAILURES, HttpClient, ReplyTooLarge
 
 log = logs.get("rest")
 
 Result = TypeVar("Result")
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
-_MAX_BODY: Final = 16 << 20
-_FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
 _retrying: Final = AsyncRetryingCaller(attempts=8, timeout=None, wait_initial=0.5, wait_max=30.0)
 
 
@@ -29,9 +25,7 @@ class RestUnreachable(ConnectionError):
 class RestClient:
     """Request an exchange's history below the URL `base`. `answers` says which of its errors are final."""
 
-    def __init__(
-        self, http: aiohttp.ClientSession, base: str, budget: RestBudget, answers: RestAnswers = ALL_TRANSIENT
-    ) -> None:
+    def __init__(self, http: HttpClient, base: str, budget: RestBudget, answers: RestAnswers = ALL_TRANSIENT) -> None:
         self._http = http
         self._base = base
         self._bucket = TokenBucket(budget, 0.0)  # full, whatever the time of the first request
@@ -69,21 +63,19 @@ class RestClient:
                 self._bucket.back_off(error.retry_after, now())
                 log.warning("requests paused", path=request.path, seconds=error.retry_after, error=str(error))
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             raise RestUnreachable(f"{self._base}{request.path}: {error!r}") from error
 
     async def _get(self, request: Request, read: Callable[[bytes], Result]) -> Result:
-        async with self._http.get(self._base + request.path, params=request.params, timeout=_TIMEOUT) as response:
-            body = await response.content.read(_MAX_BODY)
-            while not response.content.at_eof():
-                body += await response.content.read(_MAX_BODY)
-                if len(body) > _MAX_BODY:
-                    raise RestRefused(f"response larger than {_MAX_BODY} bytes")
-            retry_after = response.headers.get("Retry-After")
-            if response.status != 200:
-                self.answers.check(body, response.status, retry_after)
         try:
-            return read(body)
+            reply = await self._http.get(self._base + request.path, request.params)
+        except ReplyTooLarge as error:
+            raise RestRefused(str(error)) from error
+        retry_after = reply.headers.get("Retry-After")
+        if reply.status != 200:
+            self.answers.check(reply.body, reply.status, retry_after)
+        try:
+            return read(reply.body)
         except RestRefused as error:
             if (wait := seconds(retry_after)) is not None and error.reason is None:
                 error.retry_after = wait

@@ -1,4 +1,4 @@
-"""One websocket to one endpoint: the only module that opens one."""
+"""One websocket to one endpoint, and the subscriptions on it."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urldefrag
 
-import aiohttp
 import structlog
-from aiohttp import WSMsgType
 
 from k2.common import logs
 from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Liveness
@@ -18,15 +16,14 @@ from k2.ingest.connection.silence import SHORTEST
 from k2.ingest.connection.subscriptions import ANSWER_WITHIN, Operation, Subscriptions
 from k2.ingest.exchanges.base import MALFORMED, Adapter, Closing, Refused, Subscribed, Unsubscribed
 from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
+from k2.ingest.network.client import FAILURES, HttpClient, MessageType, WebSocket
 from k2.ingest.pipeline import Pipeline
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.states import SymbolState
 
 log = logs.get("connection")
 
-FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _OPEN_TIMEOUT: Final = 15.0
-_CLOSE_TIMEOUT: Final = 1.0
 _FRAMES_BEFORE_YIELD: Final = 256
 _POLL: Final = 1.0  # seconds between two looks for symbols whose next attempt is due
 _REPEATED_AFTER: Final = 10.0
@@ -74,7 +71,7 @@ class Connection:
         self._tuning = tuning
         self._time_ns = time_ns
         self._time = asyncio.get_running_loop().time
-        self._socket: aiohttp.ClientWebSocketResponse[bool] | None = None
+        self._socket: WebSocket | None = None
         self._liveness: Liveness | None = None
         self._close_reason = ""
         self._close_at = 0.0
@@ -213,16 +210,10 @@ class Connection:
             return "unanswered"
         return self._liveness.close_reason(now) or ""
 
-    async def open(self, http: aiohttp.ClientSession) -> None:
+    async def open(self, http: HttpClient) -> None:
         """Open the websocket. The connection's clock starts when it is open."""
         async with asyncio.timeout(_OPEN_TIMEOUT):
-            self._socket = await http.ws_connect(
-                self.url,
-                autoping=False,
-                max_msg_size=MAX_FRAME,
-                decode_text=False,
-                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
-            )
+            self._socket = await http.ws_connect(self.url, max_size=MAX_FRAME)
         limits, tuning = self.adapter.limits, self._tuning
         self._liveness = Liveness(
             tuning.stale_after or limits.stale_after, tuning.max_age or limits.max_age, self._time()
@@ -283,7 +274,7 @@ class Connection:
     async def _read(self, pipeline: Pipeline, publisher: Publisher) -> str:
         socket = self._socket
         assert socket is not None
-        receive, handle, text, time_ns = socket.receive, pipeline.handle, WSMsgType.TEXT, self._time_ns
+        receive, handle, text, time_ns = socket.receive, pipeline.handle, MessageType.TEXT, self._time_ns
         while True:
             if publisher.blocked:
                 await publisher.wait_unblocked()
@@ -297,15 +288,15 @@ class Connection:
                     await asyncio.sleep(0)  # receive() does not yield while frames are buffered
                 continue
             match message.type:
-                case WSMsgType.PING:
+                case MessageType.PING:
                     await socket.pong(message.data)
-                case WSMsgType.PONG:
+                case MessageType.PONG:
                     pass
-                case WSMsgType.BINARY:
+                case MessageType.BINARY:
                     pipeline.dead_letter(
                         message.data, MALFORMED, "binary frame; the exchange documents text frames only"
                     )
-                case WSMsgType.ERROR:
+                case MessageType.ERROR:
                     return f"error: {message.data!r}"
                 case _:
                     words = message.extra if isinstance(message.extra, str) else ""

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiohttp
-
 from k2.common import logs
-from k2.ingest.connection.connection import FAILURES, Connection, Tuning
+from k2.ingest.connection.connection import Connection, Tuning
 from k2.ingest.connection.liveness import Backoff, ConnectBudget, Patience
 from k2.ingest.connection.refusals import Refusals
 from k2.ingest.connection.silence import Silence
+from k2.ingest.exchanges.answers import seconds
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.kafka.publisher import Publisher
+from k2.ingest.network.client import FAILURES, HandshakeRefused, HttpClient
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
@@ -47,7 +47,7 @@ class Shard:
 
     make_adapter: Callable[[str], Adapter]
     endpoints: Sequence[str]
-    http: aiohttp.ClientSession
+    http: HttpClient
     pipeline: Pipeline
     tracker: Tracker
     publisher: Publisher
@@ -176,7 +176,7 @@ class Lane:
         most = shard.tuning.max_attempts
         if most and self.backoff.attempts + 1 >= most and not shard.flowed:
             raise AttemptsExhausted(f"no data after {most} attempts; the last failed with {reason}")
-        impatient = isinstance(error, aiohttp.WSServerHandshakeError) and error.status in _IMPATIENT
+        impatient = isinstance(error, HandshakeRefused) and error.status in _IMPATIENT
         delay = max(self.backoff.next_delay(at_once=not impatient), _retry_after(error))
         log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
         await asyncio.sleep(delay)
@@ -272,6 +272,5 @@ def _outcome(connection: Connection) -> str:
 
 
 def _retry_after(error: BaseException | None) -> float:
-    headers = getattr(error, "headers", None)
-    text = str(headers.get("Retry-After", "")) if headers else ""
-    return min(float(text), _LONGEST_BAN) if text.isascii() and text.isdigit() else 0.0
+    wait = seconds(error.retry_after) if isinstance(error, HandshakeRefused) else None
+    return min(wait or 0.0, _LONGEST_BAN)

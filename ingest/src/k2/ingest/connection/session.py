@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urldefrag
 
-import aiohttp
-from aiohttp import WSMsgType
-
 from k2.common import logs
 from k2.ingest.backfill.rest import RestUnreachable
-from k2.ingest.connection.connection import FAILURES, Connection, Tuning
+from k2.ingest.connection.connection import Connection, Tuning
 from k2.ingest.connection.lane import AttemptsExhausted, Lane, Shard
 from k2.ingest.connection.listing import UNLISTED, Listing
 from k2.ingest.connection.liveness import ConnectBudget
@@ -36,7 +33,8 @@ from k2.ingest.exchanges.base import (
     Notices,
     RestRefused,
 )
-from k2.ingest.kafka.publisher import Publisher
+from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
+from k2.ingest.network.client import FAILURES, HttpClient, MessageType, WebSocket
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
@@ -84,7 +82,7 @@ class Session:
         make_adapter: Callable[[str], Adapter],
         endpoints: Sequence[str],
         pairs: Sequence[Pair],
-        http: aiohttp.ClientSession,
+        http: HttpClient,
         pipeline: Pipeline,
         tracker: Tracker,
         publisher: Publisher,
@@ -341,15 +339,13 @@ class Session:
         while True:
             url = urldefrag(shard.endpoints[shard.attempts % len(shard.endpoints)]).url.rstrip("/") + notices.path
             try:
-                async with shard.http.ws_connect(url, heartbeat=None, autoping=True) as socket:
+                async with await shard.http.ws_connect(url, autoping=True, max_size=MAX_FRAME) as socket:
                     await self._hear_notices(socket, notices, limits)
             except FAILURES as error:
                 log.debug("announcements not heard", url=url, error=repr(error))
             await asyncio.sleep(_NOTICES_RETRY)
 
-    async def _hear_notices(
-        self, socket: aiohttp.ClientWebSocketResponse[bool], notices: Notices, limits: Limits
-    ) -> None:
+    async def _hear_notices(self, socket: WebSocket, notices: Notices, limits: Limits) -> None:
         for text in notices.messages:
             await socket.send_str(text)
         heard: set[Closing] = set()
@@ -360,10 +356,10 @@ class Session:
                 if limits.ping_text:
                     await socket.send_str(limits.ping_text)
                 continue
-            if message.type is not WSMsgType.TEXT:
+            if message.type is not MessageType.TEXT:
                 return
             with suppress(MalformedFrame):
-                events = self._protocol.parse(message.data.encode(), self._shard.time_ns() // 1000)
+                events = self._protocol.parse(message.data, self._shard.time_ns() // 1000)
                 announced = [event for event in events if isinstance(event, Closing) and event not in heard]
                 heard.update(announced)
                 for lane in self._lanes:

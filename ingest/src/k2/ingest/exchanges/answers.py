@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from k2.ingest.exchanges.base import DECODE_ERRORS, RestRefused
+from k2.ingest.network.statuses import explain
 from k2.schemas.states import GapReason
 
 _LONGEST_PAUSE: Final = 86_400.0  # seconds; an exchange that demands more is asked once a day
@@ -104,7 +105,7 @@ class RestAnswers:
         text = f"{error.code}: {error.text}" if error and error.code else error.text if error else _excerpt(body)
         if status != 200:
             text = f"HTTP {status}: {text}"
-        text = text[:_EXCERPT].rstrip(": ")
+        text = text[:_EXCERPT].rstrip(": ") + explain(status)
         wait = seconds(retry_after)
         for pause in self.pauses:
             if pause.matches(status, error, body):
