@@ -117,10 +117,18 @@ def observed() -> Callable[..., SequencedRecord]:
     """A trade with an id, or with a range of them."""
 
     def build(
-        last: int, *, first: int = NO_ID, price: int = 100, time: int = 0, source: str = "live", trade_id: str = ""
+        last: int,
+        *,
+        first: int = NO_ID,
+        price: int = 100,
+        time: int = 0,
+        source: str = "live",
+        trade_id: str = "",
+        received: int = 0,
     ) -> SequencedRecord:
+        time = time or last * 1000
         trade = Trade(
-            trade_id or str(last), "BTCUSDT", "BINANCE", "BTC", "USDT", time or last * 1000, price, 1, Side.BUY, 0,
+            trade_id or str(last), "BTCUSDT", "BINANCE", "BTC", "USDT", time, price, 1, Side.BUY, received or time,
             (("source", source),),
         )  # fmt: skip
         if trade_id:

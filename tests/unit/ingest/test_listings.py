@@ -50,7 +50,7 @@ def ingest(shard):
 def feed(ingest, *frames: bytes) -> None:
     link = SimpleNamespace(adapter=ingest.adapter, unseen=set())
     for raw in frames:
-        ingest.pipeline.handle(raw, 1, link)
+        ingest.pipeline.handle(raw, OPENED * 1000 + 10_000_000, link)
 
 
 @pytest.mark.parametrize("exchange", SYMBOLS)

@@ -3,8 +3,8 @@
 A gap event is acknowledged by Kafka before any later record is sent; until then, frames wait. A process that dies in
 between leaves either no later record or an open gap that the next process repairs.
 
-Records that may belong to a symbol's next listing are held back until the tracker knows: sent under the wrong listing,
-they would have the ids of other records.
+Records that may belong to a symbol's next listing, or whose ids are far ahead, are held back until the tracker knows:
+sent under the wrong listing, they would have the ids of other records; and a wrong id cannot be taken back.
 """
 
 import asyncio
@@ -33,12 +33,15 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.plausibility import exchange_time
 from k2.ingest.sequencing.tracker import (
     Conflict,
     Duplicate,
     Finding,
     GapDetected,
     GapFilled,
+    Misnumbered,
+    SequenceJump,
     SequenceReset,
     Superseded,
     Suspended,
@@ -52,6 +55,7 @@ from k2.schemas.states import GapState
 log = logs.get("pipeline")
 
 ID_CONFLICT: Final = "ID_CONFLICT"
+IMPLAUSIBLE_ID: Final = "IMPLAUSIBLE_ID"
 _MOST_KINDS: Final = 100
 
 _Suspended = tuple[SequencedRecord | InvalidItem, bytes, int]  # and its frame, and when that was received
@@ -154,7 +158,7 @@ class Pipeline:
     def give_up_suspended(self) -> int:
         """Dead-letter the frames of all suspended records, because no more records will come. Return their number.
 
-        If they began a listing, the next process finds their ids missing and fetches them.
+        If they began a listing or a jump, the next process finds their ids missing and fetches them.
         """
         frames = {
             frame: item.record
@@ -164,7 +168,7 @@ class Pipeline:
         }
         self._suspended.clear()
         for frame, record in frames.items():
-            reason = f"id {record.record_id} may begin a new listing of {record.symbol}; stopped before that was known"
+            reason = f"id {record.record_id} may begin a new sequence of {record.symbol}; stopped before that was known"
             self.dead_letter(frame, ID_CONFLICT, reason, record.symbol)
         return len(frames)
 
@@ -240,16 +244,21 @@ class Pipeline:
             case SequenceReset(previous, listing):
                 self._stats.errors["sequence_reset"] += 1
                 log.warning("exchange restarted its ids", symbol=symbol, previous=previous, listing=listing)
-                self._send_listing(deque([*self._suspended.pop(symbol, ()), (item, frame, 0)]))
+                self._observe_again(deque([*self._suspended.pop(symbol, ()), (item, frame, 0)]))
+                return True
+            case SequenceJump(previous, first_id):
+                self._stats.errors["sequence_jump"] += 1
+                log.warning("ids go on elsewhere", symbol=symbol, previous=previous, first_id=first_id)
+                self._observe_again(deque([*self._suspended.pop(symbol, ()), (item, frame, 0)]))
                 return True
             case None | GapDetected():
                 first = next((item for item, *_ in self._suspended.get(symbol, ())), None)
-                if isinstance(first, SequencedRecord) and record.timestamp >= first.record.timestamp:
+                if isinstance(first, SequencedRecord) and record.timestamp >= exchange_time(first.record):
                     self._settle(symbol)  # the old sequence goes on
         return False
 
     def _settle(self, symbol: str) -> None:
-        """Send the suspended records of a symbol as what they are under its current listing."""
+        """Send the suspended records of a symbol as what they are in its current sequence."""
         for item, frame, _ in self._suspended.pop(symbol, ()):
             if isinstance(item, InvalidItem):
                 continue
@@ -257,8 +266,8 @@ class Pipeline:
             finding = self._tracker.settle(self._pairs[symbol], item)
             self._on_finding(finding, self._in_listing(item.record, finding), frame)
 
-    def _send_listing(self, rest: deque[_Suspended]) -> None:
-        """Process the records that began a listing."""
+    def _observe_again(self, rest: deque[_Suspended]) -> None:
+        """Process the records that proved a new sequence."""
         while rest and self._barrier is None:
             item, frame, received = rest.popleft()
             if isinstance(item, InvalidItem):
@@ -266,7 +275,7 @@ class Pipeline:
             else:
                 self._on_record(item, frame)
         if rest:
-            self._backlog.append(partial(self._send_listing, rest))
+            self._backlog.append(partial(self._observe_again, rest))
 
     def _on_finding(self, finding: Finding, record: Record, frame: bytes) -> None:
         match finding:
@@ -277,6 +286,10 @@ class Pipeline:
             case Conflict():
                 reason = f"id {record.record_id} was received before with other content"
                 self.dead_letter(frame, ID_CONFLICT, reason, record.symbol)
+                return
+            case Misnumbered():
+                reason = f"id {record.record_id} is further ahead than {record.symbol} trades, and no others followed"
+                self.dead_letter(frame, IMPLAUSIBLE_ID, reason, record.symbol)
                 return
             case Duplicate():
                 self._stats.duplicates[record.symbol] += 1
@@ -295,8 +308,7 @@ class Pipeline:
     def _control(self, event: Event, frame: bytes, received: int, link: ConnectionHandle) -> None:
         match event:
             case Heartbeat(symbol, last_id):
-                if missing := self._tracker.observe_head(symbol, last_id, received):
-                    self._barrier = self._ledger.open(missing.gap)
+                self._observe_head(symbol, last_id, received)
             case InvalidItem():
                 self._skip(event, frame, received)
             case Subscribed():
@@ -313,6 +325,14 @@ class Pipeline:
                 if kind not in self._unknown_kinds and len(self._unknown_kinds) < _MOST_KINDS:
                     self._unknown_kinds.add(kind)
                     log.info("unknown message", kind=kind, frame=frame[:200].decode(errors="replace"))
+
+    def _observe_head(self, symbol: str, newest_id: int, received: int) -> None:
+        match self._tracker.observe_head(symbol, newest_id, received):
+            case GapDetected(gap):
+                self._barrier = self._ledger.open(gap)
+            case Misnumbered():
+                self._stats.errors[IMPLAUSIBLE_ID.lower()] += 1
+                log.warning("newest id too far ahead", symbol=symbol, newest_id=newest_id)
 
     def _skip(self, item: InvalidItem, frame: bytes, received: int) -> None:
         """Count the id of an invalid item as received."""

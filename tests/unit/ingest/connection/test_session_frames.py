@@ -62,3 +62,18 @@ async def test_what_is_no_message_is_kept_whole_and_the_connection_lives(exchang
     assert await ingest.stop() == 0
     assert sorted(ingest.dead_letters()) == sorted((frame, "MALFORMED_FRAME") for _, frame in ODD)
     assert [trade["trade_id"] for trade in ingest.stored()] == ["3735683259"]
+
+
+async def test_one_absurd_id_in_the_stream_costs_no_trade_and_opens_no_gap(exchange: Serve, shard, eventually):
+    first = 3_735_683_259
+    frames = [
+        TRADE.replace(b"3735683259", str(number).encode()) for number in (first, 9 * 10**18, first + 1, first + 2)
+    ]
+    url = await exchange([(WSMsgType.TEXT, frame) for frame in frames])
+    ingest = shard("binance", ["BTCUSDT"])
+    ingest.start(url, tuning=Tuning(), repair=False)
+    await eventually(lambda: ingest.stats.received["BTCUSDT"] == 4)
+    assert await ingest.stop() == 0
+    assert sorted(int(record["trade_id"]) for record in ingest.stored()) == [first, first + 1, first + 2]
+    assert ingest.dead_letters() == [(frames[1], "IMPLAUSIBLE_ID")]
+    assert not ingest.gap_events()

@@ -16,6 +16,7 @@ from k2.ingest.sequencing import gaps
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
+from k2.ingest.sequencing.tracker import Position
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
@@ -207,3 +208,10 @@ def test_ids_that_were_never_issued_are_watched_by_the_next_process(topic, obser
     ledger._publisher.send_gap = (sent := []).append
     ledger.close(gap, GapState.REPAIRED, "late")
     assert (sent[0].state, sent[0].evidence) == (GapState.REPAIRED, "k")
+
+
+def test_a_last_trade_from_the_future_does_not_date_the_gap_behind_it(observed):
+    tracker = SequenceTracker()
+    applied(resume.ResumeState({"BTCUSDT": Position("20", NOW * 5)}, []), tracker, WEEK)
+    gap = tracker.observe(PAIR, observed(22, time=NOW + 9)).gap
+    assert (gap.since, gap.until) == (NOW, NOW + 9)

@@ -469,9 +469,9 @@ def test_the_exchanges_word_finds_a_gap_without_a_trade_after_it(pair, observed)
     tracker.observe(pair, observed(10))
     assert tracker.observe_head("BTCUSDT", 10, 0) is None
     assert tracker.observe_head("BTCUSDT", 9, 0) is None
-    finding = tracker.observe_head("BTCUSDT", 13, 99)
-    assert finding == GapDetected(Gap(pair, 11, 13, 10_000, 99))
-    assert tracker.observe_head("BTCUSDT", 13, 99) is None
+    finding = tracker.observe_head("BTCUSDT", 13, 99_000)
+    assert finding == GapDetected(Gap(pair, 11, 13, 10_000, 99_000))
+    assert tracker.observe_head("BTCUSDT", 13, 99_000) is None
     assert tracker.observe(pair, observed(12)) == GapFilled(())
     assert tracker.observe(pair, observed(14)) is None
 
@@ -481,7 +481,7 @@ def test_a_dead_letter_is_accounted_for_and_shows_the_gap_before_it(pair, observ
     tracker.observe(pair, observed(10))
     assert tracker.skip(pair, 11, 0) is None
     assert tracker.observe(pair, observed(12)) is None
-    assert tracker.skip(pair, 15, 77) == GapDetected(Gap(pair, 13, 14, 12_000, 77))
+    assert tracker.skip(pair, 15, 77_000) == GapDetected(Gap(pair, 13, 14, 12_000, 77_000))
     assert tracker.skip(pair, 15, 0) is None
     assert tracker.skip(pair, 3, 0) is None
     assert tracker.observe(pair, observed(16)) is None
@@ -510,7 +510,7 @@ def test_resumed_symbols_count_towards_the_capacity(pair):
     tracker.resume(EXCHANGES["binance"].pair("ETHUSDT"), Position("1", 0))
     tracker.resume(pair, Position("1", 1))
     assert tracker.observe_head("ETHUSDT", 2, 0) is None
-    assert tracker.observe_head("BTCUSDT", 2, 0) == GapDetected(Gap(pair, 2, 2, 1, 0))
+    assert tracker.observe_head("BTCUSDT", 2, 3) == GapDetected(Gap(pair, 2, 2, 1, 3))
 
 
 def test_ten_thousand_symbols_are_tracked_by_default(pair):

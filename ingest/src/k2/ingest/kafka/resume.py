@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
@@ -145,7 +145,7 @@ def apply(
     """
     by_symbol = {pair.symbol: pair for pair in pairs}
     for symbol, position in state.positions.items():
-        tracker.resume(by_symbol[symbol], position)
+        tracker.resume(by_symbol[symbol], replace(position, timestamp=min(position.timestamp, now)))
     again = [event for event in state.given_up if event.reason in _SETTINGS or event.rules != rules]
     for event in [*state.gaps, *again]:
         gap = gap_from_event(event, by_symbol[event.symbol])

@@ -5,13 +5,16 @@ content is the same, and a conflict otherwise.
 
 An exchange that lists a symbol again restarts its ids. Ids far below the last one, with later times, may show that:
 such records are suspended until three consecutive ones prove the next listing, or until the old sequence goes on.
+So are ids further ahead of the last one than a symbol can have traded since: three consecutive ones prove that the
+sequence goes on there. A single one proves nothing and moves nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2.ingest.exchanges.base import Gap, SequencedRecord
+from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
+from k2.ingest.sequencing.plausibility import MOST_AHEAD, exchange_time, too_far
 from k2.ingest.sequencing.tracker import (
     Conflict,
     Duplicate,
@@ -19,7 +22,9 @@ from k2.ingest.sequencing.tracker import (
     GapDetected,
     GapFilled,
     IdRange,
+    Misnumbered,
     Position,
+    SequenceJump,
     SequenceReset,
     Superseded,
     Suspended,
@@ -28,14 +33,13 @@ from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
 
 _RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 records
-_RESET_RUN: Final = 3  # this many consecutive ids far below the last one, with later times, are a new sequence
+_RESET_RUN: Final = 3  # this many consecutive ids far from the last one, with later times, are a new sequence
 _MOST_SUSPENDED: Final = 32  # records per symbol
 _TIME_PRECISION: Final = 1_000  # microseconds; an exchange's sources may differ below it, and Silver compares the rest
 _MOST_REVOCABLE: Final = 256  # gaps per symbol that are watched for ids that were never issued
-_LATE: Final = 60_000_000  # microseconds; how far clocks may differ when a record is placed in a gap by its time
 
 Fingerprint = int
-_DUPLICATE, _CONFLICT, _SUPERSEDED = Duplicate(), Conflict(), Superseded()
+_DUPLICATE, _CONFLICT, _SUPERSEDED, _MISNUMBERED = Duplicate(), Conflict(), Superseded(), Misnumbered()
 _RUN_BEGINS, _RUN_GOES_ON = Suspended(begins=True), Suspended(begins=False)
 
 
@@ -72,6 +76,7 @@ class _OpenGap:
 class _Run:
     """Suspended records: ascending ids with rising times."""
 
+    first_id: int
     first_time: int
     last_id: int
     last_time: int
@@ -94,6 +99,8 @@ class _Symbol:
     gaps: list[_OpenGap] = field(default_factory=list)
     run: _Run | None = None
     aggregates: bool = False  # whether a record covered several ids, whose contents alone are then unknown
+    only_id: int = NO_ID  # the id with which tracking began without any position; nothing vouches for it
+    jump: int = NO_ID  # the id at which the sequence is proved to go on
 
     def __post_init__(self) -> None:
         self.newest_time = self.last_time
@@ -124,9 +131,12 @@ class SequenceTracker:
         """Take the next record. Return what it reveals; None if it follows the last one."""
         record = item.record
         last = item.last_id
+        timestamp = record.timestamp
+        if timestamp > record.ingestion_timestamp + MOST_AHEAD:
+            timestamp = record.ingestion_timestamp
         state = self._symbols.get(record.symbol)
         if state is None:
-            state = _Symbol(pair, last, record.timestamp, listing=self._listings.get(record.symbol, 1))
+            state = _Symbol(pair, last, timestamp, listing=self._listings.get(record.symbol, 1), only_id=last)
             self._add(state)
             _remember(state, last, record)
             return None
@@ -135,10 +145,14 @@ class SequenceTracker:
         if first != last:
             state.aggregates = True
         if last < expected:
-            return self._observe_old(state, item)
-        since, timestamp = state.last_time, record.timestamp
-        if first > expected and timestamp < state.listed_at:
-            return _SUPERSEDED
+            return self._observe_old(state, item, timestamp)
+        since = 0
+        if last > expected:
+            if first > expected and timestamp < state.listed_at:
+                return _SUPERSEDED
+            if last != state.jump and too_far(last - state.last_id, timestamp - state.newest_time):
+                return self._suspend(state, item, timestamp)
+            since = _since(state)
         state.last_id = last
         state.last_time = timestamp
         if timestamp > state.newest_time:  # noqa: PLR1730 - for every record, and `max` takes three times as long
@@ -155,14 +169,14 @@ class SequenceTracker:
             return _DUPLICATE
         if state.run is not None and item.last_id in state.run.contents:
             state.run = None  # and not another run, which began after this record
-        return self._classify(state, item)
+        return _MISNUMBERED if item.last_id > state.last_id else self._classify(state, item)
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
         """Take the id of a dead letter, so that it does not count as missing. Return a gap before it."""
         state = self._symbols.get(pair.symbol)
         if state is None:
             return None
-        if last_id <= state.last_id:
+        if last_id <= state.last_id or too_far(last_id - state.last_id, received - state.newest_time):
             if state.run is None or last_id != state.run.last_id + 1:
                 return None
             state.run.last_id = last_id
@@ -171,24 +185,26 @@ class SequenceTracker:
         state.last_id = last_id
         if last_id == expected:
             return None
-        return self._open(state, expected, last_id - 1, state.last_time, received)
+        return self._open(state, expected, last_id - 1, _since(state), received)
 
-    def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
+    def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | Misnumbered | None:
         """Take the id that the exchange reports as its newest. Return the gap up to and including it."""
         state = self._symbols.get(symbol)
         if state is None or newest_id <= state.last_id:
             return None
-        expected, state.last_id = state.last_id + 1, newest_id
+        if too_far(newest_id - state.last_id, received - state.newest_time):
+            return _MISNUMBERED
+        expected, since, state.last_id = state.last_id + 1, _since(state), newest_id
         state.newest_time = max(state.newest_time, received)  # the missing records are older
-        return self._open(state, expected, newest_id, state.last_time, received)
+        return self._open(state, expected, newest_id, since, received)
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Take a backfilled record. Return False if it had arrived in the meantime, or is of a later listing."""
         state = self._symbols.get(gap.pair.symbol)
         if state is None:
             return True
-        timestamp = item.record.timestamp
-        if gap.listing < state.listing and timestamp > gap.until + _LATE:
+        timestamp = exchange_time(item.record)
+        if gap.listing < state.listing and timestamp > gap.until + MOST_AHEAD:
             return False
         if gap.listing == state.listing and timestamp > state.newest_time:
             state.newest_time = timestamp
@@ -266,45 +282,61 @@ class SequenceTracker:
 
     @staticmethod
     def _open(state: _Symbol, first: int, last: int, since: int, until: int) -> GapDetected:
-        gap = Gap(state.pair, first, last, since, until, listing=state.listing)
+        # A time that is wrong must not age the gap: it would be given up at once.
+        gap = Gap(state.pair, first, last, since, max(since, until), listing=state.listing)
         neighbours = {number: state.recent[number] for number in (first - 1, last + 1) if number in state.recent}
         state.gaps.append(_OpenGap(gap, [(first, last)], neighbours=neighbours))
         return GapDetected(gap)
 
-    def _observe_old(self, state: _Symbol, item: SequencedRecord) -> Finding:
+    def _observe_old(self, state: _Symbol, item: SequencedRecord, timestamp: int) -> Finding:
         """Take a record whose id is not above the last one: of the next listing, or as `_classify` says."""
-        timestamp, last, run = item.record.timestamp, item.last_id, state.run
+        last, run = item.last_id, state.run
         far_below = last <= max(state.last_id - _RECENT_IDS, state.last_id // 2)
         if timestamp <= state.newest_time or not (far_below or (run and item.first_id == run.last_id + 1)):
             return self._classify(state, item)
-        content = _content(item.record)
-        if state.recent.get(last) == content or any(
-            entry.contains(last) and timestamp <= entry.gap.until + _LATE for entry in _current(state)
+        if state.recent.get(last) == _content(item.record) or any(
+            entry.contains(last) and (timestamp <= entry.gap.until + MOST_AHEAD or item.first_id - 1 in state.recent)
+            for entry in _current(state)
         ):
             return self._classify(state, item)
+        return self._suspend(state, item, timestamp)
+
+    def _suspend(self, state: _Symbol, item: SequencedRecord, timestamp: int) -> Finding:
+        """Take a record whose id is far from the last one: it waits until others follow on it, or on the last one."""
+        last, run = item.last_id, state.run
+        content = _content(item.record)
         if run is not None and run.size < _MOST_SUSPENDED:
             if run.contents.get(last) == content:
                 run.size += 1
                 return _RUN_GOES_ON
-            if item.first_id > run.last_id and timestamp >= run.last_time:
-                return self._continue(state, run, item)
-        state.run = _Run(timestamp, last, timestamp, {last: content})
+            ascends = item.first_id > run.last_id and timestamp >= run.last_time
+            if ascends and not too_far(last - run.last_id, timestamp - run.last_time):
+                return self._continue(state, run, item, timestamp)
+        state.run = _Run(last, timestamp, last, timestamp, {last: content})
         return _RUN_BEGINS
 
-    def _continue(self, state: _Symbol, run: _Run, item: SequencedRecord) -> Finding:
-        """Add a record to the suspended ones. Begin the next listing if that proves it."""
-        record, last = item.record, item.last_id
+    def _continue(self, state: _Symbol, run: _Run, item: SequencedRecord, timestamp: int) -> Finding:
+        """Add a record to the suspended ones. Begin the next sequence if that proves it."""
+        last = item.last_id
         run.consecutive = run.consecutive + 1 if item.first_id == run.last_id + 1 else 1
-        run.last_id, run.last_time, run.size = last, record.timestamp, run.size + 1
-        run.contents[last] = _content(record)
+        run.last_id, run.last_time, run.size = last, timestamp, run.size + 1
+        run.contents[last] = _content(item.record)
         if run.consecutive < _RESET_RUN:
             return _RUN_GOES_ON
-        previous = state.last_id
+        previous, state.run = state.last_id, None
+        if run.first_id > previous:
+            state.jump = run.first_id
+            return SequenceJump(previous, run.first_id)
+        # A listing begins at id 0 or 1. Ids that are too high for that may have begun anywhere: nothing is known to be
+        # missing before them.
+        midway = too_far(run.first_id, run.first_time - state.newest_time)
+        if midway and previous == state.only_id:
+            state.last_id, state.only_id = run.first_id - 1, NO_ID
+            return SequenceJump(previous, run.first_id)
         # Whether an exchange numbers from 0 or from 1 is not known, so an id 0 that was not seen is not missing.
-        state.last_id = min(0, next(iter(run.contents)) - 1)
+        state.last_id = run.first_id - 1 if midway else min(0, run.first_id - 1)
         state.last_time, state.listed_at = state.newest_time, run.first_time
         state.listing += 1
-        state.run = None
         state.recent.clear()
         self._listings[state.pair.symbol] = state.listing
         return SequenceReset(previous, state.listing)
@@ -329,6 +361,11 @@ class SequenceTracker:
             oldest = min(self._symbols.values(), key=lambda other: other.last_time)
             del self._symbols[oldest.pair.symbol]
         self._symbols[state.pair.symbol] = state
+
+
+def _since(state: _Symbol) -> int:
+    """Return when the record before a gap was traded, or a bound for it if that time is far too early to be true."""
+    return max(state.last_time, state.newest_time - MOST_AHEAD)
 
 
 def _missing(state: _Symbol, gap: Gap, *, closed: bool) -> tuple[IdRange, ...]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
+from k2.ingest.sequencing.plausibility import exchange_time
 from k2.ingest.sequencing.tracker import (
     Conflict,
     Duplicate,
@@ -56,12 +57,12 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         record = item.record
         state = self._symbols.get(record.symbol)
         if state is None:
-            state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, record.timestamp))
+            state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, exchange_time(record)))
             _remember(state, record)
             return None
         if record.record_id in state.recent:
             return Duplicate() if state.recent[record.record_id] in {None, record.fingerprint} else Conflict()
-        before, state.last = state.last, Position(record.record_id, record.timestamp)
+        before, state.last = state.last, Position(record.record_id, exchange_time(record))
         _remember(state, record)
         if not state.disconnected:
             return None

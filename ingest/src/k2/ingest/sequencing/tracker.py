@@ -40,7 +40,7 @@ class GapFilled:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """A record that may belong to the symbol's next listing, which later records prove or disprove.
+    """A record that may belong to the symbol's next listing, or far ahead; later records prove or disprove it.
 
     `begins` says that the records suspended before it are none: it is the first of its own run.
     """
@@ -65,7 +65,27 @@ class Superseded:
     """A record of the listing before the current one, which arrived late."""
 
 
-Finding = Duplicate | Conflict | GapDetected | GapFilled | Suspended | SequenceReset | Superseded
+@dataclass(frozen=True, slots=True)
+class SequenceJump:
+    """The sequence goes on far from its last id, with the suspended records; this one proves it.
+
+    `previous` was the last id, `first` is the first of the suspended ones. Ahead of it, the ids in between are missing.
+    Below it, the last id was wrong. None of the suspended records, and not this one either, is tracked yet: all are to
+    be observed again, in order.
+    """
+
+    previous: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Misnumbered:
+    """An id further ahead of the last one than the symbol can have traded since, on which no others followed."""
+
+
+Finding = (
+    Duplicate | Conflict | GapDetected | GapFilled | Suspended | SequenceReset | SequenceJump | Superseded | Misnumbered
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +115,7 @@ class Tracker(Protocol):
         """Take the next record. Return what it reveals; None if it is the expected next one."""
 
     def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
-        """Take a suspended record that belongs to no new listing. Return what it is under the current one."""
+        """Take a suspended record that begins no new sequence. Return what it is in the current one."""
         ...
 
     def skip(self, pair: Pair, last_id: int, received: int) -> Finding | None:
@@ -105,8 +125,11 @@ class Tracker(Protocol):
         began.
         """
 
-    def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | None:
-        """Take the id that the exchange reports as its newest. Return the gap up to and including it."""
+    def observe_head(self, symbol: str, newest_id: int, received: int) -> GapDetected | Misnumbered | None:
+        """Take the id that the exchange reports as its newest. Return the gap up to and including it.
+
+        An id too far ahead is `Misnumbered`, and changes nothing.
+        """
 
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return the id ranges of a gap that have not arrived; empty once it is complete."""
