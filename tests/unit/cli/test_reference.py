@@ -50,7 +50,7 @@ def test_every_option_of_a_table_is_one_of_the_command(command: str):
 
 def test_the_documented_faults_are_the_implemented_ones():
     page = (DOCS / "how-to" / "simulate-faults.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\w*) ?\((.+?)\) \| (.+) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([\w,]*) ?\((.+?)\) \| (.+) \|$", page, re.MULTILINE)
     units = {"count": "a count", "time": "a duration", "offset": "a duration, may be negative", "symbol": "a symbol"}
     assert {kind: tuple(cells) for kind, *cells in rows} == {
         kind: (default, units[unit], what) for kind, (unit, default, what) in KINDS.items()

@@ -78,7 +78,7 @@ def test_a_fault_begins_at_its_time_and_once():
 
 @pytest.mark.parametrize(
     ("kind", "ask"),
-    [("drop", lambda injector: injector.drop_trades(1)), ("refuse", lambda injector: injector.refuse_connection())],
+    [("drop", lambda injector: injector.drop_trades(1)), ("refuse", lambda injector: injector.refuse_connection(0))],
 )
 def test_a_counted_fault_ends_with_its_count(kind, ask):
     injector = FaultInjector()
@@ -86,6 +86,24 @@ def test_a_counted_fault_ends_with_its_count(kind, ask):
     injector.add(parse(f"{kind}=2"))
     injector.start_due(0)
     assert [ask(injector) for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_counted_fault_with_a_target_hits_nothing_else():
+    injector = FaultInjector(
+        [parse("unanswered=1,ETHUSDT"), parse("ratelimit=1,exchangeInfo"), parse("mute=5s")], lambda _: "B"
+    )
+    injector.start_due(0)
+    assert not injector.take("unanswered", 1, ["BTCUSDT", "BETHUSDT"])
+    assert injector.take("unanswered", 1, ["BTCUSDT", "ETHUSDT"])
+    assert not injector.take("unanswered", 1, ["ETHUSDT"])
+    assert (injector.rest_error_status("/api/v3/time"), injector.rest_error_status("/api/v3/exchangeInfo")) == (0, 429)
+    assert (injector.suppresses_trades(1, "A"), injector.suppresses_trades(1, "B")) == (False, True)
+
+
+def test_a_maintenance_refuses_connections_for_its_time():
+    injector = FaultInjector([parse("maintenance=5s")])
+    injector.start_due(0)
+    assert (injector.refuse_connection(4.9), injector.refuse_connection(5)) == (True, False)
 
 
 def test_a_whole_sweep_is_dropped_together():

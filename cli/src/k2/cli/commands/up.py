@@ -39,7 +39,9 @@ def up(
     duration: Annotated[str, typer.Option("--duration", help="stop after this time, such as 90s")] = "",
     seed: Annotated[str, typer.Option(help="seed of the simulated market")] = "1",
     rate: Annotated[float, typer.Option(help="trades per second of each simulated exchange", min=0.1)] = 30.0,
-    fault: Annotated[list[str], typer.Option(help="fault to inject: KIND[=ARG][@TIME]; see k2 simulate --help")] = [],  # noqa: B006
+    fault: Annotated[
+        list[str], typer.Option(help="fault to inject: KIND[=ARG[,TARGET]][@TIME]; see k2 simulate --help")
+    ] = [],  # noqa: B006
     memory: Annotated[str, typer.Option(help="heap size of Spark", metavar="SIZE")] = "1g",
     kafka_port: Port = 0,
     registry_port: Port = 0,

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,42 @@ from k2.schemas.values import SCALE, fixed_decimal, from_micros
 PROTOCOL_ERROR: Final = 1008
 
 
+class Limit(Enum):
+    """What a client did too much of."""
+
+    MESSAGES = "messages"
+    ARGUMENTS = "arguments"
+    BYTES = "bytes"
+    SYMBOLS = "symbols"
+    CHARACTERS = "characters"
+    BUSY = "busy"  # no limit of the client: the exchange refuses for a while
+
+
+@dataclass(slots=True)
+class Rules:
+    """What the exchange lets clients do; 0 means that it sets no such limit."""
+
+    messages: int = 0  # of a client in `messages_period` seconds
+    messages_period: float = 1.0
+    arguments: int = 0  # of a request
+    bytes: int = 0  # of a request
+    symbols: int = 0  # subscribed on a connection
+    characters: int = 0  # of all arguments of a connection
+    connects: int = 0  # of an address in `connects_period` seconds
+    connects_period: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The end of a connection: the code of the close frame, 0 for none, and its reason."""
+
+    code: int
+    reason: str
+
+
+Reply = str | Cut
+
+
 @dataclass(slots=True)
 class Client:
     """The subscriptions of one connection and the data needed to enforce the exchange's rules."""
@@ -26,6 +63,8 @@ class Client:
     opened_at: float = 0.0
     last_message_at: float = 0.0
     message_times: list[float] = field(default_factory=list)
+    stuck: set[str] = field(default_factory=set)  # subscribed, but not sent: until they are subscribed again
+    frozen: set[str] = field(default_factory=set)  # subscribed, but not sent on this connection any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +86,69 @@ class Venue(ABC):
     rest_rate: float  # REST weight per second; `rest_burst` is the burst
     rest_burst: float
     ping_every = 0.0  # seconds between pings of the exchange; 0: none
+    connects_status = 429  # of the answer to a connection beyond the limit
+    end = Cut(0, "server restart")  # how it ends connections for a restart
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.listings = Listings(pairs)
+        self.rules = self.limits()
 
-    def on_connect(self, client: Client) -> list[str]:
+    @staticmethod
+    def limits() -> Rules:
+        """Return the exchange's limits for websocket clients."""
+        return Rules()
+
+    def on_connect(self, client: Client) -> Sequence[str]:
         """Return the first messages of a new connection."""
-        return []
+        return ()
+
+    def handle(self, text: str, client: Client, history: History, now: float) -> Sequence[Reply]:
+        """Enforce the limits on a client's message, then handle it. Return the replies."""
+        limit = self._exceeded(text, client, now)
+        return self.refuse(limit, text) if limit else self.receive(text, client, history)
+
+    def _exceeded(self, text: str, client: Client, now: float) -> Limit | None:
+        rules, requested = self.rules, self.requested(text)
+        client.message_times[:] = [at for at in client.message_times if now - at < rules.messages_period]
+        if rules.messages and len(client.message_times) > rules.messages:
+            return Limit.MESSAGES
+        if rules.bytes and len(text.encode()) > rules.bytes:
+            return Limit.BYTES
+        if rules.arguments and len(requested) > rules.arguments:
+            return Limit.ARGUMENTS
+        symbols = client.subscribed.union(requested)
+        if requested and rules.symbols and len(symbols) > rules.symbols:
+            return Limit.SYMBOLS
+        characters = sum(len(self.argument(symbol)) for symbol in symbols)
+        return Limit.CHARACTERS if requested and rules.characters and characters > rules.characters else None
 
     @abstractmethod
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the raw symbols that a request subscribes to; none if it is no such request."""
+
+    def argument(self, raw_symbol: str) -> str:
+        """Return the argument of a request that subscribes to a symbol."""
+        return raw_symbol
+
+    @abstractmethod
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Return the exchange's reply to a request that breaks a limit; none if it does not reply."""
+
+    def announcement(self, client: Client, now: int, begins: int) -> Sequence[str]:
+        """Return what the exchange sends a client ahead of a restart, which `begins` in UTC microseconds."""
+        return ()
+
+    @abstractmethod
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
         """Handle a client's message. Return the replies."""
 
     @abstractmethod
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """Yield the frames of one batch of one pair."""
+        """Yield the frames of one batch of one pair; `protocol` is the websocket's path, if it is not the first."""
 
-    def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
+    def heartbeats(self, client: Client, history: History, now: int) -> Sequence[str]:
         """Return the frames that are sent once a second; `now` is UTC microseconds."""
-        return []
+        return ()
 
     def violation(self, client: Client, now: float) -> str:
         """Return the rule a client broke, or an empty string. A violation closes the connection."""

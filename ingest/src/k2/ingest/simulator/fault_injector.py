@@ -1,22 +1,25 @@
 """The fault schedule and the active faults. Pure: the caller passes the seconds since the exchange opened."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from k2.ingest.simulator.faults import Fault
 
-_COUNTED: Final = frozenset({"drop", "ratelimit", "unavailable", "refuse"})
-_TIMED: Final = frozenset({"silent", "quiet", "wrong-pong"})
+_COUNTED: Final = frozenset({"drop", "ratelimit", "unavailable", "refuse", "busy", "unanswered", "undone"})
+_TIMED: Final = frozenset({"silent", "quiet", "wrong-pong", "mute", "maintenance"})
+_OF_ONE_SYMBOL: Final = frozenset({"mute", "stuck", "frozen", "halt", "delist"})  # the last one, if none is named
 _BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '{"e":"trade"}', "\u0000")
 
 
 class FaultInjector:
-    """Schedule faults and track how much of each active one remains."""
+    """Schedule faults and track how much of each active one remains. `choose` completes the symbol of a fault."""
 
-    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, faults: Iterable[Fault] = (), choose: Callable[[str], str] = str) -> None:
         self._scheduled = list(faults)
-        self._remaining: dict[str, int] = {}
-        self._until: dict[str, float] = {}
+        self._choose = choose
+        self._remaining: dict[str, dict[str, int]] = {}  # by kind and target
+        self._until: dict[str, dict[str, float]] = {}
         self._age = 0.0
 
     def add(self, fault: Fault) -> None:
@@ -24,44 +27,69 @@ class FaultInjector:
         self._scheduled.append(fault)
 
     def start_due(self, elapsed: float) -> list[Fault]:
-        """Start all due faults. Return the instant ones; counted and timed ones stay active."""
+        """Start all due faults. Return those that are no mere count of events; counted and timed ones stay active."""
         due = [fault for fault in self._scheduled if fault.at <= elapsed]
         self._scheduled = [fault for fault in self._scheduled if fault.at > elapsed]
         now: list[Fault] = []
-        for fault in due:
+        for scheduled in due:
+            fault = scheduled
+            if fault.kind in _OF_ONE_SYMBOL:
+                fault = replace(fault, target=self._choose(fault.target))
             if fault.kind in _COUNTED:
-                self._remaining[fault.kind] = self._remaining.get(fault.kind, 0) + int(fault.amount)
-            elif fault.kind in _TIMED:
-                self._until[fault.kind] = elapsed + fault.amount
+                counts = self._remaining.setdefault(fault.kind, {})
+                counts[fault.target] = counts.get(fault.target, 0) + int(fault.amount)
             elif fault.kind == "cut":
                 self._age = fault.amount
             else:
+                if fault.kind in _TIMED:
+                    self._until.setdefault(fault.kind, {})[fault.target] = elapsed + fault.amount
                 now.append(fault)
         return now
 
-    def drop_trades(self, trades: int) -> bool:
+    def take(self, kind: str, count: int = 1, affected: Collection[str] | str = "") -> bool:
+        """Consume `count` of an active fault. Return whether there was one that hits what is `affected`.
+
+        A target is one of several symbols that are affected, or a part of a path.
+        """
+        counts = self._remaining.get(kind, {})
+        for target, remaining in counts.items():
+            if remaining > 0 and (not target or target in affected):
+                counts[target] = max(0, remaining - count)
+                return True
+        return False
+
+    def active(self, kind: str, elapsed: float, affected: Collection[str] = ()) -> bool:
+        """Return whether a timed fault hits one of `affected`."""
+        return any(
+            elapsed < until and (not target or target in affected)
+            for target, until in self._until.get(kind, {}).items()
+        )
+
+    def drop_trades(self, trades: int, raw_symbol: str = "") -> bool:
         """Consume `trades` from an active `drop` fault. Return whether they are not sent."""
-        return self._take("drop", trades)
+        return self.take("drop", trades, [raw_symbol])
 
-    def refuse_connection(self) -> bool:
+    def refuse_connection(self, elapsed: float) -> bool:
         """Consume one `refuse`. Return whether the next connection is refused."""
-        return self._take("refuse", 1)
+        return self.active("maintenance", elapsed) or self.take("refuse")
 
-    def rest_error_status(self) -> int:
+    def rest_error_status(self, path: str = "") -> int:
         """Return the HTTP status that replaces the next REST response; 0 for none."""
-        return 429 if self._take("ratelimit", 1) else 503 if self._take("unavailable", 1) else 0
+        return 429 if self.take("ratelimit", 1, path) else 503 if self.take("unavailable", 1, path) else 0
 
     def silent(self, elapsed: float) -> bool:
         """Return whether nothing at all is sent."""
-        return elapsed < self._until.get("silent", 0.0)
+        return self.active("silent", elapsed)
 
-    def suppresses_trades(self, elapsed: float) -> bool:
-        """Return whether no trades are sent."""
-        return self.silent(elapsed) or elapsed < self._until.get("quiet", 0.0)
+    def suppresses_trades(self, elapsed: float, raw_symbol: str = "") -> bool:
+        """Return whether no trades are sent, or none of this symbol."""
+        if self.silent(elapsed) or self.active("quiet", elapsed):
+            return True
+        return self.active("mute", elapsed, [raw_symbol])
 
     def wrong_pong(self, elapsed: float) -> bool:
         """Return whether pings get a wrong pong."""
-        return elapsed < self._until.get("wrong-pong", 0.0)
+        return self.active("wrong-pong", elapsed)
 
     def too_old(self, age: float) -> bool:
         """Return whether a connection of this age, in seconds, is closed."""
@@ -81,9 +109,3 @@ class FaultInjector:
         elif kind == "malformed":
             broken = (sample[: len(sample) // 2], sample.replace(":", ";", 3), *_BROKEN)
             yield from (broken[index % len(broken)] for index in range(count))
-
-    def _take(self, kind: str, count: int) -> bool:
-        remaining = self._remaining.get(kind, 0)
-        if remaining > 0:
-            self._remaining[kind] = max(0, remaining - count)
-        return remaining > 0

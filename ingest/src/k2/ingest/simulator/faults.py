@@ -21,13 +21,23 @@ KINDS: Final = {
     "unavailable": ("count", "3", "the next REST requests are answered with 503"),
     "refuse": ("count", "2", "the next connections are refused"),
     "close": ("count", "1", "every connection is cut without a close frame (1006)"),
-    "shutdown": ("count", "1", "connections are announced to end, and end 5 s later"),
+    "close-code": ("count", "1012", "every connection is closed with this code"),
+    "shutdown": ("time", "5s", "a restart is announced as the exchange does, and connections end this much later"),
+    "maintenance": ("time", "20s", "connections are ended and refused, without an announcement"),
     "reset": ("count", "1", "trade ids begin at 1 again, as with a new listing"),
     "silent": ("time", "40s", "nothing at all is sent, but connections stay open"),
     "quiet": ("time", "40s", "no trades are sent, but heartbeats and pings are"),
     "cut": ("time", "30s", "connections older than this are closed, as some exchanges do after 24 h"),
     "late": ("time", "2h", "a trade whose time lies this far back"),
     "wrong-pong": ("time", "40s", "pings are answered with a wrong pong, or not at all"),
+    "busy": ("count", "2", "the next subscription requests are refused because of a rate, in the exchange's words"),
+    "unanswered": ("count", "2", "the next subscription requests are not answered, and nothing is done"),
+    "undone": ("count", "2", "the next subscription requests are acknowledged, but nothing is done"),
+    "late-answer": ("time", "3s", "from now on, answers to requests come this late"),
+    "mute": ("time", "40s", "one symbol is not sent, while the others flow"),
+    "stuck": ("symbol", "", "one symbol is not sent on the open connections until it is subscribed again"),
+    "frozen": ("symbol", "", "one symbol is not sent on the open connections, whatever is subscribed"),
+    "limit": ("count", "2,arguments", "a limit of the exchange, named after the comma, becomes this"),
     "list": ("symbol", "", "a symbol is listed, or listed again, and begins to trade"),
     "halt": ("symbol", "", "a symbol stops trading, and the instrument list says so"),
     "delist": (
@@ -38,6 +48,7 @@ KINDS: Final = {
     "clock": ("offset", "5s", "the exchange's clock is ahead by this; behind, if negative"),
 }
 
+LIMITS: Final = ("messages", "arguments", "bytes", "symbols", "characters", "connects")
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
 _LONGEST_TARGET: Final = 60
 
@@ -67,9 +78,13 @@ def parse(text: str) -> Fault:
     if unit == "symbol":
         first, target = "1", argument
     try:
+        if kind == "limit" and target not in LIMITS:
+            raise ValueError(f"{target[:40]!r} is no limit; known are {', '.join(LIMITS)}")  # noqa: TRY301
         if len(target) > _LONGEST_TARGET or not target.isprintable():
             raise ValueError(f"{target[:40]!r} is longer than {_LONGEST_TARGET} characters, or not printable")  # noqa: TRY301
-        return Fault(kind, _amount(unit, first or default), seconds(at) if at and at != "0s" else 0.0, target)
+        return Fault(
+            kind, _amount(unit, first or default.partition(",")[0]), seconds(at) if at and at != "0s" else 0.0, target
+        )
     except ValueError as error:
         raise UnknownFault(f"{text!r}: write {kind}={default or 'SYMBOL'}@10s; {error}") from None
 

@@ -1,10 +1,10 @@
 """The simulator's server: one port for websockets, REST and the control endpoints under /_sim."""
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from aiohttp import WSMsgType, web
 from k2.common import logs
 from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.base import RestBudget
-from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, RestReply, Venue
+from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, Cut, Limit, Reply, RestReply, Venue
+from k2.ingest.simulator.connections import QUEUE, Connection, Gate
 from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
@@ -26,39 +27,7 @@ from k2.schemas.values import UNIT
 log = logs.get("simulator")
 
 _TICK: Final = 0.005
-_QUEUE: Final = 50_000  # frames; a client that falls further behind is disconnected, as exchanges do
 _RECENT: Final = 1000
-_PONG_TIMEOUT: Final = 60.0
-
-
-class Connection:
-    """One websocket with its own queue, so that a slow client does not delay others."""
-
-    def __init__(self, socket: web.WebSocketResponse, client: Client) -> None:
-        self.socket = socket
-        self.client = client
-        self.queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
-        self.ping_payload = b""
-        self.ping_sent_at = 0.0
-
-    def put(self, frame: str) -> None:
-        """Queue a frame; drop the connection if its queue is full."""
-        try:
-            self.queue.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.cut("slow consumer")
-
-    def cut(self, reason: str) -> None:
-        """Abort the TCP connection without a close frame."""
-        log.info("connection aborted", reason=reason)
-        transport = self.socket._req.transport if self.socket._req else None  # noqa: SLF001 - there is no public way
-        if transport is not None:
-            transport.abort()
-
-    async def write(self) -> None:
-        """Send queued frames until cancelled."""
-        while True:
-            await self.socket.send_str(await self.queue.get())
 
 
 class Simulator:
@@ -78,19 +47,27 @@ class Simulator:
         self._opened = time.monotonic()
         for fault in faults:
             self._check(fault)
-        self._faults = FaultInjector(faults)
+        self._faults = FaultInjector(faults, venue.listings.chosen)
+        self._gate = Gate()
+        self._answer_delay = 0.0
         self._subscribed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
-        self._instant: dict[str, Callable[[Fault], None]] = {
+        self._begin: dict[str, Callable[[Fault], None]] = {
             "repeat": self._repeat,
             "late": self._late,
             "reset": lambda _: self._source.relist(),
             "conflict": self._conflict,
-            "close": lambda _: self._cut_all("fault"),
+            "close": lambda _: self._abort_all("fault"),
+            "close-code": lambda fault: self._end_all(Cut(int(fault.amount), "fault")),
             "shutdown": self._announce_shutdown,
+            "maintenance": lambda _: self._end_all(self.venue.end),
+            "late-answer": self._delay_answers,
+            "limit": lambda fault: setattr(self.venue.rules, fault.target, int(fault.amount)),
             "clock": self._set_clock,
+            **dict.fromkeys(("stuck", "frozen"), self._hold_symbol),
             **dict.fromkeys(("list", "halt", "delist"), self._change_listing),
+            **dict.fromkeys(("malformed", "oversized", "unknown"), self._confuse),
         }
         self.counts: dict[str, int] = {"frames": 0, "dropped": 0, "rest": 0, "limited": 0, "violations": 0, "pongs": 0}
 
@@ -118,7 +95,7 @@ class Simulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._cut_all("stop")
+        self._abort_all("stop")
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -147,7 +124,7 @@ class Simulator:
 
     @property
     def _behind(self) -> bool:
-        return any(connection.queue.qsize() > _QUEUE // 2 for connection in self._connections)
+        return any(connection.queue.qsize() > QUEUE // 2 for connection in self._connections)
 
     async def _trade_loop(self) -> None:
         if self._source.wait_for_client:
@@ -170,32 +147,41 @@ class Simulator:
         for trade in trades:
             self.history.add(trade)
         raw_symbol = trades[0].pair.raw_symbol
-        if self._faults.suppresses_trades(self._elapsed) or self._faults.drop_trades(len(trades)):
+        if self._faults.suppresses_trades(self._elapsed, raw_symbol) or self._faults.drop_trades(
+            len(trades), raw_symbol
+        ):
             self.counts["dropped"] += len(trades)
             return
         if frames:
-            self._broadcast(raw_symbol, frames, frames)
+            self._broadcast(raw_symbol, dict.fromkeys(self.venue.paths, frames))
             return
-        current_frames = list(self.venue.frames(trades))
-        older = list(self.venue.frames(trades, "/")) if len(self.venue.paths) > 1 else current_frames
-        self._broadcast(raw_symbol, current_frames, older)
+        self._broadcast(
+            raw_symbol,
+            {
+                path: list(self.venue.frames(trades, path if number else ""))
+                for number, path in enumerate(self.venue.paths)
+            },
+        )
 
-    def _broadcast(self, raw_symbol: str, current_frames: Sequence[str], older: Sequence[str]) -> None:
-        self._recent.extend((raw_symbol, frame) for frame in current_frames)
+    def _broadcast(self, raw_symbol: str, frames: Mapping[str, Sequence[str]]) -> None:
+        """Send the frames of a symbol, by the path of the websocket."""
+        self._recent.extend((raw_symbol, frame) for frame in frames[self.venue.paths[0]])
         for connection in self._connections:
-            if raw_symbol in connection.client.subscribed:
-                for frame in older if connection.client.protocol == "/" else current_frames:
+            client = connection.client
+            if raw_symbol in client.subscribed and raw_symbol not in client.stuck | client.frozen:
+                for frame in frames.get(client.protocol, ()):
                     connection.put(frame)
                     self.counts["frames"] += 1
 
     def _begin_faults(self) -> None:
         for fault in self._faults.start_due(self._elapsed):
             log.warning("fault", kind=fault.kind, amount=fault.amount, target=fault.target)
-            self._instant.get(fault.kind, self._confuse)(fault)
+            if begin := self._begin.get(fault.kind):
+                begin(fault)
 
     def _repeat(self, fault: Fault) -> None:
         for raw_symbol, frame in list(self._recent)[-int(fault.amount) :]:
-            self._broadcast(raw_symbol, [frame], [frame])
+            self._broadcast(raw_symbol, {self.venue.paths[0]: [frame]})
 
     def _late(self, fault: Fault) -> None:
         for trade in self._source.late(time.time_ns() // 1000 - int(fault.amount * 1e6)):
@@ -215,9 +201,21 @@ class Simulator:
         listings.set_status(raw_symbol, Status.HALTED if fault.kind == "halt" else Status.DELISTED)
         self._source.halt(raw_symbol)
 
-    def _cut_all(self, reason: str) -> None:
+    def _delay_answers(self, fault: Fault) -> None:
+        self._answer_delay = fault.amount
+
+    def _hold_symbol(self, fault: Fault) -> None:
+        for connection in self._connections:
+            client = connection.client
+            (client.stuck if fault.kind == "stuck" else client.frozen).add(fault.target)
+
+    def _abort_all(self, reason: str) -> None:
         for connection in list(self._connections):
-            connection.cut(reason)
+            connection.abort(reason)
+
+    def _end_all(self, cut: Cut) -> None:
+        for connection in list(self._connections):
+            connection.end(cut)
 
     def _confuse(self, fault: Fault) -> None:
         sample = self._recent[-1][1] if self._recent else "{}"
@@ -229,14 +227,13 @@ class Simulator:
         for raw_symbol in self.history.trades:
             for trade in self.history.newest(raw_symbol, 1):
                 wrong = replace(trade, price=trade.price + UNIT)
-                for frame in self.venue.frames([wrong]):
-                    self._broadcast(raw_symbol, [frame], [frame])
+                self._broadcast(raw_symbol, {self.venue.paths[0]: list(self.venue.frames([wrong]))})
 
-    def _announce_shutdown(self, _: Fault) -> None:
-        frame = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":0}}'
+    def _announce_shutdown(self, fault: Fault) -> None:
         for connection in list(self._connections):
-            connection.put(frame)
-            asyncio.get_running_loop().call_later(5.0, connection.cut, "announced shutdown")
+            begins = self._now + int(fault.amount * 1e6)
+            connection.reply(self.venue.announcement(connection.client, self._now, begins))
+            asyncio.get_running_loop().call_later(fault.amount, connection.end, self.venue.end)
 
     async def _heartbeat_loop(self) -> None:
         """Send heartbeats and pings and enforce the client rules, once a second."""
@@ -244,7 +241,7 @@ class Simulator:
             await asyncio.sleep(1.0)
             now, elapsed = time.monotonic(), self._elapsed
             for connection in list(self._connections):
-                reason = self.venue.violation(connection.client, now) or self._missing_pong(connection, now)
+                reason = self.venue.violation(connection.client, now) or connection.missing_pong(now)
                 if reason:
                     self.counts["violations"] += 1
                     log.warning("violation", reason=reason)
@@ -254,28 +251,13 @@ class Simulator:
                 elif not self._faults.silent(elapsed):
                     for frame in self.venue.heartbeats(connection.client, self.history, self._now):
                         connection.put(frame)
-                    await self._ping(connection, now)
-
-    async def _ping(self, connection: Connection, now: float) -> None:
-        every = self.venue.ping_every
-        if (
-            every
-            and not connection.ping_payload
-            and now - max(connection.ping_sent_at, connection.client.opened_at) >= every
-        ):
-            connection.ping_payload, connection.ping_sent_at = str(int(now * 1000)).encode(), now
-            with contextlib.suppress(ConnectionError):
-                await connection.socket.ping(connection.ping_payload)
-
-    @staticmethod
-    def _missing_pong(connection: Connection, now: float) -> str:
-        return "no pong" if connection.ping_payload and now - connection.ping_sent_at > _PONG_TIMEOUT else ""
+                    await connection.ping(self.venue.ping_every, now)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
         self.counts["rest"] += 1
-        if status := self._faults.rest_error_status():
+        if status := self._faults.rest_error_status(request.path):
             return web.Response(status=status, headers={"Retry-After": "1"}, text="{}")
         if self._bucket.take(self.venue.weight(request.path), time.monotonic()) > 0:
             self._bucket.back_off(0.0, time.monotonic())
@@ -287,8 +269,11 @@ class Simulator:
         path = request.path.rstrip("/") or "/"
         if path not in self.venue.paths:
             return web.Response(status=404, text=f"websockets are at {', '.join(self.venue.paths)}\n")
-        if self._faults.refuse_connection():
+        if self._faults.refuse_connection(self._elapsed):
             return web.Response(status=503)
+        if not self._gate.admits(self.venue.rules, time.monotonic()):
+            self.counts["violations"] += 1
+            return web.Response(status=self.venue.connects_status)
         socket = web.WebSocketResponse(autoping=False, compress=False, timeout=1.0)
         await socket.prepare(request)
         now = time.monotonic()
@@ -313,6 +298,7 @@ class Simulator:
                     self.counts["violations"] += 1
                     await connection.socket.close(code=PROTOCOL_ERROR, message=b"wrong pong")
                 self.counts["pongs"] += 1
+                connection.client.message_times.append(now)
                 connection.ping_payload = b""
             elif message.type is WSMsgType.PING:
                 wrong = self._faults.wrong_pong(self._elapsed)
@@ -323,14 +309,30 @@ class Simulator:
     def _message(self, connection: Connection, text: str, now: float) -> None:
         client = connection.client
         client.last_message_at = now
+        if connection.ended:
+            return
         client.message_times.append(now)
-        replies = self.venue.receive(text, client, self.history)
+        replies = self._replies(text, client, now)
         if client.subscribed:
             self._subscribed.set()
         if self._faults.silent(self._elapsed) or ("ping" in text and self._faults.wrong_pong(self._elapsed)):
             return
-        for reply in replies:
-            connection.put(reply)
+        if self._answer_delay:
+            asyncio.get_running_loop().call_later(self._answer_delay, connection.reply, replies)
+        elif connection.reply(replies):
+            self.counts["violations"] += 1
+
+    def _replies(self, text: str, client: Client, now: float) -> Sequence[Reply]:
+        """Return the replies to a message, as far as no fault interferes with it."""
+        requested = self.venue.requested(text)
+        if requested and self._faults.take("unanswered", 1, requested):
+            return ()
+        if requested and self._faults.take("busy", 1, requested):
+            return self.venue.refuse(Limit.BUSY, text)
+        if requested and self._faults.take("undone", 1, requested):
+            client = deepcopy(client)
+        client.stuck.difference_update(requested)
+        return self.venue.handle(text, client, self.history, now)
 
     async def _emitted(self, _: web.Request) -> web.Response:
         ids = {

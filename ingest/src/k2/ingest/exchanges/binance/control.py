@@ -21,6 +21,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.schemas.exchanges.spec import Pair
 
+_CAPACITY_WORDS = "too many subscriptions"  # of a connection, code 4
 _BUSY_WORDS = ("too many", "rate limit", "try again", "internal", "timeout", "unavailable", "busy")
 
 
@@ -58,10 +59,14 @@ class BinanceControl:
 
     def _refused(self, error: dict[str, Any], message: dict[str, Any]) -> Refused:
         text = f"{error.get('code')}: {str(error.get('msg'))[:200]}"
-        busy = any(word in text.lower() for word in _BUSY_WORDS)
+        kind = Refusal.SYMBOL
+        if _CAPACITY_WORDS in text.lower():
+            kind = Refusal.CAPACITY
+        elif any(word in text.lower() for word in _BUSY_WORDS):
+            kind = Refusal.BUSY
         symbols = named(text.upper(), [pair.raw_symbol for pair in self._pairs])
         number = request_number(message.get("id", error.get("id")))
-        return Refused(text, symbols, number, Refusal.BUSY if busy else Refusal.SYMBOL, whole=True)
+        return Refused(text, symbols, number, kind, whole=True)
 
 
 def _request(method: str, pairs: Sequence[Pair], number: int) -> bytes:

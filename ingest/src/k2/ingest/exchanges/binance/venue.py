@@ -4,8 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
+    PROTOCOL_ERROR,
     Client,
+    Cut,
+    Limit,
+    Reply,
     RestReply,
+    Rules,
     Venue,
     count,
     json_message,
@@ -19,7 +24,6 @@ from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.registry import EXCHANGES
 
-_MESSAGES_A_SECOND = 5
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _TRADES = "/api/v3/historicalTrades", "/api/v3/aggTrades", "/api/v3/trades"
 _WEIGHTS = {
@@ -41,20 +45,42 @@ class BinanceVenue(Venue):
     rest_rate, rest_burst = 100.0, 6000.0  # 6,000 weight a minute
     ping_every = 20.0
 
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
+    @staticmethod
+    def limits() -> Rules:
+        """Return Binance's limits; a request above 8 KB is ignored."""
+        return Rules(messages=5, bytes=8192, symbols=1024, connects=300)
+
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the symbols of a SUBSCRIBE request."""
+        request = json_message(text)
+        return _symbols(request) if request.get("method") == "SUBSCRIBE" else ()
+
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Close with 1008 for too many messages, refuse too many streams, and ignore what is too long."""
+        if limit is Limit.BYTES:
+            return ()
+        if limit is Limit.SYMBOLS:
+            error = {"code": 4, "msg": "Too many subscriptions"}
+            return [json_text({"error": error, "id": json_message(text).get("id")})]
+        return [Cut(PROTOCOL_ERROR, "Too many requests")]
+
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
         """Handle SUBSCRIBE and UNSUBSCRIBE. As on the real exchange, unknown symbols are accepted and stay silent."""
         request = json_message(text)
-        names = {name.partition("@")[0].upper() for name in texts(request.get("params", [])) if name.endswith("@trade")}
         match request.get("method"):
             case "SUBSCRIBE":
-                client.subscribed |= names
+                client.subscribed.update(_symbols(request))
             case "UNSUBSCRIBE":
-                client.subscribed -= names
+                client.subscribed.difference_update(_symbols(request))
             case None:
                 return ['{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}']
             case method:
                 return [json_text({"code": 2, "msg": f"Invalid request: unknown variant `{method}`"})]
         return [json_text({"result": None, "id": request.get("id")})]
+
+    def announcement(self, client: Client, now: int, begins: int) -> Sequence[str]:
+        """Return the serverShutdown event."""
+        return [json_text({"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": now // 1000}})]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield one frame per trade."""
@@ -66,12 +92,6 @@ class BinanceVenue(Venue):
                 f'"t":{trade.id},"p":"{price}","q":"{quantity}","T":{millis},'
                 f'"m":{"false" if trade.buy else "true"},"M":true}}}}'
             )
-
-    def violation(self, client: Client, now: float) -> str:
-        """Report more than five messages within a second."""
-        recent = [at for at in client.message_times if now - at < 1.0]
-        client.message_times[:] = recent
-        return "too many messages" if len(recent) > _MESSAGES_A_SECOND else ""
 
     def weight(self, path: str) -> float:
         """Return the documented weight."""
@@ -107,6 +127,10 @@ class BinanceVenue(Venue):
         limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}]
         document = {"timezone": "UTC", "serverTime": now // 1000, "rateLimits": limits, "exchangeFilters": []}
         return json_reply({**document, "symbols": symbols})
+
+
+def _symbols(request: Mapping[str, Any]) -> list[str]:
+    return [name.partition("@")[0].upper() for name in texts(request.get("params", [])) if name.endswith("@trade")]
 
 
 def _names(query: Mapping[str, str]) -> set[str]:

@@ -5,7 +5,10 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
     Client,
+    Limit,
+    Reply,
     RestReply,
+    Rules,
     Venue,
     count,
     json_message,
@@ -21,7 +24,14 @@ from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _TOPIC = "publicTrade."
-_MAX_ARGUMENTS = 10
+_STATUS = "system.status"
+_STATUS_PATH = "/v5/public/misc/status"
+_WORDS = {
+    Limit.ARGUMENTS: "args size >10",
+    Limit.CHARACTERS: "args length exceeds the limit",
+    Limit.MESSAGES: "Too many visits!",
+    Limit.BUSY: "Too many visits!",
+}
 _ROWS = 60
 _ID_BASE = 2_290_000_000_000_000_000
 
@@ -32,25 +42,76 @@ class BybitVenue(Venue):
     spec = EXCHANGES["bybit"]
     default_symbols = ("BTCUSDT", "ETHUSDT")
     new_symbol = "SOLUSDT"
-    paths = ("/v5/public/spot",)
+    paths = ("/v5/public/spot", _STATUS_PATH)
     rest_rate, rest_burst = 120.0, 600.0
+    connects_status = 403
 
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Handle pings and subscriptions of at most ten topics; a request succeeds or fails as a whole."""
+    @staticmethod
+    def limits() -> Rules:
+        """Return Bybit's limits for spot."""
+        return Rules(arguments=10, characters=21_000, connects=500)
+
+    def argument(self, raw_symbol: str) -> str:
+        """Return the topic."""
+        return _TOPIC + raw_symbol
+
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the symbols of a subscribe request."""
         request = json_message(text)
-        if request.get("op") == "ping":
-            return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
+        topics = texts(request.get("args", [])) if request.get("op") == "subscribe" else []
+        return [topic.removeprefix(_TOPIC) for topic in topics if topic.startswith(_TOPIC)]
+
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Refuse the request as a whole."""
+        return [_answer(json_message(text), _WORDS.get(limit, "args length exceeds the limit"))]
+
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
+        """Handle pings and subscriptions; a request succeeds or fails as a whole."""
+        request = json_message(text)
         topics = texts(request.get("args", []))
-        reply: dict[str, Any] = {"conn_id": "465772b1", "req_id": request.get("req_id", ""), "op": "subscribe"}
-        bad = [topic for topic in topics if not self.listings.listed(topic.removeprefix(_TOPIC))]
-        if request.get("op") != "subscribe" or bad or len(topics) > _MAX_ARGUMENTS:
-            text = f"Invalid topic: {bad[0]}" if bad else "args size >10"
-            return [json_text({"success": False, "ret_msg": text, **reply})]
-        client.subscribed.update(topic.removeprefix(_TOPIC) for topic in topics)
-        return [json_text({"success": True, "ret_msg": "", **reply})]
+        symbols = [topic.removeprefix(_TOPIC) for topic in topics]
+        match request.get("op"):
+            case "ping":
+                return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
+            case "subscribe" if client.protocol == _STATUS_PATH:
+                bad = next((topic for topic in topics if topic != _STATUS), "")
+                return [_answer(request, f"error:handler not found,topic:{bad}" if bad else "")]
+            case "subscribe":
+                if words := self._refusal(topics, client):
+                    return [_answer(request, words)]
+                client.subscribed.update(symbols)
+                return [_answer(request)]
+            case "unsubscribe":
+                client.subscribed.difference_update(symbols)
+                return [_answer(request)]
+        return [_answer(request, "error:unknown op")]
+
+    def _refusal(self, topics: Sequence[str], client: Client) -> str:
+        for topic in topics:
+            symbol = topic.removeprefix(_TOPIC)
+            if not topic.startswith(_TOPIC):
+                return f"error:handler not found,topic:{topic}"
+            if not self.listings.listed(symbol):
+                return f"Invalid symbol :[{topic}]"
+            if symbol in client.subscribed:
+                return f"error:already subscribed,topic:{topic}"
+        return ""
+
+    def announcement(self, client: Client, now: int, begins: int) -> Sequence[str]:
+        """Return the system's status, on the websocket of announcements only."""
+        if client.protocol != _STATUS_PATH:
+            return ()
+        row = {
+            "id": "4d95b2a0-587f-11f0-bcc9-56f28c94d6ea", "title": "System upgrade", "state": "scheduled",
+            "begin": str(begins // 1000), "end": str(begins // 1000 + 600_000), "href": "",
+            "serviceTypes": [2, 3, 4, 5], "product": [1, 2], "uidSuffix": [], "maintainType": 1, "env": 1,
+        }  # fmt: skip
+        return [json_text({"topic": _STATUS, "ts": now // 1000, "data": [row]})]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield one frame per batch; its trades share a sequence number."""
+        if protocol == _STATUS_PATH:
+            return
         last = trades[-1]
         rows = [
             {
@@ -93,6 +154,12 @@ class BybitVenue(Venue):
     def trade_id(self, trade: SimTrade) -> str:
         """Return an id that is unique across symbols and not consecutive."""
         return trade.name or str(_ID_BASE + trade.id * 1000 + self.listings.place(trade.pair.raw_symbol))
+
+
+def _answer(request: Mapping[str, Any], refusal: str = "") -> str:
+    number, operation = str(request.get("req_id", "")), str(request.get("op", ""))
+    answer = {"success": not refusal, "ret_msg": refusal, "conn_id": "465772b1", "req_id": number, "op": operation}
+    return json_text(answer)
 
 
 def _reply(result: dict[str, Any], now: int) -> RestReply:

@@ -4,8 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
+    PROTOCOL_ERROR,
     Client,
+    Cut,
+    Limit,
+    Reply,
     RestReply,
+    Rules,
     Venue,
     count,
     iso,
@@ -34,29 +39,54 @@ class CoinbaseVenue(Venue):
     new_symbol = "SOL-USD"
     paths = ("/",)
     rest_rate, rest_burst = 8.0, 20.0
+    end = Cut(1001, "going away")
 
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
+    @staticmethod
+    def limits() -> Rules:
+        """Return Coinbase's limits for an address."""
+        return Rules(messages=100, connects=8, connects_period=1.0)
+
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the products of a subscribe message."""
+        request = json_message(text)
+        return texts(request.get("product_ids", [])) if request.get("type") == "subscribe" else ()
+
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Send an error; a client that sends too much is disconnected after it."""
+        match limit:
+            case Limit.MESSAGES:
+                return [_error("ErrSlowRead", "too many messages"), Cut(PROTOCOL_ERROR, "ErrSlowRead")]
+            case Limit.BYTES:
+                return [_error("Message too big", ""), Cut(1009, "Message too big")]
+            case Limit.BUSY:
+                return [_error("Failed to subscribe", "Internal server error, please try again")]
+        return [_error("Failed to subscribe", "maximum number of subscriptions exceeded")]
+
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
         """Handle a subscribe message: reply with the subscriptions, then the last match of each product.
 
         One invalid product, and the whole call is ignored.
         """
         request = json_message(text)
-        if request.get("type") != "subscribe":
-            return ['{"type":"error","message":"Malformed JSON","reason":"expected a subscribe message"}']
         products, channels = texts(request.get("product_ids", [])), texts(request.get("channels", []))
-        for product in products:
-            if not self.listings.listed(product):
-                reason = f"{product} is not a valid product"
-                return [json_text({"type": "error", "message": "Failed to subscribe", "reason": reason})]
-        if "matches" in channels:
-            client.subscribed.update(products)
-        if "heartbeat" in channels:
-            client.heartbeats.update(products)
-        listed = [{"name": channel, "product_ids": sorted(client.subscribed)} for channel in channels]
-        replies = [json_text({"type": "subscriptions", "channels": listed})]
-        for product in products:
-            replies += [_match(trade, "last_match") for trade in history.newest(product, 1)]
-        return replies
+        match request.get("type"):
+            case "subscribe":
+                for product in products:
+                    if not self.listings.listed(product):
+                        return [_error("Failed to subscribe", f"{product} is not a valid product")]
+                if "matches" in channels:
+                    client.subscribed.update(products)
+                if "heartbeat" in channels:
+                    client.heartbeats.update(products)
+                newest = [trade for product in products for trade in history.newest(product, 1)]
+                return [_subscriptions(client), *(_match(trade, "last_match") for trade in newest)]
+            case "unsubscribe":
+                if "matches" in channels:
+                    client.subscribed.difference_update(products)
+                if "heartbeat" in channels:
+                    client.heartbeats.difference_update(products)
+                return [_subscriptions(client)]
+        return [_error("Malformed JSON", "expected a subscribe message")]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield one frame per trade."""
@@ -107,6 +137,16 @@ def _product(item: Instrument) -> dict[str, Any]:
         "status_message": "", "trading_disabled": halted, "fx_stablecoin": False,
         "max_slippage_percentage": "0.02000000", "auction_mode": False, "high_bid_limit_percentage": "",
     }  # fmt: skip
+
+
+def _error(message: str, reason: str) -> str:
+    return json_text({"type": "error", "message": message, **({"reason": reason} if reason else {})})
+
+
+def _subscriptions(client: Client) -> str:
+    by_channel = {"matches": client.subscribed, "heartbeat": client.heartbeats}
+    channels = [{"name": name, "product_ids": sorted(products)} for name, products in by_channel.items() if products]
+    return json_text({"type": "subscriptions", "channels": channels})
 
 
 def _maker(trade: SimTrade) -> str:

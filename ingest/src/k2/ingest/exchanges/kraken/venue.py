@@ -5,7 +5,11 @@ from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
     Client,
+    Cut,
+    Limit,
+    Reply,
     RestReply,
+    Rules,
     Venue,
     count,
     decimals,
@@ -41,36 +45,75 @@ class KrakenVenue(Venue):
     new_symbol = "SOL/USD"
     paths = ("/v2", "/")
     rest_rate, rest_burst = 1.0, 15.0
+    end = Cut(1001, "CloudFlare WebSocket proxy restarting")
 
     def on_connect(self, client: Client) -> list[str]:
         """Return the system status."""
         if client.protocol == "/":
             return ['{"connectionID":18239578009413566319,"event":"systemStatus","status":"online","version":"1.8.3"}']
-        status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 13834774380200032777}
-        return [json_text({"channel": "status", "type": "update", "data": [status]})]
+        return [_status()]
 
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
+    @staticmethod
+    def limits() -> Rules:
+        """Return the limit of connections that Cloudflare keeps for Kraken."""
+        return Rules(connects=150, connects_period=600.0)
+
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the symbols of a subscribe request of either protocol."""
+        request = json_message(text)
+        if request.get("method") == "subscribe" and isinstance(request.get("params"), dict):
+            return texts(request["params"].get("symbol", []))
+        if request.get("event") == "subscribe":
+            pairs = (self._pair(name, _v1_name) for name in texts(request.get("pair", [])))
+            return [pair.raw_symbol for pair in pairs if pair]
+        return ()
+
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Refuse a request because of its rate; Kraken has no other limits."""
+        request, words = json_message(text), "Exceeded msg rate"
+        if "event" in request:
+            error = {"errorMessage": words, "event": "subscriptionStatus", "status": "error"}
+            return [json_text({**error, **({"reqid": request["reqid"]} if "reqid" in request else {})})]
+        method, number = request.get("method"), request.get("req_id")
+        return [json_text({"error": words, "method": method, "success": False, "req_id": number})]
+
+    def announcement(self, client: Client, now: int, begins: int) -> Sequence[str]:
+        """Return the status: v2 announces the maintenance, v1 only says that it has begun."""
+        if client.protocol == "/":
+            return [
+                '{"connectionID":18239578009413566319,"event":"systemStatus","status":"maintenance","version":"1.9.1"}'
+            ]
+        window = {
+            "phase": "imminent_5m", "services": ["spot_ws"], "client_action": "disconnect_and_wait",
+            "begins_at": from_micros(begins).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }  # fmt: skip
+        return [_status(upcoming_maintenance=[window], emergency=[])]
+
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
         """Handle subscriptions and pings of both protocols."""
         request = json_message(text)
         if client.protocol == "/":
             return self._receive_v1(request, client, history)
-        if request.get("method") == "ping":
-            return [json_text({"method": "pong", "req_id": request.get("req_id")})]
+        method, number = request.get("method"), request.get("req_id")
+        if method == "ping":
+            return [json_text({"method": "pong", "req_id": number})]
         params = request.get("params", {})
-        if request.get("method") != "subscribe" or params.get("channel") != "trade":
+        if method not in {"subscribe", "unsubscribe"} or params.get("channel") != "trade":
             return ['{"error":"Method or channel not supported","method":"subscribe","success":false}']
         replies: list[str] = []
         for raw_symbol in texts(params.get("symbol", [])):
-            replies += self._subscribe(
-                raw_symbol, params.get("snapshot") is True, request.get("req_id"), client, history
-            )
+            if method == "unsubscribe":
+                replies.append(_unsubscribe(raw_symbol, number, client))
+            else:
+                replies += self._subscribe(raw_symbol, params.get("snapshot") is True, number, client, history)
         return replies
 
     def _subscribe(
         self, raw_symbol: str, snapshot: bool, number: object, client: Client, history: History
     ) -> list[str]:
-        if not self.listings.listed(raw_symbol):
-            error = f"Currency pair not supported {raw_symbol}"
+        listed = self.listings.listed(raw_symbol)
+        if not listed or raw_symbol in client.subscribed:
+            error = "Already subscribed" if listed else f"Currency pair not supported {raw_symbol}"
             refusal = {"error": error, "method": "subscribe", "success": False, "symbol": raw_symbol, "req_id": number}
             return [json_text(refusal)]
         client.subscribed.add(raw_symbol)
@@ -88,9 +131,14 @@ class KrakenVenue(Venue):
         for name in texts(request.get("pair", [])):
             pair = self._pair(name, _v1_name)
             status = {"channelName": "trade", "event": "subscriptionStatus", "pair": name}
+            status |= {"reqid": request["reqid"]} if "reqid" in request else {}
             if pair is None:
                 status |= {"status": "error", "errorMessage": f"Currency pair not supported {name}"}
                 replies.append(json_text(status))
+                continue
+            if request.get("event") == "unsubscribe":
+                client.subscribed.discard(pair.raw_symbol)
+                replies.append(json_text({"channelID": 1, **status, "status": "unsubscribed"}))
                 continue
             client.subscribed.add(pair.raw_symbol)
             replies.append(json_text({"channelID": 1, **status, "status": "subscribed"}))
@@ -139,6 +187,27 @@ class KrakenVenue(Venue):
     def _pair(self, name: str, spelling: Callable[[Pair], str]) -> Pair | None:
         pairs = (item.pair for item in self.listings if item.status is not Status.DELISTED)
         return next((pair for pair in pairs if spelling(pair) == name), None)
+
+
+def _status(**notices: Sequence[object]) -> str:
+    status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 13834774380200032777}
+    return json_text({"channel": "status", "type": "update", "data": [{**status, **notices}]})
+
+
+def _unsubscribe(raw_symbol: str, number: object, client: Client) -> str:
+    result = {"channel": "trade", "symbol": raw_symbol}
+    answer = {"method": "unsubscribe", "result": result, "success": True, "req_id": number}
+    if raw_symbol not in client.subscribed:
+        words = "Subscription Not Found"
+        answer = {
+            "error": words,
+            "method": "unsubscribe",
+            "success": False,
+            "symbol": raw_symbol,
+            "req_id": number,
+        }
+    client.subscribed.discard(raw_symbol)
+    return json_text(answer)
 
 
 def _nanos(trade: SimTrade) -> int:

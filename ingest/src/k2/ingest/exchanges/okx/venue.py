@@ -1,11 +1,15 @@
-"""Simulated OKX v5: the `trades-all` channel, text pings, and trades by id over REST."""
+"""Simulated OKX v5: single fills (`trades-all`), aggregates (`trades`), text pings, and REST."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
     Client,
+    Limit,
+    Reply,
     RestReply,
+    Rules,
     Venue,
     count,
     json_message,
@@ -13,6 +17,7 @@ from k2.ingest.exchanges.base_venue import (
     json_text,
     number,
     step,
+    texts,
 )
 from k2.ingest.exchanges.okx.messages import CHANNEL
 from k2.ingest.simulator.history import History
@@ -21,6 +26,7 @@ from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _IDLE_LIMIT = 30.0
+_CHANNELS = {"/ws/v5/business": CHANNEL, "/ws/v5/public": "trades"}
 
 
 class OkxVenue(Venue):
@@ -29,31 +35,72 @@ class OkxVenue(Venue):
     spec = EXCHANGES["okx"]
     default_symbols = ("BTC-USDT", "ETH-USDT")
     new_symbol = "SOL-USDT"
-    paths = ("/ws/v5/business",)
+    paths = tuple(_CHANNELS)
     rest_rate, rest_burst = 10.0, 20.0
 
-    def receive(self, text: str, client: Client, history: History) -> list[str]:
-        """Handle subscriptions and the text `ping`."""
+    @staticmethod
+    def limits() -> Rules:
+        """Return OKX's limits: 480 requests an hour, 64 KB a request, 3 connections a second."""
+        return Rules(messages=480, messages_period=3600.0, bytes=64 << 10, connects=3, connects_period=1.0)
+
+    def requested(self, text: str) -> Sequence[str]:
+        """Return the instruments of a subscribe request."""
+        request = json_message(text)
+        arguments = request.get("args", []) if request.get("op") == "subscribe" else []
+        return texts(argument.get("instId") for argument in arguments if isinstance(argument, dict))
+
+    def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
+        """Send an error, which refuses the request as a whole."""
+        code, words = "60014", "Requests too frequent"
+        if limit in {Limit.BYTES, Limit.ARGUMENTS}:
+            code, words = "60028", "The current operation is not supported by this URL. The request is too long."
+        elif limit in {Limit.SYMBOLS, Limit.CHARACTERS}:
+            code, words = "64007", "Endpoint request overload: too many subscriptions"
+        return [json_text({"event": "error", "code": code, "msg": words, "connId": "a4d3ae55"})]
+
+    def announcement(self, client: Client, now: int, begins: int) -> Sequence[str]:
+        """Return the notice that precedes a service upgrade."""
+        words = "The connection will soon be closed for a service upgrade. Please reconnect."
+        return [json_text({"event": "notice", "msg": words, "code": "64008", "connId": "a4d3ae55"})]
+
+    def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
+        """Handle subscriptions, each argument alone, and the text `ping`."""
         if text == "ping":
+            client.message_times.pop()  # pings do not count
             return ["pong"]
         request = json_message(text)
-        if request.get("op") != "subscribe":
+        operation = request.get("op")
+        if operation not in {"subscribe", "unsubscribe"}:
             return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
-        replies = []
-        for arg in request.get("args", []):
-            raw_symbol = str(arg.get("instId")) if isinstance(arg, dict) else ""
-            if not self.listings.listed(raw_symbol) or arg.get("channel") != CHANNEL:
-                text = f"Wrong URL or channel:{arg.get('channel')},instId:{raw_symbol} doesn't exist."
-                replies.append(json_text({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55"}))
-                continue
+        number = {"id": request["id"]} if "id" in request else {}
+        return [self._answer(operation, argument, number, client) for argument in request.get("args", [])]
+
+    def _answer(self, operation: str, argument: object, number: Mapping[str, Any], client: Client) -> str:
+        fields = argument if isinstance(argument, dict) else {}
+        raw_symbol, channel = str(fields.get("instId")), fields.get("channel")
+        if not self.listings.listed(raw_symbol) or channel != _CHANNELS[client.protocol]:
+            words = (
+                f"Wrong URL or channel:{channel},instId:{raw_symbol} doesn't exist. "
+                "Please use the correct URL, channel and parameters referring to API document."
+            )
+            return json_text({"event": "error", "code": "60018", "msg": words, "connId": "a4d3ae55"})
+        if operation == "subscribe":
             client.subscribed.add(raw_symbol)
-            replies.append(json_text({"event": "subscribe", "arg": arg, "connId": "a4d3ae55"}))
-        return replies
+        else:
+            client.subscribed.discard(raw_symbol)
+        return json_text({**number, "event": operation, "arg": fields, "connId": "a4d3ae55"})
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
-        """Yield one frame per fill."""
-        for trade in trades:
-            yield json_text({"arg": {"channel": CHANNEL, "instId": trade.pair.raw_symbol}, "data": [_row(trade)]})
+        """Yield one frame per fill, or one per aggregate where the fills of an order have one price."""
+        if protocol == "":
+            for trade in trades:
+                yield json_text({"arg": {"channel": CHANNEL, "instId": trade.pair.raw_symbol}, "data": [_row(trade)]})
+            return
+        for _, group in groupby(trades, key=lambda trade: (trade.price, trade.buy)):
+            fills = list(group)
+            row = _row(fills[-1]) | {"sz": number(sum(fill.quantity for fill in fills)), "count": str(len(fills))}
+            argument = {"channel": _CHANNELS[protocol], "instId": row["instId"]}
+            yield json_text({"arg": argument, "data": [row | {"seqId": fills[-1].id}]})
 
     def violation(self, client: Client, now: float) -> str:
         """Report 30 seconds without a message from the client."""
