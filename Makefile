@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint-charts format types test test-unit test-all test-apiserver test-spark test-system mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
+.PHONY: help setup check lint-charts format types test test-unit test-all test-apiserver test-spark test-system simulation mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -110,6 +110,9 @@ test-spark: setup ## Transforms, commits, audit and maintenance on Spark
 
 test-system: setup ## The embedded platform, and what happens when parts of it fail
 	$(PYTEST) -m "system or faults" $(PYTEST_ARGS)
+
+simulation: setup ## Simulate histories of the ingest under a virtual clock (SEEDS: "7 200-5199"; TRACE=1: all that happens)
+	WORKERS=$(WORKERS) $(BIN)/python -m tests.simulation $(or $(SEEDS),0-199) $(if $(TRACE),--trace)
 
 mutation: setup ## Change the pure cores one place at a time: their unit tests must fail (MODULES: parts of their paths)
 	WORKERS=$(WORKERS) $(BIN)/python -m tests.mutation $(MODULES)

@@ -148,7 +148,7 @@ class Pipeline:
         """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
         async with self._lock:
             while (barrier := self._barrier) is not None:
-                await barrier
+                await asyncio.shield(barrier)  # a waiter that is cancelled must not end the wait of others
                 self._barrier = None
                 if (record := self._record_after_gap) is not None:
                     self._record_after_gap = None

@@ -1,0 +1,255 @@
+"""The faults of a history: each takes the world and its randomness, and lasts as long as it wants to."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from random import Random
+from typing import TYPE_CHECKING
+
+from k2.ingest.simulator.market import SimTrade
+from tests.simulation.exchange import Wire
+from tests.simulation.sockets import Answer
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Fault = Callable[["World", Random], Awaitable[None]]
+
+
+def _wires(world: "World") -> list[Wire]:
+    return world.exchange.wires_of(world.process)
+
+
+async def cut(world: "World", rng: Random) -> None:
+    """Reset the connections; what was not read may be lost."""
+    for wire in _wires(world):
+        world.exchange.cut(wire, unread=rng.random() < 0.5)
+
+
+async def close(world: "World", rng: Random) -> None:
+    """Close the connections with a close frame."""
+    for wire in _wires(world):
+        world.exchange.cut(wire, rng.choice((1000, 1001, 1006, 1011, 1012)))
+
+
+async def refuse_handshakes(world: "World", rng: Random) -> None:
+    """Cut, and refuse the next handshakes."""
+    world.exchange.refuse_handshakes = rng.randint(1, 4)
+    await cut(world, rng)
+
+
+async def slow_handshakes(world: "World", rng: Random) -> None:
+    """Cut, and open the next connections after 5.3 seconds."""
+    world.exchange.slow_handshakes = rng.randint(1, 2)
+    await cut(world, rng)
+
+
+async def lose_frames(world: "World", rng: Random) -> None:
+    """Lose frames of an open connection. Without consecutive ids only a cut shows it: then all are lost until one."""
+    for wire in _wires(world):
+        wire.drop = rng.randint(1, 30) if world.numbered else 10_000
+    if not world.numbered:
+        await asyncio.sleep(rng.uniform(0, 3))
+        await cut(world, rng)
+
+
+async def double_frames(world: "World", rng: Random) -> None:
+    """Send frames twice."""
+    for wire in _wires(world):
+        wire.double = rng.randint(1, 30)
+
+
+async def reorder_frames(world: "World", rng: Random) -> None:
+    """Send frames in another order."""
+    for wire in _wires(world) if world.numbered else ():
+        wire.shuffle = rng.randint(2, 30)
+
+
+async def silence_symbol(world: "World", rng: Random) -> None:
+    """Send nothing of one symbol, until it is subscribed again or for as long as the connection lives."""
+    name, for_ever = rng.choice(list(world.exchange.markets)), rng.random() < 0.3
+    for wire in _wires(world):
+        wire.silenced[name] = for_ever
+
+
+async def silence_connection(world: "World", rng: Random) -> None:
+    """Let the connections hang: nothing arrives at either end, and nobody closes them."""
+    for wire in _wires(world):
+        wire.hangs = True
+
+
+async def ignore_requests(world: "World", rng: Random) -> None:
+    """Cut, and answer the next subscription requests with nothing."""
+    world.exchange.unanswered_requests = rng.randint(1, 3)
+    await cut(world, rng)
+
+
+async def delist(world: "World", rng: Random) -> None:
+    """Refuse one symbol for a while."""
+    name = rng.choice(list(world.exchange.markets))
+    world.exchange.delisted.add(name)
+    world.judge.refused(name)
+    await cut(world, rng)
+    await asyncio.sleep(rng.uniform(10, 60))
+    world.exchange.delisted.discard(name)
+
+
+async def spoil_items(world: "World", rng: Random) -> None:
+    """Send items that cannot be read among good ones."""
+    world.exchange.bad_items = rng.randint(1, 5)
+
+
+async def skip_ids(world: "World", rng: Random) -> None:
+    """Skip ids for a while."""
+    market = rng.choice(list(world.exchange.markets.values()))
+    market.phantoms = 0.2
+    await asyncio.sleep(5 / market.rate)
+    market.phantoms = 0.0
+
+
+async def announce(world: "World", rng: Random) -> None:
+    """Announce a cut, and cut after 40 seconds, if nothing else disturbed the ingest in between."""
+    began, wires = world.loop.time(), _wires(world)
+    for wire in wires:
+        world.exchange.announce(wire, 40.0)
+    await asyncio.sleep(40.0)
+    calm = world.judge.disturbed_at < began - 5.0
+    for wire in wires:
+        world.exchange.cut(wire, rng.choice((1001, 1012)), announced=calm)
+
+
+async def fail_rest(world: "World", rng: Random) -> None:
+    """Answer REST requests with errors that pass, with a cut body, or not at all; cut a connection meanwhile."""
+    answers = [Answer(body.encode(), status) for status, body in world.exchange.dialect.transient]
+    answers += [Answer(b'[{"', 200), Answer(b"", 200, cut=True), Answer(b"", 0)]
+    chosen = rng.choice(answers)
+    always = rng.random() < 0.7
+
+    def fault(path: str, query: Mapping[str, str], answer: Answer) -> Answer:
+        return chosen if always or rng.random() < 0.5 else answer
+
+    world.exchange.rest_fault = fault
+    await asyncio.sleep(rng.uniform(0, 3))
+    await cut(world, rng)
+    await asyncio.sleep(rng.uniform(10, 60))
+    world.exchange.rest_fault = None
+
+
+async def lag_rest(world: "World", rng: Random) -> None:
+    """Let the REST API lag behind the stream, with frames lost meanwhile."""
+    seconds, micros = rng.uniform(1, 20), world.clock.true_micros
+
+    def hidden(trade: SimTrade) -> bool:
+        return trade.time > micros() - seconds * 1e6
+
+    await _hide(world, rng, hidden)
+
+
+async def thin_rest(world: "World", rng: Random) -> None:
+    """Let the REST API leave out trades for a while, as caches do. Without consecutive ids nobody could notice."""
+    if not world.numbered:
+        return
+    salt, share = rng.random(), rng.uniform(0.1, 0.9)
+
+    def hidden(trade: SimTrade) -> bool:
+        return Random(f"{salt}{trade.id}").random() < share
+
+    await _hide(world, rng, hidden)
+
+
+async def _hide(world: "World", rng: Random, hidden: Callable[[SimTrade], bool]) -> None:
+    world.exchange.hidden = hidden
+    await asyncio.sleep(rng.uniform(0, 3))
+    await (lose_frames if rng.random() < 0.5 else cut)(world, rng)
+    await asyncio.sleep(rng.uniform(10, 60))
+    world.exchange.hidden = None
+
+
+async def lie_rest(world: "World", rng: Random) -> None:
+    """Answer REST requests with rows out of order."""
+
+    def fault(path: str, query: Mapping[str, str], answer: Answer) -> Answer:
+        return Answer(_shuffled(answer.body, rng), answer.status, answer.headers)
+
+    world.exchange.rest_fault = fault
+    await lose_frames(world, rng)
+    await asyncio.sleep(rng.uniform(10, 60))
+    world.exchange.rest_fault = None
+
+
+def _shuffled(body: bytes, rng: Random) -> bytes:
+    document = json.loads(body)
+    if isinstance(document, list):
+        rng.shuffle(document)
+        return json.dumps(document).encode()
+    return body
+
+
+async def kill(world: "World", rng: Random) -> None:
+    """Kill the process, and start another one later."""
+    await world.restart(rng.choice((0.5, 3.0, 15.0)), durable=rng.randint(0, 20))
+
+
+async def stop(world: "World", rng: Random) -> None:
+    """Stop the process as Kubernetes does, and start another one."""
+    await world.restart(rng.uniform(0.5, 5.0))
+
+
+async def set_clock(world: "World", rng: Random) -> None:
+    """Set the wall clock of the machine."""
+    world.clock.skew += rng.choice((-3600, -60, -1.5, 1.5, 60, 3600))
+
+
+async def add_partitions(world: "World", rng: Random) -> None:
+    """Add partitions to the topic of records, and restart the process soon after."""
+    topic, *_ = world.process.topics(world.exchange.name)
+    world.log.create(topic, len(world.log.topics[topic]) + rng.randint(1, 8))
+    await asyncio.sleep(rng.uniform(0, 15))
+    await kill(world, rng)
+
+
+async def hang_producer(world: "World", rng: Random) -> None:
+    """Let the producer hang for ever, in the middle of what it has to do."""
+    world.process.producers[-1].hang(rng.randint(0, 20))
+
+
+async def stop_broker(world: "World", rng: Random) -> None:
+    """Let no broker answer for a while."""
+    world.log.down_until = max(world.log.down_until, world.loop.time() + rng.uniform(1, 45))
+
+
+async def reject_records(world: "World", rng: Random) -> None:
+    """Let the broker reject records for a while."""
+    world.log.rejects_until = max(world.log.rejects_until, world.loop.time() + rng.uniform(0.5, 15))
+
+
+# And how often each comes, relative to the others.
+FAULTS: Mapping[Fault, int] = {
+    cut: 4,
+    close: 2,
+    refuse_handshakes: 2,
+    slow_handshakes: 1,
+    lose_frames: 4,
+    double_frames: 2,
+    reorder_frames: 2,
+    silence_symbol: 3,
+    silence_connection: 1,
+    ignore_requests: 2,
+    delist: 1,
+    spoil_items: 2,
+    skip_ids: 1,
+    announce: 2,
+    fail_rest: 4,
+    lag_rest: 2,
+    thin_rest: 2,
+    lie_rest: 1,
+    kill: 4,
+    stop: 1,
+    set_clock: 2,
+    add_partitions: 2,
+    hang_producer: 1,
+    stop_broker: 2,
+    reject_records: 1,
+}
+# After these, no announced cut is judged for a while: the ingest may have been unable to prepare for it.
+DISTURBING = frozenset(FAULTS) - {double_frames, reorder_frames, lose_frames, spoil_items, skip_ids, set_clock}

@@ -1,0 +1,240 @@
+"""What must hold in every history, judged by what the exchange knows and the log has."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from k2.ingest.sequencing.gaps import GapEvent, decode
+from k2.ingest.simulator.market import SimTrade
+from k2.schemas.codecs import avro, wire
+from k2.schemas.states import GapReason, GapState, SymbolState
+from k2.schemas.values import to_micros
+from tests.simulation.exchange import Exchange, Wire
+from tests.simulation.log import Message
+
+_UNIT = Decimal(10**12)
+_RECONNECT = 1.0  # seconds that the first reconnect may cost
+_UNSAID = 150.0  # seconds for which a symbol may not flow until the status has to say so
+_SETTLED = 5.0  # seconds; younger trades may be on their way
+_ROWS = 60  # of a history that has only the newest trades
+_SAYS_SO = frozenset({SymbolState.QUIET, SymbolState.SILENT, SymbolState.UNANSWERED, SymbolState.REFUSED})
+
+
+class Judge:
+    """Takes note of the truth and of the log, and collects what is wrong in `violations`."""
+
+    def __init__(self, clock: Callable[[], float], trace: Callable[[str], None]) -> None:
+        self.violations: list[str] = []
+        self.exchange: Exchange
+        self.truth: dict[str, dict[str, SimTrade]] = {}  # by symbol and id on the wire
+        self.missing: dict[str, dict[str, SimTrade]] = {}  # and not in the log
+        self.begun: set[str] = set()  # symbols with a record in the log
+        self.gaps: dict[str, GapEvent] = {}
+        self.handed_at: dict[str, float] = {}
+        self.refused_symbols: set[str] = set()
+        self.disturbed_at = 0.0  # when something last kept the ingest from connecting or subscribing
+        self._emitted_at: dict[tuple[str, str], float] = {}
+        self._left_history: dict[tuple[str, str], float] = {}
+        self._orders: dict[str, list[str]] = {}
+        self._spoiled: set[tuple[str, str]] = set()
+        self._contents: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._lost_at: float | None = None
+        self._unsaid_since: dict[str, float] = {}
+        self._clock, self._trace = clock, trace
+
+    def violate(self, text: str) -> None:
+        """Note a violation."""
+        if text not in self.violations:
+            self._trace(f"VIOLATION {text}")
+            self.violations.append(text)
+
+    # What the exchange knows
+
+    def emitted(self, trade: SimTrade, record_id: str) -> None:
+        """Take note of a trade."""
+        symbol = trade.pair.symbol
+        self.truth.setdefault(symbol, {})[record_id] = trade
+        self.missing.setdefault(symbol, {})[record_id] = trade
+        self._emitted_at[symbol, record_id] = self._clock()
+        order = self._orders.setdefault(symbol, [])
+        order.append(record_id)
+        if len(order) > _ROWS:
+            self._left_history[symbol, order[-_ROWS - 1]] = self._clock()
+
+    def spoiled(self, trade: SimTrade, record_id: str) -> None:
+        """Take note that a trade was only sent as an item that cannot be read."""
+        self._spoiled.add((trade.pair.symbol, record_id))
+
+    def handed(self, process: Any, symbol: str) -> None:
+        """Take note that frames of a symbol went to a process."""
+        self.handed_at[symbol] = self._clock()
+        self._unsaid_since.pop(symbol, None)
+
+    def refused(self, raw_symbol: str) -> None:
+        """Take note that the exchange refused a symbol."""
+        self.refused_symbols.add(raw_symbol)
+
+    def broke(self, rule: str) -> None:
+        """Take note that a client broke a rule."""
+        self.violate(f"the client broke a rule: {rule}")
+
+    def attempted(self, process: Any) -> None:
+        """Take note of a handshake."""
+        self._lost_at = None
+
+    def lost(self, connection: Wire, *, announced: bool) -> None:
+        """Take note that the exchange ended a connection."""
+        now, process = self._clock(), connection.process
+        if not process.alive:
+            return
+        others = [wire for wire in self.exchange.wires_of(process) if wire is not connection]
+        first = connection.first_trade_at
+        if not others and first and now - first > 2.0 and not process.publisher.blocked:
+            self._lost_at = now
+        if announced and not process.publisher.blocked:
+            carried = {name for wire in others for name in wire.client.subscribed}
+            if alone := sorted(connection.client.subscribed - carried):
+                self.violate(f"an announced cut ended the only subscriptions of {', '.join(alone)}")
+
+    # What the log has
+
+    def appended(self, message: Message) -> None:
+        """Take note of a record that became durable."""
+        topic = message.topic()
+        self._trace(f"log {topic}[{message.partition()}] {message.key().decode()} {len(message.value())}")
+        if ".gaps." in topic:
+            self._on_gap(decode(message.value()))
+        elif ".trades." in topic:
+            _, body = wire.split(message.value())
+            self._on_record(avro.decode(body))
+
+    def _on_gap(self, event: GapEvent) -> None:
+        self.gaps[event.gap_id] = event
+        self._trace(f"gap {event.symbol} {event.first_id}-{event.last_id} {event.state.value} {event.resolution}")
+        if event.state is GapState.NEVER_ISSUED:
+            issued = [name for name in self.truth[event.symbol] if name.isdigit() and _covers(event.missing, int(name))]
+            if issued:
+                self.violate(f"{event.symbol}: never issued, but emitted: {', '.join(issued[:5])}")
+        elif event.state is GapState.UNRECOVERABLE and not self._beyond(event):
+            self.violate(
+                f"{event.symbol}: unrecoverable ({event.reason}), but the history has "
+                f"{event.first_id}-{event.last_id} of {event.since}"
+            )
+        if event.first_id and event.protocol is not None:
+            ids = [int(name) for name in self.truth.get(event.symbol, {}) if name.isdigit()]
+            if not ids or int(event.first_id) < min(ids) or int(event.last_id) > max(ids):
+                self.violate(
+                    f"{event.symbol}: a gap of ids that the exchange never reached: {event.first_id}-{event.last_id}"
+                )
+
+    def _beyond(self, event: GapEvent) -> bool:
+        """Whether the exchange's history cannot prove a gap repaired."""
+        if event.reason == GapReason.UNKNOWN_SYMBOL:
+            return event.symbol not in self.truth
+        return not event.first_id and (event.symbol, event.last_id) in self._left_history
+
+    def _on_record(self, record: dict[str, Any]) -> None:
+        symbol, record_id = record["symbol"], record["trade_id"]
+        trade = self.truth.get(symbol, {}).get(record_id)
+        if trade is None:
+            if "-" not in record_id:
+                self.violate(f"{symbol}: {record_id} is in the log and was never emitted")
+            return
+        content = (int(record["price"] * _UNIT), int(record["quantity"] * _UNIT), str(record["side"]))
+        if content != (trade.price, trade.quantity, "BUY" if trade.buy else "SELL"):
+            self.violate(f"{symbol}: {record_id} is in the log with another content")
+        identity = self._contents.setdefault((symbol, record_id), (record["message_id"],))
+        if identity != (record["message_id"],):
+            self.violate(f"{symbol}: {record_id} has two message ids")
+        missing = self.missing[symbol]
+        if symbol not in self.begun:
+            self.begun.add(symbol)
+            for earlier in list(missing):
+                if earlier == record_id:
+                    break
+                del missing[earlier]
+        missing.pop(record_id, None)
+
+    # Judgements
+
+    def unaccounted(self, *, pending: bool) -> Iterator[str]:
+        """Yield the trades that are neither in the log nor in a gap.
+
+        A trade above the newest record is not missed yet. `pending`: records may be on their way.
+        """
+        for symbol in sorted(self.begun):
+            order = self._orders[symbol]
+            last = next((name for name in reversed(order) if name not in self.missing[symbol]), None)
+            newest = self.truth[symbol][last] if last is not None else None
+            for record_id, trade in self.missing[symbol].items():
+                if newest is None or trade.id >= newest.id:
+                    break
+                if (symbol, record_id) in self._spoiled or (
+                    pending and self._clock() - self._emitted_at[symbol, record_id] < _SETTLED
+                ):
+                    continue
+                if not any(_names(event, symbol, trade) for event in self.gaps.values()):
+                    yield f"{symbol} {record_id}"
+
+    def retrievable(self) -> list[str]:
+        """Return the trades that should be in the log by now: the history has them, or had them for long enough."""
+        now, left = self._clock(), []
+        for symbol in sorted(self.begun):
+            for record_id, trade in self.missing[symbol].items():
+                if now - self._emitted_at[symbol, record_id] < _SETTLED:
+                    break
+                if (symbol, record_id) in self._spoiled:
+                    continue
+                lost = any(
+                    event.state is GapState.UNRECOVERABLE and _names(event, symbol, trade)
+                    for event in self.gaps.values()
+                )
+                if not lost:
+                    left.append(f"{symbol} {record_id}")
+        return left
+
+    def sample(self, process: Any) -> None:
+        """Judge the moment: reconnects, and what the status says of symbols that do not flow."""
+        now = self._clock()
+        if self._lost_at is not None and (process is None or not process.alive or process.publisher.blocked):
+            self._lost_at = None
+        if self._lost_at is not None and now - self._lost_at > _RECONNECT:
+            self.violate("the first reconnect came after more than a second")
+            self._lost_at = None
+        if process is None or not process.alive or not process.stats.symbol_states:
+            self._unsaid_since.clear()
+            return
+        for market in self.exchange.markets.values():
+            symbol = market.pair.symbol
+            state, reason = process.stats.symbol_states.get(symbol, (SymbolState.PENDING, ""))
+            if state is SymbolState.REFUSED and market.pair.raw_symbol not in self.refused_symbols:
+                self.violate(f"{symbol}: reported as refused, and the exchange never refused it: {reason[:80]}")
+            quiet = now - self.handed_at.get(symbol, process.started_at) < 60 / market.rate
+            if quiet or state in _SAYS_SO or not process.stats.connected or process.publisher.blocked:
+                self._unsaid_since.pop(symbol, None)
+            elif now - self._unsaid_since.setdefault(symbol, now) > _UNSAID:
+                self.violate(f"{symbol}: does not flow, and the status says {state.value}")
+
+    def flows(self) -> list[str]:
+        """Return the symbols that trade and do not flow."""
+        now = self._clock()
+        return sorted(
+            market.pair.symbol
+            for market in self.exchange.markets.values()
+            if now - self.handed_at.get(market.pair.symbol, 0.0) > 30 / market.rate
+        )
+
+
+def _covers(ranges: Any, number: int) -> bool:
+    return any(first <= number <= last for first, last in ranges)
+
+
+def _names(event: GapEvent, symbol: str, trade: SimTrade) -> bool:
+    """Whether a gap that is open or lost names a trade."""
+    if event.symbol != symbol or event.state not in {GapState.OPEN, GapState.UNRECOVERABLE}:
+        return False
+    if event.first_id:
+        return int(event.first_id) <= trade.id <= int(event.last_id)
+    since, until = (to_micros(datetime.fromisoformat(text)) for text in (event.since, event.until))
+    return since <= trade.time <= until

@@ -1,0 +1,176 @@
+"""One ingest process, wired as `k2.ingest.app` does it, without the schema registry and the status server."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+from urllib.parse import urldefrag
+
+from k2.ingest.backfill.policy import Policy
+from k2.ingest.backfill.repairer import Repairer, rules_version
+from k2.ingest.backfill.rest import RestClient
+from k2.ingest.backfill.snapshots import Snapshots
+from k2.ingest.connection.session import Session, Sources, Tuning
+from k2.ingest.exchanges import adapter, rest_answers
+from k2.ingest.kafka import resume
+from k2.ingest.kafka.publisher import Publisher, Topics
+from k2.ingest.pipeline import Pipeline
+from k2.ingest.sequencing.ids import SequenceTracker
+from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
+from k2.ingest.telemetry.stats import Stats
+from k2.schemas import topics
+from k2.schemas.channels import TRADES
+from k2.schemas.exchanges.spec import Pair
+from tests.simulation.clock import Clock
+from tests.simulation.log import Log, Producer
+
+FEED = "spot"
+_MAX_AGE = 30 * 86_400.0
+_RETRY = 2.0  # seconds, as a start waits for Kafka
+
+
+class Process:
+    """One process. `http` is its network; what fails in it is in `failure`."""
+
+    def __init__(
+        self,
+        exchange: str,
+        pairs: Sequence[Pair],
+        log: Log,
+        clock: Clock,
+        rng: Random,
+        http: Callable[["Process"], Any],
+        *,
+        endpoint: str,
+    ) -> None:
+        self.alive = True
+        self.failure: BaseException | None = None
+        self.stats = Stats(started_at=clock.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
+        self.started_at = clock.monotonic()
+        self.pairs = pairs
+        self._exchange, self._log, self._clock, self._rng, self._endpoint = exchange, log, clock, rng, endpoint
+        self._http = http(self)
+        self._first_producer = len(log.producers)
+        self.publisher = Publisher("kafka", TRADES, Topics(*self.topics(exchange)), FEED, 1, self.stats)
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    @staticmethod
+    def topics(exchange: str) -> tuple[str, str, str, str]:
+        """Return the topics of records, gaps, dead letters and evidence."""
+        return topics.trades(exchange), topics.gaps(exchange), topics.dead_letters(exchange), topics.evidence(exchange)
+
+    @property
+    def producers(self) -> Sequence[Producer]:
+        """The producers that the process made."""
+        return [producer for producer in self._log.producers[self._first_producer :] if not producer.dead]
+
+    def start(self) -> None:
+        """Start."""
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._task is not None and self._task.done()
+
+    async def kill(self, durable: int) -> None:
+        """End it at once; `durable` of the records that are on their way still reach the log."""
+        self.alive = False
+        for producer in self.producers:
+            producer.kill(durable)
+        await self._end()
+
+    async def stop(self) -> None:
+        """End it as SIGTERM does."""
+        self._stop.set()
+        assert self._task is not None
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.alive = False
+        for producer in self.producers:
+            producer.kill(0)
+
+    async def _end(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        except BaseException as error:  # what ends a process is judged by the simulation
+            self.failure = error
+            if not isinstance(error, Exception):
+                raise
+
+    async def _serve(self) -> None:
+        make_adapter = partial(adapter, self._exchange, TRADES, self.pairs)
+        protocol, answers = make_adapter(self._endpoint), rest_answers(self._exchange)
+        tracker = SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
+        name = urldefrag(self._endpoint).fragment
+        policy, rules = Policy(enabled=True, max_age=_MAX_AGE), rules_version(answers.version)
+        ledger = GapLedger(
+            FEED, TRADES.name, protocol.spec.label, self.publisher, self.stats, protocol=name, rules=rules,
+            now=self._micros,
+        )  # fmt: skip
+        await self._resume(protocol, name, tracker, ledger, policy, rules)
+        pipeline = Pipeline(self.pairs, tracker, self.publisher, ledger, self.stats)
+        rest = RestClient(self._http, protocol.rest_url, protocol.rest_budget, answers)
+        repairer = Repairer(
+            protocol, rest, policy, tracker, ledger, pipeline, self.publisher, self.stats,
+            now=self._micros, random=Random(self._rng.random()),
+        )  # fmt: skip
+        snapshots = Snapshots(rest, pipeline)
+        sources = Sources(snapshots.newest, rng=Random(self._rng.random()), time_ns=self._clock.time_ns)
+        session = Session(
+            make_adapter, (self._endpoint,), self.pairs, self._http, pipeline, tracker, self.publisher, self.stats,
+            Tuning(), snapshots.restart, sources,
+        )  # fmt: skip
+        try:
+            await self._until_stopped(session.run(), repairer.run(), self.publisher.run())
+        finally:
+            snapshots.cancel()
+        publishing = asyncio.create_task(self.publisher.run())
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await pipeline.settle()
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+        pipeline.give_up_suspended()
+        await self.publisher.close(20)
+
+    async def _resume(
+        self, protocol: Any, name: str, tracker: Any, ledger: GapLedger, policy: Policy, rules: str
+    ) -> None:
+        records, gaps, *_ = self.topics(self._exchange)
+        while True:
+            try:
+                await self.publisher.check()
+                state = resume.read(
+                    "kafka", channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=self.pairs,
+                    schemas={1: TRADES.schema}, protocol=resume.protocol_of(protocol, name, TRADES),
+                )  # fmt: skip
+            except ConnectionError:
+                await asyncio.sleep(_RETRY)
+            else:
+                resume.apply(state, self.pairs, tracker, ledger, policy, rules, self._micros())
+                return
+
+    async def _until_stopped(self, *services: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.ensure_future(service) for service in (*services, self._stop.wait())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _micros(self) -> int:
+        return self._clock.time_ns() // 1000

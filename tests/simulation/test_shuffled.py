@@ -1,0 +1,16 @@
+"""Histories whose callbacks run in an order that the seed chooses: the odd seeds."""
+
+import pytest
+
+from tests.simulation.seeds import check
+
+
+@pytest.mark.parametrize("first", range(1, 201, 20))
+def test_nothing_is_lost_doubled_or_unsaid(first):
+    check(range(first, first + 20, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(201, 5201, 100))
+def test_nothing_is_lost_doubled_or_unsaid_in_many_histories(first):
+    check(range(first, first + 100, 2))

@@ -1,0 +1,212 @@
+"""One history: an exchange, a log and a process under a virtual clock, with the faults that a seed chooses."""
+
+import asyncio
+import hashlib
+import logging
+import random
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+import structlog
+
+from k2.ingest.connection import lane
+from k2.ingest.exchanges import adapter
+from k2.ingest.kafka import publisher
+from k2.ingest.kafka.publisher import ProducerFatal
+from k2.ingest.network.client import HttpClient
+from k2.ingest.network.proxies import Proxies
+from k2.schemas.channels import TRADES
+from k2.schemas.exchanges.registry import EXCHANGES
+from tests.simulation import clock as clocks
+from tests.simulation.clock import Clock, VirtualLoop
+from tests.simulation.dialects import DIALECTS
+from tests.simulation.exchange import Exchange, Market
+from tests.simulation.faults import DISTURBING, FAULTS, Fault
+from tests.simulation.judge import Judge
+from tests.simulation.log import Log
+from tests.simulation.process import Process
+from tests.simulation.sockets import Http
+
+_NAMES = tuple(DIALECTS)
+_WARM_UP = 15.0  # seconds before the first fault
+_LONGEST = 1800.0  # virtual seconds until everything must be repaired
+_RESTART = 1.0
+_CALM = 5.0  # seconds at the end in which everything must stay right
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a seed."""
+
+    seed: int
+    exchange: str
+    faults: tuple[str, ...]
+    violations: tuple[str, ...]
+    trace: str
+    seconds: float  # virtual
+
+    @property
+    def digest(self) -> str:
+        """The hash of everything that happened, in order."""
+        return hashlib.sha256(self.trace.encode()).hexdigest()
+
+
+class World:
+    """One history in the making."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, patches: pytest.MonkeyPatch) -> None:
+        rng = Random(seed)
+        self.loop = loop
+        self.lines: list[str] = []
+        self.clock = Clock(loop)
+        self.judge = Judge(loop.time, self.trace)
+        self.log = Log(loop, lambda: self.clock.time_ns() // 10**6, self.judge.appended)
+        name = _NAMES[seed % len(_NAMES)]
+        spec, dialect = EXCHANGES[name], DIALECTS[name]
+        traded, unlisted = dialect.symbols[:3], dialect.symbols[3:]
+        rates = (rng.choice((2.0, 5.0)), 1.0, 0.1)
+        markets = [Market(spec.pair(raw), rate) for raw, rate in zip(traded, rates, strict=True)]
+        self.exchange = Exchange(
+            loop, Random(rng.random()), name, markets, self.clock.true_micros, self.judge, self.trace
+        )
+        self.judge.exchange = self.exchange
+        symbols = [*traded, *(unlisted if rng.random() < 0.3 else ())]
+        rng.shuffle(symbols)
+        self.pairs = [spec.pair(raw) for raw in symbols]
+        self.numbered = adapter(name, TRADES, self.pairs).has_sequence
+        self._rng = rng
+        count = rng.randint(1, 8)
+        records, *others = Process.topics(name)
+        self.log.create(records, count)
+        for topic in others:
+            self.log.create(topic, 1)
+        self.plan = self._make_plan(rng)
+        self.process: Process
+        self._outage = asyncio.Lock()
+        self.running = asyncio.Event()  # not while a fault has ended the process
+        clocks.install(self.clock, patches)
+        self.log.install(patches)
+
+    @staticmethod
+    def _make_plan(rng: Random) -> list[tuple[float, Fault]]:
+        faults = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(2, 6))
+        return sorted(((rng.uniform(_WARM_UP, 75.0), fault) for fault in faults), key=lambda entry: entry[0])
+
+    def trace(self, text: str) -> None:
+        """Note what happens."""
+        self.lines.append(f"{self.loop.time():.6f} {text}")
+
+    def start(self) -> None:
+        """Start a process."""
+        self.trace("start")
+        self.running.set()
+        self.process = Process(
+            self.exchange.name, self.pairs, self.log, self.clock, self._rng,
+            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), endpoint="wss://exchange",
+        )  # fmt: skip
+        self.process.start()
+
+    async def restart(self, pause: float, durable: int | None = None) -> None:
+        """End the process and start another one after a pause.
+
+        It is killed if a number of records is given: so many of those on their way still reach the log.
+        """
+        async with self._outage:
+            self.running.clear()
+            self.trace("stop" if durable is None else f"kill {durable}")
+            if durable is None:
+                await self.process.stop()
+                self.exchange.drop_process(self.process)
+            else:
+                await self._kill(durable)
+            await asyncio.sleep(pause)
+            self.start()
+
+    async def _kill(self, durable: int) -> None:
+        self.exchange.drop_process(self.process)
+        await self.process.kill(durable)
+        for trade in self.judge.unaccounted(pending=False):
+            self.judge.violate(f"{trade} is neither in the log nor in a gap after a kill")
+
+    async def run(self) -> None:
+        """Let the history happen."""
+        background = [
+            self.loop.create_task(each) for each in (self.exchange.trade(), self.exchange.beat(), self._watch())
+        ]
+        try:
+            self.start()
+            await self._fail()
+            self.trace("healed")
+            self.exchange.heal()
+            await self._settle()
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self._kill(0)
+            await asyncio.sleep(_RESTART)
+            if leaked := asyncio.all_tasks() - {asyncio.current_task()}:
+                self.judge.violate(f"{len(leaked)} tasks outlive the process")
+
+    async def _fail(self) -> None:
+        began, running = self.loop.time(), []
+        for at, fault in self.plan:
+            await asyncio.sleep(began + at - self.loop.time())
+            await self.running.wait()
+            self.trace(f"fault {fault.__name__}")
+            if fault in DISTURBING:
+                self.judge.disturbed_at = self.loop.time()
+            running.append(self.loop.create_task(fault(self, Random(self._rng.random()))))
+        await asyncio.gather(*running)
+
+    async def _settle(self) -> None:
+        """Wait until nothing is missing and every symbol flows."""
+        deadline = self.loop.time() + _LONGEST
+        while self.loop.time() < deadline and not self.judge.violations:
+            await asyncio.sleep(_CALM)
+            if not (self.judge.retrievable() or self.judge.flows() or self.process.publisher.in_flight > 50):
+                break
+        else:
+            for trade in self.judge.retrievable()[:5]:
+                self.judge.violate(f"{trade} is not in the log long after the last fault")
+            for symbol in self.judge.flows():
+                self.judge.violate(f"{symbol} does not flow long after the last fault")
+        for trade in self.judge.unaccounted(pending=True):
+            self.judge.violate(f"{trade} is neither in the log nor in a gap")
+
+    async def _watch(self) -> None:
+        """Look at the status, and start a process again that ended by itself."""
+        while True:
+            await asyncio.sleep(0.5)
+            self.judge.sample(self.process if self.running.is_set() else None)
+            if self.running.is_set() and self.process.ended:
+                failure = self.process.failure
+                if not isinstance(failure, ProducerFatal):
+                    self.judge.violate(f"the process ended: {failure!r}")
+                await self.restart(_RESTART, durable=0)
+
+
+def simulate(seed: int) -> Outcome:
+    """Let the history of a seed happen."""
+    random.seed(seed)  # of what takes no randomness of its own
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    shuffle = Random(f"order {seed}") if seed % 2 else None
+    loop = VirtualLoop(shuffle)
+    with pytest.MonkeyPatch.context() as patches:
+        try:
+            asyncio.set_event_loop(loop)
+            # Timers that only decide how soon a change is noticed cost most of a simulation's time.
+            patches.setattr(publisher, "_IDLE_POLL", 1.0)
+            patches.setattr(publisher, "_BUSY_POLL", 0.01)
+            patches.setattr(lane, "_WATCH_EVERY", 0.5)
+            world = World(seed, loop, patches)
+            loop.run_until_complete(world.run())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+            structlog.reset_defaults()
+    return Outcome(
+        seed, world.exchange.name, tuple(fault.__name__ for _, fault in world.plan), tuple(world.judge.violations),
+        "\n".join(world.lines), loop.time(),
+    )  # fmt: skip
