@@ -96,7 +96,8 @@ def test_a_counted_fault_with_a_target_hits_nothing_else():
     assert not injector.take("unanswered", 1, ["BTCUSDT", "BETHUSDT"])
     assert injector.take("unanswered", 1, ["BTCUSDT", "ETHUSDT"])
     assert not injector.take("unanswered", 1, ["ETHUSDT"])
-    assert (injector.rest_error_status("/api/v3/time"), injector.rest_error_status("/api/v3/exchangeInfo")) == (0, 429)
+    assert not injector.take("ratelimit", 1, "/api/v3/time")
+    assert injector.take("ratelimit", 1, "/api/v3/exchangeInfo")
     assert (injector.suppresses_trades(1, "A"), injector.suppresses_trades(1, "B")) == (False, True)
 
 
@@ -112,12 +113,6 @@ def test_a_whole_sweep_is_dropped_together():
     assert injector.drop_trades(15)
     assert injector.drop_trades(15)
     assert not injector.drop_trades(1)
-
-
-def test_rest_is_limited_before_it_is_unavailable():
-    injector = FaultInjector([parse("ratelimit=1"), parse("unavailable=2")])
-    injector.start_due(0)
-    assert [injector.rest_error_status() for _ in range(4)] == [429, 503, 503, 0]
 
 
 def test_silence_withholds_everything_and_quiet_only_trades():

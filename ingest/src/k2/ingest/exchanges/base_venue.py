@@ -74,6 +74,7 @@ class RestReply:
     body: bytes
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False  # the connection is lost in the middle of the body
 
 
 class Venue(ABC):
@@ -85,6 +86,9 @@ class Venue(ABC):
     paths: Sequence[str]  # of the websockets
     rest_rate: float  # REST weight per second; `rest_burst` is the burst
     rest_burst: float
+    rest_window = 0.0  # seconds in which `rest_burst` counts; 0: it refills at `rest_rate`
+    ban_after = 0  # refused requests in a row, until the address is banned; 0: never
+    ban_seconds = 0.0  # doubled for each further ban
     ping_every = 0.0  # seconds between pings of the exchange; 0: none
     connects_status = 429  # of the answer to a connection beyond the limit
     end = Cut(0, "server restart")  # how it ends connections for a restart
@@ -159,8 +163,20 @@ class Venue(ABC):
         return 1.0
 
     @abstractmethod
-    def limited(self) -> RestReply:
-        """Return the response to a request beyond the rate limit."""
+    def limited(self, wait: float) -> RestReply:
+        """Return the response to a request beyond the rate limit; `wait` is in seconds."""
+
+    def banned(self, wait: float, now: int) -> RestReply:
+        """Return the response to a banned address; `wait` is in seconds, `now` in UTC microseconds."""
+        return self.limited(wait)
+
+    @abstractmethod
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return the exchange's own errors that pass by themselves."""
+
+    def rest_headers(self, used: int) -> Mapping[str, str]:
+        """Return the headers of every response; `used` is the weight that the address used."""
+        return {}
 
     @abstractmethod
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:

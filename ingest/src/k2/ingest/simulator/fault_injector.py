@@ -6,9 +6,14 @@ from typing import Final
 
 from k2.ingest.simulator.faults import Fault
 
-_COUNTED: Final = frozenset({"drop", "ratelimit", "unavailable", "refuse", "busy", "unanswered", "undone"})
-_TIMED: Final = frozenset({"silent", "quiet", "wrong-pong", "mute", "maintenance"})
-_OF_ONE_SYMBOL: Final = frozenset({"mute", "stuck", "frozen", "halt", "delist"})  # the last one, if none is named
+_COUNTED: Final = frozenset(
+    "drop ratelimit unavailable html cut-body passing empty omit disorder other-symbol refuse busy unanswered undone "
+    "bad-item".split()
+)
+_TIMED: Final = frozenset({"silent", "quiet", "wrong-pong", "mute", "maintenance", "extra"})
+_OF_ONE_SYMBOL: Final = frozenset(
+    {"mute", "stuck", "frozen", "halt", "delist", "phantom"}
+)  # the last one, if none is named
 _BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '{"e":"trade"}', "\u0000")
 
 
@@ -72,10 +77,6 @@ class FaultInjector:
     def refuse_connection(self, elapsed: float) -> bool:
         """Consume one `refuse`. Return whether the next connection is refused."""
         return self.active("maintenance", elapsed) or self.take("refuse")
-
-    def rest_error_status(self, path: str = "") -> int:
-        """Return the HTTP status that replaces the next REST response; 0 for none."""
-        return 429 if self.take("ratelimit", 1, path) else 503 if self.take("unavailable", 1, path) else 0
 
     def silent(self, elapsed: float) -> bool:
         """Return whether nothing at all is sent."""

@@ -17,13 +17,31 @@ KINDS: Final = {
     "oversized": ("count", "1", "a frame of more than 1 MiB"),
     "conflict": ("count", "1", "a trade id is sent again with another price"),
     "unknown": ("count", "1", "a message of a kind that is not documented"),
-    "ratelimit": ("count", "3", "the next REST requests are answered with 429"),
+    "bad-item": ("count", "3", "in the next frames, one trade has an impossible side"),
+    "extra": ("time", "40s", "messages and REST rows have fields and columns that are not documented"),
+    "phantom": ("count", "3", "the next ids of a symbol are never issued"),
+    "ratelimit": ("count", "3", "the next REST requests are refused because of the rate, as the exchange does"),
     "unavailable": ("count", "3", "the next REST requests are answered with 503"),
+    "passing": (
+        "count",
+        "5",
+        "the next REST requests are answered with the exchange's own passing errors, one after another",
+    ),
+    "status": ("count", "451", "the next REST request is answered with this HTTP status"),
+    "html": ("count", "3", "the next REST requests are answered with an HTML page and status 200"),
+    "cut-body": ("count", "3", "the bodies of the next REST answers end in the middle"),
+    "ban": ("time", "10s", "REST requests are answered as to a banned address"),
+    "weight": ("count", "3000", "other clients of the address use this much REST weight"),
+    "lag": ("time", "5s", "from now on, REST shows trades this much later"),
+    "empty": ("count", "2", "the next REST pages are empty"),
+    "omit": ("count", "2", "the next REST pages lack some of their rows"),
+    "disorder": ("count", "2", "the rows of the next REST pages are out of order"),
+    "other-symbol": ("count", "2", "the next REST pages have the rows of another symbol"),
     "refuse": ("count", "2", "the next connections are refused"),
     "close": ("count", "1", "every connection is cut without a close frame (1006)"),
     "close-code": ("count", "1012", "every connection is closed with this code"),
     "shutdown": ("time", "5s", "a restart is announced as the exchange does, and connections end this much later"),
-    "maintenance": ("time", "20s", "connections are ended and refused, without an announcement"),
+    "maintenance": ("time", "20s", "connections are ended and refused, without an announcement, and REST fails"),
     "reset": ("count", "1", "trade ids begin at 1 again, as with a new listing"),
     "silent": ("time", "40s", "nothing at all is sent, but connections stay open"),
     "quiet": ("time", "40s", "no trades are sent, but heartbeats and pings are"),
@@ -48,7 +66,7 @@ KINDS: Final = {
     "clock": ("offset", "5s", "the exchange's clock is ahead by this; behind, if negative"),
 }
 
-LIMITS: Final = ("messages", "arguments", "bytes", "symbols", "characters", "connects")
+LIMITS: Final = ("messages", "arguments", "bytes", "symbols", "characters", "connects", "weight")
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
 _LONGEST_TARGET: Final = 60
 

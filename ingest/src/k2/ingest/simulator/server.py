@@ -11,15 +11,15 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from k2.common import logs
-from k2.ingest.backfill.rate_limit import TokenBucket
-from k2.ingest.exchanges.base import RestBudget
-from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, Cut, Limit, Reply, RestReply, Venue
+from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, Cut, Limit, Reply, Venue
 from k2.ingest.simulator.connections import QUEUE, Connection, Gate
+from k2.ingest.simulator.distortion import place_of_spoiled, spoiled, with_extra_fields
 from k2.ingest.simulator.fault_injector import FaultInjector
 from k2.ingest.simulator.faults import Fault, UnknownFault, parse
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Status, pair_of
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.rest_front import RestFront
 from k2.ingest.simulator.sources import TradeSource
 from k2.schemas.exchanges.spec import UnknownPair
 from k2.schemas.values import UNIT
@@ -43,11 +43,11 @@ class Simulator:
         self._since = since
         self._connections: set[Connection] = set()
         self._recent: deque[tuple[str, str]] = deque(maxlen=_RECENT)  # raw symbol and trade frame
-        self._bucket = TokenBucket(RestBudget(venue.rest_rate, venue.rest_burst), time.monotonic())
         self._opened = time.monotonic()
         for fault in faults:
             self._check(fault)
         self._faults = FaultInjector(faults, venue.listings.chosen)
+        self._rest = RestFront(venue, self.history, self._faults, time.monotonic())
         self._gate = Gate()
         self._answer_delay = 0.0
         self._subscribed = asyncio.Event()
@@ -63,13 +63,19 @@ class Simulator:
             "shutdown": self._announce_shutdown,
             "maintenance": lambda _: self._end_all(self.venue.end),
             "late-answer": self._delay_answers,
-            "limit": lambda fault: setattr(self.venue.rules, fault.target, int(fault.amount)),
+            "limit": self._set_limit,
+            "status": lambda fault: self._rest.statuses.append((int(fault.amount), fault.target)),
+            "ban": lambda fault: self._rest.meter.ban(fault.amount, time.monotonic()),
+            "weight": lambda fault: self._rest.meter.add(fault.amount),
+            "lag": lambda fault: setattr(self._rest, "lag", fault.amount),
+            "phantom": lambda fault: self._source.skip_ids(fault.target, int(fault.amount)),
             "clock": self._set_clock,
             **dict.fromkeys(("stuck", "frozen"), self._hold_symbol),
             **dict.fromkeys(("list", "halt", "delist"), self._change_listing),
             **dict.fromkeys(("malformed", "oversized", "unknown"), self._confuse),
         }
-        self.counts: dict[str, int] = {"frames": 0, "dropped": 0, "rest": 0, "limited": 0, "violations": 0, "pongs": 0}
+        self.spoiled: list[SimTrade] = []  # trades that were sent with an impossible value
+        self._counts: dict[str, int] = {"frames": 0, "dropped": 0, "violations": 0, "pongs": 0}
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Open the port (0: any free one) and return it. Raises OSError if it is in use."""
@@ -107,6 +113,11 @@ class Simulator:
     def _check(self, fault: Fault) -> None:
         if fault.kind == "list":
             pair_of(self.venue.spec, fault.target or self.venue.new_symbol)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many frames, trades and requests of each kind there were."""
+        return {**self._counts, **self._rest.counts}
 
     @property
     def finished(self) -> bool:
@@ -150,18 +161,26 @@ class Simulator:
         if self._faults.suppresses_trades(self._elapsed, raw_symbol) or self._faults.drop_trades(
             len(trades), raw_symbol
         ):
-            self.counts["dropped"] += len(trades)
+            self._counts["dropped"] += len(trades)
             return
         if frames:
             self._broadcast(raw_symbol, dict.fromkeys(self.venue.paths, frames))
             return
-        self._broadcast(
-            raw_symbol,
-            {
-                path: list(self.venue.frames(trades, path if number else ""))
-                for number, path in enumerate(self.venue.paths)
-            },
-        )
+        paths = self.venue.paths
+        made = {path: list(self.venue.frames(trades, path if number else "")) for number, path in enumerate(paths)}
+        if self._faults.take("bad-item", 1, [raw_symbol]):
+            self._spoil(trades, made)
+        if self._faults.active("extra", self._elapsed):
+            made = {path: [with_extra_fields(text).decode() for text in texts] for path, texts in made.items()}
+        self._broadcast(raw_symbol, made)
+
+    def _spoil(self, trades: Sequence[SimTrade], frames: dict[str, list[str]]) -> None:
+        """Give one trade an impossible side: that in the middle of the first frame."""
+        first = frames[self.venue.paths[0]]
+        per_frame = len(trades) // len(first)
+        self.spoiled.append(trades[place_of_spoiled(per_frame)])
+        for texts in frames.values():
+            texts[:1] = [spoiled(text) for text in texts[:1]]
 
     def _broadcast(self, raw_symbol: str, frames: Mapping[str, Sequence[str]]) -> None:
         """Send the frames of a symbol, by the path of the websocket."""
@@ -171,7 +190,7 @@ class Simulator:
             if raw_symbol in client.subscribed and raw_symbol not in client.stuck | client.frozen:
                 for frame in frames.get(client.protocol, ()):
                     connection.put(frame)
-                    self.counts["frames"] += 1
+                    self._counts["frames"] += 1
 
     def _begin_faults(self) -> None:
         for fault in self._faults.start_due(self._elapsed):
@@ -203,6 +222,12 @@ class Simulator:
 
     def _delay_answers(self, fault: Fault) -> None:
         self._answer_delay = fault.amount
+
+    def _set_limit(self, fault: Fault) -> None:
+        if fault.target == "weight":
+            self._rest.meter.capacity = fault.amount
+        else:
+            setattr(self.venue.rules, fault.target, int(fault.amount))
 
     def _hold_symbol(self, fault: Fault) -> None:
         for connection in self._connections:
@@ -243,7 +268,7 @@ class Simulator:
             for connection in list(self._connections):
                 reason = self.venue.violation(connection.client, now) or connection.missing_pong(now)
                 if reason:
-                    self.counts["violations"] += 1
+                    self._counts["violations"] += 1
                     log.warning("violation", reason=reason)
                     await connection.socket.close(code=PROTOCOL_ERROR, message=reason.encode())
                 elif self._faults.too_old(now - connection.client.opened_at):
@@ -256,14 +281,12 @@ class Simulator:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
-        self.counts["rest"] += 1
-        if status := self._faults.rest_error_status(request.path):
-            return web.Response(status=status, headers={"Retry-After": "1"}, text="{}")
-        if self._bucket.take(self.venue.weight(request.path), time.monotonic()) > 0:
-            self._bucket.back_off(0.0, time.monotonic())
-            self.counts["limited"] += 1
-            return _response(self.venue.limited())
-        return _response(self.venue.rest(request.path, request.query, self.history, self._now))
+        now = time.monotonic()
+        reply = self._rest.answer(request.path, request.query, self._now, now, self._elapsed)
+        headers = {"Content-Type": "application/json", **reply.headers}
+        if reply.cut:
+            return await _send_half(request, reply.body, headers)
+        return web.Response(body=reply.body, status=reply.status, headers=headers)
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         path = request.path.rstrip("/") or "/"
@@ -272,7 +295,7 @@ class Simulator:
         if self._faults.refuse_connection(self._elapsed):
             return web.Response(status=503)
         if not self._gate.admits(self.venue.rules, time.monotonic()):
-            self.counts["violations"] += 1
+            self._counts["violations"] += 1
             return web.Response(status=self.venue.connects_status)
         socket = web.WebSocketResponse(autoping=False, compress=False, timeout=1.0)
         await socket.prepare(request)
@@ -295,9 +318,9 @@ class Simulator:
             now = time.monotonic()
             if message.type is WSMsgType.PONG:
                 if connection.ping_payload and bytes(message.data) != connection.ping_payload:
-                    self.counts["violations"] += 1
+                    self._counts["violations"] += 1
                     await connection.socket.close(code=PROTOCOL_ERROR, message=b"wrong pong")
-                self.counts["pongs"] += 1
+                self._counts["pongs"] += 1
                 connection.client.message_times.append(now)
                 connection.ping_payload = b""
             elif message.type is WSMsgType.PING:
@@ -320,7 +343,7 @@ class Simulator:
         if self._answer_delay:
             asyncio.get_running_loop().call_later(self._answer_delay, connection.reply, replies)
         elif connection.reply(replies):
-            self.counts["violations"] += 1
+            self._counts["violations"] += 1
 
     def _replies(self, text: str, client: Client, now: float) -> Sequence[Reply]:
         """Return the replies to a message, as far as no fault interferes with it."""
@@ -354,7 +377,11 @@ class Simulator:
         return web.Response(text="ok\n")
 
 
-def _response(reply: RestReply) -> web.Response:
-    return web.Response(
-        body=reply.body, status=reply.status, headers=dict(reply.headers), content_type="application/json"
-    )
+async def _send_half(request: web.Request, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send half of a body and lose the connection."""
+    response = web.StreamResponse(headers={**headers, "Content-Length": str(len(body))})
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response

@@ -46,6 +46,9 @@ class TradeSource(Protocol):
     def halt(self, raw_symbol: str) -> None:
         """Stop trading a symbol."""
 
+    def skip_ids(self, raw_symbol: str, count: int) -> None:
+        """Never issue the next ids of a symbol."""
+
 
 class MarketSource:
     """Seeded markets of several symbols. `count` limits the number of trades; 0 means no limit."""
@@ -113,6 +116,12 @@ class MarketSource:
         """Pass over a market until it is added again."""
         self._halted.add(raw_symbol)
 
+    def skip_ids(self, raw_symbol: str, count: int) -> None:
+        """Never issue the next ids of a market."""
+        for market in self._markets:
+            if market.pair.raw_symbol == raw_symbol:
+                market.next_id += count
+
 
 class CaptureSource:
     """Recorded frames at `speed` times their pace (0: as fast as possible), byte for byte."""
@@ -164,6 +173,9 @@ class CaptureSource:
         """Do nothing: a recording is not changed."""
 
     def halt(self, raw_symbol: str) -> None:
+        """Do nothing: a recording is not changed."""
+
+    def skip_ids(self, raw_symbol: str, count: int) -> None:
         """Do nothing: a recording is not changed."""
 
 

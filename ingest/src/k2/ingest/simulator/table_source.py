@@ -65,6 +65,9 @@ class TableSource:
     def halt(self, raw_symbol: str) -> None:
         """Do nothing: stored trades are not changed."""
 
+    def skip_ids(self, raw_symbol: str, count: int) -> None:
+        """Do nothing: stored trades are not changed."""
+
     def _read_next(self) -> SimTrade | None:
         trade = next(self._trades, None)
         return None if trade is None else sim_trade(trade, self._pairs)

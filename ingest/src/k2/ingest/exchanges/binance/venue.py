@@ -1,6 +1,7 @@
 """Simulated Binance spot: combined streams with SUBSCRIBE, trades over REST, exchangeInfo and time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
@@ -42,7 +43,8 @@ class BinanceVenue(Venue):
     default_symbols = ("BTCUSDT", "ETHUSDT")
     new_symbol = "SOLUSDT"
     paths = ("/stream",)
-    rest_rate, rest_burst = 100.0, 6000.0  # 6,000 weight a minute
+    rest_rate, rest_burst, rest_window = 100.0, 6000.0, 60.0
+    ban_after, ban_seconds = 10, 120.0
     ping_every = 20.0
 
     @staticmethod
@@ -97,9 +99,32 @@ class BinanceVenue(Venue):
         """Return the documented weight."""
         return _WEIGHTS.get(path, 1.0)
 
-    def limited(self) -> RestReply:
+    def limited(self, wait: float) -> RestReply:
         """Return 429 with Retry-After."""
-        return json_reply({"code": -1003, "msg": "Too many requests"}, 429, **{"Retry-After": "1"})
+        words = "Too much request weight used; current limit is 6000 request weight per 1 MINUTE."
+        return json_reply({"code": -1003, "msg": words}, 429, **{"Retry-After": str(ceil(wait))})
+
+    def banned(self, wait: float, now: int) -> RestReply:
+        """Return 418 with Retry-After and the time of the end."""
+        until = now // 1000 + int(wait * 1000)
+        words = f"Way too much request weight used; IP banned until {until}. Please use the websocket for live updates."
+        return json_reply({"code": -1003, "msg": words}, 418, **{"Retry-After": str(ceil(wait))})
+
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return errors of the servers and of the firewall."""
+        return (
+            json_reply(
+                {"code": -1001, "msg": "Internal error; unable to process your request. Please try again."}, 400
+            ),
+            json_reply({"code": -1007, "msg": "Timeout waiting for response from backend server."}, 408),
+            json_reply({"code": -1000, "msg": "An unknown error occurred while processing the request."}, 500),
+            RestReply(b"<html><h1>403 ERROR</h1><h2>The request could not be satisfied.</h2></html>", 403),
+            RestReply(b"Unknown error, please check your request or try again later.", 503),
+        )
+
+    def rest_headers(self, used: int) -> Mapping[str, str]:
+        """Return the counter of used weight."""
+        return {"X-MBX-USED-WEIGHT": str(used), "X-MBX-USED-WEIGHT-1M": str(used)}
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
         """Serve the three trade endpoints, exchangeInfo and time."""

@@ -45,6 +45,7 @@ class BybitVenue(Venue):
     paths = ("/v5/public/spot", _STATUS_PATH)
     rest_rate, rest_burst = 120.0, 600.0
     connects_status = 403
+    ban_after, ban_seconds = 1, 600.0
 
     @staticmethod
     def limits() -> Rules:
@@ -124,9 +125,22 @@ class BybitVenue(Venue):
         topic = _TOPIC + last.pair.raw_symbol
         yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
 
-    def limited(self) -> RestReply:
+    def limited(self, wait: float) -> RestReply:
         """Return 200 with the code in the body."""
         return json_reply({"retCode": 10006, "retMsg": "Too many visits!", "result": {}})
+
+    def banned(self, wait: float, now: int) -> RestReply:
+        """Return 403, which lasts ten minutes."""
+        return RestReply(b"403, access too frequent", 403)
+
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return errors of the servers."""
+        return (
+            json_reply({"retCode": 10016, "retMsg": "Internal Server Error", "result": {}}),
+            json_reply({"retCode": 10000, "retMsg": "Server Timeout", "result": {}}),
+            RestReply(b"<html><head><title>502 Bad Gateway</title></head></html>", 502),
+            RestReply(b"<html><head><title>403 Forbidden</title></head></html>", 403),
+        )
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
         """Serve the newest trades, newest first, the instruments and the time."""

@@ -107,9 +107,18 @@ class CoinbaseVenue(Venue):
         late = not client.subscribed and now - client.opened_at > _SUBSCRIBE_WITHIN
         return "no subscription within 5 seconds" if late else ""
 
-    def limited(self) -> RestReply:
+    def limited(self, wait: float) -> RestReply:
         """Return 429."""
         return json_reply({"message": "Public rate limit exceeded"}, 429)
+
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return errors of the servers; NotFound also for products that exist."""
+        return (
+            json_reply({"message": "NotFound"}, 404),
+            json_reply({"message": "Internal server error"}, 500),
+            json_reply({"message": "Service Unavailable"}, 503),
+            RestReply(b"error code: 1015", 403),
+        )
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
         """Serve the trades of a product, newest first, where `after` pages backwards, the products and the time."""

@@ -154,9 +154,24 @@ class KrakenVenue(Venue):
         """Return one heartbeat."""
         return ['{"event":"heartbeat"}' if client.protocol == "/" else '{"channel":"heartbeat"}']
 
-    def limited(self) -> RestReply:
+    def limited(self, wait: float) -> RestReply:
         """Return 200 with the error in the body."""
-        return json_reply({"error": ["EAPI:Rate limit exceeded"]})
+        return _error("EAPI:Rate limit exceeded")
+
+    def banned(self, wait: float, now: int) -> RestReply:
+        """Return 200 with the lockout in the body."""
+        return _error("EGeneral:Temporary lockout")
+
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return errors of the servers, and of Cloudflare before them."""
+        return (
+            _error("EGeneral:Internal error"),
+            _error("EService:Unavailable"),
+            _error("EService:Busy"),
+            RestReply(
+                b"<!DOCTYPE html><title>api.kraken.com | 520: Web server is returning an unknown error</title>", 520
+            ),
+        )
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
         """Serve trades since a time in nanoseconds, where the cursor is exclusive, the pairs and the time."""
@@ -250,6 +265,10 @@ def _v1_frame(trades: Sequence[SimTrade]) -> str:
 
 def _v1_name(pair: Pair) -> str:
     return f"{_V1.get(pair.base, pair.base)}/{_V1.get(pair.quote, pair.quote)}"
+
+
+def _error(words: str) -> RestReply:
+    return json_reply({"error": [words]})
 
 
 def _altname(pair: Pair) -> str:

@@ -106,9 +106,20 @@ class OkxVenue(Venue):
         """Report 30 seconds without a message from the client."""
         return "30 seconds of silence" if now - client.last_message_at > _IDLE_LIMIT else ""
 
-    def limited(self) -> RestReply:
+    def limited(self, wait: float) -> RestReply:
         """Return 429 with the code in the body."""
-        return json_reply({"code": "50011", "msg": "Too Many Requests", "data": []}, 429)
+        return _error("50011", "Too Many Requests", 429)
+
+    def passing_errors(self) -> Sequence[RestReply]:
+        """Return errors of the servers."""
+        return (
+            _error("50001", "Service temporarily unavailable. Try again later", 503),
+            _error(
+                "50004", "API endpoint request timeout (does not mean that the request was successful or failed)", 400
+            ),
+            _error("50026", "System error. Try again later", 500),
+            _error("50013", "Systems are busy. Please try again later.", 429),
+        )
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
         """Serve single fills, newest first, where `after` pages backwards, the instruments and the time."""
@@ -118,7 +129,7 @@ class OkxVenue(Venue):
         if path == "/api/v5/public/instruments":
             return self._instruments(query)
         if not self.listings.listed(raw_symbol):
-            return json_reply({"code": "51001", "msg": "Instrument ID does not exist.", "data": []})
+            return _error("51001", "Instrument ID, Instrument ID code, or Spread ID doesn't exist.")
         if path == "/api/v5/market/history-trades":
             limit = count(query, "limit", 100)
             trades = (
@@ -148,6 +159,10 @@ def _instrument(item: Instrument) -> dict[str, Any]:
         "maxLmtSz": "9999999999", "maxMktSz": "1000000", "optType": "", "quoteCcy": item.pair.quote,
         "ruleType": "normal", "settleCcy": "", "state": state, "stk": "", "tickSz": step(item.tick), "uly": "",
     }  # fmt: skip
+
+
+def _error(code: str, words: str, status: int = 200) -> RestReply:
+    return json_reply({"code": code, "msg": words, "data": []}, status)
 
 
 def _row(trade: SimTrade) -> dict[str, Any]:
