@@ -42,14 +42,18 @@ EXPECTED = {
     "audit_gaps": (
         [
             "gap_id", "exchange", "channel", "feed", "symbol", "first_id", "last_id", "detected_at", "resolved_at",
-            "resolution", "state",
+            "resolution", "state", "missing", "evidence",
         ],
         [("detected_at", "day")],
+    ),
+    "audit_evidence": (
+        ["evidence_id", "exchange", "request", "status", "received_at", "body"],
+        [("received_at", "month")],
     ),
     "audit_completeness": (
         [
             "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "actual", "missing",
-            "by_source", "state", "gold_snapshot_id", "checked_at",
+            "never_issued", "by_source", "state", "gold_snapshot_id", "checked_at",
         ],
         [("hour", "month")],
     ),

@@ -76,6 +76,7 @@ class Purge:
             for table in channel.derived:
                 self._delete(table, feed_rows, "exchange_date")
         self._delete(tables.GAPS_TABLE, feed_rows)
+        self._delete(tables.EVIDENCE_TABLE, exchange if whole else "")  # other feeds' gaps may rest on the same
         self._delete(tables.COMPLETENESS_TABLE, feed_rows)
         self._delete(tables.BATCHES_TABLE, exchange if whole else _in_list("query_id", self._queries()))
         folder = f"{self._platform.checkpoints.rstrip('/')}/{self._feed.name}"

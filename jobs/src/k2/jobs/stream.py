@@ -52,7 +52,7 @@ class CheckpointInUse(RuntimeError):
 class Stream:
     """One streaming query. `start` follows the feed's trigger; `drain` processes the available data and stops.
 
-    `channel` is None for the gaps, which a feed has in one topic for all of its channels.
+    `channel` is None for the gaps and their evidence, which a feed has in one topic each for all of its channels.
     """
 
     def __init__(
@@ -91,7 +91,10 @@ class Stream:
         """Return why the query cannot start yet; empty if it can. Spark's Kafka source fails on a missing topic."""
         if not self._reads_kafka:
             return ""
-        return kafka_admin.missing_topic_reason(self._platform.kafka_bootstrap, self._topic)
+        bootstrap = self._platform.kafka_bootstrap
+        return next(
+            filter(None, (kafka_admin.missing_topic_reason(bootstrap, topic) for topic in self._subscribed)), ""
+        )
 
     def start(self) -> None:
         """Start the query.
@@ -153,7 +156,7 @@ class Stream:
     def _build_layer(self) -> Layer:
         exchange, label = self.feed.spec.exchange, self.feed.exchange_spec.label
         if self.channel is None:
-            return GapsLayer(self.feed.name, label)
+            return GapsLayer(self.feed.name, exchange, label)
         if self.layer == BRONZE:
             return BronzeLayer(self._spark, self.channel, exchange, self.state)
         if self.layer == SILVER:
@@ -176,7 +179,7 @@ class Stream:
 
     def _stream(self) -> DataFrame:
         if self._reads_kafka:
-            return self._kafka(self._topic)
+            return self._kafka(self._subscribed)
         return (
             self._spark.readStream.format("iceberg")
             # Compaction and retention rewrite and delete rows; neither adds one.
@@ -185,11 +188,11 @@ class Stream:
             .load(self._upstream.identifier)
         )
 
-    def _kafka(self, topic: str) -> DataFrame:
+    def _kafka(self, subscribed: tuple[str, ...]) -> DataFrame:
         return (
             self._spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", self._platform.kafka_bootstrap)
-            .option("subscribe", topic)
+            .option("subscribe", ",".join(subscribed))
             .option("startingOffsets", "earliest")
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(_MAX_OFFSETS))
@@ -208,6 +211,11 @@ class Stream:
     def _topic(self) -> str:
         """The topic whose records the query processes, whether it reads them from Kafka or from a table."""
         return topics.gaps(self.feed.spec.exchange) if self.channel is None else self.feed.topic(self.channel)
+
+    @property
+    def _subscribed(self) -> tuple[str, ...]:
+        """The topics that a query of Kafka reads."""
+        return (self._topic, topics.evidence(self.feed.spec.exchange)) if self.channel is None else (self._topic,)
 
     def _check_topic(self) -> None:
         """Raise `OtherFormat` if the topic has records of another format, according to their schemas.

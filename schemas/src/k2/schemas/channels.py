@@ -177,6 +177,7 @@ def shared_tables(channels: Iterable[Channel] = CHANNELS) -> tuple[Table, ...]:
         tables.DEAD_LETTERS_TABLE,
         *of_channels,
         tables.GAPS_TABLE,
+        tables.EVIDENCE_TABLE,
         tables.COMPLETENESS_TABLE,
         tables.BATCHES_TABLE,
     )

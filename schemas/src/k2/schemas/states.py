@@ -1,6 +1,10 @@
 """States that parts exchange by name: of gaps, hours, verdicts, the circuit breaker and streaming queries."""
 
 from enum import StrEnum
+from typing import Final
+
+# The resolution of a gap in state `never_issued` of which some ids came.
+REVOKED_IN_PART: Final = "rest: never issued, but for ids that came after all"
 
 
 class GapState(StrEnum):

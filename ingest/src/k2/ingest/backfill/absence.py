@@ -59,27 +59,3 @@ def between(rows: Iterable[IdRange]) -> list[IdRange]:
     """Return the ids that lie between two neighbouring rows of one page, as ranges."""
     ordered = sorted(rows)
     return [(before[1] + 1, after[0] - 1) for before, after in pairwise(ordered) if after[0] > before[1] + 1]
-
-
-def within(ranges: Iterable[IdRange], missing: Sequence[IdRange]) -> list[IdRange]:
-    """Return the parts of `ranges` that are in `missing`."""
-    parts = [(max(a, low), min(b, high)) for a, b in ranges for low, high in missing]
-    return [(a, b) for a, b in parts if a <= b]
-
-
-def without(missing: Sequence[IdRange], ranges: Iterable[IdRange]) -> list[IdRange]:
-    """Return the parts of `missing` that are in none of `ranges`."""
-    left = list(missing)
-    for first, last in ranges:
-        left = [
-            part
-            for low, high in left
-            for part in ((low, min(high, first - 1)), (max(low, last + 1), high))
-            if part[0] <= part[1]
-        ]
-    return left
-
-
-def count(ranges: Iterable[IdRange]) -> int:
-    """Return the number of ids in disjoint ranges."""
-    return sum(last - first + 1 for first, last in ranges)

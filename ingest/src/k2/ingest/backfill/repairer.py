@@ -13,7 +13,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from k2.common import logs
-from k2.ingest.backfill.absence import Absence, Answer, between, count, within, without
+from k2.common.ranges import count, within, without
+from k2.ingest.backfill.absence import Absence, Answer, between
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.backfill.schedule import Schedule
@@ -319,19 +320,20 @@ class Repairer:
         proofs: dict[IdRange, tuple[Answer, Answer]],
         out: Sequence[IdRange],
     ) -> None:
-        answers = {answer.body: answer for pair in proofs.values() for answer in pair}
-        evidence = []
+        # Two answers may be equal, byte for byte; when each came is part of the proof.
+        answers = {(answer.body, answer.received): answer for pair in proofs.values() for answer in pair}
+        evidence = dict[str, None]()
         for answer in answers.values() if self._publisher.keeps_evidence else ():
             key, stored = self._publisher.send_evidence(answer.request, 200, answer.received, answer.body)
             await stored
-            evidence.append(key)
+            evidence[key] = None
         older = count(within(out, missing))
         if older:
             text = f"rest: {older} ids are not in the exchange's history"
-            await self._give_up(gap, GapReason.OUT_OF_HISTORY, text, missing, evidence)
+            await self._give_up(gap, GapReason.OUT_OF_HISTORY, text, missing, tuple(evidence))
             return
         text = f"rest: {count(missing)} ids were never issued"
-        await self._close(gap, GapState.NEVER_ISSUED, text, None, missing, evidence)
+        await self._close(gap, GapState.NEVER_ISSUED, text, None, missing, tuple(evidence))
         self._tracker.keep_revocable(gap, missing)
 
     async def _give_up(

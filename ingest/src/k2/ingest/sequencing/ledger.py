@@ -12,7 +12,7 @@ from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.sequencing.gaps import GapEvent, close_event, open_event, reopen_event
 from k2.ingest.sequencing.tracker import IdRange
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.states import GapReason, GapState
+from k2.schemas.states import REVOKED_IN_PART, GapReason, GapState
 
 log = logs.get("gaps")
 
@@ -105,8 +105,7 @@ class GapLedger:
         """Publish that some ids of a gap came that were judged as never issued; `missing` are the others."""
         if (event := self._revocable.get(gap)) is None:
             return
-        resolution = "rest: never issued, but for ids that came after all"
-        event = msgspec.structs.replace(event, missing=tuple(missing), resolution=resolution)
+        event = msgspec.structs.replace(event, missing=tuple(missing), resolution=REVOKED_IN_PART)
         self._revocable[gap] = event
         log.warning("ids came that were judged as never issued", symbol=event.symbol, gap_id=event.gap_id)
         self._publisher.send_gap(event)

@@ -1,7 +1,7 @@
 """The audit of one channel of an exchange over pinned snapshots: offsets, identities, completeness, and a rebuild."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -11,7 +11,8 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit import completeness, conflicts, offsets, rebuild, uniqueness
+from k2.common.ranges import Range
+from k2.jobs.audit import completeness, conflicts, never_issued, offsets, rebuild, uniqueness
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.offsets import TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier, PinnedSnapshots
@@ -24,6 +25,7 @@ from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.content import ID_CONFLICT
 from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.states import GapState
 from k2.schemas.values import from_micros
 
 Schemas = Callable[[str], Mapping[int, str]]  # a topic's writer schemas by id
@@ -144,8 +146,13 @@ class ChannelAudit:
         self.report.duplicates = comparison.repeats
         self.report.lag["gold"] = comparison.pending
 
-    def check_completeness(self, gaps: list[Gap], states: Mapping[str, int]) -> list[HourCompleteness]:
-        """Return the completeness of every hour, and report what is missing. `states`: the number of gaps by state."""
+    def check_completeness(
+        self, gaps: list[Gap], states: Mapping[str, int], evidence: Mapping[str, bool]
+    ) -> list[HourCompleteness]:
+        """Return the completeness of every hour, and report what is missing.
+
+        `states` is the number of gaps by state, `evidence` says of each stored answer whether its body has its hash.
+        """
         start = self._since.replace(minute=0, second=0, microsecond=0) if self._since else None
         nearby = self._gold if start is None else self._gold.where(self._time >= F.lit(start - _HOUR))
         rows = (
@@ -154,7 +161,11 @@ class ChannelAudit:
             .collect()
         )
         fields = ({**row.asDict(), "hour": from_micros(row["hour"])} for row in rows)
-        hours = [completeness.evaluate(row, self._channel, self._exchange, self._now) for row in fields]
+        skipped = self._check_verdicts(gaps, evidence, nearby)
+        hours = [
+            completeness.evaluate(row, self._channel, self._exchange, self._now, skipped.get(row["symbol"], ()))
+            for row in fields
+        ]
         hours = sorted(
             (hour for hour in hours if start is None or hour.hour >= start), key=lambda h: (h.symbol, h.hour)
         )
@@ -169,6 +180,22 @@ class ChannelAudit:
         self.report.gaps = dict(states)
         self.report.completeness = _summary(hours)
         return hours
+
+    def _check_verdicts(
+        self, gaps: list[Gap], evidence: Mapping[str, bool], gold: DataFrame
+    ) -> Mapping[str, Sequence[Range]]:
+        """Return the ids by symbol that the exchange is proved to have never issued; report what is not, or no more."""
+        proved = []
+        for gap in gaps:
+            if problem := never_issued.problem(gap, evidence):
+                self._add(problem.check, f"{self._label} {gap.symbol}: {problem.text}")
+            elif gap.state == GapState.NEVER_ISSUED:
+                proved.append(gap)
+        self.report.revoked = [f"{self._label} {text}" for text in never_issued.revoked(gaps)]
+        skipped = never_issued.by_symbol(proved)
+        arrived = never_issued.arrived(self._spark, gold, self._channel, skipped)
+        self.report.revoked += [f"{self._label} {text}" for text in arrived]
+        return skipped
 
     def check_rebuild(self, schemas: Schemas) -> None:
         """Check that Silver and Gold equal what Bronze gives when validated again. Raises `RegistryUnavailable`."""
@@ -286,7 +313,8 @@ def _summary(hours: list[HourCompleteness]) -> dict[str, Any]:
             {
                 "symbol": hour.symbol, "hour": hour.hour.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
-                "missing": [list(ids) for ids in hour.missing], "state": hour.state,
+                "missing": [list(ids) for ids in hour.missing],
+                "never_issued": [list(ids) for ids in hour.never_issued], "state": hour.state,
             }
             for hour in hours
         ],

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit.offsets import Range
+from k2.common.ranges import Range, count, within, without
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.layers.gold import record_time
 from k2.jobs.spark.local_frames import local_frame
@@ -40,13 +40,18 @@ _VENDOR_DATA: Final = "vendor_data"
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A row of audit_gaps with numeric ids: the first and last missing one, and the state of the gap."""
+    """A row of audit_gaps with numeric ids: the first and last missing one, and the state of the gap.
+
+    `missing` are the ids that never arrived, and `evidence` the answers that its state rests on.
+    """
 
     symbol: str
     first: int
     last: int
     state: str
     resolution: str
+    missing: tuple[Range, ...] = ()
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class HourCompleteness:
     by_source: Mapping[str, int]
     state: str
     suspect: int = 0  # records that an adapter found to contradict continuity
+    never_issued: tuple[Range, ...] = ()  # ids that are not expected
 
 
 def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
@@ -136,8 +142,13 @@ def _source(channel: Channel) -> Column:
     return F.coalesce(F.get_json_object(_VENDOR_DATA, "$.source"), F.lit(_UNKNOWN))
 
 
-def evaluate(row: Mapping[str, Any], channel: Channel, exchange: str, now: datetime) -> HourCompleteness:
-    """Return the completeness for a collected row of `hours`, whose `hour` is timezone-aware."""
+def evaluate(
+    row: Mapping[str, Any], channel: Channel, exchange: str, now: datetime, never_issued: Sequence[Range] = ()
+) -> HourCompleteness:
+    """Return the completeness for a collected row of `hours`, whose `hour` is timezone-aware.
+
+    `never_issued` are the symbol's ids that the exchange is proved to have skipped.
+    """
     counts = {name: row[f"source_{name}"] for name in _SOURCES}
     counts[_UNKNOWN] = row["rows"] - sum(counts.values())
     sources = {name: count for name, count in counts.items() if count}
@@ -148,12 +159,13 @@ def evaluate(row: Mapping[str, Any], channel: Channel, exchange: str, now: datet
             label, channel.name, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, state,
             row["suspect"] if channel.verdict_column else 0,
         )  # fmt: skip
-    missing = tuple((entry["first"], entry["last"]) for entry in row["missing"])
-    missing_count = sum(last - first + 1 for first, last in missing)
+    absent = [(entry["first"], entry["last"]) for entry in row["missing"]]
+    skipped, missing = tuple(sorted(within(absent, never_issued))), tuple(without(absent, never_issued))
     state = INCOMPLETE if missing else COMPLETE
     return HourCompleteness(
         label, channel.name, row["symbol"], row["hour"], str(row["first"]), str(row["last"]),
-        row["actual"] + missing_count, row["actual"], missing, sources, OPEN if is_open else state,
+        row["actual"] + count(missing), row["actual"], missing, sources, OPEN if is_open else state,
+        never_issued=skipped,
     )  # fmt: skip
 
 
@@ -188,13 +200,17 @@ def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[
     return findings, in_repair
 
 
+def _id_ranges(ranges: Iterable[Range]) -> list[dict[str, str]]:
+    return [{"first_id": str(first), "last_id": str(last)} for first, last in ranges]
+
+
 def write(spark: SparkSession, hours: Iterable[HourCompleteness], gold_snapshot: int | None, now: datetime) -> None:
     """Merge hours into audit_completeness, replacing older results for the same hours."""
     rows = [
         {
             "exchange": hour.exchange, "channel": hour.channel, "symbol": hour.symbol, "hour": hour.hour,
             "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
-            "missing": [{"first_id": str(first), "last_id": str(last)} for first, last in hour.missing],
+            "missing": _id_ranges(hour.missing), "never_issued": _id_ranges(hour.never_issued),
             "by_source": hour.by_source, "state": hour.state, "gold_snapshot_id": gold_snapshot, "checked_at": now,
         }
         for hour in hours

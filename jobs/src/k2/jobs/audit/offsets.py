@@ -11,11 +11,12 @@ from typing import Any, Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.common.ranges import Range
+
 WIDTH: Final = 32_768  # offsets in one of Spark's bitmaps
 _LAYERS: Final = ("bronze", "silver", "dead_letters")
 
 TopicPartition = tuple[str, int]  # topic and partition number
-Range = tuple[int, int]  # both ends included
 
 
 def bitmaps(bronze: DataFrame, silver: DataFrame, dead_letters: DataFrame) -> DataFrame:

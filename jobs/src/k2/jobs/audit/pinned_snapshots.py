@@ -32,11 +32,12 @@ class PinnedSnapshots:
             tables.DEAD_LETTERS_TABLE,
             *(channel.bronze(exchange) for exchange, channel in origins),
             tables.GAPS_TABLE,
+            tables.EVIDENCE_TABLE,
         ]
         self._histories: dict[str, list[Snapshot]] = {}
         for table in order:
             newest_first = SnapshotHistory(spark, table).snapshots()
-            current_only = table.name.startswith("bronze_") or table is tables.GAPS_TABLE
+            current_only = table.name.startswith("bronze_") or table in (tables.GAPS_TABLE, tables.EVIDENCE_TABLE)
             # Only Silver, the dead letters and Gold are asked for more than their current snapshot.
             self._histories[table.name] = list(islice(newest_first, 1 if current_only else None))
 

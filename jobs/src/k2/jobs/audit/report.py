@@ -32,6 +32,7 @@ class ChannelReport:
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)  # verdicts on ids that came after all
     snapshots: dict[str, int | None] = field(default_factory=dict)
     rebuilt: dict[str, int] = field(
         default_factory=dict
@@ -80,6 +81,9 @@ class Report:
         repairs = [text for _, _, report in self.rows() for text in report.in_repair]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
+        revoked = [text for _, _, report in self.rows() for text in report.revoked]
+        if revoked:
+            lines += ["", "never issued, and came after all:", *(f"  {text}" for text in revoked)]
         rebuilt = [
             f"  {exchange} {channel}: {_counted_rows(report.rebuilt)}"
             for exchange, channel, report in self.rows()

@@ -12,11 +12,12 @@ from typing import Final
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
-from k2.jobs.audit import bars, completeness
+from k2.jobs.audit import bars, completeness, never_issued
 from k2.jobs.audit.checks import ChannelAudit
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
@@ -26,7 +27,7 @@ from k2.jobs.spark import tables
 from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel, exchange_tables
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, GAPS_TABLE, NAMESPACE
+from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, EVIDENCE_TABLE, GAPS_TABLE, NAMESPACE
 from k2.schemas.values import seconds
 
 _SQLITE: Final = "sqlite:///"
@@ -57,8 +58,14 @@ def audit(
     recorded = _recorded(spark, channels)
     for exchange, channel in recorded:
         tables.check_formats(spark, exchange_tables(exchange, [channel]))
+    tables.ensure(spark, [GAPS_TABLE, EVIDENCE_TABLE])
     pinned = PinnedSnapshots(spark, recorded)
     gaps, states = _gaps(pinned)
+    answers = pinned.rows(EVIDENCE_TABLE)
+    evidence = {
+        exchange: never_issued.stored(answers.where(F.col("exchange") == EXCHANGES[exchange].label))
+        for exchange in {exchange for exchange, _ in recorded}
+    }
     registry, report = Registry(platform.registry_url), Report()
     hours: dict[Channel, list[HourCompleteness]] = {}
     for exchange, channel in recorded:
@@ -67,7 +74,8 @@ def audit(
         checks = ChannelAudit(spark, pinned, exchange, channel, now, since)
         checks.check_offsets()
         checks.check_uniqueness()
-        hours.setdefault(channel, []).extend(checks.check_completeness(gaps.get(origin, []), states.get(origin, {})))
+        of_channel = checks.check_completeness(gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
+        hours.setdefault(channel, []).extend(of_channel)
         if rebuild:
             checks.check_rebuild(lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
         report.exchanges.setdefault(label, {})[channel.name] = checks.report
@@ -103,12 +111,19 @@ def _gaps(pinned: PinnedSnapshots) -> tuple[dict[_Origin, list[Gap]], dict[_Orig
     """Return gaps with numeric ids by exchange and channel, and the number of gaps by state."""
     gaps: dict[_Origin, list[Gap]] = {}
     states: dict[_Origin, Counter[str]] = {}
-    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "resolution")
-    for row in pinned.rows(GAPS_TABLE).select(*columns).collect():
+    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "resolution", "missing", "evidence")
+    rows = pinned.rows(GAPS_TABLE)
+    # A snapshot has the columns that its table had then.
+    present = [F.col(name) if name in rows.columns else F.lit(None).alias(name) for name in columns]
+    for row in rows.select(*present).collect():
         origin = row["exchange"], row["channel"]
         states.setdefault(origin, Counter())[row["state"]] += 1
         if (row["first_id"] or "").isdigit():
-            gap = Gap(row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["resolution"] or "")
+            gap = Gap(
+                row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["resolution"] or "",
+                tuple((int(ids["first_id"]), int(ids["last_id"])) for ids in row["missing"] or ()),
+                tuple(filter(None, (row["evidence"] or "").split(","))),
+            )  # fmt: skip
             gaps.setdefault(origin, []).append(gap)
     return gaps, states
 

@@ -94,6 +94,7 @@ class Maintenance:
             *(table for channel in self._channels for table in channel.derived),
             tables.BATCHES_TABLE,
         ]
+        merged = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))
@@ -105,10 +106,10 @@ class Maintenance:
         except (ValueError, KeyError, IndexError, *_FAILURES) as error:
             self._add_error("no snapshots expired: the position of a reader cannot be read", error)
         else:
-            for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
+            for table in [*growing, *merged]:
                 self._step(table, "expired_snapshots", partial(self._expire, table, readers, now))
         if orphans:
-            for table in [*growing, tables.GAPS_TABLE, tables.COMPLETENESS_TABLE]:
+            for table in [*growing, *merged]:
                 self._step(table, "orphan_files", partial(self._remove_orphans, table))
         return {"tables": self._report, "errors": self._errors}
 

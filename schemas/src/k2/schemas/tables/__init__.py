@@ -5,6 +5,8 @@ from k2.schemas.tables.audit import (
     BATCHES_TABLE,
     COMPLETENESS,
     COMPLETENESS_TABLE,
+    EVIDENCE,
+    EVIDENCE_TABLE,
     GAPS,
     GAPS_TABLE,
 )
@@ -33,6 +35,8 @@ __all__ = [
     "DEAD_LETTERS",
     "DEAD_LETTERS_TABLE",
     "DISTINCT_COLUMNS",
+    "EVIDENCE",
+    "EVIDENCE_TABLE",
     "GAPS",
     "GAPS_TABLE",
     "GOLD",

@@ -1,12 +1,15 @@
-"""Audit tables: gaps, completeness per hour, and batches of every layer."""
+"""Audit tables: gaps and the evidence of verdicts on them, completeness per hour, and batches of every layer."""
 
 from typing import Final
 
 from k2.schemas.tables.spec import Column, Partition, Table
 
 GAPS: Final = "audit_gaps"
+EVIDENCE: Final = "audit_evidence"
 COMPLETENESS: Final = "audit_completeness"
 BATCHES: Final = "audit_batches"
+
+_ID_RANGES: Final = "array<struct<first_id:string,last_id:string>>"
 
 GAPS_TABLE: Final = Table(
     GAPS,
@@ -21,9 +24,24 @@ GAPS_TABLE: Final = Table(
         Column("detected_at", "timestamp", "when the ingest detected it"),
         Column("resolved_at", "timestamp", "when it was repaired or given up; null while it is open"),
         Column("resolution", "string", "rest, snapshot, late; or why it could not be repaired"),
-        Column("state", "string", "open, repaired, unrecoverable"),
+        Column("state", "string", "open, repaired, never_issued, unrecoverable"),
+        Column("missing", _ID_RANGES, "ids that never arrived, once it is closed"),
+        Column("evidence", "string", "evidence_id of the answers that the state rests on, separated by commas"),
     ),
     (Partition("detected_at", "day"),),
+)
+
+EVIDENCE_TABLE: Final = Table(
+    EVIDENCE,
+    (
+        Column("evidence_id", "string", "SHA-256 of the body, in hexadecimal digits"),
+        Column("exchange", "string", "Name of the exchange in capitals"),
+        Column("request", "string", "what was requested: GET /api/v3/historicalTrades?..."),
+        Column("status", "int", "HTTP status of the answer"),
+        Column("received_at", "timestamp", "when the answer came; equal answers are a row each"),
+        Column("body", "string", "the body as received"),
+    ),
+    (Partition("received_at", "month"),),
 )
 
 COMPLETENESS_TABLE: Final = Table(
@@ -37,7 +55,8 @@ COMPLETENESS_TABLE: Final = Table(
         Column("last_id", "string", "last trade id of the hour"),
         Column("expected", "bigint", "ids that the hour should contain; null if ids are not consecutive"),
         Column("actual", "bigint", "ids in Gold"),
-        Column("missing", "array<struct<first_id:string,last_id:string>>", "ranges of ids missing in Gold"),
+        Column("missing", _ID_RANGES, "ranges of ids missing in Gold"),
+        Column("never_issued", _ID_RANGES, "ranges of ids that the exchange never issued; they are not expected"),
         Column("by_source", "map<string,bigint>", "trades by live, snapshot, backfill, replay"),
         Column("state", "string", "open, complete, incomplete, unverifiable"),
         Column("gold_snapshot_id", "bigint", "the audited Gold snapshot"),
