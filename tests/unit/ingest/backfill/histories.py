@@ -104,9 +104,10 @@ class Log:
 
 def trade(pair: Pair, number: int, label: str) -> SequencedRecord:
     """The trade with an id: everything about it follows from the id."""
+    when = START + number * STEP
     record = Trade(
-        str(number), pair.symbol, label, pair.base, pair.quote, START + number * STEP, (1000 + number) * UNIT, UNIT,
-        Side.BUY, 0, (("source", "live"),),
+        str(number), pair.symbol, label, pair.base, pair.quote, when, (1000 + number) * UNIT, UNIT, Side.BUY, when,
+        (("source", "live"),),
     )  # fmt: skip
     return SequencedRecord(record, number, number)
 
