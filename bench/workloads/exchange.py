@@ -16,11 +16,19 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.workloads.frames import load, numbered
+from bench.workloads.frames import SYMBOLS, load, numbered
 
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK: Final = 1 << 16
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+_LIST: Final = json.dumps(
+    {
+        "symbols": [
+            {"symbol": symbol, "status": "TRADING", "baseAsset": symbol.removesuffix("USDT"), "quoteAsset": "USDT"}
+            for symbol in SYMBOLS
+        ]
+    }
+).encode()
 
 
 def encode_frame(payload: bytes, opcode: int = _TEXT) -> bytes:
@@ -47,7 +55,9 @@ class Exchange:
             path, headers = _request(stream)
             key = headers.get("sec-websocket-key")
             if key is None:
-                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]")
+                body = _LIST if path.startswith("/api/v3/exchangeInfo") else b"[]"
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+                client.sendall(head + body)
                 return
             accept = base64.b64encode(hashlib.sha1(key.encode() + _MAGIC, usedforsecurity=False).digest())
             client.sendall(

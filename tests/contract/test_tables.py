@@ -143,6 +143,7 @@ def test_topics_have_the_published_names():
     assert topics.trades("binance") == "market.crypto.trades.binance"
     assert topics.gaps("binance") == "market.crypto.gaps.binance"
     assert topics.evidence("binance") == "market.crypto.evidence.binance"
+    assert topics.instruments("binance") == "market.crypto.instruments.binance"
     assert topics.dead_letters("binance") == "market.crypto.deadletter.binance"
     assert topics.subject(topics.trades("binance")) == "market.crypto.trades.binance-value"
     headers = (topics.DEAD_LETTER_ERROR, topics.DEAD_LETTER_REASON, topics.DEAD_LETTER_FEED, topics.DEAD_LETTER_ITEMS)

@@ -129,7 +129,7 @@ def test_topics_have_the_feeds_partitions_and_retention_and_gap_events_are_kept(
     assert (trades.num_partitions, trades.config["retention.ms"]) == (3, "7200000")
     assert topics["market.crypto.gaps.binance"].config["retention.ms"] == "-1"
     assert topics["market.crypto.gaps.binance"].num_partitions == 1
-    shared = {f"market.crypto.{kind}.binance" for kind in ("gaps", "evidence", "deadletter")}
+    shared = {f"market.crypto.{kind}.binance" for kind in ("gaps", "evidence", "instruments", "deadletter")}
     assert set(topics) == {trades.topic, *shared}
 
 

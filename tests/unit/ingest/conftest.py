@@ -94,9 +94,9 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def names(broker: Broker) -> Topics:
-    """Four topics that no other test uses."""
-    topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter", "evidence")))
-    broker.create(topics.records, topics.gaps, topics.dead_letters, topics.evidence)
+    """Five topics that no other test uses."""
+    topics = Topics(*(f"{uuid4()}.{kind}" for kind in ("trades", "gaps", "deadletter", "evidence", "instruments")))
+    broker.create(topics.records, topics.gaps, topics.dead_letters, topics.evidence, topics.instruments)
     return topics
 
 

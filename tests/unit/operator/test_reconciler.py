@@ -47,7 +47,8 @@ async def test_the_first_round_applies_all_children_and_reports_them_without_rea
     ]
     assert pods.reads == 1
     assert [request for request in cluster.requests if request.startswith("get")] == [
-        f"get KafkaTopic/market.crypto.{kind}.binance" for kind in ("trades", "gaps", "evidence", "deadletter")
+        f"get KafkaTopic/market.crypto.{kind}.binance"
+        for kind in ("trades", "gaps", "evidence", "instruments", "deadletter")
     ]
     (status,) = cluster.statuses
     assert status["ingest"]["desired"] == 1

@@ -50,7 +50,9 @@ def main() -> int:
         arguments.stale_after,
         arguments.max_age,
     )
-    options = app.Options(arguments.shard, arguments.replica, arguments.host, arguments.port, arguments.grace, tuning)
+    options = app.Options(
+        arguments.shard, arguments.replica, arguments.host, arguments.port, arguments.grace, arguments.feed, tuning
+    )
     return _run(feed, platform, options)
 
 

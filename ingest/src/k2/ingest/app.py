@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urldefrag
 
@@ -22,7 +23,11 @@ from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import Adapter
+from k2.ingest.instruments.changes import FeedFile, SymbolChanges
+from k2.ingest.instruments.directory import Directory
+from k2.ingest.instruments.follower import Follower, ListUnreadable
 from k2.ingest.kafka import resume
+from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
@@ -41,6 +46,7 @@ from k2.schemas.codecs import avro
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.formats import FORMAT, OtherFormat
+from k2.schemas.records.instrument import AVRO
 from k2.schemas.values import seconds
 
 log = logs.get("ingest")
@@ -54,7 +60,7 @@ _SMOOTHING: Final = 0.2
 _PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
 _PRESSURE_LOW: Final = 0.8
 _SERVICE_RETRY: Final = 2.0
-_UNANSWERED: Final = (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable)
+_UNANSWERED: Final = (KafkaUnreachable, KafkaUnreadable, RegistryUnavailable, ListUnreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +72,24 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 0
     grace: float = 20.0  # seconds for the final flush
+    feed_file: Path | None = None  # followed: symbols that are added or removed change subscriptions
     tuning: Tuning = field(default_factory=Tuning)
 
 
 class ServiceUnreachable(ConnectionError):
-    """Kafka or the schema registry did not answer within `Tuning.max_attempts`."""
+    """Kafka, the schema registry or the exchange's instrument list did not answer within `Tuning.max_attempts`."""
 
 
 class MixedProtocols(ValueError):
     """The endpoints of one feed speak different protocols."""
+
+
+class UnrecordableSymbols(ValueError):
+    """The exchange lists symbols that K2 cannot record; the argument is why, by symbol."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        described = "; ".join(f"{raw_symbol}: {reason}" for raw_symbol, reason in reasons.items())
+        super().__init__(f"remove these from spec.symbols, K2 cannot record them: {described}")
 
 
 async def run(
@@ -88,15 +103,14 @@ async def run(
     """Run one channel until `stop` is set. Return how many records were not delivered.
 
     Raises `ServiceUnreachable`, `AttemptsExhausted`, `AllSymbolsRefused`, `MixedProtocols`, `OtherFormat`,
-    `IncompatibleSchema`, `ProducerFatal`, or OSError if the port is in use.
+    `UnrecordableSymbols`, `IncompatibleSchema`, `ProducerFatal`, or OSError if the port is in use.
     """
-    pairs = feed.shard(options.shard)
-    stats = Stats(started_at=time.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
-    make_adapter = partial(find_adapter, feed.spec.exchange, channel, pairs)
+    names = feed.shard(options.shard)
+    stats = Stats(started_at=time.monotonic(), symbols=tuple(name.symbol for name in names))
+    make_adapter = partial(find_adapter, feed.spec.exchange, channel, ())
     endpoints = feed.spec.ingest.endpoints or (make_adapter("").url,)
     protocol = _one_protocol(endpoints, make_adapter)
-    name = f"{options.shard}-{options.replica}"
-    labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": name}
+    labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": f"{options.shard}-{options.replica}"}
     registry = metrics.registry(stats, channel=channel.name, **labels)
     runner = await server.serve(stats, channel, registry, host=options.host, port=options.port, **labels)
     try:
@@ -106,27 +120,26 @@ async def run(
         backfill = feed.spec.ingest.backfill
         policy = Policy(backfill.enabled, seconds(backfill.max_age), backfill.max_ids)
         rules = rules_version(answers.version)
+        name = urldefrag(endpoints[0]).fragment
         ledger = GapLedger(
             feed.name, channel.name, feed.exchange_spec.label, publisher, stats,
-            protocol=urldefrag(endpoints[0]).fragment, rules=rules,
+            protocol=name, rules=rules,
         )  # fmt: skip
-        read_state = partial(
-            resume.read,
-            platform.kafka_bootstrap,
-            channel=channel,
-            records=feed.topic(channel),
-            gaps=topics.gaps(feed.spec.exchange),
-            feed=feed.name,
-            pairs=pairs,
-            schemas=schemas,
-            protocol=resume.protocol_of(protocol, urldefrag(endpoints[0]).fragment, channel),
-        )
-        state = await _wait_for_service(partial(asyncio.to_thread, read_state), stats, options.tuning.max_attempts)
-        resume.apply(state, pairs, tracker, ledger, policy, rules, utc_micros())
-        stats.resume = resume.summary(state)
-        pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
+        resumer = _Resumer(
+            feed, channel, platform, schemas, resume.protocol_of(protocol, name, channel), tracker, ledger, policy,
+            rules, stats, options.tuning.max_attempts,
+        )  # fmt: skip
         async with open_client() as http:
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget, answers)
+            directory = Directory(feed.exchange_spec)
+            archive = await _archive(feed, platform, publisher)
+            follower = Follower(feed.spec.exchange, directory, rest.fetch_once, archive, stats, utc_micros)
+            await _wait_for_service(follower.start, stats, options.tuning.max_attempts)
+            if options.tuning.max_attempts and (unrecordable := directory.unrecordable(names)):
+                raise UnrecordableSymbols(unrecordable)
+            pairs = directory.pairs(names)
+            await resumer.resume(pairs)
+            pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
             snapshots = Snapshots(rest, pipeline)
             session = Session(
@@ -140,23 +153,89 @@ async def run(
                 stats,
                 options.tuning,
                 snapshots.restart,
-                Sources(snapshots.newest),
+                Sources(snapshots.newest, directory),
             )
+
+            async def set_symbols(pairs: Sequence[Pair], added: Sequence[Pair]) -> None:
+                if added:
+                    await resumer.resume(added)
+                session.set_symbols(pairs)
+
+            file = FeedFile(options.feed_file) if options.feed_file else None
+            changes = SymbolChanges(feed, options.shard, directory, set_symbols, file)
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
-            await _run_until(stop, session.run(), repairer.run(), publisher.run(), _monitor_loop(stats, publisher))
+            await _run_until(
+                stop,
+                session.run(),
+                repairer.run(),
+                publisher.run(),
+                _monitor_loop(stats, publisher),
+                follower.run(),
+                changes.run(),
+            )
             snapshots.cancel()
             stats.heartbeats.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(options.grace / 2):
-                    publishing = asyncio.create_task(publisher.run())
-                    await pipeline.settle()
-                    publishing.cancel()
-            pipeline.give_up_suspended()
+            await _drain(pipeline, publisher, options.grace / 2)
         undelivered = await publisher.close(options.grace)
         log.info("stopped", delivered=sum(stats.delivered.values()), undelivered=undelivered)
         return undelivered
     finally:
         await runner.cleanup()
+
+
+async def _drain(pipeline: Pipeline, publisher: Publisher, timeout: float) -> None:
+    """Send what the pipeline still holds, for at most `timeout` seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            publishing = asyncio.create_task(publisher.run())
+            await pipeline.settle()
+            publishing.cancel()
+    pipeline.give_up_suspended()
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumer:
+    """Continues symbols where an earlier process stopped, as Kafka has it."""
+
+    feed: ExchangeFeed
+    channel: Channel
+    platform: Platform
+    schemas: Mapping[int, str]
+    protocol: resume.Protocol
+    tracker: Tracker
+    ledger: GapLedger
+    policy: Policy
+    rules: str
+    stats: Stats
+    max_attempts: int
+
+    async def resume(self, pairs: Sequence[Pair]) -> None:
+        """Read the resume state of some pairs, and continue from it. Raises `ServiceUnreachable`."""
+        read = partial(
+            resume.read,
+            self.platform.kafka_bootstrap,
+            channel=self.channel,
+            records=self.feed.topic(self.channel),
+            gaps=topics.gaps(self.feed.spec.exchange),
+            feed=self.feed.name,
+            pairs=pairs,
+            schemas=self.schemas,
+            protocol=self.protocol,
+        )
+        state = await _wait_for_service(partial(asyncio.to_thread, read), self.stats, self.max_attempts)
+        resume.apply(state, pairs, self.tracker, self.ledger, self.policy, self.rules, utc_micros())
+        self.stats.resume = resume.summary(state)
+
+
+async def _archive(feed: ExchangeFeed, platform: Platform, publisher: Publisher) -> InstrumentTopic | None:
+    """Return the topic of instruments; None if an installation of an earlier version has none."""
+    if not publisher.keeps_instruments:
+        return None
+    topic = topics.instruments(feed.spec.exchange)
+    registry = Registry(platform.registry_url)
+    schema_id = await asyncio.to_thread(registry.register, topics.subject(topic), avro.text(AVRO))
+    schemas = SchemaCache(registry, topics.subject(topic))
+    return InstrumentTopic(platform.kafka_bootstrap, topic, publisher, schema_id, schemas.schemas)
 
 
 async def _run_until(stop: asyncio.Event, *services: object) -> None:
@@ -192,7 +271,13 @@ async def _publisher(
 ) -> tuple[Publisher, dict[int, str]]:
     """Return a publisher, once its broker, topics and schema exist, and the schemas of its topic by id."""
     exchange = feed.spec.exchange
-    names = Topics(feed.topic(channel), topics.gaps(exchange), topics.dead_letters(exchange), topics.evidence(exchange))
+    names = Topics(
+        feed.topic(channel),
+        topics.gaps(exchange),
+        topics.dead_letters(exchange),
+        topics.evidence(exchange),
+        topics.instruments(exchange),
+    )
     return await _wait_for_service(
         partial(_connect_publisher, feed, channel, platform, stats, names), stats, max_attempts
     )

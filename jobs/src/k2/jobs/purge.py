@@ -61,7 +61,7 @@ class Purge:
         """Delete the feed's data and return what was removed. Idempotent. Raises errors of Spark."""
         exchange = f"exchange = '{self._feed.exchange_spec.label}'"
         topics = _in_list("topic", map(self._feed.topic, self._channels))
-        symbols = _in_list("symbol", (pair.symbol for pair in self._feed.pairs))
+        symbols = _in_list("symbol", (name.symbol for name in self._feed.names))
         own = [table for channel in self._channels for table in self._exchange_tables(channel)]
         whole = self._exchange and not self._has_other_feeds(own, topics, exchange, symbols)
         feed_rows = exchange if whole else f"{exchange} AND {symbols}"

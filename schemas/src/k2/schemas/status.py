@@ -27,6 +27,15 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str = ""  # of that state: the exchange's words for a refusal
 
 
+class InstrumentsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The exchange's instrument list as a process knows it."""
+
+    read_at: str | None = None  # null before the first; of a cached list, the time of its newest change
+    age_seconds: float = 0.0
+    cached: bool = False  # an earlier process read it: the exchange does not answer
+    error: str = ""  # why the last attempt to read it failed, for people
+
+
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`/status` of an ingest process."""
 
@@ -57,6 +66,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     resident_bytes: int = 0
     symbols: dict[str, SymbolStatus] = {}
     states: dict[str, int] = {}  # wanted symbols by state
+    instruments: InstrumentsStatus = InstrumentsStatus()
 
 
 class AuditResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -28,13 +28,18 @@ def dead_letters(exchange: str) -> str:
     return f"market.crypto.deadletter.{exchange}"
 
 
+def instruments(exchange: str) -> str:
+    """Return the topic of one exchange's instruments, each version once, keyed by raw symbol."""
+    return f"market.crypto.instruments.{exchange}"
+
+
 def subject(topic: str) -> str:
     """Return the schema registry's subject of a topic's values."""
     return f"{topic}-value"
 
 
 # Topics that must not hold records of a channel; Kafka's own begin with two underscores.
-RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""), evidence(""))
+RESERVED_PREFIXES: Final = ("__", gaps(""), dead_letters(""), evidence(""), instruments(""))
 
 DEAD_LETTER_ERROR: Final = "k2-error"
 DEAD_LETTER_REASON: Final = "k2-reason"

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from k2.ingest.connection.refusals import NOT_LISTED, Refusals
+from k2.ingest.connection.refusals import Refusals
 from k2.ingest.connection.silence import Remedy, Silence
 
 
@@ -111,6 +111,10 @@ class List:
         """As it was given."""
         return self.known.get(raw_symbol)
 
+    def reason(self, raw_symbol: str) -> str:
+        """Names the symbol."""
+        return f"{raw_symbol} is not listed"
+
 
 def test_a_refused_symbol_is_tried_again_later_each_time_and_at_the_latest_after_a_day():
     refusals, now, waits = Refusals(), 0.0, []
@@ -142,7 +146,7 @@ def test_a_symbol_that_the_list_knows_as_not_trading_is_not_sent():
     listing = List(A=False, B=True)
     refusals = Refusals(listing)
     assert refusals.subscribable(["A", "B", "C"], 0) == ["B", "C"]
-    assert refusals.reason("A") == NOT_LISTED
+    assert refusals.reason("A") == "A is not listed"
 
 
 def test_every_refused_symbol_is_tried_again_when_the_list_changes():

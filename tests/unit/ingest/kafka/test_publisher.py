@@ -240,7 +240,7 @@ def test_nothing_in_kafka_is_nothing_to_go_on_from(broker, names):
 
 
 def test_a_broker_that_cannot_be_read_is_named(names, monkeypatch):
-    monkeypatch.setattr("k2.ingest.kafka.resume._READ_TIMEOUT", 0.3)
+    monkeypatch.setattr("k2.ingest.kafka.resume.READ_TIMEOUT", 0.3)
     with pytest.raises(KafkaUnreadable, match=r"Kafka at 127\.0\.0\.1:1:"):
         read(
             "127.0.0.1:1", channel=TRADES, records=names.records, gaps=names.gaps, feed="f", pairs=[PAIR], schemas={},

@@ -10,7 +10,6 @@ import pytest
 from kubeflow_spark_api.models import IoK8sApiCoreV1PodTemplateSpec, SparkV1beta2SparkApplication
 
 from k2.operator.desired import children
-from k2.operator.desired.config import shard_hash
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(12)]
 
@@ -39,6 +38,7 @@ def test_a_feed_has_exactly_these_children(manifests_by_name, topology):
         "KafkaTopic/market.crypto.gaps.binance",
         "KafkaTopic/market.crypto.deadletter.binance",
         "KafkaTopic/market.crypto.evidence.binance",
+        "KafkaTopic/market.crypto.instruments.binance",
         "ConfigMap/binance-feed",
         "Service/binance",
         "PodMonitor/binance",
@@ -81,18 +81,11 @@ def test_the_order_in_which_symbols_are_written_rolls_nothing(feed, settings, ma
     assert changed(before, after) == {"ConfigMap/binance-feed"}
 
 
-def test_an_added_symbol_rolls_its_own_shard_and_nothing_else(feed, manifests_by_name):
+def test_added_and_removed_symbols_restart_no_pod(manifests_by_name):
     ingest = {"shards": 3, "redundancy": 2}
-    after = feed(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest)
-    shard_of_symbol = next(shard for shard in range(3) if "BTCUSDT" in {pair.raw_symbol for pair in after.shard(shard)})
-    assert changed(
-        manifests_by_name(symbols=SYMBOLS, ingest=ingest),
-        manifests_by_name(symbols=[*SYMBOLS, "BTCUSDT"], ingest=ingest),
-    ) == {
-        "ConfigMap/binance-feed",
-        f"Deployment/binance-ingest-{shard_of_symbol}-0",
-        f"Deployment/binance-ingest-{shard_of_symbol}-1",
-    }
+    before = manifests_by_name(symbols=SYMBOLS, ingest=ingest)
+    for symbols in ([*SYMBOLS, "BTCUSDT"], SYMBOLS[1:]):
+        assert changed(before, manifests_by_name(symbols=symbols, ingest=ingest)) == {"ConfigMap/binance-feed"}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +117,10 @@ def test_suspending_changes_no_config_and_no_topic(manifests_by_name):
     }
 
 
-def test_a_shards_hash_is_unchanged_if_another_shard_count_leaves_its_symbols(feed):
-    one, two = (feed(symbols=SYMBOLS[:5], ingest={"shards": count}) for count in (3, 4))
-    unchanged = [shard for shard in range(3) if one.shard(shard) == two.shard(shard)]
-    changed = [shard for shard in range(3) if one.shard(shard) != two.shard(shard)]
-    assert unchanged
-    assert changed
-    assert all(shard_hash(one, shard) == shard_hash(two, shard) for shard in unchanged)
-    assert not any(shard_hash(one, shard) == shard_hash(two, shard) for shard in changed)
+def test_another_shard_count_restarts_no_pod_that_stays(manifests_by_name):
+    before = manifests_by_name(symbols=SYMBOLS, ingest={"shards": 3})
+    after = manifests_by_name(symbols=SYMBOLS, ingest={"shards": 4})
+    assert changed(before, after) == {"ConfigMap/binance-feed", "Deployment/binance-ingest-3-0"}
 
 
 @pytest.mark.parametrize("executors", [0, 2])

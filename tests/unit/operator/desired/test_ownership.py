@@ -29,7 +29,7 @@ def test_the_owner_is_the_controller(manifests, body):
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 def test_topics_have_no_owner_so_that_they_are_never_garbage_collected(manifests, body, policy):
     topics = manifests("KafkaTopic", deletionPolicy=policy)
-    assert [owners(with_owner(topic, body(deletionPolicy=policy))) for topic in topics] == [[], [], [], []]
+    assert [owners(with_owner(topic, body(deletionPolicy=policy))) for topic in topics] == [[], [], [], [], []]
 
 
 def test_adding_an_owner_does_not_mutate_the_manifest(manifests, body):

@@ -93,7 +93,9 @@ def test_a_topic_whose_read_was_rejected_is_not_applied(desired, planned):
     topics = {
         name for name in names(planned(desired(), (), Observed(rejections=(rejection,))).applies) if "Topic" in name
     }
-    assert topics == {f"KafkaTopic/market.crypto.{kind}.binance" for kind in ("gaps", "evidence", "deadletter")}
+    assert topics == {
+        f"KafkaTopic/market.crypto.{kind}.binance" for kind in ("gaps", "evidence", "instruments", "deadletter")
+    }
 
 
 def test_a_healthy_application_is_suspended_with_its_old_spec_before_the_new_one_is_applied(desired, feed):

@@ -238,7 +238,7 @@ def test_an_exchanges_rules_accept_the_symbols_that_the_model_accepts(exchange, 
         | st.text(max_size=40)
     )
     try:
-        valid = bool(exchange_spec.pair(symbol))
+        valid = bool(exchange_spec.symbol(symbol))
     except UnknownPair:
         valid = False
     assert all(whole(pattern, symbol) for pattern in patterns) == valid

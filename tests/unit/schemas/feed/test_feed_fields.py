@@ -165,6 +165,7 @@ def test_a_value_out_of_its_range_is_refused_with_the_range(body, spec, path, al
         "market.crypto.gaps.binance",
         "market.crypto.deadletter.kraken",
         "market.crypto.evidence.okx",
+        "market.crypto.instruments.okx",
     ],
 )
 def test_a_topic_that_holds_something_else_is_refused_for_trades(body, topic):

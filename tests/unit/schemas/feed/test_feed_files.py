@@ -29,7 +29,7 @@ def refusal(text: str | bytes) -> str:
 
 @pytest.mark.parametrize("text", [FEED, FEED.encode(), f"---{FEED}---\n", f"# mine\n{FEED}...\n"])
 def test_a_file_with_one_feed_is_read(text):
-    assert [pair.symbol for pair in ExchangeFeed.from_yaml(text).pairs] == ["BTCUSDT", "ETHUSDT"]
+    assert [name.symbol for name in ExchangeFeed.from_yaml(text).names] == ["BTCUSDT", "ETHUSDT"]
 
 
 def test_two_documents_are_refused():

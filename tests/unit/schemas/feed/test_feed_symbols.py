@@ -53,7 +53,7 @@ def test_a_symbol_that_is_not_the_exchanges_spelling_is_refused(body, symbol):
 
 def test_symbols_in_any_script_are_accepted(feed):
     assert feed(symbols=["币安人生USDT"]).spec.symbols == ("币安人生USDT",)
-    assert feed(exchange="kraken", symbols=["AAPLx/USD"]).pairs[0].symbol == "AAPLXUSD"
+    assert feed(exchange="kraken", symbols=["AAPLx/USD"]).names[0].symbol == "AAPLXUSD"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_ten_thousand_symbols_are_refused_in_one_short_line(body):
 
 
 def test_a_thousand_symbols_are_accepted(feed):
-    assert len(feed(symbols=[f"A{number:05}USDT" for number in range(1000)]).pairs) == 1000
+    assert len(feed(symbols=[f"A{number:05}USDT" for number in range(1000)]).names) == 1000
 
 
 def test_a_symbol_twice_is_refused_with_the_place_of_the_first(body):
@@ -131,4 +131,4 @@ def test_any_symbol_is_accepted_or_refused_in_one_printable_line(symbol):
         assert words.isprintable()
         assert words.startswith("spec.symbols[0]: ")
     else:
-        assert parsed.pairs[0].symbol == symbol
+        assert parsed.names[0].symbol == symbol

@@ -59,8 +59,8 @@ def test_steps_are_exact_and_zero_states_none():
             "its lot size 1.0000000000005 is finer than 10^-12, the finest step that a trade can hold",
         ),
         (listed("BTCUSDT", "BTC", "USDT", tick_size="a cent"), "its tick size 'a cent' is not a number"),
-        (listed("BTCUSDT", "BTC", "USDT", tick_size="-1"), "its tick size '-1' is not a positive number"),
-        (listed("BTCUSDT", "BTC", "USDT", tick_size="NaN"), "its tick size 'NaN' is not a positive number"),
+        (listed("BTCUSDT", "BTC", "USDT", tick_size="-1"), "its tick size '-1' is not a positive number below 10^26"),
+        (listed("BTCUSDT", "BTC", "USDT", tick_size="NaN"), "its tick size 'NaN' is not a positive number below 10^26"),
         (listed("BTCUSDT", "", "USDT"), "the exchange's list names no base or no quote asset"),
         (listed("BTCUSDT", "WBTC", "USDT"), "its name does not consist of its assets, WBTC and USDT"),
         (

@@ -109,8 +109,8 @@ class Demo:
         emitted: Emitted = {}
         for feed in self._feeds:
             trades = await self._exchange(feed, "GET", "/_sim/emitted")
-            for pair in feed.pairs:
-                emitted[feed.exchange_spec.label, pair.symbol] = set(map(str, trades.get(pair.raw_symbol, [])))
+            for name in feed.names:
+                emitted[feed.exchange_spec.label, name.symbol] = set(map(str, trades.get(name.raw_symbol, [])))
         return emitted
 
     async def _exchange(self, feed: ExchangeFeed, method: str, path: str, body: str = "") -> Any:

@@ -15,6 +15,10 @@ class Listing(Protocol):
         """Return whether the exchange lists a symbol as trading; None if that is not known."""
         ...
 
+    def reason(self, raw_symbol: str) -> str:
+        """Return why a symbol is not listed, for people."""
+        ...
+
 
 class _Unlisted:
     version = 0
@@ -22,6 +26,10 @@ class _Unlisted:
     def trading(self, raw_symbol: str) -> bool | None:
         """Return None: nothing is known."""
         return None
+
+    def reason(self, raw_symbol: str) -> str:
+        """Return nothing: no symbol is known as not listed."""
+        return ""
 
 
 UNLISTED: Final[Listing] = _Unlisted()

@@ -8,7 +8,6 @@ from k2.ingest.connection.listing import UNLISTED, Listing
 
 _RETRY_FIRST: Final = 60.0  # seconds; a refusal is often a mistake of the exchange that passes
 _RETRY_LIMIT: Final = 86_400.0
-NOT_LISTED: Final = "the exchange's instrument list does not have it as trading"
 
 
 @dataclass(slots=True)
@@ -49,11 +48,11 @@ class Refusals:
                 refused.retry_at = now
         worth = []
         for raw_symbol in raw_symbols:
+            if self.listing.trading(raw_symbol) is False:  # then its assets are not known either
+                self._refused[raw_symbol] = _Refused(self.listing.reason(raw_symbol), now + _RETRY_LIMIT)
+                continue
             entry = self._refused.get(raw_symbol)
             if entry is not None and not entry.tried and now < entry.retry_at:
-                continue
-            if entry is None and self.listing.trading(raw_symbol) is False:
-                self._refused[raw_symbol] = _Refused(NOT_LISTED, now + _RETRY_LIMIT)
                 continue
             if entry is not None:
                 entry.tried = True

@@ -2,10 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
+from k2.common import logs
 from k2.ingest.exchanges import instrument_source
-from k2.ingest.exchanges.base import Request
+from k2.ingest.exchanges.base import Request, RestRefused
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.instrument import InstrumentList, Listed, Rejected, instrument_list
+
+log = logs.get("instruments")
 
 Fetch = Callable[[Request, Callable[[bytes], list[Listed | Rejected]]], Awaitable[list[Listed | Rejected]]]
 
@@ -15,5 +18,11 @@ async def read_instruments(exchange: str, fetch: Fetch) -> InstrumentList:
     source = instrument_source(exchange)
     entries: list[Listed | Rejected] = []
     for request in source.requests:
-        entries += await fetch(request, source.read)
+        try:
+            entries += await fetch(request, source.read)
+        except RestRefused as error:
+            if error.reason is None or request is source.requests[0]:
+                raise
+            # A part of the list that the exchange does not offer everywhere.
+            log.info("part of the instrument list refused", path=request.path, error=str(error))
     return instrument_list(EXCHANGES[exchange], entries)

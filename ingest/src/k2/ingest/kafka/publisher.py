@@ -63,6 +63,7 @@ class Topics:
     gaps: str
     dead_letters: str
     evidence: str = ""
+    instruments: str = ""
 
 
 class Publisher:
@@ -91,13 +92,14 @@ class Publisher:
         self._since_poll = 0
         self.memory_pressure = False  # set by the memory monitor
         self.keeps_evidence = bool(names.evidence)
+        self.keeps_instruments = bool(names.instruments)
         self.sent = 0
         self.acknowledged = 0
 
     async def check(self, timeout: float = 10.0) -> None:
         """Raise `KafkaUnreachable` unless a broker answers and has the topics. `timeout` is in seconds.
 
-        An installation of an earlier version has no topic of evidence: then none is kept.
+        An installation of an earlier version has no topic of evidence or of instruments: then none are kept.
         """
         required = (self._topics.records, self._topics.gaps, self._topics.dead_letters)
         try:
@@ -108,6 +110,9 @@ class Publisher:
         if missing:
             raise KafkaUnreachable(f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}; create it first")
         self.keeps_evidence = self._topics.evidence in metadata.topics
+        self.keeps_instruments = self._topics.instruments in metadata.topics
+        if self._topics.instruments and not self.keeps_instruments:
+            log.warning("no topic of instruments: their versions are not kept", topic=self._topics.instruments)
         if self._topics.evidence and not self.keeps_evidence:
             log.warning("no topic of evidence: no id will be judged as never issued", topic=self._topics.evidence)
 
@@ -156,6 +161,10 @@ class Publisher:
         when = from_micros(received).isoformat(timespec="microseconds").replace("+00:00", "Z")
         evidence = {"request": request, "status": status, "received_at": when, "body": body.decode()}
         return key, self._send_acked(self._topics.evidence, msgspec.json.encode(evidence), key)
+
+    def send_instrument(self, value: bytes, raw_symbol: str) -> Awaitable[None]:
+        """Send an encoded version of an instrument. The result completes when Kafka acknowledges it."""
+        return self._send_acked(self._topics.instruments, value, raw_symbol)
 
     def send_dead_letter(self, frame: bytes, error: str, reason: str, symbol: str = "", items: bytes = b"") -> None:
         """Send an invalid frame as received; of a frame above `MAX_FRAME`, only the first 4 KiB.

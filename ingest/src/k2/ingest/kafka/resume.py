@@ -41,7 +41,7 @@ log = logs.get("resume")
 _FIRST_CHUNK: Final = 1000
 _GROWTH: Final = 4
 _LARGEST_CHUNK: Final = 50_000  # records; what is in memory at once
-_READ_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 10.0
 _LONGEST_SEARCH: Final = 20.0  # seconds, for symbols that did not trade for long
 _METADATA_LAG: Final = 600_000  # milliseconds for which a producer may not know of new partitions
 _LIVE: Final = frozenset({Source.LIVE.value, Source.SNAPSHOT.value})
@@ -196,7 +196,7 @@ class _Search:
     def run(self, keys: set[bytes]) -> None:
         """Look for all keys."""
         self._deadline = time.monotonic() + _LONGEST_SEARCH
-        count = len(self.consumer.list_topics(self.topic, timeout=_READ_TIMEOUT).topics[self.topic].partitions)
+        count = len(self.consumer.list_topics(self.topic, timeout=READ_TIMEOUT).topics[self.topic].partitions)
         bounds = {partition: self._bounds(partition) for partition in range(count)}
         for partition, own in _grouped(keys, lambda key: (partition_of(key, count),)).items():
             self._scan(partition, dict.fromkeys(own, inf), *bounds[partition])
@@ -218,7 +218,7 @@ class _Search:
         return entry.written if entry else -inf
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        low, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=_READ_TIMEOUT)
+        low, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=READ_TIMEOUT)
         return low, high
 
     def _last_written_by(self, count: int, bounds: Mapping[int, tuple[int, int]]) -> list[float]:
@@ -230,7 +230,7 @@ class _Search:
         pending = {partition for partition, (low, high) in bounds.items() if high > low}
         places = [TopicPartition(self.topic, partition, bounds[partition][0]) for partition in pending]
         self.consumer.assign(places)
-        deadline = time.monotonic() + _READ_TIMEOUT
+        deadline = time.monotonic() + READ_TIMEOUT
         while pending:
             batch = self.consumer.consume(1000, timeout=0.5)
             if not batch and time.monotonic() > deadline:
@@ -252,7 +252,7 @@ class _Search:
         if millis == inf:
             return high
         (place,) = self.consumer.offsets_for_times(
-            [TopicPartition(self.topic, partition, int(millis))], timeout=_READ_TIMEOUT
+            [TopicPartition(self.topic, partition, int(millis))], timeout=READ_TIMEOUT
         )
         return high if place.offset <= _END else min(high, place.offset)
 
@@ -267,7 +267,7 @@ class _Search:
                 self.unfinished |= {key for key in open_keys if key not in self.newest}
                 return
             start = max(low, high - size)
-            messages = _read(self.consumer, self.topic, partition, start, high)
+            messages = read_records(self.consumer, self.topic, partition, start, high)
             for message in reversed(messages):
                 if message.key() in open_keys:
                     self._take(message, open_keys)
@@ -338,10 +338,10 @@ def _positions_from(events: Iterable[GapEvent], symbols: Iterable[str]) -> dict[
 
 def _gap_events(consumer: Consumer, topic: str, feed: str, channel: Channel, symbols: set[str]) -> list[GapEvent]:
     """Return the newest event of each gap of the feed's channel."""
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_READ_TIMEOUT)
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=READ_TIMEOUT)
     newest: dict[str, GapEvent] = {}
     for start in range(low, high, _LARGEST_CHUNK):
-        for message in _read(consumer, topic, 0, start, min(high, start + _LARGEST_CHUNK)):
+        for message in read_records(consumer, topic, 0, start, min(high, start + _LARGEST_CHUNK)):
             try:
                 event = decode(message.value() or b"")
             except DECODE_ERRORS as error:
@@ -352,13 +352,13 @@ def _gap_events(consumer: Consumer, topic: str, feed: str, channel: Channel, sym
     return list(newest.values())
 
 
-def _read(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> list[Any]:
+def read_records(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> list[Any]:
     """Return the records from offset `start` up to `end`, the high watermark."""
     if start >= end:
         return []
     consumer.assign([TopicPartition(topic, partition, start)])
     messages: list[Any] = []
-    position, deadline = start, time.monotonic() + _READ_TIMEOUT
+    position, deadline = start, time.monotonic() + READ_TIMEOUT
     while position < end:
         batch = consumer.consume(min(10_000, end - position), timeout=0.5)
         if not batch and time.monotonic() > deadline:
@@ -370,5 +370,5 @@ def _read(consumer: Consumer, topic: str, partition: int, start: int, end: int) 
                 raise KafkaException(message.error())
             messages.append(message)
         if batch:
-            position, deadline = messages[-1].offset() + 1, time.monotonic() + _READ_TIMEOUT
+            position, deadline = messages[-1].offset() + 1, time.monotonic() + READ_TIMEOUT
     return [message for message in messages if message.offset() < end]

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import Channel, Record
 from k2.schemas.states import CircuitState
-from k2.schemas.status import GapCounts, ShardStatus, SymbolStatus
+from k2.schemas.status import GapCounts, InstrumentsStatus, ShardStatus, SymbolStatus
 from k2.schemas.values import format_decimal, from_micros
 
 _HEARTBEAT_TIMEOUT: Final = 30.0
@@ -53,6 +53,18 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         resident_bytes=stats.resident_bytes,
         symbols={symbol: _symbol(stats, channel, symbol) for symbol in {**stats.symbol_states, **stats.newest}},
         states={state.value: count for state, count in stats.symbols_by_state.items()},
+        instruments=_instruments(stats),
+    )
+
+
+def _instruments(stats: Stats) -> InstrumentsStatus:
+    if not stats.list_read_at:
+        return InstrumentsStatus(error=stats.list_error)
+    return InstrumentsStatus(
+        read_at=from_micros(stats.list_read_at).isoformat(),
+        age_seconds=round(time.time() - stats.list_read_at / 1e6, 1),
+        cached=stats.list_cached,
+        error=stats.list_error,
     )
 
 

@@ -80,6 +80,9 @@ class Stats:
     heartbeats: dict[str, float] = field(default_factory=dict)  # when each loop last moved, by name, monotonic
     stuck: str = ""  # why records are stuck although Kafka answers
     resume: str = ""  # what the start could not resume from, for people
+    list_read_at: int = 0  # UTC microseconds of the exchange's instrument list; 0: none was read
+    list_cached: bool = False  # whether that list is an earlier process's
+    list_error: str = ""  # why the last attempt to read it failed
     rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

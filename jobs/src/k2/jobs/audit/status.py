@@ -40,7 +40,7 @@ class AuditStatus:
         self._snapshot_id, self._refreshed_at = newest.id, now
 
     def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime) -> None:
-        symbols = [pair.symbol for pair in feed.pairs]
+        symbols = [name.symbol for name in feed.names]
         own = (F.col("exchange") == feed.exchange_spec.label) & (F.col("channel") == state.channel)
         own &= F.col("symbol").isin(symbols)
         recent = F.col("hour") >= F.lit(since)

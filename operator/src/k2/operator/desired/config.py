@@ -29,12 +29,11 @@ def config_map(feed: ExchangeFeed) -> Manifest:
     }
 
 
-def shard_hash(feed: ExchangeFeed, shard: int) -> str:
-    """Hash the configuration of one shard: its symbols, and how they are ingested and published."""
+def ingest_hash(feed: ExchangeFeed) -> str:
+    """Hash how symbols are ingested and published. Which symbols they are, each pod follows in its file."""
     spec = _document(feed)["spec"]
     ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "redundancy"}}
-    symbols = sorted(pair.raw_symbol for pair in feed.shard(shard))
-    return digest([feed.name, spec["exchange"], _topics(feed), ingest, symbols])
+    return digest([feed.name, spec["exchange"], _topics(feed), ingest])
 
 
 def layer_hash(feed: ExchangeFeed, layer: str) -> str:

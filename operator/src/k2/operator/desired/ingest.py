@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from k2.operator import quantities
-from k2.operator.desired.config import shard_hash
+from k2.operator.desired.config import ingest_hash
 from k2.operator.desired.naming import (
     CONFIG_HASH,
     INGEST,
@@ -56,7 +56,7 @@ def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replic
             "template": {
                 "metadata": {
                     "labels": labels(feed, INGEST) | shard_labels,
-                    "annotations": {CONFIG_HASH: shard_hash(feed, shard)},
+                    "annotations": {CONFIG_HASH: ingest_hash(feed)},
                 },
                 "spec": _pod(feed, settings, shard, replica),
             },

@@ -26,7 +26,7 @@ class Claim:
     def of(cls, feed: ExchangeFeed, body: Mapping[str, Any]) -> "Claim":
         """Build the claim of a live object."""
         metadata = body["metadata"]
-        symbols = frozenset(pair.symbol for pair in feed.pairs)
+        symbols = frozenset(name.symbol for name in feed.names)
         topics = frozenset(feed.topic(channel) for channel in feed.channels)
         return cls(feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols)
 
@@ -87,6 +87,6 @@ def _describe(own: Claim, owner: Claim) -> str:
             f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "
             "create the feed under another name"
         )
-    shared = [pair.raw_symbol for pair in own.feed.pairs if pair.symbol in owner.symbols]
+    shared = [name.raw_symbol for name in own.feed.names if name.symbol in owner.symbols]
     more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
     return f"{shared[0]}{more} of {owner.feed.spec.exchange} belongs to {owner.location}; remove it from spec.symbols"

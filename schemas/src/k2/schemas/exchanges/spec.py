@@ -27,6 +27,14 @@ class SequenceScheme(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolName:
+    """A symbol as a feed names it, and normalised. Its assets are in the exchange's instrument list only."""
+
+    raw_symbol: str
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One symbol in the exchange's own spelling (`raw_symbol`) and normalised (`symbol`)."""
 

@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any, Final
 
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.exchanges.spec import MAX_ASSET, QUOTES, ExchangeSpec
+from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec
 from k2.schemas.feed.model import TRIGGERS_IN_RETENTION
 from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
@@ -116,21 +116,13 @@ def retention_rule() -> dict[str, str]:
 
 
 def symbol_rules() -> list[dict[str, str]]:
-    """Return the rules of each exchange's spelling, of supported quote currencies, and of duplicate symbols."""
+    """Return the rules of each exchange's spelling, and of duplicate symbols."""
     rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spec.spelling) for spec in EXCHANGES.values()]
-    quoted = f"^.+({'|'.join(QUOTES)})$"
-    message = f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}"
-    rules += [
-        _symbol_rule(spec, quoted, message, where=matches("s", f"^{spec.symbol_pattern}$"))
-        for spec in EXCHANGES.values()
-        if not spec.separator
-    ]
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
-def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str, where: str = "") -> dict[str, str]:
+def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str) -> dict[str, str]:
     wrong = f"!{matches('s', pattern)}"
-    wrong = f"{where} && {wrong}" if where else wrong
     return rule(
         f"self.exchange != '{spec.name}' || !self.symbols.exists(s, {wrong})",
         f"{message}; correct spec.symbols",

@@ -26,7 +26,7 @@ from k2.common.yaml_loader import load_document
 from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.exchanges.spec import ExchangeSpec, Pair, UnknownPair
+from k2.schemas.exchanges.spec import ExchangeSpec, SymbolName, UnknownPair
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
@@ -259,9 +259,9 @@ class ExchangeFeed(BaseModel):
         return EXCHANGES[self.spec.exchange]
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """The feed's symbols, split into base and quote."""
-        return tuple(self.exchange_spec.pair(symbol) for symbol in self.spec.symbols)
+    def names(self) -> tuple[SymbolName, ...]:
+        """The feed's symbols."""
+        return tuple(SymbolName(symbol, self.exchange_spec.symbol(symbol)) for symbol in self.spec.symbols)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -279,9 +279,9 @@ class ExchangeFeed(BaseModel):
         """The number of partitions of each of the feed's topics."""
         return self.spec.kafka.partitions or self.exchange_spec.partitions
 
-    def shard(self, index: int) -> tuple[Pair, ...]:
+    def shard(self, index: int) -> tuple[SymbolName, ...]:
         """Return the symbols of shard `index`. Rendezvous hashing moves few symbols when the shard count changes."""
-        return tuple(pair for pair in self.pairs if self._shard_of(pair.raw_symbol) == index)
+        return tuple(name for name in self.names if self._shard_of(name.raw_symbol) == index)
 
     def _shard_of(self, raw_symbol: str) -> int:
         return max(
@@ -295,11 +295,11 @@ def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
     for index, raw_symbol in enumerate(feed.spec.symbols):
         path = f"spec.symbols[{index}]"
         try:
-            pair = feed.exchange_spec.pair(raw_symbol)
+            symbol = feed.exchange_spec.symbol(raw_symbol)
         except UnknownPair as error:
             yield Problem(path, raw_symbol, str(error))
             continue
-        if (first := first_index.setdefault(pair.symbol, index)) != index:
+        if (first := first_index.setdefault(symbol, index)) != index:
             yield Problem(path, raw_symbol, f"each symbol may be listed once; spec.symbols[{first}] is the same")
 
 
@@ -310,7 +310,7 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
     for feed in feeds:
         claims: list[tuple[str, ...]] = [("name", feed.name)]
         claims += [("topic", feed.topic(channel)) for channel in feed.channels]
-        claims += [("symbol", feed.spec.exchange, pair.symbol) for pair in feed.pairs]
+        claims += [("symbol", feed.spec.exchange, name.symbol) for name in feed.names]
         for claim in claims:
             if claim in owners:
                 problems.append(

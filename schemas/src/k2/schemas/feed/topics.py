@@ -30,13 +30,14 @@ def record_topic(feed: ExchangeFeed, channel: Channel) -> TopicSpec:
 
 
 def feed_topics(feed: ExchangeFeed, dead_letter_retention: str = DEAD_LETTER_RETENTION) -> tuple[TopicSpec, ...]:
-    """Return the topics of the feed's channels, then those of its exchange's gap events, evidence and dead letters."""
+    """Return the topics of the feed's channels, then those that its exchange's feeds share."""
     exchange = feed.spec.exchange
     return (
         *(record_topic(feed, channel) for channel in feed.channels),
         # Gap events are few, and the source from which the gap tracking resumes: they are never deleted.
         _spec(topics.gaps(exchange), 1, _UNLIMITED, shared=True),
         _spec(topics.evidence(exchange), 1, _UNLIMITED, shared=True),
+        _spec(topics.instruments(exchange), 1, _UNLIMITED, shared=True),
         _spec(topics.dead_letters(exchange), 1, _milliseconds(dead_letter_retention), shared=True),
     )
 

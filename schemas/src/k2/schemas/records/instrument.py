@@ -6,14 +6,17 @@ An exchange's adapter reads the list; `instrument_list` normalises it and reject
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair, UnknownPair
-from k2.schemas.values import SCALE
+from k2.schemas.values import PRECISION, SCALE, from_micros, to_micros
 
 SMALLEST_STEP: Final = Decimal(1).scaleb(-SCALE)
+AVRO: Final = "instrument_v1"  # the schema file of the topic's records
+SPOT: Final = "spot"
+_LIMIT: Final = Decimal(10) ** (PRECISION - SCALE)
 _MAX_STEP_TEXT: Final = 60
 
 
@@ -67,6 +70,36 @@ class Instrument(msgspec.Struct, frozen=True):
     def pair(self) -> Pair:
         """The instrument as a pair of assets."""
         return Pair(self.raw_symbol, self.symbol, self.base_asset, self.quote_currency)
+
+
+class InstrumentVersion(msgspec.Struct, frozen=True):
+    """An instrument as listed from `valid_from` on, in UTC microseconds: a record of the topic."""
+
+    instrument: Instrument
+    valid_from: int
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the Avro record."""
+        values = msgspec.structs.asdict(self.instrument)
+        listed_at = self.instrument.listed_at
+        return values | {
+            "kind": SPOT,
+            "status": self.instrument.status.value,
+            "listed_at": None if listed_at is None else from_micros(listed_at),
+            "valid_from": from_micros(self.valid_from),
+        }
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "InstrumentVersion":
+        """Return the version of a decoded Avro record. A status of a later version of K2 is unknown."""
+        values = {name: fields[name] for name in Instrument.__struct_fields__}
+        status, listed_at = fields["status"], fields["listed_at"]
+        values["status"] = InstrumentStatus(status if status in set(InstrumentStatus) else InstrumentStatus.UNKNOWN)
+        values["listed_at"] = None if listed_at is None else to_micros(listed_at)
+        for name in ("tick_size", "lot_size", "min_notional"):
+            values[name] = None if values[name] is None else values[name].normalize()
+        return cls(Instrument(**values), to_micros(fields["valid_from"]))
 
 
 class InstrumentList(msgspec.Struct, frozen=True):
@@ -125,7 +158,7 @@ def _normalised(spec: ExchangeSpec, entry: Listed) -> Instrument:
         entry.status,
         _step("tick size", entry.tick_size),
         _step("lot size", entry.lot_size),
-        _amount("minimum notional", entry.min_notional),
+        _step("minimum notional", entry.min_notional),
         entry.listed_at,
         entry.definition,
     )
@@ -146,6 +179,6 @@ def _amount(name: str, text: str) -> Decimal | None:
         amount = Decimal(text[:_MAX_STEP_TEXT])
     except InvalidOperation:
         raise ValueError(f"its {name} {text[:_MAX_STEP_TEXT]!r} is not a number") from None
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"its {name} {text[:_MAX_STEP_TEXT]!r} is not a positive number")
+    if not amount.is_finite() or not 0 <= amount < _LIMIT:
+        raise ValueError(f"its {name} {text[:_MAX_STEP_TEXT]!r} is not a positive number below 10^{PRECISION - SCALE}")
     return amount.normalize() if amount else None

@@ -1,0 +1,99 @@
+"""What a process knows of its exchange's instruments: the newest list, and what has changed since the one before. Pure.
+
+The caller reads the lists, and publishes what `take` returns.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from k2.schemas.exchanges.spec import ExchangeSpec, Pair, SymbolName
+from k2.schemas.records.instrument import Instrument, InstrumentList, InstrumentStatus, InstrumentVersion
+
+NOT_LISTED: Final = "not listed: the exchange's instrument list does not have it"
+
+
+class EmptyList(ValueError):
+    """The exchange listed nothing, which no exchange does: the list before stays valid."""
+
+
+class Directory:
+    """The instruments of one exchange by raw symbol; `version` rises with every change.
+
+    `read_at` is the time of the list, in UTC microseconds; 0 before the first. `cached` says that it is an earlier
+    process's.
+    """
+
+    def __init__(self, spec: ExchangeSpec) -> None:
+        self._spec = spec
+        self._known: dict[str, Instrument] = {}  # delisted ones included
+        self._rejected: dict[str, str] = {}
+        self.version = 0
+        self.read_at = 0
+        self.cached = False
+
+    def recall(self, versions: Iterable[InstrumentVersion]) -> None:
+        """Take what was published, in that order, by earlier processes and by others."""
+        before, first = dict(self._known), not self.version
+        for each in versions:
+            self._known[each.instrument.raw_symbol] = each.instrument
+            if first:
+                self.read_at = max(self.read_at, each.valid_from)
+        if self._known != before:
+            self.version += 1
+            self.cached = self.cached or first
+
+    def take(self, listed: InstrumentList, now: int) -> list[InstrumentVersion]:
+        """Take a list that was read at `now`, and return the new versions of instruments.
+
+        An instrument that is listed no more becomes delisted. Raises `EmptyList`.
+        """
+        if not listed.instruments:
+            raise EmptyList("the list has no instrument that K2 can record")
+        present = listed.instruments.keys() | listed.rejected.keys()
+        changed = [each for name, each in listed.instruments.items() if self._known.get(name) != each]
+        changed += [
+            msgspec.structs.replace(each, status=InstrumentStatus.DELISTED)
+            for name, each in self._known.items()
+            if name not in present and each.status is not InstrumentStatus.DELISTED
+        ]
+        if changed or self._rejected != listed.rejected or not self.version:
+            self.version += 1
+        self._known |= {each.raw_symbol: each for each in changed}
+        self._rejected = dict(listed.rejected)
+        self.read_at, self.cached = now, False
+        return [InstrumentVersion(each, now) for each in changed]
+
+    def trading(self, raw_symbol: str) -> bool | None:
+        """Return whether a symbol is listed; None if the exchange itself must say whether it can be subscribed."""
+        if not self.version:
+            return None
+        instrument = self._known.get(raw_symbol)
+        if raw_symbol in self._rejected or instrument is None or instrument.status is InstrumentStatus.DELISTED:
+            return False
+        return True if instrument.status is InstrumentStatus.TRADING else None
+
+    def reason(self, raw_symbol: str) -> str:
+        """Return why a symbol is not listed, for people."""
+        reason = self._rejected.get(raw_symbol)
+        return f"K2 cannot record it: {reason}" if reason else NOT_LISTED
+
+    def unrecordable(self, names: Iterable[SymbolName]) -> dict[str, str]:
+        """Return those of some symbols that the exchange lists and K2 cannot record, and why."""
+        canonical = ((name.raw_symbol, self._spec.canonical(name.raw_symbol)) for name in names)
+        return {raw_symbol: self._rejected[listed] for raw_symbol, listed in canonical if listed in self._rejected}
+
+    def pairs(self, names: Iterable[SymbolName]) -> list[Pair]:
+        """Return the pairs of some symbols, each once; those of symbols that are not listed have no assets."""
+        pairs: dict[str, Pair] = {}
+        for name in names:
+            raw_symbol = self._spec.canonical(name.raw_symbol)
+            instrument = None if raw_symbol in self._rejected else self._known.get(raw_symbol)
+            pairs[raw_symbol] = instrument.pair if instrument else Pair(raw_symbol, name.symbol, "", "")
+        return list(pairs.values())
+
+    def instruments(self) -> Sequence[Instrument]:
+        """Return the instruments that are listed now, by raw symbol."""
+        listed = (each for each in self._known.values() if each.status is not InstrumentStatus.DELISTED)
+        return sorted(listed, key=lambda each: each.raw_symbol)
