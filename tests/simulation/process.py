@@ -16,6 +16,7 @@ from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.kafka import resume
 from k2.ingest.kafka.publisher import Publisher, Topics
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
@@ -118,13 +119,14 @@ class Process:
         )  # fmt: skip
         await self._resume(protocol, name, tracker, ledger, policy, rules)
         pipeline = Pipeline(self.pairs, tracker, self.publisher, ledger, self.stats)
-        rest = RestClient(self._http, protocol.rest_url, protocol.rest_budget, answers)
+        limits = AddressLimits(protocol.rest_budget, protocol.limits, answers)
+        rest = RestClient(self._http, protocol.rest_url, limits, answers, utc=lambda: self._micros() / 1e6)
         repairer = Repairer(
             protocol, rest, policy, tracker, ledger, pipeline, self.publisher, self.stats,
             now=self._micros, random=Random(self._rng.random()),
         )  # fmt: skip
         snapshots = Snapshots(rest, pipeline)
-        sources = Sources(snapshots.newest, rng=Random(self._rng.random()), time_ns=self._clock.time_ns)
+        sources = Sources(snapshots.newest, rng=Random(self._rng.random()), time_ns=self._clock.time_ns, limits=limits)
         session = Session(
             make_adapter, (self._endpoint,), self.pairs, self._http, pipeline, tracker, self.publisher, self.stats,
             Tuning(), snapshots.restart, sources,

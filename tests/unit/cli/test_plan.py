@@ -53,8 +53,10 @@ def test_a_feed_round_trips_through_yaml(feed):
 def test_commands_say_which_feed_shard_and_port(feed):
     options = Options(seed="s", rate=5.0, faults=("close@3s", "drop=9"), memory="2g", attempts=3)
     shard = next(plan.shards([feed()]))
-    ingest = plan.ingest_command(shard, Path("f.yaml"), 9101, options)
-    assert ingest[1:] == ("-m k2.ingest --feed f.yaml --shard 0 --replica 0 --port 9101 --max-attempts 3".split())
+    ingest = plan.ingest_command(shard, Path("f.yaml"), Path("e.json"), 9101, options)
+    assert ingest[1:] == (
+        "-m k2.ingest --feed f.yaml --shard 0 --replica 0 --port 9101 --egress e.json --max-attempts 3".split()
+    )
     jobs = plan.jobs_command([Path("f.yaml"), Path("g.yaml")], 9102, options)
     assert jobs[1:] == "-m k2.jobs --feed f.yaml --feed g.yaml --port 9102 --memory 2g --restart".split()
     simulator = plan.simulator_command(feed(symbols=["BTCUSDT", "ETHUSDT"]), 9443, 12.5, options)
@@ -65,6 +67,12 @@ def test_commands_say_which_feed_shard_and_port(feed):
             " --fault close@3s --fault drop=9 --symbols BTCUSDT ETHUSDT"
         ).split()
     )
+
+
+def test_feeds_of_one_exchange_share_the_machines_address(feed):
+    feeds = [feed(), feed("two", ingest={"redundancy": 2}), feed("three", exchange="bybit"), feed("four", suspend=True)]
+    assert [plan.egress_processes(each, feeds, Options()) for each in feeds] == [3, 3, 1, 3]
+    assert [plan.egress_processes(each, feeds, Options(simulate=True)) for each in feeds] == [1, 2, 1, 1]
 
 
 def test_processes_read_the_same_platform_from_their_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,6 +21,7 @@ from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.network.client import HttpClient, open_client
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
 from k2.ingest.sequencing.ids import SequenceTracker
@@ -164,7 +165,9 @@ class Shard:
         self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
         self.ledger = GapLedger("spot", "trades", exchange.upper(), self.publisher, self.stats)
         self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
-        client = RestClient(http, rest, RestBudget(1000, 1000), rest_answers(exchange))
+        answers = rest_answers(exchange)
+        self.address = AddressLimits(RestBudget(1000, 1000), self.adapter.limits, answers)
+        client = RestClient(http, rest, self.address, answers)
         self.repairer = Repairer(
             self.adapter, client, Policy(enabled=True, max_age=_ANY_AGE), self.tracker, self.ledger, self.pipeline,
             self.publisher, self.stats,
@@ -188,7 +191,7 @@ class Shard:
 
         self.session = Session(
             made, endpoints, self.pairs, self.http, self.pipeline, self.tracker, self.publisher, self.stats, tuning,
-            connected, Sources(self.snapshots.newest, self.listing),
+            connected, Sources(self.snapshots.newest, self.listing, limits=self.address),
         )  # fmt: skip
         parts = [self.session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]
         self._tasks = [asyncio.create_task(part) for part in parts]

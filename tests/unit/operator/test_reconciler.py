@@ -105,3 +105,16 @@ async def test_a_conflicting_feed_is_blocked_until_the_older_one_is_gone(reconci
     await reconciler.reconcile(cluster.objects["ExchangeFeed", "binance"], FeedObjects(feeds=(body(),)))
     assert reconciler.blocked == set()
     assert ("Deployment", DEPLOYMENT) in cluster.objects
+
+
+async def test_the_config_map_says_how_many_processes_share_the_address(reconciler, cluster, body):
+    other = body("other", symbols=["SOLUSDT"], kafka={"topic": "other"}, ingest={"redundancy": 2})
+    other["metadata"] |= {"creationTimestamp": "2026-02-01T00:00:00Z"}
+    await reconciler.reconcile(body(), FeedObjects(feeds=(other, body())))
+    assert cluster.objects["ConfigMap", "binance-feed"]["data"]["egress.json"] == '{"processes":3}'
+    cluster.requests.clear()
+    await reconciler.reconcile(body(), FeedObjects(feeds=(body(),), children=watched(cluster).children))
+    assert [
+        request for request in cluster.requests if request.startswith("apply") and "ExchangeFeed" not in request
+    ] == ["apply ConfigMap/binance-feed"]
+    assert cluster.objects["ConfigMap", "binance-feed"]["data"]["egress.json"] == '{"processes":1}'

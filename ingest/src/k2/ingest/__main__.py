@@ -51,7 +51,14 @@ def main() -> int:
         arguments.max_age,
     )
     options = app.Options(
-        arguments.shard, arguments.replica, arguments.host, arguments.port, arguments.grace, arguments.feed, tuning
+        arguments.shard,
+        arguments.replica,
+        arguments.host,
+        arguments.port,
+        arguments.grace,
+        arguments.feed,
+        arguments.egress,
+        tuning,
     )
     return _run(feed, platform, options)
 
@@ -88,6 +95,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address of /metrics, /status, /healthz and /readyz")
     parser.add_argument("--port", type=port, default=9101)
     parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush on SIGTERM")
+    parser.add_argument(
+        "--egress", type=Path, help="JSON file with the number of processes that share this address; may change"
+    )
     parser.add_argument("--max-attempts", type=count, default=0, help="connection attempts; 0: unlimited")
     parser.add_argument("--backoff-first", type=seconds, default=5.0, help="first reconnect delay, seconds")
     parser.add_argument("--backoff-limit", type=seconds, default=60.0, help="longest reconnect delay, seconds")

@@ -22,6 +22,7 @@ from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
+from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.instruments.changes import FeedFile, SymbolChanges
 from k2.ingest.instruments.directory import Directory
@@ -31,7 +32,9 @@ from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
+from k2.ingest.network import egress
 from k2.ingest.network.client import open_client
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
 from k2.ingest.sequencing.ids import SequenceTracker
@@ -73,6 +76,7 @@ class Options:
     port: int = 0
     grace: float = 20.0  # seconds for the final flush
     feed_file: Path | None = None  # followed: symbols that are added or removed change subscriptions
+    egress: Path | None = None  # followed: the number of processes that share the address
     tuning: Tuning = field(default_factory=Tuning)
 
 
@@ -130,7 +134,8 @@ async def run(
             rules, stats, options.tuning.max_attempts,
         )  # fmt: skip
         async with open_client() as http:
-            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, protocol.rest_budget, answers)
+            limits = _address_limits(protocol, answers, options)
+            rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, limits, answers)
             directory = Directory(feed.exchange_spec)
             archive = await _archive(feed, platform, publisher)
             follower = Follower(feed.spec.exchange, directory, rest.fetch_once, archive, stats, utc_micros)
@@ -153,7 +158,7 @@ async def run(
                 stats,
                 options.tuning,
                 snapshots.restart,
-                Sources(snapshots.newest, directory),
+                Sources(snapshots.newest, directory, limits=limits),
             )
 
             async def set_symbols(pairs: Sequence[Pair], added: Sequence[Pair]) -> None:
@@ -172,6 +177,7 @@ async def run(
                 _monitor_loop(stats, publisher),
                 follower.run(),
                 changes.run(),
+                *([egress.follow(options.egress, limits)] if options.egress else []),
             )
             snapshots.cancel()
             stats.heartbeats.clear()
@@ -249,6 +255,11 @@ async def _run_until(stop: asyncio.Event, *services: object) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _address_limits(protocol: Adapter, answers: RestAnswers, options: Options) -> AddressLimits:
+    processes = egress.read(options.egress) if options.egress else 1
+    return AddressLimits(protocol.rest_budget, protocol.limits, answers, processes)
 
 
 def _one_protocol(endpoints: Sequence[str], make_adapter: Callable[[str], Adapter]) -> Adapter:

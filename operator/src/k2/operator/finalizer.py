@@ -102,7 +102,7 @@ class Finalizer:
                 assert feed is not None
                 last = deletion_plan.is_last_of_exchange(body, objects.feeds)
                 # A feed that was deleted before its first round has no ConfigMap yet.
-                for manifest in (config_map(feed), purge_job(feed, self._settings, exchange=last)):
+                for manifest in (config_map(feed, 1), purge_job(feed, self._settings, exchange=last)):
                     await self._cluster.apply(with_owner(manifest, body))
 
     async def _delete(self, live: Iterable[K8sObject]) -> None:

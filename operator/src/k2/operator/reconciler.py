@@ -20,7 +20,7 @@ from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rejection, Shard
-from k2.operator.planning import conflicts
+from k2.operator.planning import conflicts, egress
 from k2.operator.planning.conflicts import Claim
 from k2.operator.planning.plan import Plan, plan
 from k2.operator.planning.watchdog import Recreation, Watchdog
@@ -119,7 +119,10 @@ class Reconciler:
 
     def _plan(self, feed: ExchangeFeed, body: K8sObject, observation: Observation, now: datetime) -> Plan:
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
-        desired = [with_owner(manifest, body) for manifest in children(feed, self._settings, restart=restart)]
+        claims = self.cache.claims(observation.objects.feeds)
+        processes = egress.processes(feed, claims, self._settings.egress_groups)
+        manifests = children(feed, self._settings, restart=restart, processes=processes)
+        desired = [with_owner(manifest, body) for manifest in manifests]
         observed = self._observed(feed, observation)
         return plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
 

@@ -121,6 +121,12 @@ class Settings(BaseModel):
     s3_access_key: Key = "access-key"
     s3_secret_key: Key = "secret-key"  # noqa: S105 - the name of a key
 
+    egress_groups: dict[Name, Name] = Field(
+        {},
+        description="egress groups by namespace: the feeds of a group reach the exchanges from one address and share "
+        "what they allow it; all namespaces that are not listed are one group",
+    )
+
     ingest_service_account: Name = "default"
     ingest_user: int = Field(10001, gt=0)
     ingest_cpu: Cpu = "100m"

@@ -13,9 +13,11 @@ from k2.ingest.exchanges import rest_answers
 from k2.ingest.exchanges.answers import ALL_TRANSIENT
 from k2.ingest.exchanges.base import NO_ID, Gap, Limits, MalformedFrame, Request, RestBudget, RestRefused
 from k2.ingest.network.client import open_client
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.simulator.faults import parse
 
 RATE = RestBudget(1000, 1000)
+NO_LIMITS = Limits()
 
 
 async def repaired(ingest, simulator, eventually, gap: Gap, policy: Policy | None = None):
@@ -155,7 +157,7 @@ def answering(*answers: tuple[int, bytes]) -> web.Application:
 
 async def asked(url: str, read=bytes.decode, answers=ALL_TRANSIENT):
     async with open_client() as http:
-        return await RestClient(http, url, RATE, answers).fetch(Request("/x", {}), read)
+        return await RestClient(http, url, AddressLimits(RATE, NO_LIMITS), answers).fetch(Request("/x", {}), read)
 
 
 @pytest.mark.parametrize("status", [429, 418, 500, 503])

@@ -2,10 +2,15 @@
 
 import asyncio
 import dataclasses
+import time
 
 import pytest
+from aiohttp import web
 
 from k2.ingest.connection.session import AttemptsExhausted, Tuning
+from k2.ingest.exchanges import rest_answers
+from k2.ingest.exchanges.base import Limits, RestBudget
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.simulator.faults import parse
 
 FAST = {"backoff_first": 0.05, "backoff_limit": 0.1}
@@ -110,3 +115,48 @@ async def test_planned_cuts_of_the_exchange_lose_nothing(simulate, shard, eventu
     assert await ingest.stop() == 0
     ids = {int(record["trade_id"]) for record in ingest.stored()}
     assert len(ids) == max(ids) - min(ids) + 1
+
+
+async def test_a_banned_handshake_is_waited_out_by_every_connection(serve, shard, eventually):
+    times = []
+
+    async def refuse(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.Response(status=429, headers={"Retry-After": "1"})
+
+    app = web.Application()
+    app.add_routes([web.get("/stream", refuse)])
+    ingest = shard("binance", ["BTCUSDT", "ETHUSDT"])
+    ingest.limits = dataclasses.replace(ingest.limits, symbols_per_connection=1)
+    ingest.start(serve(app).replace("http", "ws"), tuning=Tuning(backoff_first=0.01, backoff_limit=0.02))
+    await eventually(lambda: len(times) >= 5)
+    assert all(later - earlier >= 0.9 for earlier, later in zip(times[1:], times[3:], strict=False))
+
+
+async def test_a_forbidden_handshake_elsewhere_is_an_error_of_one_attempt(serve, shard, eventually):
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=403)
+
+    app = web.Application()
+    app.add_routes([web.get("/v2", refuse)])
+    ingest = shard("kraken", ["BTC/USD"])
+    ingest.start(serve(app).replace("http", "ws"), tuning=Tuning(backoff_first=0.01, backoff_limit=0.02))
+    await eventually(lambda: ingest.stats.errors["connect"] >= 10)
+
+
+async def test_a_connection_that_waits_for_its_turn_waits_out_a_ban_that_comes_meanwhile(serve, shard, eventually):
+    times = []
+
+    async def refuse(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.Response(status=429, headers={"Retry-After": "2"})
+
+    app = web.Application()
+    app.add_routes([web.get("/stream", refuse)])
+    ingest = shard("binance", ["BTCUSDT", "ETHUSDT"])
+    ingest.limits = dataclasses.replace(ingest.limits, symbols_per_connection=1)
+    limits = Limits(connects=1, connects_period=0.5)
+    ingest.address = AddressLimits(RestBudget(1000, 1000), limits, rest_answers("binance"))
+    ingest.start(serve(app).replace("http", "ws"), tuning=Tuning(backoff_first=0.01, backoff_limit=0.02))
+    await eventually(lambda: len(times) >= 2)
+    assert times[1] - times[0] >= 1.9

@@ -93,7 +93,8 @@ def test_an_answer_of_the_exchange_decides_only_in_its_own_words(exchange):
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_only_the_exchange_that_says_so_bans_the_address_with_403(exchange):
     banned = refusal(exchange, 403, b"<html>403 Forbidden: access too frequent</html>")
-    assert (banned.pauses, banned.retry_after) == ((True, 600.0) if exchange == "bybit" else (False, None))
+    expected = {"bybit": (True, 600.0, False), "binance": (True, 300.0, True)}
+    assert (banned.pauses, banned.retry_after, banned.stops_connects) == expected.get(exchange, (False, None, False))
 
 
 def test_the_exchanges_own_time_overrides_the_tables():
@@ -146,7 +147,8 @@ def rows() -> list[str]:
         for pause in table.pauses:
             status = f"HTTP {pause.status}" if pause.status else ""
             name = " ".join(part for part in (status, pause.code, pause.words.strip('"')) if part)
-            lines.append(f"| {exchange} | `{name}` | {pause.seconds:.0f} s | {pause.source} |")
+            length = f"{pause.seconds:.0f} s" + ", websockets too" * pause.connects
+            lines.append(f"| {exchange} | `{name}` | {length} | {pause.source} |")
     return lines
 
 

@@ -39,6 +39,19 @@ ROWS: dict[str, Callable[[Limits], str]] = {
 }
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_the_page_has_the_rest_limits_of_every_exchange(exchange):
+    section = PAGE.partition("## REST rate limits\n")[2].partition("\n## ")[0]
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| {exchange} |")]
+    rate, burst, limit, counter = [cell.strip() for cell in line.split("|")[2:6]]
+    budget = adapter(exchange, TRADES, []).rest_budget
+    assert (rate, burst) == (number(budget.rate), number(budget.burst))
+    assert counter.strip("`") == budget.counter
+    if budget.limit:
+        assert limit == f"{budget.limit:g} in {seconds(budget.period)}"
+        assert budget.burst + budget.rate * budget.period <= budget.limit
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_the_page_has_the_limits_of_every_adapter(row):
     (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| {row} |")]

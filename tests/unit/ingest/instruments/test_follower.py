@@ -8,12 +8,13 @@ import pytest
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.exchanges import rest_answers
-from k2.ingest.exchanges.base import RestBudget
+from k2.ingest.exchanges.base import Limits, RestBudget
 from k2.ingest.instruments.directory import Directory
 from k2.ingest.instruments.follower import Follower, ListUnreadable
 from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.network.client import open_client
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.sequencing.ledger import utc_micros
 from k2.ingest.simulator.faults import parse
 from k2.ingest.telemetry.stats import Stats
@@ -38,7 +39,7 @@ class Process:
             broker.bootstrap, names.instruments, self.publisher, schema_id, SchemaCache(registry, subject).schemas
         )
         self.directory = Directory(EXCHANGES[exchange])
-        client = RestClient(http, rest, RestBudget(1000, 1000), rest_answers(exchange))
+        client = RestClient(http, rest, AddressLimits(RestBudget(1000, 1000), Limits()), rest_answers(exchange))
         self.follower = Follower(
             exchange, self.directory, client.fetch_once, self.archive, self.stats, utc_micros, every=0.1, retry=0.1
         )

@@ -7,8 +7,9 @@ import pytest
 
 from k2.common.validation_errors import InvalidSpec
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Request, RestBudget
+from k2.ingest.exchanges.base import Limits, Request, RestBudget
 from k2.ingest.network.client import HandshakeRefused, MessageType, ProxyRefused, open_client
+from k2.ingest.network.limits import AddressLimits
 
 HOST = "exchange.test"
 
@@ -114,9 +115,9 @@ async def test_a_refused_handshake_says_the_status_and_when_to_come_back(exchang
 
 @pytest.mark.usefixtures("no_waits")
 async def test_a_451_names_the_page_that_helps(exchange):
-    port = await exchange(451, plain=True)
+    port, limits = await exchange(451, plain=True), AddressLimits(RestBudget(1000, 1000), Limits())
     async with open_client() as http:
         with pytest.raises(HandshakeRefused, match=r"HTTP 451.*docs/how-to/endpoints\.md"):
             await http.ws_connect(f"ws://127.0.0.1:{port}/other")
         with pytest.raises(RestUnreachable, match=r"HTTP 451: answered.*docs/how-to/endpoints\.md"):
-            await RestClient(http, f"http://127.0.0.1:{port}", RestBudget(1000, 1000)).fetch(Request("/x", {}), bytes)
+            await RestClient(http, f"http://127.0.0.1:{port}", limits).fetch(Request("/x", {}), bytes)

@@ -1,7 +1,9 @@
 import pytest
 
+from k2.operator.desired import children
 from k2.operator.desired.ingest import ingest_deployments
 from k2.operator.desired.naming import CONFIG_HASH
+from k2.schemas.egress import decode
 from k2.schemas.feed.model import ExchangeFeed
 
 
@@ -95,6 +97,17 @@ def test_pods_have_the_feeds_scheduling_constraints(manifests):
     pod = deployment["spec"]["template"]["spec"]
     assert {name: pod[name] for name in placed} == placed
     assert "affinity" not in pod
+
+
+def test_a_changed_number_of_processes_changes_the_mounted_file_and_restarts_nothing(feed, settings):
+    one, two = (
+        {manifest["kind"]: manifest for manifest in children(feed(), settings(), processes=number)}
+        for number in (1, 12)
+    )
+    assert {kind for kind in one if one[kind] != two[kind]} == {"ConfigMap"}
+    assert decode(two["ConfigMap"]["data"]["egress.json"].encode()).processes == 12
+    arguments = container(two["Deployment"])["args"]
+    assert arguments[arguments.index("--egress") + 1] == "/etc/k2/egress.json"
 
 
 def test_the_config_map_holds_the_feed_that_its_pods_run(manifests, feed):

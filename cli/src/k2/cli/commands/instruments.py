@@ -58,12 +58,14 @@ def _fetch(exchange: str, endpoint: str) -> "InstrumentList":
     from k2.ingest.exchanges.base import MalformedFrame, RestRefused
     from k2.ingest.instruments.reader import read_instruments
     from k2.ingest.network.client import open_client
+    from k2.ingest.network.limits import AddressLimits
 
     protocol = adapter(exchange, TRADES, ())
 
     async def read() -> "InstrumentList":
         async with open_client() as http:
-            rest = RestClient(http, endpoint or protocol.rest_url, protocol.rest_budget, rest_answers(exchange))
+            limits, answers = AddressLimits(protocol.rest_budget, protocol.limits), rest_answers(exchange)
+            rest = RestClient(http, endpoint or protocol.rest_url, limits, answers)
             return await read_instruments(exchange, rest.fetch_once)
 
     try:

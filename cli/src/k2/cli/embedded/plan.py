@@ -95,9 +95,16 @@ def environment(platform: Platform) -> dict[str, str]:
     return {f"K2_{key.upper()}": value for key, value in variables.items()}
 
 
-def ingest_command(shard: Shard, file: Path, port: int, options: Options) -> list[str]:
+def egress_processes(feed: ExchangeFeed, feeds: Sequence[ExchangeFeed], options: Options) -> int:
+    """Return how many processes reach the exchange of a feed; a simulated exchange has one feed."""
+    sharing = [feed] if options.simulate else [each for each in feeds if each.spec.exchange == feed.spec.exchange]
+    return max(1, sum(each.ingest_processes for each in sharing))
+
+
+def ingest_command(shard: Shard, file: Path, egress: Path, port: int, options: Options) -> list[str]:
     """Return the command line of one ingest process."""
     arguments = ["--feed", str(file), "--shard", str(shard.index), "--replica", str(shard.replica), "--port", str(port)]
+    arguments += ["--egress", str(egress)]
     return [sys.executable, "-m", "k2.ingest", *arguments, "--max-attempts", str(options.attempts), *options.ingest]
 
 

@@ -20,6 +20,7 @@ from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
 from k2.cli.embedded.state import Process, State
 from k2.jobs.spark.jvm.java import Java
+from k2.schemas import egress
 from k2.schemas.feed.model import ExchangeFeed
 
 BROKER: Final = "broker"
@@ -172,14 +173,19 @@ class Supervisor:
         if plan.active(self._feeds):
             await self._start(JOBS, plan.jobs_command(files, ports[JOBS], self._options))
         for shard in plan.shards(self._feeds):
-            file = by_name[shard.feed.name]
-            await self._start(shard.part, plan.ingest_command(shard, file, ports[shard.part], self._options))
+            file, sharing = by_name[shard.feed.name], self._write_egress(shard.feed)
+            await self._start(shard.part, plan.ingest_command(shard, file, sharing, ports[shard.part], self._options))
         await self._start(API, plan.api_command(), plan.api_environment(ports[API]))
         self._save()
 
     def _write_feed(self, feed: ExchangeFeed) -> Path:
         file = self._layout.feeds / f"{feed.name}.yaml"
         file.write_text(plan.to_yaml(feed), "utf-8")
+        return file
+
+    def _write_egress(self, feed: ExchangeFeed) -> Path:
+        file = self._layout.feeds / f"{feed.name}.{egress.FILE}"
+        file.write_text(egress.encode(plan.egress_processes(feed, self._feeds, self._options)), "utf-8")
         return file
 
     async def _start(self, part: str, command: Sequence[str], extra_env: Mapping[str, str] | None = None) -> None:

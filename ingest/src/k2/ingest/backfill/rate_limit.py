@@ -23,6 +23,16 @@ class TokenBucket:
         self._tokens -= weight
         return max(0.0, -self._tokens / self.budget.rate)
 
+    def change(self, budget: RestBudget) -> None:
+        """Limit to another budget from now on. A wait that was begun keeps its length."""
+        self._tokens = min(budget.burst, self._tokens * budget.rate / self.budget.rate)
+        self.budget = budget
+
+    def cap(self, tokens: float, now: float) -> None:
+        """Have no more than `tokens` left, because the exchange has counted more than was taken here."""
+        self.take(0.0, now)
+        self._tokens = min(self._tokens, tokens)
+
     def back_off(self, seconds: float, now: float) -> None:
         """Send nothing for `seconds`, as the exchange demanded."""
         self.now = now

@@ -1,15 +1,16 @@
-"""The REST client of one exchange, limited to its rate limit."""
+"""The REST client of one exchange, within the limits of this process's address."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from k2.common import logs
 from k2.common.retry import AsyncRetryingCaller
-from k2.ingest.backfill.rate_limit import TokenBucket
 from k2.ingest.exchanges.answers import ALL_TRANSIENT, RestAnswers, seconds
-from k2.ingest.exchanges.base import Request, RestBudget, RestRefused
+from k2.ingest.exchanges.base import Request, RestRefused
 from k2.ingest.network.client import FAILURES, HttpClient, ReplyTooLarge
+from k2.ingest.network.limits import AddressLimits
 
 log = logs.get("rest")
 
@@ -25,10 +26,19 @@ class RestUnreachable(ConnectionError):
 class RestClient:
     """Request an exchange's history below the URL `base`. `answers` says which of its errors are final."""
 
-    def __init__(self, http: HttpClient, base: str, budget: RestBudget, answers: RestAnswers = ALL_TRANSIENT) -> None:
+    def __init__(
+        self,
+        http: HttpClient,
+        base: str,
+        limits: AddressLimits,
+        answers: RestAnswers = ALL_TRANSIENT,
+        *,
+        utc: Callable[[], float] = time.time,
+    ) -> None:
         self._http = http
         self._base = base
-        self._bucket = TokenBucket(budget, 0.0)  # full, whatever the time of the first request
+        self._limits = limits
+        self._utc = utc
         self.answers = answers
 
     async def fetch(self, request: Request, read: Callable[[bytes], Result]) -> Result:
@@ -55,12 +65,16 @@ class RestClient:
         whatever `read` raises. An error that forbids all requests delays every later one.
         """
         now = asyncio.get_running_loop().time
-        await asyncio.sleep(self._bucket.take(request.weight, now()))
+        wait = self._limits.request(request.weight, now())
+        while True:
+            await asyncio.sleep(wait)
+            if not (wait := self._limits.banned(now())):  # since it began to wait, another request may have met a ban
+                break
         try:
             return await self._get(request, read)
         except RestRefused as error:
             if error.pauses and error.retry_after is not None:
-                self._bucket.back_off(error.retry_after, now())
+                self._limits.forbid(error.retry_after, now(), connects=error.stops_connects)
                 log.warning("requests paused", path=request.path, seconds=error.retry_after, error=str(error))
             raise
         except FAILURES as error:
@@ -71,6 +85,9 @@ class RestClient:
             reply = await self._http.get(self._base + request.path, request.params)
         except ReplyTooLarge as error:
             raise RestRefused(str(error)) from error
+        limits = self._limits
+        if limits.counter:
+            limits.used(reply.headers.get(limits.counter), asyncio.get_running_loop().time(), self._utc())
         retry_after = reply.headers.get("Retry-After")
         if reply.status != 200:
             self.answers.check(reply.body, reply.status, retry_after)
@@ -89,5 +106,5 @@ def _backoff(error: Exception) -> bool | float:
     if error.reason is not None:
         return False
     if error.pauses:
-        return 0.0  # the bucket delays the next attempt, and all other requests
+        return 0.0  # the limits delay the next attempt, and all other requests
     return True if error.retry_after is None else error.retry_after

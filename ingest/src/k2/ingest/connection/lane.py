@@ -12,13 +12,14 @@ from typing import Final
 
 from k2.common import logs
 from k2.ingest.connection.connection import Connection, Tuning
-from k2.ingest.connection.liveness import Backoff, ConnectBudget, Patience
+from k2.ingest.connection.liveness import Backoff, Patience
 from k2.ingest.connection.refusals import Refusals
 from k2.ingest.connection.silence import Silence
 from k2.ingest.exchanges.answers import seconds
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.network.client import FAILURES, HandshakeRefused, HttpClient
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
@@ -33,8 +34,7 @@ _OVERLAP: Final = 2.0  # seconds that both connections run during a rotation
 _ROTATION_RETRY: Final = 30.0
 _ROTATED: Final = frozenset({"aged", "closing", "silent", "unanswered symbols"})
 _LIVE: Final = frozenset({SymbolState.ACKNOWLEDGED, SymbolState.FLOWING})
-_IMPATIENT: Final = frozenset({403, 418, 429})  # answers to a handshake that ask for fewer attempts
-_LONGEST_BAN: Final = 600.0
+_LONGEST_RETRY_AFTER: Final = 600.0
 
 
 class AttemptsExhausted(ConnectionError):
@@ -55,7 +55,7 @@ class Shard:
     tuning: Tuning
     on_connected: Callable[[Connection], None]
     refusals: Refusals
-    budget: ConnectBudget
+    limits: AddressLimits
     rng: random.Random
     pairs: dict[str, Pair] = field(default_factory=dict)  # wanted, by raw symbol
     silences: dict[str, Silence] = field(default_factory=dict)  # by raw symbol
@@ -176,8 +176,10 @@ class Lane:
         most = shard.tuning.max_attempts
         if most and self.backoff.attempts + 1 >= most and not shard.flowed:
             raise AttemptsExhausted(f"no data after {most} attempts; the last failed with {reason}")
-        impatient = isinstance(error, HandshakeRefused) and error.status in _IMPATIENT
-        delay = max(self.backoff.next_delay(at_once=not impatient), _retry_after(error))
+        banned = isinstance(error, HandshakeRefused) and shard.limits.handshake_refused(
+            error.status, error.retry_after, self._time()
+        )
+        delay = max(self.backoff.next_delay(at_once=not banned), 0.0 if banned else _retry_after(error))
         log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
         await asyncio.sleep(delay)
 
@@ -187,9 +189,11 @@ class Lane:
         shard.attempts += 1
         adapter = shard.make_adapter(endpoint)
         adapter.set_pairs(list(shard.pairs.values()))
-        if wait := shard.budget.take(self._time()):
+        wait = shard.limits.connect(self._time())
+        while wait:
             log.info("waiting for the exchange's limit of connections", seconds=round(wait, 1))
             await asyncio.sleep(wait)
+            wait = shard.limits.connects_banned(self._time())
         connection = Connection(
             adapter, endpoint, pairs, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns
         )
@@ -209,6 +213,8 @@ class Lane:
 
     async def _successor(self, old: Connection) -> Connection | None:
         """Connect and subscribe a successor while the old connection still reads. Return None if that fails."""
+        if self._shard.limits.connects_banned(self._time()):
+            return None
         try:
             new = await self._connect(self._subscribable())
         except FAILURES as error:
@@ -273,4 +279,4 @@ def _outcome(connection: Connection) -> str:
 
 def _retry_after(error: BaseException | None) -> float:
     wait = seconds(error.retry_after) if isinstance(error, HandshakeRefused) else None
-    return min(wait or 0.0, _LONGEST_BAN)
+    return min(wait or 0.0, _LONGEST_RETRY_AFTER)

@@ -19,7 +19,6 @@ from k2.ingest.backfill.rest import RestUnreachable
 from k2.ingest.connection.connection import Connection, Tuning
 from k2.ingest.connection.lane import AttemptsExhausted, Lane, Shard
 from k2.ingest.connection.listing import UNLISTED, Listing
-from k2.ingest.connection.liveness import ConnectBudget
 from k2.ingest.connection.refusals import Refusals
 from k2.ingest.connection.silence import Remedy, Silence
 from k2.ingest.exchanges.base import (
@@ -35,6 +34,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
 from k2.ingest.network.client import FAILURES, HttpClient, MessageType, WebSocket
+from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
@@ -72,6 +72,7 @@ class Sources:
     listing: Listing = UNLISTED
     rng: random.Random | None = None
     time_ns: Callable[[], int] = time.time_ns
+    limits: AddressLimits | None = None
 
 
 class Session:
@@ -92,7 +93,6 @@ class Session:
         sources: Sources = Sources(),
     ) -> None:
         self._protocol = make_adapter(endpoints[0])
-        limits = self._protocol.limits
         self._sources = sources
         self._shard = Shard(
             make_adapter,
@@ -105,7 +105,7 @@ class Session:
             tuning,
             on_connected,
             Refusals(sources.listing),
-            ConnectBudget(limits.connects, limits.connects_period),
+            sources.limits or AddressLimits(self._protocol.rest_budget, self._protocol.limits),
             sources.rng or random.Random(),
             time_ns=sources.time_ns,
         )

@@ -49,7 +49,8 @@ class FinalAnswer:
 class Pause:
     """An answer after which the exchange wants no request from this address for `seconds`, unless it says how long.
 
-    It is recognised by what is not empty: HTTP status, code in the body, words anywhere in the body.
+    It is recognised by what is not empty: HTTP status, code in the body, words anywhere in the body. With `connects`,
+    the exchange refuses websockets of the address as well.
     """
 
     seconds: float
@@ -57,6 +58,7 @@ class Pause:
     status: int = 0
     code: str = ""
     words: str = ""
+    connects: bool = False
 
     def matches(self, status: int, error: ApiError | None, body: bytes) -> bool:
         """Return whether an answer is this one."""
@@ -94,6 +96,10 @@ class RestAnswers:
         limits = (self.history.rows, self.history.age, self.history.has_floor)
         return hashlib.sha256(repr((entries, limits)).encode()).hexdigest()[:8]
 
+    def pause(self, status: int, error: ApiError | None, body: bytes) -> Pause | None:
+        """Return the pause that an answer demands, if any."""
+        return next((pause for pause in self.pauses if pause.matches(status, error, body)), None)
+
     def check(self, body: bytes, status: int = 200, retry_after: str | None = None) -> None:
         """Raise `RestRefused` if an answer is an error.
 
@@ -107,9 +113,9 @@ class RestAnswers:
             text = f"HTTP {status}: {text}"
         text = text[:_EXCERPT].rstrip(": ") + explain(status)
         wait = seconds(retry_after)
-        for pause in self.pauses:
-            if pause.matches(status, error, body):
-                raise RestRefused(text, retry_after=pause.seconds if wait is None else wait, pauses=True)
+        if pause := self.pause(status, error, body):
+            pause_seconds = pause.seconds if wait is None else wait
+            raise RestRefused(text, retry_after=pause_seconds, pauses=True, stops_connects=pause.connects)
         for entry in self.final:
             if error is not None and entry.matches(status, error):
                 raise RestRefused(text, reason=entry.reason)

@@ -157,10 +157,17 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class RestBudget:
-    """The REST rate limit per IP address: `rate` weight per second, `burst` at once."""
+    """The REST rate limit per IP address: `rate` weight per second, `burst` at once.
+
+    The exchange allows `limit` in `period` seconds, if it is not 0: burst and rate together stay below that. `counter`
+    is the header in which it tells how much of the limit the address has used in the current period of UTC.
+    """
 
     rate: float
     burst: float
+    limit: float = 0.0
+    period: float = 60.0
+    counter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,16 +222,24 @@ class RestRefused(Exception):
     """The exchange answered a REST request with an error.
 
     With a `reason`, the error is final: no retry changes it. `retry_after` is in seconds, if the exchange or its table
-    of answers says when a retry makes sense; `pauses` says that no request at all should be sent until then.
+    of answers says when a retry makes sense; `pauses` says that no request at all should be sent until then, and
+    `stops_connects` that no websocket should be opened either.
     """
 
     def __init__(
-        self, text: str, *, reason: GapReason | None = None, retry_after: float | None = None, pauses: bool = False
+        self,
+        text: str,
+        *,
+        reason: GapReason | None = None,
+        retry_after: float | None = None,
+        pauses: bool = False,
+        stops_connects: bool = False,
     ) -> None:
         super().__init__(text)
         self.reason = reason
         self.retry_after = retry_after
         self.pauses = pauses
+        self.stops_connects = stops_connects
 
     @property
     def unknown_symbol(self) -> bool:

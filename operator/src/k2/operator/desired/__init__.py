@@ -16,14 +16,15 @@ from k2.schemas.feed.model import ExchangeFeed
 __all__ = ["children", "obsolete", "with_owner"]
 
 
-def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "") -> tuple[Manifest, ...]:
+def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "", processes: int = 1) -> tuple[Manifest, ...]:
     """Build all objects of a feed, in the order in which they are applied: dependencies first.
 
-    `restart` is the feed's restart-nonce annotation: another value restarts the layers.
+    `restart` is the feed's restart-nonce annotation: another value restarts the layers. `processes` is the number of
+    ingest processes that share the feed's address, its own included.
     """
     return (
         *kafka_topics(feed, settings),
-        config_map(feed),
+        config_map(feed, processes),
         service(feed),
         *monitors(feed, settings),
         *network_policies(feed, settings),

@@ -6,6 +6,7 @@ import yaml
 
 from k2.operator.desired.hashing import digest
 from k2.operator.desired.naming import COMBINED, LAYERS, Manifest, config_name, metadata
+from k2.schemas import egress
 from k2.schemas.feed.model import ExchangeFeed
 
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round dumps; libyaml is ten times as fast
@@ -19,13 +20,19 @@ _NOT_FOR_PODS: Final[dict[str, Any]] = {
 }
 
 
-def config_map(feed: ExchangeFeed) -> Manifest:
-    """Build the ConfigMap with the feed's file."""
+def config_map(feed: ExchangeFeed, processes: int) -> Manifest:
+    """Build the ConfigMap with the feed's file, and the number of ingest processes that share its address.
+
+    Ingest pods follow the mounted file of that number: when it changes, none of them restarts.
+    """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(feed, config_name(feed), "config"),
-        "data": {"feed.yaml": yaml.dump(_document(feed), Dumper=_DUMPER, sort_keys=True, width=120)},
+        "data": {
+            "feed.yaml": yaml.dump(_document(feed), Dumper=_DUMPER, sort_keys=True, width=120),
+            egress.FILE: egress.encode(processes),
+        },
     }
 
 

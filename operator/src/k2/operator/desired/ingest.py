@@ -18,7 +18,15 @@ from k2.operator.desired.naming import (
     labels,
     selector,
 )
-from k2.operator.desired.pods import FEED_FILE, container_security, empty_dir, env_value, feed_volume, pod_security
+from k2.operator.desired.pods import (
+    EGRESS_FILE,
+    FEED_FILE,
+    container_security,
+    empty_dir,
+    env_value,
+    feed_volume,
+    pod_security,
+)
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed, Resources
 
@@ -83,7 +91,7 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
 
 
 def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int, mounts: list[Manifest]) -> Manifest:
-    arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica)]
+    arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica), "--egress", EGRESS_FILE]
     return {
         "name": INGEST,
         "image": settings.ingest_image,

@@ -3,9 +3,11 @@
 from typing import Any, Final
 
 from k2.operator.desired.naming import Manifest
+from k2.schemas import egress
 
 FEED_FOLDER: Final = "/etc/k2"
 FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
+EGRESS_FILE: Final = f"{FEED_FOLDER}/{egress.FILE}"
 
 
 def pod_security(user: int) -> Manifest:

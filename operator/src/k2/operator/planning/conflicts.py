@@ -21,6 +21,7 @@ class Claim:
     since: datetime
     topics: frozenset[str]
     symbols: frozenset[str]
+    processes: int  # of its ingest
 
     @classmethod
     def of(cls, feed: ExchangeFeed, body: Mapping[str, Any]) -> "Claim":
@@ -28,7 +29,9 @@ class Claim:
         metadata = body["metadata"]
         symbols = frozenset(name.symbol for name in feed.names)
         topics = frozenset(feed.topic(channel) for channel in feed.channels)
-        return cls(feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols)
+        return cls(
+            feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols, feed.ingest_processes
+        )
 
     @property
     def location(self) -> str:

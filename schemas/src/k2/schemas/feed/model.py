@@ -283,6 +283,13 @@ class ExchangeFeed(BaseModel):
         """Return the symbols of shard `index`. Rendezvous hashing moves few symbols when the shard count changes."""
         return tuple(name for name in self.names if self._shard_of(name.raw_symbol) == index)
 
+    @property
+    def ingest_processes(self) -> int:
+        """The number of ingest processes: one for each replica of a shard that has symbols, none while suspended."""
+        if self.spec.suspend:
+            return 0
+        return self.spec.ingest.redundancy * len({self._shard_of(raw_symbol) for raw_symbol in self.spec.symbols})
+
     def _shard_of(self, raw_symbol: str) -> int:
         return max(
             range(self.spec.ingest.shards),

@@ -5,6 +5,7 @@ from k2.schemas.states import GapReason
 
 _ERRORS = 'developers.binance.com, "Error codes for Binance"'
 _LIMITS = 'developers.binance.com, "Limits" of the REST API'
+_FIREWALL = 'binance.com, "Frequently Asked Questions on API": Web Application Firewall Limits'
 _BAD = GapReason.BAD_REQUEST
 
 ANSWERS = RestAnswers(
@@ -22,6 +23,8 @@ ANSWERS = RestAnswers(
         FinalAnswer((200, 400), "-1130", _BAD, _ERRORS),  # Invalid data sent for a parameter
     ),
     pauses=(
+        # The firewall bans the address, usually for five minutes, and its websockets too (node-binance-api issue 233).
+        Pause(300, _FIREWALL, status=403, connects=True),
         Pause(30, _LIMITS, status=429),
         Pause(120, _LIMITS, status=418),  # banned, after requests that followed a 429: from 2 minutes on
     ),

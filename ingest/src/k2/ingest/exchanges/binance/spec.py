@@ -25,4 +25,5 @@ class BinanceSpec:
         connects=150,
         connects_period=300.0,
     )
-    rest_budget = RestBudget(rate=80.0, burst=2000.0)  # of 6,000 weight a minute
+    # The counter of the 6,000 begins again with each minute.
+    rest_budget = RestBudget(rate=70.0, burst=1500.0, limit=6000.0, period=60.0, counter="X-MBX-USED-WEIGHT-1M")

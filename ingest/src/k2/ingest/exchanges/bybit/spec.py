@@ -26,4 +26,4 @@ class BybitSpec:
         ping_text='{"op":"ping"}',
         ping_interval=20.0,
     )
-    rest_budget = RestBudget(rate=20.0, burst=20.0)  # of 600 in 5 s
+    rest_budget = RestBudget(rate=20.0, burst=20.0, limit=600.0, period=5.0)

@@ -27,4 +27,4 @@ class OkxSpec:
         ping_text="ping",
         ping_interval=20.0,
     )
-    rest_budget = RestBudget(rate=8.0, burst=10.0)  # of 20 in 2 s
+    rest_budget = RestBudget(rate=7.0, burst=5.0, limit=20.0, period=2.0)

@@ -1,0 +1,24 @@
+"""How many ingest processes reach an exchange from the same address as those of a feed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from k2.operator.planning.conflicts import Claim
+from k2.schemas.feed.model import ExchangeFeed
+
+_DEFAULT: Final = ""  # the group of every namespace that the settings do not list
+
+
+def processes(feed: ExchangeFeed, claims: Iterable[Claim], groups: Mapping[str, str]) -> int:
+    """Return the ingest processes of an exchange in a feed's egress group, its own included; at least 1.
+
+    `groups` are egress groups by namespace. Feeds that wait because of a conflict are counted: they may start any time.
+    """
+    group = groups.get(feed.metadata.namespace, _DEFAULT)
+    return max(1, feed.ingest_processes) + sum(
+        claim.processes
+        for claim in claims
+        if claim.feed.spec.exchange == feed.spec.exchange
+        and groups.get(claim.feed.metadata.namespace, _DEFAULT) == group
+        and (claim.feed.metadata.namespace, claim.feed.name) != (feed.metadata.namespace, feed.name)
+    )
