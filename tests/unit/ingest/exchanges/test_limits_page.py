@@ -125,13 +125,10 @@ def test_the_page_has_what_each_adapter_declares(row):
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_the_page_has_each_exchanges_endpoints_and_rest_budget(name):
+def test_the_page_has_each_exchanges_endpoints(name):
     made = adapter(name, TRADES, [])
     lines = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
     assert f"| {name} | `{made.url}` | `{made.rest_url}` |" in lines
-    (budget,) = [line for line in lines if " per second |" in line or "request per second" in line]
-    assert f" {made.rest_budget.rate:g} " in budget.split("|")[2] + " "
-    assert budget.split("|")[3].strip() == f"{made.rest_budget.burst:g}"
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
