@@ -33,6 +33,7 @@ from k2.cli.embedded import plan
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.ports import free
 from k2.common.schema_registry import Registry
+from k2.ingest.simulator.listings import pair_of
 from k2.query.engine import Engine
 from k2.schemas import topics
 from k2.schemas.channels import TRADES
@@ -148,7 +149,7 @@ def _preload(kafka: Services, topic: str, count: int) -> int:
 
 def _trades(count: int) -> Iterator[Trade]:
     """Yield so many trades that sending every hundredth twice results in `count` records."""
-    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in _SYMBOLS]
+    pairs = [pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in _SYMBOLS]
     now = time.time_ns() // 1000
     distinct = count * _DUPLICATE_EVERY // (_DUPLICATE_EVERY + 1)
     while distinct + (distinct + _DUPLICATE_EVERY - 1) // _DUPLICATE_EVERY < count:

@@ -11,6 +11,7 @@ from typing import Final
 
 from k2.ingest.exchanges.binance.venue import BinanceVenue
 from k2.ingest.simulator.capture import frames
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.market import Market
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -108,7 +109,7 @@ def _trades(recorded: Iterator[tuple[float, bytes]]) -> Iterator[RecordedTrade]:
 
 
 def _simulated() -> Iterator[tuple[float, bytes]]:
-    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in SYMBOLS]
+    pairs = [pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in SYMBOLS]
     venue = BinanceVenue(pairs)
     for pair in pairs:
         for trade in Market(pair, "bench", _SIMULATED_RATE / 2, 0).until(_SIMULATED_SECONDS * 1_000_000):

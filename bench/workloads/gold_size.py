@@ -21,6 +21,7 @@ from bench.workloads import frames
 from k2.common.platform import Platform
 from k2.ingest.exchanges.base import SequencedRecord
 from k2.ingest.exchanges.binance.parse import Binance
+from k2.ingest.simulator.listings import pair_of
 from k2.jobs import bootstrap
 from k2.jobs.layers import gold, silver
 from k2.jobs.maintenance.runner import Maintenance
@@ -53,7 +54,7 @@ def main(folder: Path) -> int:
 def recorded_trades() -> list[Trade]:
     """Return the trades of the recorded frames, in the order of their receipt, as the ingest parses them."""
     recording = frames.load()
-    adapter = Binance([EXCHANGES["binance"].pair(symbol) for symbol in frames.SYMBOLS])
+    adapter = Binance([pair_of(EXCHANGES["binance"], symbol) for symbol in frames.SYMBOLS])
     start = recording.trades[0].at
     parsed = (
         event.record

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from k2.ingest.exchanges import adapter, venue
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -29,7 +30,7 @@ def test_the_folder_of_an_exchange_has_the_fixed_set_of_files(name: str):
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_adapter_and_venue_of_an_exchange_are_found_by_its_name(name: str):
     spec = EXCHANGES[name]
-    pair = spec.pair(spec.symbol_example)
+    pair = pair_of(spec, spec.symbol_example)
     assert adapter(name, TRADES, [pair]).spec is spec
     assert venue(name).__module__ == f"k2.ingest.exchanges.{name}.venue"
     assert (

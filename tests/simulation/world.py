@@ -16,6 +16,7 @@ from k2.ingest.kafka import publisher
 from k2.ingest.kafka.publisher import ProducerFatal
 from k2.ingest.network.client import HttpClient
 from k2.ingest.network.proxies import Proxies
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from tests.simulation import clock as clocks
@@ -66,14 +67,14 @@ class World:
         spec, dialect = EXCHANGES[name], DIALECTS[name]
         traded, unlisted = dialect.symbols[:3], dialect.symbols[3:]
         rates = (rng.choice((2.0, 5.0)), 1.0, 0.1)
-        markets = [Market(spec.pair(raw), rate) for raw, rate in zip(traded, rates, strict=True)]
+        markets = [Market(pair_of(spec, raw), rate) for raw, rate in zip(traded, rates, strict=True)]
         self.exchange = Exchange(
             loop, Random(rng.random()), name, markets, self.clock.true_micros, self.judge, self.trace
         )
         self.judge.exchange = self.exchange
         symbols = [*traded, *(unlisted if rng.random() < 0.3 else ())]
         rng.shuffle(symbols)
-        self.pairs = [spec.pair(raw) for raw in symbols]
+        self.pairs = [pair_of(spec, raw) for raw in symbols]
         self.numbered = adapter(name, TRADES, self.pairs).has_sequence
         self._rng = rng
         count = rng.randint(1, 8)

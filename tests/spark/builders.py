@@ -14,6 +14,7 @@ from fastavro import schemaless_writer
 from pyspark.sql import DataFrame, SparkSession
 
 from k2.common.platform import Platform
+from k2.ingest.simulator.listings import pair_of
 from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.checkpoints import path
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
@@ -36,7 +37,7 @@ NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "byb
 
 def trade(number: int | str, at: datetime | None = None, *, exchange: str = "binance", **changes: Any) -> Trade:
     """Return a trade; by default its time is `HOUR` plus its number in seconds."""
-    pair = EXCHANGES[exchange].pair(NATIVE[exchange])
+    pair = pair_of(EXCHANGES[exchange], NATIVE[exchange])
     when = at or HOUR + timedelta(seconds=int(number) if str(number).isdigit() else 0)
     fields = {
         "trade_id": str(number), "symbol": pair.symbol, "exchange": exchange.upper(), "base_asset": pair.base,

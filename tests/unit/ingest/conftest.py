@@ -28,6 +28,7 @@ from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.simulator.capture import frames
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
@@ -142,7 +143,7 @@ def observed() -> Callable[..., SequencedRecord]:
 @pytest.fixture(scope="session")
 def pair() -> Pair:
     """BTCUSDT of Binance."""
-    return EXCHANGES["binance"].pair("BTCUSDT")
+    return pair_of(EXCHANGES["binance"], "BTCUSDT")
 
 
 class Shard:
@@ -157,7 +158,7 @@ class Shard:
         raw_symbols: Sequence[str],
         rest: str,
     ) -> None:
-        self.pairs = [EXCHANGES[exchange].pair(raw_symbol) for raw_symbol in raw_symbols]
+        self.pairs = [pair_of(EXCHANGES[exchange], raw_symbol) for raw_symbol in raw_symbols]
         self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
         self.stats = Stats(started_at=time.monotonic())
         self.publisher = Publisher(broker.bootstrap, TRADES, self.names, "spot", 1, self.stats)

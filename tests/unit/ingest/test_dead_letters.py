@@ -8,6 +8,7 @@ import pytest
 from k2.ingest import dead_letters
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import INEXACT, MALFORMED_ITEM, NO_ID, UNSUBSCRIBED, InvalidItem
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -31,7 +32,7 @@ def okx_frame(*items: object) -> bytes:
 
 class Link:
     def __init__(self, exchange: str) -> None:
-        self.adapter = adapter(exchange, TRADES, [EXCHANGES[exchange].pair(EXCHANGES[exchange].symbol_example)])
+        self.adapter = adapter(exchange, TRADES, [pair_of(EXCHANGES[exchange], EXCHANGES[exchange].symbol_example)])
         self.unseen: set[str] = set()
 
 

@@ -21,6 +21,7 @@ from k2.ingest.exchanges.base import InvalidItem, Request, SequencedRecord
 from k2.ingest.sequencing.gaps import GapEvent
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES, Record
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -274,4 +275,4 @@ class Ingest:
 
 def made(exchange: str, issued: dict[int, float], seed: int = 0, **options: Any) -> History:
     """A history of the exchange's usual symbol."""
-    return History(exchange, EXCHANGES[exchange].pair(SYMBOLS[exchange]), issued, Random(seed), **options)
+    return History(exchange, pair_of(EXCHANGES[exchange], SYMBOLS[exchange]), issued, Random(seed), **options)

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from k2.ingest.connection import lane
 from k2.ingest.connection.session import Tuning
 from k2.ingest.simulator.faults import parse
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 
 FAST = {"backoff_first": 0.05, "backoff_limit": 0.1, "answer_within": 0.5}
@@ -240,7 +241,7 @@ async def test_symbols_that_are_all_refused_are_shown_and_tried_again(exchange, 
 async def test_symbols_are_added_and_removed_on_the_open_connection(exchange, start, eventually):
     ingest = await start("BTCUSDT", "ETHUSDT")
     await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"})
-    ingest.session.set_symbols([EXCHANGES["bybit"].pair(name) for name in ("ETHUSDT", "SOLUSDT")])
+    ingest.session.set_symbols([pair_of(EXCHANGES["bybit"], name) for name in ("ETHUSDT", "SOLUSDT")])
     await eventually(lambda: states(ingest) == {"ETHUSDT": "flowing", "SOLUSDT": "flowing"})
     await eventually(lambda: list(exchange.sockets.values()) == [{"ETHUSDT", "SOLUSDT"}])
     assert exchange.opened == 1

@@ -25,6 +25,7 @@ from k2.ingest.exchanges.base import (
     Page,
     SequencedRecord,
 )
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -134,7 +135,7 @@ NUMBERS = [
 
 def reader(name: str) -> Adapter:
     exchange, _, protocol = name.partition("#")
-    pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
+    pair = pair_of(EXCHANGES[exchange], WIRES[name].raw_symbol)
     return adapter(exchange, TRADES, [pair], f"wss://host#{protocol}" if protocol else "")
 
 
@@ -171,7 +172,7 @@ def test_a_number_that_cannot_be_held_exactly_is_never_a_trade(name: str, field:
     assert isinstance(event, InvalidItem)
     assert (event.error, event.symbol) == (
         MALFORMED_ITEM if name == "kraken" else INEXACT,  # its numbers are bare: text is none
-        EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol).symbol,
+        pair_of(EXCHANGES[name.partition("#")[0]], WIRES[name].raw_symbol).symbol,
     )
     assert repr(value)[1:-1] in event.reason
 
@@ -233,7 +234,7 @@ PAGES = {
 
 def page(name: str, price: str) -> Page:
     first, text = PAGES[name]
-    pair = EXCHANGES[name.partition("#")[0]].pair(WIRES[name].raw_symbol)
+    pair = pair_of(EXCHANGES[name.partition("#")[0]], WIRES[name].raw_symbol)
     missing = Gap(pair, first, 200 if first > 0 else NO_ID, 0, 2**62)
     api = reader(name)
     return api.parse_page(api.history_request(missing), text.replace("PRICE", f'"{price}"').encode(), missing, 1)
@@ -270,7 +271,7 @@ def test_id_0_is_a_trade_and_a_negative_id_is_none(name: str):
 @pytest.mark.parametrize("name", ["binance", "kraken", "coinbase", "okx"])
 def test_a_gap_from_id_0_on_is_fetched(name: str):
     api, (_, text) = reader(name), PAGES[name]
-    pair = EXCHANGES[name].pair(WIRES[name].raw_symbol)
+    pair = pair_of(EXCHANGES[name], WIRES[name].raw_symbol)
     missing = Gap(pair, 0, 1, 10**9, 2**62)
     body = text.replace("PRICE", '"1"').replace("100", "0").replace("101", "1").encode()
     answer = api.parse_page(api.history_request(missing), body, missing, 1)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import NO_ID, Adapter, InvalidItem, MalformedFrame, SequencedRecord
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -148,7 +149,7 @@ EXTRA = st.dictionaries(st.sampled_from(["zz", "new", "extra"]), st.sampled_from
 
 def reader(name: str) -> Adapter:
     exchange, _, protocol = name.partition("#")
-    pair = EXCHANGES[exchange].pair(WIRES[name].raw_symbol)
+    pair = pair_of(EXCHANGES[exchange], WIRES[name].raw_symbol)
     return adapter(exchange, TRADES, [pair], f"wss://host#{protocol}" if protocol else "")
 
 

@@ -23,11 +23,12 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.binance.parse import Binance
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
-BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
+BTC, ETH = (pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 FRAME = (
     '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,'
     '"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}'

@@ -18,11 +18,12 @@ from k2.ingest.exchanges.base import (
     Unsubscribed,
 )
 from k2.ingest.exchanges.bybit.parse import Bybit
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 AGAIN = Refusal.SUBSCRIBED
-BTC = EXCHANGES["bybit"].pair("BTCUSDT")
+BTC = pair_of(EXCHANGES["bybit"], "BTCUSDT")
 TRADE = {
     "T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50", "L": "PlusTick",
     "i": "20f43950-d8dd-5b31-9112-a178eb6023af", "BT": False, "RPI": False, "seq": 1783284617,

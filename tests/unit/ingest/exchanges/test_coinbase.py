@@ -19,12 +19,13 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.coinbase.parse import Coinbase
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PRODUCTS = "SKL-USD SKL-BTC BAND-GBP NMR-EUR BAND-BTC YFI-BTC DASH-BTC NU-GBP CRV-EUR SKL-GBP".split()
-PAIRS = [EXCHANGES["coinbase"].pair(raw_symbol) for raw_symbol in PRODUCTS]
-BTC = EXCHANGES["coinbase"].pair("BTC-USD")
+PAIRS = [pair_of(EXCHANGES["coinbase"], raw_symbol) for raw_symbol in PRODUCTS]
+BTC = pair_of(EXCHANGES["coinbase"], "BTC-USD")
 MATCH = {
     "type": "match", "trade_id": 280232, "maker_order_id": "a", "taker_order_id": "b", "side": "sell", "size": "985",
     "price": "0.00001305", "product_id": "SKL-BTC", "sequence": 177100030, "time": "2021-04-17T16:43:37.089723Z",

@@ -18,11 +18,12 @@ from k2.ingest.exchanges.base import (
     Unsubscribed,
 )
 from k2.ingest.exchanges.kraken.parse import Kraken
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
-BTC = EXCHANGES["kraken"].pair("BTC/USD")
-USDT = EXCHANGES["kraken"].pair("BTC/USDT")
+BTC = pair_of(EXCHANGES["kraken"], "BTC/USD")
+USDT = pair_of(EXCHANGES["kraken"], "BTC/USDT")
 
 
 def frame(**fields: object) -> bytes:
@@ -60,7 +61,7 @@ def test_a_snapshots_trades_say_so():
 
 
 def test_subscriptions_always_ask_for_the_snapshot():
-    pairs = [EXCHANGES["kraken"].pair(f"A{n}/USD") for n in range(101)]
+    pairs = [pair_of(EXCHANGES["kraken"], f"A{n}/USD") for n in range(101)]
     first = json.loads(Kraken(pairs).subscribe(pairs[:100], 7))
     assert first["method"] == "subscribe"
     assert first["params"]["channel"] == "trade"

@@ -17,12 +17,13 @@ from k2.ingest.exchanges.base import (
     Unknown,
 )
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
 PAIRS = [
-    EXCHANGES["kraken"].pair(raw_symbol)
+    pair_of(EXCHANGES["kraken"], raw_symbol)
     for raw_symbol in (
         "WAVES/EUR", "XMR/USD", "KSM/BTC", "GRT/ETH", "SC/EUR", "ETH/CHF", "OCEAN/BTC", "OMG/USD", "BTC/CHF", "ADA/BTC",
     )

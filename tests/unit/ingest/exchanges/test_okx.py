@@ -20,10 +20,11 @@ from k2.ingest.exchanges.base import (
     Unsubscribed,
 )
 from k2.ingest.exchanges.okx.parse import Okx
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side
 
-USD, USDT = (EXCHANGES["okx"].pair(raw_symbol) for raw_symbol in ("BTC-USD", "BTC-USDT"))
+USD, USDT = (pair_of(EXCHANGES["okx"], raw_symbol) for raw_symbol in ("BTC-USD", "BTC-USDT"))
 TRADE = {
     "instId": "BTC-USDT", "tradeId": "130639474", "px": "42219.9", "sz": "0.12060306", "side": "buy",
     "ts": "1630048897897", "source": "0",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import NO_ID, Event, Gap, MalformedFrame, RestRefused, SequencedRecord
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -54,12 +55,12 @@ ADAPTERS = pytest.mark.parametrize("name", NATIVE)
 def made(name: str):
     exchange, _, protocol = name.partition("#")
     return adapter(
-        exchange, TRADES, [EXCHANGES[exchange].pair(NATIVE[name])], f"wss://host#{protocol}" if protocol else ""
+        exchange, TRADES, [pair_of(EXCHANGES[exchange], NATIVE[name])], f"wss://host#{protocol}" if protocol else ""
     )
 
 
 def gap(name: str) -> Gap:
-    return Gap(EXCHANGES[name.partition("#")[0]].pair(NATIVE[name]), 1, 200, 0, 2**62)
+    return Gap(pair_of(EXCHANGES[name.partition("#")[0]], NATIVE[name]), 1, 200, 0, 2**62)
 
 
 def places(value: object, path: tuple = ()) -> Iterator[tuple]:

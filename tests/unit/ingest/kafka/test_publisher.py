@@ -13,6 +13,7 @@ from k2.ingest.kafka.publisher import CAPACITY, MAX_FRAME, KafkaUnreachable, Pub
 from k2.ingest.kafka.resume import KafkaUnreadable, Protocol, read
 from k2.ingest.sequencing import gaps
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
@@ -20,7 +21,7 @@ from k2.schemas.codecs.avro import TradeEncoder
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import Side, Trade
 
-PAIR = EXCHANGES["binance"].pair("BTCUSDT")
+PAIR = pair_of(EXCHANGES["binance"], "BTCUSDT")
 NUMBERED = Protocol("", has_sequence=True, record_ids="[0-9]+")
 
 
@@ -191,7 +192,7 @@ def resumed(broker, names, pairs):
 
 
 async def test_a_later_process_finds_the_newest_trade_of_each_symbol(broker, names, publisher):
-    pairs = [EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
+    pairs = [pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     for number in range(1, 2501):
         publisher.send(trade(number))
     publisher.send(trade(77, "ETHUSDT"))
@@ -220,7 +221,7 @@ async def test_a_later_process_goes_on_in_the_newest_listing_whatever_was_repair
 async def test_a_later_process_finds_the_gaps_that_are_still_open(broker, names, publisher, stats):
     # librdkafka's broker makes four partitions of every topic; the gap topic has one, which is read.
     symbol = next(s for s in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT") if not partition_of(s.encode(), 4))
-    pair = EXCHANGES["binance"].pair(symbol)
+    pair = pair_of(EXCHANGES["binance"], symbol)
     ledger = GapLedger("spot", "trades", "BINANCE", publisher, stats)
     left, done = Gap(pair, 1, 2, 0, 1), Gap(pair, 5, 6, 0, 1)
     ledger.open(left)

@@ -16,6 +16,7 @@ from k2.ingest.kafka import publisher as module
 from k2.ingest.kafka.probe import takes_records
 from k2.ingest.kafka.publisher import ProducerFatal, Publisher
 from k2.ingest.sequencing.ledger import GapLedger
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.server import unhealthy
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES
@@ -69,7 +70,7 @@ async def test_the_records_of_a_producer_that_hangs_are_delivered_by_another_in_
     for number in range(3000):
         hanging.send(trade(number))
     ledger = GapLedger("spot", "trades", "BINANCE", hanging, stats)
-    opened = ledger.open(Gap(EXCHANGES["binance"].pair("BTCUSDT"), 11, 14, 1, 2))
+    opened = ledger.open(Gap(pair_of(EXCHANGES["binance"], "BTCUSDT"), 11, 14, 1, 2))
     hanging.send_dead_letter(b"x", "MALFORMED_FRAME", "because")
     assert hanging.in_flight == 3002
     await eventually(lambda: hanging.in_flight == 0)

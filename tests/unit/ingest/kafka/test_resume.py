@@ -17,6 +17,7 @@ from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.sequencing.tracker import Position
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
@@ -30,7 +31,7 @@ V1 = Protocol("v1", has_sequence=False, record_ids=r"KRAKEN-[0-9]+-[0-9a-f]{16}"
 DERIVED = "KRAKEN-1618678150826417-0123456789abcdef"
 DAY = 86_400_000_000
 NOW = 1_700_000_000_000_000
-PAIR = EXCHANGES["binance"].pair("BTCUSDT")
+PAIR = pair_of(EXCHANGES["binance"], "BTCUSDT")
 
 
 class Topic:

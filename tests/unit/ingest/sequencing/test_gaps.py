@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.ingest.sequencing import gaps
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 
-PAIR = EXCHANGES["binance"].pair("BTCUSDT")
+PAIR = pair_of(EXCHANGES["binance"], "BTCUSDT")
 GAP = Gap(PAIR, 11, 14, 1_700_000_000_000_000, 1_700_000_001_000_001)
 WINDOW = Gap(PAIR, NO_ID, NO_ID, 1_700_000_000_000_000, 1_700_000_001_000_000, "KRAKEN-1-a")
 TIMES = st.integers(0, 253_402_300_799_999_999)
@@ -56,7 +57,7 @@ def test_a_gap_event_cannot_be_changed():
 def test_the_same_missing_ids_have_the_same_id_in_every_process():
     again = Gap(PAIR, 11, 14, 5, 6)
     assert gaps.gap_id("trades", "BINANCE", GAP) == gaps.gap_id("trades", "BINANCE", again)
-    eth = Gap(EXCHANGES["binance"].pair("ETHUSDT"), 11, 14, 0, 1)
+    eth = Gap(pair_of(EXCHANGES["binance"], "ETHUSDT"), 11, 14, 0, 1)
     others = {
         *(gaps.gap_id("trades", "BINANCE", other) for other in (Gap(PAIR, 11, 15, 0, 1), eth, WINDOW)),
         gaps.gap_id("trades", "OKX", GAP), gaps.gap_id("quotes", "BINANCE", GAP),

@@ -19,6 +19,7 @@ from k2.ingest.sequencing.tracker import (
     Superseded,
     Suspended,
 )
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 
 IDS = st.lists(st.integers(1001, 1080), unique=True, max_size=80)
@@ -370,7 +371,7 @@ def test_a_late_record_fills_the_gap_of_its_own_listing_only(pair, observed):
 def test_a_symbol_that_was_forgotten_is_still_in_its_listing(pair, observed):
     tracker = SequenceTracker(capacity=1)
     tracker.resume(pair, Position("100", OLD, 2))
-    tracker.reopen(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, OLD))
+    tracker.reopen(Gap(pair_of(EXCHANGES["binance"], "ETHUSDT"), 1, 2, 0, OLD))
     tracker.observe(pair, observed(200, time=OLD + 1))
     assert tracker.observe(pair, observed(202, time=OLD + 2)).gap.listing == 2
 
@@ -489,8 +490,8 @@ def test_a_dead_letter_is_accounted_for_and_shows_the_gap_before_it(pair, observ
 
 def test_symbols_are_followed_apart(observed):
     tracker = SequenceTracker()
-    eth = EXCHANGES["binance"].pair("ETHUSDT")
-    btc = EXCHANGES["binance"].pair("BTCUSDT")
+    eth = pair_of(EXCHANGES["binance"], "ETHUSDT")
+    btc = pair_of(EXCHANGES["binance"], "BTCUSDT")
     tracker.observe(btc, observed(10))
     tracker.resume(eth, Position("500", 0))
     assert tracker.observe(btc, observed(11)) is None
@@ -500,14 +501,14 @@ def test_symbols_are_followed_apart(observed):
 def test_the_symbol_that_traded_longest_ago_is_forgotten_first(pair):
     tracker = SequenceTracker(capacity=2)
     for time, raw_symbol in enumerate(("ETHUSDT", "SOLUSDT", "BTCUSDT")):
-        tracker.reopen(Gap(EXCHANGES["binance"].pair(raw_symbol), 1, 2, 0, time))
-    assert tracker.missing(Gap(EXCHANGES["binance"].pair("ETHUSDT"), 1, 2, 0, 0)) == ()
+        tracker.reopen(Gap(pair_of(EXCHANGES["binance"], raw_symbol), 1, 2, 0, time))
+    assert tracker.missing(Gap(pair_of(EXCHANGES["binance"], "ETHUSDT"), 1, 2, 0, 0)) == ()
     assert tracker.missing(Gap(pair, 1, 2, 0, 2)) == ((1, 2),)
 
 
 def test_resumed_symbols_count_towards_the_capacity(pair):
     tracker = SequenceTracker(capacity=1)
-    tracker.resume(EXCHANGES["binance"].pair("ETHUSDT"), Position("1", 0))
+    tracker.resume(pair_of(EXCHANGES["binance"], "ETHUSDT"), Position("1", 0))
     tracker.resume(pair, Position("1", 1))
     assert tracker.observe_head("ETHUSDT", 2, 0) is None
     assert tracker.observe_head("BTCUSDT", 2, 3) == GapDetected(Gap(pair, 2, 2, 1, 3))

@@ -5,12 +5,13 @@ import gzip
 import pytest
 
 from k2.ingest.simulator.capture import UnreadableCapture, frames
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.runner import arguments_of, build
 from k2.ingest.simulator.sources import CaptureSource
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import UnknownPair
 
-BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
+BTC, ETH = (pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 
 
 def test_both_formats_are_read_and_other_lines_are_not(tmp_path):

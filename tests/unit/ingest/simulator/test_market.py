@@ -7,12 +7,13 @@ from itertools import pairwise
 import pytest
 
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.market import FIRST_ID, Market
 from k2.ingest.simulator.sources import MarketSource
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import MAX_SCALED
 
-BTC, ETH = (EXCHANGES["binance"].pair(raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
+BTC, ETH = (pair_of(EXCHANGES["binance"], raw_symbol) for raw_symbol in ("BTCUSDT", "ETHUSDT"))
 OPENED = 1_700_000_000_000_000
 
 

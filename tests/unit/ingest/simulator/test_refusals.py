@@ -11,6 +11,7 @@ import pytest
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import Adapter, Closing, Refusal, Refused, SequencedRecord, Subscribed, Unsubscribed
 from k2.ingest.simulator.faults import parse
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -25,7 +26,7 @@ class Reader:
         self.number = 0
 
     async def subscribe(self, *raw_symbols: str, remove: bool = False) -> None:
-        pairs = [self.adapter.spec.pair(raw_symbol) for raw_symbol in raw_symbols]
+        pairs = [pair_of(self.adapter.spec, raw_symbol) for raw_symbol in raw_symbols]
         self.number += 1
         encode = self.adapter.unsubscribe if remove else self.adapter.subscribe
         await self.socket.send_str(encode(pairs, self.number).decode())
@@ -54,7 +55,7 @@ class Reader:
 @asynccontextmanager
 async def connected(http, simulator, exchange: str) -> AsyncIterator[Reader]:
     names = [*simulator.venue.default_symbols, NO_SUCH[exchange], simulator.venue.new_symbol]
-    made = adapter(exchange, TRADES, [EXCHANGES[exchange].pair(name) for name in names])
+    made = adapter(exchange, TRADES, [pair_of(EXCHANGES[exchange], name) for name in names])
     async with http.ws_connect(f"ws://127.0.0.1:{simulator.port}{made.path}", autoclose=False) as socket:
         yield Reader(socket, made)
 
@@ -111,7 +112,7 @@ async def test_a_symbol_is_unsubscribed_and_subscribed_again(exchange, simulate,
         kinds = (Subscribed,) if exchange == "coinbase" else (Subscribed, Unsubscribed)
         await reader.next(*kinds)
         await reader.symbols(0.2)
-        assert await reader.symbols(1.0) == {EXCHANGES[exchange].pair(first).symbol}
+        assert await reader.symbols(1.0) == {pair_of(EXCHANGES[exchange], first).symbol}
         await reader.subscribe(second)
         assert len(await reader.symbols(1.5)) == 2
 

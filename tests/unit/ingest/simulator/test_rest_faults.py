@@ -9,6 +9,7 @@ from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges.base import NO_ID, Gap, RestRefused
 from k2.ingest.simulator.distortion import spoiled, with_extra_fields
 from k2.ingest.simulator.faults import parse
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.market import Market
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -22,7 +23,7 @@ async def begun(simulator, eventually, *faults: str) -> None:
 
 async def asked(http, simulator, exchange: str, pages: int = 1) -> list[tuple[int, bytes, dict]]:
     """Answers to the request for the newest trade of the first symbol, as K2 sends it."""
-    pair = EXCHANGES[exchange].pair(simulator.venue.default_symbols[0])
+    pair = pair_of(EXCHANGES[exchange], simulator.venue.default_symbols[0])
     request = adapter(exchange, TRADES, [pair]).snapshot_request(pair)
     answers = []
     for _ in range(pages):
@@ -113,7 +114,7 @@ async def test_a_page_lies_once(fault, exchange, simulate, eventually):
     simulator = await simulate(exchange, rate=3000, count=3000)
     await eventually(lambda: simulator.finished)
     raw_symbol = simulator.venue.default_symbols[0]
-    pair = EXCHANGES[exchange].pair(raw_symbol)
+    pair = pair_of(EXCHANGES[exchange], raw_symbol)
     reader = adapter(exchange, TRADES, [pair])
     trades = simulator.history.trades[raw_symbol]
     first, last = trades[100], trades[139]
@@ -140,7 +141,7 @@ async def test_rest_lags_behind_the_stream(exchange, simulate, http, eventually)
     raw_symbol = simulator.venue.default_symbols[0]
     await eventually(lambda: simulator.history.trades.get(raw_symbol))
     await begun(simulator, eventually, "lag=2h")
-    pair = EXCHANGES[exchange].pair(raw_symbol)
+    pair = pair_of(EXCHANGES[exchange], raw_symbol)
     reader = adapter(exchange, TRADES, [pair])
     ((_, body, _),) = await asked(http, simulator, exchange)
     newest = reader.parse_newest(body)
@@ -173,7 +174,7 @@ def test_one_trade_of_a_frame_is_spoiled_and_the_others_stay(exchange, protocol)
         pytest.skip("one protocol")
     venue = adapter_venue(exchange)
     spec = EXCHANGES[exchange]
-    pair = spec.pair(spec.symbol_example)
+    pair = pair_of(spec, spec.symbol_example)
     trades = list(Market(pair, "1", 100.0, 0).until(20_000_000))[:3]
     frames = list(venue.frames(trades, protocol))
     reader = adapter(exchange, TRADES, [pair], "wss://host#v1" if protocol else "")
@@ -190,4 +191,4 @@ def adapter_venue(exchange: str):
     from k2.ingest.exchanges import venue
 
     spec = EXCHANGES[exchange]
-    return venue(exchange)([spec.pair(spec.symbol_example)])
+    return venue(exchange)([pair_of(spec, spec.symbol_example)])

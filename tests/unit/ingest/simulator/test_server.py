@@ -10,9 +10,10 @@ import pytest
 
 from k2.ingest.exchanges.binance.parse import Binance
 from k2.ingest.simulator.faults import parse
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 
-BTC = EXCHANGES["binance"].pair("BTCUSDT")
+BTC = pair_of(EXCHANGES["binance"], "BTCUSDT")
 SUBSCRIBE = {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}
 
 

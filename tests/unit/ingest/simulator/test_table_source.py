@@ -10,6 +10,7 @@ import pytest
 from k2.ingest.exchanges import adapter, venue
 from k2.ingest.exchanges.base import NO_ID, Gap, MalformedFrame, SequencedRecord
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.server import Simulator
 from k2.ingest.simulator.table_source import NotReplayable, TableSource, sim_trade
 from k2.schemas.channels import TRADES
@@ -22,7 +23,7 @@ NOON = 1_769_860_800_000_000
 
 
 def pair(exchange: str) -> Pair:
-    return EXCHANGES[exchange].pair(NATIVE[exchange])
+    return pair_of(EXCHANGES[exchange], NATIVE[exchange])
 
 
 def trade(exchange: str, trade_id: int | str, at: int = 0) -> Trade:

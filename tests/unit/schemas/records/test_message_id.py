@@ -10,10 +10,11 @@ from hypothesis import given
 
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.records.trade import MESSAGE_NAMESPACE, Side, Source, Trade, derived_trade_id, listing_of, message_id
 
-PAIR = EXCHANGES["kraken"].pair("BTC/USDT")
+PAIR = pair_of(EXCHANGES["kraken"], "BTC/USDT")
 NAME = "XBT/USDT"
 
 

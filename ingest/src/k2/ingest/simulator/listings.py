@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from k2.ingest.simulator.market import LOT, tick_of
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair, UnknownPair
 from k2.schemas.values import UNIT
+
+_QUOTES: Final = ("FDUSD", "USDT", "USDC", "EURI", "BTC", "ETH", "BNB", "EUR", "USD", "TRY")  # longest first
 
 
 class Status(Enum):
@@ -72,15 +75,25 @@ class Listings:
 def pair_of(spec: ExchangeSpec, text: str) -> Pair:
     """Return a pair written as the exchange spells it, or with its assets: `SYMBOL:BASE:QUOTE`.
 
+    Where base and quote are written together, and not given, the simulated exchange names its assets by `_QUOTES`.
     Raises `UnknownPair`.
     """
     raw_symbol, _, assets = text.partition(":")
     if not assets:
-        return spec.pair(raw_symbol)
+        symbol = spec.symbol(raw_symbol)
+        base, quote = raw_symbol.split(spec.separator) if spec.separator else _split(raw_symbol)
+        return Pair(raw_symbol, symbol, spec.asset(base), spec.asset(quote))
     base, _, quote = assets.partition(":")
     if not (raw_symbol and base and quote):
         raise UnknownPair(f"{text!r}: write SYMBOL:BASE:QUOTE")
     return Pair(raw_symbol, (base + quote).upper(), base, quote)
+
+
+def _split(raw_symbol: str) -> tuple[str, str]:
+    for quote in _QUOTES:
+        if raw_symbol.endswith(quote) and raw_symbol != quote:
+            return raw_symbol.removesuffix(quote), quote
+    raise UnknownPair(f"{raw_symbol}: write SYMBOL:BASE:QUOTE, or end it in one of {', '.join(_QUOTES)}")
 
 
 def _step(value: int) -> int:

@@ -9,11 +9,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-# Longest first, so that BTCFDUSD is FDUSD's, not USD's.
-QUOTES: Final = (
-    "FDUSD USD1 USDT USDC TUSD BUSD USDP USDE USDR BIDR IDRT BVND DOGE EURI "
-    "BTC ETH BNB SOL XRP TRX DOT DAI VAI PAX EUR GBP USD TRY BRL AUD RUB UAH NGN ZAR PLN RON ARS MXN CZK COP JPY IDR"
-).split()
 MAX_ASSET: Final = 15  # characters
 _CAPITALS: Final = ("Lu", "Lt", "Lm", "Lo", "Nd", "Nl", "No")  # Unicode categories: scripts without case are capitals
 _ANY_CASE: Final = ("Ll", *_CAPITALS)
@@ -106,16 +101,3 @@ class ExchangeSpec:
 
     def _is_word(self, name: str, most: int) -> bool:
         return 1 <= len(name) <= most and all(unicodedata.category(letter) in self._categories for letter in name)
-
-    def pair(self, raw_symbol: str) -> Pair:
-        """Split the symbol `raw_symbol` into base and quote. Raises `UnknownPair` if it is not spelled as required."""
-        symbol = self.symbol(raw_symbol)
-        base, quote = self._names(raw_symbol) if self.separator else _split_by_quote(raw_symbol)
-        return Pair(raw_symbol, symbol, self.asset(base), self.asset(quote))
-
-
-def _split_by_quote(raw_symbol: str) -> tuple[str, str]:
-    for quote in QUOTES:
-        if raw_symbol.endswith(quote) and raw_symbol != quote:
-            return raw_symbol.removesuffix(quote), quote
-    raise UnknownPair(f"a symbol must end in a supported quote currency: {', '.join(QUOTES)}")
