@@ -9,7 +9,7 @@ from k2.ingest.exchanges.base_venue import Client, Venue, json_text, number
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.market import SimTrade
 
-_PRICES = ("p", "px", "price")
+_SIDES = ("S", "m", "side")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Dialect:
     symbols: tuple[str, ...]  # three that trade, then one that the exchange does not list
     transient: tuple[tuple[int, str], ...]
     notices_path: str = ""
+    other_protocol: str = ""
 
     def is_request(self, text: str) -> bool:
         """Return whether a message asks for subscriptions."""
@@ -44,7 +45,7 @@ class Dialect:
         raise NotImplementedError
 
     def spoil(self, text: str, record_id: str) -> str:
-        """Return a frame whose item with an id has an impossible price."""
+        """Return a frame whose item with an id has an impossible side."""
         return json.dumps(_spoiled(json.loads(text), record_id), separators=(",", ":"))
 
 
@@ -53,7 +54,7 @@ def _spoiled(value: Any, record_id: str) -> Any:
         return [_spoiled(each, record_id) for each in value]
     if isinstance(value, dict):
         if record_id in {str(each) for each in value.values() if isinstance(each, int | str)}:
-            return {key: "None" if key in _PRICES else each for key, each in value.items()}
+            return {key: "None" if key in _SIDES else each for key, each in value.items()}
         return {key: _spoiled(each, record_id) for key, each in value.items()}
     return value
 
@@ -116,6 +117,7 @@ DIALECTS = {
     "kraken": _Kraken(
         ("BTC/USD", "ETH/USD", "SOL/USD", "OLD/USD"),
         (*_EVERYWHERE, (200, '{"error":["EGeneral:Internal error"]}')),
+        other_protocol="v1",
     ),
     "coinbase": _Coinbase(
         ("BTC-USD", "ETH-USD", "SOL-USD", "OLD-USD"), (*_EVERYWHERE, (404, '{"message":"NotFound"}'))

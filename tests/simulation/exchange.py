@@ -64,6 +64,7 @@ class Wire:
     number: int
     notices: bool = False  # of announcements only
     first_trade_at: float = 0.0
+    ignored: bool = False  # a request was not answered
     hangs: bool = False  # nothing arrives at either end
     silenced: dict[str, bool] = field(default_factory=dict)  # symbols of which nothing comes, and whether for ever
     drop: int = 0  # frames that get lost
@@ -221,7 +222,8 @@ class Exchange:
                 if wire.hangs or wire.notices:
                     continue
                 if rule := self._venue.violation(wire.client, now):
-                    self._witness.broke(f"{self.name}: {rule}")
+                    if not wire.ignored:
+                        self._witness.broke(f"{self.name}: {rule}")
                     self.cut(wire, PROTOCOL_ERROR)
                     continue
                 for text in self._venue.heartbeats(wire.client, self.history, self._micros()):
@@ -272,6 +274,7 @@ class Exchange:
         if self.dialect.is_request(text):
             if self.unanswered_requests:
                 self.unanswered_requests -= 1
+                wire.ignored = True
                 return
             for raw_symbol in [name for name, for_ever in wire.silenced.items() if not for_ever]:
                 if self.dialect.subscribes(text, raw_symbol):

@@ -13,6 +13,8 @@ from tests.simulation.sockets import Answer
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+_DISTURBED = 20.0  # seconds for which a disturbance has an effect, at least
+
 Fault = Callable[["World", Random], Awaitable[None]]
 
 
@@ -113,7 +115,7 @@ async def announce(world: "World", rng: Random) -> None:
     for wire in wires:
         world.exchange.announce(wire, 40.0)
     await asyncio.sleep(40.0)
-    calm = world.judge.disturbed_at < began - 5.0
+    calm = world.judge.disturbed_at < began - _DISTURBED
     for wire in wires:
         world.exchange.cut(wire, rng.choice((1001, 1012)), announced=calm)
 
@@ -195,6 +197,14 @@ async def stop(world: "World", rng: Random) -> None:
     await world.restart(rng.uniform(0.5, 5.0))
 
 
+async def switch_protocol(world: "World", rng: Random) -> None:
+    """Run the feed in another protocol of the exchange for a while, if it has one."""
+    other = world.exchange.dialect.other_protocol
+    await world.restart(1.0, protocol=other)
+    await asyncio.sleep(rng.uniform(5, 20))
+    await world.restart(1.0)
+
+
 async def set_clock(world: "World", rng: Random) -> None:
     """Set the wall clock of the machine."""
     world.clock.skew += rng.choice((-3600, -60, -1.5, 1.5, 60, 3600))
@@ -245,11 +255,20 @@ FAULTS: Mapping[Fault, int] = {
     lie_rest: 1,
     kill: 4,
     stop: 1,
+    switch_protocol: 1,
     set_clock: 2,
     add_partitions: 2,
     hang_producer: 1,
     stop_broker: 2,
     reject_records: 1,
 }
-# After these, no announced cut is judged for a while: the ingest may have been unable to prepare for it.
-DISTURBING = frozenset(FAULTS) - {double_frames, reorder_frames, lose_frames, spoil_items, skip_ids, set_clock}
+# They keep data back, or the ingest from reading it, so that a symbol may seem silent.
+SILENCING = frozenset(
+    {lose_frames, silence_symbol, silence_connection, ignore_requests, delist, lag_rest, thin_rest, add_partitions}
+    | {hang_producer, stop_broker, reject_records}
+)
+# While these last, and for a while after, no announced cut is judged: the ingest may be unable to prepare for it.
+DISTURBING = frozenset(
+    {refuse_handshakes, slow_handshakes, silence_connection, ignore_requests, delist, kill, stop, add_partitions}
+    | {switch_protocol, hang_producer, stop_broker, reject_records}
+)

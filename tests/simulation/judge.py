@@ -11,7 +11,7 @@ from k2.schemas.codecs import avro, wire
 from k2.schemas.states import GapReason, GapState, SymbolState
 from k2.schemas.values import to_micros
 from tests.simulation.exchange import Exchange, Wire
-from tests.simulation.log import Message
+from tests.simulation.log import Log, Message
 
 _UNIT = Decimal(10**12)
 _RECONNECT = 1.0  # seconds that the first reconnect may cost
@@ -27,6 +27,8 @@ class Judge:
     def __init__(self, clock: Callable[[], float], trace: Callable[[str], None]) -> None:
         self.violations: list[str] = []
         self.exchange: Exchange
+        self.log: Log
+        self.may_be_silent = False  # whether a fault of this history keeps data back
         self.truth: dict[str, dict[str, SimTrade]] = {}  # by symbol and id on the wire
         self.missing: dict[str, dict[str, SimTrade]] = {}  # and not in the log
         self.begun: set[str] = set()  # symbols with a record in the log
@@ -90,12 +92,21 @@ class Judge:
             return
         others = [wire for wire in self.exchange.wires_of(process) if wire is not connection]
         first = connection.first_trade_at
-        if not others and first and now - first > 2.0 and not process.publisher.blocked:
+        if not others and first and now - first > 2.0 and not self._held_up(process):
             self._lost_at = now
-        if announced and not process.publisher.blocked:
+        if announced and not self._held_up(process):
             carried = {name for wire in others for name in wire.client.subscribed}
             if alone := sorted(connection.client.subscribed - carried):
                 self.violate(f"an announced cut ended the only subscriptions of {', '.join(alone)}")
+
+    def disturb(self, disturbs: bool) -> None:
+        """Take note of what may keep the ingest from connecting, subscribing or reading."""
+        if disturbs:
+            self.disturbed_at = self._clock()
+
+    def _held_up(self, process: Any) -> bool:
+        """Return whether Kafka may keep the process from reading: it reads nothing that it could not store."""
+        return bool(self.log.troubled or process.publisher.blocked or process.producers[-1].hangs)
 
     # What the log has
 
@@ -197,7 +208,9 @@ class Judge:
     def sample(self, process: Any) -> None:
         """Judge the moment: reconnects, and what the status says of symbols that do not flow."""
         now = self._clock()
-        if self._lost_at is not None and (process is None or not process.alive or process.publisher.blocked):
+        if process is None or not process.alive or self._held_up(process):
+            self.disturb(True)
+        if self._lost_at is not None and (process is None or not process.alive or self._held_up(process)):
             self._lost_at = None
         if self._lost_at is not None and now - self._lost_at > _RECONNECT:
             self.violate("the first reconnect came after more than a second")
@@ -205,13 +218,15 @@ class Judge:
         if process is None or not process.alive or not process.stats.symbol_states:
             self._unsaid_since.clear()
             return
+        if not self.may_be_silent and (silent := sorted(process.stats.silences)):
+            self.violate(f"{silent[0]}: reported as silent, and the exchange sent everything")
         for market in self.exchange.markets.values():
             symbol = market.pair.symbol
             state, reason = process.stats.symbol_states.get(symbol, (SymbolState.PENDING, ""))
             if state is SymbolState.REFUSED and market.pair.raw_symbol not in self.refused_symbols:
                 self.violate(f"{symbol}: reported as refused, and the exchange never refused it: {reason[:80]}")
             quiet = now - self.handed_at.get(symbol, process.started_at) < 60 / market.rate
-            if quiet or state in _SAYS_SO or not process.stats.connected or process.publisher.blocked:
+            if quiet or state in _SAYS_SO or not process.stats.connected or self._held_up(process):
                 self._unsaid_since.pop(symbol, None)
             elif now - self._unsaid_since.setdefault(symbol, now) > _UNSAID:
                 self.violate(f"{symbol}: does not flow, and the status says {state.value}")

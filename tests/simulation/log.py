@@ -92,6 +92,11 @@ class Log:
         """Whether no broker answers."""
         return self.loop.time() < self.down_until
 
+    @property
+    def troubled(self) -> bool:
+        """Whether it takes no records."""
+        return self.loop.time() < max(self.down_until, self.rejects_until)
+
     def partitions_known(self, topic: str, since: float) -> int:
         """Return the number of partitions that a client knows which was made at `since`."""
         now, counts = self.loop.time(), self._counts[topic]
@@ -161,7 +166,7 @@ class Producer:
 
     def kill(self, durable: int) -> None:
         """End with the process; of the records that wait, the first `durable` were on their way."""
-        if not self.hangs and not self._log.down and self._log.loop.time() >= self._log.rejects_until:
+        if not self.hangs and not self._log.troubled:
             self._store(durable, reported=False)
         self.dead = True
         self._queue.clear()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import WSMessage, WSMsgType
 
-_GOING_AWAY = 1001
+_ROUND_TRIP = 0.05  # seconds
 _ABNORMAL = 1006
 
 
@@ -80,6 +80,7 @@ class Socket:
         if self.open:
             self.open = False
             self._server.on_closed(self)
+            await asyncio.sleep(_ROUND_TRIP)
         return True
 
     async def __aenter__(self) -> "Socket":

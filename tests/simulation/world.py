@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -23,7 +24,7 @@ from tests.simulation import clock as clocks
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.dialects import DIALECTS
 from tests.simulation.exchange import Exchange, Market
-from tests.simulation.faults import DISTURBING, FAULTS, Fault
+from tests.simulation.faults import DISTURBING, FAULTS, SILENCING, Fault
 from tests.simulation.judge import Judge
 from tests.simulation.log import Log
 from tests.simulation.process import Process
@@ -71,7 +72,7 @@ class World:
         self.exchange = Exchange(
             loop, Random(rng.random()), name, markets, self.clock.true_micros, self.judge, self.trace
         )
-        self.judge.exchange = self.exchange
+        self.judge.exchange, self.judge.log = self.exchange, self.log
         symbols = [*traded, *(unlisted if rng.random() < 0.3 else ())]
         rng.shuffle(symbols)
         self.pairs = [pair_of(spec, raw) for raw in symbols]
@@ -83,6 +84,7 @@ class World:
         for topic in others:
             self.log.create(topic, 1)
         self.plan = self._make_plan(rng)
+        self.judge.may_be_silent = any(fault in SILENCING for _, fault in self.plan)
         self.process: Process
         self._outage = asyncio.Lock()
         self.running = asyncio.Event()  # not while a fault has ended the process
@@ -98,18 +100,19 @@ class World:
         """Note what happens."""
         self.lines.append(f"{self.loop.time():.6f} {text}")
 
-    def start(self) -> None:
+    def start(self, protocol: str = "") -> None:
         """Start a process."""
         self.trace("start")
         self.running.set()
+        endpoint = f"wss://exchange#{protocol}" if protocol else "wss://exchange"
         self.process = Process(
             self.exchange.name, self.pairs, self.log, self.clock, self._rng,
-            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), endpoint="wss://exchange",
+            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), endpoint=endpoint,
         )  # fmt: skip
         self.process.start()
 
-    async def restart(self, pause: float, durable: int | None = None) -> None:
-        """End the process and start another one after a pause.
+    async def restart(self, pause: float, durable: int | None = None, *, protocol: str = "") -> None:
+        """End the process and start another one after a pause, perhaps in another protocol of the exchange.
 
         It is killed if a number of records is given: so many of those on their way still reach the log.
         """
@@ -122,7 +125,7 @@ class World:
             else:
                 await self._kill(durable)
             await asyncio.sleep(pause)
-            self.start()
+            self.start(protocol)
 
     async def _kill(self, durable: int) -> None:
         self.exchange.drop_process(self.process)
@@ -156,10 +159,14 @@ class World:
             await asyncio.sleep(began + at - self.loop.time())
             await self.running.wait()
             self.trace(f"fault {fault.__name__}")
-            if fault in DISTURBING:
-                self.judge.disturbed_at = self.loop.time()
-            running.append(self.loop.create_task(fault(self, Random(self._rng.random()))))
+            running.append(self.loop.create_task(self._inflict(fault)))
         await asyncio.gather(*running)
+
+    async def _inflict(self, fault: Fault) -> None:
+        disturbs = fault in DISTURBING
+        self.judge.disturb(disturbs)
+        await fault(self, Random(self._rng.random()))
+        self.judge.disturb(disturbs)
 
     async def _settle(self) -> None:
         """Wait until nothing is missing and every symbol flows."""
@@ -188,8 +195,8 @@ class World:
                 await self.restart(_RESTART, durable=0)
 
 
-def simulate(seed: int) -> Outcome:
-    """Let the history of a seed happen."""
+def simulate(seed: int, change: Callable[[pytest.MonkeyPatch], None] | None = None) -> Outcome:
+    """Let the history of a seed happen, perhaps with a change of the code."""
     random.seed(seed)  # of what takes no randomness of its own
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     shuffle = Random(f"order {seed}") if seed % 2 else None
@@ -201,6 +208,8 @@ def simulate(seed: int) -> Outcome:
             patches.setattr(publisher, "_IDLE_POLL", 1.0)
             patches.setattr(publisher, "_BUSY_POLL", 0.01)
             patches.setattr(lane, "_WATCH_EVERY", 0.5)
+            if change is not None:
+                change(patches)
             world = World(seed, loop, patches)
             loop.run_until_complete(world.run())
         finally:

@@ -105,6 +105,18 @@ def test_a_batch_that_is_refused_without_a_name_is_halved_until_the_bad_symbol_i
     assert states(subscriptions) == {"A": "acknowledged", "B": "acknowledged", "C": "refused", "D": "acknowledged"}
 
 
+def test_a_refusal_for_a_symbol_that_another_answer_settled_blames_no_neighbour():
+    subscriptions = made("A", "C", "BAD", "B")
+    assert sent(subscriptions) == ("subscribe", ["A", "C", "BAD", "B"], 1)
+    subscriptions.expire(ANSWER_WITHIN)
+    assert sent(subscriptions, 20.0) == ("subscribe", ["A", "C"], 2)
+    assert sent(subscriptions, 21.0) == ("subscribe", ["BAD", "B"], 3)
+    assert refuse(subscriptions, "BAD is invalid", "BAD", number=1) == ("BAD",)  # late
+    assert refuse(subscriptions, "BAD is invalid", "BAD", number=3) == ()
+    assert states(subscriptions) == {"A": "sent", "C": "sent", "BAD": "refused", "B": "wanted"}
+    assert sent(subscriptions, 22.0) == ("subscribe", ["B"], 4)
+
+
 def test_a_refusal_of_one_symbol_of_several_leaves_the_others_to_their_own_answers():
     subscriptions = made(*"ABC")
     sent(subscriptions)

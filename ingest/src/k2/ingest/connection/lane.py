@@ -114,8 +114,9 @@ class Lane:
                 continue
             if not connection.alive():
                 self._on_lost(connection, _outcome(connection))
-            await connection.close()
-            connection = self.connection = successor
+            predecessor, connection = connection, successor
+            self.connection = successor  # before the wait, in which this task may be cancelled
+            await predecessor.close()
 
     async def _watch(self, connection: Connection) -> str:
         """Wait until the connection should be closed. Return the reason; `idle` if no symbol is left on it."""

@@ -207,6 +207,8 @@ class Session:
         """Take what a connection learned of its symbols, and try again what is due."""
         shard, connection = self._shard, lane.connection
         if connection is None:
+            for raw_symbol in lane.raw_symbols:  # also of one whose last record was noted after the loss
+                shard.silences[raw_symbol].lost()
             lane.reconnect.set()
             return
         shard.take_refusals(connection, now)

@@ -188,7 +188,9 @@ class Subscriptions:
             self._over_capacity(reason, recognized, waiting, now)
         else:
             named = tuple(raw_symbol for raw_symbol in recognized if raw_symbol in waiting or not (whole and waiting))
-            if not named and len(waiting) > 1:
+            if not named and request is not None and any(name in request.symbols for name in recognized):
+                self._again(waiting)  # another answer settled the symbol to blame before
+            elif not named and len(waiting) > 1:
                 self._halve(waiting)
             else:
                 refused = self._settle(reason, named or waiting, kind)
