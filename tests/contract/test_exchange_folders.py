@@ -13,7 +13,7 @@ from k2.schemas.exchanges.registry import EXCHANGES
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ROOT / "ingest/src/k2/ingest/exchanges"
-FILES = {"__init__.py", "spec.py", "messages.py", "parse.py", "rest.py", "instruments.py", "venue.py"}
+FILES = {"__init__.py", "spec.py", "messages.py", "parse.py", "rest.py", "instruments.py", "clock.py", "venue.py"}
 REGISTRY = ROOT / "schemas/src/k2/schemas/exchanges/registry.py"
 NAMES = re.compile("|".join(EXCHANGES), re.IGNORECASE)
 

@@ -28,7 +28,7 @@ def declared() -> dict[str, frozenset[str]]:
 
 
 def _families() -> Iterator[Metric]:
-    stats = Stats(started_at=0.0)
+    stats = Stats(started_at=0.0, clock_offset=0.0)
     for field in dataclasses.fields(stats):
         if isinstance(counts := getattr(stats, field.name), Counter):
             counts[b"BTCUSDT" if field.name == "delivered" else "one"] += 1  # Kafka's keys are bytes

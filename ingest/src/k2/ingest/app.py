@@ -22,6 +22,7 @@ from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
+from k2.ingest.exchanges import clock as exchange_clock
 from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
 from k2.ingest.instruments.changes import FeedFile, SymbolChanges
@@ -32,8 +33,9 @@ from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
 from k2.ingest.kafka.resume import KafkaUnreadable
 from k2.ingest.memory import memory_limit
-from k2.ingest.network import egress
+from k2.ingest.network import clock, egress
 from k2.ingest.network.client import open_client
+from k2.ingest.network.clock import ClockOffset
 from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
@@ -177,6 +179,7 @@ async def run(
                 _monitor_loop(stats, publisher),
                 follower.run(),
                 changes.run(),
+                clock.follow(exchange_clock(feed.spec.exchange), rest, partial(_on_clock_offset, stats, publisher)),
                 *([egress.follow(options.egress, limits)] if options.egress else []),
             )
             snapshots.cancel()
@@ -255,6 +258,13 @@ async def _run_until(stop: asyncio.Event, *services: object) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _on_clock_offset(stats: Stats, publisher: Publisher, measured: ClockOffset) -> None:
+    stats.clock_offset, stats.clock_wrong = measured.seconds, measured.wrong
+    publisher.clock_offset = round(measured.seconds * 1000) if measured.wrong else 0
+    if measured.wrong:
+        stats.errors["clock"] += 1
 
 
 def _address_limits(protocol: Adapter, answers: RestAnswers, options: Options) -> AddressLimits:

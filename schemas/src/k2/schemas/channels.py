@@ -51,6 +51,9 @@ class Record(Protocol):
     def source(self) -> str:
         """How the record was received: a value of `k2.schemas.records.trade.Source`."""
 
+    def with_clock_offset(self, millis: int) -> "Record":
+        """Return the record with a note that the clock of its time of arrival was so far ahead of the exchange's."""
+
     def in_listing(self, listing: int) -> "Record":
         """Return the record as one of another listing of its symbol. Only where `sequencing` uses exchange ids."""
 

@@ -64,6 +64,8 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     refused: dict[str, str] = {}  # symbols that the exchange rejected, and its error messages
     circuit: CircuitState = CircuitState.CLOSED
     resident_bytes: int = 0
+    clock_offset_seconds: float | None = None  # how far this machine's clock is ahead of the exchange's; null: unknown
+    clock_wrong: bool = False  # by more than a second, surely
     symbols: dict[str, SymbolStatus] = {}
     states: dict[str, int] = {}  # wanted symbols by state
     instruments: InstrumentsStatus = InstrumentsStatus()

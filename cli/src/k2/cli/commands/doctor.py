@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from k2.cli.embedded.integrity import free
 from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import FAILED, UNREACHABLE, refuse
+from k2.common.validation_errors import InvalidSpec
 from k2.jobs.spark.jvm import jars
 from k2.jobs.spark.jvm.java import Java, JavaNotFound, find_java
 
@@ -73,6 +74,26 @@ def checks(data: Path) -> Iterator[Check]:
     room = free(Layout(where))
     yield Check("disk", room >= _MIN_DISK, f"{room / 2**30:.1f} GB free in {where}, {_MIN_DISK >> 30} GB required")
     yield Check("cores", ok=(os.cpu_count() or 1) >= 2, detail=f"{os.cpu_count()}")
+    yield from _clock_checks(Layout.at(data))
+
+
+def _clock_checks(layout: Layout) -> Iterator[Check]:
+    """Compare the clock with those of the exchanges of the last `k2 up`, or of all before that.
+
+    An exchange that does not answer says nothing about the clock.
+    """
+    from k2.cli.embedded import clocks
+
+    try:
+        results = clocks.compare(clocks.endpoints(layout))
+    except InvalidSpec as error:  # a proxy or certificates that cannot be used
+        yield Check("clock", ok=False, detail=str(error))
+        return
+    if not results.offsets:
+        yield Check("clock", ok=True, detail=f"not compared: {results.failure}")
+    for name, offset in results.offsets.items():
+        detail = f"{offset.seconds:+.3f} s from {name}'s, give or take {offset.error:.3f} s"
+        yield Check("clock", ok=not offset.wrong, detail=detail)
 
 
 def doctor(data: Data = DEFAULT) -> None:

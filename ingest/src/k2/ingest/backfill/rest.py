@@ -64,6 +64,11 @@ class RestClient:
         Raises `RestRefused` if the exchange answers with an error, `RestUnreachable` if it does not answer, and
         whatever `read` raises. An error that forbids all requests delays every later one.
         """
+        result, _ = await self.fetch_timed(request, read)
+        return result
+
+    async def fetch_timed(self, request: Request, read: Callable[[bytes], Result]) -> tuple[Result, float]:
+        """Send a request once, like `fetch_once`. Return also the seconds from sending it to the end of the answer."""
         now = asyncio.get_running_loop().time
         wait = self._limits.request(request.weight, now())
         while True:
@@ -71,7 +76,8 @@ class RestClient:
             if not (wait := self._limits.banned(now())):  # since it began to wait, another request may have met a ban
                 break
         try:
-            return await self._get(request, read)
+            sent = now()
+            return await self._get(request, read), now() - sent
         except RestRefused as error:
             if error.pauses and error.retry_after is not None:
                 self._limits.forbid(error.retry_after, now(), connects=error.stops_connects)

@@ -2,7 +2,7 @@
 
 `spec` (declared data), `messages` (wire formats), `control` (subscriptions and their answers), `parse` (frames to
 records), `rest` (requests and responses), `answers` (which REST errors are final), `instruments` (the list of
-instruments) and `venue` (the simulated exchange).
+instruments), `clock` (its time) and `venue` (the simulated exchange).
 The folder's `CHANNELS` are its adapters
 by channel and protocol name, its `venue.VENUE` is the simulated side. Venues are imported on use only, so that ingest
 does not load the simulator.
@@ -15,6 +15,7 @@ from urllib.parse import urldefrag
 
 from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
+from k2.ingest.exchanges.clock_source import ClockSource
 from k2.ingest.exchanges.instrument_rows import InstrumentSource
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.spec import Pair
@@ -47,6 +48,12 @@ def venue(exchange: str) -> "type[Venue]":
     """Return the simulated side of an exchange."""
     simulated: type[Venue] = import_module(f"{__name__}.{exchange}.venue").VENUE
     return simulated
+
+
+def clock(exchange: str) -> ClockSource:
+    """Return how an exchange tells its time."""
+    source: ClockSource = import_module(f"{__name__}.{exchange}.clock").CLOCK
+    return source
 
 
 def instrument_source(exchange: str) -> InstrumentSource:

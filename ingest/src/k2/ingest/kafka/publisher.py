@@ -93,6 +93,7 @@ class Publisher:
         self.memory_pressure = False  # set by the memory monitor
         self.keeps_evidence = bool(names.evidence)
         self.keeps_instruments = bool(names.instruments)
+        self.clock_offset = 0  # milliseconds that this machine's clock is ahead, if that is more than a second
         self.sent = 0
         self.acknowledged = 0
 
@@ -136,6 +137,8 @@ class Publisher:
         """Send one record, keyed by its symbol, with its arrival as the Kafka timestamp."""
         self.sent = number = self.sent + 1
         self._has_work.set()
+        if self.clock_offset:
+            record = record.with_clock_offset(self.clock_offset)
         arrived = record.ingestion_timestamp // 1000
         message = (self._topics.records, self._encoder.encode(record), record.symbol, arrived, None)
         self._unacknowledged[number] = message
@@ -146,6 +149,8 @@ class Publisher:
 
     def send_acked(self, record: Record) -> Awaitable[None]:
         """Send one record. The result completes when Kafka acknowledges it."""
+        if self.clock_offset:
+            record = record.with_clock_offset(self.clock_offset)
         return self._send_acked(self._topics.records, self._encoder.encode(record), record.symbol)
 
     def send_gap(self, event: GapEvent) -> Awaitable[None]:

@@ -33,6 +33,12 @@ class IngestCollector(Collector):
         yield self._gauge("k2_ingest_records_in_flight", "records sent to Kafka and not yet acknowledged", s.in_flight)
         yield self._gauge("k2_ingest_gaps_open", "gaps detected, neither repaired nor unrecoverable", s.gaps_open)
         yield self._gauge("k2_ingest_resident_bytes", "resident memory of this process", s.resident_bytes)
+        if s.clock_offset is not None:
+            yield self._gauge(
+                "k2_ingest_clock_offset_seconds",
+                "how far this machine's clock is ahead of the exchange's",
+                s.clock_offset,
+            )
         yield self._counter("k2_ingest_messages_received", "records read from the websocket", "symbol", s.received)
         delivered = {key.decode(): count for key, count in s.delivered.items()}
         yield self._counter(

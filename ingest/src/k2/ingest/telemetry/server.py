@@ -51,6 +51,8 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         refused=dict(stats.refused),
         circuit=_CIRCUIT_STATES[stats.circuit],
         resident_bytes=stats.resident_bytes,
+        clock_offset_seconds=round(stats.clock_offset, 3) if stats.clock_offset is not None else None,
+        clock_wrong=stats.clock_wrong,
         symbols={symbol: _symbol(stats, channel, symbol) for symbol in {**stats.symbol_states, **stats.newest}},
         states={state.value: count for state, count in stats.symbols_by_state.items()},
         instruments=_instruments(stats),

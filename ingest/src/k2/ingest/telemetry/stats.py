@@ -83,6 +83,8 @@ class Stats:
     list_read_at: int = 0  # UTC microseconds of the exchange's instrument list; 0: none was read
     list_cached: bool = False  # whether that list is an earlier process's
     list_error: str = ""  # why the last attempt to read it failed
+    clock_offset: float | None = None  # seconds that this machine's clock is ahead of the exchange's
+    clock_wrong: bool = False  # by more than a second
     rate: float = 0.0  # records per second, smoothed
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

@@ -18,6 +18,7 @@ _VARIANT: Final = 0b10 << 62
 
 VendorData = tuple[tuple[str, str], ...]
 
+CLOCK_OFFSET: Final = "clock_offset_ms"  # the key of how far the clock was ahead, if that was over a second
 LISTING: Final = "listing"  # the key of a listing's number in vendor data, from the second listing on
 
 
@@ -83,6 +84,10 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
         if listing > 1:
             vendor_data = (*vendor_data, (LISTING, str(listing)))
         return msgspec.structs.replace(self, listing=listing, vendor_data=vendor_data)
+
+    def with_clock_offset(self, millis: int) -> "Trade":
+        """Return the trade with a note that the clock of its time of arrival was so far ahead of the exchange's."""
+        return msgspec.structs.replace(self, vendor_data=(*self.vendor_data, (CLOCK_OFFSET, str(millis))))
 
 
 def listing_of(vendor_data: Mapping[str, str]) -> int:
