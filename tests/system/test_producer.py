@@ -24,7 +24,7 @@ from k2.ingest.telemetry.stats import Stats
 from k2.jobs.spark.jvm.java import find_java
 from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
-from k2.schemas.records.trade import Side, Trade
+from k2.schemas.records.trade import Side, Trade, message_id
 
 pytestmark = pytest.mark.system
 
@@ -149,12 +149,13 @@ class Traffic:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def check(self, address: str) -> None:
-        """Everything sent is in Kafka, counted once, and per symbol in order."""
+        """Everything sent is in Kafka, counted once, per symbol in order, and every copy has the trade's message id."""
         assert await self.publisher.close(30) == 0
         assert sum(self.stats.delivered.values()) == self.publisher.acknowledged == self.count
         first_seen: dict[str, dict[int, None]] = {}
-        for key, number in await asyncio.to_thread(lambda: list(stored(address))):
+        for key, number, stored_id in await asyncio.to_thread(lambda: list(stored(address))):
             first_seen.setdefault(key, {}).setdefault(number)
+            assert stored_id == str(message_id("BINANCE", key, str(number)))
         for index, symbol in enumerate(SYMBOLS):
             assert list(first_seen[symbol]) == list(range(index, self.count, len(SYMBOLS)))
 
@@ -166,8 +167,8 @@ def trade(number: int) -> Trade:
     )
 
 
-def stored(address: str) -> Iterator[tuple[str, int]]:
-    """Symbol and id of each record, in the order of its partition."""
+def stored(address: str) -> Iterator[tuple[str, int, str]]:
+    """Symbol, id and message id of each record, in the order of its partition."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "test", "log_level": 0})
     try:
         for partition in range(PARTITIONS):
@@ -178,7 +179,8 @@ def stored(address: str) -> Iterator[tuple[str, int]]:
             while count < end:
                 for message in consumer.consume(min(1000, end - count), timeout=1.0):
                     count = message.offset() + 1
-                    yield message.key().decode(), int(avro.decode(message.value()[5:])["trade_id"])
+                    record = avro.decode(message.value()[5:])
+                    yield message.key().decode(), int(record["trade_id"]), str(record["message_id"])
     finally:
         consumer.close()
 
@@ -249,11 +251,20 @@ async def test_new_partitions_are_used_within_seconds(tmp_path: Path):
 async def test_no_graceful_restart_of_the_broker_hangs_the_publisher(tmp_path: Path):
     async with broker(tmp_path) as kafka:
         traffic = Traffic(kafka.address)
+        stopping, returning, flowing = [], [], []
         async with traffic.flowing():
             for number in range(RESTARTS):
+                began = time.monotonic()
                 await kafka.child.stop(20)
+                stopping.append(time.monotonic() - began)
                 await asyncio.sleep(0.3 * (number % 5))
+                began = time.monotonic()
                 await kafka.start()
+                returning.append(time.monotonic() - began)
+                began = time.monotonic()
                 await traffic.acknowledged(traffic.count + 20, 60)
+                flowing.append(time.monotonic() - began)
         print(f"{RESTARTS} restarts, {traffic.stats.errors['producer_replaced']} producers replaced")
+        for what, times in (("stopping", stopping), ("starting", returning), ("until records flow", flowing)):
+            print(f"{what}: median {sorted(times)[len(times) // 2]:.1f} s, most {max(times):.1f} s")
         await traffic.check(kafka.address)

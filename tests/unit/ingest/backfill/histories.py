@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
-import json
 import selectors
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from k2.ingest import dead_letters
 from k2.ingest.backfill.policy import Policy
@@ -34,36 +37,45 @@ STEP = 1_000_000  # between two ids
 UNIT = 10**12
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer when nothing is ready."""
+class _NoFiles(selectors.SelectSelector):
+    """A selector that asks the system nothing: no history has sockets."""
 
-    def __init__(self) -> None:
-        super().__init__(selectors.SelectSelector())
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Return nothing at once."""
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer when nothing is ready.
+
+    `limit` is in seconds of the processor.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(_NoFiles())
         self.now = 1000.0
+        self._deadline = time.process_time() + limit
+        self._rounds = 0
 
     def time(self) -> float:
         """The virtual clock."""
         return self.now
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
+        self._rounds += 1
+        if self._rounds % 1000 == 0:
+            assert time.process_time() < self._deadline, "the virtual time goes on for ever"
+        if not self._ready:
+            assert self._scheduled, "nothing will ever happen any more"
             self.now = max(self.now, self._scheduled[0]._when)
         super()._run_once()
 
 
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]], limit: float = 20.0) -> Any:
     """Runs a coroutine on a virtual clock; `limit` is in seconds of the processor."""
-    loop, deadline = VirtualLoop(), time.process_time() + limit
-
-    async def bounded() -> Any:
-        task = loop.create_task(main(loop))
-        while not task.done():
-            assert time.process_time() < deadline, "the virtual time goes on for ever"
-            await asyncio.sleep(5.0)
-        return task.result()
-
+    loop = VirtualLoop(limit)
     try:
-        return loop.run_until_complete(bounded())
+        return loop.run_until_complete(main(loop))
     finally:
         loop.close()
 
@@ -76,6 +88,7 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.gaps: list[GapEvent] = []
+        self.changed = asyncio.Event()  # set with each gap event
         self.evidence: dict[str, tuple[str, bytes]] = {}
         self.dead_letters: list[tuple[bytes, str, str]] = []
 
@@ -90,6 +103,7 @@ class Log:
     def send_gap(self, event: GapEvent) -> Awaitable[None]:
         """Stores a gap event."""
         self.gaps.append(event)
+        self.changed.set()
         return asyncio.ensure_future(asyncio.sleep(0))
 
     def send_evidence(self, request: str, status: int, received: int, body: bytes) -> tuple[str, Awaitable[None]]:
@@ -113,6 +127,7 @@ def trade(pair: Pair, number: int, label: str) -> SequencedRecord:
     return SequencedRecord(record, number, number)
 
 
+@cache
 def row(exchange: str, pair: Pair, number: int, price: int = 1000) -> Any:
     """The same trade as a row of the exchange's history."""
     text, micros = str(price + number), START + number * STEP
@@ -132,8 +147,8 @@ def row(exchange: str, pair: Pair, number: int, price: int = 1000) -> Any:
 def body(exchange: str, rows: list[Any], last: int) -> bytes:
     """A page as the exchange sends it."""
     if exchange == "kraken":
-        return json.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": str(last)}}).encode()
-    return json.dumps(rows if exchange != "okx" else {"code": "0", "msg": "", "data": rows}).encode()
+        return msgspec.json.encode({"error": [], "result": {"XXBTZUSD": rows, "last": str(last)}})
+    return msgspec.json.encode(rows if exchange != "okx" else {"code": "0", "msg": "", "data": rows})
 
 
 FAULTS = ("lag", "empty", "cut", "html", "down", "disorder", "wrong_symbol", "hole", "ignores_cursor", "error", "extra")
@@ -157,6 +172,7 @@ class History:
 
     def __post_init__(self) -> None:
         self.answers = rest_answers(self.exchange)
+        self._ordered = sorted((number, since) for number, since in self.issued.items() if number >= self.floor)
 
     async def fetch_once(self, request: Request, read: Callable[[bytes], Any]) -> Any:
         """Answers a request, after a while."""
@@ -176,7 +192,7 @@ class History:
         return read(raw[: len(raw) // 2] if fault == "cut" else raw)
 
     def _page(self, request: Request, fault: str, now: float) -> bytes:
-        numbers = sorted(number for number, since in self.issued.items() if since <= now and number >= self.floor)
+        numbers = [number for number, since in self._ordered if since <= now]
         if fault == "lag":
             numbers = numbers[: -self.random.randrange(1, 30)]
         params = {} if fault == "ignores_cursor" else request.params
@@ -200,13 +216,13 @@ class History:
 
     def _selected(self, numbers: list[int], params: Any) -> list[int]:
         if "fromId" in params:
-            limit = min(self.limit, int(params["limit"]))
-            return [number for number in numbers if number >= int(params["fromId"])][:limit]
+            first = bisect_left(numbers, int(params["fromId"]))
+            return numbers[first : first + min(self.limit, int(params["limit"]))]
         if "since" in params:
-            since = int(params["since"])
-            return [number for number in numbers if (START + number * STEP) * 1000 > since][: self.limit]
+            first = bisect_right(numbers, (int(params["since"]) // 1000 - START) // STEP)
+            return numbers[first : first + self.limit]
         if "after" in params:
-            older = [number for number in numbers if number < int(params["after"])]
+            older = numbers[: bisect_left(numbers, int(params["after"]))]
             return older[-min(self.limit, int(params["limit"])) :][::-1]
         return numbers[-self.limit :][:: 1 if self.exchange in {"binance", "kraken"} else -1]
 
@@ -244,11 +260,15 @@ class Ingest:
         return finding
 
     async def until(self, condition: Callable[[], Any], seconds: float) -> bool:
-        """Runs the repairer until a condition holds, at most for some virtual seconds. Returns whether it held."""
+        """Runs the repairer until a condition on gaps holds, or for some virtual seconds. Returns whether it held."""
         running = self.loop.create_task(self.repairer.run())
         end = self.loop.time() + seconds
-        while not (done := bool(condition())) and self.loop.time() < end and not running.done():  # noqa: ASYNC110 - virtual time
-            await asyncio.sleep(1.0)
+        while not (done := bool(condition())) and self.loop.time() < end and not running.done():
+            self.log.changed.clear()
+            changed = self.loop.create_task(self.log.changed.wait())
+            timeout = end - self.loop.time()
+            await asyncio.wait({running, changed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
         if running.done():
             running.result()
         running.cancel()

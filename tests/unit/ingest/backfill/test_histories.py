@@ -9,7 +9,7 @@ import pytest
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.exchanges.base import RestRefused
 from k2.schemas.states import GapReason, GapState
-from tests.unit.ingest.backfill.histories import FAULTS, SYMBOLS, Ingest, made, run, trade
+from tests.unit.ingest.backfill.histories import FAULTS, SYMBOLS, Ingest, body, made, row, run, trade
 
 EXCHANGES = pytest.mark.parametrize("exchange", SYMBOLS)
 ALWAYS = 1e12
@@ -93,10 +93,29 @@ def test_a_fault_for_two_hours_leaves_the_gap_open_and_costs_nothing(exchange, f
     run(main)
 
 
-@pytest.mark.parametrize("thousand", range(4))
-def test_a_thousand_histories_never_give_up_an_id_that_was_issued(thousand):
-    """Of 1,000 seeds, this test runs every fourth: faults of all kinds, phantom ids, ids that are published late."""
-    for seed in range(thousand, 1000, 4):
+@EXCHANGES
+def test_an_id_that_is_proved_does_not_hurry_the_requests_for_the_others(exchange):
+    async def main(loop):
+        history = made(exchange, {number: 5000.0 if number >= 40 else 0.0 for number in range(1, 60) if number != 20})
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(50)
+        assert await ingest.until(lambda: ingest.closed, 7200)
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {20})
+        assert history.requests < 400  # for 20 and for 40 to 49, once or twice a minute
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(part, 200, 4) for part in range(4)]
+    + [pytest.param(range(200 + part, 1000, 8), marks=pytest.mark.slow) for part in range(8)],
+    ids=str,
+)
+def test_a_thousand_histories_never_give_up_an_id_that_was_issued(seeds):
+    """Faults of all kinds, phantom ids, ids that are published late. The first 200 seeds are not marked slow."""
+    for seed in seeds:
         run(lambda loop, seed=seed: _judge(loop, seed))
 
 
@@ -143,6 +162,52 @@ def test_a_history_that_begins_after_the_gap_is_believed_after_ten_minutes():
         assert event.rules == "r"
         assert ingest.stored == [10, *range(60, 101)]
         assert event.evidence
+
+    run(main)
+
+
+def lie_once(history, rows, when, price=7000) -> list[dict]:
+    """Let a history answer once with rows of another symbol, to the first request whose parameters `when` takes."""
+    answer, lied = history._page, []
+
+    def page(request, fault, now):
+        if lied or not when(request.params):
+            return answer(request, fault, now)
+        lied.append(request.params)
+        return body("binance", [row("binance", history.pair, number, price) for number in rows], 0)
+
+    history._page = page
+    return lied
+
+
+@pytest.mark.parametrize("rows", [(30, 31, 32, 33), (48, 51, 52)])
+def test_a_page_of_another_symbol_that_begins_within_the_gap_is_not_believed(rows):
+    """As of a history that no longer has the first ids. Its second row, or the only one of the gap, is asked for."""
+
+    async def main(loop):
+        history = made("binance", dict.fromkeys(range(1, 60), 0.0))
+        lied = lie_once(history, rows, dict)
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(50)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (len(lied), *last(ingest), ingest.stored) == (1, GapState.REPAIRED, "", list(range(10, 51)))
+        assert {record.price // 10**12 - int(record.record_id) for record in ingest.log.records} == {1000}
+
+    run(main)
+
+
+def test_a_page_of_another_symbol_does_not_discredit_the_true_ones_after_it():
+    async def main(loop):
+        history = made("binance", {number: 0.0 for number in range(1, 60) if number != 20})
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(50)
+        # Once it has nothing after 19, or so it says; if asked for what follows, it answers of another symbol.
+        loop.call_later(20, lie_once, history, (19,), lambda params: params["fromId"] == "19", 1000)
+        loop.call_later(20, lie_once, history, (21, 22), lambda params: params["fromId"] == "20")
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {20})
 
     run(main)
 

@@ -46,8 +46,8 @@ class Absence:
         return proved
 
     def due(self, now: float) -> float | None:
-        """Return the seconds until the oldest observation can be proved; None if there is none."""
-        return max(0.0, min((at for _, at, _ in self._first)) + APART - now) if self._first else None
+        """Return the seconds until the oldest observation that is not proved yet can be; None if there is none."""
+        return min((at + APART - now for _, at, _ in self._first if at + APART > now), default=None)
 
 
 def contains(outer: IdRange, inner: IdRange) -> bool:

@@ -183,11 +183,12 @@ class Repairer:
         request: Request | None = self._adapter.history_request(part)
         while request is not None:
             page, answer = await self._page(request, rest)
+            self._check_contents(case, page)
             if rest is part and await self._begins_after(part, page):
                 cut = within([(part.first_id, page.oldest - 1)], self._tracker.missing(gap))
                 sweep.before_history += [(ids, answer) for ids in cut]
             else:
-                self._check_symbol(case, rest, page)
+                self._check_start(case, rest, page)
             self._note(case, page, answer, sweep)
             await self._publish(gap, page.records)
             records = {item.last_id: item.record for item in page.records}
@@ -206,21 +207,28 @@ class Repairer:
             rest = replace(part, last_id=edge.last_id)
         else:
             rest = replace(part, first_id=edge.last_id, since=max(part.since, edge.record.timestamp - _ROUNDING))
-        return (rest, self._adapter.history_request(rest)) if rest != part else (part, page.next_request)
+        # A page of the row that was asked for and no other: the history ends there.
+        return (rest, self._adapter.history_request(rest)) if rest != part else (part, None)
 
-    def _check_symbol(self, case: _Case, part: Gap, page: Page) -> None:
+    def _check_contents(self, case: _Case, page: Page) -> None:
         """Raise `MalformedFrame` if a page is not of the gap's symbol, which few histories name in their rows.
 
-        It must have the record at which the request began, with the content that is known of it.
+        No record of it may differ from what is known of its id.
         """
-        if part.is_window or not page.records:
-            return
-        gap, ids = case.gap, {item.last_id: item for item in page.records}
-        for number, item in ids.items():
-            edge = case.edges.get(number)
+        gap = case.gap
+        for item in page.records if not gap.is_window else ():
+            edge = case.edges.get(item.last_id)
             other = edge is not None and (edge.fingerprint, edge.timestamp) != _content(item)
             if other or self._tracker.contradicts(gap, item):
-                raise MalformedFrame(f"rows are not those of {gap.pair.raw_symbol}: id {number} has other content")
+                raise MalformedFrame(
+                    f"rows are not those of {gap.pair.raw_symbol}: id {item.last_id} has other content"
+                )
+
+    def _check_start(self, case: _Case, part: Gap, page: Page) -> None:
+        """Raise `MalformedFrame` if a page lacks the record at which its request began, if that is known."""
+        if part.is_window or not page.records:
+            return
+        gap, ids = case.gap, {item.last_id for item in page.records}
         start = part.last_id if self._client.answers.history.newest_first else part.first_id
         if start not in ids and (start in case.edges or self._tracker.knows(gap, start)):
             raise MalformedFrame(f"rows may not be those of {gap.pair.raw_symbol}: id {start} is not among them")
@@ -229,15 +237,26 @@ class Repairer:
         """Return whether the history begins after the first id of a part, as its first page suggests.
 
         A page that ignored the request, or of another symbol, would look the same, so its second id is requested: it
-        must come, with the same content.
+        must come, with the same content. If the part has but one record of the page, that is requested again as well.
         """
         if not self._client.answers.history.has_floor or not page.consistent or page.oldest <= part.first_id + 1:
             return False
-        probe = replace(part, first_id=page.oldest + 1, last_id=page.oldest + 1)
-        second, _ = await self._page(self._adapter.history_request(probe), probe)
         contents = {item.last_id: _content(item) for item in page.records}
-        same = all(contents.get(item.last_id, _content(item)) == _content(item) for item in second.records)
-        return same and second.consistent and page.oldest < second.oldest <= page.oldest + _CURSOR_STEP
+        number = min((other for other in contents if other > page.oldest), default=page.oldest + 1)
+        second = await self._repeated(part, number)
+        if not second.consistent or not page.oldest < second.oldest <= page.oldest + _CURSOR_STEP:
+            return False
+        repeated = list(second.records)
+        if len(contents) == 1:
+            repeated += (await self._repeated(part, page.oldest)).records
+        known = [contents[item.last_id] == _content(item) for item in repeated if item.last_id in contents]
+        return all(known) and bool(known or not contents)
+
+    async def _repeated(self, part: Gap, number: int) -> Page:
+        """Return the page that begins at an id."""
+        probe = replace(part, first_id=number, last_id=number)
+        page, _ = await self._page(self._adapter.history_request(probe), probe)
+        return page
 
     async def _page(self, request: Request, gap: Gap) -> tuple[Page, Answer]:
         def read(body: bytes) -> tuple[Page, Answer]:
