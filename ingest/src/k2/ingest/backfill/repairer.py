@@ -249,8 +249,8 @@ class Repairer:
         repeated = list(second.records)
         if len(contents) == 1:
             repeated += (await self._repeated(part, page.oldest)).records
-        known = [contents[item.last_id] == _content(item) for item in repeated if item.last_id in contents]
-        return all(known) and bool(known or not contents)
+        equal = [contents[item.last_id] == _content(item) for item in repeated if item.last_id in contents]
+        return all(equal) and bool(equal or not contents)
 
     async def _repeated(self, part: Gap, number: int) -> Page:
         """Return the page that begins at an id."""
