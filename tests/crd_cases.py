@@ -14,6 +14,7 @@ _WEBSOCKET = "must be a URL that begins with ws:// or wss:// and contains no use
 _HTTP = "must be a URL that begins with http:// or https:// and contains no user name or password"
 _NAME = "metadata.name must be lower-case letters, digits and '-'"
 _TEN = "retention must be at least 10 times the trigger; lengthen retention or shorten trigger"
+_EITHER = "write either symbols or symbolSelector"
 _TWICE = "XBT is BTC and XDG is DOGE; remove one of the two names from spec.symbols"
 
 
@@ -97,9 +98,25 @@ def _symbols() -> list[Case]:
         bad("by two names of both", _TWICE, "kraken", "XDG/XBT", "DOGE/BTC"),
         bad("by two names, crosswise", _TWICE, "kraken", "XDG/BTC", "DOGE/XBT"),
         Case("symbols, none", feed(symbols=[]), "should have at least 1 items"),
-        Case("symbols, left out", feed(symbols=None), "spec.symbols: Required value"),
+        Case("symbols, left out", feed(symbols=None), _EITHER),
+        *_selectors(),
         Case("symbols, ten thousand", feed(symbols=[f"A{number:05}USDT" for number in range(10000)]), "1000 items"),
         Case("symbols, too many", feed(symbols=[f"A{number:05}USDT" for number in range(1001)]), "1000 items"),
+    ]
+
+
+def _selectors() -> list[Case]:
+    def selecting(name: str, why: str | None, spec: dict[str, Any], **selector: Any) -> Case:
+        return Case(f"selector {name}", feed(**{"symbols": None, "symbolSelector": selector} | spec), why)
+
+    return [
+        selecting("of a quote", None, {}, quotes=["USDT"]),
+        selecting("with everything", None, {}, quotes=["USDT", "USDC"], exclude=["BTCUSDT"], maxSymbols=1000),
+        selecting("beside symbols", _EITHER, {"symbols": ["BTCUSDT"]}, quotes=["USDT"]),
+        selecting("without quotes", "quotes", {}, maxSymbols=10),
+        selecting("of no quote", "should have at least 1 items", {}, quotes=[]),
+        selecting("of too many symbols", "less than or equal to 1000", {}, quotes=["USDT"], maxSymbols=1001),
+        selecting("with its data", "set deletionPolicy to Retain", {"deletionPolicy": "Delete"}, quotes=["USDT"]),
     ]
 
 

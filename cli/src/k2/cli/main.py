@@ -33,7 +33,8 @@ def validate(
     """Check an ExchangeFeed without running it. Exit 0 if it is valid, 2 if not."""
     feed = read_feed(path)
     topics = ", ".join(feed.topic(channel) for channel in feed.channels)
-    typer.echo(f"{feed.name}: {len(feed.names)} symbols on {feed.spec.exchange}, topic {topics}")
+    symbols = len(feed.names) or "selected"
+    typer.echo(f"{feed.name}: {symbols} symbols on {feed.spec.exchange}, topic {topics}")
 
 
 @app.command(

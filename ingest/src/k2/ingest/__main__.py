@@ -37,7 +37,7 @@ def main() -> int:
         return 2
     shard = f"{arguments.shard}-{arguments.replica}"
     logs.configure(platform.log_format, platform.log_level, feed=feed.name, shard=shard)
-    if not feed.shard(arguments.shard):
+    if arguments.shard not in feed.shards:
         print(
             f"--shard {arguments.shard} has no symbols; spec.ingest.shards is {feed.spec.ingest.shards}",
             file=sys.stderr,

@@ -144,7 +144,7 @@ async def run(
             await _wait_for_service(follower.start, stats, options.tuning.max_attempts)
             if options.tuning.max_attempts and (unrecordable := directory.unrecordable(names)):
                 raise UnrecordableSymbols(unrecordable)
-            pairs = directory.pairs(names)
+            pairs = directory.shard(feed, options.shard).pairs
             await resumer.resume(pairs)
             pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
@@ -169,7 +169,7 @@ async def run(
                 session.set_symbols(pairs)
 
             file = FeedFile(options.feed_file) if options.feed_file else None
-            changes = SymbolChanges(feed, options.shard, directory, set_symbols, file)
+            changes = SymbolChanges(feed, options.shard, directory, stats, set_symbols, file)
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
             await _run_until(
                 stop,

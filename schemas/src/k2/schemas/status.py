@@ -34,6 +34,8 @@ class InstrumentsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     age_seconds: float = 0.0
     cached: bool = False  # an earlier process read it: the exchange does not answer
     error: str = ""  # why the last attempt to read it failed, for people
+    matching: int | None = None  # instruments that the feed's selector matches; null without a selector
+    left_out: tuple[str, ...] = ()  # those of them beyond `maxSymbols`
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

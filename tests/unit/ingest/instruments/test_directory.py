@@ -6,6 +6,7 @@ import pytest
 from k2.ingest.instruments.directory import NOT_LISTED, Directory, EmptyList
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair, SymbolName
+from k2.schemas.feed.model import API_VERSION, ExchangeFeed
 from k2.schemas.records.instrument import (
     InstrumentList,
     InstrumentStatus,
@@ -118,3 +119,27 @@ def test_a_version_survives_the_topic():
         assert InstrumentVersion.of(each.fields) == each
     later = version.fields | {"status": "frozen"}
     assert InstrumentVersion.of(later).instrument.status is InstrumentStatus.UNKNOWN
+
+
+def selecting(**selector: object) -> ExchangeFeed:
+    spec = {"exchange": "kraken", "symbolSelector": selector}
+    return ExchangeFeed.from_body(
+        {"apiVersion": API_VERSION, "kind": "ExchangeFeed", "metadata": {"name": "all"}, "spec": spec}
+    )
+
+
+def test_a_selector_takes_what_trades_in_its_quotes():
+    directory = Directory(KRAKEN)
+    halted = listed("ADA/USD", status=HALTED).instruments
+    trading = listed("XBT/USD", "ETH/USD", "ETH/XBT", "SOL/EUR", "XRP/USD", "BAD/USD?")
+    directory.take(InstrumentList(trading.instruments | halted, trading.rejected), 1)
+
+    def selected(**selector: object) -> tuple[list[str], int | None, tuple[str, ...]]:
+        symbols = directory.shard(selecting(**selector), 0)
+        return [pair.raw_symbol for pair in symbols.pairs], symbols.matching, symbols.left_out
+
+    assert selected(quotes=["USD"]) == (["BTC/USD", "ETH/USD", "XRP/USD"], 3, ())
+    assert selected(quotes=["XBT", "EUR"]) == (["ETH/BTC", "SOL/EUR"], 2, ())
+    assert selected(quotes=["USD"], exclude=["XBT/USD"]) == (["ETH/USD", "XRP/USD"], 2, ())
+    assert selected(quotes=["USD"], maxSymbols=1) == (["BTC/USD"], 3, ("ETH/USD", "XRP/USD"))
+    assert selected(quotes=["JPY"]) == ([], 0, ())

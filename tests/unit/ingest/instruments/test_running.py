@@ -47,21 +47,26 @@ class Running:
         self.stop = asyncio.Event()
         self.stats = Stats(started_at=0.0)
 
-    def write(self, *symbols: str) -> ExchangeFeed:
+    def write(self, *symbols: str, selector: dict[str, object] | None = None) -> ExchangeFeed:
         """Write the feed's file."""
         endpoint = f"127.0.0.1:{self.port}"
+        selected = {"symbolSelector": selector} if selector else {"symbols": list(symbols)}
         spec = {
-            "exchange": self.exchange, "symbols": list(symbols), "kafka": {"topic": self.names.records},
+            "exchange": self.exchange, **selected, "kafka": {"topic": self.names.records},
             "ingest": {"endpoints": [f"ws://{endpoint}"], "restEndpoint": f"http://{endpoint}"},
         }  # fmt: skip
         body = {"apiVersion": API_VERSION, "kind": "ExchangeFeed", "metadata": {"name": "spot"}, "spec": spec}
         self.file.write_text(yaml.safe_dump(body))
         return ExchangeFeed.from_body(body)
 
-    def start(self, *symbols: str, tuning: Tuning = TUNING) -> asyncio.Task[int]:
+    def start(
+        self, *symbols: str, tuning: Tuning = TUNING, selector: dict[str, object] | None = None
+    ) -> asyncio.Task[int]:
         """Run until `stop` is set."""
         options = app.Options(feed_file=self.file, tuning=tuning)
-        self.task = asyncio.create_task(app.run(self.write(*symbols), self.platform, options, self.stop))
+        self.task = asyncio.create_task(
+            app.run(self.write(*symbols, selector=selector), self.platform, options, self.stop)
+        )
         return self.task
 
     def state(self, symbol: str) -> tuple[SymbolState, str]:
@@ -164,6 +169,33 @@ async def test_a_symbol_added_later_goes_on_where_an_earlier_process_stopped(run
     records = [avro.decode(message.value()[5:]) for message in broker.read(names.records)]
     ids = {int(record["trade_id"]) for record in records if record["symbol"] == "ETHUSDT"}
     assert ids == set(range(min(ids), max(ids) + 1))
+
+
+async def test_a_selector_follows_the_list_and_says_what_it_leaves_out(run, simulate, eventually):
+    simulator = await simulate("okx", symbols=["ETH-USDT", "SOL-USDT", "SOL-BTC"], rate=300)
+    running = run("okx", simulator.port)
+    running.start(selector={"quotes": ["USDT"], "maxSymbols": 2})
+    await eventually(lambda: running.state("SOLUSDT")[0] is SymbolState.FLOWING)
+    assert (running.stats.symbols, running.stats.matching) == (("ETHUSDT", "SOLUSDT"), 2)
+    simulator.inject(parse("list=BTC-USDT"))
+    await eventually(lambda: running.state("BTCUSDT")[0] is SymbolState.FLOWING)
+    assert running.stats.symbols == ("BTCUSDT", "ETHUSDT")
+    assert (running.stats.matching, running.stats.left_out) == (3, ("SOL-USDT",))
+    simulator.inject(parse("delist=ETH-USDT"))
+    await eventually(lambda: running.stats.symbols == ("BTCUSDT", "SOLUSDT"))
+    await eventually(lambda: running.state("SOLUSDT")[0] is SymbolState.FLOWING)
+    assert (running.stats.left_out, running.stats.reconnects) == ((), 0)
+
+
+async def test_a_selector_that_matches_nothing_waits_for_a_listing(run, simulate, eventually):
+    simulator = await simulate("okx", symbols=["ETH-USDT"], rate=300)
+    running = run("okx", simulator.port)
+    running.start(selector={"quotes": ["TRY"]})
+    await eventually(lambda: running.stats.matching == 0)
+    assert not running.stats.connected
+    simulator.inject(parse("list=S-TRY"))
+    await eventually(lambda: running.state("STRY")[0] is SymbolState.FLOWING)
+    assert running.stats.connected
 
 
 async def test_the_command_line_refuses_what_the_list_has_and_k2_cannot_record(run, simulate, monkeypatch):

@@ -249,3 +249,20 @@ def test_gold_is_not_ready_while_the_audit_has_findings(feed):
 def test_a_suspended_layer_is_suspended_once_its_driver_is_gone(feed, name, reason):
     observed = layer(state(name, created_at=EARLIER))
     assert diagnostics.layer(feed(suspend=True), observed, "bronze", "binance-bronze", NOW).reason == reason
+
+
+def test_a_selector_that_matches_nothing_needs_another_selector(feed):
+    observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, connected=False, matching=0),))
+    diagnosis = diagnostics.ingest(feed(), observed)
+    assert (diagnosis.status, diagnosis.reason) == ("False", "SelectorMatchesNothing")
+    assert diagnosis.message.startswith("0 of the instruments that trade on the exchange match spec.symbolSelector")
+
+
+def test_symbols_beyond_the_most_are_named_and_counted(feed):
+    left_out = ("SOLUSDT", "XRPUSDT")
+    observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, matching=4, left_out=left_out),))
+    diagnosis = diagnostics.ingest(feed(), observed)
+    assert (diagnosis.status, diagnosis.reason) == ("True", "SymbolsLeftOut")
+    assert diagnosis.message == (
+        "1 of 1 connected; 2 symbols beyond spec.symbolSelector.maxSymbols are left out: SOLUSDT; XRPUSDT"
+    )

@@ -105,7 +105,7 @@ def test_an_invalid_spec_keeps_the_figures_of_what_runs(feed, body):
 
 
 def conditioned(**reasons):
-    status_of = {"Ready": "True", "Starting": "Unknown", "Creating": "Unknown"}
+    status_of = {"Ready": "True", "SymbolsLeftOut": "True", "Starting": "Unknown", "Creating": "Unknown"}
     return [
         Condition(name, status_of.get(reason, "False"), reason, f"about {reason}", "", 1)
         for name, reason in reasons.items()
@@ -127,6 +127,8 @@ def conditioned(**reasons):
             {"BronzeReady": "SparkOperatorMissing", "SilverReady": "SparkOperatorMissing"},
             [("Warning", "SparkOperatorMissing")],
         ),
+        ({"IngestReady": "Ready"}, {"IngestReady": "SymbolsLeftOut"}, [("Warning", "SymbolsLeftOut")]),
+        ({"IngestReady": "SymbolsLeftOut"}, {"IngestReady": "SymbolsLeftOut"}, []),
         ({"Ready": "Starting"}, {"Ready": "Ready"}, [("Normal", "Ready")]),
         ({"Ready": "Ready"}, {"Ready": "CrashLoop"}, []),
         ({"Ready": "Ready"}, {"Ready": "InvalidSpec"}, [("Warning", "InvalidSpec")]),
@@ -144,3 +146,11 @@ def test_previous_conditions_are_read_from_the_status(feed, body):
     assert previous_conditions(live) == ()
     live["status"] = status(feed(), live, SEEN, NOW, managed=True)
     assert [about.type for about in previous_conditions(live)] == list(conditions.ORDER)
+
+
+def test_the_symbols_of_a_selector_are_counted_by_what_the_pods_follow(feed, body):
+    selector = {"symbols": None, "symbolSelector": {"quotes": ["USDT"]}}
+    shards = (Shard("0-0", connected=True, matching=7, left_out=("A", "B")),)
+    observed = replace(SEEN, shards=shards)
+    assert status(feed(**selector), body(**selector), observed, NOW, managed=True)["symbols"] == 5
+    assert status(feed(**selector), body(**selector), replace(SEEN, shards=()), NOW, managed=True)["symbols"] == 0

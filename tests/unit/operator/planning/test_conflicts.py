@@ -84,3 +84,14 @@ def test_an_invalid_feed_claims_nothing_until_it_is_corrected(body):
     cache = ClaimCache()
     assert cache.claims([{**raw, "spec": {**raw["spec"], "exchange": "none"}}]) == []
     assert [item.feed.name for item in cache.claims([raw])] == ["one"]
+
+
+def test_a_feed_that_selects_its_symbols_is_the_only_one_of_its_exchange(claim):
+    old = claim("old", symbols=None, symbolSelector={"quotes": ["USDT"]})
+    young = claim("young", created="2026-01-01T00:00:01Z", kafka={"topic": "mine"}, symbols=["SOLEUR"])
+    other = claim("other", created="2026-01-01T00:00:01Z", exchange="bybit")
+    assert conflict_message(young, [old, young, other]) == (
+        "market/old is of binance too, and a feed with symbolSelector must be the only one of its exchange; "
+        "list the symbols of both"
+    )
+    assert conflict_message(other, [old, young, other]) == ""

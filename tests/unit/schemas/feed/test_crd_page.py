@@ -36,7 +36,7 @@ def test_every_field_has_its_row_with_type_default_and_description():
         assert TABLES.count(f"\n| `{path}` |") == 1, path
         assert ROWS[path].endswith(f"| {FIELDS[path]['description'].replace('<', '&lt;')} |"), path
     assert "| `spec.layers.silver.trigger` | string | `30s` |" in TABLES
-    assert "| `spec.symbols` | list of strings | required |" in TABLES
+    assert "| `spec.symbols` | list of strings |  | 1 to 1000 entries" in TABLES
 
 
 def test_every_validation_message_is_listed_once():

@@ -108,7 +108,12 @@ def test_every_invalid_symbol_is_reported_at_once(body):
     assert "spec.symbols[2]" in text
 
 
-@pytest.mark.parametrize("symbols", ["BTCUSDT", None, {"a": 1}, [1], [None], [["BTCUSDT"]]])
+def test_neither_symbols_nor_a_selector_is_refused(body):
+    assert refusal(body(symbols=None)).endswith("write either symbols or symbolSelector")
+    assert refusal(body(symbolSelector={"quotes": ["USDT"]})).endswith("write either symbols or symbolSelector")
+
+
+@pytest.mark.parametrize("symbols", ["BTCUSDT", {"a": 1}, [1], [None], [["BTCUSDT"]]])
 def test_symbols_that_are_no_list_of_texts_are_refused(body, symbols):
     text = refusal(body(symbols=symbols))
     assert text.startswith("spec.symbols")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.schemas.exchanges.spec import SymbolName
 from k2.schemas.feed.model import ExchangeFeed, conflicts
 
 SYMBOLS = [f"A{number:03}USDT" for number in range(400)]
@@ -74,3 +75,29 @@ def test_an_exchanges_symbol_belongs_to_one_feed(feed):
 
 def test_feeds_of_one_exchange_with_their_own_topics_and_symbols_run_side_by_side(feed):
     assert conflicts([feed("a"), feed("b", symbols=["ETHUSDT"], kafka={"topic": "mine"})]) == []
+
+
+def selecting(feed, name: str, **spec):
+    return feed(name, symbols=None, symbolSelector={"quotes": ["USDT"]}, **spec)
+
+
+def test_a_feed_that_selects_its_symbols_is_the_only_one_of_its_exchange(feed):
+    for feeds in ([feed("a"), selecting(feed, "b", kafka={"topic": "mine"})], [selecting(feed, "a"), feed("b")]):
+        (problem,) = conflicts(feeds)
+        assert str(problem) == (
+            'b: "binance" is not allowed: feed a has the same exchange, and one with symbolSelector must be the only '
+            "feed of its own"
+        )
+    assert conflicts([selecting(feed, "a"), feed("b", exchange="bybit"), selecting(feed, "c", exchange="okx")]) == []
+
+
+def test_every_shard_of_a_feed_that_selects_its_symbols_runs(feed):
+    selects = selecting(feed, "a", ingest={"shards": 3, "redundancy": 2})
+    assert selects.shards == (0, 1, 2)
+    assert selects.ingest_processes == 6
+    assert selects.names == selects.shard(0) == ()
+    named = [SymbolName(f"A{number}USDT", f"A{number}USDT") for number in range(30)]
+    shards = [selects.shard(index, named) for index in range(3)]
+    assert sorted(name.symbol for shard in shards for name in shard) == sorted(name.symbol for name in named)
+    listed = feed("a", symbols=[name.symbol for name in named], ingest={"shards": 3})
+    assert [set(listed.shard(index)) for index in range(3)] == [set(shard) for shard in shards]

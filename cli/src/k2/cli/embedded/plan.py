@@ -45,9 +45,8 @@ class Shard:
 def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
     """Yield every connection of the feeds; a shard without symbols has none."""
     for feed in active(feeds):
-        for index in range(feed.spec.ingest.shards):
-            if feed.shard(index):
-                yield from (Shard(feed, index, replica) for replica in range(feed.spec.ingest.redundancy))
+        for index in feed.shards:
+            yield from (Shard(feed, index, replica) for replica in range(feed.spec.ingest.redundancy))
 
 
 def active(feeds: Sequence[ExchangeFeed]) -> list[ExchangeFeed]:
@@ -130,5 +129,5 @@ def simulator_command(feed: ExchangeFeed, port: int, since: float, options: Opti
     return [
         *(sys.executable, "-m", "k2.ingest.simulator", feed.spec.exchange, "--port", str(port)),
         *("--seed", f"{options.seed}/{feed.name}", "--rate", str(options.rate), "--since", str(since), *faults),
-        *("--symbols", *feed.spec.symbols),
+        *("--symbols", *(feed.spec.symbols or ())),
     ]

@@ -74,7 +74,7 @@ def _feed_status(feed: ExchangeFeed, state: State, layers: Mapping[str, LayerSta
     return FeedStatus(
         name=feed.name,
         exchange=feed.spec.exchange,
-        symbols=len(feed.spec.symbols),
+        symbols=len(feed.names) or len({name for shard in shards for name in shard.symbols}),
         phase=phase(feed, state, shards, layers, len(parts)),
         rate=sum(shard.messages_per_second for shard in shards),
         freshness=gold.freshness_seconds if gold else None,

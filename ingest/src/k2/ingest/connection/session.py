@@ -138,7 +138,7 @@ class Session:
     def set_symbols(self, pairs: Sequence[Pair]) -> None:
         """Change the wanted symbols: new ones are subscribed on the open connections, the others unsubscribed."""
         self._pairs = list(pairs)
-        if self._lanes:
+        if self._tasks:
             self._apply()
 
     def _apply(self) -> None:

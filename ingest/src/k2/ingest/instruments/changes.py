@@ -8,6 +8,7 @@ from typing import Final
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
 from k2.ingest.instruments.directory import Directory
+from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.feed.model import ExchangeFeed
 
@@ -44,20 +45,24 @@ class SymbolChanges:
         feed: ExchangeFeed,
         shard: int,
         directory: Directory,
+        stats: Stats,
         apply: Callable[[Sequence[Pair], Sequence[Pair]], Awaitable[None]],
         file: FeedFile | None = None,
     ) -> None:
         self._feed = feed
         self._shard = shard
         self._directory = directory
+        self._stats = stats
         self._apply = apply
         self._file = file
         self._pairs = self.pairs()
         self._symbols = {pair.symbol for pair in self._pairs}  # all that the shard ever had
 
     def pairs(self) -> list[Pair]:
-        """Return the pairs of the shard now."""
-        return self._directory.pairs(self._feed.shard(self._shard))
+        """Return the pairs of the shard now, and note what a selector leaves out."""
+        symbols = self._directory.shard(self._feed, self._shard)
+        self._stats.matching, self._stats.left_out = symbols.matching, symbols.left_out
+        return symbols.pairs
 
     async def run(self) -> None:
         """Apply changes until cancelled."""

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair, SymbolName
+from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.instrument import Instrument, InstrumentList, InstrumentStatus, InstrumentVersion
 
 NOT_LISTED: Final = "not listed: the exchange's instrument list does not have it"
@@ -16,6 +17,14 @@ NOT_LISTED: Final = "not listed: the exchange's instrument list does not have it
 
 class EmptyList(ValueError):
     """The exchange listed nothing, which no exchange does: the list before stays valid."""
+
+
+class ShardSymbols(msgspec.Struct, frozen=True):
+    """The symbols of a shard. Of a feed that selects them also: how many match in all, and which are left out."""
+
+    pairs: list[Pair]
+    matching: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class Directory:
@@ -92,6 +101,24 @@ class Directory:
             instrument = None if raw_symbol in self._rejected else self._known.get(raw_symbol)
             pairs[raw_symbol] = instrument.pair if instrument else Pair(raw_symbol, name.symbol, "", "")
         return list(pairs.values())
+
+    def shard(self, feed: ExchangeFeed, index: int) -> "ShardSymbols":
+        """Return the symbols of a shard now: those that the feed names, or those that its selector matches."""
+        selector = feed.spec.symbol_selector
+        if selector is None:
+            return ShardSymbols(self.pairs(feed.shard(index)))
+        quotes = {self._spec.asset(quote) for quote in selector.quotes}
+        excluded = {self._spec.canonical(raw_symbol) for raw_symbol in selector.exclude}
+        matching = [
+            SymbolName(each.raw_symbol, each.symbol)
+            for each in self.instruments()
+            if each.status is InstrumentStatus.TRADING
+            and each.quote_currency in quotes
+            and each.raw_symbol not in excluded | self._rejected.keys()
+        ]
+        selected, left_out = matching[: selector.max_symbols], matching[selector.max_symbols :]
+        pairs = self.pairs(feed.shard(index, selected))
+        return ShardSymbols(pairs, len(matching), tuple(name.raw_symbol for name in left_out))
 
     def instruments(self) -> Sequence[Instrument]:
         """Return the instruments that are listed now, by raw symbol."""

@@ -40,9 +40,9 @@ class AuditStatus:
         self._snapshot_id, self._refreshed_at = newest.id, now
 
     def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime) -> None:
-        symbols = [name.symbol for name in feed.names]
         own = (F.col("exchange") == feed.exchange_spec.label) & (F.col("channel") == state.channel)
-        own &= F.col("symbol").isin(symbols)
+        if feed.names:  # else it selects them, and is the only feed of its exchange
+            own &= F.col("symbol").isin([name.symbol for name in feed.names])
         recent = F.col("hour") >= F.lit(since)
         rows = self._spark.table(tables.COMPLETENESS_TABLE.identifier).where(own & recent)
         (result,) = rows.agg(

@@ -38,10 +38,7 @@ def ingest_deployments(feed: ExchangeFeed, settings: Settings) -> tuple[Manifest
     """Build the Deployments of a feed; a shard without symbols has none."""
     spec = feed.spec.ingest
     return tuple(
-        ingest_deployment(feed, settings, shard, replica)
-        for shard in range(spec.shards)
-        if feed.shard(shard)
-        for replica in range(spec.redundancy)
+        ingest_deployment(feed, settings, shard, replica) for shard in feed.shards for replica in range(spec.redundancy)
     )
 
 

@@ -4,7 +4,7 @@ No clock here: the time is an argument.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -108,6 +108,11 @@ def ingest(feed: ExchangeFeed, observed: Observed) -> Diagnosis:
     if failing := next((deployment for deployment in observed.deployments if deployment.trouble), None):
         reason = "QuotaExceeded" if "exceeded quota" in failing.trouble else "PodsNotRunning"
         return unready(reason, f"{failing.name}: {failing.trouble}")
+    if any(shard.matching == 0 for shard in observed.shards):
+        return unready(
+            "SelectorMatchesNothing",
+            "0 of the instruments that trade on the exchange match spec.symbolSelector; correct quotes or exclude",
+        )
     return _pods(observed, {INGEST}) or _connections(observed)
 
 
@@ -130,7 +135,15 @@ def _connections(observed: Observed) -> Diagnosis:
         return diagnosis
     if shards and connected < desired:
         return unready("NotConnected", f"{connected} of {desired} connected")
-    return ready(f"{desired} of {desired} connected")
+    return _all_connected(desired, next((shard.left_out for shard in shards if shard.left_out), ()))
+
+
+def _all_connected(desired: int, left_out: Sequence[str]) -> Diagnosis:
+    connected = f"{desired} of {desired} connected"
+    if not left_out:
+        return ready(connected)
+    beyond = f"{len(left_out)} symbols beyond spec.symbolSelector.maxSymbols are left out"
+    return ready(f"{connected}; {beyond}: {_shortened(list(left_out))}", "SymbolsLeftOut")
 
 
 def _symbols(observed: Observed) -> Diagnosis | None:

@@ -82,6 +82,8 @@ class Shard:
     repaired_gaps: int = 0
     dead_letters: int = 0
     refused: tuple[tuple[str, str], ...] = ()  # symbols and the exchange's error messages
+    matching: int | None = None  # instruments that the feed's selector matches; None without one
+    left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     silent: tuple[str, ...] = ()  # symbols that the exchange trades but does not deliver
     states: tuple[tuple[str, int], ...] = ()  # the number of symbols by state
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
@@ -239,6 +241,8 @@ def shard(raw: K8sObject) -> Shard:
         repaired_gaps=status.gaps.repaired,
         dead_letters=sum(status.dead_letters.values()),
         refused=tuple(sorted(status.refused.items())),
+        matching=status.instruments.matching,
+        left_out=status.instruments.left_out,
         silent=tuple(sorted(name for name, symbol in status.symbols.items() if symbol.state in _UNDELIVERED)),
         states=tuple((state, count) for state, count in status.states.items() if count),
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,

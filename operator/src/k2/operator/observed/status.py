@@ -9,13 +9,14 @@ from k2.operator.desired.naming import LAYERS, application_names
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition
 from k2.operator.observed.diagnostics import Diagnosis
-from k2.operator.observed.objects import Audit, Observed
+from k2.operator.observed.objects import Audit, Observed, Shard
 from k2.operator.observed.phase import phase
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.values import duration_text
 
 Event = tuple[str, str, str]  # type, reason, message
 
+_NO_SHARD: Final = Shard("", connected=False)
 _FIGURES: Final = ("ingest", "channels", "layers")
 _SIGNIFICANT: Final = ("observedGeneration", "phase", "conditions")
 
@@ -36,7 +37,10 @@ def status(
     diagnoses = conditions.diagnose(feed, observed, now, managed=managed)
     ingest = _ingest(observed)
     channels = {channel.name: {**ingest, "symbols": _symbols(observed)} for channel in feed.channels}
-    return _head(body, diagnoses, now) | {"ingest": ingest, "channels": channels, "layers": _layers(feed, observed)}
+    head = _head(body, diagnoses, now)
+    if feed.spec.symbol_selector is not None:
+        head["symbols"] = max((shard.matching or 0) - len(shard.left_out) for shard in observed.shards or (_NO_SHARD,))
+    return head | {"ingest": ingest, "channels": channels, "layers": _layers(feed, observed)}
 
 
 def blocked(body: Mapping[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def _head(body: Mapping[str, Any], diagnoses: Mapping[str, Diagnosis], now: date
         "observedGeneration": metadata["generation"],
         "phase": phase(updated, deleting="deletionTimestamp" in metadata),
         "message": "" if ready.status == "True" else ready.message,
-        "symbols": len(body["spec"].get("symbols", ())),
+        "symbols": len(body["spec"].get("symbols") or ()),
         "conditions": [condition.document() for condition in updated],
     }
 
@@ -130,7 +134,9 @@ def events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Event]:
         if condition.type == conditions.SYMBOLS_REFUSED:
             of_parts += _of_symbols(condition, previous)
             continue
-        if condition.status == "True" and previous.get(condition.type, ("", ""))[0] != "True":
+        if condition.reason == "SymbolsLeftOut":
+            of_parts.append(("Warning", condition.reason, condition.message))
+        elif condition.status == "True" and previous.get(condition.type, ("", ""))[0] != "True":
             of_parts.append(("Normal", condition.type, condition.message))
         elif condition.status != "True" and not condition.transient:
             of_parts.append(("Warning", condition.reason, f"{condition.type}: {condition.message}"))

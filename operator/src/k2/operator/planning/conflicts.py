@@ -38,6 +38,11 @@ class Claim:
         """The feed's namespace and name."""
         return f"{self.feed.metadata.namespace}/{self.feed.name}"
 
+    @property
+    def selects(self) -> bool:
+        """Whether the feed follows the exchange's list, and so may have any of its symbols."""
+        return self.feed.spec.symbol_selector is not None
+
     def older_than(self, other: "Claim") -> bool:
         """Return whether this feed takes precedence. Creation times are whole seconds, so uids break ties."""
         return (self.since, self.uid) < (other.since, other.uid)
@@ -46,7 +51,9 @@ class Claim:
         """Return whether both feeds claim the same name, topic or symbol."""
         if not self.topics.isdisjoint(other.topics) or self.feed.name == other.feed.name:
             return True
-        return self.feed.spec.exchange == other.feed.spec.exchange and not self.symbols.isdisjoint(other.symbols)
+        if self.feed.spec.exchange != other.feed.spec.exchange:
+            return False
+        return self.selects or other.selects or not self.symbols.isdisjoint(other.symbols)
 
 
 def parse_feed(body: K8sObject) -> ExchangeFeed:
@@ -89,6 +96,11 @@ def _describe(own: Claim, owner: Claim) -> str:
         return (
             f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "
             "create the feed under another name"
+        )
+    if own.selects or owner.selects:
+        return (
+            f"{owner.location} is of {owner.feed.spec.exchange} too, and a feed with symbolSelector must be the only "
+            "one of its exchange; list the symbols of both"
         )
     shared = [name.raw_symbol for name in own.feed.names if name.symbol in owner.symbols]
     more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import yaml
 
+from k2.schemas.exchanges.spec import MAX_ASSET
 from k2.schemas.feed import crd_rules, crd_status
 from k2.schemas.feed.model import API_VERSION, KIND, FeedSpec
 
@@ -29,6 +30,13 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
         "x-kubernetes-list-type": "set",
     },
     "FeedSpec.symbols[]": {"maxLength": crd_rules.MAX_SYMBOL},
+    "FeedSpec.symbolSelector": {
+        "description": "Instead of symbols: what the exchange lists now, followed as it changes."
+    },
+    "SymbolSelector.quotes": {"x-kubernetes-list-type": "set"},
+    "SymbolSelector.quotes[]": {"minLength": 1, "maxLength": MAX_ASSET},
+    "SymbolSelector.exclude": {"x-kubernetes-list-type": "set"},
+    "SymbolSelector.exclude[]": {"maxLength": crd_rules.MAX_SYMBOL},
     "FeedSpec.suspend": {"description": "Run neither ingest nor layers; keep all data."},
     "FeedSpec.deletionPolicy": {
         "description": "Whether topic, tables and checkpoints are kept when the feed is deleted."
@@ -156,7 +164,7 @@ class _Builder:
         return result
 
     def _field(self, path: str, schema: dict[str, Any]) -> dict[str, Any]:
-        additions = _FIELDS.get(path, {})
+        additions, schema = _FIELDS.get(path, {}), _without_null(schema)
         if reference := schema.get("$ref"):
             name = reference.rsplit("/", 1)[-1]
             default = schema.get("default")
@@ -165,7 +173,6 @@ class _Builder:
         return self._value(path, schema) | additions
 
     def _value(self, path: str, schema: dict[str, Any]) -> dict[str, Any]:
-        schema = _without_null(schema)
         result: dict[str, Any] = {key: schema[key] for key in _COPIED_KEYWORDS if key in schema}
         if (default := schema.get("default")) is not None:
             result["default"] = default

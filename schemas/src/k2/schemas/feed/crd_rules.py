@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec
-from k2.schemas.feed.model import TRIGGERS_IN_RETENTION
+from k2.schemas.feed.model import SELECTOR_RETAINS, SYMBOLS_OR_SELECTOR, TRIGGERS_IN_RETENTION
 from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
 
@@ -118,13 +118,15 @@ def retention_rule() -> dict[str, str]:
 def symbol_rules() -> list[dict[str, str]]:
     """Return the rules of each exchange's spelling, and of duplicate symbols."""
     rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spec.spelling) for spec in EXCHANGES.values()]
+    rules.append(rule("has(self.symbols) != has(self.symbolSelector)", SYMBOLS_OR_SELECTOR))
+    rules.append(rule("!has(self.symbolSelector) || self.deletionPolicy != 'Delete'", SELECTOR_RETAINS))
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
 def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str) -> dict[str, str]:
     wrong = f"!{matches('s', pattern)}"
     return rule(
-        f"self.exchange != '{spec.name}' || !self.symbols.exists(s, {wrong})",
+        f"self.exchange != '{spec.name}' || !has(self.symbols) || !self.symbols.exists(s, {wrong})",
         f"{message}; correct spec.symbols",
         messageExpression=f"'{message}; correct ' + self.symbols.filter(s, {wrong})[0]",
         fieldPath=".symbols",
@@ -147,7 +149,8 @@ def _unique_symbols_rule(spec: ExchangeSpec) -> dict[str, str]:
             both.append(f"'{separator.join(old)}' in self.symbols && '{separator.join(new)}' in self.symbols")
     names = " and ".join(f"{name} is {common}" for name, common in renamed.items())
     return rule(
-        f"self.exchange != '{spec.name}' || !(self.symbols.exists(s, {' || '.join(same)}) || {' || '.join(both)})",
+        f"self.exchange != '{spec.name}' || !has(self.symbols) || "
+        f"!(self.symbols.exists(s, {' || '.join(same)}) || {' || '.join(both)})",
         f"each symbol may be listed once, and {names}; remove one of the two names from spec.symbols",
         fieldPath=".symbols",
     )

@@ -26,7 +26,7 @@ from k2.common.yaml_loader import load_document
 from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.exchanges.spec import ExchangeSpec, SymbolName, UnknownPair
+from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec, SymbolName, UnknownPair
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
@@ -87,6 +87,10 @@ def _topic(value: str) -> str:
     return value
 
 
+SYMBOLS_OR_SELECTOR: Final = "write either symbols or symbolSelector"
+SELECTOR_RETAINS: Final = "the data of a feed with symbolSelector is not deleted with it; set deletionPolicy to Retain"
+
+QuoteAsset = Annotated[str, Field(min_length=1, max_length=MAX_ASSET)]
 Trigger = Annotated[str, _duration("100ms", "1h")]
 Retention = Annotated[str, _duration("1m", "3650d")]
 Integer = Annotated[int, _STRICT]
@@ -198,16 +202,39 @@ class Layers(_Part):
         return self
 
 
+class SymbolSelector(_Part):
+    """Which of the instruments that the exchange lists to collect; followed as the list changes."""
+
+    quotes: tuple[QuoteAsset, ...] = Field(
+        min_length=1, max_length=64, description="Quote currencies, by their common names, such as USDT."
+    )
+    exclude: tuple[str, ...] = Field(
+        (), max_length=MAX_SYMBOLS, description="Symbols to leave out, in the exchange's own spelling."
+    )
+    max_symbols: Integer = Field(
+        500, ge=1, le=MAX_SYMBOLS, description="Of more matching symbols, the last by name are left out."
+    )
+
+
 class FeedSpec(_Part):
     """The desired state of a feed."""
 
     exchange: ExchangeName
-    symbols: tuple[str, ...] = Field(min_length=1, max_length=MAX_SYMBOLS)
+    symbols: tuple[str, ...] | None = Field(None, min_length=1, max_length=MAX_SYMBOLS)
+    symbol_selector: SymbolSelector | None = None
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     ingest: Ingest = Ingest()
     kafka: Kafka = Kafka()
     layers: Layers = Layers()
+
+    @model_validator(mode="after")
+    def _symbols_or_selector(self) -> "FeedSpec":
+        if (self.symbols is None) == (self.symbol_selector is None):
+            raise ValueError(SYMBOLS_OR_SELECTOR)
+        if self.symbol_selector is not None and self.deletion_policy == "Delete":
+            raise ValueError(SELECTOR_RETAINS)
+        return self
 
 
 class Metadata(BaseModel):
@@ -260,8 +287,8 @@ class ExchangeFeed(BaseModel):
 
     @property
     def names(self) -> tuple[SymbolName, ...]:
-        """The feed's symbols."""
-        return tuple(SymbolName(symbol, self.exchange_spec.symbol(symbol)) for symbol in self.spec.symbols)
+        """The feed's symbols; none if it selects them from the exchange's list."""
+        return tuple(SymbolName(symbol, self.exchange_spec.symbol(symbol)) for symbol in self.spec.symbols or ())
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -279,16 +306,25 @@ class ExchangeFeed(BaseModel):
         """The number of partitions of each of the feed's topics."""
         return self.spec.kafka.partitions or self.exchange_spec.partitions
 
-    def shard(self, index: int) -> tuple[SymbolName, ...]:
-        """Return the symbols of shard `index`. Rendezvous hashing moves few symbols when the shard count changes."""
-        return tuple(name for name in self.names if self._shard_of(name.raw_symbol) == index)
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """The shards that run: those that have symbols, or may have some when the exchange's list changes."""
+        selects = self.spec.symbol_selector is not None
+        return tuple(index for index in range(self.spec.ingest.shards) if selects or self.shard(index))
+
+    def shard(self, index: int, selected: Iterable[SymbolName] = ()) -> tuple[SymbolName, ...]:
+        """Return the symbols of shard `index`; `selected` are those that the feed's selector gives now.
+
+        Rendezvous hashing moves few symbols when the shard count changes.
+        """
+        return tuple(name for name in (*self.names, *selected) if self._shard_of(name.raw_symbol) == index)
 
     @property
     def ingest_processes(self) -> int:
         """The number of ingest processes: one for each replica of a shard that has symbols, none while suspended."""
         if self.spec.suspend:
             return 0
-        return self.spec.ingest.redundancy * len({self._shard_of(raw_symbol) for raw_symbol in self.spec.symbols})
+        return self.spec.ingest.redundancy * len(self.shards)
 
     def _shard_of(self, raw_symbol: str) -> int:
         return max(
@@ -299,7 +335,7 @@ class ExchangeFeed(BaseModel):
 
 def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
     first_index: dict[str, int] = {}
-    for index, raw_symbol in enumerate(feed.spec.symbols):
+    for index, raw_symbol in enumerate(feed.spec.symbols or ()):
         path = f"spec.symbols[{index}]"
         try:
             symbol = feed.exchange_spec.symbol(raw_symbol)
@@ -314,7 +350,15 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
     """Return why these feeds cannot run together: a name, a topic or an exchange's symbol belongs to one feed only."""
     problems: list[Problem] = []
     owners: dict[tuple[str, ...], str] = {}
+    first_of: dict[str, ExchangeFeed] = {}  # each exchange's first feed
     for feed in feeds:
+        other = first_of.setdefault(feed.spec.exchange, feed)
+        if other is not feed and (feed.spec.symbol_selector or other.spec.symbol_selector):
+            words = (
+                f"feed {other.name} has the same exchange, and one with symbolSelector must be the only feed of its own"
+            )
+            problems.append(Problem(feed.name, feed.spec.exchange, words))
+            continue
         claims: list[tuple[str, ...]] = [("name", feed.name)]
         claims += [("topic", feed.topic(channel)) for channel in feed.channels]
         claims += [("symbol", feed.spec.exchange, name.symbol) for name in feed.names]
