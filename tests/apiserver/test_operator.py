@@ -120,9 +120,7 @@ def test_deleted_children_are_recreated_and_edited_ones_restored(api: Api, names
         assert api.request("GET", path)["metadata"]["annotations"]["theirs"] == "kept"
 
 
-def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_ingest_only(
-    api: Api, namespace: str, operator: Operator
-):
+def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_file_only(api: Api, namespace: str, operator: Operator):
     names = [f"feed-{number}" for number in range(50)]
     for number, name in enumerate(names):
         base = f"{chr(65 + number // 26)}{chr(65 + number % 26)}A"
@@ -138,8 +136,31 @@ def test_a_symbol_added_to_one_feed_of_fifty_changes_that_feeds_ingest_only(
         settled(operator)
         after = {name: versions(children(api, namespace, name)) for name in names}
     changed = {key for key, version in after[names[0]].items() if version != before[names[0]][key]}
-    assert changed == {("Deployment", "feed-0-ingest-0-0"), ("ConfigMap", "feed-0-feed")}
+    assert changed == {("ConfigMap", "feed-0-feed")}  # pods follow their file
     assert {name: after[name] for name in names[1:]} == {name: before[name] for name in names[1:]}
+
+
+def test_a_feed_more_changes_the_file_of_those_that_share_its_address_and_restarts_no_pod(
+    api: Api, namespace: str, operator: Operator
+):
+    def sharers(name: str) -> str:
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}-feed"
+        return str(api.request("GET", path).get("data", {}).get("egress.json"))
+
+    create(api, namespace, feed("one", ["BTCUSDT"]))
+    create(api, namespace, feed("other", ["BTCUSDT"], exchange="bybit", kafka={"topic": "other"}))
+    with operator.run():
+        eventually(lambda: sharers("one") == sharers("other") == '{"processes":1}', within=60)
+        settled(operator)
+        before = versions(children(api, namespace, "one"))
+        create(api, namespace, feed("two", ["ETHUSDT"], kafka={"topic": "two"}, ingest={"redundancy": 2}))
+        eventually(lambda: sharers("one") == sharers("two") == '{"processes":3}', within=20)
+        assert sharers("other") == '{"processes":1}'
+        settled(operator)
+        after = versions(children(api, namespace, "one"))
+        assert {key for key in after if after[key] != before[key]} == {("ConfigMap", "one-feed")}
+        api.request("DELETE", api.feed(namespace, "two"))
+        eventually(lambda: sharers("one") == '{"processes":1}', within=20)
 
 
 def test_of_two_feeds_that_claim_one_topic_the_younger_waits_and_then_runs(

@@ -107,6 +107,20 @@ async def test_a_conflicting_feed_is_blocked_until_the_older_one_is_gone(reconci
     assert ("Deployment", DEPLOYMENT) in cluster.objects
 
 
+async def test_feeds_that_share_an_address_are_reconciled_when_their_number_changes(reconciler, cluster, body):
+    other = body("other", symbols=["SOLUSDT"], kafka={"topic": "other"})
+    other["metadata"] |= {"creationTimestamp": "2026-02-01T00:00:00Z"}
+    one, two = ("market", "binance"), ("market", "other")
+    await reconciler.reconcile(body(), FeedObjects(feeds=(body(),)))
+    assert reconciler.sharing(one) == set()
+    await reconciler.reconcile(other, FeedObjects(feeds=(other, body())))
+    assert reconciler.sharing(two) == {one}
+    await reconciler.reconcile(body(), FeedObjects(feeds=(other, body())))
+    assert reconciler.sharing(one) == reconciler.sharing(two) == set()
+    assert reconciler.forget(two) == {one}
+    assert reconciler.forget(two) == set()
+
+
 async def test_the_config_map_says_how_many_processes_share_the_address(reconciler, cluster, body):
     other = body("other", symbols=["SOLUSDT"], kafka={"topic": "other"}, ingest={"redundancy": 2})
     other["metadata"] |= {"creationTimestamp": "2026-02-01T00:00:00Z"}

@@ -154,6 +154,8 @@ def on_feed_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     changed = state.reconciler.cache.observe(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
         state.enqueue_blocked()
+        for other in state.reconciler.forget((body["metadata"]["namespace"], body["metadata"]["name"])):
+            state.enqueue(other)
     elif changed:
         state.enqueue((body["metadata"]["namespace"], body["metadata"]["name"]))
 
@@ -168,6 +170,8 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
         while True:
             wakeup.clear()
             pause = await _run_round(state, dict(body), state.reconciler.cache.feed_objects(key, indices))
+            for other in state.reconciler.sharing(key):
+                state.enqueue(other)
             try:
                 async with asyncio.timeout(pause):
                     await wakeup.wait()

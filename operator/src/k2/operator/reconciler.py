@@ -71,6 +71,7 @@ class Reconciler:
         self._statuses = StatusWriter(cluster, self.cache)
         self.finalizer = Finalizer(cluster, settings, self._statuses, self.cache)
         self.blocked: set[FeedKey] = set()  # feeds that conflict with an older feed
+        self._shares: dict[FeedKey, tuple[str, str, int]] = {}  # exchange, egress group, processes of each feed's round
 
     async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> None:
         """Run one round for one feed."""
@@ -87,6 +88,17 @@ class Reconciler:
         planned = self._plan(feed, body, observation, now)
         applied = await self._apply(body, planned)
         await self._statuses.update_status(body, self._report(feed, body, observation, planned, applied, now))
+
+    def sharing(self, key: FeedKey) -> set[FeedKey]:
+        """Return the feeds that share a feed's address and have counted its sharers otherwise than it just did."""
+        exchange, group, processes = self._shares.get(key, ("", "", 0))
+        shares = self._shares.items()
+        return {other for other, share in shares if share[:2] == (exchange, group) and share[2] != processes}
+
+    def forget(self, key: FeedKey) -> set[FeedKey]:
+        """Forget a feed that is gone; return the feeds that shared its address."""
+        exchange, group, _ = self._shares.pop(key, ("", "", 0))
+        return {other for other, share in self._shares.items() if share[:2] == (exchange, group)}
 
     def _conflict(self, feed: ExchangeFeed, body: K8sObject, feed_objects: FeedObjects) -> str:
         """Return the conflict with an older feed, if any, and remember to retry when another feed is deleted."""
@@ -119,8 +131,9 @@ class Reconciler:
 
     def _plan(self, feed: ExchangeFeed, body: K8sObject, observation: Observation, now: datetime) -> Plan:
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
-        claims = self.cache.claims(observation.objects.feeds)
-        processes = egress.processes(feed, claims, self._settings.egress_groups)
+        claims, groups = self.cache.claims(observation.objects.feeds), self._settings.egress_groups
+        processes, group = egress.processes(feed, claims, groups), egress.group(feed, groups)
+        self._shares[feed.metadata.namespace, feed.name] = (feed.spec.exchange, group, processes)
         manifests = children(feed, self._settings, restart=restart, processes=processes)
         desired = [with_owner(manifest, body) for manifest in manifests]
         observed = self._observed(feed, observation)

@@ -43,6 +43,13 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _proxy(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError("must be a URL that begins with http:// or https://, with a host")
+    return _no_credentials(value)
+
+
 def _bootstrap(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -125,6 +132,18 @@ class Settings(BaseModel):
         {},
         description="egress groups by namespace: the feeds of a group reach the exchanges from one address and share "
         "what they allow it; all namespaces that are not listed are one group",
+    )
+
+    https_proxy: Annotated[str, AfterValidator(_proxy)] = Field(
+        "", description="HTTP proxy through which ingest pods reach the exchanges; empty: directly"
+    )
+    no_proxy: str = Field(
+        "", description="hosts that ingest pods reach without the proxy, comma-separated, as in NO_PROXY"
+    )
+    ca_config_map: SecretName = Field(
+        "",
+        description="ConfigMap with trusted certificate authorities in ca.crt, in the feeds' namespaces, for the "
+        "exchanges; empty: those of the image",
     )
 
     ingest_service_account: Name = "default"

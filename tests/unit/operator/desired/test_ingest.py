@@ -110,6 +110,22 @@ def test_a_changed_number_of_processes_changes_the_mounted_file_and_restarts_not
     assert arguments[arguments.index("--egress") + 1] == "/etc/k2/egress.json"
 
 
+def test_a_proxy_and_its_certificates_reach_the_pods_and_its_port_is_open(manifests):
+    platform = {"https_proxy": "http://proxy.corp:3128", "no_proxy": ".svc,10.0.0.0/8", "ca_config_map": "corporate-ca"}
+    (deployment,) = manifests("Deployment", platform=platform)
+    variables = {each["name"]: each["value"] for each in container(deployment)["env"]}
+    assert variables["HTTPS_PROXY"] == "http://proxy.corp:3128"
+    assert variables["NO_PROXY"] == ".svc,10.0.0.0/8"
+    mounts = {each["name"]: each["mountPath"] for each in container(deployment)["volumeMounts"]}
+    assert variables["SSL_CERT_FILE"] == f"{mounts['ca']}/ca.crt"
+    assert {"name": "ca", "configMap": {"name": "corporate-ca"}} in deployment["spec"]["template"]["spec"]["volumes"]
+    (policy,) = manifests("NetworkPolicy", platform=platform)
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert {443, 3128} <= ports
+    (plain,) = manifests("Deployment")
+    assert not {"HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"} & {each["name"] for each in container(plain)["env"]}
+
+
 def test_the_config_map_holds_the_feed_that_its_pods_run(manifests, feed):
     change = {"ingest": {"shards": 2, "endpoints": ["wss://far.example"]}, "layers": {"gold": {"trigger": "1s"}}}
     (config,) = manifests("ConfigMap", **change, suspend=True)

@@ -120,6 +120,12 @@ def ingest(**changes):
             "SymbolsSilent",
             "being subscribed again. BTCUSDT",
         ),
+        (
+            ingest(shards=(replace(CONNECTED, clock_ahead=-4.6),)),
+            "True",
+            "Ready",
+            "1 of 1 connected; the clock of shard 0-0 differs by -5 s from the exchange's",
+        ),
         (refused("deployments"), "False", "Forbidden", "may not patch deployments binance-bronze"),
         (refused("deployments", 403, "exceeded quota: q"), "False", "QuotaExceeded", "q"),
         (refused("services", 409, "conflict"), "False", "ApplyFailed", "409 conflict"),

@@ -131,6 +131,11 @@ def _message(
     messages += [shard.message for shard in shards if shard.message and not shard.connected]
     messages += [f"{symbol} is refused: {error}" for shard in shards for symbol, error in shard.refused.items()]
     messages += [f"{name} is {symbol.state}" for shard in shards for name, symbol in _undelivered(shard)]
+    messages += [
+        f"the clock is {shard.clock_offset_seconds:+.1f} s from {shard.exchange}'s"
+        for shard in shards
+        if shard.clock_wrong
+    ]
     messages += [f"{layer}: {status.message}" for layer, status in layers.items() if status.message]
     return "; ".join(messages)
 

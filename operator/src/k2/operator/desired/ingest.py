@@ -19,8 +19,10 @@ from k2.operator.desired.naming import (
     selector,
 )
 from k2.operator.desired.pods import (
+    CA_FILE,
     EGRESS_FILE,
     FEED_FILE,
+    ca_volume,
     container_security,
     empty_dir,
     env_value,
@@ -72,6 +74,7 @@ def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replic
 def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
     volume, mount = feed_volume(config_name(feed))
     scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108 - an emptyDir
+    trusted = [ca_volume(settings.ca_config_map)] if settings.ca_config_map else []
     pod: dict[str, Any] = {
         "serviceAccountName": settings.ingest_service_account,
         "automountServiceAccountToken": False,
@@ -79,8 +82,10 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
         "securityContext": pod_security(settings.ingest_user),
         "terminationGracePeriodSeconds": _TERMINATION,
         "topologySpreadConstraints": [_spread(feed, shard)],
-        "volumes": [volume, scratch],
-        "containers": [_container(feed, settings, shard, replica, [mount, scratch_mount])],
+        "volumes": [volume, scratch, *(each for each, _ in trusted)],
+        "containers": [
+            _container(feed, settings, shard, replica, [mount, scratch_mount, *(each for _, each in trusted)])
+        ],
     }
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
@@ -100,6 +105,7 @@ def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int,
             env_value("K2_REGISTRY_URL", settings.registry_url),
             env_value("K2_LOG_FORMAT", "json"),
             env_value("K2_LOG_LEVEL", settings.log_level),
+            *_network(settings),
         ],
         "ports": [{"name": METRICS, "containerPort": STATUS_PORT, "protocol": "TCP"}],
         # The status server answers before Kafka and the exchange are connected: waiting for them must not kill the pod.
@@ -110,6 +116,16 @@ def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int,
         "securityContext": container_security(),
         "volumeMounts": mounts,
     }
+
+
+def _network(settings: Settings) -> list[Manifest]:
+    """Build the variables that lead to the exchanges. The registry, over HTTP, is reached directly."""
+    variables = {
+        "HTTPS_PROXY": settings.https_proxy,
+        "NO_PROXY": settings.no_proxy,
+        "SSL_CERT_FILE": CA_FILE if settings.ca_config_map else "",
+    }
+    return [env_value(name, value) for name, value in variables.items() if value]
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:

@@ -37,16 +37,16 @@ def _egress(feed: ExchangeFeed, settings: Settings) -> list[Manifest]:
     registry_port = settings.registry_pod_port or registry.port or _DEFAULT_PORTS[registry.scheme]
     return [
         {"ports": [_port(_DNS, "UDP"), _port(_DNS)]},
-        {"ports": [_port(port) for port in _exchange_ports(feed)]},
+        {"ports": [_port(port) for port in _exchange_ports(feed, settings)]},
         *_kafka(feed, settings),
         {"ports": [_port(registry_port)], **_peers(feed, registry.hostname or "")},
     ]
 
 
-def _exchange_ports(feed: ExchangeFeed) -> list[int]:
-    """Return 443, and the ports of the endpoints that the feed overrides."""
+def _exchange_ports(feed: ExchangeFeed, settings: Settings) -> list[int]:
+    """Return 443, and the ports of the endpoints that the feed overrides and of the proxy."""
     spec = feed.spec.ingest
-    urls = [urlsplit(url) for url in (*spec.endpoints, spec.rest_endpoint) if url]
+    urls = [urlsplit(url) for url in (*spec.endpoints, spec.rest_endpoint, settings.https_proxy) if url]
     return sorted({_TLS} | {url.port or _DEFAULT_PORTS[url.scheme] for url in urls})
 
 

@@ -7,6 +7,8 @@ from k2.schemas import egress
 
 FEED_FOLDER: Final = "/etc/k2"
 FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
+CA_FOLDER: Final = "/etc/k2-ca"
+CA_FILE: Final = f"{CA_FOLDER}/ca.crt"
 EGRESS_FILE: Final = f"{FEED_FOLDER}/{egress.FILE}"
 
 
@@ -40,6 +42,12 @@ def env_value(name: str, value: str) -> Manifest:
 def env_from_secret(name: str, secret_name: str, key: str) -> Manifest:
     """Build an environment variable that reads a Secret of the feed's namespace."""
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": key}}}
+
+
+def ca_volume(config_map: str) -> tuple[Manifest, Manifest]:
+    """Build the volume with the certificate authorities that are trusted, and its mount."""
+    volume: dict[str, Any] = {"name": "ca", "configMap": {"name": config_map}}
+    return volume, {"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}
 
 
 def empty_dir(name: str, path: str) -> tuple[Manifest, Manifest]:

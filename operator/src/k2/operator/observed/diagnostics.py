@@ -135,15 +135,25 @@ def _connections(observed: Observed) -> Diagnosis:
         return diagnosis
     if shards and connected < desired:
         return unready("NotConnected", f"{connected} of {desired} connected")
-    return _all_connected(desired, next((shard.left_out for shard in shards if shard.left_out), ()))
+    left_out = next((shard.left_out for shard in shards if shard.left_out), ())
+    return _all_connected(f"{desired} of {desired} connected{_clocks(observed)}", left_out)
 
 
-def _all_connected(desired: int, left_out: Sequence[str]) -> Diagnosis:
-    connected = f"{desired} of {desired} connected"
+def _all_connected(connected: str, left_out: Sequence[str]) -> Diagnosis:
     if not left_out:
         return ready(connected)
     beyond = f"{len(left_out)} symbols beyond spec.symbolSelector.maxSymbols are left out"
     return ready(f"{connected}; {beyond}: {_shortened(list(left_out))}", "SymbolsLeftOut")
+
+
+def _clocks(observed: Observed) -> str:
+    """Return which nodes' clocks are off, in whole seconds: times of arrival are wrong, but no trade is lost."""
+    off = [
+        f"the clock of shard {shard.shard} differs by {shard.clock_ahead:+.0f} s from the exchange's"
+        for shard in observed.shards
+        if shard.clock_ahead
+    ]
+    return f"; {', '.join(off)}" if off else ""
 
 
 def _symbols(observed: Observed) -> Diagnosis | None:

@@ -86,6 +86,7 @@ class Shard:
     left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     silent: tuple[str, ...] = ()  # symbols that the exchange trades but does not deliver
     states: tuple[tuple[str, int], ...] = ()  # the number of symbols by state
+    clock_ahead: float = 0.0  # seconds that the node's clock is ahead of the exchange's, if that is more than a second
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
 
 
@@ -245,6 +246,7 @@ def shard(raw: K8sObject) -> Shard:
         left_out=status.instruments.left_out,
         silent=tuple(sorted(name for name, symbol in status.symbols.items() if symbol.state in _UNDELIVERED)),
         states=tuple((state, count) for state, count in status.states.items() if count),
+        clock_ahead=(status.clock_offset_seconds or 0.0) if status.clock_wrong else 0.0,
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
     )
 

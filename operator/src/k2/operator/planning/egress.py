@@ -9,16 +9,20 @@ from k2.schemas.feed.model import ExchangeFeed
 _DEFAULT: Final = ""  # the group of every namespace that the settings do not list
 
 
+def group(feed: ExchangeFeed, groups: Mapping[str, str]) -> str:
+    """Return the egress group of a feed. `groups` are egress groups by namespace."""
+    return groups.get(feed.metadata.namespace, _DEFAULT)
+
+
 def processes(feed: ExchangeFeed, claims: Iterable[Claim], groups: Mapping[str, str]) -> int:
     """Return the ingest processes of an exchange in a feed's egress group, its own included; at least 1.
 
     `groups` are egress groups by namespace. Feeds that wait because of a conflict are counted: they may start any time.
     """
-    group = groups.get(feed.metadata.namespace, _DEFAULT)
     return max(1, feed.ingest_processes) + sum(
         claim.processes
         for claim in claims
         if claim.feed.spec.exchange == feed.spec.exchange
-        and groups.get(claim.feed.metadata.namespace, _DEFAULT) == group
+        and group(claim.feed, groups) == group(feed, groups)
         and (claim.feed.metadata.namespace, claim.feed.name) != (feed.metadata.namespace, feed.name)
     )
