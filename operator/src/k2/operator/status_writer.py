@@ -40,7 +40,8 @@ class StatusWriter:
         if _requested(answer) == _requested(body):  # else the watch event of this write also reports a user's change
             self._cache.record(answer)
         previous, current = status.previous_conditions(body), status.previous_conditions({"status": new})
-        for kind, reason, message in status.events(previous, current):
+        changes = status.listing_events(old, new, body["spec"])
+        for kind, reason, message in [*status.events(previous, current), *changes]:
             await self._cluster.event(body, kind, reason, message)
 
 

@@ -34,6 +34,7 @@ class InstrumentsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     age_seconds: float = 0.0
     cached: bool = False  # an earlier process read it: the exchange does not answer
     error: str = ""  # why the last attempt to read it failed, for people
+    halted: tuple[str, ...] = ()  # symbols of the shard that the list has as halted
     matching: int | None = None  # instruments that the feed's selector matches; null without a selector
     left_out: tuple[str, ...] = ()  # those of them beyond `maxSymbols`
 

@@ -171,6 +171,23 @@ async def test_a_symbol_added_later_goes_on_where_an_earlier_process_stopped(run
     assert ids == set(range(min(ids), max(ids) + 1))
 
 
+async def test_a_halt_is_shown_and_a_delisted_symbol_is_refused_once_it_is_silent(
+    run, simulate, eventually, monkeypatch
+):
+    simulator = await simulate("okx", symbols=["BTC-USDT", "ETH-USDT"], rate=300)
+    running = run("okx", simulator.port)
+    running.start("BTC-USDT", "ETH-USDT", tuning=Tuning(backoff_first=0.1, backoff_limit=0.2, silence=0.5))
+    await eventually(lambda: running.state("ETHUSDT")[0] is SymbolState.FLOWING)
+    simulator.inject(parse("halt=ETH-USDT"))
+    await eventually(lambda: running.stats.halted == ("ETH-USDT",))
+    assert "ETH-USDT" not in running.stats.refused
+    simulator.inject(parse("delist=ETH-USDT"))
+    await eventually(lambda: running.state("ETHUSDT")[0] is SymbolState.REFUSED)
+    await eventually(lambda: running.stats.refused.get("ETH-USDT", "").startswith("not listed"))
+    assert running.stats.halted == ()
+    assert running.state("BTCUSDT")[0] is SymbolState.FLOWING
+
+
 async def test_a_selector_follows_the_list_and_says_what_it_leaves_out(run, simulate, eventually):
     simulator = await simulate("okx", symbols=["ETH-USDT", "SOL-USDT", "SOL-BTC"], rate=300)
     running = run("okx", simulator.port)

@@ -264,6 +264,13 @@ def test_a_selector_that_matches_nothing_needs_another_selector(feed):
     assert diagnosis.message.startswith("0 of the instruments that trade on the exchange match spec.symbolSelector")
 
 
+def test_halted_symbols_are_named_and_keep_the_feed_ready(feed):
+    observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, halted=("ETHUSDT",)),))
+    diagnosis = diagnostics.ingest(feed(), observed)
+    assert (diagnosis.status, diagnosis.reason) == ("True", "SymbolsHalted")
+    assert diagnosis.message.endswith("the exchange has halted 1 symbols, which go on when it does: ETHUSDT")
+
+
 def test_symbols_beyond_the_most_are_named_and_counted(feed):
     left_out = ("SOLUSDT", "XRPUSDT")
     observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, matching=4, left_out=left_out),))

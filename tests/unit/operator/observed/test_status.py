@@ -6,7 +6,7 @@ import pytest
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition
 from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Shard, Topic
-from k2.operator.observed.status import blocked, events, is_significant, previous_conditions, status
+from k2.operator.observed.status import blocked, events, is_significant, listing_events, previous_conditions, status
 from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
@@ -105,7 +105,13 @@ def test_an_invalid_spec_keeps_the_figures_of_what_runs(feed, body):
 
 
 def conditioned(**reasons):
-    status_of = {"Ready": "True", "SymbolsLeftOut": "True", "Starting": "Unknown", "Creating": "Unknown"}
+    status_of = {
+        "Ready": "True",
+        "SymbolsLeftOut": "True",
+        "SymbolsHalted": "True",
+        "Starting": "Unknown",
+        "Creating": "Unknown",
+    }
     return [
         Condition(name, status_of.get(reason, "False"), reason, f"about {reason}", "", 1)
         for name, reason in reasons.items()
@@ -129,6 +135,7 @@ def conditioned(**reasons):
         ),
         ({"IngestReady": "Ready"}, {"IngestReady": "SymbolsLeftOut"}, [("Warning", "SymbolsLeftOut")]),
         ({"IngestReady": "SymbolsLeftOut"}, {"IngestReady": "SymbolsLeftOut"}, []),
+        ({"IngestReady": "Ready"}, {"IngestReady": "SymbolsHalted"}, [("Warning", "SymbolsHalted")]),
         ({"Ready": "Starting"}, {"Ready": "Ready"}, [("Normal", "Ready")]),
         ({"Ready": "Ready"}, {"Ready": "CrashLoop"}, []),
         ({"Ready": "Ready"}, {"Ready": "InvalidSpec"}, [("Warning", "InvalidSpec")]),
@@ -146,6 +153,23 @@ def test_previous_conditions_are_read_from_the_status(feed, body):
     assert previous_conditions(live) == ()
     live["status"] = status(feed(), live, SEEN, NOW, managed=True)
     assert [about.type for about in previous_conditions(live)] == list(conditions.ORDER)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (3, 5, "the feed follows 5 symbols, 2 more than before"),
+        (5, 4, "the feed follows 4 symbols, 1 fewer than before"),
+        (0, 4, None),  # it starts
+        (4, 0, None),  # its pods do not answer, or a condition says that nothing matches
+        (4, 4, None),
+    ],
+)
+def test_listings_that_a_selector_follows_are_one_event(before, now, expected):
+    spec = {"symbolSelector": {"quotes": ["USDT"]}}
+    emitted = listing_events({"symbols": before}, {"symbols": now}, spec)
+    assert emitted == ([("Normal", "SymbolsChanged", expected)] if expected else [])
+    assert listing_events({"symbols": before}, {"symbols": now}, {"symbols": ["A"]}) == []
 
 
 def test_the_symbols_of_a_selector_are_counted_by_what_the_pods_follow(feed, body):

@@ -242,7 +242,7 @@ class Session:
         shard.stats.symbol_states = states
         shard.stats.lanes = max(1, len([lane for lane in self._lanes if lane.raw_symbols]))
         shard.stats.refused = {
-            raw_symbol: shard.refusals.reason(raw_symbol)
+            raw_symbol: states[pair.symbol][1]
             for raw_symbol, pair in shard.pairs.items()
             if states[pair.symbol][0] is SymbolState.REFUSED
         }
@@ -264,6 +264,8 @@ class Session:
         if silence.silent:
             return SymbolState.SILENT, "the exchange's REST API has newer records"
         if state in _LIVE and silence.suspicious:
+            if shard.refusals.listing.trading(raw_symbol) is False:  # delisted since it was subscribed
+                return SymbolState.REFUSED, shard.refusals.listing.reason(raw_symbol)
             return SymbolState.QUIET, ""
         return state, connection.subscriptions.reason(raw_symbol)
 

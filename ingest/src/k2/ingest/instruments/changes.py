@@ -59,9 +59,10 @@ class SymbolChanges:
         self._symbols = {pair.symbol for pair in self._pairs}  # all that the shard ever had
 
     def pairs(self) -> list[Pair]:
-        """Return the pairs of the shard now, and note what a selector leaves out."""
+        """Return the pairs of the shard now, and note which are halted and what a selector leaves out."""
         symbols = self._directory.shard(self._feed, self._shard)
-        self._stats.matching, self._stats.left_out = symbols.matching, symbols.left_out
+        stats = self._stats
+        stats.halted, stats.matching, stats.left_out = symbols.halted, symbols.matching, symbols.left_out
         return symbols.pairs
 
     async def run(self) -> None:

@@ -20,9 +20,13 @@ class EmptyList(ValueError):
 
 
 class ShardSymbols(msgspec.Struct, frozen=True):
-    """The symbols of a shard. Of a feed that selects them also: how many match in all, and which are left out."""
+    """The symbols of a shard, and those of them that are halted.
+
+    Of a feed that selects them also: how many match in all, and which are left out.
+    """
 
     pairs: list[Pair]
+    halted: tuple[str, ...] = ()
     matching: int | None = None
     left_out: tuple[str, ...] = ()
 
@@ -106,7 +110,8 @@ class Directory:
         """Return the symbols of a shard now: those that the feed names, or those that its selector matches."""
         selector = feed.spec.symbol_selector
         if selector is None:
-            return ShardSymbols(self.pairs(feed.shard(index)))
+            pairs = self.pairs(feed.shard(index))
+            return ShardSymbols(pairs, tuple(pair.raw_symbol for pair in pairs if self._is_halted(pair.raw_symbol)))
         quotes = {self._spec.asset(quote) for quote in selector.quotes}
         excluded = {self._spec.canonical(raw_symbol) for raw_symbol in selector.exclude}
         matching = [
@@ -118,7 +123,11 @@ class Directory:
         ]
         selected, left_out = matching[: selector.max_symbols], matching[selector.max_symbols :]
         pairs = self.pairs(feed.shard(index, selected))
-        return ShardSymbols(pairs, len(matching), tuple(name.raw_symbol for name in left_out))
+        return ShardSymbols(pairs, (), len(matching), tuple(name.raw_symbol for name in left_out))
+
+    def _is_halted(self, raw_symbol: str) -> bool:
+        instrument = self._known.get(raw_symbol)
+        return instrument is not None and instrument.status is InstrumentStatus.HALTED
 
     def instruments(self) -> Sequence[Instrument]:
         """Return the instruments that are listed now, by raw symbol."""

@@ -67,6 +67,7 @@ def _instruments(stats: Stats) -> InstrumentsStatus:
         age_seconds=round(time.time() - stats.list_read_at / 1e6, 1),
         cached=stats.list_cached,
         error=stats.list_error,
+        halted=stats.halted,
         matching=stats.matching,
         left_out=stats.left_out,
     )

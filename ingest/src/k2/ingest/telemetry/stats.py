@@ -85,6 +85,7 @@ class Stats:
     list_error: str = ""  # why the last attempt to read it failed
     clock_offset: float | None = None  # seconds that this machine's clock is ahead of the exchange's
     clock_wrong: bool = False  # by more than a second
+    halted: tuple[str, ...] = ()  # symbols that the exchange's list has as halted
     matching: int | None = None  # instruments that the feed's selector matches; None without one
     left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     rate: float = 0.0  # records per second, smoothed

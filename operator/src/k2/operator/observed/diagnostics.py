@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from k2.operator.desired.naming import COMBINED, INGEST
-from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Topic
+from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Shard, Topic
 from k2.schemas.feed.model import ExchangeFeed
 
 Status = Literal["True", "False", "Unknown"]
@@ -135,15 +135,17 @@ def _connections(observed: Observed) -> Diagnosis:
         return diagnosis
     if shards and connected < desired:
         return unready("NotConnected", f"{connected} of {desired} connected")
-    left_out = next((shard.left_out for shard in shards if shard.left_out), ())
-    return _all_connected(f"{desired} of {desired} connected{_clocks(observed)}", left_out)
+    return _all_connected(f"{desired} of {desired} connected{_clocks(observed)}", shards)
 
 
-def _all_connected(connected: str, left_out: Sequence[str]) -> Diagnosis:
-    if not left_out:
-        return ready(connected)
-    beyond = f"{len(left_out)} symbols beyond spec.symbolSelector.maxSymbols are left out"
-    return ready(f"{connected}; {beyond}: {_shortened(list(left_out))}", "SymbolsLeftOut")
+def _all_connected(connected: str, shards: Sequence[Shard]) -> Diagnosis:
+    if halted := sorted({symbol for shard in shards for symbol in shard.halted}):
+        words = f"the exchange has halted {len(halted)} symbols, which go on when it does"
+        return ready(f"{connected}; {words}: {_shortened(halted)}", "SymbolsHalted")
+    if left_out := next((shard.left_out for shard in shards if shard.left_out), ()):
+        words = f"{len(left_out)} symbols beyond spec.symbolSelector.maxSymbols are left out"
+        return ready(f"{connected}; {words}: {_shortened(list(left_out))}", "SymbolsLeftOut")
+    return ready(connected)
 
 
 def _clocks(observed: Observed) -> str:

@@ -82,6 +82,7 @@ class Shard:
     repaired_gaps: int = 0
     dead_letters: int = 0
     refused: tuple[tuple[str, str], ...] = ()  # symbols and the exchange's error messages
+    halted: tuple[str, ...] = ()  # symbols that the exchange's list has as halted
     matching: int | None = None  # instruments that the feed's selector matches; None without one
     left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     silent: tuple[str, ...] = ()  # symbols that the exchange trades but does not deliver
@@ -242,6 +243,7 @@ def shard(raw: K8sObject) -> Shard:
         repaired_gaps=status.gaps.repaired,
         dead_letters=sum(status.dead_letters.values()),
         refused=tuple(sorted(status.refused.items())),
+        halted=status.instruments.halted,
         matching=status.instruments.matching,
         left_out=status.instruments.left_out,
         silent=tuple(sorted(name for name, symbol in status.symbols.items() if symbol.state in _UNDELIVERED)),

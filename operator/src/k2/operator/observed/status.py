@@ -16,6 +16,7 @@ from k2.schemas.values import duration_text
 
 Event = tuple[str, str, str]  # type, reason, message
 
+_NOTICES: Final = frozenset({"SymbolsLeftOut", "SymbolsHalted"})  # reasons of a condition that is True
 _NO_SHARD: Final = Shard("", connected=False)
 _FIGURES: Final = ("ingest", "channels", "layers")
 _SIGNIFICANT: Final = ("observedGeneration", "phase", "conditions")
@@ -134,13 +135,22 @@ def events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Event]:
         if condition.type == conditions.SYMBOLS_REFUSED:
             of_parts += _of_symbols(condition, previous)
             continue
-        if condition.reason == "SymbolsLeftOut":
+        if condition.reason in _NOTICES:
             of_parts.append(("Warning", condition.reason, condition.message))
         elif condition.status == "True" and previous.get(condition.type, ("", ""))[0] != "True":
             of_parts.append(("Normal", condition.type, condition.message))
         elif condition.status != "True" and not condition.transient:
             of_parts.append(("Warning", condition.reason, f"{condition.type}: {condition.message}"))
     return _deduplicated(of_parts) + _of_feed(previous, new)
+
+
+def listing_events(old: Mapping[str, Any] | None, new: Mapping[str, Any], spec: Mapping[str, Any]) -> list[Event]:
+    """Return the Event for more or fewer symbols of a feed that selects them from the exchange's list."""
+    before, now = (old or {}).get("symbols", 0), new.get("symbols", 0)
+    if not spec.get("symbolSelector") or not before or not now or before == now:
+        return []
+    change = f"{now - before} more" if now > before else f"{before - now} fewer"
+    return [("Normal", "SymbolsChanged", f"the feed follows {now} symbols, {change} than before")]
 
 
 def _of_symbols(condition: Condition, previous: Mapping[str, tuple[str, str]]) -> list[Event]:
