@@ -1,6 +1,10 @@
 """One shard as a whole process wires it: registry, broker, exchange; stopped and started again."""
 
 import asyncio
+import contextlib
+import json
+import socket
+from typing import Any
 
 import pytest
 
@@ -10,8 +14,10 @@ from k2.ingest import app
 from k2.ingest.__main__ import _run
 from k2.ingest.connection.session import Tuning
 from k2.ingest.kafka.publisher import KafkaUnreachable
+from k2.ingest.network.client import open_client
 from k2.ingest.simulator.faults import parse
 from k2.ingest.telemetry.stats import Stats
+from k2.schemas import egress
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import API_VERSION, ExchangeFeed
 from k2.schemas.formats import OtherFormat
@@ -83,6 +89,42 @@ async def test_a_later_process_goes_on_in_the_listing_that_an_earlier_one_found(
     assert len(second) > 100
     assert {record["vendor_data"].get("listing", "1") for record in records} == {"1", "2"}
     assert len({record["message_id"] for record in records}) == len(records)
+
+
+async def test_the_status_shows_a_clock_that_is_off_and_the_trades_say_so(
+    simulate, broker, names, registry_url, eventually, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("k2.schemas.topics.gaps", lambda _: names.gaps)
+    monkeypatch.setattr("k2.schemas.topics.dead_letters", lambda _: names.dead_letters)
+    monkeypatch.setattr("k2.schemas.topics.evidence", lambda _: names.evidence)
+    simulator = await simulate("binance", symbols=["BTCUSDT"], rate=200, faults=["clock=-5s"])
+    manifest = feed(names, [f"ws://127.0.0.1:{simulator.port}"], f"http://127.0.0.1:{simulator.port}")
+    platform = Platform(kafka_bootstrap=broker.bootstrap, registry_url=registry_url)
+    sharing = tmp_path / "egress.json"
+    sharing.write_text(egress.encode(3))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stop = asyncio.Event()
+    options = app.Options(port=port, egress=sharing, tuning=TUNING)
+    running = asyncio.create_task(app.run(manifest, platform, options, stop))
+    received: dict[str, Any] = {}
+
+    async def clock_is_wrong() -> bool:
+        async with open_client() as http:
+            with contextlib.suppress(OSError):
+                received.update(json.loads((await http.get(f"http://127.0.0.1:{port}/status", {})).body))
+        return bool(received.get("clockWrong"))
+
+    while not await clock_is_wrong():
+        assert not running.done()
+        await asyncio.sleep(0.1)
+    assert received["clockOffsetSeconds"] == pytest.approx(5, abs=1)
+    before = simulator.counts["frames"]
+    await eventually(lambda: simulator.counts["frames"] > before + 100)
+    stop.set()
+    assert await running == 0
+    last = avro.decode(broker.read(names.records)[-1].value()[5:])
+    assert int(last["vendor_data"]["clock_offset_ms"]) == pytest.approx(5000, abs=1000)
 
 
 FORMAT_1 = avro.text().replace('"k2.format": 2,', "").replace('"scale": 12', '"scale": 8')

@@ -18,6 +18,7 @@ from k2.ingest import app
 from k2.ingest.arguments import number, port
 from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
 from k2.ingest.kafka.publisher import ProducerFatal
+from k2.ingest.network.client import check_environment
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.formats import OtherFormat
 
@@ -32,6 +33,7 @@ def main() -> int:
         return 2
     try:
         platform = Platform.read()
+        check_environment()
     except InvalidSpec as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,15 +1,18 @@
 """Proxies, certificates and refusals of the one client, over real sockets and real TLS."""
 
+import json
 import traceback
 
 import aiohttp
 import pytest
 
 from k2.common.validation_errors import InvalidSpec
+from k2.ingest.__main__ import main
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.exchanges.base import Limits, Request, RestBudget
 from k2.ingest.network.client import HandshakeRefused, MessageType, ProxyRefused, open_client
 from k2.ingest.network.limits import AddressLimits
+from k2.schemas.feed.model import API_VERSION
 
 HOST = "exchange.test"
 
@@ -103,6 +106,28 @@ async def test_a_file_without_certificates_is_refused_by_name(content, tmp_path,
     with pytest.raises(InvalidSpec, match=r"SSL_CERT_FILE: .*ca\.pem.* must be a file with certificates"):
         async with open_client():
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HTTPS_PROXY", "socks5://user:word@proxy:1080", "HTTPS_PROXY: "),
+        ("SSL_CERT_FILE", "/nonexistent/ca.pem", "SSL_CERT_FILE: "),
+    ],
+)
+def test_the_process_refuses_an_unusable_environment_at_start_in_one_line(
+    name, value, words, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "feed.yaml"
+    spec = {"exchange": "binance", "symbols": ["BTCUSDT"]}
+    document = {"apiVersion": API_VERSION, "kind": "ExchangeFeed", "metadata": {"name": "spot"}, "spec": spec}
+    file.write_text(json.dumps(document))
+    monkeypatch.setattr("sys.argv", ["k2.ingest", "--feed", str(file)])
+    monkeypatch.setenv(name, value)
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(words)
+    assert "word@" not in line
 
 
 async def test_a_refused_handshake_says_the_status_and_when_to_come_back(exchange):

@@ -24,6 +24,7 @@ __all__ = [
     "Reply",
     "ReplyTooLarge",
     "WebSocket",
+    "check_environment",
     "open_client",
 ]
 
@@ -107,6 +108,12 @@ class HttpClient:
                 return Reply(response.status, response.headers, body)
         except aiohttp.ClientHttpProxyError as error:
             raise ProxyRefused(proxy, error) from None
+
+
+def check_environment() -> None:
+    """Raise `InvalidSpec` if the environment names an unusable proxy or certificate file."""
+    Proxies.of(getproxies_environment())
+    _tls(environ)
 
 
 @asynccontextmanager
