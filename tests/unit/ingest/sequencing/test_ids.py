@@ -526,3 +526,11 @@ def test_ten_thousand_symbols_are_tracked_by_default(pair):
 
 def test_a_trade_of_a_symbol_that_is_not_tracked_is_new(pair, observed):
     assert SequenceTracker().fill(Gap(pair, 10, 11, 0, 1), observed(10))
+
+
+def test_a_clock_that_is_ahead_does_not_move_where_the_next_gap_begins(pair, observed):
+    tracker = SequenceTracker()
+    assert tracker.observe(pair, observed(10)) is None
+    assert tracker.observe_head("BTCUSDT", 12, 3_600_000_000).gap.since == 10_000
+    assert tracker.observe(pair, observed(13)) is None
+    assert tracker.observe(pair, observed(20)).gap.since == 13_000

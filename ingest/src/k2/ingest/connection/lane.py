@@ -242,9 +242,10 @@ class Lane:
                 break  # nothing is left to wait for
             self._tick(old)
             if self._took_over(old, new):
-                await asyncio.sleep(_OVERLAP)
-                log.info("rotated", connection=new.id, endpoint=new.endpoint)
-                return True
+                await asyncio.wait([new.reader], timeout=_OVERLAP)  # a loss is noticed at once
+                if new.alive():
+                    log.info("rotated", connection=new.id, endpoint=new.endpoint)
+                return new.alive() or not old.alive()
         return new.alive() and not old.alive()
 
     def _took_over(self, old: Connection, new: Connection) -> bool:

@@ -93,6 +93,7 @@ class _Symbol:
     last_id: int
     last_time: int
     newest_time: int = field(init=False)  # the latest of all times; ids and times do not always rise together
+    head_time: int = 0  # when the newest id was last reported, by this machine's clock, which may be wrong
     listing: int = 1
     listed_at: int = 0  # the time of the listing's first record; 0 if it began before this process
     recent: dict[int, Fingerprint] = field(default_factory=dict)
@@ -195,7 +196,7 @@ class SequenceTracker:
         if too_far(newest_id - state.last_id, received - state.newest_time):
             return _MISNUMBERED
         expected, since, state.last_id = state.last_id + 1, _since(state), newest_id
-        state.newest_time = max(state.newest_time, received)  # the missing records are older
+        state.head_time = max(state.head_time, received)  # the missing records are older
         return self._open(state, expected, newest_id, since, received)
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
@@ -292,7 +293,8 @@ class SequenceTracker:
         """Take a record whose id is not above the last one: of the next listing, or as `_classify` says."""
         last, run = item.last_id, state.run
         far_below = last <= max(state.last_id - _RECENT_IDS, state.last_id // 2)
-        if timestamp <= state.newest_time or not (far_below or (run and item.first_id == run.last_id + 1)):
+        newest_time = max(state.newest_time, state.head_time)
+        if timestamp <= newest_time or not (far_below or (run and item.first_id == run.last_id + 1)):
             return self._classify(state, item)
         if state.recent.get(last) == _content(item.record) or any(
             entry.contains(last) and (timestamp <= entry.gap.until + MOST_AHEAD or item.first_id - 1 in state.recent)
