@@ -39,8 +39,8 @@ class Meter:
         return int(self._used)
 
     def add(self, weight: float) -> None:
-        """Count the weight of another client of the address."""
-        self._used += weight
+        """Count the weight of another client of the address; the exchange does not count what it refuses."""
+        self._used = min(self.capacity, self._used + weight)
 
     def wait(self, weight: float, now: float) -> float:
         """Count a request. Return the seconds after which it would be accepted; 0 if it is."""

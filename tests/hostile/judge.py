@@ -1,0 +1,111 @@
+"""The verdict on an ingest: what the venue emitted, against what was recorded, dead-lettered and listed as a gap."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from k2.ingest.simulator.listings import Status
+from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.server import Simulator
+from k2.schemas.states import GapState
+from k2.schemas.values import to_micros
+
+_ACCOUNTED = frozenset({GapState.REPAIRED, GapState.NEVER_ISSUED})
+
+
+class Judge:
+    """Compares a venue and a shard, symbol by symbol, from the first trade that was recorded."""
+
+    def __init__(self, simulator: Simulator, ingest: Any) -> None:
+        self.simulator, self.ingest = simulator, ingest
+        self.until = 0
+
+    async def stop(self, within: float, done: Callable[[], object]) -> None:
+        """Wait until something holds and later trades came, at most for some seconds, then stop the ingest.
+
+        The verdict is on the trades up to now: under load, younger ones may be on their way for long.
+        """
+        self.until = self.simulator._now
+        deadline = asyncio.get_running_loop().time() + within
+        while not (done() and self._later_trades()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - over sockets
+            await asyncio.sleep(0.3)
+        assert await self.ingest.stop() == 0, "records were not delivered"
+
+    def _later_trades(self) -> bool:
+        """Whether a later trade of each symbol that trades was recorded."""
+        stored = self.ingest.stored()
+        later = {record["symbol"] for record in stored if to_micros(record["timestamp"]) > self.until}
+        listings = self.simulator.venue.listings
+        return all(
+            pair.symbol in later
+            for pair in self.ingest.pairs
+            if (item := listings.get(pair.raw_symbol)) and item.status is Status.TRADING
+        )
+
+    def findings(self) -> list[str]:
+        """Everything that is wrong."""
+        stored, dead_letters = self.ingest.stored(), self._dead_letters()
+        findings: list[str] = []
+        for pair in self.ingest.pairs:
+            rows = [record for record in stored if record["symbol"] == pair.symbol]
+            findings += self._symbol(pair, rows, dead_letters)
+        return findings
+
+    def _dead_letters(self) -> str:
+        return "\n".join(frame.decode(errors="replace") for frame, _ in self.ingest.dead_letters())
+
+    def _symbol(self, pair: Any, rows: Sequence[dict[str, Any]], dead_letters: str) -> list[str]:
+        venue = self.simulator.venue
+        emitted = {venue.trade_id(trade): trade for trade in self.simulator.history.trades.get(pair.raw_symbol, ())}
+        recorded = {row["trade_id"] for row in rows}
+        if not recorded:
+            return []
+        findings = [f"{pair.symbol}: {number} was never emitted" for number in sorted(recorded - emitted.keys())[:3]]
+        order = list(emitted)
+        begin = min(order.index(number) for number in recorded & emitted.keys())
+        settled = [number for number in order[begin:] if emitted[number].time <= self.until]
+        listed = self._listed(pair.symbol, emitted, dead_letters)
+        missing = [number for number in settled if number not in recorded and number not in listed]
+        if missing:
+            findings.append(
+                f"{pair.symbol}: {len(missing)} of {len(settled)} are missing and not listed: "
+                f"places {sorted(settled.index(number) for number in missing)[:20]}"
+            )
+        for row in rows:
+            trade = emitted.get(row["trade_id"])
+            if trade and _content(trade) != (row["price"] * 10**12, row["quantity"] * 10**12, row["side"]):
+                findings.append(f"{pair.symbol}: {row['trade_id']} was recorded with other content")
+        ids = Counter(row["message_id"] for row in rows if row["vendor_data"]["source"] == "backfill")
+        return findings + [
+            f"{pair.symbol}: {key} was repaired {count} times" for key, count in ids.items() if count > 1
+        ]
+
+    def _listed(self, symbol: str, emitted: dict[str, SimTrade], dead_letters: str) -> set[str]:
+        """Return the ids that a gap names which is open or given up, and those of dead dead_letters."""
+        newest = {event.gap_id: event for event in self.ingest.gap_events() if event.symbol == symbol}
+        open_gaps = [event for event in newest.values() if event.state not in _ACCOUNTED]
+        listed = {number for number, trade in emitted.items() if any(_covers(event, trade) for event in open_gaps)}
+        spoiled = [trade for trade in self.simulator.spoiled if trade.pair.symbol == symbol]
+        return listed | {
+            self.simulator.venue.trade_id(trade)
+            for trade in spoiled
+            if self.simulator.venue.trade_id(trade) in dead_letters
+        }
+
+
+def _covers(event: Any, trade: SimTrade) -> bool:
+    if event.first_id:
+        return int(event.first_id) <= trade.id <= int(event.last_id)
+    since, until = (to_micros(datetime.fromisoformat(text)) for text in (event.since, event.until))
+    return since <= trade.time <= until
+
+
+def _content(trade: SimTrade) -> tuple[int, int, str]:
+    return trade.price, trade.quantity, "BUY" if trade.buy else "SELL"
+
+
+def states(ingest: Any) -> dict[str, str]:
+    """The state of each symbol, by its normalised name."""
+    return {symbol: state.value for symbol, (state, _) in ingest.stats.symbol_states.items()}
