@@ -111,14 +111,13 @@ class BinanceVenue(Venue):
         return json_reply({"code": -1003, "msg": words}, 418, **{"Retry-After": str(ceil(wait))})
 
     def passing_errors(self) -> Sequence[RestReply]:
-        """Return errors of the servers and of the firewall."""
+        """Return errors of the servers."""
         return (
             json_reply(
                 {"code": -1001, "msg": "Internal error; unable to process your request. Please try again."}, 400
             ),
             json_reply({"code": -1007, "msg": "Timeout waiting for response from backend server."}, 408),
             json_reply({"code": -1000, "msg": "An unknown error occurred while processing the request."}, 500),
-            RestReply(b"<html><h1>403 ERROR</h1><h2>The request could not be satisfied.</h2></html>", 403),
             RestReply(b"Unknown error, please check your request or try again later.", 503),
         )
 
