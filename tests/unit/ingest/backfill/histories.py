@@ -90,6 +90,7 @@ class Log:
         self.gaps: list[GapEvent] = []
         self.changed = asyncio.Event()  # set with each gap event
         self.evidence: dict[str, tuple[str, bytes]] = {}
+        self.answers: list[tuple[str, int]] = []  # the keys of evidence, and when each answer came
         self.dead_letters: list[tuple[bytes, str, str]] = []
 
     async def wait_unblocked(self) -> None:
@@ -110,6 +111,7 @@ class Log:
         """Stores an answer."""
         key = hashlib.sha256(body).hexdigest()
         self.evidence[key] = (request, body)
+        self.answers.append((key, received))
         return key, asyncio.sleep(0)
 
     def dead_letter_items(self, body: bytes, items: Sequence[InvalidItem]) -> None:
@@ -252,7 +254,10 @@ class Ingest:
 
     def receive(self, number: int) -> Any:
         """Takes a trade of the websocket; opens the gap before it."""
-        item = trade(self.pair, number, self.label)
+        return self.take(trade(self.pair, number, self.label))
+
+    def take(self, item: SequencedRecord) -> Any:
+        """Takes a record of the websocket; opens the gap before it."""
         finding = self.tracker.observe(self.pair, item)
         self.log.records.append(item.record)
         if gap := getattr(finding, "gap", None):

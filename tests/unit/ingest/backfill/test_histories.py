@@ -5,11 +5,26 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from k2.ingest.backfill.policy import Policy
-from k2.ingest.exchanges.base import RestRefused
+from k2.ingest.backfill.rest import RestUnreachable
+from k2.ingest.exchanges.base import RestRefused, SequencedRecord
+from k2.schemas.records.trade import Trade
 from k2.schemas.states import GapReason, GapState
 from tests.unit.ingest.backfill.histories import FAULTS, SYMBOLS, Ingest, body, made, row, run, trade
+
+
+def of_the_symbol(ingest: Ingest) -> bool:
+    """Whether every record that was sent has its own price and time."""
+    return all(record == trade_of(ingest, record) for record in ingest.log.records)
+
+
+def trade_of(ingest: Ingest, record: Trade) -> Trade:
+    """The trade with the id of a record, received and sent as that one."""
+    true = trade(ingest.pair, int(record.record_id), ingest.label).record
+    return replace(record, timestamp=true.timestamp, price=true.price)
+
 
 EXCHANGES = pytest.mark.parametrize("exchange", SYMBOLS)
 ALWAYS = 1e12
@@ -36,6 +51,8 @@ def test_an_id_that_both_neighbours_surround_twice_was_never_issued(exchange):
         assert set(keys) == set(ingest.log.evidence)
         for _, raw in ingest.log.evidence.values():
             assert b"19" in raw or b"32" in raw
+        times = [received for _, received in ingest.log.answers]
+        assert max(times) - min(times) >= 600_000_000  # both answers of each id, even if they are equal
         assert ingest.stats.gaps_never_issued[history.pair.symbol] == 1
 
     run(main)
@@ -89,6 +106,7 @@ def test_a_fault_for_two_hours_leaves_the_gap_open_and_costs_nothing(exchange, f
         ingest.receive(58)
         assert await ingest.until(lambda: ingest.closed, 8000 + 700)
         assert (*last(ingest), ingest.stored) == (GapState.REPAIRED, "", list(range(10, 59)))
+        assert of_the_symbol(ingest)
 
     run(main)
 
@@ -166,7 +184,7 @@ def test_a_history_that_begins_after_the_gap_is_believed_after_ten_minutes():
     run(main)
 
 
-def lie_once(history, rows, when, price=7000) -> list[dict]:
+def lie_once(history, rows, when, price=1000, late=0) -> list[dict]:
     """Let a history answer once with rows of another symbol, to the first request whose parameters `when` takes."""
     answer, lied = history._page, []
 
@@ -174,7 +192,8 @@ def lie_once(history, rows, when, price=7000) -> list[dict]:
         if lied or not when(request.params):
             return answer(request, fault, now)
         lied.append(request.params)
-        return body("binance", [row("binance", history.pair, number, price) for number in rows], 0)
+        entries = [row("binance", history.pair, number, price) for number in rows]
+        return body("binance", [entry | {"time": entry["time"] + late} for entry in entries], 0)
 
     history._page = page
     return lied
@@ -186,13 +205,57 @@ def test_a_page_of_another_symbol_that_begins_within_the_gap_is_not_believed(row
 
     async def main(loop):
         history = made("binance", dict.fromkeys(range(1, 60), 0.0))
-        lied = lie_once(history, rows, dict)
+        lied = lie_once(history, rows, dict, price=7000)
         ingest = Ingest(loop, history)
         ingest.receive(10)
         ingest.receive(50)
         assert await ingest.until(lambda: ingest.closed, 3600)
         assert (len(lied), *last(ingest), ingest.stored) == (1, GapState.REPAIRED, "", list(range(10, 51)))
-        assert {record.price // 10**12 - int(record.record_id) for record in ingest.log.records} == {1000}
+        assert of_the_symbol(ingest)
+
+    run(main)
+
+
+@pytest.mark.parametrize("rows", [range(29, 49), range(30, 50)])
+@pytest.mark.parametrize("changes", [{"price": 7000}, {"late": 5000}])
+def test_a_next_page_of_another_symbol_is_not_believed(rows, changes):
+    """It repeats the last row of the page before it: neither its content nor its absence may differ."""
+
+    async def main(loop):
+        history = made("binance", dict.fromkeys(range(1, 60), 0.0))
+        lied = lie_once(history, rows, lambda params: params["fromId"] in {"29", "30"}, **changes)
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(58)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (len(lied), *last(ingest), ingest.stored) == (1, GapState.REPAIRED, "", list(range(10, 59)))
+        assert of_the_symbol(ingest)
+
+    run(main)
+
+
+def test_many_ids_that_were_never_issued_are_requested_together():
+    async def main(loop):
+        history = made("binance", dict.fromkeys(range(1, 300, 2), 0.0), limit=100)
+        ingest = Ingest(loop, history)
+        ingest.receive(11)
+        ingest.receive(251)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", set(range(12, 251, 2)))
+        assert history.requests < 200
+
+    run(main)
+
+
+def test_a_neighbour_whose_time_the_history_rounds_down_is_found():
+    async def main(loop):
+        history = made("kraken", {number: 0.0 for number in range(1, 60) if number != 20})
+        ingest = Ingest(loop, history)
+        for number in (10, 50):
+            item = trade(ingest.pair, number, ingest.label)
+            ingest.take(SequencedRecord(replace(item.record, timestamp=item.record.timestamp + 900), number, number))
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {20})
 
     run(main)
 
@@ -204,10 +267,14 @@ def test_a_page_of_another_symbol_does_not_discredit_the_true_ones_after_it():
         ingest.receive(10)
         ingest.receive(50)
         # Once it has nothing after 19, or so it says; if asked for what follows, it answers of another symbol.
-        loop.call_later(20, lie_once, history, (19,), lambda params: params["fromId"] == "19", 1000)
-        loop.call_later(20, lie_once, history, (21, 22), lambda params: params["fromId"] == "20")
+        lies = []
+        loop.call_later(20, lambda: lies.append(lie_once(history, (19,), lambda params: params["fromId"] == "19")))
+        loop.call_later(
+            20, lambda: lies.append(lie_once(history, (21,), lambda params: params["fromId"] == "20", 7000))
+        )
         assert await ingest.until(lambda: ingest.closed, 3600)
         assert (*last(ingest), ingest.missing) == (GapState.NEVER_ISSUED, "", {20})
+        assert [len(requests) for requests in lies] == [1, 0]
 
     run(main)
 
@@ -268,6 +335,27 @@ def test_retry_after_is_kept_and_attempts_grow_apart():
     run(main)
 
 
+def test_a_history_that_answers_with_interruptions_is_not_asked_ever_more_rarely():
+    async def main(loop):
+        history = made("binance", dict.fromkeys(range(1, 200), 0.0), limit=5)
+        answer = history.fetch_once
+
+        async def failing(request, read):
+            if history.requests % 2:
+                history.requests += 1
+                raise RestUnreachable("connection reset")
+            return await answer(request, read)
+
+        history.fetch_once = failing
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        ingest.receive(190)
+        assert await ingest.until(lambda: ingest.closed, 300)
+        assert ingest.stored == list(range(10, 191))
+
+    run(main)
+
+
 def test_a_gap_that_becomes_too_old_is_given_up_with_that_reason():
     async def main(loop):
         history = made("kraken", dict.fromkeys(range(1, 60), 0.0), faults=("down",), rate=1.0, faults_until=ALWAYS)
@@ -294,5 +382,6 @@ def test_a_bad_row_costs_only_itself():
         assert (event.state, event.resolution) == (GapState.REPAIRED, "rest; 2 ids are dead letters")
         assert ingest.stored == [number for number in range(10, 21) if number not in {15, 17}]
         assert len(ingest.log.dead_letters) == 1
+        assert history.requests >= 4
 
     run(main)
