@@ -85,6 +85,10 @@ def test_every_missing_setting_is_reported_with_what_to_set():
         ("kafka_replicas", "many", "must be a valid integer"),
         ("spark_conf", "{", "must be valid YAML"),
         ("jobs_main", "s3://code/jobs.py", "must match"),
+        ("https_proxy", "socks5://proxy:1080", "must be a URL that begins with http:// or https://"),
+        ("https_proxy", "http://", "with a host"),
+        ("https_proxy", "http://user:word@proxy:3128", "everyone who may read pods would see it"),
+        ("egress_groups", "{Team A: gateway}", "must match"),
     ],
 )
 def test_an_invalid_value_is_reported_with_what_to_set(name, value, words):

@@ -47,7 +47,9 @@ def _proxy(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise ValueError("must be a URL that begins with http:// or https://, with a host")
-    return _no_credentials(value)
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user name or password: everyone who may read pods would see it")
+    return value
 
 
 def _bootstrap(value: str) -> str:
