@@ -157,7 +157,7 @@ class BybitVenue(Venue):
         trades = history.newest(raw_symbol, count(query, "limit", _ROWS))
         rows = [
             {
-                "execId": self.trade_id(trade), "symbol": raw_symbol, "price": number(trade.price),
+                "execId": self.trade_id(trade), "symbol": trade.pair.raw_symbol, "price": number(trade.price),
                 "size": number(trade.quantity), "side": "Buy" if trade.buy else "Sell", "time": str(trade.time // 1000),
                 "isBlockTrade": False,
             }
