@@ -1,7 +1,6 @@
 """The ingest application: one shard of one feed, from websocket over sequencing and gap repair to Kafka."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,11 +193,15 @@ async def run(
 
 async def _drain(pipeline: Pipeline, publisher: Publisher, timeout: float) -> None:
     """Send what the pipeline still holds, for at most `timeout` seconds."""
-    with contextlib.suppress(TimeoutError):
+    publishing = asyncio.create_task(publisher.run())
+    try:
         async with asyncio.timeout(timeout):
-            publishing = asyncio.create_task(publisher.run())
             await pipeline.settle()
-            publishing.cancel()
+    except TimeoutError:
+        log.warning("records still held back at the end are given up", seconds=timeout)
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
     pipeline.give_up_suspended()
 
 
