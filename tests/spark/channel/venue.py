@@ -3,11 +3,22 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+
+
+def _instrument(symbol: str) -> dict[str, Any]:
+    """Return what Binance's list, whose names the protocol borrows, says of a symbol."""
+    filters = [
+        {"filterType": "PRICE_FILTER", "tickSize": "0.01000000"},
+        {"filterType": "LOT_SIZE", "stepSize": "0.00001000"},
+    ]
+    assets = {"baseAsset": symbol.removesuffix("USDT"), "quoteAsset": "USDT"}
+    return {"symbol": symbol, "status": "TRADING", **assets, "filters": filters}
 
 
 @dataclass
@@ -25,7 +36,13 @@ class DepthVenue:
     async def start(self) -> int:
         """Open the port and return it."""
         app = web.Application()
-        app.add_routes([web.get("/depth", self._websocket), web.get("/snapshot", self._snapshot)])
+        app.add_routes(
+            [
+                web.get("/depth", self._websocket),
+                web.get("/snapshot", self._snapshot),
+                web.get("/api/v3/exchangeInfo", self._instruments),
+            ]
+        )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -39,6 +56,9 @@ class DepthVenue:
     async def _snapshot(self, request: web.Request) -> web.Response:
         self.snapshots += 1
         return web.json_response({"number": 0, "levels": [[100, 1], [101, 2]]})
+
+    async def _instruments(self, request: web.Request) -> web.Response:
+        return web.json_response({"symbols": [_instrument(symbol) for symbol in SYMBOLS]})
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
