@@ -21,7 +21,7 @@ BUILD_ARGS = $(foreach name,PYTHON_IMAGE SPARK_IMAGE PIP_INDEX_URL K2_MAVEN,$(if
 
 ##@ Run
 
-demo: setup ## Three simulated feeds, two injected faults, one audit (LIVE=1: real exchanges)
+demo: setup ## Three simulated feeds, injected faults, one audit (LIVE=1: real exchanges)
 	$(BIN)/python -m k2.cli.demo $(if $(LIVE),--live)
 
 bench: setup ## Measure K2 and its baselines, and write docs/benchmarks.md

@@ -32,6 +32,20 @@ def test_an_exchange_that_cannot_be_reached_is_given_up_after_the_attempts(tmp_p
         port = taken.getsockname()[1]
         code, message = refused(tmp_path, feed("binance", ["BTCUSDT"], port), "--attempts", "2")
     assert code == 3
+    assert message.startswith("binance: the instrument list of binance cannot be read: http://127.0.0.1:")
+    assert "Cannot connect to host" in message
+
+
+def test_an_exchange_that_only_answers_rest_is_given_up_after_the_attempts(tmp_path: Path):
+    with (
+        closing(socket.socket()) as taken,
+        exchange("binance", "--symbols", "BTCUSDT", log=tmp_path / "exchange.log") as binance,
+    ):
+        taken.bind(("127.0.0.1", 0))
+        body = feed("binance", ["BTCUSDT"], binance.port)
+        body["spec"]["ingest"]["endpoints"] = [f"ws://127.0.0.1:{taken.getsockname()[1]}"]
+        code, message = refused(tmp_path, body, "--attempts", "2")
+    assert code == 3
     assert message.startswith("binance: no data after 2 attempts; the last failed with ws://127.0.0.1:")
     assert "Cannot connect to host" in message
 

@@ -1,4 +1,4 @@
-"""`python -m k2.cli.demo`: runs three feeds for 80 seconds, injects two faults, and audits the result.
+"""`python -m k2.cli.demo`: runs three feeds for 80 seconds, injects faults, and audits the result.
 
 Exit codes: 0 the audit passed, 1 it failed, 2 bad input, 3 a required service is unreachable.
 """
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = Parser(prog="k2.cli.demo", description="Run three feeds, inject two faults, audit the result.")
+    parser = Parser(prog="k2.cli.demo", description="Run three feeds, inject faults, audit the result.")
     parser.add_argument("--live", action="store_true", help="use the real exchanges; needs internet access")
     parser.add_argument(
         "--data", type=Path, default=Path(".demo"), help="folder of the platform; emptied first, kept afterwards"

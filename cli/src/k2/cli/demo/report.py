@@ -35,6 +35,9 @@ def conclude(layout: Layout, feeds: Sequence[FeedStatus], emitted: Emitted) -> i
     out.print()
     out.print(_counts(verdict, feeds))
     _dead_letters(out, verdict)
+    for feed in feeds:
+        if feed.message:
+            out.print(f"{feed.name}: {feed.message}", markup=False)
     engine = Engine(layout.platform())
     try:
         _print_latencies(out, engine, feeds)

@@ -80,12 +80,18 @@ class Demo:
         await self._until(stop, 20.0, lambda: not any(row.open_gaps for row in self.last))
 
     def _faults(self) -> list[ScheduledFault]:
-        first, second = self._feeds[0], self._feeds[1]
+        first, second, third = self._feeds
+        delisted = third.names[-1].raw_symbol
         if self._live:
             return [ScheduledFault(0.4, f"kill -9 of the ingest of {first.name}", lambda: self._kill(first))]
         return [
-            ScheduledFault(0.2, f"{first.name} cuts every connection (1006)", lambda: self._fault(first, "close")),
-            ScheduledFault(0.5, f"{second.name} drops the next 40 trades", lambda: self._fault(second, "drop=40")),
+            ScheduledFault(0.15, f"{first.name} cuts every connection (1006)", lambda: self._fault(first, "close")),
+            ScheduledFault(0.25, f"{third.name} delists {delisted}", lambda: self._fault(third, f"delist={delisted}")),
+            ScheduledFault(
+                0.5,
+                f"{second.name} drops the next 40 trades, and answers REST with errors",
+                lambda: self._fault(second, "passing=3", "drop=40"),
+            ),
         ]
 
     async def _until(self, stop: asyncio.Event, timeout: float, condition: Callable[[], bool]) -> None:
@@ -97,8 +103,9 @@ class Demo:
                 return
             await asyncio.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
-    async def _fault(self, feed: ExchangeFeed, fault: str) -> None:
-        await self._exchange(feed, "POST", "/_sim/faults", fault)
+    async def _fault(self, feed: ExchangeFeed, *faults: str) -> None:
+        for fault in faults:
+            await self._exchange(feed, "POST", "/_sim/faults", fault)
 
     async def _kill(self, feed: ExchangeFeed) -> None:
         process = self._supervisor.state.children[f"ingest-{feed.name}-0-0"].find()

@@ -84,7 +84,7 @@ class RestClient:
                 log.warning("requests paused", path=request.path, seconds=error.retry_after, error=str(error))
             raise
         except FAILURES as error:
-            raise RestUnreachable(f"{self._base}{request.path}: {error!r}") from error
+            raise RestUnreachable(f"{self._base}{request.path}: {str(error) or type(error).__name__}") from error
 
     async def _get(self, request: Request, read: Callable[[bytes], Result]) -> Result:
         try:
