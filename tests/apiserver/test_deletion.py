@@ -17,6 +17,9 @@ JOB = "/apis/batch/v1/namespaces/{}/jobs/spot-purge"
 DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/spot-ingest-0-0"
 TRADES = "market.crypto.trades.binance"
 
+# The kinds of topics that the feeds of an exchange share.
+SHARED = ("gaps", "evidence", "instruments", "deadletter")
+
 
 @pytest.fixture
 def api(whole_api: Api) -> Api:
@@ -81,7 +84,7 @@ def test_a_feed_that_retains_its_data_is_released_at_once_and_keeps_its_topics(
         running(api, namespace)
         delete(api, namespace)
         eventually(lambda: is_gone(api, namespace), within=10)
-    assert topics(api, namespace) == {"trades", "gaps", "evidence", "deadletter"}
+    assert topics(api, namespace) == {"trades", *SHARED}
     assert "ownerReferences" not in api.request("GET", TOPIC.format(namespace, TRADES))["metadata"]
     assert not exists(api, JOB.format(namespace))
 
@@ -104,7 +107,7 @@ def test_data_is_purged_once_all_pods_are_gone_then_the_topics_and_then_the_feed
         pod = job["spec"]["template"]["spec"]
         assert "--exchange" in pod["containers"][0]["args"]
         assert exists(api, f"/api/v1/namespaces/{namespace}/configmaps/{pod['volumes'][0]['configMap']['name']}")
-        assert topics(api, namespace) == {"trades", "gaps", "evidence", "deadletter"}
+        assert topics(api, namespace) == {"trades", *SHARED}
         finish_job(api, namespace, "Complete")
         eventually(lambda: is_gone(api, namespace))
     assert topics(api, namespace) == set()
@@ -122,7 +125,7 @@ def test_a_feed_that_is_not_the_last_of_its_exchange_keeps_shared_topics(api: Ap
         finish_job(api, namespace, "Complete")
         eventually(lambda: is_gone(api, namespace))
     assert not exists(api, TOPIC.format(namespace, TRADES))
-    assert topics(api, namespace) == {"theirs", "gaps", "evidence", "deadletter"}
+    assert topics(api, namespace) == {"theirs", *SHARED}
 
 
 def test_a_failed_purge_is_reported_and_the_feed_is_released_at_the_deadline(
@@ -139,7 +142,7 @@ def test_a_failed_purge_is_reported_and_the_feed_is_released_at_the_deadline(
     warning = warnings(api, namespace)["PurgeIncomplete"]
     assert "python -m k2.jobs.purge" in warning
     assert f"KafkaTopic {TRADES}" in warning
-    assert topics(api, namespace) == {"trades", "gaps", "evidence", "deadletter"}
+    assert topics(api, namespace) == {"trades", *SHARED}
 
 
 def test_an_operator_killed_during_a_purge_resumes_it(api: Api, namespace: str, operator: Operator):
@@ -183,7 +186,7 @@ def test_changing_the_policy_to_retain_releases_a_waiting_feed(
         eventually(lambda: "waiting for pods" in message(api, namespace))
         api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"deletionPolicy": "Retain"}}, MERGE)
         eventually(lambda: is_gone(api, namespace))
-    assert topics(api, namespace) == {"trades", "gaps", "evidence", "deadletter"}
+    assert topics(api, namespace) == {"trades", *SHARED}
 
 
 def test_deleting_a_conflicting_feed_deletes_nothing_of_the_other(api: Api, namespace: str, operator: Operator):
@@ -195,7 +198,7 @@ def test_deleting_a_conflicting_feed_deletes_nothing_of_the_other(api: Api, name
         eventually(lambda: not exists(api, api.feed(namespace, "rival")))
         eventually(lambda: "PurgeSkipped" in warnings(api, namespace))
     assert not exists(api, f"/apis/batch/v1/namespaces/{namespace}/jobs/rival-purge")
-    assert topics(api, namespace) == {"trades", "gaps", "evidence", "deadletter"}
+    assert topics(api, namespace) == {"trades", *SHARED}
 
 
 def test_a_terminating_namespace_is_not_blocked(api: Api, namespace: str, operator: Operator):

@@ -151,7 +151,9 @@ def test_a_feed_whose_parts_run_is_ready_and_reports_their_figures(
     assert by_type.pop("SymbolsRefused") == "False"
     assert set(by_type.values()) == {"True"}
     names = {item["metadata"]["name"] for item in api.request("GET", TOPIC.format(namespace, "").rstrip("/"))["items"]}
-    assert names == {f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "evidence", "deadletter")}
+    assert names == {
+        f"market.crypto.{kind}.binance" for kind in ("trades", "gaps", "evidence", "instruments", "deadletter")
+    }
 
 
 def test_a_changed_layer_is_stopped_started_and_then_stable(
