@@ -61,7 +61,10 @@ class Judge:
         emitted = {venue.trade_id(trade): trade for trade in self.simulator.history.trades.get(pair.raw_symbol, ())}
         recorded = {row["trade_id"] for row in rows}
         if not recorded:
-            return []
+            item = venue.listings.get(pair.raw_symbol)
+            trades = item is not None and item.status is Status.TRADING
+            unsaid = trades and pair.raw_symbol not in self.ingest.stats.refused
+            return [f"{pair.symbol}: nothing was recorded, and nothing says why"] if unsaid else []
         findings = [f"{pair.symbol}: {number} was never emitted" for number in sorted(recorded - emitted.keys())[:3]]
         order = list(emitted)
         begin = min(order.index(number) for number in recorded & emitted.keys())

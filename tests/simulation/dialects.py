@@ -1,6 +1,7 @@
 """What is particular to each exchange in a simulation, beside the frames and answers of its venue."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ _SIDES = ("S", "m", "side")
 
 
 @dataclass(frozen=True)
-class Dialect:
+class Dialect(ABC):
     """One exchange. `transient` are errors of its REST API that pass: status and body."""
 
     symbols: tuple[str, ...]  # three that trade, then one that the exchange does not list
@@ -40,9 +41,9 @@ class Dialect:
         """Return the frames of an order."""
         return venue.frames(trades, client.protocol)
 
+    @abstractmethod
     def notice(self, due: int) -> str:
         """Return the announcement of a cut at `due`, in UTC microseconds."""
-        raise NotImplementedError
 
     def spoil(self, text: str, record_id: str) -> str:
         """Return a frame whose item with an id has an impossible side."""

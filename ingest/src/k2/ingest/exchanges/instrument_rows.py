@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import DECODE_ERRORS, MalformedFrame, Request
 from k2.schemas.records.instrument import Listed, Rejected
 
@@ -22,6 +23,15 @@ class InstrumentSource:
 
     requests: tuple[Request, ...]
     read: Callable[[bytes], list[Listed | Rejected]]
+
+
+def decode_list(body: bytes, decoder: msgspec.json.Decoder[Entry], answers: RestAnswers) -> Entry:
+    """Decode a response. Raises `RestRefused` if it is an error of the exchange, `MalformedFrame` if it is no list."""
+    try:
+        return decoder.decode(body)
+    except DECODE_ERRORS as error:
+        answers.check(body)
+        raise MalformedFrame(str(error)) from error
 
 
 def read_entries(

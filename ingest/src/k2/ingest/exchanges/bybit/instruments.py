@@ -2,9 +2,9 @@
 
 import msgspec
 
-from k2.ingest.exchanges.base import DECODE_ERRORS, MalformedFrame, Request
+from k2.ingest.exchanges.base import Request
 from k2.ingest.exchanges.bybit.answers import ANSWERS
-from k2.ingest.exchanges.instrument_rows import InstrumentSource, read_entries
+from k2.ingest.exchanges.instrument_rows import InstrumentSource, decode_list, read_entries
 from k2.schemas.records.instrument import InstrumentStatus, Listed, Rejected
 
 _STATUSES = {
@@ -49,11 +49,7 @@ _SYMBOL = msgspec.json.Decoder(_Symbol)
 
 def read(body: bytes) -> list[Listed | Rejected]:
     """Return the entries of a response. Raises `RestRefused`, or `MalformedFrame` for a body that is no list."""
-    try:
-        response = _RESPONSE.decode(body)
-    except DECODE_ERRORS as error:
-        ANSWERS.check(body)
-        raise MalformedFrame(str(error)) from error
+    response = decode_list(body, _RESPONSE, ANSWERS)
     return list(read_entries(response.result.list, _SYMBOL, _listed, "symbol"))
 
 

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from k2.ingest.exchanges.base import DECODE_ERRORS, MalformedFrame, Request
+from k2.ingest.exchanges.base import Request
 from k2.ingest.exchanges.coinbase.answers import ANSWERS
-from k2.ingest.exchanges.instrument_rows import InstrumentSource, read_entries
+from k2.ingest.exchanges.instrument_rows import InstrumentSource, decode_list, read_entries
 from k2.ingest.exchanges.rows import RAW_ROWS
 from k2.schemas.records.instrument import InstrumentStatus, Listed, Rejected
 
@@ -34,11 +34,7 @@ _PRODUCT = msgspec.json.Decoder(_Product)
 
 def read(body: bytes) -> list[Listed | Rejected]:
     """Return the entries of a response. Raises `RestRefused`, or `MalformedFrame` for a body that is no list."""
-    try:
-        raws = RAW_ROWS.decode(body)
-    except DECODE_ERRORS as error:
-        ANSWERS.check(body)
-        raise MalformedFrame(str(error)) from error
+    raws = decode_list(body, RAW_ROWS, ANSWERS)
     return list(read_entries(raws, _PRODUCT, _listed, "id"))
 
 

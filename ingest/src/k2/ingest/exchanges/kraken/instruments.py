@@ -6,8 +6,8 @@ name (BTC/USD). Tokenized assets are a list of their own.
 
 import msgspec
 
-from k2.ingest.exchanges.base import DECODE_ERRORS, MalformedFrame, Request
-from k2.ingest.exchanges.instrument_rows import InstrumentSource, read_entries
+from k2.ingest.exchanges.base import MalformedFrame, Request
+from k2.ingest.exchanges.instrument_rows import InstrumentSource, decode_list, read_entries
 from k2.ingest.exchanges.kraken.answers import ANSWERS
 from k2.schemas.records.instrument import InstrumentStatus, Listed, Rejected
 
@@ -46,11 +46,7 @@ _ASSET_PAIR = msgspec.json.Decoder(_AssetPair)
 
 def read(body: bytes) -> list[Listed | Rejected]:
     """Return the entries of a response. Raises `RestRefused`, or `MalformedFrame` for a body that is no list."""
-    try:
-        response = _RESPONSE.decode(body)
-    except DECODE_ERRORS as error:
-        ANSWERS.check(body)
-        raise MalformedFrame(str(error)) from error
+    response = decode_list(body, _RESPONSE, ANSWERS)
     if any(not error.startswith("W") for error in response.error):
         ANSWERS.check(body)
     return list(read_entries(response.result.values(), _ASSET_PAIR, _listed, "altname"))

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from k2.ingest.exchanges.base import DECODE_ERRORS, MalformedFrame, Request, millis_text
-from k2.ingest.exchanges.instrument_rows import InstrumentSource, read_entries
+from k2.ingest.exchanges.base import Request, millis_text
+from k2.ingest.exchanges.instrument_rows import InstrumentSource, decode_list, read_entries
 from k2.ingest.exchanges.okx.answers import ANSWERS
 from k2.schemas.records.instrument import InstrumentStatus, Listed, Rejected
 
@@ -38,11 +38,7 @@ _SYMBOL = msgspec.json.Decoder(_Symbol)
 
 def read(body: bytes) -> list[Listed | Rejected]:
     """Return the entries of a response. Raises `RestRefused`, or `MalformedFrame` for a body that is no list."""
-    try:
-        response = _RESPONSE.decode(body)
-    except DECODE_ERRORS as error:
-        ANSWERS.check(body)
-        raise MalformedFrame(str(error)) from error
+    response = decode_list(body, _RESPONSE, ANSWERS)
     if response.code != "0":
         ANSWERS.check(body)
     return list(read_entries(response.data, _SYMBOL, _listed, "instId"))
