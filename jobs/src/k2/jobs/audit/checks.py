@@ -16,7 +16,6 @@ from k2.jobs.audit import completeness, conflicts, never_issued, offsets, rebuil
 from k2.jobs.audit.completeness import Gap, HourCompleteness
 from k2.jobs.audit.offsets import TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier, PinnedSnapshots
-from k2.jobs.audit.rebuild import Digest
 from k2.jobs.audit.report import ChannelReport, Finding
 from k2.jobs.layers import gold
 from k2.jobs.layers.gold import MARGIN
@@ -24,6 +23,7 @@ from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.content import ID_CONFLICT
+from k2.schemas.digests import Digest
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
 from k2.schemas.values import from_micros

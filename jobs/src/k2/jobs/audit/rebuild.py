@@ -1,25 +1,27 @@
-"""Rebuild of Silver and Gold from Bronze, compared with the tables by order-independent hashes."""
+"""Rebuild of Silver and Gold from Bronze, compared with the tables by digests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
+from typing import Final
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.audit import digests
 from k2.jobs.layers import conflicts, gold, silver
 from k2.schemas.channels import Channel
+from k2.schemas.digests import (
+    DEAD_LETTER,
+    GOLD,
+    SILVER,
+    Digest,
+    dead_letter_columns,
+    gold_columns,
+    silver_columns,
+)
 
-_KAFKA = ("topic", "partition", "offset")
-_DEAD_LETTER = ("value", *_KAFKA, "schema_id", "error_category", "error_message")
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """The number of rows and the sum of their hashes."""
-
-    rows: int
-    hash: int
+# All rows are of one origin, and those that are rebuilt do not name it.
+_DEAD_LETTER: Final = tuple(name for name in dead_letter_columns() if name not in {"exchange", "channel"})
 
 
 def revalidated(bronze: DataFrame, channel: Channel, schemas: Mapping[str, Mapping[int, str]], label: str) -> DataFrame:
@@ -52,32 +54,14 @@ def deduplicated(records: DataFrame, channel: Channel) -> DataFrame:
 
 def silver_digest(records: DataFrame, channel: Channel) -> Digest:
     """Return the digest of rebuilt or stored Silver records."""
-    maps = {name: F.col(name) for name in channel.map_columns}
-    return _digest(records, *_values(channel, maps), F.col("schema_id"), *map(F.col, _KAFKA))
+    return digests.digest(records, SILVER, silver_columns(channel))
 
 
 def dead_letter_digest(dead_letters: DataFrame) -> Digest:
     """Return the digest of rebuilt or stored dead letters."""
-    return _digest(dead_letters, *map(F.col, _DEAD_LETTER))
+    return digests.digest(dead_letters, DEAD_LETTER, _DEAD_LETTER)
 
 
 def gold_digest(records: DataFrame, channel: Channel) -> Digest:
-    """Return the digest of rebuilt or stored Gold records."""
-    types = {column.name: column.type for column in channel.columns}
-    maps = {name: F.from_json(name, types[name]) for name in channel.map_columns}
-    return _digest(records, *_values(channel, maps), F.col("exchange_date"), F.col("exchange_hour"))
-
-
-def _values(channel: Channel, maps: Mapping[str, Column]) -> list[Column]:
-    """Return a record's columns for hashing, with `maps` in an order of their own: Spark hashes no map."""
-    return [_sorted(maps[name]) if name in maps else F.col(name) for name in channel.column_names]
-
-
-def _digest(rows: DataFrame, *columns: Column) -> Digest:
-    hashed = rows.select(F.xxhash64(*columns).cast("decimal(38,0)").alias("hash"))
-    total = hashed.agg(F.count("*").alias("rows"), F.coalesce(F.sum("hash"), F.lit(0)).alias("hash")).collect()[0]
-    return Digest(total["rows"], int(total["hash"]))
-
-
-def _sorted(entries: Column) -> Column:
-    return F.to_json(F.array_sort(F.map_entries(entries)))
+    """Return the digest of rebuilt or stored Gold records. The order of a map's entries makes no difference."""
+    return digests.digest(digests.with_maps(records, channel), GOLD, gold_columns(channel))
