@@ -52,6 +52,9 @@ def test_the_canonical_leaf_of_a_trade_has_the_published_bytes():
         (date(1970, 1, 11), b"2:10"),
         (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), b"7:1000000"),
         ({}, b"0:"),
+        ([], b"0:"),
+        (["a", None, ""], b"6:1:a-0:"),
+        ([{"price": 5, "amount": None}], b"22:19:6:amount-5:price1:5"),
         ({"é": "1", "b": None, "a": ""}, b"16:1:a0:1:b-2:\xc3\xa91:1"),
     ],
 )
@@ -64,9 +67,9 @@ def test_null_is_left_out_and_is_not_an_empty_value():
     assert canonical_bytes(GOLD, {"a": "1", "b": ""}) != canonical_bytes(GOLD, {"a": "1"})
 
 
-@pytest.mark.parametrize("value", [True, 1.5, ["a"]])
+@pytest.mark.parametrize("value", [True, 1.5, [2.5]])
 def test_a_value_without_canonical_bytes_is_refused(value):
-    with pytest.raises(TypeError, match=f"{type(value).__name__} has no canonical bytes"):
+    with pytest.raises(TypeError, match=r"(bool|float) has no canonical bytes"):
         canonical_bytes(GOLD, {"a": value})
 
 

@@ -11,7 +11,9 @@ table later changes no digest of older rows. Bytes of a value:
 - text: UTF-8; binary: as it is; a whole number: decimal digits
 - a decimal: digits without an exponent and without zeros or a point at the end: 61837.63
 - a time: UTC microseconds since 1970; a date: days since 1970
-- a map of texts: for each entry, in the order of the keys' bytes, `length:key` and `length:value`, or `-` for null
+- a list: for each element `length:bytes`, or `-` for null
+- a map with texts as keys, or a struct: for each entry, by the order of the keys' bytes, `length:key` and the value, which
+  is written as in a list
 """
 
 import hashlib
@@ -36,6 +38,7 @@ DEAD_LETTER: Final = "k2.dead-letter.1"
 GOLD: Final = "k2.gold.1"
 RECORD: Final = "k2.record.1"  # what Silver and Gold have in common
 LEAF: Final = "k2.leaf.1"
+VERDICT: Final = "k2.verdict.1"  # rows of audit_completeness
 
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -94,6 +97,8 @@ def _bytes(value: Any) -> bytes:
             return bytes(value)
         case Mapping():
             return b"".join(_sized(key.encode()) + _sized_or_null(value[key]) for key in sorted(value))
+        case list() | tuple():
+            return b"".join(map(_sized_or_null, value))
         case _:
             return _text(value).encode()
 
@@ -122,8 +127,8 @@ def _sized(content: bytes) -> bytes:
     return str(len(content)).encode() + b":" + content
 
 
-def _sized_or_null(text: str | None) -> bytes:
-    return b"-" if text is None else _sized(text.encode())
+def _sized_or_null(value: Any) -> bytes:
+    return b"-" if value is None else _sized(_bytes(value))
 
 
 def leaf_columns(channel: "Channel") -> tuple[str, ...]:

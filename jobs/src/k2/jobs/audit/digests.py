@@ -10,6 +10,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     DataType,
     DateType,
@@ -17,6 +18,7 @@ from pyspark.sql.types import (
     IntegralType,
     MapType,
     StringType,
+    StructType,
     TimestampType,
 )
 
@@ -39,37 +41,54 @@ def row_hash(frame: DataFrame, domain: str, columns: Iterable[str]) -> Column:
 
 
 def _field(name: str, kind: DataType) -> Column:
-    content = _bytes(name, kind, F.col(name))
+    value = F.col(name)
+    content = value if isinstance(kind, BinaryType) else _text(name, kind, value).cast("binary")
     head = F.concat(F.lit(f"{name}="), F.octet_length(content).cast("string"), F.lit(":"))
     return F.coalesce(F.concat(head.cast("binary"), content), F.lit(b""))
 
 
-def _bytes(name: str, kind: DataType, value: Column) -> Column:
+def _text(name: str, kind: DataType, value: Column) -> Column:
+    """Return the canonical bytes of a value as a text."""
     match kind:
-        case BinaryType():
-            return value
         case StringType() | IntegralType():
-            return value.cast("string").cast("binary")
+            return value.cast("string")
         case DecimalType():
             # In ANSI mode, Spark's default, the text of a decimal has no exponent.
             text = value.cast("string")
-            return (F.rtrim(F.rtrim(text, F.lit("0")), F.lit(".")) if kind.scale else text).cast("binary")
+            return F.rtrim(F.rtrim(text, F.lit("0")), F.lit(".")) if kind.scale else text
         case TimestampType():
-            return F.unix_micros(value).cast("string").cast("binary")
+            return F.unix_micros(value).cast("string")
         case DateType():
-            return F.unix_date(value).cast("string").cast("binary")
-        case MapType(keyType=StringType(), valueType=StringType()):
-            entries = F.transform(F.array_sort(F.map_entries(value)), _entry)
-            return F.array_join(entries, "").cast("binary")
-    raise TypeError(f"column {name} of type {kind.simpleString()} has no canonical bytes")
+            return F.unix_date(value).cast("string")
+        case _:
+            return _nested(name, kind, value)
 
 
-def _entry(entry: Column) -> Column:
-    return F.concat(_sized(entry["key"]), F.coalesce(_sized(entry["value"]), F.lit("-")))
+def _nested(name: str, kind: DataType, value: Column) -> Column:
+    match kind:
+        case ArrayType():
+            return F.array_join(F.transform(value, lambda one: _sized(name, kind.elementType, one)), "")
+        case MapType(keyType=StringType()):
+            entries = F.array_sort(F.map_entries(value))
+            return F.array_join(F.transform(entries, lambda one: _entry(name, kind.valueType, one)), "")
+        case StructType():
+            fields = sorted(kind.fields, key=lambda field: field.name.encode())
+            texts = (F.concat(F.lit(_key(one.name)), _sized(name, one.dataType, value[one.name])) for one in fields)
+            return F.when(value.isNotNull(), F.concat(*texts))
+    raise TypeError(f"column {name} has no canonical bytes: {kind.simpleString()}")
 
 
-def _sized(text: Column) -> Column:
-    return F.concat(F.octet_length(text).cast("string"), F.lit(":"), text)
+def _key(name: str) -> str:
+    return f"{len(name.encode())}:{name}"
+
+
+def _entry(name: str, kind: DataType, entry: Column) -> Column:
+    return F.concat(_sized(name, StringType(), entry["key"]), _sized(name, kind, entry["value"]))
+
+
+def _sized(name: str, kind: DataType, value: Column) -> Column:
+    text = _text(name, kind, value)
+    return F.coalesce(F.concat(F.octet_length(text).cast("string"), F.lit(":"), text), F.lit("-"))
 
 
 def sums(row_hashes: Column, prefix: str, where: Column | None = None) -> list[Column]:
