@@ -12,8 +12,8 @@ table later changes no digest of older rows. Bytes of a value:
 - a decimal: digits without an exponent and without zeros or a point at the end: 61837.63
 - a time: UTC microseconds since 1970; a date: days since 1970
 - a list: for each element `length:bytes`, or `-` for null
-- a map with texts as keys, or a struct: for each entry, by the order of the keys' bytes, `length:key` and the value, which
-  is written as in a list
+- a map with texts as keys, or a struct: for each entry, by the order of the keys' bytes, `length:key` and the value as
+  an element of a list
 """
 
 import hashlib
