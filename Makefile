@@ -55,7 +55,7 @@ e2e: cluster-up ## Every test of tests/e2e
 
 ##@ Develop
 
-setup: $(VENV)/.installed ## Virtual environment, Python packages, Java, Java archives
+setup: $(VENV)/.installed ## Virtual environment, Python packages, Java, Java archives, archives of their classes
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
@@ -63,6 +63,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(BIN)/python -m k2.cli.commands.doctor
+	$(BIN)/python -m k2.cli.embedded.class_archives
 	touch $@
 
 check: setup ## Format, lint, types, import directions, YAML, docs links, the CRD, charts

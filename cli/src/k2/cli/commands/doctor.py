@@ -67,6 +67,7 @@ def checks(data: Path) -> Iterator[Check]:
         yield Check("java", ok=False, detail=str(error))
     missing = jars.missing(*jars.EMBEDDED)
     yield Check("archives", ok=True, detail=f"{len(missing)} to download at the first start" if missing else "complete")
+    yield from _class_checks()
     memory = psutil.virtual_memory().available
     yield Check("memory", memory >= _MIN_MEMORY, f"{memory / 2**30:.1f} GB available, {_MIN_MEMORY >> 30} GB required")
     root = Layout.at(data).root
@@ -75,6 +76,17 @@ def checks(data: Path) -> Iterator[Check]:
     yield Check("disk", room >= _MIN_DISK, f"{room / 2**30:.1f} GB free in {where}, {_MIN_DISK >> 30} GB required")
     yield Check("cores", ok=(os.cpu_count() or 1) >= 2, detail=f"{os.cpu_count()}")
     yield from _clock_checks(Layout.at(data))
+
+
+def _class_checks() -> Iterator[Check]:
+    from k2.cli.embedded import class_archives
+
+    try:
+        missing = class_archives.missing(find_java())
+    except JavaNotFound:
+        return  # the check of Java says so
+    how = "python -m k2.cli.embedded.class_archives makes Java start in half of the CPU time"
+    yield Check("classes", ok=True, detail=f"not archived; {how}" if missing else "archived")
 
 
 def _clock_checks(layout: Layout) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from k2.cli.embedded.child import Child
 from k2.cli.embedded.ports import HOST
+from k2.jobs.spark.jvm import class_data
 from k2.jobs.spark.jvm.jars import BROKER, classpath
 from k2.jobs.spark.jvm.java import Java
 from k2.schemas.feed import topics
@@ -119,7 +120,13 @@ def _topics(feed: ExchangeFeed) -> list[NewTopic]:
 
 def _java(java: Java, folder: Path) -> list[str]:
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
-    return [str(java.path), *_OPTIONS, logging, "-cp", ":".join(map(str, classpath(BROKER)))]
+    path = class_path()
+    return [str(java.path), *_OPTIONS, *class_data.options(java, path), logging, "-cp", path]
+
+
+def class_path() -> str:
+    """Return the class path of the broker."""
+    return ":".join(map(str, classpath(BROKER)))
 
 
 def _reason(text: str) -> str:

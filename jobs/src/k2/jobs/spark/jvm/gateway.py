@@ -16,6 +16,7 @@ from typing import Final
 
 from pyspark import SparkContext
 
+from k2.jobs.spark.jvm import class_data
 from k2.jobs.spark.jvm.jars import SPARK, classpath, spark_home
 from k2.jobs.spark.jvm.java import Java
 
@@ -93,12 +94,22 @@ def pid() -> int | None:
     return _PROCESSES[-1].pid if _PROCESSES else None
 
 
+def class_path(*sets: str) -> str:
+    """Return the class path of Spark with some sets of archives."""
+    return ":".join([str(spark_home() / "jars" / "*"), *map(str, classpath(*sets))])
+
+
+def flags() -> list[str]:
+    """Return the options that every JVM of Spark starts with."""
+    return [*_OPTIONS, *(f"--add-opens={module}=ALL-UNNAMED" for module in _MODULES)]
+
+
 def _command(java: Java, conf: Mapping[str, str], options: Sequence[str], sets: Sequence[str]) -> list[str]:
-    jars = [str(spark_home() / "jars" / "*"), *map(str, classpath(*sets))]
-    opens = [f"--add-opens={module}=ALL-UNNAMED" for module in _MODULES]
+    path = class_path(*sets)
     settings = [argument for key, value in conf.items() for argument in ("--conf", f"{key}={value}")]
     return [
-        str(java.path), *_OPTIONS, *opens, *options, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", ":".join(jars),
+        str(java.path), *flags(), *class_data.options(java, path), *options,
+        f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", path,
         "org.apache.spark.deploy.SparkSubmit", *settings, "pyspark-shell",
     ]  # fmt: skip
 

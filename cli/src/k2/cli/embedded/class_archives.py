@@ -1,0 +1,82 @@
+"""Archive the classes of Spark and the broker, so that their JVMs start with half of the CPU time.
+
+`python -m k2.cli.embedded.class_archives` runs a platform with a simulated exchange for some seconds in a temporary
+folder, lets its JVMs record the classes that they load, and writes the archives. It takes a minute, once for each Java
+and each set of Java archives. Everything works without them.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from k2.cli.embedded import broker
+from k2.jobs.spark.jvm import class_data, gateway
+from k2.jobs.spark.jvm.class_data import DumpFailed
+from k2.jobs.spark.jvm.jars import SPARK
+from k2.jobs.spark.jvm.java import Java
+
+_COLLECTOR: Final = "-XX:+UseSerialGC"  # that of both JVMs
+_TIMEOUT: Final = 300.0  # seconds
+_FEED: Final = """\
+apiVersion: k2.marketdata.io/v1alpha1
+kind: ExchangeFeed
+metadata: {name: classes}
+spec:
+  exchange: kraken
+  symbols: [BTC/USD]
+  kafka: {partitions: 1}
+  layers: {topology: Combined, bronze: {trigger: 1s}, silver: {trigger: 1s}, gold: {trigger: 1s}}
+"""
+
+
+def missing(java: Java) -> dict[str, list[str]]:
+    """Return the class paths without an archive, and the options that their JVMs start with."""
+    class_paths = {gateway.class_path(SPARK): [*gateway.flags(), _COLLECTOR], broker.class_path(): [_COLLECTOR]}
+    return {path: flags for path, flags in class_paths.items() if not class_data.archive(java, path).exists()}
+
+
+def write(java: Java, seconds: int = 15) -> Sequence[Path]:
+    """Write the archives that are missing, from a run of `seconds`. Raises `DumpFailed`."""
+    absent = missing(java)
+    if not absent:
+        return []
+    with tempfile.TemporaryDirectory(prefix="k2-classes-") as folder:
+        _run(Path(folder), seconds)
+        return [class_data.dump(java, path, Path(folder), flags) for path, flags in absent.items()]
+
+
+def _run(folder: Path, seconds: int) -> None:
+    """Run a platform whose JVMs record their classes in `folder`."""
+    feed = folder / "feed.yaml"
+    feed.write_text(_FEED, "utf-8")
+    words = [sys.executable, "-m", "k2.cli.main", "up", "-f", str(feed), "--data", str(folder / "data"), "--simulate"]
+    try:
+        done = subprocess.run(
+            [*words, "--duration", f"{seconds}s"], env={**os.environ, class_data.RECORD: str(folder)},
+            capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DumpFailed(f"the platform that records classes did not end within {_TIMEOUT:.0f} s") from None
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise DumpFailed(f"the platform that records classes failed: {last[0]}")
+
+
+def main() -> int:
+    """Write missing archives, and say which."""
+    from k2.cli.commands.doctor import java_and_jars
+
+    try:
+        for path in write(java_and_jars()):
+            sys.stdout.write(f"archive of classes: {path} ({path.stat().st_size >> 20} MiB)\n")
+    except DumpFailed as error:
+        sys.stderr.write(f"{error}; JVMs start without it, more slowly\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
