@@ -26,6 +26,15 @@ def collect(env: Mapping[str, str], folder: Path) -> Path:
     return folder
 
 
+def summary(env: Mapping[str, str]) -> str:
+    """Return the pods that have restarted or do not run, and the newest warnings."""
+    pods = run("kubectl", "get", "pods", "-A", "--no-headers", env=env).splitlines()
+    unusual = [line for line in pods if line.split()[3:5] not in (["Running", "0"], ["Completed", "0"])]
+    words = ["-A", "--sort-by=.lastTimestamp", "--field-selector=type=Warning", "--no-headers"]
+    warnings = run("kubectl", "get", "events", *words, env=env).splitlines()[-30:]
+    return "\n".join(["Pods that have restarted or do not run:", *unusual, "Warnings:", *warnings])
+
+
 def _pods(env: Mapping[str, str]) -> list[str]:
     names = '{range .items[*]}{.metadata.namespace}/{.metadata.name}{"\\n"}{end}'
     try:

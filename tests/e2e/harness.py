@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ class Cluster:
     """A cluster with K2."""
 
     env: dict[str, str]
+    simulators: dict[str, str] = field(default_factory=dict)  # the uid of each simulated exchange's pod
 
     def kubectl(self, *words: str, stdin: str = "", namespace: str = NAMESPACE) -> str:
         """Run kubectl and return its output. Raises `StepFailed`."""
@@ -97,9 +99,22 @@ class Cluster:
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def emitted(self, exchange: str) -> dict[str, set[str]]:
-        """Return all trade ids that a simulated exchange has emitted, by raw symbol."""
+        """Return all trade ids that a simulated exchange has emitted, by raw symbol.
+
+        Raises AssertionError if its pod has restarted: a new exchange issues the same ids again, for other trades.
+        """
+        (pod,) = self.objects("pods", f"app.kubernetes.io/name=simulator,app.kubernetes.io/instance={exchange}")
+        first = self.simulators.setdefault(exchange, pod["metadata"]["uid"])
+        (container,) = pod["status"]["containerStatuses"]
+        assert (pod["metadata"]["uid"], container["restartCount"]) == (first, 0), (
+            f"the simulated {exchange} has restarted: {json.dumps(container)}; events: {self._events()}"
+        )
         ids_by_symbol = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
         return {native: set(map(str, ids)) for native, ids in ids_by_symbol.items()}
+
+    def _events(self) -> str:
+        words = ["--sort-by=.lastTimestamp", "--field-selector=type=Warning", "--no-headers"]
+        return "\n".join(self.kubectl("get", "events", *words).splitlines()[-20:])
 
     def inject_fault(self, exchange: str, fault: str) -> None:
         """Inject a fault into a simulated exchange."""
@@ -206,8 +221,12 @@ def assert_gold_complete(cluster: Cluster, exchange: str, symbols: dict[str, str
         raise AssertionError(f"Gold of {exchange} misses {missing} after {timeout:.0f} s") from None
     gold, emitted = eventually("Gold can be read", read, 60.0, interval=5), cluster.emitted(exchange)
     for native, symbol in symbols.items():
-        assert len(gold[symbol]) == len(set(gold[symbol])), f"{symbol} has duplicate trades"
-        assert set(gold[symbol]) <= emitted[native], f"{symbol} has trades that were never emitted"
+        twice = sorted(trade_id for trade_id, times in Counter(gold[symbol]).items() if times > 1)
+        assert not twice, f"{symbol} has {len(twice)} duplicate trades, {twice[:3]} to {twice[-3:]}"
+        invented = sorted(set(gold[symbol]) - emitted[native])
+        assert not invented, (
+            f"{symbol} has {len(invented)} trades that were never emitted: {invented[:3]} to {invented[-3:]}"
+        )
     return sum(len(gold[symbol]) for symbol in symbols.values())
 
 
