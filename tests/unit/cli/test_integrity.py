@@ -135,7 +135,7 @@ async def test_a_simulated_market_over_a_day_old_is_not_continued(layout: Layout
 
 def test_the_disk_check_looks_at_the_disk_of_the_folder(tmp_path: Path):
     results = {check.name: check for check in checks(tmp_path / "not" / "there")}
-    assert list(results) == ["python", "java", "archives", "memory", "disk", "cores", "clock"]
+    assert list(results) == ["python", "java", "archives", "classes", "memory", "disk", "cores", "clock"]
     assert results["python"].ok
     assert results["disk"].detail.endswith(f"GB free in {tmp_path}, 2 GB required")
     assert not (tmp_path / "not").exists()
@@ -143,8 +143,10 @@ def test_the_disk_check_looks_at_the_disk_of_the_folder(tmp_path: Path):
 
 def test_missing_archives_are_counted_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("K2_CACHE", str(tmp_path))
-    [archives] = [check for check in checks(tmp_path) if check.name == "archives"]
+    archives, classes = (check for check in checks(tmp_path) if check.name in {"archives", "classes"})
     assert archives.ok
+    assert classes.ok
+    assert classes.detail.startswith("not archived; python -m k2.cli.embedded.class_archives")
     assert (
         archives.detail == f"{sum(jar.set in jars.EMBEDDED for jar in jars.read_lock())} to download at the first start"
     )
