@@ -39,6 +39,14 @@ EXPECTED = {
         ],
         [("exchange", "identity"), ("exchange_date", "identity")],
     ),
+    "gold_instruments": (
+        [
+            "exchange", "raw_symbol", "symbol", "kind", "listing", "base_asset", "quote_currency", "settle_asset",
+            "contract_size", "expiry", "status", "tick_size", "lot_size", "min_notional", "listed_at", "delisted_at",
+            "valid_from", "valid_to", "definition",
+        ],
+        [("exchange", "identity")],
+    ),
     "audit_gaps": (
         [
             "gap_id", "exchange", "channel", "feed", "symbol", "first_id", "last_id", "detected_at", "resolved_at",

@@ -60,7 +60,8 @@ def feed_of(port: int) -> ExchangeFeed:
 
 
 def create_topics(platform: Platform, feed: ExchangeFeed) -> None:
-    names = (feed.topic(DEPTH), topics.gaps("binance"), topics.evidence("binance"), topics.dead_letters("binance"))
+    shared = (topics.gaps, topics.evidence, topics.instruments, topics.dead_letters)
+    names = (feed.topic(DEPTH), *(topic("binance") for topic in shared))
     admin = AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
     for future in admin.create_topics([NewTopic(name, 1 if "gaps" in name else 2, 1) for name in names]).values():
         future.result(30)
@@ -178,6 +179,13 @@ def _check_tables(spark: SparkSession, venue: DepthVenue) -> None:
     assert stored == sorted((s["symbol"], *map(tuple, s["levels"])) for s in sent if s["levels"])
     snapshots = gold.where("kind = 'snapshot'").selectExpr("exchange_time", "exchange_date = date(ingestion_timestamp)")
     assert set(map(tuple, snapshots.collect())) == {(None, True)}
+    assert _instruments(spark) == sorted(SYMBOLS)
+
+
+def _instruments(spark: SparkSession) -> list[str]:
+    """Return the symbols that the exchange's list has now, as the ingest published them."""
+    rows = spark.table(tables.INSTRUMENTS_TABLE.identifier).where("valid_to IS NULL AND tick_size = 0.01")
+    return sorted(row["symbol"] for row in rows.collect())
 
 
 def _check_audit(spark: SparkSession, platform: Platform) -> None:
@@ -221,4 +229,5 @@ def _check_purge(spark: SparkSession, platform: Platform, feed: ExchangeFeed) ->
     assert not spark.catalog.tableExists(DEPTH.bronze("binance").identifier)
     shared = (DEPTH.gold, tables.DEAD_LETTERS_TABLE, tables.COMPLETENESS_TABLE, tables.BATCHES_TABLE)
     assert {table.name: spark.table(table.identifier).count() for table in shared} == {t.name: 0 for t in shared}
+    assert _instruments(spark) == sorted(SYMBOLS)
     assert not Path(platform.checkpoints, feed.name).exists()

@@ -20,8 +20,9 @@ from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
-from k2.jobs.layers.batches import BronzeLayer, GoldLayer, Layer, SilverLayer
+from k2.jobs.layers.batches import BronzeLayer, GoldLayer, Layer, LayerSequence, SilverLayer
 from k2.jobs.layers.gaps import GapsLayer
+from k2.jobs.layers.instruments import InstrumentsLayer
 from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.telemetry import error_summary
 from k2.jobs.telemetry.metrics import LayerState
@@ -52,7 +53,7 @@ class CheckpointInUse(RuntimeError):
 class Stream:
     """One streaming query. `start` follows the feed's trigger; `drain` processes the available data and stops.
 
-    `channel` is None for the gaps and their evidence, which a feed has in one topic each for all of its channels.
+    `channel` is None for gaps, their evidence and instruments, each in one topic for all channels of a feed.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
-        self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._topic))
+        self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._avro_topic))
         self._handler = self._build_layer()
 
     @property
@@ -156,7 +157,8 @@ class Stream:
     def _build_layer(self) -> Layer:
         exchange, label = self.feed.spec.exchange, self.feed.exchange_spec.label
         if self.channel is None:
-            return GapsLayer(self.feed.name, exchange, label)
+            instruments = InstrumentsLayer(exchange, label, self._schemas.schemas)
+            return LayerSequence(GapsLayer(self.feed.name, exchange, label), instruments)
         if self.layer == BRONZE:
             return BronzeLayer(self._spark, self.channel, exchange, self.state)
         if self.layer == SILVER:
@@ -215,14 +217,22 @@ class Stream:
     @property
     def _subscribed(self) -> tuple[str, ...]:
         """The topics that a query of Kafka reads."""
-        return (self._topic, topics.evidence(self.feed.spec.exchange)) if self.channel is None else (self._topic,)
+        if self.channel is not None:
+            return (self._topic,)
+        return self._topic, topics.evidence(self.feed.spec.exchange), topics.instruments(self.feed.spec.exchange)
+
+    @property
+    def _avro_topic(self) -> str:
+        """The topic whose schemas the query needs."""
+        return topics.instruments(self.feed.spec.exchange) if self.channel is None else self._topic
 
     def _check_topic(self) -> None:
         """Raise `OtherFormat` if the topic has records of another format, according to their schemas.
 
-        Bronze does not decode them and starts without the registry too; Silver then raises `RegistryUnavailable`.
+        Bronze does not decode them and starts without the registry too, as does the query of gaps, which needs it for
+        instruments only; Silver then raises `RegistryUnavailable`.
         """
-        if self.channel is None or self.layer == GOLD:
+        if self.layer == GOLD:
             return
         try:
             schemas = self._schemas.schemas()
@@ -233,7 +243,7 @@ class Stream:
             return
         for text in schemas.values():
             if (actual := avro.format_of(text)) != FORMAT:
-                raise OtherFormat(f"the topic {self._topic}", actual)
+                raise OtherFormat(f"the topic {self._avro_topic}", actual)
 
     def _check_folders(self) -> None:
         """Raise `OtherFormat` if the query has a checkpoint of another format, in the layout of any release."""

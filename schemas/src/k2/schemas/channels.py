@@ -179,6 +179,7 @@ def shared_tables(channels: Iterable[Channel] = CHANNELS) -> tuple[Table, ...]:
     return (
         tables.DEAD_LETTERS_TABLE,
         *of_channels,
+        tables.INSTRUMENTS_TABLE,
         tables.GAPS_TABLE,
         tables.EVIDENCE_TABLE,
         tables.COMPLETENESS_TABLE,

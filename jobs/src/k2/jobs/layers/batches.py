@@ -29,6 +29,23 @@ class Layer(Protocol):
         """Commit one micro-batch, once."""
 
 
+class LayerSequence:
+    """Commits each micro-batch by several layers, one after the other."""
+
+    def __init__(self, *layers: Layer) -> None:
+        self._layers = layers
+
+    def begin(self, query_id: str) -> None:
+        """Load what the query with this id has committed already. Called before its first batch."""
+        for layer in self._layers:
+            layer.begin(query_id)
+
+    def commit(self, batch: IncrementalBatch) -> None:
+        """Commit one micro-batch, by each layer once."""
+        for layer in self._layers:
+            layer.commit(batch)
+
+
 class BronzeLayer:
     """Writes the Kafka records of one channel of a feed to Bronze, undecoded."""
 

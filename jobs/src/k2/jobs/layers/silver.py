@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from pyspark.sql.avro.functions import from_avro
 
 from k2.jobs.layers import batch_time
+from k2.jobs.layers.wire_columns import avro_body, binary, value_header
 from k2.schemas.channels import Channel
 from k2.schemas.codecs import wire
 from k2.schemas.validation import ErrorCategory
@@ -148,7 +149,7 @@ def keys(bronze: DataFrame, channel: Channel, schemas: Mapping[int, str]) -> Dat
 def _decoded_keys(schemas: Mapping[int, str], channel: Channel, names: Iterable[str]) -> Column:
     document, selected = json.loads(channel.schema), frozenset(names)
     document["fields"] = [field for field in document["fields"] if field["name"] in selected]
-    options, body = {"mode": "PERMISSIVE", "avroSchema": json.dumps(document)}, _body()
+    options, body = {"mode": "PERMISSIVE", "avroSchema": json.dumps(document)}, avro_body()
     readers = {
         schema_id: from_avro(body, text, options)
         if _has_same_decimals(text, channel)
@@ -219,23 +220,23 @@ def _first(cases: Iterable[tuple[Column, Column]]) -> Column:
 
 def _has_header() -> Column:
     value = F.col("value")
-    magic = F.substring(value, 1, 1) == _bytes(bytes([wire.MAGIC]))
+    magic = F.substring(value, 1, 1) == binary(bytes([wire.MAGIC]))
     return F.coalesce((F.length(value) >= wire.HEADER_SIZE) & magic, F.lit(False))
 
 
 def _schema_id(schemas: Mapping[int, str]) -> Column:
     """Return the id in the header: registered ids by comparison, which is faster, others by arithmetic."""
-    head = F.substring("value", 1, wire.HEADER_SIZE)
+    head = value_header()
     number = F.conv(F.hex(F.substring("value", 2, 4)), 16, 10).cast("bigint")
     chain = F.when(~_has_header(), F.lit(None).cast("int"))
     for schema_id in schemas:
-        chain = chain.when(head == _bytes(wire.header(schema_id)), F.lit(schema_id))
+        chain = chain.when(head == binary(wire.header(schema_id)), F.lit(schema_id))
     return chain.when(number <= _MAX_INT, number.cast("int"))
 
 
 def _decoded(schemas: Mapping[int, str], channel: Channel) -> Column:
     """Return the record in the newest schema, decoded with its writer schema; null or all nulls if that fails."""
-    body = _body()
+    body = avro_body()
     options = {"mode": "PERMISSIVE", "avroSchema": channel.schema}
     chain: Column | None = None
     for schema_id, text in schemas.items():
@@ -244,10 +245,6 @@ def _decoded(schemas: Mapping[int, str], channel: Channel) -> Column:
         is_writer = F.col("schema_id") == schema_id
         chain = F.when(is_writer, decoded) if chain is None else chain.when(is_writer, decoded)
     return chain if chain is not None else from_avro(F.lit(None).cast("binary"), channel.schema, options)
-
-
-def _body() -> Column:
-    return F.expr(f"substring(value, {wire.HEADER_SIZE + 1})")
 
 
 def _has_same_decimals(writer: str, channel: Channel) -> bool:
@@ -294,7 +291,3 @@ def _decimals_within(node: Any, path: str) -> Iterator[tuple[str, str]]:
         case [*branches]:
             for branch in branches:
                 yield from _decimals_within(branch, path)
-
-
-def _bytes(raw: bytes) -> Column:
-    return F.expr(f"X'{raw.hex()}'")

@@ -94,7 +94,7 @@ class Maintenance:
             *(table for channel in self._channels for table in channel.derived),
             tables.BATCHES_TABLE,
         ]
-        merged = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
+        merged = (tables.INSTRUMENTS_TABLE, tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
         self._retain(now)
         for table in growing:
             self._step(table, "compacted_files", partial(self._compact, table, now))

@@ -52,7 +52,10 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Instrument(msgspec.Struct, frozen=True):
-    """One instrument. Steps are exact; None where the exchange states none. `listed_at` is in UTC microseconds."""
+    """One instrument. Steps are exact; None where the exchange states none. `listed_at` is in UTC microseconds.
+
+    `listing` is the number of the listing to which the ids of its trades belong, from 1.
+    """
 
     raw_symbol: str
     symbol: str
@@ -65,6 +68,7 @@ class Instrument(msgspec.Struct, frozen=True):
     min_notional: Decimal | None
     listed_at: int | None
     definition: str
+    listing: int = 1
 
     @property
     def pair(self) -> Pair:

@@ -12,6 +12,7 @@ from k2.schemas.tables.audit import (
 )
 from k2.schemas.tables.bronze import bronze
 from k2.schemas.tables.gold import BARS, BARS_TABLE, GOLD, GOLD_TABLE, day_tag, gold
+from k2.schemas.tables.instruments import INSTRUMENTS, INSTRUMENTS_TABLE
 from k2.schemas.tables.silver import DEAD_LETTERS, DEAD_LETTERS_TABLE, silver
 from k2.schemas.tables.spec import (
     CATALOG,
@@ -41,6 +42,8 @@ __all__ = [
     "GAPS_TABLE",
     "GOLD",
     "GOLD_TABLE",
+    "INSTRUMENTS",
+    "INSTRUMENTS_TABLE",
     "NAMESPACE",
     "TRADE_COLUMNS",
     "TRADE_FIELDS",
