@@ -139,7 +139,9 @@ async def run(
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, limits, answers)
             directory = Directory(feed.exchange_spec)
             archive = await _archive(feed, platform, publisher)
-            follower = Follower(feed.spec.exchange, directory, rest.fetch_once, archive, stats, utc_micros)
+            follower = Follower(
+                feed.spec.exchange, directory, rest.fetch_once, archive, stats, utc_micros, tracker.listings
+            )
             await _wait_for_service(follower.start, stats, options.tuning.max_attempts)
             if options.tuning.max_attempts and (unrecordable := directory.unrecordable(names)):
                 raise UnrecordableSymbols(unrecordable)

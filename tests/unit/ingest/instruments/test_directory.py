@@ -46,6 +46,19 @@ def test_each_version_is_returned_once():
     assert directory.version == 2
 
 
+def test_a_listing_that_began_is_a_version_and_its_number_never_goes_back():
+    directory = Directory(KRAKEN)
+    directory.take(listed("XBT/USD", "ETH/USD"), 1)
+    (began,) = directory.take(listed("XBT/USD", "ETH/USD"), 2, {"BTCUSD": 2, "SOLUSD": 3})
+    assert (began.instrument.raw_symbol, began.instrument.listing, began.valid_from) == ("BTC/USD", 2, 2)
+    assert directory.take(listed("XBT/USD", "ETH/USD"), 3) == []  # a process that starts knows no listings yet
+    (delisted,) = directory.take(listed("ETH/USD"), 4)
+    assert (delisted.instrument.status, delisted.instrument.listing) == (DELISTED, 2)
+    other = Directory(KRAKEN)
+    other.recall([began])
+    assert [each.instrument.raw_symbol for each in other.take(listed("XBT/USD", "ETH/USD"), 5)] == ["ETH/USD"]
+
+
 def test_what_is_listed_no_more_becomes_delisted_once_and_is_listed_again():
     directory = Directory(KRAKEN)
     directory.take(listed("XBT/USD", "ETH/USD"), 1)

@@ -38,11 +38,13 @@ class Process:
         self.archive = InstrumentTopic(
             broker.bootstrap, names.instruments, self.publisher, schema_id, SchemaCache(registry, subject).schemas
         )
+        self.listings: dict[str, int] = {}
         self.directory = Directory(EXCHANGES[exchange])
         client = RestClient(http, rest, AddressLimits(RestBudget(1000, 1000), Limits()), rest_answers(exchange))
         self.follower = Follower(
-            exchange, self.directory, client.fetch_once, self.archive, self.stats, utc_micros, every=0.1, retry=0.1
-        )
+            exchange, self.directory, client.fetch_once, self.archive, self.stats, utc_micros, self.listings,
+            every=0.1, retry=0.1,
+        )  # fmt: skip
 
     async def published(self) -> list[tuple[str, InstrumentStatus]]:
         """Every version in the topic, as a process that starts now reads them."""
@@ -84,6 +86,20 @@ async def test_a_change_of_the_list_is_published_and_reported(simulate, process,
     following.cancel()
     assert running.directory.version == 3
     assert (await running.published())[-2:] == [("ETH-USDT", DELISTED), ("S-TRY", TRADING)]
+
+
+async def test_a_listing_that_begins_is_published_with_its_number(simulate, process, eventually):
+    simulator = await simulate("okx", rate=1)
+    running = process("okx", f"http://127.0.0.1:{simulator.port}")
+    await running.follower.start()
+    following = asyncio.create_task(running.follower.run())
+    running.listings["BTCUSDT"] = 2
+    await eventually(lambda: running.directory.version == 2)
+    following.cancel()
+    await running.published()
+    running.archive._next_offsets.clear()
+    newest = (await running.archive.recall())[-1].instrument
+    assert (newest.raw_symbol, newest.listing) == ("BTC-USDT", 2)
 
 
 async def test_what_binance_pauses_is_halted_and_not_refused(simulate, process, eventually):

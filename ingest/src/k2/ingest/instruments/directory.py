@@ -3,7 +3,8 @@
 The caller reads the lists, and publishes what `take` returns.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ from k2.schemas.exchanges.spec import ExchangeSpec, Pair, SymbolName
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.instrument import Instrument, InstrumentList, InstrumentStatus, InstrumentVersion
 
+_FIRST_LISTINGS: Final[Mapping[str, int]] = MappingProxyType({})
 NOT_LISTED: Final = "not listed: the exchange's instrument list does not have it"
 
 
@@ -57,15 +59,19 @@ class Directory:
             self.version += 1
             self.cached = self.cached or first
 
-    def take(self, listed: InstrumentList, now: int) -> list[InstrumentVersion]:
+    def take(
+        self, listed: InstrumentList, now: int, listings: Mapping[str, int] = _FIRST_LISTINGS
+    ) -> list[InstrumentVersion]:
         """Take a list that was read at `now`, and return the new versions of instruments.
 
-        An instrument that is listed no more becomes delisted. Raises `EmptyList`.
+        `listings` are the numbers of the listings that have begun, by symbol; a number never goes back. An instrument
+        that is listed no more becomes delisted. Raises `EmptyList`.
         """
         if not listed.instruments:
             raise EmptyList("the list has no instrument that K2 can record")
         present = listed.instruments.keys() | listed.rejected.keys()
-        changed = [each for name, each in listed.instruments.items() if self._known.get(name) != each]
+        instruments = {name: self._in_listing(each, listings) for name, each in listed.instruments.items()}
+        changed = [each for name, each in instruments.items() if self._known.get(name) != each]
         changed += [
             msgspec.structs.replace(each, status=InstrumentStatus.DELISTED)
             for name, each in self._known.items()
@@ -77,6 +83,11 @@ class Directory:
         self._rejected = dict(listed.rejected)
         self.read_at, self.cached = now, False
         return [InstrumentVersion(each, now) for each in changed]
+
+    def _in_listing(self, instrument: Instrument, listings: Mapping[str, int]) -> Instrument:
+        before = self._known.get(instrument.raw_symbol, instrument)
+        number = max(before.listing, listings.get(instrument.symbol, 1))
+        return msgspec.structs.replace(instrument, listing=number)
 
     def trading(self, raw_symbol: str) -> bool | None:
         """Return whether a symbol is listed; None if the exchange itself must say whether it can be subscribed."""

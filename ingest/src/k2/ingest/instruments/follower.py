@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from k2.common import logs
@@ -39,7 +39,11 @@ class ListUnreadable(ConnectionError):
 
 
 class Follower:
-    """Keeps the directory of one process up to date. `archive` is None where there is no topic of instruments."""
+    """Keeps the directory of one process up to date.
+
+    `archive` is None where there is no topic of instruments. `listings` are the numbers of the listings that have
+    begun, by symbol, as the sequencing knows them at each reading.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Follower:
         archive: Archive | None,
         stats: Stats,
         now: Callable[[], int],
+        listings: Mapping[str, int],
         *,
         every: float | None = None,
         retry: float | None = None,
@@ -59,6 +64,7 @@ class Follower:
         self._archive = archive
         self._stats = stats
         self._now = now
+        self._listings = listings
         self._every, self._retry = every or _EVERY, retry or _RETRY  # seconds
         self._readable = False
 
@@ -81,7 +87,7 @@ class Follower:
             if self._archive is not None:
                 directory.recall(await self._archive.recall())
             listed = await read_instruments(self._exchange, self._fetch)
-            versions = directory.take(listed, self._now())
+            versions = directory.take(listed, self._now(), self._listings)
         except (*UNREADABLE, KafkaUnreadable) as error:
             self._readable, stats.list_error = False, str(error)
             stats.errors["instruments"] += 1
