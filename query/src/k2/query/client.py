@@ -125,6 +125,12 @@ class Client:
         """Return every symbol of every exchange."""
         return self._table("/v1/symbols")
 
+    def instruments(
+        self, *, exchange: str | None = None, symbol: str | None = None, as_of: Time | None = None
+    ) -> Table:
+        """Return the instruments of exchanges as they were valid at a time or are now."""
+        return self._table("/v1/instruments", exchange=exchange, symbol=symbol, as_of=as_of)
+
     def snapshots(self, table: str | None = None) -> Table:
         """Return a table's snapshots, oldest first."""
         return self._table("/v1/snapshots", table=table)

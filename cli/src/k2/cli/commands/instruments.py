@@ -1,4 +1,4 @@
-"""`k2 instruments`: what an exchange lists, and what K2 would record of it."""
+"""`k2 instruments`: what an exchange lists, and what K2 would record of it; or what it listed at a time."""
 
 import asyncio
 from fnmatch import fnmatchcase
@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from k2.cli import output
+from k2.cli.commands.query import Data, open_engine
+from k2.cli.embedded.layout import DEFAULT
 from k2.cli.exits import BAD_INPUT, UNREACHABLE, refuse
 from k2.cli.output import Format
+from k2.query import times
 from k2.query.errors import BadQuery
+from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import PRECISION, SCALE, from_micros
@@ -33,22 +37,46 @@ def instruments(
     match: Annotated[
         str, typer.Option(help="Only symbols that match, in either spelling; * stands for any characters: *USDT.")
     ] = "*",
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="TIME", help="Instead, print what K2 recorded as valid at this time; needs --data."
+        ),
+    ] = None,
     endpoint: Annotated[str, typer.Option(help="REST base URL; default: the exchange's own.")] = "",
     form: Annotated[Format, typer.Option("--format", help="json is JSON lines; parquet and arrow are bytes.")] = (
         Format.TABLE
     ),
     to: Annotated[Path | None, typer.Option("--output", help="Write to this file instead of standard output.")] = None,
+    data: Data = DEFAULT,
 ) -> None:
-    """Print the instruments that an exchange lists now; those that K2 cannot record have a reason."""
+    """Print the instruments that an exchange lists now, or at a time; those that K2 cannot record have a reason."""
     if exchange not in EXCHANGES:
         refuse(f"{exchange!r} is no exchange that K2 knows; use one of {', '.join(EXCHANGES)}")
     if endpoint and not endpoint.startswith(_SCHEMES):
         refuse(f"--endpoint {endpoint} is no URL that begins with {' or '.join(_SCHEMES)}")
+    if as_of is not None:
+        if endpoint:
+            refuse("--as-of reads what K2 recorded, and --endpoint asks an exchange now; leave one out")
+        _print_valid_at(data, exchange, as_of, match, form, to)
+        return
     listed = _fetch(exchange, endpoint.rstrip("/"))
     try:
         output.write(_table(exchange, listed, match).to_reader(), form, to)
     except BadQuery as error:
         refuse(str(error), code=BAD_INPUT)
+
+
+def _print_valid_at(data: Path, exchange: str, as_of: str, match: str, form: Format, to: Path | None) -> None:
+    with open_engine(data) as engine:
+        import pyarrow as pa
+
+        from k2.query.sql.instruments import valid_at
+
+        table = valid_at(engine, times.parse(as_of), RecordFilter.of(None, exchange, None, None))
+        names = zip(table["raw_symbol"].to_pylist(), table["symbol"].to_pylist(), strict=True)
+        selected = pa.array([_matches(match, *each) for each in names], pa.bool_())
+        output.write(table.filter(selected).to_reader(), form, to)
 
 
 def _fetch(exchange: str, endpoint: str) -> "InstrumentList":

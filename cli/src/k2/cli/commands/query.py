@@ -71,7 +71,7 @@ def trades(
     data: Data = DEFAULT,
 ) -> None:
     """Print trades in time order. A limit selects the first ones from --start; without --start, the newest."""
-    with _engine(data, hybrid=hybrid) as engine:
+    with open_engine(data, hybrid=hybrid) as engine:
         truncated = limit is None and form is Format.TABLE
         reader = engine.trades_reader(
             symbol=symbol,
@@ -102,7 +102,7 @@ def ohlcv(
     data: Data = DEFAULT,
 ) -> None:
     """Print open, high, low, close and volume per interval and exchange; intervals without trades have no row."""
-    with _engine(data, hybrid=hybrid) as engine:
+    with open_engine(data, hybrid=hybrid) as engine:
         reader = engine.ohlcv_reader(
             symbol=symbol,
             interval=interval,
@@ -123,7 +123,7 @@ def sql(
     data: Data = DEFAULT,
 ) -> None:
     """Run one SELECT in DuckDB's SQL over the tables, read-only and without access to files."""
-    with _engine(data) as engine:
+    with open_engine(data) as engine:
         output.write(engine.sql_reader(statement, as_of=_as_of(as_of)), form, to)
 
 
@@ -134,7 +134,7 @@ def snapshots(
     data: Data = DEFAULT,
 ) -> None:
     """Print the snapshots of a table, oldest first: what --as-of accepts."""
-    with _engine(data) as engine:
+    with open_engine(data) as engine:
         output.write(engine.snapshots(table).to_reader(), form, to)
 
 
@@ -152,7 +152,7 @@ def running(layout: Layout) -> Platform:
 
 
 @contextmanager
-def _engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
+def open_engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
     """Open the engine of a folder's platform. Errors end the command with one line and an exit code."""
     try:
         layout = Layout.at(data)

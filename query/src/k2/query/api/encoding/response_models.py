@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, create_model
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.errors import PROBLEM_JSON
 from k2.schemas.channels import TRADES
-from k2.schemas.tables import BARS_TABLE, Column
+from k2.schemas.tables import BARS_TABLE, INSTRUMENTS_TABLE, Column
 
 
 class Problem(BaseModel):
@@ -75,6 +75,24 @@ class Bars(BaseModel):
     snapshot_id: str | None
 
 
+Instrument: Final = _row_model(
+    "Instrument",
+    "A version of an instrument.",
+    (column for column in INSTRUMENTS_TABLE.columns if column.name != "definition"),
+    {column.name: column.doc for column in INSTRUMENTS_TABLE.columns},
+    optional=(
+        "settle_asset", "contract_size", "expiry", "tick_size", "lot_size", "min_notional", "listed_at", "delisted_at",
+        "valid_to",
+    ),
+)  # fmt: skip
+
+
+class Instruments(BaseModel):
+    """Instruments, by exchange and raw symbol."""
+
+    data: list[Instrument]  # type: ignore[valid-type]
+
+
 class Rows(BaseModel):
     """Rows of any other kind."""
 
@@ -137,4 +155,6 @@ def row_responses(model: type[BaseModel], *more: int) -> dict[int | str, dict[st
     return success | {304: {"description": "not modified"}} | error_responses(*more)
 
 
-MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, Trade, TradesPage, Bar, Bars, Rows, SqlRows, DeadLetter)
+MODELS: Final[tuple[type[BaseModel], ...]] = (
+    Problem, Trade, TradesPage, Bar, Bars, Instrument, Instruments, Rows, SqlRows, DeadLetter,
+)  # fmt: skip
