@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -50,10 +51,20 @@ def feeds(env: Mapping[str, str]) -> None:
     """Deploy the simulated exchanges, and one feed for each."""
     simulators = (_VALUES / "simulators.yaml").read_text("utf-8")
     simulators = simulators.replace(f"{_PREFIX}/", f"{os.environ.get('K2_IMAGE_PREFIX', _PREFIX)}/")
+    simulators = simulators.replace('--since, "0"', f'--since, "{_opening(env)}"')
     run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", "-", env=env, stdin=simulators)
     for name in ("binance", "kraken"):
         run("kubectl", "rollout", "status", f"deployment/simulated-{name}", "-n", NAMESPACE, "--timeout=120s", env=env)
     run("kubectl", "apply", "--server-side", "-n", NAMESPACE, "-f", str(_VALUES / "feeds.yaml"), env=env)
+
+
+def _opening(env: Mapping[str, str]) -> int:
+    """Return when the simulated exchanges were deployed first, or now (seconds since 1970)."""
+    path = "jsonpath={.items[*].metadata.creationTimestamp}"
+    times = run(
+        "kubectl", "get", "deployments", "-l", "app.kubernetes.io/name=simulator", "-n", NAMESPACE, "-o", path, env=env
+    ).split()  # fmt: skip
+    return int(min(map(datetime.fromisoformat, times), default=datetime.now(UTC)).timestamp())
 
 
 def wait_ready(env: Mapping[str, str]) -> None:
