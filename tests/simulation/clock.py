@@ -6,6 +6,7 @@ import selectors
 import sys
 import time
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,23 @@ class Deadlock(RuntimeError):
     """Nothing is ready and no timer is set: everything waits for something that cannot happen."""
 
 
+class _Callback:
+    """What the loop is to call, in place of asyncio's handles: a simulation makes a thousand of them a second."""
+
+    __slots__ = ("args", "callback", "context", "gone")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback, self.args, self.context, self.gone = callback, args, context or copy_context(), False
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        self.gone = True
+
+    def cancelled(self) -> bool:
+        """Return whether it is not to be called."""
+        return self.gone
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer when nothing is ready.
 
@@ -31,10 +49,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(selectors.SelectSelector())
         self.now = 1000.0
         self._shuffle = shuffle
+        self._callbacks: list[_Callback] = []
+        self._timers: list[tuple[float, int, _Callback]] = []
+        self._count = 0  # of timers: those of the same moment come in their order
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self.now
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        """Call something as soon as what is ready has run."""
+        made = _Callback(callback, args, context)
+        self._callbacks.append(made)
+        return made
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        """Call something at a virtual time."""
+        made = _Callback(callback, args, context)
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, made))
+        return made
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        """Call something after some virtual seconds."""
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run a function as a callback, since a thread would bring its own order."""
@@ -54,27 +92,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     def _run_once(self) -> None:
-        ready, timers = self._ready, self._scheduled
-        while timers and timers[0]._cancelled:
-            heapq.heappop(timers)._scheduled = False
+        ready, timers = self._callbacks, self._timers
+        while timers and timers[0][2].gone:
+            heapq.heappop(timers)
         if not ready and not self._stopping:
             if not timers:
                 raise Deadlock
-            self.now = max(self.now, timers[0]._when)
-        while timers and timers[0]._when <= self.now + _RESOLUTION:
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            if not handle._cancelled:
-                ready.append(handle)
+            self.now = max(self.now, timers[0][0])
+        while timers and timers[0][0] <= self.now + _RESOLUTION:
+            ready.append(heapq.heappop(timers)[2])
+        self._callbacks = []
         if self._shuffle is not None and len(ready) > 1:
-            handles = list(ready)
-            self._shuffle.shuffle(handles)
-            ready.clear()
-            ready.extend(handles)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            self._shuffle.shuffle(ready)
+        for each in ready:
+            if not each.gone:
+                self._call(each)
+
+    def _call(self, each: _Callback) -> None:
+        try:
+            each.context.run(each.callback, *each.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio's handles do
+            self.call_exception_handler({"message": f"Exception in callback {each.callback}", "exception": error})
 
 
 class Clock:

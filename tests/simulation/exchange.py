@@ -18,6 +18,7 @@ from yarl import URL
 from k2.ingest.exchanges import venue
 from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client
 from k2.ingest.simulator.history import History
+from k2.ingest.simulator.listings import Status
 from k2.ingest.simulator.market import SimTrade
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import UNIT
@@ -35,8 +36,8 @@ class Witness(Protocol):
     def emitted(self, trade: SimTrade, record_id: str) -> None:
         """Take note of a trade."""
 
-    def handed(self, process: Any, symbol: str) -> None:
-        """Take note that frames of a symbol went to a process."""
+    def handed(self, wire: "Wire", symbol: str, trades: Sequence[SimTrade]) -> None:
+        """Take note that a frame with trades of a symbol went to a process."""
 
     def refused(self, raw_symbol: str) -> None:
         """Take note that the exchange refused a symbol."""
@@ -50,7 +51,7 @@ class Witness(Protocol):
     def lost(self, connection: "Wire", *, announced: bool) -> None:
         """Take note that the exchange ended a connection."""
 
-    def broke(self, rule: str) -> None:
+    def broke(self, process: Any, rule: str) -> None:
         """Take note that a client broke a rule of the exchange."""
 
 
@@ -68,9 +69,11 @@ class Wire:
     hangs: bool = False  # nothing arrives at either end
     silenced: dict[str, bool] = field(default_factory=dict)  # symbols of which nothing comes, and whether for ever
     drop: int = 0  # frames that get lost
+    loses_all: bool = False  # frames, until it is cut; meanwhile its process gets no other connection
     double: int = 0  # frames that come twice
     shuffle: int = 0  # frames that come in another order
-    held_back: list[tuple[str, str]] = field(default_factory=list)
+    held_back: list[tuple[str, str, Sequence[SimTrade]]] = field(default_factory=list)
+    unread_lost: bool = False  # it ended with frames that nobody read
     ping_at: float = 0.0
     unanswered_ping: bool = False
 
@@ -111,6 +114,8 @@ class Exchange:
 
     def heal(self) -> None:
         """End every fault that lasts."""
+        for name in self.markets:
+            self.relist(name)
         self.delisted: set[str] = set()
         self.refuse_handshakes = 0
         self.slow_handshakes = 0
@@ -130,6 +135,22 @@ class Exchange:
         """Return whether a symbol is listed at all."""
         return raw_symbol in self.markets
 
+    def trades(self, raw_symbol: str) -> bool:
+        """Return whether a symbol trades now."""
+        item = self._venue.listings.get(raw_symbol)
+        return item is not None and item.status is Status.TRADING
+
+    def delist(self, raw_symbol: str) -> None:
+        """End the trade of a symbol, its subscriptions and its place in the instrument list."""
+        self._trace(f"delist {raw_symbol}")
+        self._venue.listings.set_status(raw_symbol, Status.DELISTED)
+        for wire in self.wires:
+            wire.client.subscribed.discard(raw_symbol)
+
+    def relist(self, raw_symbol: str) -> None:
+        """List a symbol again; its ids go on."""
+        self._venue.listings.set_status(raw_symbol, Status.TRADING)
+
     def wires_of(self, process: Any) -> list[Wire]:
         """Return the open data connections of a process."""
         return [wire for wire in self.wires if wire.process is process and wire.socket.open and not wire.notices]
@@ -145,7 +166,8 @@ class Exchange:
             at, name = due[0]
             await asyncio.sleep(at - self._loop.time())
             market = self.markets[name]
-            self.emit(market, self._rng.choice((1, 1, 2, 3)))
+            if self.trades(name):
+                self.emit(market, self._rng.choice((1, 1, 2)))
             heapq.heapreplace(due, (at + self._rng.expovariate(market.rate), name))
 
     def emit(self, market: Market, fills: int) -> None:
@@ -166,7 +188,7 @@ class Exchange:
         self._broadcast(market.pair, trades)
 
     def _broadcast(self, pair: Pair, trades: Sequence[SimTrade]) -> None:
-        frames: dict[str, list[str]] = {}
+        frames: dict[str, list[tuple[str, Sequence[SimTrade]]]] = {}
         spoiled = None
         if self.bad_items and len(trades) > 1:
             self.bad_items -= 1
@@ -180,37 +202,49 @@ class Exchange:
                 texts = list(self.dialect.frames(self._venue, trades, wire.client))
                 if spoiled is not None:
                     texts = [self.dialect.spoil(text, self.trade_id(spoiled)) for text in texts]
-                frames[protocol] = texts
-            for text in frames[protocol]:
-                self._deliver(wire, pair, text)
+                frames[protocol] = self._carried(texts, trades, protocol)
+            for text, carried in frames[protocol]:
+                self._deliver(wire, pair, text, carried)
 
-    def _deliver(self, wire: Wire, pair: Pair, text: str) -> None:
-        if wire.hangs or pair.raw_symbol in wire.silenced:
+    def _carried(
+        self, texts: Sequence[str], trades: Sequence[SimTrade], protocol: str
+    ) -> list[tuple[str, Sequence[SimTrade]]]:
+        """Return each frame with its trades; none where frames carry no ids."""
+        if protocol == "/" and self.dialect.other_protocol:
+            return [(text, ()) for text in texts]
+        return (
+            [(texts[0], trades)]
+            if len(texts) == 1
+            else [(text, [each]) for text, each in zip(texts, trades, strict=True)]
+        )
+
+    def _deliver(self, wire: Wire, pair: Pair, text: str, trades: Sequence[SimTrade]) -> None:
+        if wire.hangs or wire.loses_all or pair.raw_symbol in wire.silenced:
             return
         if wire.drop:
             wire.drop -= 1
             return
         if wire.shuffle:
             wire.shuffle -= 1
-            wire.held_back.append((pair.symbol, text))
+            wire.held_back.append((pair.symbol, text, trades))
             if len(wire.held_back) >= _HELD or not wire.shuffle:
                 self._rng.shuffle(wire.held_back)
                 self._flush(wire)
             return
-        self._hand(wire, pair.symbol, text)
+        self._hand(wire, pair.symbol, text, trades)
         if wire.double:
             wire.double -= 1
-            self._hand(wire, pair.symbol, text)
+            self._hand(wire, pair.symbol, text, trades)
 
     def _flush(self, wire: Wire) -> None:
-        for symbol, text in wire.held_back:
-            self._hand(wire, symbol, text)
+        for held_back in wire.held_back:
+            self._hand(wire, *held_back)
         wire.held_back.clear()
 
-    def _hand(self, wire: Wire, symbol: str, text: str) -> None:
+    def _hand(self, wire: Wire, symbol: str, text: str, trades: Sequence[SimTrade]) -> None:
         wire.socket.feed(text)
         wire.first_trade_at = wire.first_trade_at or self._loop.time()
-        self._witness.handed(wire.process, symbol)
+        self._witness.handed(wire, symbol, trades)
 
     async def beat(self) -> None:
         """Send heartbeats and pings, and enforce the exchange's rules, once a second until cancelled."""
@@ -223,7 +257,7 @@ class Exchange:
                     continue
                 if rule := self._venue.violation(wire.client, now):
                     if not wire.ignored:
-                        self._witness.broke(f"{self.name}: {rule}")
+                        self._witness.broke(wire.process, f"{self.name}: {rule}")
                     self.cut(wire, PROTOCOL_ERROR)
                     continue
                 for text in self._venue.heartbeats(wire.client, self.history, self._micros()):
@@ -249,6 +283,8 @@ class Exchange:
             raise aiohttp.ClientConnectionError("the process is dead")
         if not notices and self.refuse_handshakes:
             self.refuse_handshakes -= 1
+            raise _handshake_error(503)
+        if not notices and any(wire.loses_all for wire in self.wires_of(owner)):
             raise _handshake_error(503)
         if not notices and (path.rstrip("/") or "/") not in self._venue.paths:
             raise _handshake_error(404)
@@ -285,7 +321,8 @@ class Exchange:
     def _listing(self) -> Any:
         if not self.delisted:
             return self._venue
-        return venue(self.name)([m.pair for name, m in self.markets.items() if name not in self.delisted])
+        listed = (market for name, market in self.markets.items() if name not in self.delisted and self.trades(name))
+        return venue(self.name)([market.pair for market in listed])
 
     def on_pong(self, socket: Socket) -> None:
         """Take a pong."""
@@ -295,6 +332,9 @@ class Exchange:
 
     def on_closed(self, socket: Socket) -> None:
         """Forget a connection that its client closed."""
+        if (wire := self._wire(socket)) is not None:
+            self._trace(f"closed {wire.number}")
+            wire.unread_lost = True
         self.wires = [wire for wire in self.wires if wire.socket is not socket]
 
     def cut(self, wire: Wire, code: int = 0, *, unread: bool = True, announced: bool = False) -> None:
@@ -303,6 +343,7 @@ class Exchange:
             return
         self._trace(f"cut {wire.number} {code}")
         self._witness.lost(wire, announced=announced)
+        wire.unread_lost = not unread
         wire.socket.cut(code, "", unread=unread)
         self.wires = [each for each in self.wires if each is not wire]
 

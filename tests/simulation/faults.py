@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from k2.ingest.simulator.market import SimTrade
 from tests.simulation.exchange import Wire
@@ -18,19 +19,19 @@ _DISTURBED = 20.0  # seconds for which a disturbance has an effect, at least
 Fault = Callable[["World", Random], Awaitable[None]]
 
 
-def _wires(world: "World") -> list[Wire]:
-    return world.exchange.wires_of(world.process)
+def _wires(world: "World", rng: Random) -> list[Wire]:
+    return [wire for replica in world.hit(rng) for wire in world.exchange.wires_of(replica.process)]
 
 
 async def cut(world: "World", rng: Random) -> None:
     """Reset the connections; what was not read may be lost."""
-    for wire in _wires(world):
+    for wire in _wires(world, rng):
         world.exchange.cut(wire, unread=rng.random() < 0.5)
 
 
 async def close(world: "World", rng: Random) -> None:
     """Close the connections with a close frame."""
-    for wire in _wires(world):
+    for wire in _wires(world, rng):
         world.exchange.cut(wire, rng.choice((1000, 1001, 1006, 1011, 1012)))
 
 
@@ -48,35 +49,40 @@ async def slow_handshakes(world: "World", rng: Random) -> None:
 
 async def lose_frames(world: "World", rng: Random) -> None:
     """Lose frames of an open connection. Without consecutive ids only a cut shows it: then all are lost until one."""
-    for wire in _wires(world):
-        wire.drop = rng.randint(1, 30) if world.numbered else 10_000
-    if not world.numbered:
+    wires = _wires(world, rng)
+    if world.numbered:
+        for wire in wires:
+            wire.drop = rng.randint(1, 30)
+    elif len({wire.process for wire in wires}) == len(wires):  # what a rotation loses nothing could show
+        for wire in wires:
+            wire.loses_all = True
         await asyncio.sleep(rng.uniform(0, 3))
-        await cut(world, rng)
+        for wire in wires:
+            world.exchange.cut(wire, unread=rng.random() < 0.5)
 
 
 async def double_frames(world: "World", rng: Random) -> None:
     """Send frames twice."""
-    for wire in _wires(world):
+    for wire in _wires(world, rng):
         wire.double = rng.randint(1, 30)
 
 
 async def reorder_frames(world: "World", rng: Random) -> None:
     """Send frames in another order."""
-    for wire in _wires(world) if world.numbered else ():
+    for wire in _wires(world, rng) if world.numbered else ():
         wire.shuffle = rng.randint(2, 30)
 
 
 async def silence_symbol(world: "World", rng: Random) -> None:
     """Send nothing of one symbol, until it is subscribed again or for as long as the connection lives."""
     name, for_ever = rng.choice(list(world.exchange.markets)), rng.random() < 0.3
-    for wire in _wires(world):
+    for wire in _wires(world, rng):
         wire.silenced[name] = for_ever
 
 
 async def silence_connection(world: "World", rng: Random) -> None:
     """Let the connections hang: nothing arrives at either end, and nobody closes them."""
-    for wire in _wires(world):
+    for wire in _wires(world, rng):
         wire.hangs = True
 
 
@@ -111,7 +117,7 @@ async def skip_ids(world: "World", rng: Random) -> None:
 
 async def announce(world: "World", rng: Random) -> None:
     """Announce a cut, and cut after 40 seconds, if nothing else disturbed the ingest in between."""
-    began, wires = world.loop.time(), _wires(world)
+    began, wires = world.loop.time(), _wires(world, rng)
     for wire in wires:
         world.exchange.announce(wire, 40.0)
     await asyncio.sleep(40.0)
@@ -154,7 +160,7 @@ async def thin_rest(world: "World", rng: Random) -> None:
     salt, share = rng.random(), rng.uniform(0.1, 0.9)
 
     def hidden(trade: SimTrade) -> bool:
-        return Random(f"{salt}{trade.id}").random() < share
+        return crc32(f"{salt}{trade.id}".encode()) < share * 2**32
 
     await _hide(world, rng, hidden)
 
@@ -189,20 +195,24 @@ def _shuffled(body: bytes, rng: Random) -> bytes:
 
 async def kill(world: "World", rng: Random) -> None:
     """Kill the process, and start another one later."""
-    await world.restart(rng.choice((0.5, 3.0, 15.0)), durable=rng.randint(0, 20))
+    pause, durable = rng.choice((0.5, 3.0, 15.0)), rng.randint(0, 20)
+    await asyncio.gather(*(replica.restart(pause, durable) for replica in world.hit(rng)))
 
 
 async def stop(world: "World", rng: Random) -> None:
     """Stop the process as Kubernetes does, and start another one."""
-    await world.restart(rng.uniform(0.5, 5.0))
+    pause = rng.uniform(0.5, 5.0)
+    await asyncio.gather(*(replica.restart(pause) for replica in world.hit(rng)))
 
 
 async def switch_protocol(world: "World", rng: Random) -> None:
     """Run the feed in another protocol of the exchange for a while, if it has one."""
     other = world.exchange.dialect.other_protocol
-    await world.restart(1.0, protocol=other)
+    for replica in world.replicas:
+        await replica.restart(1.0, protocol=other)
     await asyncio.sleep(rng.uniform(5, 20))
-    await world.restart(1.0)
+    for replica in world.replicas:
+        await replica.restart(1.0)
 
 
 async def set_clock(world: "World", rng: Random) -> None:
@@ -212,7 +222,7 @@ async def set_clock(world: "World", rng: Random) -> None:
 
 async def add_partitions(world: "World", rng: Random) -> None:
     """Add partitions to the topic of records, and restart the process soon after."""
-    topic, *_ = world.process.topics(world.exchange.name)
+    topic, *_ = world.processes[0].topics(world.exchange.name)
     world.log.create(topic, len(world.log.topics[topic]) + rng.randint(1, 8))
     await asyncio.sleep(rng.uniform(0, 15))
     await kill(world, rng)
@@ -220,7 +230,8 @@ async def add_partitions(world: "World", rng: Random) -> None:
 
 async def hang_producer(world: "World", rng: Random) -> None:
     """Let the producer hang for ever, in the middle of what it has to do."""
-    world.process.producers[-1].hang(rng.randint(0, 20))
+    for replica in world.hit(rng):
+        replica.process.producers[-1].hang(rng.randint(0, 20))
 
 
 async def stop_broker(world: "World", rng: Random) -> None:
@@ -231,6 +242,27 @@ async def stop_broker(world: "World", rng: Random) -> None:
 async def reject_records(world: "World", rng: Random) -> None:
     """Let the broker reject records for a while."""
     world.log.rejects_until = max(world.log.rejects_until, world.loop.time() + rng.uniform(0.5, 15))
+
+
+async def change_symbols(world: "World", rng: Random) -> None:
+    """Want a symbol no more, and then again, while other faults happen."""
+    if len(world.feed.wanted) == 1:
+        return
+    name = rng.choice(world.feed.wanted)
+    world.remove(name)
+    await asyncio.sleep(rng.choice((3.0, 12.0, 30.0)))
+    world.trace(f"add {name}")
+    world.feed.add(name)
+
+
+async def relist(world: "World", rng: Random) -> None:
+    """Delist a symbol: it stops trading, its subscriptions end, and the instrument list lacks it. List it again."""
+    name = rng.choice(list(world.exchange.markets))
+    world.judge.refused(name)
+    world.judge.delisted.add(world.exchange.markets[name].pair.symbol)
+    world.exchange.delist(name)
+    await asyncio.sleep(rng.uniform(10, 60))
+    world.exchange.relist(name)
 
 
 # And how often each comes, relative to the others.
@@ -258,17 +290,29 @@ FAULTS: Mapping[Fault, int] = {
     switch_protocol: 1,
     set_clock: 2,
     add_partitions: 2,
+    change_symbols: 4,
+    relist: 2,
     hang_producer: 1,
     stop_broker: 2,
     reject_records: 1,
 }
 # They keep data back, or the ingest from reading it, so that a symbol may seem silent.
 SILENCING = frozenset(
-    {lose_frames, silence_symbol, silence_connection, ignore_requests, delist, lag_rest, thin_rest, add_partitions}
+    {
+        lose_frames,
+        silence_symbol,
+        silence_connection,
+        ignore_requests,
+        delist,
+        relist,
+        lag_rest,
+        thin_rest,
+        add_partitions,
+    }
     | {hang_producer, stop_broker, reject_records}
 )
 # While these last, and for a while after, no announced cut is judged: the ingest may be unable to prepare for it.
 DISTURBING = frozenset(
-    {refuse_handshakes, slow_handshakes, silence_connection, ignore_requests, delist, kill, stop, add_partitions}
-    | {switch_protocol, hang_producer, stop_broker, reject_records}
+    {refuse_handshakes, slow_handshakes, silence_connection, ignore_requests, delist, relist, kill, stop}
+    | {add_partitions, switch_protocol, hang_producer, stop_broker, reject_records}
 )

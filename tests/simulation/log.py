@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from k2.ingest.kafka import probe, publisher, resume
+from k2.ingest.kafka import instruments, probe, publisher, resume
 from k2.ingest.kafka.partitions import partition_of
 
 _LATENCY = 0.005  # seconds until a record is in the log
@@ -18,7 +18,7 @@ _METADATA = 10.0  # seconds until a producer knows of new partitions
 _QUEUE = 150_000  # records
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Message:
     """One record of the log, with the methods of a librdkafka message."""
 
@@ -74,7 +74,8 @@ class Log:
         """Take librdkafka's place."""
         patches.setattr(publisher, "Producer", self.producer)
         patches.setattr(probe, "AdminClient", lambda _: Admin(self))
-        patches.setattr(resume, "Consumer", lambda _: Consumer(self))
+        for module in (resume, instruments):
+            patches.setattr(module, "Consumer", lambda _: Consumer(self))
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a topic, or add partitions to it."""
@@ -82,9 +83,9 @@ class Log:
         lists.extend([] for _ in range(partitions - len(lists)))
         self._counts.setdefault(topic, []).append((self.loop.time(), partitions))
 
-    def producer(self, _: Mapping[str, Any]) -> "Producer":
-        """Make a producer."""
-        self.producers.append(made := Producer(self))
+    def producer(self, configuration: Mapping[str, Any]) -> "Producer":
+        """Make a producer; each process has an address of its own for the same brokers."""
+        self.producers.append(made := Producer(self, configuration["bootstrap.servers"]))
         return made
 
     @property
@@ -123,8 +124,9 @@ class Log:
 class Producer:
     """An idempotent producer: records become durable in the order in which they were given."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, bootstrap: str) -> None:
         self._log = log
+        self.bootstrap = bootstrap
         self._made = log.loop.time()
         self._queue: deque[tuple[str, bytes, bytes, int, Any, Any]] = deque()
         self._reports: deque[tuple[Any, Any, Any]] = deque()

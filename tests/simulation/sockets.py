@@ -58,11 +58,17 @@ class Socket:
 
     async def receive(self, timeout: float | None = None) -> WSMessage:
         """Return the next message. Raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            while not self._inbox:
-                self._waiter = self._loop.create_future()
-                await self._waiter
+        if timeout is None:
+            await self._arrival()
+        else:
+            async with asyncio.timeout(timeout):
+                await self._arrival()
         return self._inbox.popleft()
+
+    async def _arrival(self) -> None:
+        while not self._inbox:
+            self._waiter = self._loop.create_future()
+            await self._waiter
 
     async def send_str(self, text: str) -> None:
         """Send a message. Raises an error of aiohttp if the connection is gone."""

@@ -7,6 +7,7 @@ from k2.ingest.backfill import absence
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.connection.connection import Connection
 from k2.ingest.connection.liveness import Backoff
+from k2.ingest.connection.session import Session
 from k2.ingest.connection.silence import Silence
 from k2.ingest.connection.subscriptions import Subscriptions
 from k2.ingest.exchanges.answers import RestAnswers
@@ -119,6 +120,25 @@ def one_answer_proves_an_id_never_issued(patches):
     patches.setattr(absence, "APART", 0.0)
 
 
+def a_symbol_that_comes_back_leaves_no_window(patches):
+    honest = Connection.__init__
+
+    def init(self, *arguments, **options):
+        honest(self, *arguments, **options | {"on_subscribe": lambda _: None})
+
+    patches.setattr(Connection, "__init__", init)
+
+
+def what_was_traded_before_a_symbol_came_back_is_taken_for_silence(patches):
+    honest = Session._compare
+
+    def compare(self, raw_symbol, newest):
+        self._added.clear()
+        return honest(self, raw_symbol, newest)
+
+    patches.setattr(Session, "_compare", compare)
+
+
 REINTRODUCED = [
     (a_refused_batch_refuses_all, ANY, "never refused it"),
     (what_is_not_answered_is_never_sent_again, ANY, "not flow"),
@@ -134,6 +154,8 @@ REINTRODUCED = [
     (a_producer_that_hangs_is_never_replaced, ANY, "not in the log"),
     (resume_looks_in_one_partition, ANY, "neither in the log nor in a gap"),
     (one_answer_proves_an_id_never_issued, ANY, "never issued, but emitted"),
+    (a_symbol_that_comes_back_leaves_no_window, BYBIT, "not in the log"),
+    (what_was_traded_before_a_symbol_came_back_is_taken_for_silence, ANY, "reported as silent"),
 ]
 
 

@@ -1,6 +1,7 @@
 """One history: an exchange, a log and a process under a virtual clock, with the faults that a seed chooses."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 import random
@@ -11,7 +12,7 @@ from random import Random
 import pytest
 import structlog
 
-from k2.ingest.connection import lane
+from k2.ingest.connection import connection, lane
 from k2.ingest.exchanges import adapter
 from k2.ingest.kafka import publisher
 from k2.ingest.kafka.publisher import ProducerFatal
@@ -23,17 +24,22 @@ from k2.schemas.exchanges.registry import EXCHANGES
 from tests.simulation import clock as clocks
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.dialects import DIALECTS
-from tests.simulation.exchange import Exchange, Market
-from tests.simulation.faults import DISTURBING, FAULTS, SILENCING, Fault
+from tests.simulation.exchange import Exchange, Market, Wire
+from tests.simulation.faults import DISTURBING, FAULTS, SILENCING, Fault, change_symbols
 from tests.simulation.judge import Judge
 from tests.simulation.log import Log
-from tests.simulation.process import Process
+from tests.simulation.processes.feed import Feed
+from tests.simulation.processes.process import Process
+from tests.simulation.processes.replicas import Replica
 from tests.simulation.sockets import Http
 
 _NAMES = tuple(DIALECTS)
 _WARM_UP = 15.0  # seconds before the first fault
+_LAST_FAULT = 55.0
+_REDUNDANT = 0.15  # of the histories have two replicas
 _LONGEST = 1800.0  # virtual seconds until everything must be repaired
 _RESTART = 1.0
+_CHANGED = 12.0  # seconds in which a change of symbols is applied
 _CALM = 5.0  # seconds at the end in which everything must stay right
 
 
@@ -67,7 +73,8 @@ class World:
         name = _NAMES[seed % len(_NAMES)]
         spec, dialect = EXCHANGES[name], DIALECTS[name]
         traded, unlisted = dialect.symbols[:3], dialect.symbols[3:]
-        rates = (rng.choice((2.0, 5.0)), 1.0, 0.1)
+        redundant = rng.random() < _REDUNDANT
+        rates = (rng.choice((2.0, 3.0)), 0.5, 0.1)
         markets = [Market(pair_of(spec, raw), rate) for raw, rate in zip(traded, rates, strict=True)]
         self.exchange = Exchange(
             loop, Random(rng.random()), name, markets, self.clock.true_micros, self.judge, self.trace
@@ -75,8 +82,9 @@ class World:
         self.judge.exchange, self.judge.log = self.exchange, self.log
         symbols = [*traded, *(unlisted if rng.random() < 0.3 else ())]
         rng.shuffle(symbols)
-        self.pairs = [pair_of(spec, raw) for raw in symbols]
-        self.numbered = adapter(name, TRADES, self.pairs).has_sequence
+        self.feed = Feed(name, symbols, follows_list=rng.random() < 0.5, selects=rng.random() < 0.5)
+        self.judge.wanted = lambda: self.feed.wanted
+        self.numbered = adapter(name, TRADES, [pair_of(spec, raw) for raw in symbols]).has_sequence
         self._rng = rng
         count = rng.randint(1, 8)
         records, *others = Process.topics(name)
@@ -85,53 +93,47 @@ class World:
             self.log.create(topic, 1)
         self.plan = self._make_plan(rng)
         self.judge.may_be_silent = any(fault in SILENCING for _, fault in self.plan)
-        self.process: Process
-        self._outage = asyncio.Lock()
-        self.running = asyncio.Event()  # not while a fault has ended the process
+        self.replicas = [
+            Replica(number, self._process, self.exchange, self.judge, self.trace)
+            for number in range(2 if redundant else 1)
+        ]
+        for replica in self.replicas:
+            replica.others = [other for other in self.replicas if other is not replica]
+        self._processes = 0
         clocks.install(self.clock, patches)
         self.log.install(patches)
 
     @staticmethod
     def _make_plan(rng: Random) -> list[tuple[float, Fault]]:
         faults = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(2, 6))
-        return sorted(((rng.uniform(_WARM_UP, 75.0), fault) for fault in faults), key=lambda entry: entry[0])
+        return sorted(((rng.uniform(_WARM_UP, _LAST_FAULT), fault) for fault in faults), key=lambda entry: entry[0])
 
     def trace(self, text: str) -> None:
         """Note what happens."""
         self.lines.append(f"{self.loop.time():.6f} {text}")
 
-    def start(self, protocol: str = "") -> None:
-        """Start a process."""
-        self.trace("start")
-        self.running.set()
-        endpoint = f"wss://exchange#{protocol}" if protocol else "wss://exchange"
-        self.process = Process(
-            self.exchange.name, self.pairs, self.log, self.clock, self._rng,
-            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), endpoint=endpoint,
+    def _process(self, protocol: str) -> Process:
+        self._processes += 1
+        return Process(
+            self.feed, self.log, self.clock, self._rng,
+            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), number=self._processes,
+            endpoint=f"wss://exchange#{protocol}" if protocol else "wss://exchange",
         )  # fmt: skip
-        self.process.start()
 
-    async def restart(self, pause: float, durable: int | None = None, *, protocol: str = "") -> None:
-        """End the process and start another one after a pause, perhaps in another protocol of the exchange.
+    @property
+    def processes(self) -> list[Process]:
+        """The processes that are, or were last, in their places."""
+        return [replica.process for replica in self.replicas]
 
-        It is killed if a number of records is given: so many of those on their way still reach the log.
-        """
-        async with self._outage:
-            self.running.clear()
-            self.trace("stop" if durable is None else f"kill {durable}")
-            if durable is None:
-                await self.process.stop()
-                self.exchange.drop_process(self.process)
-            else:
-                await self._kill(durable)
-            await asyncio.sleep(pause)
-            self.start(protocol)
+    def hit(self, rng: Random) -> list[Replica]:
+        """Return the replicas that a fault befalls."""
+        return self.replicas if len(self.replicas) == 1 or rng.random() < 0.3 else [rng.choice(self.replicas)]
 
-    async def _kill(self, durable: int) -> None:
-        self.exchange.drop_process(self.process)
-        await self.process.kill(durable)
-        for trade in self.judge.unaccounted(pending=False):
-            self.judge.violate(f"{trade} is neither in the log nor in a gap after a kill")
+    def remove(self, raw_symbol: str) -> None:
+        """Let the feed want a symbol no more."""
+        self.trace(f"remove {raw_symbol}")
+        self.feed.remove(raw_symbol)
+        self.judge.removed_at[pair_of(EXCHANGES[self.exchange.name], raw_symbol).symbol] = self.loop.time()
 
     async def run(self) -> None:
         """Let the history happen."""
@@ -139,16 +141,21 @@ class World:
             self.loop.create_task(each) for each in (self.exchange.trade(), self.exchange.beat(), self._watch())
         ]
         try:
-            self.start()
+            for replica in self.replicas:
+                replica.start()
             await self._fail()
             self.trace("healed")
             self.exchange.heal()
             await self._settle()
+            if any(fault is change_symbols for _, fault in self.plan):
+                await self._change_symbols()
+                await self._settle()
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await self._kill(0)
+            for replica in self.replicas:
+                await replica.kill(0)
             await asyncio.sleep(_RESTART)
             if leaked := asyncio.all_tasks() - {asyncio.current_task()}:
                 self.judge.violate(f"{len(leaked)} tasks outlive the process")
@@ -157,7 +164,8 @@ class World:
         began, running = self.loop.time(), []
         for at, fault in self.plan:
             await asyncio.sleep(began + at - self.loop.time())
-            await self.running.wait()
+            for replica in self.replicas:
+                await replica.running.wait()
             self.trace(f"fault {fault.__name__}")
             running.append(self.loop.create_task(self._inflict(fault)))
         await asyncio.gather(*running)
@@ -173,26 +181,47 @@ class World:
         deadline = self.loop.time() + _LONGEST
         while self.loop.time() < deadline and not self.judge.violations:
             await asyncio.sleep(_CALM)
-            if not (self.judge.retrievable() or self.judge.flows() or self.process.publisher.in_flight > 50):
+            late = any(process.publisher.in_flight > 50 for process in self.processes)
+            if not (late or self.judge.retrievable() or self.judge.flows(self.processes)):
                 break
         else:
             for trade in self.judge.retrievable()[:5]:
                 self.judge.violate(f"{trade} is not in the log long after the last fault")
-            for symbol in self.judge.flows():
+            for symbol in self.judge.flows(self.processes):
                 self.judge.violate(f"{symbol} does not flow long after the last fault")
         for trade in self.judge.unaccounted(pending=True):
             self.judge.violate(f"{trade} is neither in the log nor in a gap")
+
+    async def _change_symbols(self) -> None:
+        """Remove a symbol and add it while nothing else happens: only its subscription changes."""
+        name = self._rng.choice([name for name in self.feed.wanted if name in self.exchange.markets])
+        before = self._connections()
+        self.remove(name)
+        await asyncio.sleep(_CHANGED)
+        if any(name in wire.client.subscribed for wire in self._connections()):
+            self.judge.violate(f"{name} is subscribed although it was removed")
+        self.feed.add(name)
+        await asyncio.sleep(_CHANGED)
+        if any(name not in wire.client.subscribed for wire in self._connections()):
+            self.judge.violate(f"{name} is not subscribed although it was added")
+        if not self.judge.may_be_silent and self._connections() != before:
+            self.judge.violate("a change of symbols replaced a connection")
+
+    def _connections(self) -> list[Wire]:
+        return [wire for process in self.processes for wire in self.exchange.wires_of(process)]
 
     async def _watch(self) -> None:
         """Look at the status, and start a process again that ended by itself."""
         while True:
             await asyncio.sleep(0.5)
-            self.judge.sample(self.process if self.running.is_set() else None)
-            if self.running.is_set() and self.process.ended:
-                failure = self.process.failure
-                if not isinstance(failure, ProducerFatal):
-                    self.judge.violate(f"the process ended: {failure!r}")
-                await self.restart(_RESTART, durable=0)
+            for replica in self.replicas:
+                self.judge.sample(replica.process)
+                if replica.running.is_set() and replica.process.ended:
+                    failure = replica.process.failure
+                    if not isinstance(failure, ProducerFatal):
+                        self.judge.violate(f"the process ended: {failure!r}")
+                    await replica.restart(_RESTART, durable=0)
+            self.judge.read_is_stored()
 
 
 def simulate(seed: int, change: Callable[[pytest.MonkeyPatch], None] | None = None) -> Outcome:
@@ -204,15 +233,18 @@ def simulate(seed: int, change: Callable[[pytest.MonkeyPatch], None] | None = No
     with pytest.MonkeyPatch.context() as patches:
         try:
             asyncio.set_event_loop(loop)
+            gc.disable()  # what a history leaves behind is collected after it, not a dozen times meanwhile
             # Timers that only decide how soon a change is noticed cost most of a simulation's time.
             patches.setattr(publisher, "_IDLE_POLL", 1.0)
-            patches.setattr(publisher, "_BUSY_POLL", 0.01)
+            patches.setattr(publisher, "_BUSY_POLL", 0.03)
             patches.setattr(lane, "_WATCH_EVERY", 0.5)
+            patches.setattr(connection, "_POLL", 5.0)
             if change is not None:
                 change(patches)
             world = World(seed, loop, patches)
             loop.run_until_complete(world.run())
         finally:
+            gc.enable()
             asyncio.set_event_loop(None)
             loop.close()
             structlog.reset_defaults()

@@ -33,6 +33,7 @@ class Exchange:
         self.status: list[web.WebSocketResponse] = []
         self.opened = 0
         self.handshake = 0.0
+        self.rest_delay = 0.0
         self.url = ""
         self._trades = count(1)
 
@@ -119,6 +120,7 @@ class Exchange:
         return socket
 
     async def _recent(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.rest_delay)
         symbol = request.query["symbol"]
         if symbol in self.bad:
             return web.json_response({"retCode": 10001, "retMsg": "Not supported symbols", "result": {}})
@@ -241,11 +243,68 @@ async def test_symbols_that_are_all_refused_are_shown_and_tried_again(exchange, 
 async def test_symbols_are_added_and_removed_on_the_open_connection(exchange, start, eventually):
     ingest = await start("BTCUSDT", "ETHUSDT")
     await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"})
-    ingest.session.set_symbols([pair_of(EXCHANGES["bybit"], name) for name in ("ETHUSDT", "SOLUSDT")])
+    ingest.session.set_symbols(pairs_of("ETHUSDT", "SOLUSDT"))
     await eventually(lambda: states(ingest) == {"ETHUSDT": "flowing", "SOLUSDT": "flowing"})
     await eventually(lambda: list(exchange.sockets.values()) == [{"ETHUSDT", "SOLUSDT"}])
     assert exchange.opened == 1
     assert ingest.stats.symbols == ("ETHUSDT", "SOLUSDT")
+
+
+def pairs_of(*names: str) -> list:
+    return [pair_of(EXCHANGES["bybit"], name) for name in names]
+
+
+async def test_a_symbol_that_comes_back_has_a_window_for_what_was_traded_meanwhile(exchange, start, eventually):
+    ingest = await start("BTCUSDT", "ETHUSDT")
+    await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"})
+    ingest.session.set_symbols(pairs_of("ETHUSDT"))
+    await eventually(lambda: list(exchange.sockets.values()) == [{"ETHUSDT"}])
+    ingest.session.set_symbols(pairs_of("ETHUSDT", "BTCUSDT"))
+    await eventually(lambda: ingest.stats.gaps_detected == {"BTCUSDT": 1})
+    assert exchange.opened == 1
+
+
+async def test_symbols_that_change_during_a_handshake_are_those_of_the_connection(exchange, start, eventually):
+    exchange.handshake = 0.4
+    ingest = await start("BTCUSDT", "ETHUSDT")
+    await asyncio.sleep(0.2)
+    ingest.session.set_symbols(pairs_of("ETHUSDT", "SOLUSDT"))
+    await eventually(lambda: states(ingest) == {"ETHUSDT": "flowing", "SOLUSDT": "flowing"})
+    assert list(exchange.sockets.values()) == [{"ETHUSDT", "SOLUSDT"}]
+
+
+async def test_symbols_that_change_during_a_rotation_are_those_of_the_successor(exchange, start, eventually):
+    ingest = await start("BTCUSDT", "ETHUSDT")
+    await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"} and exchange.status)
+    await announce(exchange, ingest)
+    await eventually(lambda: list(exchange.sockets.values()) == [{"BTCUSDT", "ETHUSDT"}] * 2)
+    ingest.session.set_symbols(pairs_of("ETHUSDT", "SOLUSDT"))
+    await eventually(lambda: list(exchange.sockets.values()) == [{"ETHUSDT", "SOLUSDT"}])
+    await eventually(lambda: states(ingest) == {"ETHUSDT": "flowing", "SOLUSDT": "flowing"})
+    assert exchange.opened == 2
+
+
+async def test_a_connection_that_hangs_before_its_rotation_leaves_a_window(exchange, start, eventually, monkeypatch):
+    monkeypatch.setattr("k2.ingest.connection.connection._HEARD", 0.5)
+    monkeypatch.setattr("k2.ingest.connection.lane._WATCH_EVERY", 0.1)
+    ingest = await start("BTCUSDT", "ETHUSDT")
+    await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"} and exchange.status)
+    exchange.silent = {"BTCUSDT": "connect", "ETHUSDT": "connect"}
+    await asyncio.sleep(1.0)
+    await announce(exchange, ingest)
+    await eventually(lambda: ingest.stats.gaps_detected == {"BTCUSDT": 1, "ETHUSDT": 1})
+    assert (ingest.stats.reconnects, exchange.opened) == (0, 2)
+
+
+async def test_a_symbol_may_be_removed_while_it_is_asked_for(exchange, start, eventually):
+    ingest = await start("BTCUSDT", "ETHUSDT", silence=0.5)
+    await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing", "ETHUSDT": "flowing"})
+    exchange.rest_delay, exchange.silent["BTCUSDT"] = 1.0, "connect"
+    await eventually(lambda: ingest.session._question is not None)
+    question = ingest.session._question
+    ingest.session.set_symbols(pairs_of("ETHUSDT"))
+    await eventually(question.done)
+    assert question.exception() is None
 
 
 async def test_a_silent_symbol_is_subscribed_again(exchange, start, eventually):
@@ -295,13 +354,18 @@ async def test_the_first_reconnect_is_immediate(exchange, start, eventually, mon
     assert max(waits) < 0.25
 
 
+async def announce(exchange: Exchange, ingest) -> None:
+    """Announce maintenance, twice as exchanges do."""
+    begin = ingest.session._shard.time_ns() // 1_000_000 + 20_000
+    row = {"title": "Upgrade", "state": "scheduled", "begin": str(begin)}
+    for _ in range(2):
+        await exchange.status[0].send_json({"topic": "system.status", "data": [row]})
+
+
 async def test_announced_maintenance_is_preceded_by_a_successor_that_flows(exchange, start, eventually):
     ingest = await start("BTCUSDT")
     await eventually(lambda: states(ingest) == {"BTCUSDT": "flowing"} and exchange.status)
-    begin = ingest.session._shard.time_ns() // 1_000_000 + 20_000
-    row = {"title": "Upgrade", "state": "scheduled", "begin": str(begin)}
-    for _ in range(2):  # it is announced again and again
-        await exchange.status[0].send_json({"topic": "system.status", "data": [row]})
+    await announce(exchange, ingest)
     await eventually(lambda: exchange.opened == 2 and len(exchange.sockets) == 1)
     await asyncio.sleep(0.3)
     assert exchange.opened == 2

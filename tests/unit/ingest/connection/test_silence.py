@@ -22,6 +22,19 @@ def asked(silence: Silence, since: float, until: int) -> list[int]:
     return [second for second in range(until) if silence.ask(since + second)]
 
 
+@pytest.mark.parametrize(("interval", "longest"), [(0.5, 2.5), (1, 5), (60, 300)])
+def test_a_pause_of_a_few_intervals_is_regular(interval, longest):
+    silence, now = learned(interval)
+    assert silence.regular(now + longest - 0.01)
+    assert not silence.regular(now + longest + 0.01)
+
+
+def test_a_symbol_that_is_not_subscribed_is_not_regular():
+    silence, now = learned(1)
+    silence.lost()
+    assert not silence.regular(now)
+
+
 @pytest.mark.parametrize(("interval", "limit"), [(1, 30), (1.4, 30), (10, 207), (60, 1243)])
 def test_the_expectation_is_learned_from_the_rate_and_never_below_thirty_seconds(interval, limit):
     silence, now = learned(interval)

@@ -1,6 +1,7 @@
 """The subscriptions of one connection, as a state machine: clocks and answers are given."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,6 +83,15 @@ def test_where_answers_carry_no_number_one_request_waits_for_the_other():
     assert sent(subscriptions, 5) is None
     subscriptions.acknowledged(("A",), 0)
     assert sent(subscriptions, 5) == ("subscribe", ["B"], 2)
+
+
+def test_an_overdue_request_permits_the_next_one_when_it_is_ended_and_is_not_polled_until_then():
+    subscriptions = made(*"AB", limits=Limits(symbols_per_message=1, unanswered_requests=1))
+    sent(subscriptions, 0)
+    assert subscriptions.send_at(5) == ANSWER_WITHIN
+    assert subscriptions.send_at(ANSWER_WITHIN) == math.inf
+    subscriptions.expire(ANSWER_WITHIN)
+    assert sent(subscriptions, ANSWER_WITHIN) == ("subscribe", ["B"], 2)
 
 
 def test_a_batch_that_is_refused_for_a_named_symbol_is_sent_again_without_it():

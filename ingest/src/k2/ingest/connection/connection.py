@@ -26,6 +26,7 @@ log = logs.get("connection")
 _OPEN_TIMEOUT: Final = 15.0
 _FRAMES_BEFORE_YIELD: Final = 256
 _POLL: Final = 1.0  # seconds between two looks for symbols whose next attempt is due
+_HEARD: Final = 2.5  # seconds; frames are looked for once a second
 _REPEATED_AFTER: Final = 10.0
 _NOTICE: Final = 60.0  # seconds before an announced cut at which the connection is replaced
 
@@ -56,8 +57,14 @@ class Connection:
         lane: int,
         rng: random.Random,
         time_ns: Callable[[], int],
+        on_subscribe: Callable[[Iterable[str]], None],
+        overlaps: Iterable[str] = (),
     ) -> None:
-        """Prepare a connection for `pairs`, by raw symbol. `time_ns` is the clock of received times."""
+        """Prepare a connection for `pairs`, by raw symbol. `time_ns` is the clock of received times.
+
+        `on_subscribe` takes the symbols that are subscribed after a time without a subscription. The symbols in
+        `overlaps`, by raw symbol, have none: another connection brings them until this one does.
+        """
         self.adapter = adapter
         self.endpoint = endpoint
         self.lane = lane
@@ -70,6 +77,8 @@ class Connection:
         self._unproved = set(pairs)  # raw symbols that are not known to flow
         self._tuning = tuning
         self._time_ns = time_ns
+        self._on_subscribe = on_subscribe
+        self._overlaps = set(overlaps)
         self._time = asyncio.get_running_loop().time
         self._socket: WebSocket | None = None
         self._liveness: Liveness | None = None
@@ -107,6 +116,10 @@ class Connection:
     def alive(self) -> bool:
         """Return whether it is still being read."""
         return self.reader is not None and not self.reader.done()
+
+    def heard(self, now: float) -> bool:
+        """Return whether anything came in the last seconds."""
+        return self._liveness is not None and now - self._liveness.last_frame_at < _HEARD
 
     # What the pipeline reports of the frames
 
@@ -167,6 +180,7 @@ class Connection:
             if (pair := self._pairs.get(raw_symbol)) is not None:
                 self.unseen.discard(pair.symbol)
                 self._unproved.discard(raw_symbol)
+                self._overlaps.discard(raw_symbol)
                 self.subscriptions.drop([raw_symbol])
         self._changed.set()
 
@@ -174,6 +188,7 @@ class Connection:
         """Subscribe a symbol again, because it is silent."""
         self.unseen.add(self._pairs[raw_symbol].symbol)
         self._unproved.add(raw_symbol)
+        self._overlaps.discard(raw_symbol)
         self.subscriptions.renew([raw_symbol])
         self._changed.set()
 
@@ -245,6 +260,8 @@ class Connection:
 
     def _encode(self, operation: Operation, raw_symbols: Sequence[str], number: int) -> bytes:
         encode = self.adapter.subscribe if operation is Operation.SUBSCRIBE else self.adapter.unsubscribe
+        if operation is Operation.SUBSCRIBE:
+            self._on_subscribe([self._pairs[name].symbol for name in raw_symbols if name not in self._overlaps])
         return encode([self._pairs[raw_symbol] for raw_symbol in raw_symbols], number)
 
     async def _send_requests(self, on_sent: Callable[["Connection"], None]) -> str:

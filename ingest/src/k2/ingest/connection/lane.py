@@ -6,7 +6,7 @@ A successor is subscribed, and delivers the symbols that are liquid, before its 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,11 +82,17 @@ class Lane:
         self.raw_symbols: set[str] = set()
         self.full = False  # the exchange took no more symbols on this connection
         self.connection: Connection | None = None
+        self.successor: Connection | None = None  # which is about to replace it
         self.reconnect = asyncio.Event()  # there is something to connect for
         self._shard = shard
         self._time = asyncio.get_running_loop().time
         self.patience = Patience()
         self.backoff = Backoff(shard.rng, shard.tuning.backoff_first, shard.tuning.backoff_limit)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections: one, or two during a rotation."""
+        return [connection for connection in (self.connection, self.successor) if connection is not None]
 
     async def run(self) -> None:
         """Stay connected while there are symbols. Raises `AttemptsExhausted`."""
@@ -184,7 +190,8 @@ class Lane:
         log.warning("reconnecting", reason=reason, seconds=round(delay, 1))
         await asyncio.sleep(delay)
 
-    async def _connect(self, pairs: Mapping[str, Pair]) -> Connection:
+    async def _connect(self, pairs: Mapping[str, Pair], overlaps: Iterable[str] = ()) -> Connection:
+        """Connect and subscribe; an open connection brings the symbols in `overlaps` until this one does."""
         shard = self._shard
         endpoint = shard.endpoints[shard.attempts % len(shard.endpoints)]
         shard.attempts += 1
@@ -196,9 +203,14 @@ class Lane:
             await asyncio.sleep(wait)
             wait = shard.limits.connects_banned(self._time())
         connection = Connection(
-            adapter, endpoint, pairs, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns
-        )
+            adapter, endpoint, pairs, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns,
+            on_subscribe=shard.tracker.on_disconnect, overlaps=overlaps,
+        )  # fmt: skip
         await connection.open(shard.http)
+        subscribable = self._subscribable()  # symbols may have been added or removed since it began to connect
+        adapter.set_pairs(list(shard.pairs.values()))
+        connection.drop([raw_symbol for raw_symbol in pairs if raw_symbol not in subscribable])
+        connection.want([pair for raw_symbol, pair in subscribable.items() if raw_symbol not in pairs])
         log.info("connected", connection=connection.id, endpoint=endpoint, symbols=len(pairs))
         shard.stats.connections += 1
         shard.stats.endpoint = endpoint
@@ -217,19 +229,29 @@ class Lane:
         if self._shard.limits.connects_banned(self._time()):
             return None
         try:
-            new = await self._connect(self._subscribable())
+            new = await self._connect(self._subscribable(), self._brought_by(old))
         except FAILURES as error:
             log.warning("successor not connected, keeping the old connection", error=repr(error))
             return None
+        self.successor = new
         try:
             if await self._until_taken_over(old, new):
                 return new
         except asyncio.CancelledError:
             await new.close()
             raise
+        finally:
+            self.successor = None
         log.warning("successor does not deliver, keeping the old connection", connection=new.id)
         await new.close()
         return None
+
+    def _brought_by(self, connection: Connection) -> list[str]:
+        """Return the symbols that a connection still brings, as far as their own rates show."""
+        now, silences = self._time(), self._shard.silences
+        if not connection.heard(now):
+            return []
+        return [name for name in connection.subscriptions if name in silences and silences[name].regular(now)]
 
     async def _until_taken_over(self, old: Connection, new: Connection) -> bool:
         """Wait until a successor has taken over, or its predecessor is gone. Return False if neither comes in time."""

@@ -114,6 +114,7 @@ class Session:
         self._tasks: dict[asyncio.Task[None], Lane | None] = {}
         self._counts: dict[str, int] = {}
         self._baselines: dict[str, Newest] = {}  # what REST showed of symbols of which nothing came so far
+        self._added: set[str] = set()  # raw symbols of which nothing came since they were added
         self._question: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -149,16 +150,18 @@ class Session:
         shard.pipeline.set_pairs(self._pairs)
         for gone in [name for name in shard.silences if name not in pairs]:
             del shard.silences[gone]
+            self._baselines.pop(gone, None)
             shard.refusals.forget(gone)
-        for raw_symbol in pairs:
-            shard.silences.setdefault(raw_symbol, Silence(shard.tuning.silence))
+        for raw_symbol in [name for name in pairs if name not in shard.silences]:
+            shard.silences[raw_symbol] = Silence(shard.tuning.silence)
+            self._added.add(raw_symbol)
         for lane in self._lanes:
             gone_symbols = lane.raw_symbols - pairs.keys()
             lane.raw_symbols -= gone_symbols
             lane.full = lane.full and not gone_symbols
-            if lane.connection is not None:
-                lane.connection.adapter.set_pairs(self._pairs)
-                lane.connection.drop(gone_symbols)
+            for connection in lane.connections:
+                connection.adapter.set_pairs(self._pairs)
+                connection.drop(gone_symbols)
         placed = {raw_symbol for lane in self._lanes for raw_symbol in lane.raw_symbols}
         self._place([raw_symbol for raw_symbol in pairs if raw_symbol not in placed])
 
@@ -173,10 +176,9 @@ class Session:
                 self._lanes.append(lane)
                 self._tasks[asyncio.create_task(lane.run(), name=f"lane-{lane.number}")] = lane
             lane.raw_symbols.add(raw_symbol)
-            if lane.connection is not None:
-                now = asyncio.get_running_loop().time()
-                worth = self._shard.refusals.subscribable([raw_symbol], now)
-                lane.connection.want([self._shard.pairs[name] for name in worth])
+            worth = self._shard.refusals.subscribable([raw_symbol], asyncio.get_running_loop().time())
+            for connection in lane.connections:
+                connection.want([self._shard.pairs[name] for name in worth])
             lane.reconnect.set()
 
     async def _oversee(self) -> None:
@@ -199,6 +201,7 @@ class Session:
             if count != self._counts.get(pair.symbol, 0) and shard.stats.newest[pair.symbol].source != _SNAPSHOT:
                 shard.silences[raw_symbol].record(now)  # a snapshot only proves that it was asked for
                 self._baselines.pop(raw_symbol, None)
+                self._added.discard(raw_symbol)
             elif blocked:
                 shard.silences[raw_symbol].restart(now)
         self._counts = counts
@@ -285,9 +288,13 @@ class Session:
 
     async def _ask(self, raw_symbol: str, lane: Lane, connection: Connection) -> None:
         """Ask the exchange's REST API whether a symbol is quiet, and get it back if it is not."""
-        shard, pair = self._shard, self._shard.pairs[raw_symbol]
+        shard, pair = self._shard, self._shard.pairs.get(raw_symbol)
+        if pair is None:
+            return
         silence, count = shard.silences[raw_symbol], shard.stats.received[pair.symbol]
         answer = await self._newest(pair, connection)
+        if raw_symbol not in shard.pairs:  # it may be removed at any time
+            return
         newer = self._compare(raw_symbol, answer[0]) if answer else None
         if newer is False:
             silence.quiet()
@@ -331,7 +338,7 @@ class Session:
     def _compare(self, raw_symbol: str, newest: Newest) -> bool | None:
         """Return whether the REST API shows a record that the websocket did not bring; None if it lags behind."""
         record = self._shard.stats.newest.get(self._shard.pairs[raw_symbol].symbol)
-        if record is None:
+        if record is None or raw_symbol in self._added:  # what was traded while it was not wanted proves nothing
             return newest.after(self._baselines.setdefault(raw_symbol, newest))
         number = int(record.record_id) if record.record_id.isdigit() and newest.number != NO_ID else NO_ID
         received = Newest(number, record.timestamp)

@@ -14,6 +14,8 @@ SHORTEST: Final = 30.0
 _IMPROBABLE: Final = -math.log(1e-9)  # mean intervals
 _LONGEST: Final = 900.0  # between two questions about a symbol that is quiet
 _LONGEST_REPEAT: Final = 3600.0  # between two attempts to get a symbol back
+_FEW: Final = 5.0  # mean intervals
+_REGULAR: Final = 2.5  # seconds; records are noted once a second
 _SMOOTHING: Final = 0.1
 _LEARNED: Final = 10  # intervals after which a rate is known
 
@@ -61,6 +63,10 @@ class Silence:
     def overdue(self, now: float) -> bool:
         """Whether the silence is longer than the rate explains."""
         return self.since is not None and now - self.since >= self.limit
+
+    def regular(self, now: float) -> bool:
+        """Whether the last record, or the subscription, is not older than a few intervals of the symbol's rate."""
+        return self.since is not None and now - self.since <= max(_REGULAR, _FEW * self._mean)
 
     def subscribed(self, now: float) -> None:
         """Take note that the exchange acknowledged the symbol: its silence starts, unless it started before."""

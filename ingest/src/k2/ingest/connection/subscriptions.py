@@ -5,6 +5,7 @@ answered in time. A request that was refused or not answered as a whole is sent 
 symbol is to blame: no symbol stays unsubscribed because of another one.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -240,10 +241,10 @@ class Subscriptions:
         return self._send(Operation.SUBSCRIBE, batch, now) if batch else None
 
     def send_at(self, now: float) -> float:
-        """Return when the exchange's limits permit the next request."""
+        """Return when the exchange's limits permit the next request; infinity if `expire` comes first."""
         opened = [request.deadline for request in self._requests.values() if request.open]
         if len(opened) >= self.limits.unanswered_requests:
-            return max(now, min(opened)) + 1e-6
+            return due if (due := min(opened)) > now else math.inf
         while self._sent_at and self._sent_at[0] <= now - _HOUR:
             self._sent_at.popleft()
         most = self.limits.requests_per_hour

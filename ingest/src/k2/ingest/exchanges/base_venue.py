@@ -212,9 +212,9 @@ def iso(trade: SimTrade) -> str:
 
 def number(value: int, places: int = 1) -> str:
     """Format a price or quantity with at least `places` decimals, and with more where it has more: 61837.63."""
-    text = fixed_decimal(value, SCALE)
-    needed = len(text.rstrip("0")) - (len(text) - SCALE)
-    return fixed_decimal(value, max(places, needed))
+    whole, _, fraction = fixed_decimal(value, SCALE).partition(".")
+    fraction = fraction.rstrip("0").ljust(places, "0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def step(value: int) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -14,7 +14,10 @@ from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
+from k2.ingest.instruments.changes import SymbolChanges
+from k2.ingest.instruments.follower import Follower
 from k2.ingest.kafka import resume
+from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
@@ -24,13 +27,16 @@ from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
 from k2.schemas.channels import TRADES
+from k2.schemas.codecs import avro
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.records.instrument import AVRO
 from tests.simulation.clock import Clock
 from tests.simulation.log import Log, Producer
+from tests.simulation.processes.feed import FEED, Feed
 
-FEED = "spot"
 _MAX_AGE = 30 * 86_400.0
-_RETRY = 2.0  # seconds, as a start waits for Kafka
+_RETRY = 2.0  # seconds, as a start waits for Kafka and for the instrument list
+_LIST_EVERY = 20.0  # seconds between two looks at the instrument list; an hour in a real process
 
 
 class Process:
@@ -38,36 +44,38 @@ class Process:
 
     def __init__(
         self,
-        exchange: str,
-        pairs: Sequence[Pair],
+        feed: Feed,
         log: Log,
         clock: Clock,
         rng: Random,
         http: Callable[["Process"], Any],
         *,
+        number: int,
         endpoint: str,
     ) -> None:
         self.alive = True
         self.failure: BaseException | None = None
-        self.stats = Stats(started_at=clock.monotonic(), symbols=tuple(pair.symbol for pair in pairs))
+        self.stats = Stats(started_at=clock.monotonic(), symbols=tuple(name.symbol for name in feed.current.shard(0)))
         self.started_at = clock.monotonic()
-        self.pairs = pairs
-        self._exchange, self._log, self._clock, self._rng, self._endpoint = exchange, log, clock, rng, endpoint
+        self.feed = feed
+        self._exchange, self._log, self._clock, self._rng, self._endpoint = feed.exchange, log, clock, rng, endpoint
         self._http = http(self)
-        self._first_producer = len(log.producers)
-        self.publisher = Publisher("kafka", TRADES, Topics(*self.topics(exchange)), FEED, 1, self.stats)
+        self._bootstrap = f"kafka-{number}"
+        self.publisher = Publisher(self._bootstrap, TRADES, Topics(*self.topics(feed.exchange)), FEED, 1, self.stats)
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
     @staticmethod
-    def topics(exchange: str) -> tuple[str, str, str, str]:
-        """Return the topics of records, gaps, dead letters and evidence."""
-        return topics.trades(exchange), topics.gaps(exchange), topics.dead_letters(exchange), topics.evidence(exchange)
+    def topics(exchange: str) -> tuple[str, ...]:
+        """Return the topics of records, gaps, dead letters, evidence and instruments."""
+        others = (topics.gaps, topics.dead_letters, topics.evidence, topics.instruments)
+        return (topics.trades(exchange), *(topic(exchange) for topic in others))
 
     @property
     def producers(self) -> Sequence[Producer]:
         """The producers that the process made."""
-        return [producer for producer in self._log.producers[self._first_producer :] if not producer.dead]
+        made = (producer for producer in self._log.producers if producer.bootstrap == self._bootstrap)
+        return [producer for producer in made if not producer.dead]
 
     def start(self) -> None:
         """Start."""
@@ -108,7 +116,7 @@ class Process:
                 raise
 
     async def _serve(self) -> None:
-        make_adapter = partial(adapter, self._exchange, TRADES, self.pairs)
+        make_adapter = partial(adapter, self._exchange, TRADES, ())
         protocol, answers = make_adapter(self._endpoint), rest_answers(self._exchange)
         tracker = SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
         name = urldefrag(self._endpoint).fragment
@@ -117,22 +125,51 @@ class Process:
             FEED, TRADES.name, protocol.spec.label, self.publisher, self.stats, protocol=name, rules=rules,
             now=self._micros,
         )  # fmt: skip
-        await self._resume(protocol, name, tracker, ledger, policy, rules)
-        pipeline = Pipeline(self.pairs, tracker, self.publisher, ledger, self.stats)
+        await self._answered(self.publisher.check)
         limits = AddressLimits(protocol.rest_budget, protocol.limits, answers)
         rest = RestClient(self._http, protocol.rest_url, limits, answers, utc=lambda: self._micros() / 1e6)
+        directory = self.feed.directory()
+        archive = InstrumentTopic(
+            self._bootstrap, topics.instruments(self._exchange), self.publisher, 1, lambda: {1: avro.text(AVRO)}
+        )
+        follower = Follower(
+            self._exchange,
+            directory,
+            rest.fetch_once,
+            archive,
+            self.stats,
+            self._micros,
+            tracker.listings,
+            every=_LIST_EVERY,
+        )
+        if self.feed.follows_list:
+            await self._answered(follower.start)
+        resumed = partial(self._resume, protocol, name, tracker, ledger, policy, rules)
+        pairs = directory.shard(self.feed.current, 0).pairs
+        await resumed(pairs)
+        pipeline = Pipeline(pairs, tracker, self.publisher, ledger, self.stats)
         repairer = Repairer(
             protocol, rest, policy, tracker, ledger, pipeline, self.publisher, self.stats,
             now=self._micros, random=Random(self._rng.random()),
         )  # fmt: skip
         snapshots = Snapshots(rest, pipeline)
-        sources = Sources(snapshots.newest, rng=Random(self._rng.random()), time_ns=self._clock.time_ns, limits=limits)
+        sources = Sources(
+            snapshots.newest, directory, rng=Random(self._rng.random()), time_ns=self._clock.time_ns, limits=limits
+        )
         session = Session(
-            make_adapter, (self._endpoint,), self.pairs, self._http, pipeline, tracker, self.publisher, self.stats,
+            make_adapter, (self._endpoint,), pairs, self._http, pipeline, tracker, self.publisher, self.stats,
             Tuning(), snapshots.restart, sources,
         )  # fmt: skip
+
+        async def set_symbols(pairs: Sequence[Pair], added: Sequence[Pair]) -> None:
+            if added:
+                await resumed(added)
+            session.set_symbols(pairs)
+
+        changes = SymbolChanges(self.feed.current, 0, directory, self.stats, set_symbols, self.feed.reader())
+        services = [session.run(), repairer.run(), self.publisher.run(), changes.run()]
         try:
-            await self._until_stopped(session.run(), repairer.run(), self.publisher.run())
+            await self._until_stopped(*services, *([follower.run()] if self.feed.follows_list else []))
         finally:
             snapshots.cancel()
         publishing = asyncio.create_task(self.publisher.run())
@@ -146,22 +183,29 @@ class Process:
         pipeline.give_up_suspended()
         await self.publisher.close(20)
 
-    async def _resume(
-        self, protocol: Any, name: str, tracker: Any, ledger: GapLedger, policy: Policy, rules: str
-    ) -> None:
-        records, gaps, *_ = self.topics(self._exchange)
+    async def _answered(self, call: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self.publisher.check()
-                state = resume.read(
-                    "kafka", channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=self.pairs,
-                    schemas={1: TRADES.schema}, protocol=resume.protocol_of(protocol, name, TRADES),
-                )  # fmt: skip
+                await call()
             except ConnectionError:
                 await asyncio.sleep(_RETRY)
             else:
-                resume.apply(state, self.pairs, tracker, ledger, policy, rules, self._micros())
                 return
+
+    async def _resume(
+        self, protocol: Any, name: str, tracker: Any, ledger: GapLedger, policy: Policy, rules: str,
+        pairs: Sequence[Pair],
+    ) -> None:  # fmt: skip
+        records, gaps, *_ = self.topics(self._exchange)
+
+        async def read() -> None:
+            state = resume.read(
+                self._bootstrap, channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=pairs,
+                schemas={1: TRADES.schema}, protocol=resume.protocol_of(protocol, name, TRADES),
+            )  # fmt: skip
+            resume.apply(state, pairs, tracker, ledger, policy, rules, self._micros())
+
+        await self._answered(read)
 
     async def _until_stopped(self, *services: Coroutine[Any, Any, None]) -> None:
         tasks = [asyncio.ensure_future(service) for service in (*services, self._stop.wait())]
