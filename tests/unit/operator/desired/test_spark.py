@@ -120,12 +120,12 @@ def test_spark_conf_is_sorted_and_k2s_settings_take_precedence(manifests):
     assert conf["spark.dynamicAllocation.enabled"] == "false"
 
 
-def test_log4j_is_configured_from_the_image_unless_overridden(manifests):
+def test_log4j_is_configured_from_the_image_before_the_options_of_the_setting(manifests):
     given = {"spark.driver.extraJavaOptions": "-Xss2m"}
     conf = manifests("SparkApplication", platform={"spark_conf": given})[0]["spec"]["sparkConf"]
-    assert conf["spark.driver.extraJavaOptions"] == "-Xss2m"
-    logging = conf["spark.executor.extraJavaOptions"].removeprefix("-Dlog4j2.configurationFile=file://")
-    assert logging == "/opt/k2/log4j2.properties"
+    logging = "-Dlog4j2.configurationFile=file:///opt/k2/log4j2.properties"
+    assert conf["spark.driver.extraJavaOptions"] == f"{logging} -Xss2m"
+    assert conf["spark.executor.extraJavaOptions"] == logging
 
 
 @pytest.mark.parametrize("path_style", [True, False])

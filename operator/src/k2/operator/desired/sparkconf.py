@@ -5,18 +5,19 @@ from typing import Final
 from k2.operator.desired.sizes import Sizes
 from k2.operator.settings import Settings
 
+_JAVA_OPTIONS: Final = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
 # A driver's Spark conf directory is mounted from a ConfigMap, so the image cannot add its log4j file to it.
-_LOGGING: Final = dict.fromkeys(
-    ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"),
-    "-Dlog4j2.configurationFile=file:///opt/k2/log4j2.properties",
-)
+_LOGGING: Final = "-Dlog4j2.configurationFile=file:///opt/k2/log4j2.properties"
 
 
 def spark_conf(settings: Settings, size: Sizes) -> dict[str, str]:
-    """Return the configuration, sorted by name. What K2 requires overrides the setting `sparkConf`."""
+    """Return the configuration, sorted by name. What K2 requires overrides the setting `sparkConf`.
+
+    Options of the JVM in that setting follow K2's own, so that they win.
+    """
     conf = (
-        _LOGGING
-        | settings.spark_conf
+        settings.spark_conf
+        | {name: f"{_LOGGING} {settings.spark_conf.get(name, '')}".strip() for name in _JAVA_OPTIONS}
         | {
             "spark.dynamicAllocation.enabled": "false",  # it does not work with micro-batches
             "spark.kubernetes.driver.podTemplateContainerName": "spark-kubernetes-driver",
