@@ -21,6 +21,7 @@ class Judge:
     def __init__(self, simulator: Simulator, ingest: Any) -> None:
         self.simulator, self.ingest = simulator, ingest
         self.until = 0
+        self.reasons: Counter[str] = Counter()  # why trades are not recorded that are listed as missing, and how many
 
     async def stop(self, within: float, done: Callable[[], object]) -> None:
         """Wait until something holds and later trades came, at most for some seconds, then stop the ingest.
@@ -70,6 +71,7 @@ class Judge:
         begin = min(order.index(number) for number in recorded & emitted.keys())
         settled = [number for number in order[begin:] if emitted[number].time <= self.until]
         listed = self._listed(pair.symbol, emitted, dead_letters)
+        self.reasons.update(listed[number] for number in settled if number not in recorded and number in listed)
         missing = [number for number in settled if number not in recorded and number not in listed]
         if missing:
             findings.append(
@@ -85,17 +87,19 @@ class Judge:
             f"{pair.symbol}: {key} was repaired {count} times" for key, count in ids.items() if count > 1
         ]
 
-    def _listed(self, symbol: str, emitted: dict[str, SimTrade], dead_letters: str) -> set[str]:
-        """Return the ids that a gap names which is open or given up, and those of dead dead_letters."""
+    def _listed(self, symbol: str, emitted: dict[str, SimTrade], dead_letters: str) -> dict[str, str]:
+        """Return the ids in gaps that are open or given up, and those of dead letters, each with the reason."""
         newest = {event.gap_id: event for event in self.ingest.gap_events() if event.symbol == symbol}
-        open_gaps = [event for event in newest.values() if event.state not in _ACCOUNTED]
-        listed = {number for number, trade in emitted.items() if any(_covers(event, trade) for event in open_gaps)}
-        spoiled = [trade for trade in self.simulator.spoiled if trade.pair.symbol == symbol]
-        return listed | {
-            self.simulator.venue.trade_id(trade)
-            for trade in spoiled
-            if self.simulator.venue.trade_id(trade) in dead_letters
-        }
+        listed: dict[str, str] = {}
+        for event in newest.values():
+            if event.state not in _ACCOUNTED:
+                reason = f"{symbol}: gap {event.state.value} {event.reason} {event.resolution}".rstrip()
+                listed |= {number: reason for number, trade in emitted.items() if _covers(event, trade)}
+        for trade in self.simulator.spoiled:
+            number = self.simulator.venue.trade_id(trade)
+            if trade.pair.symbol == symbol and number in dead_letters:
+                listed[number] = f"{symbol}: dead letter"
+        return listed
 
 
 def _covers(event: Any, trade: SimTrade) -> bool:

@@ -21,12 +21,14 @@ OTHERS = {"reset", "limit", "delist", "halt", "clock", "oversized"}
 UNNUMBERED = {"drop", "mute", "stuck", "frozen", "undone", "quiet", "silent"}  # without ids, what is missing is unknown
 
 
-def schedule(exchange: str, seed: str) -> list[str]:
-    """Every fault once, at a random time of the first two thirds."""
+def schedule(exchange: str, seed: str, seconds: float = SECONDS) -> list[str]:
+    """Every fault once, at a random time of the first two thirds of some seconds."""
     rng = random.Random(f"{seed}/{exchange}")
     kinds = KINDS.keys() - OTHERS - (UNNUMBERED if exchange == "bybit" else set())
-    short = {kind: "=2s" for kind, (unit, _, _) in KINDS.items() if unit == "time"} | {"late": "=1h", "cut": "=15s"}
-    return [f"{kind}{short.get(kind, '')}@{rng.uniform(5, SECONDS * 2 / 3):.0f}s" for kind in sorted(kinds)]
+    short = {kind: "=2s" for kind, (unit, _, _) in KINDS.items() if unit == "time"} | {
+        "late": "=1h", "cut": f"={max(15, seconds / 8):.0f}s",
+    }  # fmt: skip
+    return [f"{kind}{short.get(kind, '')}@{rng.uniform(5, seconds * 2 / 3):.0f}s" for kind in sorted(kinds)]
 
 
 @pytest.mark.slow
