@@ -61,7 +61,8 @@ EXPECTED = {
     "audit_completeness": (
         [
             "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "actual", "missing",
-            "never_issued", "by_source", "state", "gold_snapshot_id", "checked_at",
+            "never_issued", "by_source", "state", "gold_snapshot_id", "checked_at", "revision", "cause", "offsets",
+            "digest_bronze", "digest_silver", "digest_gold", "digest_leaves", "previous_digest",
         ],
         [("hour", "month")],
     ),

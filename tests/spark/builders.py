@@ -195,6 +195,14 @@ class Lake:
         self.spark.sql(statement.format(table.identifier))
 
 
+def drop_tables(spark: SparkSession) -> None:
+    """Drop all tables of the catalog."""
+    namespace = f"{tables.CATALOG}.{tables.NAMESPACE}"
+    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
+    for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
+        spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
+
+
 def numbers(rows: DataFrame) -> list[int]:
     """Return the trade ids of rows as sorted numbers, duplicates included."""
     return sorted(int(row[0]) for row in rows.select("trade_id").collect())

@@ -19,8 +19,7 @@ from k2.jobs.spark.session import session, settings
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import CATALOG, NAMESPACE
-from tests.spark.builders import Lake
+from tests.spark.builders import Lake, drop_tables
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +86,7 @@ def schema_id(registry_url: str) -> int:
 @pytest.fixture
 def empty(spark: SparkSession, services: Platform, tmp_path: Path) -> Platform:
     """A platform without tables and with a checkpoint folder of its own."""
-    namespace = f"{CATALOG}.{NAMESPACE}"
-    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
-    for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():
-        spark.sql(f"DROP TABLE {namespace}.{row['tableName']}")
+    drop_tables(spark)
     return services.model_copy(update={"checkpoints": str(tmp_path / "checkpoints")})
 
 

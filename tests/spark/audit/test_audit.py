@@ -106,7 +106,7 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
         (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "7 to 8"),
         (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),
         (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
-        (BRONZE, "DELETE FROM {} WHERE offset = 11", "silver_orphan", "offset 11"),
+        (BRONZE, "DELETE FROM {} WHERE offset = 11", "bronze_gap", "offset 11"),
         (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "record 5 "),
     ],
 )  # fmt: skip
@@ -136,13 +136,18 @@ def test_a_trade_that_is_only_in_gold_is_an_orphan(lake: Lake):
     assert _checks(_audit(lake)) == ["gold_orphan"]
 
 
-def test_a_changed_value_is_found_by_a_rebuild(lake: Lake):
+def test_a_changed_value_is_found_without_an_earlier_verdict_and_by_a_rebuild(lake: Lake):
     _filled(lake)
     lake.sql("UPDATE {} SET price = price + 1 WHERE trade_id = '4'", tables.GOLD_TABLE)
-    assert _checks(_audit(lake)) == []
     report = _audit(lake, rebuild=True)
-    assert _checks(report) == ["rebuild_gold"]
-    assert "other rows" in report.findings[0].text
+    assert _checks(report) == ["gold_mismatch", "rebuild_gold"]
+    assert report.findings[0].text == (
+        f"gold_crypto_trades: BINANCE BTCUSDT 2026-03-02T10:00Z: BTCUSDT record 4 (message_id {trade(4).message_id}) "
+        "has price 61838.63 in Gold, and price 61837.63 in market.crypto.trades.binance/0 offset 3"
+    )
+    assert "other rows" in report.findings[1].text
+    assert _hours(lake) == {}  # an hour whose layers differ gets no verdict
+    assert _checks(_audit(lake)) == ["gold_mismatch"]
 
 
 def test_missing_ids_are_a_finding_of_the_hour_of_the_next_trade(lake: Lake):
@@ -180,7 +185,7 @@ def test_missing_ids_are_in_repair_only_while_their_hour_and_gap_are_open(lake, 
     assert all(f"lists them as {state}" in finding.text for finding in report.findings)
 
 
-def test_a_later_audit_replaces_the_result_for_an_hour(lake: Lake):
+def test_a_later_audit_appends_a_revision_that_names_its_cause(lake: Lake):
     feed = lake.feed()
     lake.arrive(feed, [trade(1), trade(3)])
     lake.run(feed, "silver", "gold")
@@ -189,8 +194,16 @@ def test_a_later_audit_replaces_the_result_for_an_hour(lake: Lake):
     lake.arrive(feed, [trade(2)])
     lake.run(feed, "silver", "gold")
     assert _audit(lake).findings == []
-    rows = lake.table(tables.COMPLETENESS_TABLE).collect()
-    assert [row["state"] for row in rows] == ["complete"]
+    assert _audit(lake, now=LATER + timedelta(hours=1)).findings == []  # nothing new, so no verdict
+    rows = lake.table(tables.COMPLETENESS_TABLE).orderBy("revision").collect()
+    assert [(row["revision"], row["cause"], row["state"]) for row in rows] == [
+        (1, "first", "incomplete"),
+        (2, "late", "complete"),
+    ]
+    (again,) = (
+        lake.table(tables.COMPLETENESS_TABLE).where("revision = 2").select("digest_gold", "digest_silver").collect()
+    )
+    assert [digest.partition(":")[0] for digest in again] == ["3", "3"]
 
 
 def test_an_exchange_without_consecutive_ids_is_unverifiable(lake: Lake):
@@ -228,7 +241,7 @@ def test_since_leaves_out_older_rows(lake: Lake):
     assert sorted(_checks(_audit(lake))) == ["missing_ids", "silver_missing"]
     assert _audit(lake, since=HOUR).findings == []
     lake.sql("DELETE FROM {} WHERE offset = 5", TRADES.silver("binance"))
-    assert sorted(_checks(_audit(lake, since=HOUR))) == ["silver_missing"]
+    assert sorted(_checks(_audit(lake, since=HOUR))) == ["silver_changed", "silver_missing"]
 
 
 def test_a_rebuild_without_a_registry_raises(lake: Lake):

@@ -7,13 +7,16 @@ import pytest
 from msgspec import UNSET
 
 from k2.jobs.app import App
-from k2.jobs.audit.completeness import HourCompleteness, write
+from k2.jobs.audit.completeness import HourCompleteness
 from k2.jobs.audit.status import AuditStatus
+from k2.jobs.audit.verdicts import store
+from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.stream import initial_state
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
 from k2.schemas.status import AuditResult
+from k2.schemas.values import to_micros
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 from tests.spark.maintenance.test_purge import _ether, _other
 
@@ -79,6 +82,11 @@ def _hour(state: str, hours: int, symbol: str = "BTCUSDT") -> HourCompleteness:
     return HourCompleteness("BINANCE", "trades", symbol, HOUR + timedelta(hours=hours), "1", "2", 2, 1, (), {}, state)
 
 
+def _write(lake: Lake, hours: list[HourCompleteness], checked) -> None:
+    chain, at = Chain(), to_micros(checked)
+    store.append(lake.spark, [chain.append(new_row(hour, LayerDigests(), None, at)) for hour in hours], at)
+
+
 def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lake):
     feed = lake.feed()
     state = initial_state(feed, TRADES, "gold")
@@ -87,10 +95,10 @@ def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lak
     assert state.status().audit is UNSET
     checked = HOUR + timedelta(hours=3)
     hours = [_hour("incomplete", 0), _hour("incomplete", 1), _hour("complete", 2), _hour("incomplete", 0, "ETHUSDT")]
-    write(lake.spark, hours, None, checked)
+    _write(lake, hours, checked)
     status.refresh(checked)
     assert state.status().audit == AuditResult(incomplete_hours=2, checked_at="2026-03-02T13:00:00+00:00")
-    write(lake.spark, [_hour("complete", 1)], None, checked + timedelta(minutes=1))
+    _write(lake, [_hour("complete", 1)], checked + timedelta(minutes=1))
     status.refresh(checked + timedelta(minutes=2))
     assert state.status().audit == AuditResult(incomplete_hours=1, checked_at="2026-03-02T13:01:00+00:00")
     status.refresh(HOUR + timedelta(days=7, minutes=30))
@@ -100,6 +108,6 @@ def test_audit_status_counts_incomplete_hours_of_the_feeds_own_symbols(lake: Lak
 def test_audit_status_is_empty_without_an_audit_of_the_feed(lake: Lake):
     feed = lake.feed()
     state = initial_state(feed, TRADES, "gold")
-    write(lake.spark, [_hour("incomplete", 0, "ETHUSDT")], None, HOUR)
+    _write(lake, [_hour("incomplete", 0, "ETHUSDT")], HOUR)
     AuditStatus(lake.spark, [(feed, state)]).refresh(HOUR)
     assert state.incomplete_hours is None

@@ -61,7 +61,8 @@ def _filled(lake: Lake):
 def _audit(lake: Lake):
     """Return the checks of the findings, the trades' report, and the hour in audit_completeness."""
     report = runner.audit(lake.spark, lake.platform, now=LATER)
-    (hour,) = lake.table(COMPLETENESS_TABLE).select("expected", "actual", "missing", "never_issued", "state").collect()
+    verdicts = lake.table(COMPLETENESS_TABLE).orderBy("revision", ascending=False)
+    hour = verdicts.select("expected", "actual", "missing", "never_issued", "state").first()
     ranges = ([(ids["first_id"], ids["last_id"]) for ids in hour[name]] for name in ("missing", "never_issued"))
     counted = (hour["expected"], hour["actual"], *ranges, hour["state"])
     return [finding.check for finding in report.findings], report.exchanges["BINANCE"]["trades"], counted, report.text()

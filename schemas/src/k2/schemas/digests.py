@@ -38,6 +38,7 @@ DEAD_LETTER: Final = "k2.dead-letter.1"
 GOLD: Final = "k2.gold.1"
 RECORD: Final = "k2.record.1"  # what Silver and Gold have in common
 LEAF: Final = "k2.leaf.1"
+BAR: Final = "k2.bar.1"
 VERDICT: Final = "k2.verdict.1"  # rows of audit_completeness
 
 _EPOCH: Final = date(1970, 1, 1)

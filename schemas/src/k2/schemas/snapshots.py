@@ -22,6 +22,9 @@ HOURS: Final = "k2.hours"  # JSON ranges of the hours since 1970 of its records,
 # Snapshot summary of the bars' commits.
 GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"  # the Gold snapshot that the bars equal
 
+# Snapshot summary of audit_completeness.
+CHECKED: Final = "k2.checked-at"  # when the audit ran, in UTC microseconds; it may have had nothing to add
+
 # Table properties.
 DELETED: Final = "k2.deleted-of."  # + snapshot id, of Gold: the exchange whose rows that snapshot deleted
 PRUNED: Final = "k2.pruned-before"  # rows older than this may have been deleted

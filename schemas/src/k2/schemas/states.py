@@ -38,6 +38,19 @@ class HourState(StrEnum):
     UNVERIFIABLE = "unverifiable"  # the exchange's ids are not consecutive
 
 
+class Cause(StrEnum):
+    """Why a verdict on an hour was written, in the table `audit_completeness`."""
+
+    FIRST = "first"
+    OPEN = "open"  # the hour is not over, and more came
+    CLOSED = "closed"  # the verdict before was on an open hour
+    LATE = "late"  # records came after the verdict before
+    REPAIRED = "repaired"  # records came out of the exchange's history
+    NEVER_ISSUED = "never_issued"  # ids turned out to be skipped by the exchange
+    REVOKED = "revoked"  # ids that counted as skipped came, or lost their evidence
+    REJUDGED = "rejudged"  # the same rows gave another result
+
+
 class Verdict(StrEnum):
     """An adapter's verdict on the continuity of a record within its connection."""
 

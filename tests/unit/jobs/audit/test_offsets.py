@@ -34,6 +34,20 @@ def test_a_gap_of_exactly_one_offset_is_detected():
     assert list(of_bronze(WIDTH - 2, WIDTH).gaps(WIDTH - 2)) == [(WIDTH - 1, WIDTH - 1)]
 
 
+def test_offsets_that_commits_name_beyond_the_last_row_are_missing_too():
+    assert list(of_bronze(0, 1, 3).gaps(0, 3)) == [(2, 2)]
+    assert list(of_bronze(0, 1, 3).gaps(0, 5)) == [(2, 2), (4, 5)]
+    assert list(of_bronze().gaps(2, 4)) == [(2, 4)]
+    assert (of_bronze(3, 7).extent(), of_bronze().extent()) == ((3, 7), None)
+
+
+def test_what_silver_has_processed_is_known_without_bronze():
+    partition = Partition({0: Bucket(silver=bits(1, 2), dead_letters=bits(4))})
+    assert list(partition.unprocessed(0, 6)) == [(0, 0), (3, 3), (5, 6)]
+    assert list(partition.unprocessed(1, 2)) == []
+    assert list(Partition().unprocessed(7, 9)) == [(7, 9)]
+
+
 def test_every_gap_is_detected_with_both_of_its_ends():
     assert list(of_bronze(5, 6, 10, 2 * WIDTH).gaps(3)) == [(3, 4), (7, 9), (11, 2 * WIDTH - 1)]
     assert list(of_bronze(5, 6, 7).gaps(5)) == []

@@ -62,6 +62,23 @@ def test_hours_gaps_and_batches_are_those_of_the_channel(engine: Engine, insert:
         assert "channel" not in gap
 
 
+def test_of_the_verdicts_on_an_hour_the_newest_is_in_force(engine: Engine, insert: Insert) -> None:
+    for minute, state in ((5, "incomplete"), (50, "complete"), (20, "open")):
+        checked_at = NOON.replace(minute=minute)
+        insert(
+            COMPLETENESS_TABLE,
+            "expected",
+            symbol="BTCUSDT",
+            hour=NOON,
+            state=state,
+            checked_at=checked_at,
+            by_source=[],
+        )
+    (hour,) = audit_tables.completeness(engine, TRADES, RecordFilter(start=NOON)).to_pylist()
+    assert hour["state"] == "complete"
+    assert audit_tables.hour_counts(engine, TRADES) == [{"exchange": "BINANCE", "state": "complete", "hours": 1}]
+
+
 def test_dead_letters_are_those_of_the_channel(engine: Engine, insert: Insert) -> None:
     insert(DEAD_LETTERS_TABLE, "offset", topic="t", partition=0, dead_lettered_at=NOON, error_category="UNDECODABLE")
     within = RecordFilter(exchange="BINANCE", start=NOON)

@@ -3,18 +3,21 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.audit import digests
 from k2.jobs.audit.report import Finding
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.layers import bars
 from k2.schemas.channels import TRADES
-from k2.schemas.snapshots import GOLD_SNAPSHOT
+from k2.schemas.digests import BAR
+from k2.schemas.snapshots import GOLD_SNAPSHOT, PURGED
 from k2.schemas.tables import BARS_TABLE, GOLD_TABLE, Table
 from k2.schemas.values import from_micros
 
 _HOUR: Final = 3_600_000_000
+_BY: Final = ("exchange", "symbol", "hour")
 _MAX_FINDINGS: Final = 100
 
 
@@ -25,37 +28,40 @@ def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
     """
     if not spark.catalog.tableExists(BARS_TABLE.identifier):
         return []
-    history = SnapshotHistory(spark, BARS_TABLE).snapshots()
+    history = list(SnapshotHistory(spark, BARS_TABLE).snapshots())
     newest = next((snapshot for snapshot in history if GOLD_SNAPSHOT in snapshot.summary), None)
     if newest is None:
         return []
     gold_snapshot = int(newest.summary[GOLD_SNAPSHOT])
     if all(snapshot.id != gold_snapshot for snapshot in SnapshotHistory(spark, GOLD_TABLE).snapshots()):
         return []  # expired: its files may be deleted
-    trades, stored = _at(spark, GOLD_TABLE, gold_snapshot), _at(spark, BARS_TABLE, newest.id)
+    # Commits after the newest that rebuilt bars change nothing, unless a feed was purged: then another one follows.
+    current = newest if _purged_at(spark) > newest.committed_at else history[0]
+    trades, stored = _at(spark, GOLD_TABLE, gold_snapshot), _at(spark, BARS_TABLE, current.id)
     if since is not None:
         first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         trades = trades.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("timestamp") >= F.lit(first)))
         stored = stored.where((F.col("exchange_date") >= F.lit(first.date())) & (F.col("open_time") >= F.lit(first)))
     recomputed = _digests(bars.bars_of_trades(trades)).withColumnRenamed("digest", "recomputed")
-    both = recomputed.join(_digests(stored), ["exchange", "hour"], "full_outer")
-    rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour").limit(_MAX_FINDINGS).collect()
-    return [
-        Finding(
-            row["exchange"],
-            TRADES.name,
-            "ohlcv_mismatch",
-            _describe(row["hour"], row["digest"], row["recomputed"]),
-        )
-        for row in rows
-    ]
+    both = recomputed.join(_digests(stored), list(_BY), "full_outer")
+    rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour", "symbol").limit(_MAX_FINDINGS).collect()
+    return [_finding(row) for row in rows]
 
 
-def _describe(hour: int, stored: object, recomputed: object) -> str:
-    text = f"{from_micros(hour * _HOUR):%Y-%m-%dT%H:00Z}"
-    if stored is None:
-        return f"there are no bars for the hour {text}, in which Gold has trades"
-    return f"the bars of the hour {text} differ from Gold{'' if recomputed else ', which has no trades in it'}"
+def _purged_at(spark: SparkSession) -> float:
+    """Return when rows of a feed were last purged from the bars, in seconds since 1970; 0 if never."""
+    properties = SnapshotHistory(spark, BARS_TABLE).java_table().properties()
+    return max((float(properties[key]) for key in properties if str(key).startswith(PURGED)), default=0.0)
+
+
+def _finding(row: Row) -> Finding:
+    hour = f"{from_micros(row['hour'] * _HOUR):%Y-%m-%dT%H:00Z}"
+    if row["digest"] is None:
+        text = f"there are no bars of {row['symbol']} for the hour {hour}, in which Gold has trades"
+    else:
+        unknown = "" if row["recomputed"] else ", which has no trades in it"
+        text = f"the bars of {row['symbol']} for the hour {hour} differ from Gold{unknown}"
+    return Finding(row["exchange"], TRADES.name, "ohlcv_mismatch", text, BARS_TABLE.name, row["symbol"], hour)
 
 
 def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
@@ -63,8 +69,9 @@ def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
 
 
 def _digests(rows: DataFrame) -> DataFrame:
-    """Return an order-independent hash of each hour's bars."""
-    columns: list[Column] = [F.col(column.name) for column in BARS_TABLE.columns]
+    """Return the digest of each hour's bars, as an array of the sums that make it."""
     hour = F.expr(f"unix_micros(open_time) div {_HOUR}").alias("hour")
-    digest = F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("digest")
-    return rows.groupBy("exchange", hour).agg(digest)
+    hashed = rows.select(
+        "exchange", "symbol", hour, digests.row_hash(rows, BAR, BARS_TABLE.column_names).alias("row_hash")
+    )
+    return hashed.groupBy(*_BY).agg(F.array(*digests.sums(F.col("row_hash"), "digest")).alias("digest"))

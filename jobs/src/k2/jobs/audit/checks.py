@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import Any, Final
 
@@ -12,11 +13,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.ranges import Range
-from k2.jobs.audit import completeness, conflicts, never_issued, offsets, rebuild, uniqueness
+from k2.jobs.audit import completeness, conflicts, differences, never_issued, offsets, rebuild, uniqueness
 from k2.jobs.audit.completeness import Gap, HourCompleteness
-from k2.jobs.audit.offsets import TopicPartition
+from k2.jobs.audit.offsets import Partition, TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier, PinnedSnapshots
 from k2.jobs.audit.report import ChannelReport, Finding
+from k2.jobs.audit.verdicts import verdict
+from k2.jobs.audit.verdicts.layer_digests import LayerRows
+from k2.jobs.audit.verdicts.verdict import BRONZE, GOLD, SILVER, Chain, Hour, LayerDigests
 from k2.jobs.layers import gold
 from k2.jobs.layers.gold import MARGIN
 from k2.jobs.spark.local_frames import local_frame
@@ -26,7 +30,8 @@ from k2.schemas.content import ID_CONFLICT
 from k2.schemas.digests import Digest
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.states import GapState
-from k2.schemas.values import from_micros
+from k2.schemas.tables import Table
+from k2.schemas.values import from_micros, to_micros
 
 Schemas = Callable[[str], Mapping[int, str]]  # a topic's writer schemas by id
 
@@ -34,6 +39,8 @@ Schemas = Callable[[str], Mapping[int, str]]  # a topic's writer schemas by id
 _EDGE: Final = "1 minute"
 _CLOCK_SKEW: Final = timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
+_HOUR_MICROS: Final = 3_600_000_000
+_VERDICTS: Final = "verdicts"
 
 
 class ChannelAudit:
@@ -69,6 +76,10 @@ class ChannelAudit:
         self._floors: dict[TopicPartition, int] = {}
         self._frontier: Frontier = {}
         self._missing = 0
+        self._unsound: set[Hour] = set()  # hours of which Gold has too much
+        self._differences: Sequence[
+            differences.Difference
+        ] = ()  # of Silver and Gold; their verdicts say which of the two changed
         self.report.snapshots = {
             "bronze": pinned.snapshot_id(bronze),
             "silver": pinned.snapshot_id(silver),
@@ -83,24 +94,34 @@ class ChannelAudit:
         self._frontier = self._pinned.silver_frontier(self._exchange, self._channel, partitions)
         pruned = self._pinned.pruned_before(self._channel.bronze(self._exchange))
         first_offsets = self._first_offsets(pruned)
+        is_whole = pruned is None and self._since is None
+        extents = self._pinned.bronze_extents(self._exchange, self._label, self._channel)
+        if is_whole:
+            partitions |= {key: Partition() for key in extents if key not in partitions}
         pending = 0
         for key, partition in sorted(partitions.items()):
-            first, last = partition.first(), partition.last()
-            if first is None or last is None:
-                if pruned is None and self._since is None:
+            stored = partition.extent()
+            extent = extents.get(key, stored) if is_whole or stored else None
+            if extent is None:
+                if is_whole:
                     self._add_ranges(
                         "silver_orphan", key, "only Silver or the dead letters have", partition.orphans(-1)
                     )
                 continue
-            floor = max(first, first_offsets.get(key, 0))
+            first, last = stored or extent
+            last = max(last, extent[1])
+            floor = min(first, extent[0]) if is_whole else max(first, first_offsets.get(key, 0))
             frontier = self._frontier.get(key, 0)
             self._floors[key] = floor
-            self._add_ranges("bronze_gap", key, "missing in Bronze:", partition.gaps(floor))
+            gaps = list(partition.gaps(floor, last))
+            self._add_ranges("bronze_gap", key, "missing in Bronze:", gaps)
             self._add_duplicates("bronze_duplicate", key, "Bronze", partition.duplicate_buckets(floor, bronze=True))
             self._add_duplicates(
                 "silver_duplicate", key, "Silver and dead letters", partition.duplicate_buckets(floor, bronze=False)
             )
             missing = list(partition.missing(floor, frontier))
+            lost = (partition.unprocessed(begin, min(end, frontier - 1)) for begin, end in gaps if begin < frontier)
+            missing = list(offsets.merge_adjacent(sorted([*missing, *chain.from_iterable(lost)])))
             self._missing += sum(end - begin + 1 for begin, end in missing)
             self._add_ranges("silver_missing", key, "missing in Silver and the dead letters:", missing)
             self._add_ranges("silver_orphan", key, "not in Bronze:", partition.orphans(last))
@@ -139,10 +160,14 @@ class ChannelAudit:
             ("gold_orphan", "is in Gold but not in Silver", orphans),
         ):
             for entry in mismatches:
-                self._add(check, f"{entry.record} {problem}")
+                self._add(check, f"{entry.record} {problem}", GOLD, entry.symbol, entry.at)
+                if check != "gold_missing":
+                    self._unsound.add((entry.symbol, entry.at - entry.at % _HOUR_MICROS))
         if comparison.differing is not None:
             for text in conflicts.in_tables(self._channel, silver, in_gold, comparison.differing):
                 self._add("id_conflict", text)
+        if comparison.changed is not None:
+            self._differences = differences.describe_all(self._channel, silver, in_gold, comparison.changed)
         self.report.duplicates = comparison.repeats
         self.report.lag["gold"] = comparison.pending
 
@@ -153,7 +178,7 @@ class ChannelAudit:
 
         `states` is the number of gaps by state, `evidence` says of each stored answer whether its body has its hash.
         """
-        start = self._since.replace(minute=0, second=0, microsecond=0) if self._since else None
+        start = self._start()
         nearby = self._gold if start is None else self._gold.where(self._time >= F.lit(start - _HOUR))
         rows = (
             completeness.hours(nearby, self._channel, self._exchange)
@@ -172,10 +197,11 @@ class ChannelAudit:
         for hour in hours:
             findings, in_repair = completeness.describe_missing(hour, gaps)
             for text in findings:
-                self._add("missing_ids", text)
+                self._add("missing_ids", text, GOLD, hour.symbol, to_micros(hour.hour))
             self.report.in_repair += in_repair
             if hour.suspect and hour.state == completeness.INCOMPLETE:
-                self._add("suspect_records", completeness.describe_suspect(hour))
+                text = completeness.describe_suspect(hour)
+                self._add("suspect_records", text, GOLD, hour.symbol, to_micros(hour.hour))
         self.report.rows["gold"] = sum(sum(hour.by_source.values()) for hour in hours)
         self.report.gaps = dict(states)
         self.report.completeness = _summary(hours)
@@ -196,6 +222,84 @@ class ChannelAudit:
         arrived = never_issued.arrived(self._spark, gold, self._channel, skipped)
         self.report.revoked += [f"{self._label} {text}" for text in arrived]
         return skipped
+
+    def check_verdicts(self, hours: Sequence[HourCompleteness], verdicts: Chain) -> list[dict[str, Any]]:
+        """Compare what the layers hold with earlier verdicts; return the verdicts to append, none on a changed hour."""
+        for row in verdicts.broken:
+            text = f"verdict {row['revision']} does not follow the verdict before it: one was changed or deleted"
+            self._add_at("verdict_chain", _VERDICTS, row["symbol"], row["hour"], text)
+        start = self._start()
+        rows = self._judged_rows(start)
+        layers = rows.by_hour()
+        first = 0 if start is None else to_micros(start)
+        comparable = {
+            BRONZE: max(first, self._retained_from(self._channel.bronze(self._exchange))),
+            SILVER: max(first, self._retained_from(self._channel.silver(self._exchange))),
+            GOLD: first,
+        }
+        changes = verdict.changes(verdicts.newest.values(), layers, comparable)
+        earlier = rows.judged_before(self._spark, (change for change in changes if change.now.rows > change.then.rows))
+        changed: set[tuple[str, Hour]] = set()
+        for change in changes:
+            hour = change.symbol, change.hour
+            if earlier.get((change.layer, hour), Digest()) == change.then:
+                continue  # late rows, which their revision will name
+            changed.add((change.layer, hour))
+            self._add_at(f"{change.layer}_changed", change.layer, *hour, change.text)
+        for difference in self._differences:
+            hour = difference.symbol, difference.at - difference.at % _HOUR_MICROS
+            of_silver = (SILVER, hour) in changed and (GOLD, hour) not in changed
+            self._add_at("gold_mismatch", SILVER if of_silver else GOLD, *hour, difference.text)
+            self._unsound.add(hour)
+        differing = {hour for _, hour in changed} | self._unsound
+        snapshot, now = self._pinned.snapshot_id(self._channel.gold), to_micros(self._now)
+        appended = []
+        for one in hours:
+            key = one.symbol, to_micros(one.hour)
+            before = verdicts.newest.get(key)
+            row = verdict.new_row(one, layers.get(key, LayerDigests()), snapshot, now)
+            if key in differing:
+                if before is None:
+                    continue
+                row = verdict.with_digests_of(before, row, verdict.DIGESTS)  # what differs never becomes the truth
+            elif before is not None:
+                removed = [layer for layer, retained in comparable.items() if key[1] < retained]
+                row = verdict.with_digests_of(before, row, removed)
+            if (chained := verdicts.append(row)) is not None:
+                appended.append(chained)
+        return appended
+
+    def _judged_rows(self, start: datetime | None) -> LayerRows:
+        """Return the rows since `start` (None: all) up to what Gold has read."""
+        frontier = self._pinned.gold_frontier(self._label, self._channel)
+        limits = [{"topic": topic, "partition": number, "upto": upto} for (topic, number), upto in frontier.items()]
+        limit = F.broadcast(local_frame(self._spark, limits, "topic string, partition int, upto bigint"))
+
+        def judged(rows: DataFrame, time: Column) -> DataFrame:
+            recent = rows if start is None else rows.where(time >= F.lit(start))
+            return recent.join(limit, ["topic", "partition"]).where("offset < upto").drop("upto")
+
+        gold = self._gold if start is None else self._gold.where(self._time >= F.lit(start))
+        bronze = self._pinned.rows(self._channel.bronze(self._exchange))
+        return LayerRows(
+            self._channel, judged(bronze, F.col("kafka_timestamp")), judged(self._silver, self._time), gold
+        )
+
+    def _start(self) -> datetime | None:
+        """Return the start of the first hour to judge; None for all."""
+        return self._since.replace(minute=0, second=0, microsecond=0) if self._since else None
+
+    def _retained_from(self, table: Table) -> int:
+        """Return the time (UTC microseconds) from which on retention has deleted no row of a table."""
+        pruned = self._pinned.pruned_before(table)
+        return 0 if pruned is None else to_micros(datetime.fromisoformat(pruned))
+
+    def _table(self, layer: str) -> str:
+        channel = self._channel
+        return {
+            BRONZE: channel.bronze(self._exchange), SILVER: channel.silver(self._exchange), GOLD: channel.gold,
+            _VERDICTS: tables.COMPLETENESS_TABLE,
+        }[layer].name  # fmt: skip
 
     def check_rebuild(self, schemas: Schemas) -> None:
         """Check that Silver and Gold equal what Bronze gives when validated again. Raises `RegistryUnavailable`."""
@@ -286,8 +390,19 @@ class ChannelAudit:
         duplicates = [(row["offset"], row["offset"]) for row in counted.limit(_MAX_OFFSETS).collect()]
         self._add_ranges(check, key, f"more than once in {layer}:", offsets.merge_adjacent(duplicates))
 
-    def _add(self, check: str, text: str) -> None:
-        self.findings.append(Finding(self._label, self._channel.name, check, text))
+    def _add_at(self, check: str, layer: str, symbol: str, hour: int, text: str) -> None:
+        """Add a finding whose text begins with the table, the symbol and the hour."""
+        place = f"{self._table(layer)}: {self._label} {symbol} {_hour_text(hour)}"
+        self._add(check, f"{place}: {text}", layer, symbol, hour)
+
+    def _add(self, check: str, text: str, layer: str = "", symbol: str = "", at: int | None = None) -> None:
+        """Add a finding; `at` is a time of its hour in UTC microseconds."""
+        table, hour = self._table(layer) if layer else "", "" if at is None else _hour_text(at)
+        self.findings.append(Finding(self._label, self._channel.name, check, text, table, symbol, hour))
+
+
+def _hour_text(at: int) -> str:
+    return f"{from_micros(at):%Y-%m-%dT%H:00Z}"
 
 
 _POSITION: Final = ("topic", "partition", "offset")

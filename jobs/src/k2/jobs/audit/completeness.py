@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.ranges import Range, count, within, without
-from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.layers.gold import record_time
-from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import SequenceScheme
 from k2.schemas.records.trade import Source
 from k2.schemas.states import GapState, HourState, Verdict
-from k2.schemas.tables import COMPLETENESS_TABLE
 
 OPEN: Final = HourState.OPEN.value
 COMPLETE: Final = HourState.COMPLETE.value
@@ -198,31 +195,3 @@ def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[
         listing = f"audit_gaps lists them as {', '.join(states)}" if states else "audit_gaps does not list them"
         findings.append(f"{where}: {ids} missing; {listing}")
     return findings, in_repair
-
-
-def _id_ranges(ranges: Iterable[Range]) -> list[dict[str, str]]:
-    return [{"first_id": str(first), "last_id": str(last)} for first, last in ranges]
-
-
-def write(spark: SparkSession, hours: Iterable[HourCompleteness], gold_snapshot: int | None, now: datetime) -> None:
-    """Merge hours into audit_completeness, replacing older results for the same hours."""
-    rows = [
-        {
-            "exchange": hour.exchange, "channel": hour.channel, "symbol": hour.symbol, "hour": hour.hour,
-            "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
-            "missing": _id_ranges(hour.missing), "never_issued": _id_ranges(hour.never_issued),
-            "by_source": hour.by_source, "state": hour.state, "gold_snapshot_id": gold_snapshot, "checked_at": now,
-        }
-        for hour in hours
-    ]  # fmt: skip
-    if not rows:
-        return
-    table = COMPLETENESS_TABLE
-    results = local_frame(spark, rows, ", ".join(f"`{column.name}` {column.type}" for column in table.columns))
-    same = " AND ".join(f"{table.name}.{name} = result.{name}" for name in ("exchange", "channel", "symbol", "hour"))
-
-    def merge() -> None:
-        into = results.alias("result").mergeInto(table.identifier, F.expr(same))
-        into.whenMatched().updateAll().whenNotMatched().insertAll().merge()
-
-    retry_on_conflict(merge)

@@ -53,7 +53,7 @@ def in_tables(channel: Channel, silver: DataFrame, in_gold: DataFrame, hashes: D
     grouped = suspicious.groupBy(*columns).agg(F.array_sort(F.collect_set(F.struct(*fields))).alias("copies"))
     differing = F.exists("copies", lambda one: F.exists("copies", lambda other: _differ(one, other, channel)))
     texts: list[str] = []
-    # Copies that differ only because Gold's row was changed are no conflict; a rebuild finds them.
+    # Copies that differ only because Gold's row was changed are no conflict: `differences` describes them.
     for row in grouped.where(differing).orderBy(*columns).toLocalIterator():
         pair = _conflict(channel, [_copy(channel, entry) for entry in row["copies"]])
         if pair is not None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.common.ranges import Range
+from k2.common.ranges import Range, without
 
 WIDTH: Final = 32_768  # offsets in one of Spark's bitmaps
 _LAYERS: Final = ("bronze", "silver", "dead_letters")
@@ -67,6 +67,11 @@ class Partition:
                 return number * WIDTH + int(bits.bit_length()) - 1
         return None
 
+    def extent(self) -> Range | None:
+        """Return the first and the last offset in Bronze; None if there is none."""
+        first, last = self.first(), self.last()
+        return None if first is None or last is None else (first, last)
+
     def runs(self, layer: str) -> Iterator[Range]:
         """Yield the merged ranges of offsets in a layer."""
         return merge_adjacent(
@@ -75,13 +80,20 @@ class Partition:
             for first, last in runs(getattr(self.buckets[number], layer))
         )
 
-    def gaps(self, floor: int) -> Iterator[Range]:
-        """Yield the ranges of offsets from `floor` on that are missing in Bronze before later ones."""
+    def gaps(self, floor: int, last: int = -1) -> Iterator[Range]:
+        """Yield the ranges of offsets from `floor` on that are missing in Bronze before later ones, or up to `last`."""
         expected = floor
-        for first, last in self.runs("bronze"):
+        for first, last_of_run in self.runs("bronze"):
             if first > expected:
                 yield expected, first - 1
-            expected = max(expected, last + 1)
+            expected = max(expected, last_of_run + 1)
+        if expected <= last:
+            yield expected, last
+
+    def unprocessed(self, first: int, last: int) -> Iterator[Range]:
+        """Yield the parts of a range of offsets that are neither in Silver nor in the dead letters."""
+        processed = list(self._masked(lambda bucket: bucket.processed, first, last + 1))
+        yield from without([(first, last)], processed)
 
     def missing(self, floor: int, frontier: int) -> Iterator[Range]:
         """Yield the ranges in [floor, frontier) that are in Bronze but neither in Silver nor the dead letters."""

@@ -7,15 +7,22 @@ rows that downstream ones were made from, and any further rows are lag.
 import json
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.offsets import Partition, TopicPartition
+from k2.jobs.commit import anchors
+from k2.jobs.commit.anchors import Extents
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
+from k2.jobs.stream import BRONZE
 from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
 from k2.schemas.tables import Table
+
+_SHARED: Final = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE, tables.BATCHES_TABLE)
 
 Frontier = dict[TopicPartition, int]  # the first offset that is not due yet
 
@@ -31,15 +38,13 @@ class PinnedSnapshots:
             *(channel.silver(exchange) for exchange, channel in origins),
             tables.DEAD_LETTERS_TABLE,
             *(channel.bronze(exchange) for exchange, channel in origins),
-            tables.GAPS_TABLE,
-            tables.EVIDENCE_TABLE,
+            *_SHARED,
         ]
         self._histories: dict[str, list[Snapshot]] = {}
         for table in order:
             newest_first = SnapshotHistory(spark, table).snapshots()
-            current_only = table.name.startswith("bronze_") or table in (tables.GAPS_TABLE, tables.EVIDENCE_TABLE)
-            # Only Silver, the dead letters and Gold are asked for more than their current snapshot.
-            self._histories[table.name] = list(islice(newest_first, 1 if current_only else None))
+            # Of tables without offsets only the current snapshot is of interest.
+            self._histories[table.name] = list(islice(newest_first, 1 if table in _SHARED else None))
 
     def rows(self, table: Table) -> DataFrame:
         """Return a table's rows at its pinned snapshot."""
@@ -57,6 +62,14 @@ class PinnedSnapshots:
         """Return the time (ISO 8601) before which retention may have deleted rows; None if it never did."""
         before = SnapshotHistory(self._spark, table).java_table().properties().get(PRUNED)
         return None if before is None else str(before)
+
+    def bronze_extents(self, exchange: str, label: str, channel: Channel) -> Extents:
+        """Return the first and last offset of each partition that Bronze holds by its commits and the ledger."""
+        table = channel.bronze(exchange)
+        history, purged = self._histories[table.name], self._purged(table)
+        own = (F.col("exchange") == label) & (F.col("channel") == channel.name)
+        ledger = anchors.of_ledger(self.rows(tables.BATCHES_TABLE).where(own), BRONZE, history, purged)
+        return anchors.merged(anchors.of_snapshots(history, purged), ledger)
 
     def silver_frontier(
         self, exchange: str, channel: Channel, partitions: Mapping[TopicPartition, Partition]

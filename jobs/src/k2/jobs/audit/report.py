@@ -13,12 +13,18 @@ _NONE: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An inconsistency: its exchange and channel, the check that detected it, and a description."""
+    """An inconsistency: its exchange and channel, the check that detected it, and a description.
+
+    `table`, `symbol` and `hour` (UTC, 2026-03-02T10:00Z) say where it is, as far as the check can tell.
+    """
 
     exchange: str
     channel: str
     check: str
     text: str
+    table: str = ""
+    symbol: str = ""
+    hour: str = ""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
@@ -17,21 +17,21 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
-from k2.jobs.audit import bars, completeness, never_issued
+from k2.jobs.audit import bars, never_issued
 from k2.jobs.audit.checks import ChannelAudit
-from k2.jobs.audit.completeness import Gap, HourCompleteness
+from k2.jobs.audit.completeness import Gap
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Report
+from k2.jobs.audit.verdicts import store
 from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.spark import tables
 from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel, exchange_tables
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import CATALOG, COMPLETENESS_TABLE, EVIDENCE_TABLE, GAPS_TABLE, NAMESPACE
-from k2.schemas.values import seconds
+from k2.schemas.tables import BATCHES_TABLE, CATALOG, COMPLETENESS_TABLE, EVIDENCE_TABLE, GAPS_TABLE, NAMESPACE
+from k2.schemas.values import seconds, to_micros
 
 _SQLITE: Final = "sqlite:///"
-_RECENT: Final = timedelta(days=1)  # bars that every audit compares; with --rebuild it compares all
 
 _Origin = tuple[str, str]  # the label of an exchange, and the name of a channel
 
@@ -49,7 +49,7 @@ def audit(
     since: datetime | None = None,
     rebuild: bool = False,
 ) -> Report:
-    """Audit every exchange's `channels` in the catalog and write the completeness of their hours to audit_completeness.
+    """Audit every exchange's `channels` in the catalog and append verdicts on their hours to audit_completeness.
 
     Rows before `since` are left out. Raises `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild
     `RegistryUnavailable`.
@@ -58,7 +58,7 @@ def audit(
     recorded = _recorded(spark, channels)
     for exchange, channel in recorded:
         tables.check_formats(spark, exchange_tables(exchange, [channel]))
-    tables.ensure(spark, [GAPS_TABLE, EVIDENCE_TABLE])
+    tables.ensure(spark, [GAPS_TABLE, EVIDENCE_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE])
     pinned = PinnedSnapshots(spark, recorded)
     gaps, states = _gaps(pinned)
     answers = pinned.rows(EVIDENCE_TABLE)
@@ -67,24 +67,24 @@ def audit(
         for exchange in {exchange for exchange, _ in recorded}
     }
     registry, report = Registry(platform.registry_url), Report()
-    hours: dict[Channel, list[HourCompleteness]] = {}
+    judged: set[Channel] = set()
+    verdicts: list[dict[str, Any]] = []
     for exchange, channel in recorded:
         label = EXCHANGES[exchange].label
         origin = label, channel.name
         checks = ChannelAudit(spark, pinned, exchange, channel, now, since)
         checks.check_offsets()
         checks.check_uniqueness()
-        of_channel = checks.check_completeness(gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
-        hours.setdefault(channel, []).extend(of_channel)
+        hours = checks.check_completeness(gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
+        verdicts += checks.check_verdicts(hours, store.chain(pinned.rows(COMPLETENESS_TABLE), label, channel.name))
+        judged.add(channel)
         if rebuild:
             checks.check_rebuild(lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
         report.exchanges.setdefault(label, {})[channel.name] = checks.report
         report.findings += checks.findings
-    if TRADES in hours:
-        report.findings += bars.check_bars(spark, since or (None if rebuild else now - _RECENT))
-    tables.ensure(spark, [COMPLETENESS_TABLE])
-    for channel, of_channel in hours.items():
-        completeness.write(spark, of_channel, pinned.snapshot_id(channel.gold), now)
+    if TRADES in judged:
+        report.findings += bars.check_bars(spark, since)
+    store.append(spark, verdicts, to_micros(now))
     return report
 
 

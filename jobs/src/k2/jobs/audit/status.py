@@ -12,6 +12,7 @@ from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import tables
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.snapshots import CHECKED
 
 # Older hours can no longer be repaired and would hide new ones. `k2 audit` still reports them.
 RECENT: Final = timedelta(days=7)
@@ -32,21 +33,23 @@ class AuditStatus:
         now = now or datetime.now(UTC)
         if not self._gold:
             return
-        newest = next(SnapshotHistory(self._spark, tables.COMPLETENESS_TABLE).snapshots(), None)
+        history = SnapshotHistory(self._spark, tables.COMPLETENESS_TABLE).snapshots()
+        newest = next((snapshot for snapshot in history if CHECKED in snapshot.summary), None)
         if newest is None or (newest.id == self._snapshot_id and now - self._refreshed_at < _MAX_AGE):
             return
         for feed, state in self._gold:
-            self._count(feed, state, now - RECENT)
+            self._count(feed, state, now - RECENT, int(newest.summary[CHECKED]) / 1e6)
         self._snapshot_id, self._refreshed_at = newest.id, now
 
-    def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime) -> None:
+    def _count(self, feed: ExchangeFeed, state: LayerState, since: datetime, audited_at: float) -> None:
         own = (F.col("exchange") == feed.exchange_spec.label) & (F.col("channel") == state.channel)
         if feed.names:  # else it selects them, and is the only feed of its exchange
             own &= F.col("symbol").isin([name.symbol for name in feed.names])
         recent = F.col("hour") >= F.lit(since)
         rows = self._spark.table(tables.COMPLETENESS_TABLE.identifier).where(own & recent)
-        (result,) = rows.agg(
-            F.count_if(F.col("state") == INCOMPLETE).alias("hours"), F.unix_micros(F.max("checked_at")).alias("at")
-        ).collect()
-        if result["at"] is not None:
-            state.incomplete_hours, state.audited_at = result["hours"], result["at"] / 1e6
+        # Of the verdicts on an hour the newest is in force.
+        hours = rows.groupBy("symbol", "hour").agg(F.max_by("state", "checked_at").alias("state"))
+        incomplete = F.count_if(F.col("state") == INCOMPLETE)
+        (result,) = hours.agg(F.count("*").alias("hours"), incomplete.alias("incomplete")).collect()
+        if result["hours"]:
+            state.incomplete_hours, state.audited_at = result["incomplete"], audited_at

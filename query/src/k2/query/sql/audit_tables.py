@@ -25,6 +25,9 @@ _CHANNEL: Final = "channel = $channel"
 _STATE: Final = """CASE WHEN state = 'complete' AND coalesce(by_source['backfill'], 0) > 0 THEN 'repaired'
                          WHEN state = 'incomplete' THEN 'missing' ELSE state END"""
 
+# Verdicts are appended, and of those on an hour the newest is in force.
+_IN_FORCE: Final = "QUALIFY row_number() OVER (PARTITION BY exchange, symbol, hour ORDER BY checked_at DESC) = 1"
+
 
 def completeness(engine: Engine, channel: Channel, record_filter: RecordFilter) -> Table:
     """Return the state of each hour and symbol of a channel: complete, repaired, missing, open or unverifiable.
@@ -37,7 +40,7 @@ def completeness(engine: Engine, channel: Channel, record_filter: RecordFilter) 
         engine,
         f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, actual, missing, by_source,
                    gold_snapshot_id::VARCHAR AS gold_snapshot_id, checked_at
-            FROM {COMPLETENESS} WHERE {_CHANNEL} AND {record_filter.condition("hour")}
+            FROM {COMPLETENESS} WHERE {_CHANNEL} AND {record_filter.condition("hour")} {_IN_FORCE}
             ORDER BY exchange, symbol, hour""",  # noqa: S608
         {COMPLETENESS: record_filter.time_expression("hour")},
         parameters=record_filter.parameters | {"channel": channel.name},
@@ -97,7 +100,8 @@ def gap_counts(engine: Engine, channel: Channel) -> list[dict[str, Any]]:
 def hour_counts(engine: Engine, channel: Channel) -> list[dict[str, Any]]:
     """Count a channel's hours of each state per exchange."""
     statement = f"""SELECT exchange, {_STATE} AS state, count(*) AS hours
-                    FROM {COMPLETENESS} WHERE {_CHANNEL} GROUP BY ALL"""  # noqa: S608
+                    FROM (SELECT exchange, state, by_source FROM {COMPLETENESS} WHERE {_CHANNEL} {_IN_FORCE})
+                    GROUP BY ALL"""  # noqa: S608
     return _rows(_execute(engine, statement, {COMPLETENESS: None}, parameters={"channel": channel.name}))
 
 

@@ -10,6 +10,7 @@ COMPLETENESS: Final = "audit_completeness"
 BATCHES: Final = "audit_batches"
 
 _ID_RANGES: Final = "array<struct<first_id:string,last_id:string>>"
+_OFFSET_RANGES: Final = "array<struct<topic:string,partition:int,first:bigint,last:bigint>>"
 
 GAPS_TABLE: Final = Table(
     GAPS,
@@ -61,6 +62,16 @@ COMPLETENESS_TABLE: Final = Table(
         Column("state", "string", "open, complete, incomplete, unverifiable"),
         Column("gold_snapshot_id", "bigint", "the audited Gold snapshot"),
         Column("checked_at", "timestamp", "when the audit ran"),
+        Column("revision", "int", "1, 2, ... of the hour; the highest is in force", nullable=True),
+        Column(
+            "cause", "string", "first, open, closed, late, repaired, never_issued, revoked, rejudged", nullable=True
+        ),
+        Column("offsets", _OFFSET_RANGES, "Kafka offsets of the hour's rows, both ends inclusive", nullable=True),
+        Column("digest_bronze", "string", "rows:sum of the hour's rows in Bronze, by their Kafka time", nullable=True),
+        Column("digest_silver", "string", "rows:sum of the hour's rows in Silver", nullable=True),
+        Column("digest_gold", "string", "rows:sum of the hour's rows in Gold", nullable=True),
+        Column("digest_leaves", "string", "rows:sum of the canonical leaves of Gold's rows", nullable=True),
+        Column("previous_digest", "string", "hash of the symbol's verdict before; null in its first", nullable=True),
     ),
     (Partition("hour", "month"),),
 )
@@ -73,11 +84,7 @@ BATCHES_TABLE: Final = Table(
         Column("channel", "string", "trades"),
         Column("query_id", "string", "the streaming query, as named in its checkpoint"),
         Column("epoch", "bigint", "the micro-batch"),
-        Column(
-            "offset_ranges",
-            "array<struct<topic:string,partition:int,first:bigint,last:bigint>>",
-            "Kafka offsets of the input, both ends inclusive",
-        ),
+        Column("offset_ranges", _OFFSET_RANGES, "Kafka offsets of the input, both ends inclusive"),
         Column("rows_in", "bigint", "input rows"),
         Column("rows_out", "bigint", "rows that the commit added"),
         Column("dead_letters", "bigint", "invalid rows"),

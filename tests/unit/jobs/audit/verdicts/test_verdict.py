@@ -1,0 +1,149 @@
+"""Verdicts: the chain, the causes of revisions, and what differs from a verdict."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from k2.jobs.audit.completeness import HourCompleteness
+from k2.jobs.audit.verdicts import verdict
+from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row
+from k2.schemas.digests import Digest
+from k2.schemas.tables import COMPLETENESS_TABLE
+from k2.schemas.values import to_micros
+
+HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)
+AT = to_micros(HOUR)
+BTC = HourCompleteness("BINANCE", "trades", "BTCUSDT", HOUR, "1", "3", 3, 3, (), {"live": 3}, "complete")
+THREE = LayerDigests(
+    {"bronze": Digest(3, 7), "silver": Digest(3, 8), "gold": Digest(3, 9), "leaves": Digest(3, 10)}, (("t", 0, 0, 2),)
+)
+
+
+def _row(hour: HourCompleteness = BTC, layers: LayerDigests = THREE, checked_at: int = AT) -> dict:
+    return new_row(hour, layers, 5, checked_at)
+
+
+def _with(layer: str, digest: Digest) -> LayerDigests:
+    return LayerDigests({**THREE.digests, layer: digest}, THREE.offsets)
+
+
+def _read(rows) -> Chain:
+    chain = Chain()
+    for row in rows:
+        chain.read(row)
+    return chain
+
+
+def _three_verdicts() -> list[dict]:
+    chain = Chain()
+    hours = [replace(BTC, state="open"), BTC, replace(BTC, hour=HOUR.replace(hour=11))]
+    return [chain.append(_row(hour, checked_at=AT + index)) for index, hour in enumerate(hours)]
+
+
+def test_a_verdict_has_every_column_of_the_table_and_its_hash_covers_all_of_them():
+    row = Chain().append(_row())
+    assert set(row) == set(COMPLETENESS_TABLE.column_names) == set(verdict.HASHED)
+    hashes = {verdict.verdict_hash(row)}
+    changed = {
+        "hour": 1, "expected": 4, "actual": 4, "gold_snapshot_id": 6, "checked_at": 1, "revision": 2,
+        "missing": [{"first_id": "1", "last_id": "2"}], "never_issued": [{"first_id": "1", "last_id": "2"}],
+        "by_source": {"live": 2}, "offsets": [],
+    }  # fmt: skip
+    hashes |= {verdict.verdict_hash(row | {name: changed.get(name, "other")}) for name in verdict.HASHED}
+    assert len(hashes) == len(verdict.HASHED) + 1
+
+
+def test_each_verdict_of_a_symbol_names_the_one_before():
+    first, second, third = _three_verdicts()
+    assert [row["cause"] for row in (first, second, third)] == ["first", "closed", "first"]
+    assert [row["revision"] for row in (first, second, third)] == [1, 2, 1]
+    assert first["previous_digest"] is None
+    assert second["previous_digest"] == verdict.verdict_hash(first)
+    assert third["previous_digest"] == verdict.verdict_hash(second)
+    other = Chain()
+    other.append(_row())
+    assert other.append(_row(replace(BTC, symbol="ETHUSDT")))["previous_digest"] is None
+
+
+def test_a_chain_that_was_read_goes_on():
+    rows = _three_verdicts()
+    chain = _read(rows)
+    assert chain.broken == []
+    assert chain.append(_row(replace(BTC, hour=HOUR.replace(hour=11)))) is None
+    late = chain.append(_row(layers=_with("gold", Digest(4, 1))))
+    assert (late["revision"], late["previous_digest"]) == (3, verdict.verdict_hash(rows[2]))
+
+
+def test_a_changed_or_deleted_verdict_breaks_the_chain_where_the_next_one_is():
+    first, second, third = _three_verdicts()
+    assert _read([first | {"actual": 2}, second, third]).broken == [second]
+    assert _read([first, second | {"digest_gold": "0:0"}, third]).broken == [third]
+    assert _read([first, third]).broken == [third]
+    assert _read([second, third]).broken == [second]
+    assert _read([first, second, third | {"previous_digest": None}]).broken[0]["hour"] == third["hour"]
+
+
+def test_two_audits_at_the_same_time_break_no_chain():
+    first, second, _ = _three_verdicts()
+    fork = second | {"checked_at": AT + 9}
+    eth = Chain().append(_row(replace(BTC, symbol="ETHUSDT")))
+    chain = _read([first, second, fork, eth])
+    assert chain.broken == []
+    assert _read([eth, first | {"previous_digest": verdict.verdict_hash(eth)}]).broken != []
+
+
+@pytest.mark.parametrize(
+    ("hour", "layers", "cause"),
+    [
+        (BTC, THREE, None),
+        (replace(BTC, by_source={"live": 4}), _with("gold", Digest(4, 1)), "late"),
+        (BTC, _with("silver", Digest(4, 1)), "late"),
+        (replace(BTC, by_source={"live": 3, "backfill": 1}), _with("gold", Digest(4, 1)), "repaired"),
+        (replace(BTC, never_issued=((4, 4),)), THREE, "never_issued"),
+        (replace(BTC, state="incomplete"), THREE, "rejudged"),
+        (BTC, _with("gold", Digest(3, 1)), "rejudged"),
+    ],
+)
+def test_a_revision_names_its_cause(hour, layers, cause):
+    earlier = Chain().append(_row())
+    assert verdict.cause(earlier, _row(hour, layers)) == cause
+
+
+def test_ids_that_came_after_all_revoke_a_verdict():
+    earlier = Chain().append(_row(replace(BTC, never_issued=((4, 4),))))
+    assert verdict.cause(earlier, _row(layers=_with("gold", Digest(4, 1)))) == "revoked"
+
+
+def test_an_open_hour_that_grew_is_still_open():
+    earlier = Chain().append(_row(replace(BTC, state="open")))
+    assert verdict.cause(earlier, _row(replace(BTC, state="open"), _with("gold", Digest(4, 1)))) == "open"
+
+
+def test_a_new_snapshot_or_time_alone_is_no_reason_for_a_verdict():
+    earlier = Chain().append(_row())
+    assert verdict.cause(earlier, new_row(BTC, THREE, 99, AT + 1)) is None
+
+
+def test_a_changed_hour_keeps_the_digests_of_its_verdict_with_another_state():
+    chain = Chain()
+    earlier = chain.append(_row())
+    now = _row(replace(BTC, state="incomplete"), LayerDigests({"gold": Digest(2, 1)}))
+    revised = chain.append(verdict.with_digests_of(earlier, now, verdict.DIGESTS))
+    assert (revised["cause"], revised["state"], revised["revision"]) == ("rejudged", "incomplete", 2)
+    names = ("offsets", "digest_bronze", "digest_silver", "digest_gold", "digest_leaves")
+    assert [revised[name] for name in names] == [earlier[name] for name in names]
+    assert verdict.with_digests_of(earlier, now, []) == now
+
+
+def test_every_layer_of_a_closed_hour_is_compared_with_its_verdict():
+    closed = Chain().append(_row())
+    everything = {"bronze": 0, "silver": 0, "gold": 0}
+    assert verdict.changes([closed], {("BTCUSDT", AT): THREE}, everything) == []
+    (change,) = verdict.changes([closed], {("BTCUSDT", AT): _with("silver", Digest(3, 1))}, everything)
+    assert (change.layer, change.symbol, change.hour) == ("silver", "BTCUSDT", AT)
+    assert change.text == "3 rows with other values than in verdict 1"
+    gone = verdict.changes([closed], {}, everything)
+    assert [change.text for change in gone] == ["0 rows, and 3 in verdict 1"] * 3
+    assert verdict.changes([closed], {}, {"bronze": AT + 1, "silver": AT}) == [gone[1]]
+    assert verdict.changes([closed | {"state": "open"}], {}, everything) == []
