@@ -64,7 +64,9 @@ def services(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> Pla
 def spark(services: Platform) -> Iterator[SparkSession]:
     java = find_java()
     jars.ensure(java)
-    conf = settings(services, master="local[2]")
+    # Interpreted: a test's few rows cost less than compiling classes for them. The platform's tests compile.
+    interpreted = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    conf = settings(services, master="local[2]") | interpreted
     options = ["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options]
     gateway.start(java, conf, options=options, log=_log(services))
     session_ = session(conf)

@@ -74,4 +74,4 @@ def _digests(rows: DataFrame) -> DataFrame:
     hashed = rows.select(
         "exchange", "symbol", hour, digests.row_hash(rows, BAR, BARS_TABLE.column_names).alias("row_hash")
     )
-    return hashed.groupBy(*_BY).agg(F.array(*digests.sums(F.col("row_hash"), "digest")).alias("digest"))
+    return hashed.groupBy(*_BY).agg(F.array(*digests.sums("row_hash", "digest")).alias("digest"))

@@ -1,6 +1,7 @@
 """Digests of rows in Spark, equal to those of `k2.schemas.digests` and without Python in the executors.
 
 A hash is summed in limbs of 32 bits, each a 64-bit number that holds two billion rows; the driver carries them.
+Expressions are SQL texts: built from columns, each of their hundreds of parts would be a call into the JVM.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,71 +37,81 @@ def row_hash(frame: DataFrame, domain: str, columns: Iterable[str]) -> Column:
     Raises TypeError for a column of a type that has no canonical bytes.
     """
     types = {column.name: column.dataType for column in frame.schema.fields}
-    fields = [_field(name, types[name]) for name in columns]
-    return F.sha2(F.concat(F.lit(f"{domain}\n").cast("binary"), *fields), BITS)
+    fields = (_field(name, types[name]) for name in columns)
+    parts = ", ".join([_binary(domain + "\n"), *fields])
+    return F.expr(f"sha2(concat({parts}), {BITS})")
 
 
-def _field(name: str, kind: DataType) -> Column:
-    value = F.col(name)
-    content = value if isinstance(kind, BinaryType) else _text(name, kind, value).cast("binary")
-    head = F.concat(F.lit(f"{name}="), F.octet_length(content).cast("string"), F.lit(":"))
-    return F.coalesce(F.concat(head.cast("binary"), content), F.lit(b""))
+def _field(name: str, kind: DataType) -> str:
+    value = _quoted(name)
+    content = value if isinstance(kind, BinaryType) else f"CAST({_text(name, kind, value)} AS BINARY)"
+    length = f"CAST(concat(CAST(octet_length({content}) AS STRING), ':') AS BINARY)"
+    return f"coalesce(concat({_binary(f'{name}=')}, {length}, {content}), X'')"
 
 
-def _text(name: str, kind: DataType, value: Column) -> Column:
-    """Return the canonical bytes of a value as a text."""
+def _text(name: str, kind: DataType, value: str, depth: int = 0) -> str:
+    """Return an expression for the canonical bytes of a value as a text; `depth` is that of the value in a column."""
     match kind:
         case StringType() | IntegralType():
-            return value.cast("string")
+            return f"CAST({value} AS STRING)"
         case DecimalType():
             # In ANSI mode, Spark's default, the text of a decimal has no exponent.
-            text = value.cast("string")
-            return F.rtrim(F.rtrim(text, F.lit("0")), F.lit(".")) if kind.scale else text
+            text = f"CAST({value} AS STRING)"
+            return f"trim(TRAILING '.' FROM trim(TRAILING '0' FROM {text}))" if kind.scale else text
         case TimestampType():
-            return F.unix_micros(value).cast("string")
+            return f"CAST(unix_micros({value}) AS STRING)"
         case DateType():
-            return F.unix_date(value).cast("string")
+            return f"CAST(unix_date({value}) AS STRING)"
         case _:
-            return _nested(name, kind, value)
+            return _nested(name, kind, value, depth + 1)
 
 
-def _nested(name: str, kind: DataType, value: Column) -> Column:
+def _nested(name: str, kind: DataType, value: str, depth: int) -> str:
+    one = f"element_{depth}"
     match kind:
         case ArrayType():
-            return F.array_join(F.transform(value, lambda one: _sized(name, kind.elementType, one)), "")
+            return f"array_join(transform({value}, {one} -> {_sized(name, kind.elementType, one, depth)}), '')"
         case MapType(keyType=StringType()):
-            entries = F.array_sort(F.map_entries(value))
-            return F.array_join(F.transform(entries, lambda one: _entry(name, kind.valueType, one)), "")
+            key = _sized(name, StringType(), f"{one}.key", depth)
+            content = _sized(name, kind.valueType, f"{one}.value", depth)
+            return f"array_join(transform(array_sort(map_entries({value})), {one} -> concat({key}, {content})), '')"
         case StructType():
             fields = sorted(kind.fields, key=lambda field: field.name.encode())
-            texts = (F.concat(F.lit(_key(one.name)), _sized(name, one.dataType, value[one.name])) for one in fields)
-            return F.when(value.isNotNull(), F.concat(*texts))
+            texts = (
+                f"{_literal(f'{len(field.name.encode())}:{field.name}')}, "
+                f"{_sized(name, field.dataType, f'{value}.{_quoted(field.name)}', depth)}"
+                for field in fields
+            )
+            return f"CASE WHEN {value} IS NOT NULL THEN concat({', '.join(texts)}) END"
     raise TypeError(f"column {name} has no canonical bytes: {kind.simpleString()}")
 
 
-def _key(name: str) -> str:
-    return f"{len(name.encode())}:{name}"
+def _sized(name: str, kind: DataType, value: str, depth: int) -> str:
+    text = _text(name, kind, value, depth)
+    return f"coalesce(concat(CAST(octet_length({text}) AS STRING), ':', {text}), '-')"
 
 
-def _entry(name: str, kind: DataType, entry: Column) -> Column:
-    return F.concat(_sized(name, StringType(), entry["key"]), _sized(name, kind, entry["value"]))
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
 
 
-def _sized(name: str, kind: DataType, value: Column) -> Column:
-    text = _text(name, kind, value)
-    return F.coalesce(F.concat(F.octet_length(text).cast("string"), F.lit(":"), text), F.lit("-"))
+def _binary(text: str) -> str:
+    return f"X'{text.encode().hex()}'"
 
 
-def sums(row_hashes: Column, prefix: str, where: Column | None = None) -> list[Column]:
+def _literal(text: str) -> str:
+    return f"CAST({_binary(text)} AS STRING)"
+
+
+def sums(column: str, prefix: str) -> list[Column]:
     """Return the aggregates of a digest: the number of rows and the sums of the limbs, of rows with a hash only.
 
-    `where` limits them to some rows of the group.
+    `column` holds the hashes, as `row_hash` makes them.
     """
-    counted = row_hashes if where is None else F.when(where, row_hashes)
-    limbs = [F.substring(counted, 1 + index * _LIMB_DIGITS, _LIMB_DIGITS) for index in range(_LIMBS)]
+    limbs = (f"substring({column}, {1 + index * _LIMB_DIGITS}, {_LIMB_DIGITS})" for index in range(_LIMBS))
     return [
-        F.count(counted).alias(f"{prefix}_rows"),
-        *(F.sum(F.conv(limb, 16, 10).cast("bigint")).alias(f"{prefix}_{index}") for index, limb in enumerate(limbs)),
+        F.expr(f"count({column}) AS {prefix}_rows"),
+        *(F.expr(f"sum(CAST(conv({limb}, 16, 10) AS BIGINT)) AS {prefix}_{index}") for index, limb in enumerate(limbs)),
     ]
 
 
@@ -120,4 +131,4 @@ def from_sums(row: Mapping[str, Any], prefix: str) -> Digest:
 def digest(rows: DataFrame, domain: str, columns: Iterable[str]) -> Digest:
     """Return the digest of all rows of a frame, over some of its columns."""
     hashed = rows.select(row_hash(rows, domain, columns).alias("row_hash"))
-    return from_sums(hashed.agg(*sums(F.col("row_hash"), "digest")).collect()[0].asDict(), "digest")
+    return from_sums(hashed.agg(*sums("row_hash", "digest")).collect()[0].asDict(), "digest")

@@ -34,7 +34,7 @@ class LayerRows:
         offsets: dict[Hour, dict[tuple[str, int], tuple[int, int]]] = {}
         for layer, rows in ((BRONZE, self._bronze()), (SILVER, self._silver())):
             aggregates = [
-                *digests.sums(F.col("row_hash"), layer),
+                *digests.sums("row_hash", layer),
                 F.min("offset").alias("first"),
                 F.max("offset").alias("last"),
             ]
@@ -43,7 +43,7 @@ class LayerRows:
                 _add(layers, hour, layer, digests.from_sums(row.asDict(), layer))
                 first, last = offsets.setdefault(hour, {}).get(partition, (row["first"], row["last"]))
                 offsets[hour][partition] = min(first, row["first"]), max(last, row["last"])
-        columns = [*digests.sums(F.col("row_hash"), GOLD), *digests.sums(F.col("leaf_hash"), LEAVES)]
+        columns = [*digests.sums("row_hash", GOLD), *digests.sums("leaf_hash", LEAVES)]
         for row in self._gold().groupBy("symbol", "hour").agg(*columns).toLocalIterator():
             for layer in (GOLD, LEAVES):
                 _add(layers, (row["symbol"], row["hour"]), layer, digests.from_sums(row.asDict(), layer))
@@ -124,5 +124,5 @@ def _ranges(partitions: Mapping[tuple[str, int], tuple[int, int]]) -> tuple[Offs
 
 
 def _by_hour(rows: DataFrame, layer: str) -> dict[tuple[str, Hour], Digest]:
-    counted = rows.groupBy("symbol", "hour").agg(*digests.sums(F.col("row_hash"), layer)).collect()
+    counted = rows.groupBy("symbol", "hour").agg(*digests.sums("row_hash", layer)).collect()
     return {(layer, (row["symbol"], row["hour"])): digests.from_sums(row.asDict(), layer) for row in counted}
