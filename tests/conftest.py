@@ -15,15 +15,22 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # With xdist a file runs in one process: long files come first, so that no process is left with one at the end.
-_LONGEST_FIRST = ("tests/system", "tests/apiserver", "tests/spark")
+_LONGEST_FIRST = (
+    "tests/system",
+    "tests/apiserver",
+    "tests/spark/audit/test_audit.py",
+    "tests/spark/maintenance",
+    "tests/spark/audit",
+    "tests/spark",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests by the folder that they are in; within a folder the order stays."""
+    """Order tests by the folder or file that they are in; within it the order stays."""
 
     def rank(item: pytest.Item) -> int:
         path = item.path.as_posix()
-        return next((index for index, folder in enumerate(_LONGEST_FIRST) if folder in path), len(_LONGEST_FIRST))
+        return next((index for index, place in enumerate(_LONGEST_FIRST) if place in path), len(_LONGEST_FIRST))
 
     items.sort(key=rank)
 
