@@ -354,7 +354,7 @@ def test_bars_without_a_gold_snapshot_are_not_used(lake: Tables) -> None:
 def test_a_bar_with_a_minute_whose_notional_is_null_has_no_vwap(lake: Tables) -> None:
     lake.trades([trade(1), trade(2, MINUTE)])
     lake.rebuild()
-    rows = lake.bars.scan().to_arrow()
+    rows = lake.bars.scan().to_arrow().sort_by("open_time")
     place = rows.schema.get_field_index("notional")
     second = rows.column("notional").to_pylist()[1]
     lake.bars.overwrite(

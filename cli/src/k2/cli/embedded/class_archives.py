@@ -5,6 +5,7 @@ folder, lets its JVMs record the classes that they load, and writes the archives
 and each set of Java archives. Everything works without them.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -14,23 +15,17 @@ from pathlib import Path
 from typing import Final
 
 from k2.cli.embedded import broker
+from k2.ingest.exchanges import venue
 from k2.jobs.spark.jvm import class_data, gateway
 from k2.jobs.spark.jvm.class_data import DumpFailed
 from k2.jobs.spark.jvm.jars import SPARK
 from k2.jobs.spark.jvm.java import Java
+from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.feed.model import API_VERSION, KIND
 
 _COLLECTOR: Final = "-XX:+UseSerialGC"  # that of both JVMs
 _TIMEOUT: Final = 300.0  # seconds
-_FEED: Final = """\
-apiVersion: k2.marketdata.io/v1alpha1
-kind: ExchangeFeed
-metadata: {name: classes}
-spec:
-  exchange: kraken
-  symbols: [BTC/USD]
-  kafka: {partitions: 1}
-  layers: {topology: Combined, bronze: {trigger: 1s}, silver: {trigger: 1s}, gold: {trigger: 1s}}
-"""
+_LAYER: Final = {"trigger": "1s"}
 
 
 def missing(java: Java) -> dict[str, list[str]]:
@@ -51,8 +46,15 @@ def write(java: Java, seconds: int = 15) -> Sequence[Path]:
 
 def _run(folder: Path, seconds: int) -> None:
     """Run a platform whose JVMs record their classes in `folder`."""
-    feed = folder / "feed.yaml"
-    feed.write_text(_FEED, "utf-8")
+    feed, exchange = folder / "feed.yaml", next(iter(EXCHANGES))  # any of them: the classes are the same
+    spec = {
+        "exchange": exchange,
+        "symbols": list(venue(exchange).default_symbols),
+        "kafka": {"partitions": 1},
+        "layers": {"topology": "Combined", "bronze": _LAYER, "silver": _LAYER, "gold": _LAYER},
+    }
+    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "classes"}, "spec": spec}
+    feed.write_text(json.dumps(manifest), "utf-8")  # JSON is YAML
     words = [sys.executable, "-m", "k2.cli.main", "up", "-f", str(feed), "--data", str(folder / "data"), "--simulate"]
     try:
         done = subprocess.run(
