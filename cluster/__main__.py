@@ -109,8 +109,8 @@ def show_sizes(target: Provider) -> None:
 def collect_diagnostics(target: Provider) -> None:
     """Write events, descriptions and logs to `.cluster/diagnostics`; print what is unusual."""
     target.up()
-    print(diagnostics.summary(target.env))
     print(diagnostics.collect(target.env, LOGS / "diagnostics"))
+    print(diagnostics.summary(target.env))
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

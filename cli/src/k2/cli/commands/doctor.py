@@ -85,7 +85,7 @@ def _class_checks() -> Iterator[Check]:
         missing = class_archives.missing(find_java())
     except JavaNotFound:
         return  # the check of Java says so
-    how = "python -m k2.cli.embedded.class_archives makes Java start in half of the CPU time"
+    how = "python -m k2.cli.embedded.class_archives makes Java start with less CPU time"
     yield Check("classes", ok=True, detail=f"not archived; {how}" if missing else "archived")
 
 

@@ -1,7 +1,7 @@
-"""Archive the classes of Spark and the broker, so that their JVMs start with half of the CPU time.
+"""Archive the classes of Spark and the broker, so that their JVMs start with less CPU time.
 
 `python -m k2.cli.embedded.class_archives` runs a platform with a simulated exchange for some seconds in a temporary
-folder, lets its JVMs record the classes that they load, and writes the archives. It takes a minute, once for each Java
+folder, lets its JVMs record the classes that they load, and writes the archives. It runs once for each Java
 and each set of Java archives. Everything works without them.
 """
 
