@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET
 
 from k2.jobs.app import App
-from k2.jobs.audit.completeness import HourCompleteness
+from k2.jobs.audit.completeness.hours import HourCompleteness
 from k2.jobs.audit.status import AuditStatus
 from k2.jobs.audit.verdicts import store
 from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row

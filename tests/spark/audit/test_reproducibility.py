@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from k2.cli.main import app
-from k2.jobs.audit import rebuild, runner
+from k2.jobs.audit import runner
+from k2.jobs.audit.rebuild import rows as rebuild
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables

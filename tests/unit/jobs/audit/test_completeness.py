@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2.jobs.audit import completeness
-from k2.jobs.audit.uniqueness import describe
+from k2.jobs.audit.completeness import hours as completeness
+from k2.jobs.audit.records.uniqueness import describe
 from k2.schemas.channels import TRADES, Sequencing
 
 HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from k2.jobs.audit.completeness import Gap
-from k2.jobs.audit.never_issued import by_symbol, problem, revoked
+from k2.jobs.audit.completeness.hours import Gap
+from k2.jobs.audit.completeness.never_issued import by_symbol, problem, revoked
 from k2.schemas.states import REVOKED_IN_PART, GapState
 
 GAP = Gap("BTCUSDT", 5, 9, "never_issued", "rest: 1 ids were never issued", ((7, 7),), ("a", "b"))

@@ -1,7 +1,7 @@
 """Offsets of the layers as bitmaps: gaps, missing rows, orphans and duplicates, to the exact offset."""
 
-from k2.jobs.audit import offsets
-from k2.jobs.audit.offsets import WIDTH, Bucket, Partition
+from k2.jobs.audit.offsets import bitmaps
+from k2.jobs.audit.offsets.bitmaps import WIDTH, Bucket, Partition
 
 TOPIC = "trades"
 
@@ -60,15 +60,15 @@ def test_every_gap_is_detected_with_both_of_its_ends():
 
 def test_consecutive_offsets_of_neighbouring_buckets_are_one_range():
     assert list(of_bronze(WIDTH, WIDTH - 1, 7, 8).runs("bronze")) == [(7, 8), (WIDTH - 1, WIDTH)]
-    assert list(offsets.merge_adjacent([(1, 2), (3, 3), (5, 6), (7, 9)])) == [(1, 3), (5, 9)]
-    assert list(offsets.merge_adjacent([(1, 2), (4, 4)])) == [(1, 2), (4, 4)]
-    assert list(offsets.merge_adjacent([])) == []
+    assert list(bitmaps.merge_adjacent([(1, 2), (3, 3), (5, 6), (7, 9)])) == [(1, 3), (5, 9)]
+    assert list(bitmaps.merge_adjacent([(1, 2), (4, 4)])) == [(1, 2), (4, 4)]
+    assert list(bitmaps.merge_adjacent([])) == []
 
 
 def test_the_ranges_of_set_bits():
-    assert list(offsets.runs(0)) == []
-    assert list(offsets.runs(0b1)) == [(0, 0)]
-    assert list(offsets.runs(0b1011_0110)) == [(1, 2), (4, 5), (7, 7)]
+    assert list(bitmaps.runs(0)) == []
+    assert list(bitmaps.runs(0b1)) == [(0, 0)]
+    assert list(bitmaps.runs(0b1011_0110)) == [(1, 2), (4, 5), (7, 7)]
 
 
 def test_the_first_and_the_last_offset():
@@ -115,7 +115,7 @@ def test_duplicates_are_rows_beyond_the_first_of_an_offset():
         row(0, bronze=(bits(0), 2), silver=(bits(0), 2)),
         row(3, dead_letters=(bits(0), 3)),
     ]
-    [(key, partition)] = offsets.partitions(rows).items()
+    [(key, partition)] = bitmaps.partitions(rows).items()
     assert key == (TOPIC, 3)
     assert partition.buckets[2] == Bucket(bits(0, 1), bits(0), bits(1), 1, 0, (3, 1, 1))
     assert partition.buckets[1] == Bucket(bits(0), bits(0), bits(0), 0, 1, (1, 1, 1))
@@ -132,8 +132,8 @@ def test_a_new_bucket_is_empty():
 
 
 def test_ranges_as_text():
-    assert offsets.format_ranges([]) == ""
-    assert offsets.format_ranges([(5, 5), (7, 9)]) == "5, 7 to 9"
-    assert offsets.format_ranges([(5, 5), (7, 9)], limit=2) == "5, 7 to 9"
-    assert offsets.format_ranges([(5, 5), (7, 9), (11, 11), (13, 13)], limit=2) == "5, 7 to 9 and 2 more"
-    assert offsets.format_ranges((number, number) for number in range(0, 22, 2)).endswith("16, 18 and 1 more")
+    assert bitmaps.format_ranges([]) == ""
+    assert bitmaps.format_ranges([(5, 5), (7, 9)]) == "5, 7 to 9"
+    assert bitmaps.format_ranges([(5, 5), (7, 9)], limit=2) == "5, 7 to 9"
+    assert bitmaps.format_ranges([(5, 5), (7, 9), (11, 11), (13, 13)], limit=2) == "5, 7 to 9 and 2 more"
+    assert bitmaps.format_ranges((number, number) for number in range(0, 22, 2)).endswith("16, 18 and 1 more")

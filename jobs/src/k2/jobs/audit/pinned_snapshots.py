@@ -12,7 +12,7 @@ from typing import Final
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit.offsets import Partition, TopicPartition
+from k2.jobs.audit.offsets.bitmaps import Partition, TopicPartition
 from k2.jobs.commit import anchors
 from k2.jobs.commit.anchors import Extents
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory

@@ -17,11 +17,17 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
-from k2.jobs.audit import bars, never_issued
-from k2.jobs.audit.checks import ChannelAudit
-from k2.jobs.audit.completeness import Gap
+from k2.jobs.audit import bars
+from k2.jobs.audit.completeness import check as completeness_check
+from k2.jobs.audit.completeness import never_issued
+from k2.jobs.audit.completeness.hours import Gap
+from k2.jobs.audit.offsets import check as offsets_check
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
+from k2.jobs.audit.rebuild import check as rebuild_check
+from k2.jobs.audit.records import check as records_check
 from k2.jobs.audit.report import Report
+from k2.jobs.audit.scope import Scope
+from k2.jobs.audit.verdicts import check as verdicts_check
 from k2.jobs.audit.verdicts import store
 from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.spark import tables
@@ -72,16 +78,17 @@ def audit(
     for exchange, channel in recorded:
         label = EXCHANGES[exchange].label
         origin = label, channel.name
-        checks = ChannelAudit(spark, pinned, exchange, channel, now, since)
-        checks.check_offsets()
-        checks.check_uniqueness()
-        hours = checks.check_completeness(gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
-        verdicts += checks.check_verdicts(hours, store.chain(pinned.rows(COMPLETENESS_TABLE), label, channel.name))
+        scope = Scope(spark, pinned, exchange, channel, now, since)
+        offsets = offsets_check.check(scope)
+        records = records_check.check(scope, offsets.missing)
+        hours = completeness_check.check(scope, gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
+        earlier = store.chain(pinned.rows(COMPLETENESS_TABLE), label, channel.name)
+        verdicts += verdicts_check.check(scope, hours, earlier, records)
         judged.add(channel)
         if rebuild:
-            checks.check_rebuild(lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
-        report.exchanges.setdefault(label, {})[channel.name] = checks.report
-        report.findings += checks.findings
+            rebuild_check.check(scope, offsets, lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
+        report.exchanges.setdefault(label, {})[channel.name] = scope.report
+        report.findings += scope.findings
     if TRADES in judged:
         report.findings += bars.check_bars(spark, since)
     store.append(spark, verdicts, to_micros(now))

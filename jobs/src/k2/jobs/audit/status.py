@@ -7,7 +7,7 @@ from typing import Final
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit.completeness import INCOMPLETE
+from k2.jobs.audit.completeness.hours import INCOMPLETE
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.telemetry.metrics import LayerState
 from k2.schemas import tables

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from k2.jobs.audit.completeness import HourCompleteness
+from k2.jobs.audit.completeness.hours import HourCompleteness
 from k2.jobs.audit.verdicts import verdict
 from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row
 from k2.schemas.digests import Digest

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from k2.jobs.audit.completeness import OPEN, HourCompleteness
+from k2.jobs.audit.completeness.hours import OPEN, HourCompleteness
 from k2.schemas.digests import VERDICT, Digest, row_hash
 from k2.schemas.records.trade import Source
 from k2.schemas.states import Cause

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
-from k2.jobs.audit.uniqueness import describe, descriptive_columns
+from k2.jobs.audit.records.uniqueness import describe, descriptive_columns
 from k2.jobs.layers import gold
 from k2.jobs.layers.conflicts import gold_place, kafka_place
 from k2.schemas.channels import Channel

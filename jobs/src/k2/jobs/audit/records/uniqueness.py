@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit import digests
-from k2.jobs.audit.offsets import TopicPartition
+from k2.jobs.audit.offsets.bitmaps import TopicPartition
 from k2.jobs.layers.gold import record_time
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import Channel

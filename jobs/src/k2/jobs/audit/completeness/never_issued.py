@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.ranges import Range
-from k2.jobs.audit.completeness import Gap
+from k2.jobs.audit.completeness.hours import Gap
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import Channel
 from k2.schemas.states import REVOKED_IN_PART, GapState

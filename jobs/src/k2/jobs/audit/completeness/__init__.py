@@ -1,0 +1,1 @@
+"""Completeness: whether each id that an exchange issued is in Gold."""

@@ -1,0 +1,1 @@
+"""Kafka offsets: which of them each layer holds, and which it must hold."""

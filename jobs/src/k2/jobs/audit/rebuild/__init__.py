@@ -1,0 +1,1 @@
+"""Rebuild of Silver and Gold from Bronze, compared with the tables."""
