@@ -80,12 +80,13 @@ class Wire:
 
 @dataclass
 class Market:
-    """A symbol's trades. `phantoms` is the chance that ids are skipped."""
+    """A symbol's trades. `phantoms` is the chance that ids are skipped, `late` that trades are late."""
 
     pair: Pair
     rate: float
     next_id: int = _FIRST_ID
     price: int = 100 * UNIT
+    late: float = 0.0
     phantoms: float = 0.0
 
 
@@ -176,6 +177,8 @@ class Exchange:
         buy = rng.random() < 0.5
         if market.phantoms and rng.random() < market.phantoms:
             market.next_id += rng.randint(1, 3)
+        if market.late and rng.random() < market.late:
+            now -= rng.choice((1, 3, 3600, 7200)) * 1_000_000
         trades = []
         for _ in range(fills):
             market.price = max(UNIT, market.price + rng.choice((-1, 1)) * UNIT // 100)

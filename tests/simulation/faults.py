@@ -115,6 +115,16 @@ async def skip_ids(world: "World", rng: Random) -> None:
     market.phantoms = 0.0
 
 
+async def delay_trades(world: "World", rng: Random) -> None:
+    """Emit trades with a time that lies back, some of them while frames are lost."""
+    market = rng.choice(list(world.exchange.markets.values()))
+    market.late = rng.choice((0.05, 0.5))
+    await asyncio.sleep(rng.uniform(0, 5) / market.rate)
+    await (lose_frames if rng.random() < 0.5 else cut)(world, rng)
+    await asyncio.sleep(5 / market.rate)
+    market.late = 0.0
+
+
 async def announce(world: "World", rng: Random) -> None:
     """Announce a cut, and cut after 40 seconds, if nothing else disturbed the ingest in between."""
     began, wires = world.loop.time(), _wires(world, rng)
@@ -280,6 +290,7 @@ FAULTS: Mapping[Fault, int] = {
     delist: 1,
     spoil_items: 2,
     skip_ids: 1,
+    delay_trades: 2,
     announce: 2,
     fail_rest: 4,
     lag_rest: 2,
@@ -300,6 +311,7 @@ FAULTS: Mapping[Fault, int] = {
 SILENCING = frozenset(
     {
         lose_frames,
+        delay_trades,
         silence_symbol,
         silence_connection,
         ignore_requests,

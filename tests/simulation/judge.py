@@ -42,6 +42,8 @@ class Judge:
         self.removed_at: dict[str, float] = {}  # when the feed last wanted a symbol no more
         self.disturbed_at = 0.0  # when something last kept the ingest from connecting or subscribing
         self._emitted_at: dict[tuple[str, str], float] = {}
+        self._traded_at: dict[tuple[str, int], int] = {}  # by symbol and id; of a late trade, the newest time before it
+        self._newest_time: dict[str, int] = {}
         self._left_history: dict[tuple[str, str], float] = {}
         self._orders: dict[str, list[str]] = {}
         self._spoiled: set[tuple[str, str]] = set()
@@ -67,6 +69,8 @@ class Judge:
         self.truth.setdefault(symbol, {})[record_id] = trade
         self.missing.setdefault(symbol, {})[record_id] = trade
         self._emitted_at[symbol, record_id] = self._clock()
+        self._newest_time[symbol] = max(trade.time, self._newest_time.get(symbol, 0))
+        self._traded_at[symbol, trade.id] = self._newest_time[symbol]
         order = self._orders.setdefault(symbol, [])
         order.append(record_id)
         if len(order) > _ROWS:
@@ -212,7 +216,7 @@ class Judge:
                     pending and self._clock() - self._emitted_at[symbol, record_id] < _SETTLED
                 ):
                     continue
-                if not any(_names(event, symbol, trade) for event in self.gaps.values()):
+                if not any(self._names(event, symbol, trade) for event in self.gaps.values()):
                     yield f"{symbol} {record_id}"
 
     def retrievable(self) -> list[str]:
@@ -225,12 +229,21 @@ class Judge:
                 if (symbol, record_id) in self._spoiled:
                     continue
                 lost = any(
-                    event.state is GapState.UNRECOVERABLE and _names(event, symbol, trade)
+                    event.state is GapState.UNRECOVERABLE and self._names(event, symbol, trade)
                     for event in self.gaps.values()
                 )
                 if not lost:
                     left.append(f"{symbol} {record_id}")
         return left
+
+    def _names(self, event: GapEvent, symbol: str, trade: SimTrade) -> bool:
+        """Whether a gap that is open or lost names a trade."""
+        if event.symbol != symbol or event.state not in {GapState.OPEN, GapState.UNRECOVERABLE}:
+            return False
+        if event.first_id:
+            return int(event.first_id) <= trade.id <= int(event.last_id)
+        since, until = (to_micros(datetime.fromisoformat(text)) for text in (event.since, event.until))
+        return since <= self._traded_at[symbol, trade.id] <= until
 
     def sample(self, process: Any) -> None:
         """Judge the moment of a process: reconnects, and what the status says of symbols that do not flow."""
@@ -295,13 +308,3 @@ class Judge:
 
 def _covers(ranges: Any, number: int) -> bool:
     return any(first <= number <= last for first, last in ranges)
-
-
-def _names(event: GapEvent, symbol: str, trade: SimTrade) -> bool:
-    """Whether a gap that is open or lost names a trade."""
-    if event.symbol != symbol or event.state not in {GapState.OPEN, GapState.UNRECOVERABLE}:
-        return False
-    if event.first_id:
-        return int(event.first_id) <= trade.id <= int(event.last_id)
-    since, until = (to_micros(datetime.fromisoformat(text)) for text in (event.since, event.until))
-    return since <= trade.time <= until

@@ -1,5 +1,7 @@
 """Faults that the ingest once had, each put back into the present code: a history must show it."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -139,6 +141,17 @@ def what_was_traded_before_a_symbol_came_back_is_taken_for_silence(patches):
     patches.setattr(Session, "_compare", compare)
 
 
+def windows_are_decided_by_times(patches):
+    honest = Bybit.parse_page
+
+    def parse_page(self, request, body, gap, received):
+        page = honest(self, request, body, gap, received)
+        inside = [item for item in page.records if gap.since <= item.record.timestamp <= gap.until]
+        return replace(page, records=inside)
+
+    patches.setattr(Bybit, "parse_page", parse_page)
+
+
 REINTRODUCED = [
     (a_refused_batch_refuses_all, ANY, "never refused it"),
     (what_is_not_answered_is_never_sent_again, ANY, "not flow"),
@@ -155,6 +168,7 @@ REINTRODUCED = [
     (resume_looks_in_one_partition, ANY, "neither in the log nor in a gap"),
     (one_answer_proves_an_id_never_issued, ANY, "never issued, but emitted"),
     (a_symbol_that_comes_back_leaves_no_window, BYBIT, "not in the log"),
+    (windows_are_decided_by_times, BYBIT, "not in the log"),
     (what_was_traded_before_a_symbol_came_back_is_taken_for_silence, ANY, "reported as silent"),
 ]
 

@@ -159,9 +159,11 @@ def test_the_recorded_answer_holds_one_trade(captures):
     ("trades", "overlaps", "ids"),
     [
         ([("c", 30), ("b", 20), ("anchor", 10)], True, ["c", "b"]),
-        ([("c", 30), ("b", 20), ("older", 5)], True, ["c", "b"]),
+        ([("c", 30), ("b", 20), ("older", 5)], False, ["c", "b", "older"]),
         ([("c", 30), ("b", 20)], False, ["c", "b"]),
-        ([("later", 50), ("c", 30), ("anchor", 10)], True, ["c"]),
+        ([("later", 50), ("c", 30), ("anchor", 10)], True, ["later", "c"]),
+        ([("c", 30), ("late", 5), ("anchor", 10), ("older", 20)], True, ["c", "late"]),
+        ([("c", 30), ("late", 5)], False, ["c", "late"]),
         ([], False, []),
     ],
 )
@@ -178,6 +180,21 @@ def test_a_window_is_proved_only_if_the_history_reaches_back_to_it(trades, overl
         None,
     )
     assert {dict(entry.record.vendor_data)["source"] for entry in page.records} <= {"backfill"}
+
+
+def test_a_window_without_a_last_trade_is_proved_by_time():
+    bybit, gap = Bybit([BTC]), Gap(BTC, NO_ID, NO_ID, 10_000, 40_000)
+    page = bybit.parse_page(bybit.history_request(gap), rows(("c", 40), ("b", 20), ("older", 5)), gap, 7)
+    assert (page.overlaps, [entry.record.trade_id for entry in page.records]) == (True, ["c", "b"])
+    page = bybit.parse_page(bybit.history_request(gap), rows(("c", 40), ("b", 20)), gap, 7)
+    assert not page.overlaps
+
+
+def test_one_late_trade_does_not_make_a_page_unbelievable_and_no_order_does():
+    bybit, gap = Bybit([BTC]), Gap(BTC, NO_ID, NO_ID, 10_000, 40_000, "anchor")
+    request = bybit.history_request(gap)
+    assert bybit.parse_page(request, rows(("c", 40), ("late", 5), ("b", 20), ("anchor", 10)), gap, 7).consistent
+    assert not bybit.parse_page(request, rows(("b", 20), ("d", 30), ("e", 35), ("c", 40)), gap, 7).consistent
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,18 @@ def test_a_window_is_closed_by_rest_under_the_ids_of_the_websocket():
     assert v1.parse_newest_id(body) == NO_ID
 
 
+@pytest.mark.parametrize(("first", "overlaps"), [("1618678150.8264171", True), ("1618678150.8264191", False)])
+def test_a_late_trade_belongs_to_a_window_and_proves_nothing(first, overlaps):
+    v1 = KrakenV1(PAIRS)
+    times = (first, "1618678100.5", "1618678150.8278169")
+    rows = ",".join(f'["{place + 1}","1",{time},"s","m","",1]' for place, time in enumerate(times))
+    body = f'{{"error":[],"result":{{"XXMRZUSD":[{rows}],"last":"1618678150827816900"}}}}'.encode()
+    gap = Gap(XMR, NO_ID, NO_ID, 1_618_678_150_826_417, 1_618_678_150_827_816, "anchor")
+    page = v1.parse_page(v1.history_request(gap), body, gap, 0)
+    assert [entry.record.price // 10**12 for entry in page.records] == [1, 2, 3]
+    assert (page.overlaps, page.reaches, page.consistent) == (overlaps, True, True)
+
+
 def test_an_endpoints_fragment_chooses_this_protocol():
     assert isinstance(adapter("kraken", TRADES, PAIRS, "wss://ws.kraken.com#v1"), KrakenV1)
     with pytest.raises(ValueError, match="kraken#v1"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
-from k2.ingest.sequencing.tracker import Conflict, Duplicate, GapDetected, Position
+from k2.ingest.sequencing.tracker import Conflict, Coverage, Duplicate, GapDetected, Position
 
 
 def test_there_are_exactly_as_many_windows_as_reconnects_with_a_trade_after_them(pair, observed):
@@ -62,6 +62,44 @@ def test_a_trade_from_the_history_counts_once(pair, observed):
     assert not tracker.fill(gap, observed(3, trade_id="c"))
     assert tracker.close(gap) == ()
     assert tracker.missing(gap) == ()
+
+
+def window(tracker, pair, observed, *, before=("a", "b"), end=("d", 50_000), received=0):
+    for number, name in enumerate(before):
+        tracker.observe(pair, observed(1, trade_id=name, time=(number + 1) * 10_000))
+    tracker.on_disconnect([pair.symbol])
+    return tracker.observe(pair, observed(1, trade_id=end[0], time=end[1], received=received)).gap
+
+
+def test_a_window_lasts_until_now_if_a_late_trade_ends_it(pair, observed):
+    gap = window(ReconnectWindowTracker(), pair, observed, end=("d", 5_000), received=60_000)
+    assert (gap.anchor, gap.since, gap.until) == ("b", 20_000, 60_000)
+
+
+def test_any_trade_from_before_a_window_proves_the_overlap_whatever_its_time(pair, observed):
+    tracker = ReconnectWindowTracker()
+    gap = window(tracker, pair, observed)
+    assert tracker.coverage(gap, ["d", "c", "b"]) == Coverage(overlaps=True, reaches=True, complete=True)
+    assert tracker.coverage(gap, ["c", "a"]) == Coverage(overlaps=True, reaches=False, complete=True)
+    assert tracker.coverage(gap, ["c", "b", "a"]) == Coverage(overlaps=True, reaches=False, complete=True)
+    assert tracker.coverage(gap, ["d", "c"]) == Coverage(overlaps=False, reaches=True, complete=True)
+
+
+def test_a_page_that_lacks_what_arrived_is_not_complete(pair, observed):
+    tracker = ReconnectWindowTracker()
+    gap = window(tracker, pair, observed, before=("a", "x", "b"))
+    assert not tracker.coverage(gap, ["d", "b", "a"]).complete
+    tracker.fill(gap, observed(1, trade_id="c"))  # by another page: where it belongs is not known
+    tracker.observe(pair, observed(1, trade_id="e", time=60_000))
+    assert tracker.coverage(gap, ["e", "d", "b"]).complete
+
+
+def test_of_a_window_of_an_earlier_process_only_the_last_trade_is_known(pair, observed):
+    tracker, gap = ReconnectWindowTracker(), Gap(pair, NO_ID, NO_ID, 1, 2, "a")
+    tracker.reopen(gap)
+    tracker.resume(pair, Position("z", 7))
+    assert tracker.coverage(gap, ["b", "a"]) == Coverage(overlaps=True, reaches=False, complete=True)
+    assert not tracker.coverage(gap, ["b"]).overlaps
 
 
 def test_a_window_of_an_earlier_process_stays_open_until_it_is_settled(pair):

@@ -267,10 +267,11 @@ class Repairer:
         return await self._client.fetch_once(request, read)
 
     def _note(self, case: _Case, page: Page, answer: Answer, sweep: _Sweep) -> None:
-        sweep.overlaps = sweep.overlaps and page.overlaps
-        sweep.reaches = sweep.reaches or page.reaches
+        coverage = self._tracker.coverage(case.gap, page.row_ids)
+        sweep.overlaps = sweep.overlaps and (page.overlaps or coverage.overlaps)
+        sweep.reaches = sweep.reaches or page.reaches or coverage.reaches
         sweep.full = sweep.full or page.full
-        sweep.consistent = sweep.consistent and page.consistent
+        sweep.consistent = sweep.consistent and page.consistent and coverage.complete
         new = [item for item in page.invalid if (item.last_id, item.reason) not in case.dead_letters]
         if new:  # one dead letter names all bad rows of a page
             self._pipeline.dead_letter_items(answer.body, new)

@@ -216,6 +216,7 @@ class Page:
         True  # False: rows out of order, unreadable or not as requested; no row's absence proves anything
     )
     oldest: int = NO_ID  # the smallest id of all rows, also of those outside the gap
+    row_ids: Sequence[str] = ()  # of a window in a history without a cursor: the ids of all rows
 
 
 class RestRefused(Exception):

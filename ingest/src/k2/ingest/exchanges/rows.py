@@ -21,6 +21,8 @@ from k2.ingest.exchanges.items import decoded, id_in, number_of
 
 RAW_ROWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
+_LATE: Final = 10  # one of so many trades may be late
+
 Item = SequencedRecord | InvalidItem
 
 
@@ -49,6 +51,18 @@ def build_items(rows: Iterable[Any], build: Callable[[Any], Item], number: Calla
         except MalformedFrame as error:
             items.append(InvalidItem(MALFORMED_ITEM, str(error)[:200], "", number_of(number(row)), len(items)))
     return items
+
+
+def ascending(times: Sequence[int]) -> bool:
+    """Return whether times ascend, but for late trades: at most a tenth lie before an earlier one, and one always may.
+
+    Rows in no order at all have next to none that do not.
+    """
+    newest, late = 0, 0
+    for time in times:
+        late += time < newest
+        newest = max(newest, time)
+    return late <= max(1, len(times) // _LATE)
 
 
 def numbered_page(

@@ -1,10 +1,18 @@
 """Sequencing of channels whose adapter judges the continuity of each connection itself: nothing is tracked here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from k2.ingest.exchanges.base import Gap, SequencedRecord
-from k2.ingest.sequencing.tracker import Duplicate, Finding, GapDetected, IdRange, Position, WithoutConsecutiveIds
+from k2.ingest.sequencing.tracker import (
+    Coverage,
+    Duplicate,
+    Finding,
+    GapDetected,
+    IdRange,
+    Position,
+    WithoutConsecutiveIds,
+)
 from k2.schemas.exchanges.spec import Pair
 
 
@@ -42,6 +50,10 @@ class ConnectionOrderTracker(WithoutConsecutiveIds):
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return True: nothing is known to have arrived."""
         return True
+
+    def coverage(self, gap: Gap, row_ids: Sequence[str]) -> Coverage:
+        """Return nothing proved: no gap is opened."""
+        return Coverage(overlaps=False, reaches=False, complete=True)
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return nothing: no gap is opened."""

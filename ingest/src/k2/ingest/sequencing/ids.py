@@ -17,6 +17,7 @@ from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
 from k2.ingest.sequencing.plausibility import MOST_AHEAD, exchange_time, too_far
 from k2.ingest.sequencing.tracker import (
     Conflict,
+    Coverage,
     Duplicate,
     Finding,
     GapDetected,
@@ -221,6 +222,10 @@ class SequenceTracker:
         """Return the id ranges of a gap that are judged as never issued and have not come."""
         state = self._symbols.get(gap.pair.symbol)
         return _missing(state, gap, closed=True) if state else ()
+
+    def coverage(self, gap: Gap, row_ids: Sequence[str]) -> Coverage:
+        """Return nothing proved: no gap is a window."""
+        return Coverage(overlaps=False, reaches=False, complete=True)
 
     def knows(self, gap: Gap, number: int) -> bool:
         """Return whether the content of the record with an id next to a gap is known."""

@@ -2,9 +2,13 @@
 
 Within a connection, TCP guarantees the order. Between two connections nothing does, so the first record after a
 reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
+
+What belongs to a window, and what proves it complete, is decided by the ids that were received before and after it: a
+record may have any time, also one that lies hours back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -13,6 +17,7 @@ from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
 from k2.ingest.sequencing.plausibility import exchange_time
 from k2.ingest.sequencing.tracker import (
     Conflict,
+    Coverage,
     Duplicate,
     Finding,
     GapDetected,
@@ -26,11 +31,21 @@ from k2.schemas.exchanges.spec import Pair
 _RECENT_IDS: Final = 256
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """An open window. `end` is the id of the first record after it; empty if an earlier process detected it."""
+
+    before: frozenset[str]  # ids that were received before it
+    end: str = ""
+
+
 @dataclass(slots=True)
 class _Symbol:
     last: Position
+    newest_time: int = 0  # the latest of all times, which do not always rise
     disconnected: bool = False
     recent: dict[str, int | None] = field(default_factory=dict)  # fingerprints by id; None if only the id is available
+    arrived: deque[str] = field(default_factory=lambda: deque(maxlen=_RECENT_IDS))  # ids in order, none of backfill
 
 
 class ReconnectWindowTracker(WithoutConsecutiveIds):
@@ -40,11 +55,13 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
 
     def __init__(self) -> None:
         self._symbols: dict[str, _Symbol] = {}
-        self._open: set[Gap] = set()
+        self._open: dict[Gap, _Window] = {}
 
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered: the time since then is a window."""
-        self._symbols[pair.symbol] = _Symbol(position, disconnected=True, recent={position.record_id: None})
+        state = _Symbol(position, position.timestamp, disconnected=True, recent={position.record_id: None})
+        state.arrived.append(position.record_id)
+        self._symbols[pair.symbol] = state
 
     def on_disconnect(self, symbols: Iterable[str]) -> None:
         """Take note that subscriptions ended: the next record of each symbol ends a window."""
@@ -56,19 +73,24 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         """Take the next record. Return a window or a repeat; None if it simply follows."""
         record = item.record
         state = self._symbols.get(record.symbol)
+        time = exchange_time(record)
         if state is None:
-            state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, exchange_time(record)))
-            _remember(state, record)
+            state = self._symbols[record.symbol] = _Symbol(Position(record.record_id, time), time)
+            _arrive(state, record)
             return None
         if record.record_id in state.recent:
             return Duplicate() if state.recent[record.record_id] in {None, record.fingerprint} else Conflict()
-        before, state.last = state.last, Position(record.record_id, exchange_time(record))
-        _remember(state, record)
+        before, state.last = state.last, Position(record.record_id, time)
+        newest, state.newest_time = state.newest_time, max(state.newest_time, time)
         if not state.disconnected:
+            _arrive(state, record)
             return None
         state.disconnected = False
-        gap = Gap(pair, NO_ID, NO_ID, before.timestamp, record.timestamp, before.record_id)
-        self._open.add(gap)
+        # A late record says nothing of when the window ended, except that it was before now.
+        until = record.timestamp if time >= newest else max(newest, record.ingestion_timestamp)
+        gap = Gap(pair, NO_ID, NO_ID, before.timestamp, until, before.record_id)
+        self._open[gap] = _Window(frozenset(state.recent), record.record_id)
+        _arrive(state, record)
         return GapDetected(gap)
 
     def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
@@ -96,14 +118,32 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
             return True
         return False
 
+    def coverage(self, gap: Gap, row_ids: Sequence[str]) -> Coverage:
+        """Return what the ids of a page's rows say of a window.
+
+        A page that lacks a record between two others that arrived lacks others too, which may be those of the window.
+        """
+        window, state = self._open.get(gap), self._symbols.get(gap.pair.symbol)
+        rows = frozenset(row_ids)
+        if window is None or state is None:
+            return Coverage(overlaps=gap.anchor in rows, reaches=False, complete=True)
+        present = [record_id in rows for record_id in state.arrived]
+        within = present[present.index(True) : len(present) - present[::-1].index(True)] if any(present) else []
+        return Coverage(not rows.isdisjoint(window.before), window.end in rows, all(within))
+
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Stop tracking a window. Return nothing: what is missing from it cannot be counted."""
-        self._open.discard(gap)
+        self._open.pop(gap, None)
         return ()
 
     def reopen(self, gap: Gap) -> None:
         """Track a window that an earlier process detected and did not close."""
-        self._open.add(gap)
+        self._open[gap] = _Window(frozenset({gap.anchor}))
+
+
+def _arrive(state: _Symbol, record: Record) -> None:
+    state.arrived.append(record.record_id)
+    _remember(state, record)
 
 
 def _remember(state: _Symbol, record: Record) -> None:

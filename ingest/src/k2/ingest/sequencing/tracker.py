@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from k2.ingest.exchanges.base import Gap, SequencedRecord
 from k2.schemas.exchanges.spec import Pair
@@ -97,6 +97,14 @@ class Position:
     listing: int = 1
 
 
+class Coverage(NamedTuple):
+    """What the ids of a page's rows say of a window: whether the page has its begin, its end, and what lies between."""
+
+    overlaps: bool
+    reaches: bool
+    complete: bool
+
+
 class Tracker(Protocol):
     """Detects gaps, duplicates and listings, for exchanges with and without ids."""
 
@@ -137,6 +145,10 @@ class Tracker(Protocol):
 
     def fill(self, gap: Gap, item: SequencedRecord) -> bool:
         """Take a backfilled record. Return False if it had arrived in the meantime."""
+        ...
+
+    def coverage(self, gap: Gap, row_ids: Sequence[str]) -> Coverage:
+        """Return what the ids of a page's rows say of a window."""
         ...
 
     def knows(self, gap: Gap, number: int) -> bool:

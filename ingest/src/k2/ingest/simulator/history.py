@@ -17,6 +17,7 @@ class History:
 
     def __init__(self) -> None:
         self._trades: dict[str, list[SimTrade]] = {}
+        self._times: dict[str, list[int]] = {}  # of the newest trade so far, since a late one stands where it came
         self._begins: dict[str, int] = {}  # where the newest listing begins in the list
 
     def add(self, trade: SimTrade) -> None:
@@ -26,8 +27,10 @@ class History:
         if trades and trades[-1].listing != trade.listing:
             self._begins[raw_symbol] = len(trades)
         trades.append(trade)
+        times = self._times.setdefault(raw_symbol, [])
+        times.append(max(trade.time, times[-1]) if times else trade.time)
         if (surplus := len(trades) - RETAINED_TRADES) > RETAINED_TRADES // 10:
-            del trades[:surplus]
+            del trades[:surplus], times[:surplus]
             self._begins[raw_symbol] = max(0, self._begins.get(raw_symbol, 0) - surplus)
 
     @property
@@ -53,7 +56,7 @@ class History:
         return trades[max(begin, end - count) : end]
 
     def after_time(self, raw_symbol: str, time: int, count: int) -> Sequence[SimTrade]:
-        """Return trades after `time` (UTC microseconds), oldest first."""
+        """Return trades after `time` (UTC microseconds), and late ones among them, oldest first."""
         trades = self._trades.get(raw_symbol, [])
-        start = bisect_right(trades, time, key=lambda trade: trade.time)
+        start = bisect_right(self._times.get(raw_symbol, []), time)
         return trades[start : start + count]

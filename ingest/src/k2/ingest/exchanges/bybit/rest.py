@@ -17,7 +17,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.exchanges.bybit.answers import ANSWERS, ROWS
 from k2.ingest.exchanges.bybit.messages import RESPONSE, ROW, SIDES, RestTrade
-from k2.ingest.exchanges.rows import build_items, read_rows
+from k2.ingest.exchanges.rows import ascending, build_items, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
@@ -44,24 +44,28 @@ class BybitRest(NewestTradeSnapshot):
         return self._recent(gap.pair, ROWS)
 
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
-        """Parse the trades of the window; it overlaps if the trade before it is among the newest 60."""
+        """Parse the trades of the window: those that are newer than the trade before it, which proves the overlap.
+
+        Newer is what stands before it, whatever its time. Where that trade is not among the rows, all may be missing.
+        """
         rows = _rows(body, gap.pair.symbol)
         for row in rows:
             if isinstance(row, RestTrade) and row.symbol not in {"", gap.pair.raw_symbol}:
                 raise MalformedFrame(f"rows of {row.symbol[:40]!r} instead of {gap.pair.raw_symbol}")
         items = build_items(rows, lambda row: self._backfilled(gap, row, received), lambda _: NO_ID)
         records, invalid = partition(items)
-        inside = [
-            item
-            for item in records
-            if gap.since <= item.record.timestamp <= gap.until and item.record.record_id != gap.anchor
-        ]
+        ids = [item.record.record_id for item in records]
         times = [item.record.timestamp for item in records]
-        overlaps = any(item.record.record_id == gap.anchor or item.record.timestamp < gap.since for item in records)
-        reaches = max(times, default=0) // 1000 >= gap.until // 1000  # its times are in milliseconds
+        anchored, inside = gap.anchor in ids, records
+        if anchored:
+            inside = records[: ids.index(gap.anchor)]
+        elif not gap.anchor:  # only the time of the last trade is known
+            anchored = min(times, default=gap.since) < gap.since
+            inside = [item for item in records if item.record.timestamp >= gap.since]
         return Page(
-            inside, invalid, overlaps=overlaps, reaches=reaches, full=len(rows) >= ROWS,
-            consistent=not invalid and times == sorted(times, reverse=True),
+            inside, invalid, overlaps=anchored, full=len(rows) >= ROWS, row_ids=ids,
+            reaches=any(item.record.timestamp // 1000 >= gap.until // 1000 for item in inside),  # it has milliseconds
+            consistent=not invalid and ascending(times[::-1]),
         )  # fmt: skip
 
     @staticmethod

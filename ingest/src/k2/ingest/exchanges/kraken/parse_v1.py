@@ -41,6 +41,7 @@ from k2.ingest.exchanges.kraken.control import refusal
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, SIDES
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.rest import after, later_than, own_assets, rest_name, rows_of, since
+from k2.ingest.exchanges.rows import ascending
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source, derived_trade_id
@@ -196,14 +197,14 @@ class KrakenV1(NewestTradeSnapshot):
                 continue
             text = f"{row.time:f}"
             times.append(fraction(text))
-            if gap.since <= times[-1] <= gap.until:
+            if times[-1] <= gap.until:  # late trades have an earlier time than was requested
                 fills.append(Fill(row.price, row.volume, text, row.side, row.order_type, row.misc))
         trades, inexact = partition(map(TradeBuilder(gap.pair, Source.BACKFILL, received), fills))
-        as_requested = times == sorted(times) and later_than(request, rows)
-        more = as_requested and bool(times) and times[-1] <= gap.until
+        as_requested = ascending(times) and later_than(request, rows)
+        more = as_requested and max(times, default=gap.until + 1) <= gap.until
         return Page(
             trades, [*invalid, *inexact], after(request, gap.pair, cursor) if more else None,
-            overlaps=any(time <= gap.since for time in times) or request != self.history_request(gap),
+            overlaps=(bool(times) and times[0] <= gap.since) or request != self.history_request(gap),
             reaches=any(time >= gap.until for time in times), consistent=as_requested and not invalid,
         )  # fmt: skip
 

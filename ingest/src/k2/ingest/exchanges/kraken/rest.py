@@ -22,7 +22,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.exchanges.kraken.answers import ANSWERS
 from k2.ingest.exchanges.kraken.messages import ORDER_TYPES, RESPONSE, ROW, SIDES, RestRow
-from k2.ingest.exchanges.rows import RAW_ROWS, build_items, numbered_page, read_rows
+from k2.ingest.exchanges.rows import RAW_ROWS, ascending, build_items, numbered_page, read_rows
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 
@@ -91,9 +91,12 @@ def own_assets(pair: Pair) -> tuple[str, ...]:
 
 
 def later_than(request: Request, rows: Iterable[RestRow | InvalidItem]) -> bool:
-    """Return whether all rows are of the time that was requested. Their times are rounded to 100 nanoseconds."""
+    """Return whether rows are of the time that was requested, but for late trades among them.
+
+    Their times are rounded to 100 nanoseconds.
+    """
     cursor = int(request.params["since"])
-    return all(row.time * 1_000_000_000 > cursor - 1000 for row in rows if isinstance(row, RestRow))
+    return ascending([cursor - 999, *(int(row.time * 1_000_000_000) for row in rows if isinstance(row, RestRow))])
 
 
 def rows_of(body: bytes, pair: Pair | None = None) -> tuple[list[RestRow | InvalidItem], int]:
