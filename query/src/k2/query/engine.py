@@ -27,7 +27,9 @@ from k2.query.iceberg import data_files, snapshots
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
 from k2.query.sql import bars, record_sql, symbols, trade_sql
-from k2.query.sql.guard import referenced_tables
+from k2.query.sql.cage import statements, tables
+from k2.query.sql.cage.limits import Limits, parse_memory
+from k2.query.sql.cage.pool import Cage
 from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.channels import TRADES
 from k2.schemas.tables import BARS, GOLD
@@ -88,26 +90,34 @@ class Engine:
 
     Args:
         platform: Where catalog, warehouse, Kafka and schema registry are.
-        memory: DuckDB's memory limit, such as "1GB". User SQL has as much again, divided by `statements`.
-        statements: How many SQL statements of users may run at once.
+        memory: DuckDB's memory limit, such as "1GB".
+        limits: What each SQL statement of a user may use; without, as much memory as `memory`.
+        warm: How many processes wait for such a statement.
         live: Follow Kafka in a thread and keep its newest trades in memory, as a server does for hybrid queries.
 
     """
 
     def __init__(
-        self, platform: Platform, *, memory: str = DEFAULT_MEMORY, statements: int = 1, live: bool = False
+        self,
+        platform: Platform,
+        *,
+        memory: str = DEFAULT_MEMORY,
+        limits: Limits | None = None,
+        warm: int = 0,
+        live: bool = False,
     ) -> None:
         import duckdb
 
         self._planner = ScanPlanner(platform)
         self._hybrid = HybridView(self._planner, platform, TRADES, live=live)
         self._platform = platform
-        self._memory_share = _memory_share(memory, statements)
+        self._cage = Cage(limits or Limits(parse_memory(memory)), warm=warm, network=tables.network(platform))
         self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-prefetch")
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill_directory()})
 
     def close(self) -> None:
-        """Close the catalog, DuckDB and Kafka."""
+        """Close the catalog, DuckDB and Kafka, and end the statements of users."""
+        self._cage.close()
         self._hybrid.close()
         self._prefetch.shutdown(cancel_futures=True)  # first: DuckDB cannot be closed while a statement runs
         self._duckdb.close()
@@ -117,6 +127,11 @@ class Engine:
     def catalog(self) -> SqlCatalog:
         """The Iceberg catalog that the engine reads."""
         return self._planner.catalog
+
+    @property
+    def cage(self) -> Cage:
+        """Where the SQL statements of users run."""
+        return self._cage
 
     @cached_property
     def raw_frames(self) -> RawFrames:
@@ -226,25 +241,27 @@ class Engine:
         )
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> RecordBatchReader:
-        """Run one SELECT of a user over K2's tables, in a sandbox that can read nothing else.
+        """Run one statement of a user that reads K2's tables, in a process that can do nothing else.
 
         A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
         """
-        import duckdb
-
-        names = referenced_tables(statement, self._planner.names())
-        if isinstance(as_of, int) and len(names) != 1:
-            raise BadQuery(
-                f"the snapshot {as_of} belongs to one table and the statement reads {len(names)}; give a time instead"
-            )
-        plans = {name: self._planner.plan(name, as_of=as_of) for name in names}
-        with ExitStack() as resources, duckdb_errors("the statement"):
-            connection = duckdb.connect(config={"memory_limit": self._memory_share, "temp_directory": ""})
-            resources.enter_context(connection)
-            cancellation.register(connection)
-            _sandbox(connection, plans)
-            reader = to_reader(connection, connection.sql(statement), "the statement")
-            resources.pop_all()  # the reader closes the connection now
+        names = self._planner.names()
+        with ExitStack() as resources:
+            process = self._cage.process()
+            resources.callback(process.close)
+            cancellation.register(process)
+            checked = statements.check(process, statement, names)
+            if isinstance(as_of, int) and len(checked.tables) != 1:
+                raise BadQuery(
+                    f"the snapshot {as_of} belongs to one table and the statement reads {len(checked.tables)}; "
+                    "give a time instead"
+                )
+            plans = {name: self._planner.plan(name, as_of=as_of) for name in checked.tables}
+            if checked.lists_tables:
+                empty = {name: self._planner.plan_at(self._planner.table(name), None) for name in names}
+                plans = empty | plans
+            reader = process.run(tables.job(checked.text, plans))
+            resources.pop_all()  # the reader ends the process now
             return reader
 
     def execute(
@@ -363,23 +380,6 @@ def _reject_as_of(as_of: AsOf | None, *, hybrid: bool) -> None:
 def _spill_directory() -> str:
     """Return where DuckDB may spill to disk. It creates the directory when needed, and removes it."""
     return f"{tempfile.gettempdir()}/k2-query-{os.getpid()}"
-
-
-def _memory_share(memory: str, count: int) -> str:
-    """Divide a memory size in DuckDB's notation by `count`."""
-    amount = memory.rstrip("KMGTiB ")
-    return f"{float(amount) / count:.3f}{memory[len(amount) :].strip()}"
-
-
-def _sandbox(connection: DuckDBPyConnection, plans: dict[str, ScanPlan]) -> None:
-    """Restrict a connection to the files of the given tables, and lock its configuration."""
-    readable = [path for plan in plans.values() if data_files.is_local(plan) for path in data_files.paths(plan)]
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = [{', '.join(map(data_files.quote_literal, readable))}]")
-    connection.execute("SET enable_external_access = false")
-    for name, plan in plans.items():
-        data_files.attach(connection, name, plan)
-    connection.execute("SET lock_configuration = true")
 
 
 def _check_if_empty(reader: RecordBatchReader, check: Any) -> RecordBatchReader:

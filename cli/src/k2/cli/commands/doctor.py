@@ -75,7 +75,23 @@ def checks(data: Path) -> Iterator[Check]:
     room = free(Layout(where))
     yield Check("disk", room >= _MIN_DISK, f"{room / 2**30:.1f} GB free in {where}, {_MIN_DISK >> 30} GB required")
     yield Check("cores", ok=(os.cpu_count() or 1) >= 2, detail=f"{os.cpu_count()}")
+    yield from _cage_checks()
     yield from _clock_checks(Layout.at(data))
+
+
+def _cage_checks() -> Iterator[Check]:
+    """Start the process of a statement, and ask it what keeps it from writing."""
+    from contextlib import closing
+
+    from k2.query.errors import BadQuery, Unavailable
+    from k2.query.sql.cage.limits import Limits
+    from k2.query.sql.cage.pool import Cage
+
+    with closing(Cage(Limits(), warm=0)) as cage:
+        try:
+            yield Check("sql", ok=True, detail=f"statements are confined by: {cage.protection()}")
+        except (BadQuery, Unavailable) as error:
+            yield Check("sql", ok=False, detail=str(error))
 
 
 def _class_checks() -> Iterator[Check]:

@@ -116,13 +116,13 @@ def ohlcv(
 
 
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SELECT, such as 'SELECT count(*) FROM gold_crypto_trades'.")],
+    statement: Annotated[str, typer.Argument(help="One statement, such as 'SELECT count(*) FROM gold_crypto_trades'.")],
     as_of: AsOf = None,
     form: Form = Format.TABLE,
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """Run one SELECT in DuckDB's SQL over the tables, read-only and without access to files."""
+    """Run one statement in DuckDB's SQL that only reads the tables, in a process that can do nothing else."""
     with open_engine(data) as engine:
         output.write(engine.sql_reader(statement, as_of=_as_of(as_of)), form, to)
 

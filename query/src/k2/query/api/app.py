@@ -47,7 +47,7 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.settings, state.platform = settings, platform
     state.secret = _secret(settings, platform)
     state.access = AccessControl(settings)
-    state.engine_provider = EngineProvider(platform, settings.memory, settings.max_statements)
+    state.engine_provider = EngineProvider(platform, settings)
     state.symbol_cache = prices.SymbolCache()
     state.metrics, state.executor = Metrics(), QueryExecutor(state.engine_provider.engine, settings)
     state.metrics.observe_limiters(state.executor.queries, state.executor.statements)

@@ -3,15 +3,16 @@
 from threading import Lock
 
 from k2.common.platform import Platform
+from k2.query.api.settings import ApiSettings
 from k2.query.engine import Engine
 
 
 class EngineProvider:
     """Open one engine lazily and share it among all requests."""
 
-    def __init__(self, platform: Platform, memory: str, statements: int) -> None:
+    def __init__(self, platform: Platform, settings: ApiSettings) -> None:
         self.platform = platform
-        self._memory, self._statements = memory, statements
+        self._settings = settings
         self._engine: Engine | None = None
         self._lock = Lock()
 
@@ -19,7 +20,13 @@ class EngineProvider:
         """Return the engine. Raises `Unavailable` while there is no catalog; the next call retries."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.platform, memory=self._memory, statements=self._statements, live=True)
+                self._engine = Engine(
+                    self.platform,
+                    memory=self._settings.memory,
+                    limits=self._settings.sql_limits,
+                    warm=self._settings.max_statements,
+                    live=True,
+                )
             return self._engine
 
     def tail_conflicts(self) -> int:

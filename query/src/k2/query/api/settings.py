@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from k2.common.environment import unknown_variables
 from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, from_pydantic
+from k2.query.sql.cage.limits import Limits, parse_memory
 
 MAX_PAGE_ROWS: Final = 10_000  # rows of a page, at most
 PORT: Final = 8000
@@ -83,6 +84,11 @@ class ApiSettings(BaseSettings):
         description="memory limit of DuckDB; all SQL statements together get as much again",
     )
     max_sql_rows: int = Field(1_000_000, ge=1, description="rows of a SQL result; JSON returns at most one page")
+    max_sql_bytes: int = Field(2_000_000_000, ge=1, description="bytes of a SQL result, as Arrow")
+    sql_cpu_seconds: float = Field(60.0, gt=0, description="CPU time of a SQL statement, of all its threads together")
+    sql_seconds: float = Field(
+        300.0, gt=0, description="seconds from the start of a SQL statement until its client has read the last row"
+    )
 
     @classmethod
     def read(cls, **overrides: Any) -> "ApiSettings":
@@ -102,6 +108,16 @@ class ApiSettings(BaseSettings):
             raise InvalidSpec(problems)
         settings.check()
         return settings
+
+    @property
+    def sql_limits(self) -> Limits:
+        """What one SQL statement may use."""
+        return Limits(
+            memory=parse_memory(self.memory) // self.max_statements,
+            cpu_seconds=self.sql_cpu_seconds,
+            wall_seconds=self.sql_seconds,
+            output_bytes=self.max_sql_bytes,
+        )
 
     @property
     def loopback(self) -> bool:

@@ -11,23 +11,29 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from k2.query.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from duckdb import DuckDBPyConnection
 
 _active: ContextVar[Interrupt | None] = ContextVar("k2_query_interrupt", default=None)
+
+
+class Interruptible(Protocol):
+    """What runs a query: a connection to DuckDB, or the process of a statement."""
+
+    def interrupt(self) -> None:
+        """Fail the running query."""
 
 
 class Interrupt:
     """Cancel every query started in its scope, now and later. Thread-safe and idempotent."""
 
     def __init__(self) -> None:
-        self._connections: list[DuckDBPyConnection] = []
+        self._connections: list[Interruptible] = []
         self._stopped = False
         self._lock = Lock()
 
@@ -52,7 +58,7 @@ class Interrupt:
         finally:
             _active.reset(token)
 
-    def register(self, connection: DuckDBPyConnection) -> None:
+    def register(self, connection: Interruptible) -> None:
         """Add a connection. Raises `Unavailable` if already cancelled."""
         with self._lock:
             if self._stopped:
@@ -60,7 +66,7 @@ class Interrupt:
             self._connections.append(connection)
 
 
-def register(connection: DuckDBPyConnection) -> None:
+def register(connection: Interruptible) -> None:
     """Add a connection to the active `Interrupt`, if there is one."""
     if (current := _active.get()) is not None:
         current.register(connection)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
 from k2.query.iceberg.scan_planner import ScanPlan, catalog_errors
+from k2.query.sql.quoting import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+    from pyarrow import Schema
     from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
     from pyiceberg.types import IcebergType
 
 _TYPES: Final = {
@@ -62,6 +65,13 @@ def paths(plan: ScanPlan) -> list[str]:
 def dataset(plan: ScanPlan) -> Dataset:
     """Return the files as a dataset on the file system that Iceberg reads them with."""
     from pyarrow import dataset as arrow
+
+    locations, schema, file_system = remote(plan)
+    return arrow.dataset(locations, format="parquet", schema=schema, filesystem=file_system)
+
+
+def remote(plan: ScanPlan) -> tuple[list[str], Schema, FileSystem]:
+    """Return the files' paths, their columns, and the file system that Iceberg reads them with."""
     from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 
     io = plan.table.io
@@ -69,13 +79,11 @@ def dataset(plan: ScanPlan) -> Dataset:
     schema = schema_to_pyarrow(plan.schema, include_field_ids=False)
     locations = [PyArrowFileIO.parse_location(file) for file in plan.files]
     scheme, netloc, _ = locations[0]
-    return arrow.dataset(
-        [path for _, _, path in locations], format="parquet", schema=schema, filesystem=io.fs_by_scheme(scheme, netloc)
-    )
+    return [path for _, _, path in locations], schema, io.fs_by_scheme(scheme, netloc)
 
 
-def select_statement(plan: ScanPlan) -> str:
-    """Return the statement that reads local files; without files, the columns without rows."""
+def select_statement(plan: ScanPlan, files: list[str] | None = None) -> str:
+    """Return the statement that reads local files, spelled as in `files`; without any, the columns without rows."""
     if not plan.files:
         nulls = ", ".join(
             f"NULL::{duckdb_type(field.field_type)} AS {quote_identifier(field.name)}" for field in plan.schema.fields
@@ -86,7 +94,7 @@ def select_statement(plan: ScanPlan) -> str:
         "default_value: NULL}"
         for field in plan.schema.fields
     )
-    names = ", ".join(quote_literal(path) for path in paths(plan))
+    names = ", ".join(quote_literal(path) for path in (paths(plan) if files is None else files))
     return f"SELECT * FROM read_parquet([{names}], schema = MAP {{{columns}}})"  # noqa: S608 - quoted by literal()
 
 
@@ -104,13 +112,3 @@ def duckdb_type(iceberg_type: IcebergType) -> str:
         fields = [f"{quote_identifier(field.name)} {duckdb_type(field.field_type)}" for field in iceberg_type.fields]
         return f"STRUCT({', '.join(fields)})"
     return _TYPES[str(iceberg_type)]
-
-
-def quote_literal(text: str) -> str:
-    """Quote a string for SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quote_identifier(name: str) -> str:
-    """Quote a name for SQL, whatever it contains."""
-    return '"' + name.replace('"', '""') + '"'

@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from k2.cli.embedded.layout import Layout
+from k2.query.api.settings import ApiSettings
 from tests.unit.query.api.conftest import Serve
 from tests.unit.query.conftest import Append, stamp, trade
 
@@ -106,14 +107,9 @@ def test_duplicate_column_names_are_rejected_in_json_only(api: TestClient, appen
 @pytest.mark.parametrize(
     ("memory", "statements", "share"), [("1GB", 2, 5e8), ("300MiB", 3, 104857600), ("64 MB", 1, 64e6)]
 )
-def test_statements_share_the_memory_limit(
-    serve: Serve, append: Append, memory: str, statements: int, share: float
-) -> None:
-    append(ROWS)
-    api = serve(memory=memory, max_statements=statements)
-    result = api.post("/v1/sql", json={"statement": "SELECT current_setting('memory_limit') AS most"}).json()
-    amount, unit = result["data"][0]["most"].split()
-    assert float(amount) * {"MiB": 2**20}[unit] == pytest.approx(share, rel=0.001)
+def test_statements_share_the_memory_limit(memory: str, statements: int, share: float) -> None:
+    limits = ApiSettings.read(memory=memory, max_statements=statements).sql_limits
+    assert limits.memory == pytest.approx(share, rel=0.001)
 
 
 def test_a_statement_over_the_memory_limit_gets_413(serve: Serve, append: Append) -> None:

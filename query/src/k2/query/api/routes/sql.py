@@ -1,4 +1,4 @@
-"""`POST /v1/sql`: one read-only SELECT over the tables, sandboxed and limited."""
+"""`POST /v1/sql`: one statement that only reads the tables, in a process of its own and limited."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,7 +17,7 @@ from k2.query.api.parameters import AsOfText
 from k2.query.api.responses import StreamedResponse
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
-from k2.query.sql import guard
+from k2.query.sql.cage import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,10 @@ class Statement(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     statement: Annotated[
-        str, Field(min_length=1, max_length=guard.MAX_LENGTH, description="one SELECT in DuckDB's SQL over K2's tables")
+        str,
+        Field(
+            min_length=1, max_length=statements.MAX_LENGTH, description="one statement in DuckDB's SQL over K2's tables"
+        ),
     ]
     as_of: AsOfText | None = None
     limit: Annotated[
@@ -46,7 +49,7 @@ class Statement(BaseModel):
 
 @router.post("/v1/sql", responses=response_models.row_responses(response_models.SqlRows, 415), name="sql")
 async def sql(request: Request, body: Statement, accepted: Accepted, slot: StatementSlot) -> StreamedResponse:
-    """Run one SELECT over the tables, read-only and without access to files or the network.
+    """Run one statement that only reads the tables, in a process without access to other files or the network.
 
     JSON returns the first rows and whether there are more. Other formats return all rows; the connection is aborted if
     there are more than the server allows.

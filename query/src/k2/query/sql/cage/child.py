@@ -1,0 +1,172 @@
+"""The process of one statement: it parses, waits for the server's judgement, runs, sends the rows, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from k2.query.sql.cage import confinement, frames
+from k2.query.sql.cage.frames import Kind
+from k2.query.sql.quoting import quote_identifier, quote_literal
+
+if TYPE_CHECKING:
+    import socket
+
+    from duckdb import DuckDBPyConnection
+
+    from k2.query.sql.cage.job import Job
+    from k2.query.sql.cage.limits import Limits
+
+_BATCH_ROWS: Final = 50_000
+_MESSAGE_BYTES: Final = 4_000_000  # a larger batch is split, as far as it has rows
+_LARGEST_JOB: Final = 1 << 40
+_MAX_MESSAGE: Final = 500  # characters of an error
+
+
+def template() -> DuckDBPyConnection:
+    """Open the database that every process of the fork server begins with. It starts no thread, so it can be forked."""
+    connection = duckdb.connect(config={"threads": 1, "async_threads": 0, "temp_directory": ""})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()
+    return connection
+
+
+def run(channel: socket.socket, database: DuckDBPyConnection, limits: Limits, network: int | None) -> None:
+    """Serve one statement and return."""
+    protection = confinement.start(limits, network)
+    connection = database.cursor()  # its random numbers are its own
+    _send_json(channel, Kind.PARSED, protection.as_dict())
+    try:
+        kind, payload = frames.receive(channel, _LARGEST_JOB)
+        signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds)
+        while kind is Kind.PARSE:
+            _send_json(channel, Kind.PARSED, _parse(connection, payload.decode()))
+            kind, payload = frames.receive(channel, _LARGEST_JOB)
+        job: Job = pickle.loads(payload)  # noqa: S301 - from the server
+        _run(channel, connection, job, limits, network)
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the server has lost interest
+        return
+
+
+def _parse(connection: DuckDBPyConnection, statement: str) -> dict[str, Any]:
+    try:
+        row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchone()
+        assert row is not None
+        answer: dict[str, Any] = {"tree": row[0], "tokens": [], "types": []}
+        if row[0].startswith('{"error":true'):
+            with suppress(duckdb.Error):  # then the tree says what is wrong
+                answer["types"] = [one.type.name for one in connection.extract_statements(statement)]
+                answer["tokens"] = [[position, kind.name] for position, kind in duckdb.tokenize(statement)]
+    except (duckdb.Error, MemoryError) as error:
+        return {"error": _describe(error)}
+    return answer
+
+
+def _run(channel: socket.socket, connection: DuckDBPyConnection, job: Job, limits: Limits, network: int | None) -> None:
+    try:
+        _attach(connection, job, limits, network)
+        rows = connection.sql(job.statement)
+        assert rows is not None  # the server lets only statements pass that return rows
+        reader = rows.to_arrow_reader(_BATCH_ROWS)
+        schema = _with_utc(reader.schema)
+        sink = _Stream(channel, limits.row_bytes)
+        with pa.ipc.new_stream(sink, schema) as writer:
+            sink.flush()
+            for batch in reader:
+                for piece in _split(batch.cast(schema) if batch.schema != schema else batch):
+                    writer.write_batch(piece)
+                    sink.flush()
+        sink.flush()
+        frames.send(channel, Kind.END)
+    except _RowTooLarge:
+        _send_json(channel, Kind.ERROR, {"kind": "row", "message": ""})
+    except (duckdb.Error, MemoryError, OSError, pa.ArrowException) as error:
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            raise
+        _send_json(channel, Kind.ERROR, _describe(error))
+
+
+def _attach(connection: DuckDBPyConnection, job: Job, limits: Limits, network: int | None) -> None:
+    os.chdir(job.folder)
+    confinement.narrow(job.readable, network)
+    connection.execute(f"SET memory_limit = '{limits.memory}B'")
+    connection.execute(f"SET threads = {os.cpu_count() or 1}")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quote_literal, job.files))}]")
+    connection.execute("SET enable_external_access = false")
+    for name, select in job.views.items():
+        connection.execute(f"CREATE TEMP VIEW {quote_identifier(name)} AS {select}")
+    for name, files in job.remote.items():
+        connection.register(name, files.open())
+    for name, table in job.rows.items():
+        connection.register(name, table)
+    connection.execute("SET lock_configuration = true")
+
+
+def _split(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    count = min(batch.num_rows, -(-batch.nbytes // _MESSAGE_BYTES))
+    if count <= 1:
+        return [batch] if batch.num_rows else []
+    rows = -(-batch.num_rows // count)
+    return [batch.slice(first, rows) for first in range(0, batch.num_rows, rows)]
+
+
+def _with_utc(schema: pa.Schema) -> pa.Schema:
+    """Name the time zone UTC, as Iceberg does, instead of DuckDB's Etc/UTC."""
+    utc = pa.timestamp("us", "UTC")
+    return pa.schema([one.with_type(utc) if one.type == pa.timestamp("us", "Etc/UTC") else one for one in schema])
+
+
+class _RowTooLarge(Exception):
+    """One row has more bytes than a message may have."""
+
+
+class _Stream:
+    """The file that Arrow writes to: what was written is sent as one message."""
+
+    def __init__(self, channel: socket.socket, largest: int) -> None:
+        self._channel, self._largest = channel, largest
+        self._parts: list[memoryview] = []
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        part = memoryview(data).cast("B")
+        self._parts.append(memoryview(bytes(part)))
+        return len(part)
+
+    def flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if sum(map(len, parts)) > self._largest:
+            raise _RowTooLarge
+        if parts:
+            frames.send(self._channel, Kind.DATA, *parts)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _describe(error: BaseException) -> dict[str, str]:
+    if isinstance(error, duckdb.OutOfMemoryException | MemoryError | pa.ArrowMemoryError):
+        return {"kind": "memory", "message": ""}
+    kind = "files" if isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError) else "statement"
+    text = str(error).partition("\n\nLINE ")[0].partition("Stack Trace:")[0]
+    return {"kind": kind, "message": " ".join(text.split())[:_MAX_MESSAGE]}
+
+
+def _send_json(channel: socket.socket, kind: Kind, value: Any) -> None:
+    frames.send(channel, kind, json.dumps(value).encode())

@@ -1,0 +1,154 @@
+"""Judge a parsed statement by what it may contain: node for node, function for function. The rest is refused.
+
+The tree is the JSON of DuckDB's own parser. A list of what is forbidden would not know what its next version can do.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from k2.common.validation_errors import format_value
+from k2.query.errors import BadQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+TABLE_FUNCTIONS: Final = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
+_SYNTAX_FUNCTIONS: Final = frozenset({"unnest", "unlist", "grouping", "grouping_id"})  # of the grammar, in no catalog
+_WINDOW_FUNCTIONS: Final = frozenset(
+    "cume_dist dense_rank fill first_value lag last_value lead nth_value ntile percent_rank rank rank_dense "
+    "row_number".split()
+)
+_NODES: Final = frozenset(
+    (
+        "SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE "
+        "BASE_TABLE EMPTY EXPRESSION_LIST JOIN PIVOT SHOW_REF SUBQUERY TABLE_FUNCTION "
+        "DISTINCT_MODIFIER LIMIT_MODIFIER LIMIT_PERCENT_MODIFIER ORDER_MODIFIER "
+        "ASCENDING DESCENDING ORDER_DEFAULT"
+    ).split()
+)
+_EXPRESSIONS: Final = frozenset(
+    (
+        "BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION LAMBDA OPERATOR "
+        "POSITIONAL_REFERENCE STAR SUBQUERY TYPE WINDOW"
+    ).split()
+)
+_TYPE_DETAILS: Final = "_TYPE_INFO"  # of a constant's type, such as the digits of a decimal
+_CHANGES: Final = {"COPY_QUERY_NODE", "INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE", "MERGE_QUERY_NODE"}
+_SHOWN: Final = frozenset({"SHOW", "DESCRIBE", "SUMMARY", "SHOW_SPECIAL"})
+_ALL_TABLES: Final = frozenset({"tables", "__show_tables_expanded"})
+
+
+def tables_read(statement: dict[str, Any], tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the tables that a statement reads, and whether it lists all tables. Raises `BadQuery`."""
+    names: dict[str, None] = {}
+    lists_tables = False
+    nodes = list(_nodes(statement))
+    defined = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
+    for node in nodes:
+        if "class" in node:
+            _check_expression(node)
+        elif isinstance(kind := node.get("type"), str):
+            _check_node(kind)
+            if kind == "BASE_TABLE" and (name := _table(node, defined, tables)):
+                names[name] = None
+            elif kind == "TABLE_FUNCTION":
+                _check_function(node["function"], TABLE_FUNCTIONS)
+            elif kind == "SHOW_REF":
+                lists_tables |= _lists_tables(node)
+                if not lists_tables and node["query"] is None and (name := _table(node, defined, tables)):
+                    names[name] = None
+    return tuple(names), lists_tables
+
+
+@cache
+def functions() -> frozenset[str]:
+    """Return the scalar and aggregate functions that are allowed, in lower case."""
+    listed = files("k2.query.sql.cage").joinpath("functions.txt").read_text("utf-8").split()
+    return frozenset(name.lower() for name in listed) | _SYNTAX_FUNCTIONS
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of the tree, but the call of a table function, which is judged with its node."""
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            yield current
+            if current.get("type") == "TABLE_FUNCTION" and "class" not in current:
+                stack.extend(inner for key, inner in current.items() if key != "function")
+                stack.extend(current["function"].values())
+            else:
+                stack.extend(current.values())
+        elif isinstance(current, list):
+            stack.extend(current)
+
+
+def _check_expression(node: dict[str, Any]) -> None:
+    kind = node["class"]
+    if kind not in _EXPRESSIONS:
+        if kind == "PARAMETER":
+            raise BadQuery("parameters are not allowed; write the value into the statement")
+        raise BadQuery(f"{_words(kind)} is not allowed in a statement")
+    if kind == "FUNCTION":
+        _check_function(node, functions())
+    elif kind == "WINDOW":
+        _check_function(node, functions() | _WINDOW_FUNCTIONS)
+    elif kind == "TYPE" and (node["schema"] or node["catalog"]):
+        raise BadQuery(f"write the type {format_value(node['type_name'])} without a prefix")
+
+
+def _check_function(node: dict[str, Any], allowed: Collection[str]) -> None:
+    name = str(node["function_name"]).lower()
+    if node["schema"] or node["catalog"]:
+        raise BadQuery(f"write {format_value(name)} without a prefix")
+    if name in allowed:
+        return
+    if allowed is TABLE_FUNCTIONS:
+        raise BadQuery(f"{name[:100]}() is not allowed; read from the tables or {', '.join(sorted(TABLE_FUNCTIONS))}")
+    raise BadQuery(
+        f"{name[:100]}() does not exist or is not allowed; functions cannot read files, environment or settings"
+    )
+
+
+def _check_node(kind: str) -> None:
+    if kind in _NODES or kind.endswith(_TYPE_DETAILS):
+        return
+    if kind in _CHANGES:
+        raise BadQuery("only SELECT is allowed, in every part of the statement; tables and files cannot be changed")
+    raise BadQuery(f"{_words(kind)} is not allowed in a statement")
+
+
+def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    ctes = node.get("cte_map")
+    return ctes["map"] if isinstance(ctes, dict) else []
+
+
+def _table(node: dict[str, Any], defined: Collection[str], tables: Collection[str]) -> str | None:
+    written = str(node["table_name"]).strip('"')
+    if node["schema_name"] or node["catalog_name"]:
+        raise BadQuery(f"write {written} without a prefix")
+    if node.get("at_clause"):
+        raise BadQuery("AT is not allowed; give the time or snapshot as as_of")
+    name = written.lower()
+    if name in tables:
+        return name
+    if name in defined:
+        return None
+    raise BadQuery(f"there is no table {format_value(name)}; available tables: {', '.join(sorted(tables))}")
+
+
+def _lists_tables(node: dict[str, Any]) -> bool:
+    if node["show_type"] not in _SHOWN or node["schema_name"] or node["catalog_name"]:
+        raise BadQuery("this SHOW is not allowed; use SHOW TABLES, SHOW <table>, DESCRIBE or SUMMARIZE")
+    if node["show_type"] != "SHOW_SPECIAL":
+        return False
+    if str(node["table_name"]).strip('"').lower() not in _ALL_TABLES:
+        raise BadQuery("this SHOW is not allowed; use SHOW TABLES, SHOW <table>, DESCRIBE or SUMMARIZE")
+    return True
+
+
+def _words(kind: str) -> str:
+    return kind.removesuffix("_NODE").replace("_", " ").capitalize()[:100]
