@@ -6,6 +6,7 @@ The frames and answers are those of the simulator's venues. What is particular t
 import asyncio
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -107,6 +108,7 @@ class Exchange:
         self.markets = {market.pair.raw_symbol: market for market in markets}
         self.history = History()
         self.wires: list[Wire] = []
+        self.handshakes: Counter[Any] = Counter()  # that are going on, by process
         self.dialect = DIALECTS[name]
         self._loop, self._rng, self._micros, self._witness, self._trace = loop, rng, micros, witness, trace
         self._venue = venue(name)([market.pair for market in markets])
@@ -274,6 +276,13 @@ class Exchange:
 
     async def accept(self, owner: Any, path: str) -> Socket:
         """Open a websocket."""
+        self.handshakes[owner] += 1
+        try:
+            return await self._accept(owner, path)
+        finally:
+            self.handshakes[owner] -= 1
+
+    async def _accept(self, owner: Any, path: str) -> Socket:
         notices = path == self.dialect.notices_path
         if not notices:
             self._witness.attempted(owner)

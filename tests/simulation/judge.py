@@ -107,7 +107,8 @@ class Judge:
             return
         others = [wire for wire in self.exchange.wires_of(process) if wire is not connection]
         first = connection.first_trade_at
-        if not others and first and now - first > 2.0 and not self.held_up(process):
+        connects = others or self.exchange.handshakes[process]  # the successor of this one
+        if not connects and first and now - first > 2.0 and not self.held_up(process):
             self._lost_at[process] = now
         if announced and not self.held_up(process):
             carried = {name for wire in others for name in wire.client.subscribed}

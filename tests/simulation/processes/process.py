@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urldefrag
 
+from k2.ingest.backfill.overlap import OverlapCheck
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer, rules_version
 from k2.ingest.backfill.rest import RestClient
@@ -168,6 +169,11 @@ class Process:
 
         changes = SymbolChanges(self.feed.current, 0, directory, self.stats, set_symbols, self.feed.reader())
         services = [session.run(), repairer.run(), self.publisher.run(), changes.run()]
+        if isinstance(tracker, ReconnectWindowTracker) and answers.history.rows:
+            check = OverlapCheck(
+                protocol, rest, tracker, ledger, self.stats, lambda: pipeline.pairs, now=self._micros
+            )  # fmt: skip
+            services.append(check.run())
         try:
             await self._until_stopped(*services, *([follower.run()] if self.feed.follows_list else []))
         finally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.retry import AsyncRetryingCaller
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
+from k2.ingest.backfill.overlap import OverlapCheck
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer, rules_version
 from k2.ingest.backfill.rest import RestClient
@@ -176,6 +177,7 @@ async def run(
                 stop,
                 session.run(),
                 repairer.run(),
+                *_overlap_checks(protocol, rest, policy, tracker, ledger, pipeline, stats),
                 publisher.run(),
                 _monitor_loop(stats, publisher),
                 follower.run(),
@@ -290,6 +292,16 @@ def _tracker(channel: Channel, protocol: Adapter) -> Tracker:
     if channel.sequencing is Sequencing.CONNECTION:
         return ConnectionOrderTracker()
     return SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
+
+
+def _overlap_checks(
+    protocol: Adapter, rest: RestClient, policy: Policy, tracker: Tracker, ledger: GapLedger, pipeline: Pipeline,
+    stats: Stats,
+) -> list[Coroutine[None, None, None]]:  # fmt: skip
+    """Return the comparison with the history, where nothing else shows what an open connection lost."""
+    if not (isinstance(tracker, ReconnectWindowTracker) and rest.answers.history.rows and policy.enabled):
+        return []
+    return [OverlapCheck(protocol, rest, tracker, ledger, stats, lambda: pipeline.pairs).run()]
 
 
 async def _publisher(

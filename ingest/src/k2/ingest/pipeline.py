@@ -9,7 +9,7 @@ sent under the wrong listing, they would have the ids of other records; and a wr
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -107,6 +107,11 @@ class Pipeline:
         self._suspended: dict[str, list[_Suspended]] = {}  # suspended records by symbol
         self._lock = asyncio.Lock()
         self._unknown_kinds: set[str] = set()  # logged once each
+
+    @property
+    def pairs(self) -> Mapping[str, Pair]:
+        """The symbols that are or were wanted, by their normalised name."""
+        return self._pairs
 
     def set_pairs(self, pairs: Iterable[Pair]) -> None:
         """Replace the wanted symbols. Records of a symbol that is no longer wanted may still be on their way."""

@@ -1,9 +1,10 @@
 """Where nothing is numbered, each reconnect leaves a window, and only a reconnect does."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.ingest.exchanges.base import NO_ID, Gap
+from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.sequencing.tracker import Conflict, Coverage, Duplicate, GapDetected, Position
 
@@ -124,3 +125,65 @@ def test_the_newest_256_ids_are_remembered(pair, observed):
     tracker.observe(pair, observed(1, trade_id="256"))
     assert tracker.observe(pair, observed(1, trade_id="1")) == Duplicate()
     assert tracker.observe(pair, observed(1, trade_id="0")) is None
+
+
+@pytest.fixture
+def history(pair, observed):
+    """A tracker that received all but some of the trades `a` to `f`, one a second, and those trades, newest first."""
+
+    def build(lost: str, tracker: ReconnectWindowTracker):
+        trades = {name: observed(1, trade_id=name, time=(place + 1) * 1_000_000) for place, name in enumerate("abcdef")}
+        for name in sorted(trades.keys() - set(lost)):
+            tracker.observe(pair, trades[name])
+        return [item.record for item in reversed(trades.values())]
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown", "window"),
+    [
+        ("", 6, None),
+        ("c", 6, ("b", 2, 4)),
+        ("bd", 6, ("a", 1, 5)),
+        ("cd", 4, ("b", 2, 5)),  # the page begins with them, but older trades arrived
+        ("f", 6, None),  # it may be on its way
+        ("a", 6, None),  # it was traded before the first that arrived
+        ("ab", 5, None),
+        ("c", 3, None),  # it is not among the rows any more
+    ],
+)
+def test_a_row_of_the_history_between_trades_that_arrived_was_lost(pair, history, lost, shown, window):
+    tracker = ReconnectWindowTracker()
+    gap = tracker.find_loss(pair, history(lost, tracker)[:shown])
+    assert (gap and (gap.anchor, gap.since // 10**6, gap.until // 10**6)) == window
+    assert (gap is not None) == bool(gap and tracker.missing(gap))
+
+
+def test_a_loss_is_found_once_and_repaired_like_a_window(pair, history):
+    tracker = ReconnectWindowTracker()
+    rows = history("c", tracker)
+    gap = tracker.find_loss(pair, rows)
+    assert tracker.find_loss(pair, rows) is None
+    assert tracker.coverage(gap, "dcb") == Coverage(overlaps=True, reaches=True, complete=True)
+    assert tracker.coverage(gap, "fedc") == Coverage(overlaps=False, reaches=True, complete=True)
+    assert tracker.fill(gap, SequencedRecord(rows[3], NO_ID, NO_ID))
+    tracker.close(gap)
+    assert tracker.find_loss(pair, rows) is None
+
+
+def test_while_a_reconnect_opens_a_window_nothing_else_does(pair, history):
+    tracker = ReconnectWindowTracker()
+    rows = history("c", tracker)
+    tracker.on_disconnect([pair.symbol])
+    assert tracker.find_loss(pair, rows) is None
+    assert ReconnectWindowTracker().find_loss(pair, rows) is None
+
+
+def test_trades_that_are_forgotten_are_not_taken_for_lost(pair, observed):
+    tracker = ReconnectWindowTracker()
+    items = [observed(1, trade_id=str(number), time=number * 1000) for number in range(1, 400)]
+    for item in items:
+        tracker.observe(pair, item)
+    rows = [item.record for item in reversed(items)]
+    assert tracker.find_loss(pair, rows[220:280]) is None

@@ -1,7 +1,8 @@
 """Sequence tracking for exchanges that do not number their records. Pure: fed with records in order of arrival.
 
 Within a connection, TCP guarantees the order. Between two connections nothing does, so the first record after a
-reconnect opens a window that starts at the last record before it and must be proved empty or backfilled.
+reconnect opens a window that starts at the last record before it and must be proved empty or backfilled. So does a row
+of the history that did not arrive although a later one did: the exchange lost it on an open connection.
 
 What belongs to a window, and what proves it complete, is decided by the ids that were received before and after it: a
 record may have any time, also one that lies hours back.
@@ -45,7 +46,7 @@ class _Symbol:
     newest_time: int = 0  # the latest of all times, which do not always rise
     disconnected: bool = False
     recent: dict[str, int | None] = field(default_factory=dict)  # fingerprints by id; None if only the id is available
-    arrived: deque[str] = field(default_factory=lambda: deque(maxlen=_RECENT_IDS))  # ids in order, none of backfill
+    arrived: deque[Position] = field(default_factory=lambda: deque(maxlen=_RECENT_IDS))  # in order, none of backfill
 
 
 class ReconnectWindowTracker(WithoutConsecutiveIds):
@@ -60,7 +61,7 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
     def resume(self, pair: Pair, position: Position) -> None:
         """Continue after the last record that an earlier process delivered: the time since then is a window."""
         state = _Symbol(position, position.timestamp, disconnected=True, recent={position.record_id: None})
-        state.arrived.append(position.record_id)
+        state.arrived.append(position)
         self._symbols[pair.symbol] = state
 
     def on_disconnect(self, symbols: Iterable[str]) -> None:
@@ -92,6 +93,38 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         self._open[gap] = _Window(frozenset(state.recent), record.record_id)
         _arrive(state, record)
         return GapDetected(gap)
+
+    def find_loss(self, pair: Pair, rows: Sequence[Record]) -> Gap | None:
+        """Return the window of what the history has, newest first, and did not arrive, though older and newer ones did.
+
+        Its window is open from then on. Nothing is found while a reconnect opens one anyway.
+        """
+        state = self._symbols.get(pair.symbol)
+        if state is None or state.disconnected:
+            return None
+        arrived = {position.record_id: place for place, position in enumerate(state.arrived)}
+        places = [arrived.get(record.record_id) for record in rows]
+        lost = [
+            index for index, record in enumerate(rows) if places[index] is None and record.record_id not in state.recent
+        ]
+        newest = next((index for index, place in enumerate(places) if place is not None), len(rows))
+        lost = [index for index in lost if index > newest]  # those before it may be on their way
+        if not lost:
+            return None
+        before = [place for place in places[lost[-1] + 1 :] if place is not None]
+        # Without an older row that arrived: what arrived before the oldest row that did.
+        place = max(before) if before else min(place for place in places if place is not None) - 1
+        if place < 0:
+            return None  # tracking began after them, or they are forgotten
+        earlier = list(state.arrived)[: place + 1]
+        anchor = earlier[-1]
+        end = next(rows[index] for index in range(lost[0] - 1, -1, -1) if places[index] is not None)
+        since = min(anchor.timestamp, end.timestamp)
+        gap = Gap(pair, NO_ID, NO_ID, since, max(anchor.timestamp, end.timestamp), anchor.record_id)
+        if gap in self._open:
+            return None
+        self._open[gap] = _Window(frozenset(position.record_id for position in earlier), end.record_id)
+        return gap
 
     def settle(self, pair: Pair, item: SequencedRecord) -> Finding:
         """Return a duplicate: nothing is ever suspended."""
@@ -127,7 +160,7 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         rows = frozenset(row_ids)
         if window is None or state is None:
             return Coverage(overlaps=gap.anchor in rows, reaches=False, complete=True)
-        present = [record_id in rows for record_id in state.arrived]
+        present = [position.record_id in rows for position in state.arrived]
         within = present[present.index(True) : len(present) - present[::-1].index(True)] if any(present) else []
         return Coverage(not rows.isdisjoint(window.before), window.end in rows, all(within))
 
@@ -142,7 +175,7 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
 
 
 def _arrive(state: _Symbol, record: Record) -> None:
-    state.arrived.append(record.record_id)
+    state.arrived.append(Position(record.record_id, exchange_time(record)))
     _remember(state, record)
 
 

@@ -1,6 +1,7 @@
 """Simulated Kraken spot: websocket v2 at /v2, v1 at /, and over REST Trades, AssetPairs and Time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import dropwhile
 from typing import Any
 
 from k2.ingest.exchanges.base_venue import (
@@ -189,13 +190,12 @@ class KrakenVenue(Venue):
         limit, since = count(query, "count", 1000), query.get("since", "")
         if since.isdigit():
             start = (int(since) - 1000) // 1000
-            later = [
-                trade for trade in history.after_time(pair.raw_symbol, start, limit * 2) if _nanos(trade) > int(since)
-            ]
-            trades: Sequence[SimTrade] = later[:limit]
+            later = history.after_time(pair.raw_symbol, start, limit * 2)
+            # A late trade stands where it came, so only the first rows are compared with the cursor.
+            trades: Sequence[SimTrade] = list(dropwhile(lambda trade: _nanos(trade) <= int(since), later))[:limit]
         else:
             trades = history.newest(pair.raw_symbol, limit)
-        last = str(_nanos(trades[-1])) if trades else (since or "1")
+        last = str(max(map(_nanos, trades))) if trades else (since or "1")
         rows = ",".join(_rest_row(trade) for trade in trades)
         return RestReply(f'{{"error":[],"result":{{"{_key(pair)}":[{rows}],"last":"{last}"}}}}'.encode())
 
