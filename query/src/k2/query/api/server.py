@@ -121,7 +121,7 @@ def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
         ws="websockets-sansio",
         h11_max_incomplete_event_size=settings.max_header_bytes,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=2,  # seconds; then responses in progress are cut, and statements end
         ws_max_size=64 * 1024,
         server_header=False,
         access_log=False,

@@ -11,7 +11,7 @@ from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.sql.cage import tree
 from k2.schemas.tables import GOLD
-from tests.unit.query.conftest import Append, trade
+from tests.unit.query.conftest import NOON, Append, trade
 
 FORBIDDEN = {
     "SELECT * FROM read_csv('/etc/passwd')": "read_csv",
@@ -68,7 +68,7 @@ FORBIDDEN = {
     "SELECT (SELECT max(content) FROM read_blob('/etc/passwd'))": "read_blob",
     "SELECT current_setting('allowed_paths')": "current_setting",
     "SELECT CURRENT_SETTING('allowed_paths')": "current_setting",
-    "SELECT main.current_setting('allowed_paths')": "without a prefix",
+    "SELECT main.current_setting('allowed_paths')": "current_setting",
     "SELECT 'allowed_paths'.current_setting()": "current_setting",
     "SELECT list_transform(['allowed_paths'], lambda x: current_setting(x))": "current_setting",
     "SELECT getenv('HOME')": "getenv",
@@ -111,6 +111,8 @@ RUNS = {
     "SELECT column_name FROM (SHOW gold_crypto_trades) LIMIT 1": ["message_id"],
     "SELECT column_name FROM (SUMMARIZE gold_crypto_trades) LIMIT 1": ["message_id"],
     "FROM gold_crypto_trades SELECT trade_id": ["1", "2"],
+    "FROM gold_crypto_trades SELECT timestamp, * LIMIT 1": [NOON],
+    "PIVOT_WIDER (SELECT side FROM gold_crypto_trades) ON side USING count()": [2],
     "VALUES (1), (2)": [1, 2],
     "SELECT trade_id FROM gold_crypto_trades QUALIFY row_number() OVER (ORDER BY timestamp DESC) = 1": ["2"],
     "SELECT a.trade_id FROM gold_crypto_trades a ASOF JOIN gold_crypto_trades b ON a.timestamp > b.timestamp": ["2"],
@@ -124,6 +126,7 @@ RUNS = {
     "/* c */ EXPLAIN (FORMAT json) SELECT 1": ["physical_plan"],
     "SELECT count(*) FROM gold_crypto_trades, range(2)": [4],
     "SELECT x FROM unnest([1, 2]) AS t(x)": [1, 2],
+    "SELECT 'a,b'.string_split(',').list_transform(lambda x: x.upper())": [["A", "B"]],
     "SELECT list_sum([y * 2 for y in [1, 2] if y > 1])": [4],
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) SELECT max(n) FROM t": [3],
     "SELECT vendor_data->>'source' FROM gold_crypto_trades GROUP BY ALL": ["live"],

@@ -18,6 +18,7 @@ from k2.query.sql.quoting import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from duckdb import DuckDBPyConnection
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from k2.query.sql.cage.limits import Limits
 
 _BATCH_ROWS: Final = 50_000
-_MESSAGE_BYTES: Final = 4_000_000  # a larger batch is split, as far as it has rows
+_MESSAGE_BYTES: Final = 4_000_000  # a larger batch is split, down to one row
 _LARGEST_JOB: Final = 1 << 40
 _MAX_MESSAGE: Final = 500  # characters of an error
 
@@ -35,6 +36,11 @@ def template() -> DuckDBPyConnection:
     connection = duckdb.connect(config={"threads": 1, "async_threads": 0, "temp_directory": ""})
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()
+    rows = connection.sql("SELECT now() AS at").to_arrow_reader(_BATCH_ROWS)
+    schema = _with_utc(rows.schema)
+    with pa.ipc.new_stream(pa.BufferOutputStream(), schema) as writer:  # what is imported late is imported now
+        for batch in rows:
+            writer.write_batch(batch.cast(schema))
     return connection
 
 
@@ -76,11 +82,11 @@ def _run(channel: socket.socket, connection: DuckDBPyConnection, job: Job, limit
         assert rows is not None  # the server lets only statements pass that return rows
         reader = rows.to_arrow_reader(_BATCH_ROWS)
         schema = _with_utc(reader.schema)
-        sink = _Stream(channel, limits.row_bytes)
+        sink, most = _Stream(channel, limits.row_bytes), min(_MESSAGE_BYTES, limits.row_bytes // 2)
         with pa.ipc.new_stream(sink, schema) as writer:
             sink.flush()
             for batch in reader:
-                for piece in _split(batch.cast(schema) if batch.schema != schema else batch):
+                for piece in _split(batch.cast(schema) if batch.schema != schema else batch, most):
                     writer.write_batch(piece)
                     sink.flush()
         sink.flush()
@@ -109,12 +115,14 @@ def _attach(connection: DuckDBPyConnection, job: Job, limits: Limits, network: i
     connection.execute("SET lock_configuration = true")
 
 
-def _split(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
-    count = min(batch.num_rows, -(-batch.nbytes // _MESSAGE_BYTES))
-    if count <= 1:
-        return [batch] if batch.num_rows else []
-    rows = -(-batch.num_rows // count)
-    return [batch.slice(first, rows) for first in range(0, batch.num_rows, rows)]
+def _split(batch: pa.RecordBatch, most: int) -> Iterator[pa.RecordBatch]:
+    """Halve a batch until each part has at most so many bytes, or one row."""
+    if batch.num_rows > 1 and batch.nbytes > most:
+        half = batch.num_rows // 2
+        yield from _split(batch.slice(0, half), most)
+        yield from _split(batch.slice(half), most)
+    elif batch.num_rows:
+        yield batch
 
 
 def _with_utc(schema: pa.Schema) -> pa.Schema:
@@ -165,6 +173,8 @@ def _describe(error: BaseException) -> dict[str, str]:
         return {"kind": "memory", "message": ""}
     kind = "files" if isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError) else "statement"
     text = str(error).partition("\n\nLINE ")[0].partition("Stack Trace:")[0]
+    if isinstance(error, OSError) and error.filename:  # of Python itself, with an absolute path
+        text = error.strerror or ""
     return {"kind": kind, "message": " ".join(text.split())[:_MAX_MESSAGE]}
 
 

@@ -30,7 +30,7 @@ _FOR_NETWORK: Final = ("pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet")
 
 def preload(*, network: bool) -> None:
     """Import what a statement would otherwise import in its confinement, where it cannot read the files."""
-    for name in ("pyarrow.ipc", *(_FOR_NETWORK if network else ())):
+    for name in ("pyarrow.compute", "pyarrow.ipc", *(_FOR_NETWORK if network else ())):
         importlib.import_module(name)
 
 

@@ -23,7 +23,7 @@ def with_columns(statement: str, tokens: list[list[Any]]) -> str:
     plain = [word[0].upper() if word else "" for word in words]
     inserted: list[tuple[int, str]] = []
     for place, word in enumerate(plain):
-        if word == "PIVOT" and (begin := _on(plain, place)):
+        if word in {"PIVOT", "PIVOT_WIDER"} and (begin := _on(plain, place)):
             for first, last in _expressions(plain, begin):
                 inserted += [(places[first], _OPEN), (places[last], _COLUMNS)]
     for position, insertion in sorted(inserted, reverse=True):

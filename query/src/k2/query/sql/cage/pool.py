@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from k2.query.sql.cage.control import ENDED, FORK, KILL, REPLY, REQUEST, Setting
 from k2.query.sql.cage.process import StatementProcess
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from k2.query.sql.cage.limits import Limits
 
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
@@ -103,7 +106,8 @@ class _ForkServer:
                 start_new_session=True,
             )
         self._numbers = itertools.count()
-        self._processes: dict[int, StatementProcess] = {}
+        # Not the processes themselves: one that nobody refers to any more is ended.
+        self._news: dict[int, tuple[Future[int], Future[int]]] = {}
         self._sending = threading.Lock()
         self.alive = True
         threading.Thread(target=self._listen, name="k2-cage", daemon=True).start()
@@ -114,7 +118,7 @@ class _ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             process = StatementProcess(ours, self._limits, partial(self._kill, number))
-            self._processes[number] = process
+            self._news[number] = process.started, process.exit
             try:
                 with self._sending:
                     socket.send_fds(self._control, [REQUEST.pack(FORK, number)], [theirs.fileno()])
@@ -142,16 +146,15 @@ class _ForkServer:
         with suppress(OSError):
             while data := self._control.recv(REPLY.size, socket.MSG_WAITALL):
                 what, number, value = REPLY.unpack(data)
-                process = self._processes[number]
+                started, ended = self._news[number]
                 if what == ENDED:
-                    del self._processes[number]
-                    process.exit.set_result(value)
+                    del self._news[number]
+                    ended.set_result(value)
                 else:
-                    process.started.set_result(value)
+                    started.set_result(value)
         self.alive = False
-        for process in list(self._processes.values()):
-            if not process.exit.done():
-                process.exit.set_result(-9)
+        for _, ended in list(self._news.values()):
+            ended.set_result(-signal.SIGKILL)
         self._control.close()
 
 
