@@ -18,7 +18,7 @@ from bench.baselines.engines import ClickHouse, DuckDB, Engine, Http, PyIceberg
 from bench.harness.figures import K2, Figure, Goal, Grid, Section, number, order, quantile
 from bench.harness.processes import BenchFailed, alive, output, python, started, until
 from bench.harness.services import Services, feed, services, write_feed
-from bench.workloads import datasets, queries
+from bench.workloads import datasets, queries, statements
 from bench.workloads.datasets import BASES
 from bench.workloads.queries import Kind, Query
 from k2.cli.embedded.ports import HOST, free
@@ -80,11 +80,14 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
                 for kind in Kind:
                     _measure(latencies, phase, kind, engines, _Range(first, end, last), count)
             peak = _peak_memory(url, _Range(first, end, last), server)
+        statement_figures, statement_goal = statements.cost(kafka.platform, count)
         notes.append(f"ClickHouse {clickhouse.version} loaded and sorted its table in {number(clickhouse.seconds)} s.")
     section = _section(latencies, rows, tail, notes)
     section.figures.append(
         Figure(K2, f"peak memory of the server, {_CONCURRENT} clients reading whole days", "MB", [peak])
     )
+    section.figures += statement_figures
+    section.goals.append(statement_goal)
     return section
 
 
@@ -213,6 +216,8 @@ def _section(latencies: Latencies, rows: int, tail: int, notes: Sequence[str]) -
         f"{ALONE}: on a table that is already loaded, with Arrow for computations. Of the hybrid query the baselines "
         f"return the part that is in Gold. Each cell is p50 / p99 in ms; a baseline that takes more than {_SLOW} s "
         "for one query is measured with one client only.",
+        f"{statements.CAGE}: `{statements.STATEMENT}` as a library runs it, planning included, on the compacted table. "
+        f"{statements.SAME_PROCESS}: the same one, planned alike, on a connection that may read the same files only.",
     )
     for kind in Kind:
         clients = sorted({key[3] for key in latencies if key[1] is kind})

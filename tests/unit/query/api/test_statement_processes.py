@@ -1,0 +1,131 @@
+"""`k2 serve` and `k2 sql` as processes, attacked with statements."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import psutil
+
+from k2.cli.embedded.layout import Layout
+from tests.unit.query.conftest import Append, trade
+from tests.unit.query.sql.cage.test_statements import digests
+
+K2 = [sys.executable, "-m", "k2.cli.main"]
+BOMB = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
+HANG = 60.0  # seconds after which a process that should end is said to hang; the machine may be slow
+
+
+@contextmanager
+def serving(layout: Layout, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with log.open("wb") as sink:
+        server = subprocess.Popen(
+            [*K2, "serve", "--port", "0", "--data", str(layout.root)], stderr=sink, cwd=log.parent
+        )
+    try:
+        while "serving " not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield log.read_text().split("serving ")[1].split()[0], server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def ask(url: str, statement: str) -> tuple[int, str]:
+    body = json.dumps({"statement": statement}).encode()
+    try:
+        with urlopen(Request(f"{url}/v1/sql", body, {"Content-Type": "application/json"}), timeout=120) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_server_under_attack_answers_others_logs_little_and_ends_on_sigterm(
+    layout: Layout, append: Append, tmp_path: Path
+) -> None:
+    append([trade(number, number) for number in range(1000)])
+    before, log = digests(layout.root), tmp_path / "serve.log"
+    with serving(layout, log) as (url, server):
+        assert ask(url, "SELECT count(*) AS n FROM gold_crypto_trades")[0] == 200
+        logged = log.stat().st_size
+        for statement in (
+            "WITH x AS (COPY (SELECT 1) TO '/tmp/k2-copied.csv') SELECT 1",
+            "SELECT " + "(" * 480 + "1" + "+1)" * 480 + " FROM nothing",
+            "SELECT '" + "x" * 90_000 + "' FROM nothing",
+            f"SELECT {'x' * 90_000}()",
+            f"SELECT * FROM {'x' * 90_000}",
+            "SELECT length(repeat('x', 2000000000))",
+        ):
+            status, answer = ask(url, statement)
+            assert status in {400, 413}, answer
+            assert len(answer) < 2000
+        assert log.stat().st_size - logged < 3000
+        assert "Traceback" not in log.read_text()
+        bombs = [threading.Thread(target=lambda: _ignore(url, BOMB)) for _ in range(2)]
+        for bomb in bombs:
+            bomb.start()
+        unread = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        body = json.dumps({"statement": "SELECT range FROM range(1000000000)"})
+        unread.sendall(
+            "POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: text/csv\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        for _ in range(3):
+            with urlopen(f"{url}/v1/trades?symbol=BTCUSDT&limit=1", timeout=60) as answer:
+                assert answer.status == 200
+        processes = psutil.Process(server.pid).children(recursive=True)
+        assert psutil.Process(server.pid).memory_info().rss < 1_500_000_000
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(HANG) == 0
+        unread.close()
+        assert psutil.wait_procs(processes, HANG)[1] == []
+        for bomb in bombs:
+            bomb.join()
+    assert digests(layout.root) == before
+
+
+def test_ctrl_c_ends_a_statement_at_once(layout: Layout, append: Append) -> None:
+    append([trade(1)])
+    command = [*K2, "sql", BOMB, "--data", str(layout.root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as running:
+        processes = _statement_processes(running.pid)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(HANG) == 130
+        assert psutil.wait_procs(processes, HANG)[1] == []
+        assert running.stderr is not None
+        assert b"Traceback" not in running.stderr.read()
+
+
+def test_a_command_that_is_killed_leaves_no_process(layout: Layout, append: Append) -> None:
+    append([trade(1)])
+    with subprocess.Popen([*K2, "sql", BOMB, "--data", str(layout.root)]) as running:
+        processes = _statement_processes(running.pid)
+        running.kill()
+        assert psutil.wait_procs(processes, HANG)[1] == []
+
+
+def _statement_processes(command: int) -> list[psutil.Process]:
+    """Wait until the statement runs; return the fork server and its processes."""
+    until = time.monotonic() + HANG
+    while time.monotonic() < until:
+        processes = psutil.Process(command).children(recursive=True)
+        if any(process.cpu_times().user > 0.3 for process in processes[1:]):
+            return processes
+        time.sleep(0.05)
+    raise AssertionError("no statement runs")
+
+
+def _ignore(url: str, statement: str) -> None:
+    try:
+        ask(url, statement)
+    except OSError:  # the server has ended
+        return
