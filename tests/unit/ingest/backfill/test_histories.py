@@ -234,6 +234,46 @@ def test_a_next_page_of_another_symbol_is_not_believed(rows, changes):
     run(main)
 
 
+@pytest.mark.parametrize("first", ["10", "30"])
+def test_a_gap_behind_another_is_not_filled_with_rows_of_another_symbol(first):
+    """The exchange names its newest id twice: what lies between has no neighbour whose content is known."""
+
+    async def main(loop):
+        history = made("binance", dict.fromkeys(range(1, 60), 0.0))
+        lied = lie_once(history, range(30, 50), lambda params: params["fromId"] == first, price=7000)
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        for newest in (30, 50):
+            await ingest.ledger.open(ingest.tracker.observe_head(ingest.pair.symbol, newest, ingest.now()).gap)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert sorted(set(ingest.stored)) == list(range(10, 51))
+        assert of_the_symbol(ingest)
+        assert bool(lied) == (first == "10")  # what cannot be recognised is not requested
+
+    run(main)
+
+
+def test_a_newest_id_without_a_later_trade_is_repaired_by_pages_that_reach_what_arrived():
+    async def main(loop):
+        history = made("coinbase", dict.fromkeys(range(1, 26), 0.0))
+        answer, lies = history._page, [range(15, 23)]
+
+        def page(request, fault, now):
+            if not lies:
+                return answer(request, fault, now)
+            return body("coinbase", [row("coinbase", history.pair, number, 7000) for number in reversed(lies.pop())], 0)
+
+        history._page = page
+        ingest = Ingest(loop, history)
+        ingest.receive(10)
+        await ingest.ledger.open(ingest.tracker.observe_head(ingest.pair.symbol, 25, ingest.now()).gap)
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert (lies, ingest.stored) == ([], list(range(10, 26)))
+        assert of_the_symbol(ingest)
+
+    run(main)
+
+
 def test_many_ids_that_were_never_issued_are_requested_together():
     async def main(loop):
         history = made("binance", dict.fromkeys(range(1, 300, 2), 0.0), limit=100)

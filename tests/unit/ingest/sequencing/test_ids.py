@@ -534,3 +534,19 @@ def test_a_clock_that_is_ahead_does_not_move_where_the_next_gap_begins(pair, obs
     assert tracker.observe_head("BTCUSDT", 12, 3_600_000_000).gap.since == 10_000
     assert tracker.observe(pair, observed(13)) is None
     assert tracker.observe(pair, observed(20)).gap.since == 13_000
+
+
+def test_a_gap_behind_another_is_recognised_by_what_arrived_before_both(pair, observed):
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(10))
+    first, second = (tracker.observe_head(pair.symbol, newest, newest * 1000).gap for newest in (30, 50))
+    assert not tracker.knows(second, 30)
+    assert tracker.known_before(second, 30) == (10, first.since)
+    tracker.fill(first, observed(30))
+    assert tracker.knows(second, 30)
+    assert tracker.known_before(second, 30) == (30, second.since)
+    tracker.observe(pair, observed(51))
+    for number in range(52, 400):
+        tracker.observe(pair, observed(number))
+    assert tracker.knows(second, 51)
+    assert SequenceTracker().known_before(second, 30) is None

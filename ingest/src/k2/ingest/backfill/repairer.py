@@ -43,6 +43,7 @@ _RULES: Final = "2"  # of this module; a verdict of other rules is judged again
 _MOST_PARTS: Final = 50  # missing ranges of a gap that are requested one by one
 _BAD_ROWS: Final = 4  # answers with the same bad row until its id counts as received
 _SHORT_HISTORY: Final = 2  # answers until a history that begins after a window is believed
+_FARTHEST: Final = 10_000  # ids that are requested once more for the sake of a known one
 _CURSOR_STEP: Final = 100  # ids
 _ROUNDING: Final = 1000  # microseconds
 
@@ -174,8 +175,11 @@ class Repairer:
         for first, last in missing:
             # A history may round its times, and the neighbour must be in the answer.
             edge = case.edges.get(first - 1)
-            since = max(0, (edge.timestamp if edge else gap.since) - _ROUNDING)
-            yield replace(gap, first_id=max(0, first - 1), last_id=last + 1, since=since)
+            start, since = max(0, first - 1), edge.timestamp if edge else gap.since
+            neighbour = None if edge else self._tracker.known_before(gap, start)
+            if neighbour and start - neighbour[0] <= _FARTHEST:
+                start, since = neighbour  # by whose content the page is recognised
+            yield replace(gap, first_id=start, last_id=last + 1, since=max(0, since - _ROUNDING))
 
     async def _sweep(self, case: _Case, part: Gap, sweep: _Sweep) -> None:
         """Publish the records of a part of the gap that the history has, page by page, and note what it lacks."""
@@ -229,8 +233,14 @@ class Repairer:
         if part.is_window or not page.records:
             return
         gap, ids = case.gap, {item.last_id for item in page.records}
-        start = part.last_id if self._client.answers.history.newest_first else part.first_id
-        if start not in ids and (start in case.edges or self._tracker.knows(gap, start)):
+        newest_first = self._client.answers.history.newest_first
+        start = part.last_id if newest_first else part.first_id
+        recognisable = start in case.edges or self._tracker.knows(gap, start)
+        if not recognisable and newest_first:
+            # The exchange named this newest id, and no later trade came so far: the page must reach what did.
+            start = gap.first_id - 1
+            recognisable = self._tracker.knows(gap, start)
+        if recognisable and start not in ids:
             raise MalformedFrame(f"rows may not be those of {gap.pair.raw_symbol}: id {start} is not among them")
 
     async def _begins_after(self, part: Gap, page: Page) -> bool:

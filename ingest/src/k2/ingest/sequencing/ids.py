@@ -210,6 +210,7 @@ class SequenceTracker:
             return False
         if gap.listing == state.listing and timestamp > state.newest_time:
             state.newest_time = timestamp
+        _note_neighbour(state.gaps, gap.listing, item.last_id, item.record)
         changes = [entry.fill(item.first_id, item.last_id) for entry in state.gaps if entry.gap.listing == gap.listing]
         return any(changes)
 
@@ -230,6 +231,23 @@ class SequenceTracker:
     def knows(self, gap: Gap, number: int) -> bool:
         """Return whether the content of the record with an id next to a gap is known."""
         return self._content_of(gap, number) is not None
+
+    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
+        """Return the newest id up to `number` whose content is known, and a time not after its record; None if none is.
+
+        A gap that begins where another one ended, because the exchange named a newest id twice, has no known neighbour.
+        """
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or state.aggregates:
+            return None
+        entries = [entry for entry in state.gaps if entry.gap.listing == gap.listing and not entry.closed]
+        ids = {recorded for entry in entries for recorded in entry.neighbours}
+        ids |= state.recent.keys() if gap.listing == state.listing else set()
+        newest = max((recorded for recorded in ids if recorded <= number), default=NO_ID)
+        if newest == NO_ID:
+            return None
+        between = [entry.gap.since for entry in entries if newest < entry.gap.last_id and entry.gap.first_id <= number]
+        return newest, min([gap.since, *between])
 
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
@@ -388,8 +406,17 @@ def _content(record: Record) -> Fingerprint:
     return record.fingerprint ^ record.timestamp // _TIME_PRECISION
 
 
+def _note_neighbour(entries: Iterable[_OpenGap], listing: int, number: int, record: Record) -> None:
+    """Keep the content of a record that stands next to a gap, by which pages of the history are recognised."""
+    for entry in entries:
+        if entry.gap.listing == listing and number in {entry.gap.first_id - 1, entry.gap.last_id + 1}:
+            entry.neighbours[number] = _content(record)
+
+
 def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent = state.recent
     recent[number] = record.fingerprint ^ record.timestamp // _TIME_PRECISION
     if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]
+    if state.gaps:
+        _note_neighbour(state.gaps, state.listing, number, record)

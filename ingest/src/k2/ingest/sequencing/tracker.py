@@ -155,6 +155,10 @@ class Tracker(Protocol):
         """Return whether the content of the record with an id next to a gap is known."""
         ...
 
+    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
+        """Return the newest id up to `number` whose content is known, and a time not after its record, if any is."""
+        ...
+
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
         ...
@@ -183,6 +187,10 @@ class WithoutConsecutiveIds:
     def knows(self, gap: Gap, number: int) -> bool:
         """Return False: no id belongs to a place in a sequence."""
         return False
+
+    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
+        """Return None: no id belongs to a place in a sequence."""
+        return None
 
     def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
         """Return False: no id belongs to a place in a sequence."""
