@@ -50,3 +50,22 @@ def test_a_logger_that_was_used_before_can_still_be_captured(log, capsys: pytest
         log.info("after")
     assert [line["event"] for line in lines] == ["after"]
     assert "after" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_has_no_local_variables(log, monkeypatch: pytest.MonkeyPatch, log_format: str):
+    logs.configure(log_format, "info")
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    secret = "neddih"[::-1]
+    log.error("failed", exc_info=_raised(secret))
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert "hidden" not in stream.getvalue()
+
+
+def _raised(secret: str) -> Exception:
+    try:
+        int(secret[:3])
+    except ValueError as error:
+        return error
+    raise AssertionError(secret)

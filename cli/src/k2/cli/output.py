@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from k2.query.errors import BadQuery
 from k2.query.execution import parquet
-from k2.query.execution.json_values import to_json_value
+from k2.query.execution.json_values import representable, to_json_value
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
@@ -83,7 +83,10 @@ def _atomic(output: Path) -> Iterator[IO[bytes]]:
 def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
     """Yield each batch as rows of values. Columns may share a name, so rows are not mappings."""
     for batch in reader:
-        columns = [[to_json_value(value) for value in _values(column)] for column in batch.columns]
+        columns = []
+        for column in batch.columns:
+            with representable(column.type):
+                columns.append([to_json_value(value) for value in _values(column)])
         yield [list(row) for row in zip(*columns, strict=True)]
 
 

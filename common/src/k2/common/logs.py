@@ -22,7 +22,10 @@ class _StandardError:
 
 def configure(log_format: str = "json", level: str = "info", **context: Any) -> None:
     """Configure logging for this process; every line carries `context`."""
-    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else console
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -9,6 +9,7 @@ from k2.cli.commands.options import Data
 from k2.cli.embedded import plan, state
 from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, refuse, say
+from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 
@@ -40,7 +41,9 @@ def serve(
     options = {"host": host, "port": port, "keys": keys_file, "allow_anonymous": allow_anonymous or None}
     try:
         settings = ApiSettings.read(**{name: value for name, value in options.items() if value is not None})
-        http_server = server(settings, platform(Layout.at(data)))
+        served = platform(Layout.at(data))
+        logs.configure("console", served.log_level)
+        http_server = server(settings, served)
     except InvalidSpec as error:
         refuse(*(str(problem) for problem in error.problems))
     ignore_sigpipe()

@@ -2,9 +2,13 @@
 
 import base64
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+
+from k2.query.errors import BadQuery
 
 
 def to_json_value(value: Any) -> Any:  # noqa: PLR0911 - one line a type
@@ -28,3 +32,16 @@ def to_json_value(value: Any) -> Any:  # noqa: PLR0911 - one line a type
         case list() | tuple():
             return [to_json_value(inner) for inner in value]
     return str(value)
+
+
+@contextmanager
+def representable(kind: object) -> Iterator[None]:
+    """Raise `BadQuery` for a value of an Arrow type that Python and JSON cannot hold, such as a date before Christ."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OverflowError, ValueError, TypeError, pa.ArrowException) as error:
+        raise BadQuery(
+            f"a value of type {str(kind)[:100]} has no text form; cast it to VARCHAR, or take Arrow"
+        ) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from k2.query.execution.json_values import to_json_value
+from k2.query.execution.json_values import representable, to_json_value
 
 if TYPE_CHECKING:
     from pyarrow import Array, RecordBatch
@@ -57,6 +57,11 @@ def _data_bounds(texts: "Array") -> tuple[int, int]:
 
 
 def _json_cells(column: "Array") -> "Array":
+    with representable(column.type):
+        return _json_texts(column)
+
+
+def _json_texts(column: "Array") -> "Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -82,6 +87,11 @@ def _quoted(texts: "Array") -> "Array":
 
 
 def _csv_cells(column: "Array") -> "Array":
+    with representable(column.type):
+        return _csv_texts(column)
+
+
+def _csv_texts(column: "Array") -> "Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
