@@ -1,6 +1,5 @@
 """Builders of trades, Bronze rows and queries for the Spark tests, on a lake of a few rows."""
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,8 +82,8 @@ class Lake:
     platform: Platform
     schema_id: int
     stored_at: datetime | None = None  # Bronze timestamp of all rows; None: the time of arrival
-    _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
-    _epochs: Iterator[int] = field(default_factory=itertools.count)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)  # the next one of a topic's partition
+    epoch: int = 0  # of the next Bronze batch
 
     def feed(self, exchange: str = "binance", name: str = "", **layers: Any) -> ExchangeFeed:
         """Return a feed of one symbol and create its tables."""
@@ -110,8 +109,8 @@ class Lake:
         """Commit one Bronze batch."""
         topic = feed.topic(channel)
         records = [self.record(entry) if isinstance(entry, Trade) else entry for entry in entries]
-        first = self._offsets.get((topic, partition), 0)
-        self._offsets[topic, partition] = first + len(records)
+        first = self.offsets.get((topic, partition), 0)
+        self.offsets[topic, partition] = first + len(records)
         table = channel.bronze(feed.spec.exchange)
         rows = [
             {
@@ -128,13 +127,14 @@ class Lake:
             OFFSETS: json.dumps({topic: {str(partition): [first, first + len(rows) - 1]}}),
         }
         frame = local_frame(self.spark, rows, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
-        Appender(self.spark, table, f"{topic}-bronze-query").append(frame, next(self._epochs), summary)
+        Appender(self.spark, table, f"{topic}-bronze-query").append(frame, self.epoch, summary)
+        self.epoch += 1
 
     def restart(self, feed: ExchangeFeed) -> None:
         """Reset the offsets, as if the feed's topic was deleted and recreated."""
-        self._offsets = {
+        self.offsets = {
             topic_partition: after
-            for topic_partition, after in self._offsets.items()
+            for topic_partition, after in self.offsets.items()
             if topic_partition[0] != feed.topic(TRADES)
         }
 

@@ -14,6 +14,7 @@ from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
 from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
+from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
@@ -23,6 +24,10 @@ WITHIN = HOUR + timedelta(minutes=30)
 
 
 def _filled(lake: Lake):
+    return prepared(lake, _fill)
+
+
+def _fill(lake: Lake):
     """Write two Bronze batches, with a dead letter and a duplicate trade, and run all layers."""
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 6))

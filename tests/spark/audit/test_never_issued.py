@@ -14,6 +14,7 @@ from k2.schemas import topics
 from k2.schemas.states import REVOKED_IN_PART
 from k2.schemas.tables import COMPLETENESS_TABLE, EVIDENCE_TABLE, GAPS_TABLE
 from tests.spark.builders import HOUR, Lake, consecutive, trade
+from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
@@ -50,6 +51,10 @@ VERDICT = _gap("never_issued", missing=[[3, 4]], evidence=",".join(KEYS), resolu
 
 
 def _filled(lake: Lake):
+    return prepared(lake, _fill)
+
+
+def _fill(lake: Lake):
     """Trades 1, 2, 5 and 6 in all layers, and the verdict on 3 and 4."""
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 2), *consecutive(5, 6)])

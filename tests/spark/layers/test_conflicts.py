@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
@@ -38,33 +39,34 @@ def _balanced(lake: Lake) -> bool:
     return lake.bronze().count() == lake.silver().count() + lake.dead.count()
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
+@pytest.mark.parametrize("batches", [1, 2])
+def test_other_content_under_a_known_id_is_a_dead_letter(lake: Lake, batches: int):
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"price": 61_837_640_000_000_000}, "price 61837.64 instead of 61837.63"),
         ({"quantity": 2 * UNIT}, "quantity 2 instead of 0.02"),
         ({"side": Side.SELL}, "side SELL instead of BUY"),
         (
-            {"timestamp": to_micros(HOUR) + 5_001_000},
-            "time 2026-03-02T10:00:05.001000Z instead of 2026-03-02T10:00:05.000000Z",
+            {"timestamp": to_micros(HOUR) + 8_001_000},
+            "time 2026-03-02T10:00:08.001000Z instead of 2026-03-02T10:00:08.000000Z",
         ),
         ({"price": UNIT, "side": Side.SELL}, "price 1 instead of 61837.63, side SELL instead of BUY"),
-    ],
-)
-@pytest.mark.parametrize("batches", [1, 2])
-def test_other_content_under_a_known_id_is_a_dead_letter(lake: Lake, batches: int, changes: dict, what: str):
+    ]
+    copies = [trade(5 + index, **change) for index, (change, _) in enumerate(changes)]
     feed = lake.feed()
-    lake.arrive(feed, [trade(4), trade(5)])
+    lake.arrive(feed, [trade(4), *consecutive(5, 9)])
     if batches == 2:
         lake.run(feed, "silver")
-    lake.arrive(feed, [trade(5, **changes), trade(6)])
+    lake.arrive(feed, [*copies, trade(10)])
     lake.run(feed, "silver", "gold")
-    assert _rejected(lake) == [(0, 2, "ID_CONFLICT")]
+    assert _rejected(lake) == [(0, offset, "ID_CONFLICT") for offset in range(6, 11)]
     assert _messages(lake) == [
-        f"message_id {trade(5).message_id} is known with other content: {what}; the first copy is at {TOPIC}/0 offset 1"
+        f"message_id {copy.message_id} is known with other content: {what}; "
+        f"the first copy is at {TOPIC}/0 offset {first}"
+        for first, (copy, (_, what)) in enumerate(zip(copies, changes, strict=True), 1)
     ]
-    assert lake.dead.collect()[0]["value"] == lake.record(trade(5, **changes)).value
-    assert numbers(lake.silver()) == numbers(lake.gold) == [4, 5, 6]
+    values = [row["value"] for row in lake.dead.orderBy("offset").collect()]
+    assert values == [lake.record(copy).value for copy in copies]
+    assert numbers(lake.silver()) == numbers(lake.gold) == [4, 5, 6, 7, 8, 9, 10]
     assert _balanced(lake)
 
 
