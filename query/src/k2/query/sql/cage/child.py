@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS: Final = 50_000
 _MESSAGE_BYTES: Final = 4_000_000  # a larger batch is split, down to one row
 _LARGEST_JOB: Final = 1 << 40
+_ARROW_READ_ERROR: Final = "failed: IOError"  # how DuckDB passes on the error of a dataset
 _MAX_MESSAGE: Final = 500  # characters of an error
 
 
@@ -171,10 +172,11 @@ class _Stream:
 def _describe(error: BaseException) -> dict[str, str]:
     if isinstance(error, duckdb.OutOfMemoryException | MemoryError | pa.ArrowMemoryError):
         return {"kind": "memory", "message": ""}
-    kind = "files" if isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError) else "statement"
     text = str(error).partition("\n\nLINE ")[0].partition("Stack Trace:")[0]
     if isinstance(error, OSError) and error.filename:  # of Python itself, with an absolute path
         text = error.strerror or ""
+    unreadable = isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError)
+    kind = "files" if unreadable or _ARROW_READ_ERROR in text else "statement"
     return {"kind": kind, "message": " ".join(text.split())[:_MAX_MESSAGE]}
 
 
