@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from k2.ingest.simulator.listings import Status
@@ -94,7 +95,13 @@ class Judge:
         for event in newest.values():
             if event.state not in _ACCOUNTED:
                 reason = f"{symbol}: gap {event.state.value} {event.reason} {event.resolution}".rstrip()
-                listed |= {number: reason for number, trade in emitted.items() if _covers(event, trade)}
+                # A late trade has an earlier time than when it was reported.
+                came = accumulate((trade.time for trade in emitted.values()), max)
+                listed |= {
+                    number: reason
+                    for (number, trade), time in zip(emitted.items(), came, strict=True)
+                    if _covers(event, trade, time)
+                }
         for trade in self.simulator.spoiled:
             number = self.simulator.venue.trade_id(trade)
             if trade.pair.symbol == symbol and number in dead_letters:
@@ -102,11 +109,11 @@ class Judge:
         return listed
 
 
-def _covers(event: Any, trade: SimTrade) -> bool:
+def _covers(event: Any, trade: SimTrade, came: int) -> bool:
     if event.first_id:
         return int(event.first_id) <= trade.id <= int(event.last_id)
     since, until = (to_micros(datetime.fromisoformat(text)) for text in (event.since, event.until))
-    return since <= trade.time <= until
+    return since <= came <= until
 
 
 def _content(trade: SimTrade) -> tuple[int, int, str]:
