@@ -3,8 +3,11 @@
 One lake is built and audited once. Each sabotage ends with the catalog pointing to the tables as they were.
 """
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,14 +50,14 @@ def audited(spark: SparkSession, services: Platform, schema_id: int, tmp_path_fa
 
 @pytest.fixture
 def lake(audited: Lake) -> Iterator[Lake]:
-    catalog = Path(audited.platform.catalog_uri.removeprefix("sqlite:///"))
-    pointers = _catalog(catalog, "SELECT metadata_location, table_name FROM iceberg_tables")
+    rows = _catalog(audited, "SELECT * FROM iceberg_tables")
     yield audited
-    _catalog(catalog, "UPDATE iceberg_tables SET metadata_location = ? WHERE table_name = ?", pointers)
+    _catalog(audited, "DELETE FROM iceberg_tables")
+    _catalog(audited, f"INSERT INTO iceberg_tables VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
 
-def _catalog(file: Path, statement: str, values: list[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(file, timeout=30)
+def _catalog(lake: Lake, statement: str, values: list[tuple[str, ...]] | None = None) -> list[tuple[str, ...]]:
+    connection = sqlite3.connect(lake.platform.catalog_uri.removeprefix("sqlite:///"), timeout=30)
     with connection:
         done = connection.executemany(statement, values) if values else connection.execute(statement)
         rows = done.fetchall()
@@ -115,6 +118,53 @@ CHANGES = {
 }  # fmt: skip
 
 
+LEDGER, VERDICTS = tables.BATCHES_TABLE, tables.COMPLETENESS_TABLE
+REWRITES = {
+    "a row of the ledger deleted": (
+        LEDGER, "DELETE FROM {} WHERE layer = 'silver' AND epoch = 0", {"ledger_changed", "ledger_missing"}, "",
+    ),
+    "the newest row of the ledger deleted": (
+        LEDGER, "DELETE FROM {} WHERE layer = 'gold' AND epoch = 1", {"ledger_changed"}, "",
+    ),
+    "a row of the ledger falsified": (
+        LEDGER, "UPDATE {} SET rows_in = rows_in + 1, rows_out = rows_out + 1 WHERE layer = 'bronze' AND rows_in = 31",
+        {"ledger_changed"}, "",
+    ),
+    "a row of the ledger added": (
+        LEDGER, "INSERT INTO {0} SELECT * FROM {0} WHERE layer = 'bronze' AND rows_in = 31", {"ledger_duplicate"}, "",
+    ),
+    "the newest verdict of a symbol deleted": (
+        VERDICTS, "DELETE FROM {} WHERE symbol = 'ETHUSDT'", {"verdict_changed"}, "ETHUSDT",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_rewritten_row_of_a_table_that_only_grows_is_found_and_nothing_else_is(lake: Lake, name: str):
+    table, statement, checks, symbol = REWRITES[name]
+    lake.sql(statement, table)
+    findings = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1)).findings
+    assert {finding.check for finding in findings} == checks
+    assert {(finding.table, finding.symbol, finding.exchange) for finding in findings} == {
+        (table.name, symbol, "BINANCE")
+    }
+    assert all(finding.hour for finding in findings)
+
+
+@pytest.mark.parametrize("table", [SILVER, GOLD], ids=["silver", "gold"])
+def test_a_table_that_was_rolled_back_is_named_with_its_snapshots(lake: Lake, table: tables.Table):
+    newest, before = lake.snapshots(table)[:2]
+    lake.sql(f"CALL lake.system.rollback_to_snapshot('market_data.{table.name}', {before.id}) -- {{}}", table)
+    findings = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1)).findings
+    (rollback,) = [finding for finding in findings if finding.check == "rolled_back"]
+    assert rollback.table == table.name
+    assert rollback.text.endswith(f"rolled back to snapshot {before.id}; one commit was undone: {newest.id}")
+    layer = table.name.partition("_")[0]
+    missing = {"commit_missing", f"{layer}_missing", f"{layer}_changed"}
+    assert {finding.check for finding in findings} == missing | {"rolled_back"}
+    assert {finding.table for finding in findings} <= {table.name, ""}
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_in_one_table_is_found_there_and_nothing_else_is(lake: Lake, name: str):
     table, statement, expected = CHANGES[name]
@@ -144,3 +194,80 @@ def test_the_first_rows_deleted_from_bronze_are_missed(lake: Lake):
 def test_a_changed_verdict_breaks_the_chain(lake: Lake):
     lake.sql("UPDATE {} SET actual = 19 WHERE symbol = 'BTCUSDT' AND hour(hour) = 10", tables.COMPLETENESS_TABLE)
     assert ("verdict_chain", "audit_completeness", "BTCUSDT", SECOND_HOUR) in _findings(lake)
+
+
+def _file(lake: Lake, table: tables.Table, kind: str = "files", where: str = "true") -> Path:
+    """Return the first data file of a table, or its first manifest."""
+    column = {"files": "file_path", "manifests": "path"}[kind]
+    files = lake.spark.table(f"{table.identifier}.{kind}").where(where).orderBy(column)
+    return Path(files.first()[column].removeprefix("file:"))
+
+
+@contextmanager
+def _kept(*files: Path) -> Iterator[None]:
+    """Keep copies of files, and put them back afterwards."""
+    for file in files:
+        shutil.copy(file, f"{file}.copy")
+    try:
+        yield
+    finally:
+        for file in files:
+            Path(f"{file}.copy").replace(file)
+
+
+def test_a_lost_file_of_every_layer_is_named_with_its_symbol_and_hour_and_nothing_else_is_reported(lake: Lake):
+    every = (BRONZE, SILVER, GOLD, tables.BATCHES_TABLE)
+    files = [_file(lake, table, where="partition.exchange_hour = 11" if table is GOLD else "true") for table in every]
+    with _kept(*files):
+        for file in files:
+            file.unlink()
+        report = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1))
+    named = {finding.table: finding for finding in report.findings}
+    assert sorted(named) == sorted(table.name for table in every)
+    assert len(report.findings) == len(every)
+    for table, file in zip(every, files, strict=True):
+        assert named[table.name].check == "file_missing"
+        assert str(file) in named[table.name].text
+    assert (named[GOLD.name].symbol, named[GOLD.name].hour) == ("BTCUSDT", SECOND_HOUR)
+    channel = report.document()["exchanges"]["BINANCE"]["trades"]
+    assert "FileNotFoundException" in channel["unfinished"]
+    assert "not every check was made" in report.text()
+
+
+def test_a_cut_file_and_one_that_has_other_bytes_are_named(lake: Lake):
+    cut = _file(lake, BRONZE)
+    with _kept(cut):
+        os.truncate(cut, 100)
+        assert {finding[:2] for finding in _findings(lake)} == {("file_changed", BRONZE.name)}
+    file = _file(lake, GOLD)
+    with _kept(file):
+        content = file.read_bytes()
+        file.write_bytes(content[:50] + bytes(byte ^ 255 for byte in content[50:100]) + content[100:])
+        (finding,) = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1)).findings
+    assert (finding.check, finding.table) == ("file_unreadable", GOLD.name)
+    assert str(file) in finding.text
+
+
+def test_a_lost_manifest_lost_metadata_and_a_table_that_the_catalog_lost_are_named(lake: Lake):
+    (location,) = _catalog(lake, f"SELECT metadata_location FROM iceberg_tables WHERE table_name = '{SILVER.name}'")[0]
+    manifest, metadata = _file(lake, BRONZE, "manifests"), Path(location.removeprefix("file:"))
+    with _kept(manifest, metadata):
+        manifest.unlink()
+        metadata.unlink()
+        _catalog(lake, f"DELETE FROM iceberg_tables WHERE table_name = '{GOLD.name}'")
+        report = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1))
+    texts = {(finding.check, finding.table): finding.text for finding in report.findings}
+    assert set(texts) == {
+        ("table_missing", GOLD.name), ("table_unreadable", SILVER.name), ("file_missing", BRONZE.name),
+    }  # fmt: skip
+    assert metadata.name in texts["table_unreadable", SILVER.name]
+    assert str(manifest) in texts["file_missing", BRONZE.name]
+
+
+def test_an_exchange_whose_bronze_the_catalog_lost_is_still_audited(lake: Lake):
+    _catalog(lake, f"DELETE FROM iceberg_tables WHERE table_name IN ('{BRONZE.name}', '{SILVER.name}')")
+    report = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1))
+    assert {(finding.check, finding.table) for finding in report.findings} == {
+        ("table_missing", BRONZE.name), ("table_missing", SILVER.name),
+    }  # fmt: skip
+    assert report.document()["exchanges"]["BINANCE"]["trades"]["unfinished"]

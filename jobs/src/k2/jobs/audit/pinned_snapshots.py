@@ -6,7 +6,6 @@ rows that downstream ones were made from, and any further rows are lag.
 
 import json
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,37 +13,47 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.offsets.bitmaps import Partition, TopicPartition
 from k2.jobs.commit import anchors
-from k2.jobs.commit.anchors import Extents
-from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
-from k2.jobs.stream import BRONZE
+from k2.jobs.commit.anchors import Extents, LayerTable
+from k2.jobs.commit.snapshots import Log, Snapshot, SnapshotHistory
+from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.channels import Channel
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
 from k2.schemas.tables import Table
 
-_SHARED: Final = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE, tables.BATCHES_TABLE)
+_SHARED: Final = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
 
 Frontier = dict[TopicPartition, int]  # the first offset that is not due yet
 
 
 class PinnedSnapshots:
-    """The tables of some exchanges' channels at the snapshots that were current at construction."""
+    """The tables of some exchanges' channels at the snapshots that were current at construction.
 
-    def __init__(self, spark: SparkSession, recorded: Iterable[tuple[str, Channel]]) -> None:
-        origins = list(recorded)
+    Tables whose names are `unreadable` are left out.
+    """
+
+    def __init__(
+        self, spark: SparkSession, recorded: Iterable[tuple[str, Channel]], unreadable: Iterable[str] = ()
+    ) -> None:
+        origins, left_out = list(recorded), set(unreadable)
         self._spark = spark
         order = [
+            tables.BATCHES_TABLE,  # every commit that it names is in a snapshot that is pinned after it
             *(channel.gold for channel in dict.fromkeys(channel for _, channel in origins)),
             *(channel.silver(exchange) for exchange, channel in origins),
             tables.DEAD_LETTERS_TABLE,
             *(channel.bronze(exchange) for exchange, channel in origins),
             *_SHARED,
+            *(table for channel in dict.fromkeys(channel for _, channel in origins) for table in channel.derived),
         ]
-        self._histories: dict[str, list[Snapshot]] = {}
-        for table in order:
-            newest_first = SnapshotHistory(spark, table).snapshots()
-            # Of tables without offsets only the current snapshot is of interest.
-            self._histories[table.name] = list(islice(newest_first, 1 if table in _SHARED else None))
+        self._logs = {table.name: SnapshotHistory(spark, table).log() for table in order if table.name not in left_out}
+
+        self._ledgers: dict[tuple[str, str], dict[str, Extents]] = {}
+
+    def log(self, table: Table) -> Log:
+        """Return the log of a table as it was when its snapshot was pinned."""
+        return self._logs[table.name]
 
     def rows(self, table: Table) -> DataFrame:
         """Return a table's rows at its pinned snapshot."""
@@ -55,7 +64,7 @@ class PinnedSnapshots:
 
     def snapshot_id(self, table: Table) -> int | None:
         """Return a table's pinned snapshot id; None if it has no snapshot yet."""
-        history = self._histories[table.name]
+        history = self._logs[table.name].snapshots
         return history[0].id if history else None
 
     def pruned_before(self, table: Table) -> str | None:
@@ -63,13 +72,25 @@ class PinnedSnapshots:
         before = SnapshotHistory(self._spark, table).java_table().properties().get(PRUNED)
         return None if before is None else str(before)
 
-    def bronze_extents(self, exchange: str, label: str, channel: Channel) -> Extents:
+    def bronze_extents(self, exchange: str, channel: Channel) -> Extents:
         """Return the first and last offset of each partition that Bronze holds by its commits and the ledger."""
         table = channel.bronze(exchange)
-        history, purged = self._histories[table.name], self._purged(table)
-        own = (F.col("exchange") == label) & (F.col("channel") == channel.name)
-        ledger = anchors.of_ledger(self.rows(tables.BATCHES_TABLE).where(own), BRONZE, history, purged)
-        return anchors.merged(anchors.of_snapshots(history, purged), ledger)
+        committed = anchors.of_snapshots(self._logs[table.name].snapshots, self.purged(table))
+        return anchors.merged(committed, self._ledger(exchange, channel)[BRONZE])
+
+    def _ledger(self, exchange: str, channel: Channel) -> dict[str, Extents]:
+        """Return the extents that the ledger names, by layer."""
+        if (exchange, channel.name) not in self._ledgers:
+            layers = {BRONZE: channel.bronze(exchange), SILVER: channel.silver(exchange), GOLD: channel.gold}
+            label = EXCHANGES[exchange].label
+            own = (F.col("exchange") == label) & (F.col("channel") == channel.name)
+            named = {
+                layer: LayerTable(self._logs[table.name].snapshots, self.purged(table))
+                for layer, table in layers.items()
+            }
+            rows = self.rows(tables.BATCHES_TABLE).where(own)
+            self._ledgers[exchange, channel.name] = anchors.of_ledger(rows, named)
+        return self._ledgers[exchange, channel.name]
 
     def silver_frontier(
         self, exchange: str, channel: Channel, partitions: Mapping[TopicPartition, Partition]
@@ -79,27 +100,29 @@ class PinnedSnapshots:
         Silver commits the valid records of a batch first, then its dead letters. A batch of which only one of the two
         is pinned is not due.
         """
-        silver = self._histories[channel.silver(exchange).name]
-        dead_letters = self._histories[tables.DEAD_LETTERS]
+        silver = self._logs[channel.silver(exchange).name].snapshots
+        dead_letters = self._logs[tables.DEAD_LETTERS].snapshots
         frontier: Frontier = {}
         for topic_partition, partition in partitions.items():
             if (last := partition.last(("silver", "dead_letters"))) is not None:
                 frontier[topic_partition] = last + 1
-        purged = self._purged(channel.silver(exchange))
+        purged = self.purged(channel.silver(exchange))
         for snapshot in silver:
             for topic_partition, (_, last) in _ranges(snapshot).items():
                 if snapshot.committed_at <= purged.get(topic_partition[0], 0.0):
                     continue
                 frontier[topic_partition] = max(frontier.get(topic_partition, 0), last + 1)
+        _extend(frontier, self._ledger(exchange, channel)[SILVER])
         for topic_partition, first in _unsettled(silver, dead_letters).items():
             frontier[topic_partition] = min(frontier.get(topic_partition, first), first)
         return frontier
 
-    def gold_frontier(self, label: str, channel: Channel) -> Frontier:
+    def gold_frontier(self, exchange: str, channel: Channel) -> Frontier:
         """Return up to which offsets Silver rows must be in Gold, from the newest commit of each of its queries."""
+        label = EXCHANGES[exchange].label
         frontier: Frontier = {}
-        purged = self._purged(channel.gold)
-        for snapshot in _newest(self._histories[channel.gold.name]).values():
+        purged = self.purged(channel.gold)
+        for snapshot in _newest(self._logs[channel.gold.name].snapshots).values():
             if snapshot.summary.get(EXCHANGE) != label:
                 continue
             for topic, partitions in json.loads(snapshot.summary[FRONTIER]).items():
@@ -108,9 +131,10 @@ class PinnedSnapshots:
                 for partition, upto in partitions.items():
                     topic_partition = topic, int(partition)
                     frontier[topic_partition] = max(frontier.get(topic_partition, 0), upto)
+        _extend(frontier, self._ledger(exchange, channel)[GOLD])
         return frontier
 
-    def _purged(self, table: Table) -> dict[str, float]:
+    def purged(self, table: Table) -> dict[str, float]:
         """Return when the rows of purged topics were deleted, in seconds since 1970."""
         properties = SnapshotHistory(self._spark, table).java_table().properties()
         purged = {str(key): str(properties[key]) for key in properties if str(key).startswith(PURGED)}
@@ -120,6 +144,12 @@ class PinnedSnapshots:
 def purged_key(topic: str) -> str:
     """Return the table property that records when a topic's rows were purged (seconds since 1970)."""
     return f"{PURGED}{topic}"
+
+
+def _extend(frontier: Frontier, extents: Extents) -> None:
+    """Move a frontier, in place, behind the last offsets of some extents."""
+    for topic_partition, (_, last) in extents.items():
+        frontier[topic_partition] = max(frontier.get(topic_partition, 0), last + 1)
 
 
 def _newest(newest_first: Iterable[Snapshot]) -> dict[str, Snapshot]:

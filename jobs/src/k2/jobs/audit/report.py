@@ -34,7 +34,8 @@ class ChannelReport:
     rows: dict[str, int] = field(default_factory=dict)  # bronze, silver, dead_letters, gold
     dead_letters: dict[str, int] = field(default_factory=dict)  # by error category
     duplicates: int = 0  # Silver rows beyond the first of their identity
-    lag: dict[str, int] = field(default_factory=dict)  # rows that silver and gold have yet to process
+    lag: dict[str, int] = field(default_factory=dict)  # rows that bronze, silver and gold have yet to process
+    unread: dict[str, int] = field(default_factory=dict)  # by topic/partition: Kafka's offsets that Bronze has not
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)
@@ -43,6 +44,7 @@ class ChannelReport:
     rebuilt: dict[str, int] = field(
         default_factory=dict
     )  # by layer: rows that were rebuilt from Bronze with equal hashes
+    unfinished: str = ""  # why not every check was made; empty if all were
 
 
 @dataclass(slots=True)
@@ -85,6 +87,13 @@ class Report:
         head = ("EXCHANGE", "CHANNEL", "BRONZE", "SILVER", "DEAD", "GOLD", "DUPLICATES", "LAG", "GAPS", "HOURS", "IDS")
         lines = table([head, *(_line(*row) for row in self.rows())])
         repairs = [text for _, _, report in self.rows() for text in report.in_repair]
+        unread = [
+            f"  {partition}: {count} offsets"
+            for *_, report in self.rows()
+            for partition, count in report.unread.items()
+        ]
+        if unread:
+            lines += ["", "in Kafka, and not read yet:", *unread]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
         revoked = [text for _, _, report in self.rows() for text in report.revoked]
@@ -97,6 +106,9 @@ class Report:
         ]
         if rebuilt:
             lines += ["", "rebuilt from Bronze, with the same hashes:", *rebuilt]
+        unfinished = [f"  {exchange} {name}: {one.unfinished}" for exchange, name, one in self.rows() if one.unfinished]
+        if unfinished:
+            lines += ["", "not every check was made:", *unfinished]
         if not self.findings:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
         findings = [f"  {finding.check}: {finding.text}" for finding in self.findings]

@@ -4,42 +4,43 @@ Works while the layers are running or stopped. Exit code 1: there are findings, 
 """
 
 import argparse
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
 from k2.jobs.audit import bars
-from k2.jobs.audit.completeness import check as completeness_check
-from k2.jobs.audit.completeness import never_issued
-from k2.jobs.audit.completeness.hours import Gap
-from k2.jobs.audit.offsets import check as offsets_check
+from k2.jobs.audit.channel_audit import ChannelAudits, ChannelResult, failure
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
-from k2.jobs.audit.rebuild import check as rebuild_check
-from k2.jobs.audit.records import check as records_check
-from k2.jobs.audit.report import Report
-from k2.jobs.audit.scope import Scope
-from k2.jobs.audit.verdicts import check as verdicts_check
+from k2.jobs.audit.report import ChannelReport, Finding, Report
+from k2.jobs.audit.storage import catalog
+from k2.jobs.audit.storage.check import STORAGE, StorageCheck
 from k2.jobs.audit.verdicts import store
 from k2.jobs.bootstrap import CatalogUnreachable
+from k2.jobs.commit import retry
 from k2.jobs.spark import tables
 from k2.schemas import topics
-from k2.schemas.channels import CHANNELS, TRADES, Channel, exchange_tables
+from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import BATCHES_TABLE, CATALOG, COMPLETENESS_TABLE, EVIDENCE_TABLE, GAPS_TABLE, NAMESPACE
+from k2.schemas.tables import (
+    BARS_TABLE,
+    BATCHES_TABLE,
+    COMPLETENESS_TABLE,
+    DEAD_LETTERS_TABLE,
+    EVIDENCE_TABLE,
+    GAPS_TABLE,
+    Table,
+)
 from k2.schemas.values import seconds, to_micros
 
+_OF_AUDIT: Final = (GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
 _SQLITE: Final = "sqlite:///"
-
-_Origin = tuple[str, str]  # the label of an exchange, and the name of a channel
 
 
 class NothingToAudit(ValueError):
@@ -57,82 +58,120 @@ def audit(
 ) -> Report:
     """Audit every exchange's `channels` in the catalog and append verdicts on their hours to audit_completeness.
 
-    Rows before `since` are left out. Raises `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild
-    `RegistryUnavailable`.
+    Rows before `since` are left out. What cannot be read is a finding, and everything else is audited. Raises
+    `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild `RegistryUnavailable`.
     """
     now = now or datetime.now(UTC)
-    recorded = _recorded(spark, channels)
-    for exchange, channel in recorded:
-        tables.check_formats(spark, exchange_tables(exchange, [channel]))
-    tables.ensure(spark, [GAPS_TABLE, EVIDENCE_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE])
-    pinned = PinnedSnapshots(spark, recorded)
-    gaps, states = _gaps(pinned)
-    answers = pinned.rows(EVIDENCE_TABLE)
-    evidence = {
-        exchange: never_issued.stored(answers.where(F.col("exchange") == EXCHANGES[exchange].label))
-        for exchange in {exchange for exchange, _ in recorded}
-    }
-    registry, report = Registry(platform.registry_url), Report()
-    judged: set[Channel] = set()
+    present = _present(spark)
+    recorded = _recorded(spark, channels, present)
+    watched = _watched(recorded, present)
+    broken = catalog.broken(spark, watched, present)
+    readable = [table for table in watched if table.name not in broken]
+    tables.check_formats(spark, readable)
+    tables.ensure(spark, [table for table in (*_OF_AUDIT, EVIDENCE_TABLE) if table.name not in broken])
+    pinned = PinnedSnapshots(spark, recorded, broken)
+    storage = StorageCheck(spark, recorded, readable, pinned)
+    report = Report(findings=[*storage.broken_tables(broken), *storage.damaged_files(), *storage.rolled_back()])
+    report.findings += storage.altered_rows()
+    registry = Registry(platform.registry_url)
+    schemas = (lambda topic: SchemaCache(registry, topics.subject(topic)).schemas()) if rebuild else None
+    audits = ChannelAudits(spark, pinned, now, since, platform.kafka_bootstrap, schemas)
     verdicts: list[dict[str, Any]] = []
     for exchange, channel in recorded:
-        label = EXCHANGES[exchange].label
-        origin = label, channel.name
-        scope = Scope(spark, pinned, exchange, channel, now, since)
-        offsets = offsets_check.check(scope)
-        records = records_check.check(scope, offsets.missing)
-        hours = completeness_check.check(scope, gaps.get(origin, []), states.get(origin, {}), evidence[exchange])
-        earlier = store.chain(pinned.rows(COMPLETENESS_TABLE), label, channel.name)
-        verdicts += verdicts_check.check(scope, hours, earlier, records)
-        judged.add(channel)
-        if rebuild:
-            rebuild_check.check(scope, offsets, lambda topic: SchemaCache(registry, topics.subject(topic)).schemas())
-        report.exchanges.setdefault(label, {})[channel.name] = scope.report
-        report.findings += scope.findings
-    if TRADES in judged:
-        report.findings += bars.check_bars(spark, since)
-    store.append(spark, verdicts, to_micros(now))
+        used = _required(exchange, channel)
+        if unreadable := [table.name for table in used if table.name in broken]:
+            result = ChannelResult(ChannelReport(unfinished=f"{', '.join(unreadable)} cannot be read"))
+        else:
+            result = audits.run(exchange, channel)
+        report.exchanges.setdefault(EXCHANGES[exchange].label, {})[channel.name] = result.report
+        report.findings += result.findings
+        verdicts += result.verdicts
+        if result.report.unfinished:
+            report.findings += _explained(storage, report, exchange, channel, result.report.unfinished)
+    if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
+        report.findings += _bars(spark, since, report)
+    if COMPLETENESS_TABLE.name not in broken:
+        report.findings += _append(spark, verdicts, now)
     return report
 
 
-def _recorded(spark: SparkSession, channels: Iterable[Channel]) -> list[tuple[str, Channel]]:
-    """Return the exchanges and channels that have a Bronze table. Raises `CatalogUnreachable`, `NothingToAudit`."""
+def _present(spark: SparkSession) -> set[str]:
+    """Return the names of the tables in the catalog. Raises `CatalogUnreachable`."""
     with bootstrap.reading_catalog():
         try:
-            rows = spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
+            return catalog.names(spark)
         except AnalysisException:
-            rows = []
-    names, order = {row["tableName"] for row in rows}, tuple(channels)
-    recorded = [
+            return set()
+
+
+def _recorded(spark: SparkSession, channels: Iterable[Channel], present: Container[str]) -> list[tuple[str, Channel]]:
+    """Return the exchanges and channels that have a table of their own, or rows in an audit table.
+
+    Raises `NothingToAudit`.
+    """
+    order = tuple(channels)
+    own = {
         (exchange, channel)
-        for exchange in sorted(EXCHANGES)
+        for exchange in EXCHANGES
         for channel in order
-        if channel.bronze(exchange).name in names
-    ]
-    if not recorded:
+        if any(table.name in present for table in (channel.bronze(exchange), channel.silver(exchange)))
+    }
+    audited = [table for table in (COMPLETENESS_TABLE, BATCHES_TABLE) if table.name in present]
+    rows = catalog.origins(spark, audited)
+    own |= {
+        (exchange, channel)
+        for exchange, spec in EXCHANGES.items()
+        for channel in order
+        if (spec.label, channel.name) in rows
+    }
+    if not own:
         raise NothingToAudit("the catalog has no bronze_<exchange>_<channel> table; run a feed first")
-    return recorded
+    return [(exchange, channel) for exchange in sorted(EXCHANGES) for channel in order if (exchange, channel) in own]
 
 
-def _gaps(pinned: PinnedSnapshots) -> tuple[dict[_Origin, list[Gap]], dict[_Origin, Counter[str]]]:
-    """Return gaps with numeric ids by exchange and channel, and the number of gaps by state."""
-    gaps: dict[_Origin, list[Gap]] = {}
-    states: dict[_Origin, Counter[str]] = {}
-    columns = ("exchange", "channel", "symbol", "first_id", "last_id", "state", "resolution", "missing", "evidence")
-    rows = pinned.rows(GAPS_TABLE)
-    # A snapshot has the columns that its table had then.
-    present = [F.col(name) if name in rows.columns else F.lit(None).alias(name) for name in columns]
-    for row in rows.select(*present).collect():
-        origin = row["exchange"], row["channel"]
-        states.setdefault(origin, Counter())[row["state"]] += 1
-        if (row["first_id"] or "").isdigit():
-            gap = Gap(
-                row["symbol"], int(row["first_id"]), int(row["last_id"]), row["state"], row["resolution"] or "",
-                tuple((int(ids["first_id"]), int(ids["last_id"])) for ids in row["missing"] or ()),
-                tuple(filter(None, (row["evidence"] or "").split(","))),
-            )  # fmt: skip
-            gaps.setdefault(origin, []).append(gap)
-    return gaps, states
+def _watched(recorded: Iterable[tuple[str, Channel]], present: Container[str]) -> list[Table]:
+    """Return the tables that must be there, and that of evidence if it is: older versions had none."""
+    origins = list(recorded)
+    watched = [table for origin in origins for table in (*_required(*origin), *origin[1].derived)]
+    watched += [EVIDENCE_TABLE] if EVIDENCE_TABLE.name in present else []
+    return list({table.name: table for table in watched}.values())
+
+
+def _required(exchange: str, channel: Channel) -> tuple[Table, ...]:
+    """Return the tables that the audit of a channel reads."""
+    return channel.bronze(exchange), channel.silver(exchange), DEAD_LETTERS_TABLE, channel.gold, *_OF_AUDIT
+
+
+def _explained(
+    storage: StorageCheck, report: Report, exchange: str, channel: Channel, reason: str
+) -> Iterable[Finding]:
+    """Return the findings that explain why a channel's audit failed; none if there are some already."""
+    used = _required(exchange, channel)
+    if any(finding.table in {table.name for table in used} and finding.check in STORAGE for finding in report.findings):
+        return []
+    label = EXCHANGES[exchange].label
+    text = f"{label} {channel.name}: not every check could be made: {reason}"
+    return list(storage.unreadable_files(used)) or [Finding(label, channel.name, "audit_failed", text)]
+
+
+def _bars(spark: SparkSession, since: datetime | None, report: Report) -> list[Finding]:
+    """Return what is wrong with the bars, unless Gold cannot be read."""
+    try:
+        return bars.check_bars(spark, since)
+    except Exception as error:  # noqa: BLE001 - the report is whole, whatever the table gives
+        if any(finding.check in STORAGE and finding.table == TRADES.gold.name for finding in report.findings):
+            return []
+        text = f"{BARS_TABLE.name}: the bars could not be checked: {failure(error)}"
+        return [Finding("", TRADES.name, "audit_failed", text, BARS_TABLE.name)]
+
+
+def _append(spark: SparkSession, verdicts: Iterable[dict[str, Any]], now: datetime) -> list[Finding]:
+    try:
+        store.append(spark, verdicts, to_micros(now))
+    except retry.ERRORS as error:
+        text = f"{COMPLETENESS_TABLE.name}: the verdicts could not be stored: {failure(error)}"
+        return [Finding("", "", "audit_failed", text, COMPLETENESS_TABLE.name)]
+    return []
 
 
 def main(argv: Sequence[str] | None = None) -> int:

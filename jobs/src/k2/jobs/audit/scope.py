@@ -19,6 +19,7 @@ from k2.schemas.values import from_micros, to_micros
 
 DEAD_LETTERS: Final = "dead_letters"
 VERDICTS: Final = "verdicts"
+LEDGER: Final = "ledger"
 
 _CLOCK_SKEW: Final = timedelta(hours=1)
 _HOUR_MICROS: Final = 3_600_000_000
@@ -60,7 +61,7 @@ class Scope:
     @cached_property
     def gold_frontier(self) -> Frontier:
         """Up to which offsets Silver rows must be in Gold."""
-        return self.pinned.gold_frontier(self.label, self.channel)
+        return self.pinned.gold_frontier(self.exchange, self.channel)
 
     @property
     def start(self) -> datetime | None:
@@ -90,6 +91,7 @@ class Scope:
         return {
             BRONZE: self.bronze_table, SILVER: self.silver_table, GOLD: self.channel.gold,
             DEAD_LETTERS: tables.DEAD_LETTERS_TABLE, VERDICTS: tables.COMPLETENESS_TABLE,
+            LEDGER: tables.BATCHES_TABLE,
         }[layer]  # fmt: skip
 
 

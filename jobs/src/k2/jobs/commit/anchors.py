@@ -4,8 +4,9 @@ A commit names its offsets in its snapshot's summary; `audit_batches` copies the
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
@@ -17,8 +18,6 @@ from k2.schemas.values import from_micros
 
 TopicPartition = tuple[str, int]
 Extents = dict[TopicPartition, Range]  # the first and last offset
-
-_MILLISECOND: Final = 1_000
 
 
 def of_snapshots(snapshots: Iterable[Snapshot], purged: Mapping[str, float]) -> Extents:
@@ -33,29 +32,43 @@ def of_snapshots(snapshots: Iterable[Snapshot], purged: Mapping[str, float]) -> 
     return extents
 
 
-def of_ledger(batches: DataFrame, layer: str, snapshots: Iterable[Snapshot], purged: Mapping[str, float]) -> Extents:
-    """Return the extents that rows of audit_batches name, for commits up to the newest of a table's `snapshots`.
+@dataclass(frozen=True, slots=True)
+class LayerTable:
+    """The snapshots of a layer's table, and when its topics were purged, in seconds since 1970."""
+
+    snapshots: Sequence[Snapshot]
+    purged: Mapping[str, float]
+
+
+def of_ledger(batches: DataFrame, layers: Mapping[str, LayerTable]) -> dict[str, Extents]:
+    """Return the extents by layer that rows of audit_batches name, pinned before the layers' snapshots.
 
     A table that was made again has other queries, and what the older ones committed is not in it. If the table has no
     commit at all any more, all queries count.
     """
-    history = list(snapshots)
-    queries = {snapshot.query_id for snapshot in history if snapshot.query_id}
+    ranges = [_of_layer(batches, layer, table) for layer, table in layers.items()]
+    grouped = (
+        reduce(DataFrame.unionByName, ranges)
+        .groupBy("layer", "range.topic", "range.partition")
+        .agg(F.min("range.first").alias("first"), F.max("range.last").alias("last"))
+    )
+    extents: dict[str, Extents] = {layer: {} for layer in layers}
+    for row in grouped.collect():
+        extents[row["layer"]][row["topic"], row["partition"]] = row["first"], row["last"]
+    return extents
+
+
+def _of_layer(batches: DataFrame, layer: str, table: LayerTable) -> DataFrame:
+    queries = {snapshot.query_id for snapshot in table.snapshots if snapshot.query_id}
     rows = batches.where(F.col("layer") == layer)
     if queries:
         rows = rows.where(F.col("query_id").isin(*sorted(queries)))
-    if history:
-        newest = from_micros(round(history[0].committed_at * 1e6) + _MILLISECOND)
-        rows = rows.where(F.col("committed_at") <= F.lit(newest))
-    ranges = rows.select("committed_at", F.explode("offset_ranges").alias("range"))
-    for topic, at in sorted(purged.items()):
+    ranges = rows.select("layer", "committed_at", F.explode("offset_ranges").alias("range"))
+    for topic, at in sorted(table.purged.items()):
         ranges = ranges.where(
             (F.col("range.topic") != topic) | (F.col("committed_at") > F.lit(from_micros(round(at * 1e6))))
         )
-    grouped = ranges.groupBy("range.topic", "range.partition").agg(
-        F.min("range.first").alias("first"), F.max("range.last").alias("last")
-    )
-    return {(row["topic"], row["partition"]): (row["first"], row["last"]) for row in grouped.collect()}
+    return ranges
 
 
 def merged(*several: Extents) -> Extents:

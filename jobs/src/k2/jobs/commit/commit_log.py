@@ -21,7 +21,7 @@ from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.snapshots import OFFSETS, ROWS_IN, STARTED
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED
 from k2.schemas.tables import Table
 from k2.schemas.values import from_micros
 
@@ -73,16 +73,13 @@ class CommitLog:
             for layer, snapshot in commits
             if (topic := _topic(snapshot)) in origins and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
         ]
-        dead_letters = self._dead_letters() if any(layer == SILVER for layer, *_ in own) else {}
+        history = SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE)
+        dead_letters = _rows_by_batch(history.snapshots()) if any(layer == SILVER for layer, *_ in own) else {}
         for layer, snapshot, label, channel_name in own:
             key = layer, snapshot.query_id
             copied[key] = max(copied.get(key, -1), snapshot.epoch)
             count = dead_letters.get((snapshot.query_id, snapshot.epoch), 0) if layer == SILVER else 0
             yield _row(layer, label, channel_name, snapshot, dead_letters=count)
-
-    def _dead_letters(self) -> dict[tuple[str, int], int]:
-        history = SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE).snapshots()
-        return {(snapshot.query_id, snapshot.epoch): snapshot.rows for snapshot in history}
 
     def _new(self, table: Table, read_up_to: dict[str, int], until: float | None = None) -> list[Snapshot]:
         """Return the queries' commits since the table was last read, without those after `until`."""
@@ -99,6 +96,20 @@ class CommitLog:
         if newest is not None:
             read_up_to[table.name] = newest
         return commits
+
+
+def commit_rows(layer: str, exchange: str, channel: str, snapshots: Iterable[Snapshot]) -> Iterator[Row]:
+    """Yield the rows for the commits of an exchange, given by its label, among the `snapshots` of a layer's table.
+
+    They have no dead letters, whose commits may be expired already.
+    """
+    for snapshot in snapshots:
+        if snapshot.epoch >= 0 and snapshot.summary.get(EXCHANGE) == exchange:
+            yield _row(layer, exchange, channel, snapshot)
+
+
+def _rows_by_batch(snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], int]:
+    return {(snapshot.query_id, snapshot.epoch): snapshot.rows for snapshot in snapshots}
 
 
 def _topic(snapshot: Snapshot) -> str:

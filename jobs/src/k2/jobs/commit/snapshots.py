@@ -19,13 +19,17 @@ Offsets = dict[str, dict[str, list[int]]]  # topic, partition: first and last of
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One commit. `committed_at` is in seconds since 1970, `operation` is Iceberg's (append, overwrite, ...)."""
+    """One commit. `committed_at` is in seconds since 1970, `operation` is Iceberg's (append, overwrite, ...).
+
+    `sequence` numbers the commits of a table, with none left out.
+    """
 
     id: int
     parent: int | None
     committed_at: float
     operation: str
     summary: Mapping[str, str]
+    sequence: int = 0
 
     @property
     def query_id(self) -> str:
@@ -43,6 +47,15 @@ class Snapshot:
         return int(self.summary.get("added-records", 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The snapshots of a table, newest first, the number of its last commit, and snapshots after the current one."""
+
+    snapshots: tuple[Snapshot, ...] = ()
+    last_sequence: int = 0
+    lost: tuple[int, ...] = ()
+
+
 class SnapshotHistory:
     """The snapshots and refs of one table."""
 
@@ -53,7 +66,20 @@ class SnapshotHistory:
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield the current snapshot and its ancestors, newest first; expired ones are skipped."""
+        return self._ancestors(self.java_table())
+
+    def log(self) -> Log:
+        """Return the snapshots that `snapshots` yields, with what tells whether the table was rolled back."""
         table = self.java_table()
+        snapshots = tuple(self._ancestors(table))
+        last = int(table.operations().current().lastSequenceNumber())
+        lost: list[int] = []
+        if snapshots and last > snapshots[0].sequence:
+            newer = (one for one in table.snapshots() if one.sequenceNumber() > snapshots[0].sequence)
+            lost = [int(one.snapshotId()) for one in newer]
+        return Log(snapshots, last, tuple(lost))
+
+    def _ancestors(self, table: Any) -> Iterator[Snapshot]:
         to_json = self._jvm.org.apache.iceberg.SnapshotParser.toJson  # one call a snapshot, not one a property
         snapshot = table.currentSnapshot()
         while snapshot is not None:
@@ -61,7 +87,8 @@ class SnapshotHistory:
             summary: dict[str, str] = fields["summary"]
             parent: int | None = fields.get("parent-snapshot-id")
             at = fields["timestamp-ms"] / 1000
-            yield Snapshot(fields["snapshot-id"], parent, at, summary.pop("operation", ""), summary)
+            operation, sequence = summary.pop("operation", ""), fields.get("sequence-number", 0)
+            yield Snapshot(fields["snapshot-id"], parent, at, operation, summary, sequence)
             if parent is None:
                 return
             snapshot = table.snapshot(parent)

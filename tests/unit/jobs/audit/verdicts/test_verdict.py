@@ -78,7 +78,7 @@ def test_a_chain_that_was_read_goes_on():
 def test_a_changed_or_deleted_verdict_breaks_the_chain_where_the_next_one_is():
     first, second, third = _three_verdicts()
     assert _read([first | {"actual": 2}, second, third]).broken == [second]
-    assert _read([first, second | {"digest_gold": "0:0"}, third]).broken == [third]
+    assert _read([first, second | {"digest_gold": str(Digest())}, third]).broken == [third]
     assert _read([first, third]).broken == [third]
     assert _read([second, third]).broken == [second]
     assert _read([first, second, third | {"previous_digest": None}]).broken[0]["hour"] == third["hour"]
@@ -147,3 +147,11 @@ def test_every_layer_of_a_closed_hour_is_compared_with_its_verdict():
     assert [change.text for change in gone] == ["0 rows, and 3 in verdict 1"] * 3
     assert verdict.changes([closed], {}, {"bronze": AT + 1, "silver": AT}) == [gone[1]]
     assert verdict.changes([closed | {"state": "open"}], {}, everything) == []
+
+
+@pytest.mark.parametrize("falsified", [{"digest_gold": "x"}, {"digest_bronze": None}, {"by_source": None}])
+def test_a_verdict_with_values_that_none_has_is_broken_and_judges_nothing(falsified: dict):
+    first, second, third = _three_verdicts()
+    chain = _read([first, second, third | falsified])
+    assert [row["hour"] for row in chain.broken] == [third["hour"]]
+    assert set(chain.newest) == {("BTCUSDT", AT)}

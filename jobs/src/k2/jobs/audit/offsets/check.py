@@ -14,6 +14,7 @@ from k2.jobs.audit.offsets.bitmaps import Partition, TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier
 from k2.jobs.audit.records import conflicts
 from k2.jobs.audit.scope import Scope
+from k2.jobs.audit.verdicts.verdict import BRONZE, SILVER
 from k2.schemas.content import ID_CONFLICT
 
 # Kafka's timestamps need not rise with its offsets, so rows just after a pruned day can be deleted as well.
@@ -41,7 +42,7 @@ def check(scope: Scope) -> CheckedOffsets:
     pruned = pinned.pruned_before(scope.bronze_table)
     first_offsets = _first_offsets(scope, pruned)
     is_whole = pruned is None and not is_recent
-    extents = pinned.bronze_extents(scope.exchange, scope.label, channel)
+    extents = pinned.bronze_extents(scope.exchange, channel)
     if is_whole:
         partitions |= {key: Partition() for key in extents if key not in partitions}
     checked = CheckedOffsets({}, frontiers, 0)
@@ -111,7 +112,8 @@ def _first_offsets(scope: Scope, pruned: str | None) -> dict[TopicPartition, int
 
 def _add_ranges(scope: Scope, check: str, key: TopicPartition, problem: str, ranges: Any) -> None:
     if text := bitmaps.format_ranges(ranges):
-        scope.add(check, f"{key[0]}/{key[1]}: {problem} offset {text}")
+        layer = BRONZE if check.startswith(BRONZE) else SILVER
+        scope.add(check, f"{key[0]}/{key[1]}: {problem} offset {text}", layer)
 
 
 def _add_duplicates(scope: Scope, check: str, key: TopicPartition, layer: str, buckets: list[int]) -> None:

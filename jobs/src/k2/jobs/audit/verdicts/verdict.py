@@ -108,6 +108,16 @@ def _ids(ranges: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
     return [(one["first_id"], one["last_id"]) for one in ranges]
 
 
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the values that every verdict has."""
+    try:
+        for layer in DIGESTS:
+            Digest.parse(row[f"digest_{layer}"])
+    except (ValueError, AttributeError):
+        return False
+    return all(row[name] is not None for name in ("missing", "never_issued", "by_source", "offsets", "state"))
+
+
 class Chain:
     """The verdicts of one channel of an exchange: the newest of each hour, and the end of each symbol's chain."""
 
@@ -122,6 +132,9 @@ class Chain:
 
         Of two audits that ran at the same time, both name the same verdict.
         """
+        if not _is_sound(row):
+            self.broken.append(row)
+            return
         if row["symbol"] not in self._ends:
             self._hashes = set()
         previous = row["previous_digest"]
