@@ -19,6 +19,14 @@ def test_a_layer_that_differs_from_its_rebuild_is_a_finding():
     assert text.endswith("1 finding:\n  rebuild_gold: gold has 5 rows; the rebuild from Bronze has 6 rows")
 
 
+def test_unread_offsets_are_listed_and_a_broker_that_is_down_is_named():
+    known = Report({"OKX": {"trades": ChannelReport(unread={"t/0": 3})}}).text()
+    assert "in Kafka, and not read yet:\n  t/0: 3 offsets" in known
+    assert "Kafka does not answer" not in known
+    unknown = Report({"OKX": {"trades": ChannelReport()}, "KRAKEN": {"trades": ChannelReport(unread={})}}).text()
+    assert "Kafka does not answer: what Bronze has not read of it is not counted" in unknown
+
+
 def test_every_channel_of_an_exchange_has_its_line_and_its_part_of_the_document():
     report = Report({"OKX": {"trades": ChannelReport(rows={"gold": 3}), "book": ChannelReport(rows={"gold": 7})}})
     lines = [line.split()[:6] for line in report.text().splitlines()[1:3]]

@@ -98,6 +98,8 @@ class ChannelAudits:
     def _count_unread(self, scope: Scope) -> None:
         extents = self._pinned.bronze_extents(scope.exchange, scope.channel)
         unread = kafka.unread(self._bootstrap, {key: last for key, (_, last) in extents.items()})
+        if unread is None:
+            return
         scope.report.unread = {f"{topic}/{number}": count for (topic, number), count in unread.items()}
         if unread:
             scope.report.lag["bronze"] = sum(unread.values())

@@ -35,7 +35,7 @@ class ChannelReport:
     dead_letters: dict[str, int] = field(default_factory=dict)  # by error category
     duplicates: int = 0  # Silver rows beyond the first of their identity
     lag: dict[str, int] = field(default_factory=dict)  # rows that bronze, silver and gold have yet to process
-    unread: dict[str, int] = field(default_factory=dict)  # by topic/partition: Kafka's offsets that Bronze has not
+    unread: dict[str, int] | None = None  # by topic/partition: Kafka's offsets that Bronze has not; None: Kafka is down
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)
@@ -90,8 +90,10 @@ class Report:
         unread = [
             f"  {partition}: {count} offsets"
             for *_, report in self.rows()
-            for partition, count in report.unread.items()
+            for partition, count in (report.unread or {}).items()
         ]
+        if any(report.unread is None for *_, report in self.rows()):
+            lines += ["", "Kafka does not answer: what Bronze has not read of it is not counted"]
         if unread:
             lines += ["", "in Kafka, and not read yet:", *unread]
         if repairs:

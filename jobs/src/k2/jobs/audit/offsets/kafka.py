@@ -2,27 +2,31 @@
 
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from k2.common import logs
 from k2.jobs.audit.offsets import bitmaps
+
+log = logs.get("audit")
 
 _TIMEOUT: Final = 5.0  # seconds
 
 
-def unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int]:
-    """Return how many offsets follow the last committed one of each partition of these topics; none if Kafka is down.
+def unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int] | None:
+    """Return how many offsets follow the last committed one of each partition of these topics; None if Kafka is down.
 
     Offsets that Kafka's retention has deleted are not counted.
     """
     if not any(map(_answers, bootstrap.split(","))):
-        return {}
-    with suppress(KafkaException):
+        return None
+    try:
         return _unread(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), committed)
-    return {}
+    except KafkaException as error:
+        log.warning("offsets of Kafka not read", error=str(error))
+        return None
 
 
 def _unread(client: AdminClient, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int]:
