@@ -5,6 +5,11 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 
+def hadoop_path(path: str) -> str:
+    """Return the path by which Hadoop and Spark's own readers know a file of Iceberg: its scheme s3 is their s3a."""
+    return f"s3a://{path.removeprefix('s3://')}" if path.startswith("s3://") else path
+
+
 class FileSystem:
     """Reads, lists and removes files at any path that Spark can reach."""
 
@@ -44,7 +49,5 @@ class FileSystem:
         return bool(fs.exists(target)) and bool(fs.delete(target, True))
 
     def _open(self, path: str) -> tuple[Any, Any]:
-        if path.startswith("s3://"):  # Iceberg's scheme; Hadoop's is s3a
-            path = f"s3a://{path.removeprefix('s3://')}"
-        target = self._jvm.org.apache.hadoop.fs.Path(path)
+        target = self._jvm.org.apache.hadoop.fs.Path(hadoop_path(path))
         return target.getFileSystem(self._conf), target

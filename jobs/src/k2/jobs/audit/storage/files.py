@@ -16,6 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.commit import retry
 from k2.jobs.commit.snapshots import SnapshotHistory
+from k2.jobs.spark.filesystem import hadoop_path
 from k2.jobs.telemetry import error_summary
 from k2.schemas.tables import Table
 from k2.schemas.values import from_micros
@@ -112,7 +113,7 @@ def unreadable(spark: SparkSession, table: Table, snapshot_id: int) -> list[Dama
     problems = []
     for path in [row[0] for row in files.where("content = 0").select("file_path").limit(_MOST_READ).collect()]:
         try:
-            spark.read.parquet(path).write.format("noop").mode("overwrite").save()
+            spark.read.parquet(hadoop_path(path)).write.format("noop").mode("overwrite").save()
         except retry.ERRORS as error:
             reason = error_summary.summarize(error_summary.full_text(error))
             problems.append(DamagedFile(path, "file_unreadable", f"a data file cannot be read ({reason})", {}, {}))
@@ -182,5 +183,7 @@ def _local(location: str) -> Iterator[tuple[str, int]]:
 
 
 def _listed(io: Any, location: str) -> Iterator[tuple[str, int]]:
-    for entry in io.listPrefix(location.rstrip("/") + "/"):
+    entries = io.listPrefix(location.rstrip("/") + "/").iterator()
+    while entries.hasNext():
+        entry = entries.next()
         yield _normalised(str(entry.location())), int(entry.size())

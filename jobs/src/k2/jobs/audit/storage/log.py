@@ -4,7 +4,7 @@ Iceberg numbers the commits of a table. A rollback makes an earlier snapshot the
 alone, so the next commit's is not one more than that of its parent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Finding
 from k2.jobs.commit.snapshots import Log, Snapshot
+from k2.jobs.spark.filesystem import hadoop_path
 from k2.schemas.snapshots import CHECKED
 from k2.schemas.tables import BATCHES_TABLE, COMPLETENESS_TABLE, GAPS_TABLE, Table
 from k2.schemas.values import from_micros
@@ -67,14 +68,26 @@ def altered_rows(spark: SparkSession, pinned: PinnedSnapshots, table: Table) -> 
     """Yield a finding for each row of an audit table that was deleted or changed.
 
     The log says which commits may have done it. Retention and a purge delete rows too: the table's properties say so.
+    Gaps are merged often, so the files that commits removed are read together.
     """
     purges = list(pinned.purged(table).values())
+    suspects, excused = [], []
     for child, parent in pairwise(pinned.log(table).snapshots):
         if child.parent != parent.id or child.operation not in _suspect(table, child):
             continue
         if any(0 <= purged - child.committed_at <= _PURGE for purged in purges):
-            continue
-        yield from _findings(spark, pinned, table, child, parent)
+            excused.append(child)
+        else:
+            suspects.append((child, parent))
+    rewriting = [child for child, _ in suspects if child.operation != "append"]
+    if files := _removed_files(spark, table, rewriting):
+        purged_rows = _removed_files(spark, table, excused)
+        problem = "is not there any more, or has other values"
+        yield from _findings(_lost(spark, pinned, table, files, purged_rows), table, problem, rewriting)
+    if table is COMPLETENESS_TABLE:
+        for child, parent in suspects:
+            before, after = _only(spark, table, parent, child), _only(spark, table, child, parent)
+            yield from _findings(_missing(after, [before], table), table, "is not of an audit", [child])
 
 
 def _suspect(table: Table, child: Snapshot) -> tuple[str, ...]:
@@ -84,26 +97,39 @@ def _suspect(table: Table, child: Snapshot) -> tuple[str, ...]:
     return "delete", "overwrite"
 
 
-def _findings(
-    spark: SparkSession, pinned: PinnedSnapshots, table: Table, child: Snapshot, parent: Snapshot
-) -> Iterator[Finding]:
-    before, after = _only(spark, table, parent, child), _only(spark, table, child, parent)
-    removed = _missing(before, after, table)
+def _removed_files(spark: SparkSession, table: Table, commits: Sequence[Snapshot]) -> list[str]:
+    """Return the data files that commits removed from a table."""
+    if not commits:
+        return []
+    removed = spark.table(f"{table.identifier}.all_entries").where("status = 2 AND data_file.content = 0")
+    rows = removed.where(F.col("snapshot_id").isin(*(one.id for one in commits)))
+    return [row[0] for row in rows.select("data_file.file_path").distinct().collect()]
+
+
+def _lost(
+    spark: SparkSession, pinned: PinnedSnapshots, table: Table, files: Sequence[str], purged: Sequence[str]
+) -> DataFrame:
+    """Return what names the rows of removed files that are nowhere in the table.
+
+    Not those of retention, nor those that were there until a purge removed their files.
+    """
+    there = [pinned.rows(table), *([_read(spark, purged)] if purged else [])]
+    removed = _missing(_read(spark, files), there, table)
     if (pruned := pinned.pruned_before(table)) is not None:
         removed = removed.where(F.col("at") >= F.lit(pruned).cast("timestamp"))
-    kinds = []
-    if not removed.isEmpty():  # what was written again since is no loss
-        there = pinned.rows(table).select(_fixed(table))
-        kinds.append(("is not there any more, or has other values", removed.join(there, "fixed", "left_anti")))
-    if table is COMPLETENESS_TABLE:
-        kinds.append(("is not of an audit", _missing(after, before, table)))
-    for problem, rows in kinds:
-        for row in rows.withColumn("at", F.expr("unix_micros(at)")).limit(MOST).collect():
-            at = int(row["at"])
-            text = f"{table.name}: {row['name']} {problem} since snapshot {child.id}"
-            hour = f"{from_micros(at - at % _HOUR):%Y-%m-%dT%H:00Z}"
-            channel, symbol = row["channel"] or "", row["symbol"] or ""
-            yield Finding(row["exchange"], channel, _CHECKS[table.name], text, table.name, symbol, hour)
+    return removed
+
+
+def _findings(rows: DataFrame, table: Table, problem: str, commits: Sequence[Snapshot]) -> Iterator[Finding]:
+    """Yield a finding for each row; `commits` are those that may have done it, newest first."""
+    newest, oldest = commits[0].id, commits[-1].id
+    since = f"since snapshot {oldest}" if newest == oldest else f"since a snapshot of {oldest} to {newest}"
+    for row in rows.withColumn("at", F.expr("unix_micros(at)")).limit(MOST).collect():
+        at = int(row["at"])
+        text = f"{table.name}: {row['name']} {problem} {since}"
+        hour = f"{from_micros(at - at % _HOUR):%Y-%m-%dT%H:00Z}"
+        channel, symbol = row["channel"] or "", row["symbol"] or ""
+        yield Finding(row["exchange"], channel, _CHECKS[table.name], text, table.name, symbol, hour)
 
 
 def _only(spark: SparkSession, table: Table, one: Snapshot, other: Snapshot) -> DataFrame:
@@ -113,16 +139,20 @@ def _only(spark: SparkSession, table: Table, one: Snapshot, other: Snapshot) -> 
         for snapshot in (one, other)
     ]
     paths = [row[0] for row in files[0].join(files[1], "file_path", "left_anti").collect()]
-    if not paths:
-        return spark.table(table.identifier).where("false")
-    return spark.read.option("mergeSchema", "true").parquet(*paths)
+    return _read(spark, paths) if paths else spark.table(table.identifier).where("false")
 
 
-def _missing(rows: DataFrame, there: DataFrame, table: Table) -> DataFrame:
+def _read(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
+    return spark.read.option("mergeSchema", "true").parquet(*map(hadoop_path, paths))
+
+
+def _missing(rows: DataFrame, there: Sequence[DataFrame], table: Table) -> DataFrame:
     """Return what names the rows that are not `there`, and their time as `at`."""
     fixed = _fixed(table)
     named = rows.select(fixed, F.expr(_TIMES[table.name]).alias("at"), *_names(rows, table))
-    return named.join(there.select(fixed), "fixed", "left_anti").dropDuplicates(["fixed"])
+    for others in there:
+        named = named.join(others.select(fixed), "fixed", "left_anti")
+    return named.dropDuplicates(["fixed"])
 
 
 def _fixed(table: Table) -> Column:
