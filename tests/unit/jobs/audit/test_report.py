@@ -20,9 +20,9 @@ def test_a_layer_that_differs_from_its_rebuild_is_a_finding():
 
 
 def test_unread_offsets_are_listed_and_a_broker_that_is_down_is_named():
-    known = Report({"OKX": {"trades": ChannelReport(unread={"t/0": 3})}}).text()
-    assert "in Kafka, and not read yet:\n  t/0: 3 offsets" in known
-    assert "Kafka does not answer" not in known
+    listed = Report({"OKX": {"trades": ChannelReport(unread={"t/0": 3})}}).text()
+    assert "in Kafka, and not read yet:\n  t/0: 3 offsets" in listed
+    assert "Kafka does not answer" not in listed
     unknown = Report({"OKX": {"trades": ChannelReport()}, "KRAKEN": {"trades": ChannelReport(unread={})}}).text()
     assert "Kafka does not answer: what Bronze has not read of it is not counted" in unknown
 
