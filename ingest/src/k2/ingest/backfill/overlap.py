@@ -1,8 +1,8 @@
 """Compare what arrived with the newest trades over REST, where ids do not show what an open connection lost.
 
 Only for exchanges without consecutive ids whose history is the newest trades of a symbol. A loss is found while it is
-among them: each symbol is compared once a third of them are new, or some seconds after its newest trade. What is found is
-a window like that of a reconnect.
+among them: each symbol is compared once a third of them are new, or some seconds after its newest trade. What is
+found is a window like that of a reconnect.
 """
 
 import asyncio
