@@ -31,7 +31,7 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         # Recording call sites costs several calls into the JVM for each column expression.
         "spark.sql.dataFrameQueryContext.enabled": "false",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
-        # Results come over a socket in the file system. Any client that reconnects to a port of a server that is gone may
+        # Results come over a socket in the file system: a client that reconnects to a port of a server that is gone may
         # reach Spark's at that port, which accepts one connection, and the result would be lost.
         "spark.python.unix.domain.socket.enabled": "true",
         "spark.sql.streaming.minBatchesToRetain": "100",
