@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,14 +12,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
 from k2.common.platform import Platform
+from k2.common.schema_registry import Registry
 from k2.ingest import app as ingest
 from k2.ingest.connection.session import Tuning
-from k2.jobs.app import App
+from k2.jobs.app import App, LayerFailed
 from k2.jobs.audit.runner import audit
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.purge import Purge
@@ -27,7 +29,7 @@ from k2.schemas.channels import Channel
 from k2.schemas.codecs import avro, wire
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.states import HourState
+from k2.schemas.states import HourState, QueryState
 from k2.schemas.tables import CATALOG, NAMESPACE
 from tests.spark.channel.depth import DEPTH, SNAPSHOT, DepthAdapter
 from tests.spark.channel.venue import SYMBOLS, DepthVenue
@@ -45,7 +47,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def platform(kafka: str, empty: Platform) -> Platform:
+    """An empty lake beside an empty Kafka."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    if names := [name for name in admin.list_topics(timeout=10).topics if not name.startswith("__")]:
+        delete_topics(admin, names)
     return empty.model_copy(update={"kafka_bootstrap": kafka})
+
+
+def delete_topics(admin: AdminClient, names: list[str]) -> None:
+    for future in admin.delete_topics(names).values():
+        future.result(30)
+    time.sleep(1)  # the broker answers before the name is free
 
 
 def feed_of(port: int) -> ExchangeFeed:
@@ -139,6 +151,37 @@ def test_a_channel_goes_from_the_socket_to_gold_and_through_audit_maintenance_an
         _check_audit(spark, platform)
         _check_maintenance(spark, platform, feed)
         _check_purge(spark, platform, feed)
+
+
+def test_a_topic_that_was_made_again_is_refused_and_the_other_queries_drain(spark, platform):
+    feed, admin = feed_of(1), AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
+    topic, bronze = feed.topic(DEPTH), DEPTH.bronze("binance").identifier
+    create_topics(platform, feed)
+    Registry(platform.registry_url).register(topics.subject(topic), DEPTH.schema)
+    _produce(platform, topic, 3)
+    run_layers(spark, platform, feed)
+    (row,) = spark.table(tables.BATCHES_TABLE.identifier).where("layer = 'bronze'").collect()
+    assert row["topic_id"] == str(admin.describe_topics(TopicCollection([topic]))[topic].result().topic_id)
+    delete_topics(admin, [topic])
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
+    _produce(platform, topic, 5)
+    stop = threading.Event()
+    stop.set()
+    app = App(spark, platform, [feed], LAYERS, restart=True, channels=[DEPTH])
+    with pytest.raises(LayerFailed, match=r"^not drained: depths-depth-bronze: the topic .* was deleted[^;]*; bring"):
+        app.run(stop)
+    assert {stream.layer: stream.state.state for stream in app.streams} == {
+        "bronze": QueryState.FAILED, "silver": QueryState.DRAINED, "gold": QueryState.DRAINED,
+        "gaps": QueryState.DRAINED,
+    }  # fmt: skip
+    assert spark.table(bronze).count() == 3
+
+
+def _produce(platform: Platform, topic: str, number: int) -> None:
+    producer = Producer({"bootstrap.servers": platform.kafka_bootstrap})
+    for _ in range(number):
+        producer.produce(topic, b"no record", b"BTCUSDT", partition=0)
+    assert producer.flush(20) == 0
 
 
 def _check_kafka(platform: Platform, feed: ExchangeFeed, venue: DepthVenue) -> None:

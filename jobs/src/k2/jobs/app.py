@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,12 +16,23 @@ from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.feed_channels import feed_channels
+from k2.jobs.kafka_admin import KafkaUnavailable
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.spark import tables
 from k2.jobs.spark.listener import ProgressListener
-from k2.jobs.stream import GAPS, GOLD, LAYER_ORDER, SILVER, Stream, failure_reason, initial_state
-from k2.jobs.telemetry import metrics, server
+from k2.jobs.stream import (
+    GAPS,
+    GOLD,
+    LAYER_ORDER,
+    SILVER,
+    CheckpointInUse,
+    NotDrained,
+    Stream,
+    failure_reason,
+    initial_state,
+)
+from k2.jobs.telemetry import error_summary, metrics, server
 from k2.schemas.channels import TRADES, Channel, exchange_tables
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.states import QueryState
@@ -35,7 +46,6 @@ _WAITING_INTERVAL: Final = 2.0
 _RESTART_FIRST: Final = 2.0
 _RESTART_LIMIT: Final = 60.0
 _STOP_TIMEOUT: Final = 60.0
-_DRAIN_TIMEOUT: Final = 300.0
 
 
 class LayerFailed(RuntimeError):
@@ -124,23 +134,33 @@ class App:
         self.drain()
 
     def drain(self) -> None:
-        """Stop every query between two batches, then process the remaining data layer by layer."""
+        """Stop every query between two batches, then process the remaining data layer by layer.
+
+        A query that fails does not keep the others from it. Raises `LayerFailed`, in the end, with those that failed.
+        """
         log.info("draining")
+        failed: dict[str, str] = {}
         for stream in self.streams:
             stream.stop_between_batches(_STOP_TIMEOUT)
         for layer in LAYER_ORDER:
             streams = [stream for stream in self.streams if stream.layer == layer]
             streams = [stream for stream in streams if stream.state.state != QueryState.WAITING]
             for stream in streams:
-                stream.drain()
+                if reason := _failure(stream.drain):
+                    failed[stream.name] = reason
             for stream in streams:
-                assert stream.query is not None
-                stream.query.awaitTermination(int(_DRAIN_TIMEOUT))
-                stream.state.state = QueryState.DRAINED
+                if stream.name not in failed and (reason := _failure(stream.await_drained)):
+                    failed[stream.name] = reason
+                stream.state.state = QueryState.FAILED if stream.name in failed else QueryState.DRAINED
+                stream.state.message = failed.get(stream.name, "")
         # Silver of another driver may be between the valid records and the dead letters of a batch.
         self._record_commits(settled=SILVER in {stream.layer for stream in self.streams})
         self._finish_bars()
+        for stream in self.streams:
+            stream.release_checkpoint()
         log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})
+        if failed:
+            raise LayerFailed(f"not drained: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}")
 
     def _record_commits(self, *, settled: bool) -> None:
         """Copy new commits into the commit log and refresh the audit status."""
@@ -163,19 +183,25 @@ class App:
     def _start(self, supervised: _SupervisedStream) -> None:
         state = supervised.stream.state
         if reason := supervised.stream.waiting_reason():
-            if state.message != reason:
-                log.warning("waiting", query=supervised.stream.name, reason=reason)
-            state.state, state.message = QueryState.WAITING, reason
-            supervised.retry_at = time.monotonic() + _WAITING_INTERVAL
+            self._wait(supervised, reason)
             return
         if state.state == QueryState.WAITING:
             state.message = ""
         try:
             supervised.stream.start()
+        except KafkaUnavailable as error:
+            self._wait(supervised, str(error))
         except (BrokenCheckpoint, RegistryUnavailable) as error:
             if not self._restart:
                 raise
             self._on_failure(supervised, str(error))
+
+    def _wait(self, supervised: _SupervisedStream, reason: str) -> None:
+        state = supervised.stream.state
+        if state.message != reason:
+            log.warning("waiting", query=supervised.stream.name, reason=reason)
+        state.state, state.message = QueryState.WAITING, reason
+        supervised.retry_at = time.monotonic() + _WAITING_INTERVAL
 
     def _check_streams(self) -> None:
         for supervised in self._supervised:
@@ -195,3 +221,14 @@ class App:
             raise LayerFailed(f"{supervised.stream.name}: {reason}")
         supervised.retry_at = time.monotonic() + min(_RESTART_LIMIT, _RESTART_FIRST * 2.0**supervised.failures)
         supervised.failures += 1
+
+
+def _failure(step: Callable[[], None]) -> str:
+    """Take a step of a query that is being drained; return why it failed, in one line."""
+    try:
+        step()
+    except (BrokenCheckpoint, CheckpointInUse, RegistryUnavailable, KafkaUnavailable, NotDrained) as error:
+        return str(error)
+    except retry.ERRORS as error:
+        return error_summary.summarize(error_summary.full_text(error))
+    return ""

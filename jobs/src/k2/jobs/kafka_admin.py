@@ -1,11 +1,17 @@
-"""Checks for Kafka topics, which Spark's Kafka source needs to exist before it starts."""
+"""Checks for Kafka topics: whether they exist, which Spark's Kafka source needs before it starts, and their ids."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 _TIMEOUT: Final = 5.0  # seconds
+_NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"  # of brokers without topic ids
+
+
+class KafkaUnavailable(ConnectionError):
+    """Kafka does not answer, or refuses to describe a topic."""
 
 
 def missing_topic_reason(bootstrap: str, topic: str) -> str:
@@ -16,3 +22,24 @@ def missing_topic_reason(bootstrap: str, topic: str) -> str:
     except KafkaException as error:
         return f"Kafka at {bootstrap} does not answer: {error.args[0].str()}"
     return "" if topic in topics else f"Kafka at {bootstrap} has no topic {topic} yet"
+
+
+class TopicIds:
+    """Looks up the ids that Kafka gave to topics when they were created. Keeps its connection."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._client: AdminClient | None = None
+
+    def of(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the ids of some topics by name, without brokers' that have none. Raises `KafkaUnavailable`."""
+        if self._client is None:
+            self._client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        described = self._client.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+        try:
+            ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
+        except KafkaException as error:
+            raise KafkaUnavailable(
+                f"Kafka at {self._bootstrap} does not describe {', '.join(described)}: {error.args[0].str()}"
+            ) from error
+        return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_ID}

@@ -20,6 +20,7 @@ from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
 from k2.jobs.commit.snapshots import SnapshotHistory
+from k2.jobs.commit.topic_identity import TopicIdentity
 from k2.jobs.layers.batches import BronzeLayer, GoldLayer, Layer, LayerSequence, SilverLayer
 from k2.jobs.layers.gaps import GapsLayer
 from k2.jobs.layers.instruments import InstrumentsLayer
@@ -43,7 +44,12 @@ GOLD: Final = "gold"
 GAPS: Final = "gaps"
 LAYER_ORDER: Final = (BRONZE, SILVER, GOLD, GAPS)
 
+_DRAIN_TIMEOUT: Final = 300  # seconds
 _MAX_OFFSETS: Final = 1_000_000  # a Bronze batch that fits the memory of a small driver
+
+
+class NotDrained(RuntimeError):
+    """A query has not processed all available data within the time for it."""
 
 
 class CheckpointInUse(RuntimeError):
@@ -75,6 +81,9 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
+        self._identity = TopicIdentity(
+            self.checkpoint, self._subscribed, kafka_admin.TopicIds(platform.kafka_bootstrap).of
+        )
         self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._avro_topic))
         self._handler = self._build_layer()
 
@@ -100,8 +109,8 @@ class Stream:
     def start(self) -> None:
         """Start the query.
 
-        Raises `OtherFormat` for a checkpoint or topic of another format, `BrokenCheckpoint`, `CheckpointInUse`, and
-        `RegistryUnavailable` if Silver cannot tell the format of its topic.
+        Raises `OtherFormat` for a checkpoint or topic of another format, `BrokenCheckpoint`, `CheckpointInUse`,
+        `TopicReplaced`, `KafkaUnavailable`, and `RegistryUnavailable` if Silver cannot tell the format of its topic.
         """
         self._check_topic()
         self._start({"processingTime": f"{int(seconds(_trigger(self.feed, self.layer)) * 1000)} milliseconds"})
@@ -117,6 +126,12 @@ class Stream:
         self.query.processAllAvailable()
         self.query.stop()
 
+    def await_drained(self) -> None:
+        """Wait until `drain` is done. Raises `NotDrained` after five minutes, and Spark's error if the query failed."""
+        assert self.query is not None
+        if not self.query.awaitTermination(_DRAIN_TIMEOUT):
+            raise NotDrained(f"still not done after {_DRAIN_TIMEOUT} seconds; the next start goes on from there")
+
     def stop_between_batches(self, timeout: float) -> None:
         """Stop a running query between two batches, or within one after `timeout` seconds."""
         if self.query is None:
@@ -130,6 +145,8 @@ class Stream:
         self._check_folders()
         self._lock_checkpoint()
         self.checkpoint.check()
+        if self._reads_kafka:
+            self._identity.verify()
         self._count_rows()
         writer = self._writer().trigger(**trigger)
         writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
@@ -167,7 +184,7 @@ class Stream:
 
     def _source(self) -> Source:
         if self._reads_kafka:
-            return KafkaTopic(self.checkpoint)
+            return KafkaTopic(self.checkpoint, self._identity)
         return UpstreamTable(self._spark, self._upstream, self._topic, self.checkpoint)
 
     @property
@@ -264,6 +281,12 @@ class Stream:
             self._lock.close()
             self._lock = None
             raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
+
+    def release_checkpoint(self) -> None:
+        """Let other processes run the query again."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 def query_folder(channel: Channel | None, layer: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 QUERY: Final = "k2.query-id"  # the streaming query, as named in its checkpoint
 EPOCH: Final = "k2.epoch"  # its micro-batch
 OFFSETS: Final = "k2.offsets"  # JSON: topic, partition, first and last offset, both inclusive
+TOPIC_IDS: Final = "k2.topic-ids"  # JSON: topic, the id that Kafka gave it when it was created
 EXCHANGE: Final = "k2.exchange"  # the label of the records' exchange
 STARTED: Final = "k2.started-at"  # start of the batch in UTC microseconds
 ROWS_IN: Final = "k2.rows-in"  # input rows of the batch

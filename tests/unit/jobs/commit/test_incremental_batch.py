@@ -6,7 +6,7 @@ import pytest
 
 from k2.jobs.commit.incremental_batch import SMALL_BATCH, IncrementalBatch
 from k2.jobs.commit.lineage import BatchContents
-from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED, TOPIC_IDS
 
 OFFSET_RANGES = {"k2.binance.trades": {"0": [5, 9]}}
 
@@ -16,7 +16,7 @@ class FakeSource:
 
     def __init__(self, rows: int = 5) -> None:
         self.read: list[tuple[str, int]] = []
-        self._contents = BatchContents(OFFSET_RANGES, rows)
+        self._contents = BatchContents(OFFSET_RANGES, rows, {"k2.binance.trades": "an id"})
 
     def rows(self, frame, epoch):
         self.read.append(("rows", epoch))
@@ -37,6 +37,7 @@ def test_properties_record_exchange_start_offsets_and_rows(monkeypatch):
         EXCHANGE: "BINANCE",
         STARTED: "1772000000250000",
         OFFSETS: '{"k2.binance.trades":{"0":[5,9]}}',
+        TOPIC_IDS: '{"k2.binance.trades":"an id"}',
         ROWS_IN: "5",
     }
 

@@ -1,6 +1,7 @@
 """The Kafka offsets of a batch, from the positions of checkpoints and the summaries of snapshots."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from k2.jobs.commit import lineage
 from k2.jobs.commit.lineage import NO_SNAPSHOT, BatchContents
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
-from k2.schemas.snapshots import OFFSETS
+from k2.schemas.snapshots import OFFSETS, TOPIC_IDS
 from k2.schemas.tables import bronze
 
 
@@ -42,9 +43,10 @@ def test_a_position_behind_the_previous_one_has_no_range():
 
 def test_a_batch_from_kafka_begins_where_the_one_before_ended():
     positions = checkpoint({"a": {"0": 3}}, {"a": {"0": 5}}, {"a": {"0": 9, "1": 2}}, {"a": {"0": 9, "1": 2}})
-    topic = lineage.KafkaTopic(positions)
-    assert topic.contents(None, 0) == BatchContents({"a": {"0": [3, 4]}}, 2)
-    assert topic.contents(None, 1) == BatchContents({"a": {"0": [5, 8], "1": [0, 1]}}, 6)
+    identity = SimpleNamespace(verify=lambda: {"a": "id of a", "b": "id of b"})
+    topic = lineage.KafkaTopic(positions, identity)
+    assert topic.contents(None, 0) == BatchContents({"a": {"0": [3, 4]}}, 2, {"a": "id of a"})
+    assert topic.contents(None, 1) == BatchContents({"a": {"0": [5, 8], "1": [0, 1]}}, 6, {"a": "id of a"})
     assert topic.contents(None, 2) == BatchContents({}, 0)
 
 
@@ -96,7 +98,9 @@ def contents(monkeypatch):
     # Iceberg's history and rows are read through the JVM: the choice between them needs only the snapshots.
     monkeypatch.setattr(SnapshotHistory, "__init__", lambda *_: None)
     monkeypatch.setattr(lineage.UpstreamTable, "rows", lambda *batch: batch[1:])
-    monkeypatch.setattr(lineage, "from_rows", lambda rows: READ if rows == ("frame", 1) else None)
+    monkeypatch.setattr(
+        lineage, "from_rows", lambda rows, ids: replace(READ, topic_ids=ids) if rows == ("frame", 1) else None
+    )
 
     def build(history: list[Snapshot], start: int, end: int) -> BatchContents:
         monkeypatch.setattr(SnapshotHistory, "snapshots", lambda _: iter(history))
@@ -155,3 +159,24 @@ def test_the_rows_are_read_if_a_snapshot_is_expired(contents):
 
 def test_the_rows_are_read_if_an_append_has_no_offsets(contents):
     assert contents([snapshot(2, 1), commit(1, 4, {"a": {"0": [3, 6]}})], 1, 2) == READ
+
+
+def with_id(commit: Snapshot, topic_id: str) -> Snapshot:
+    return replace(commit, summary={**commit.summary, TOPIC_IDS: json.dumps({"a": topic_id, "b": "other"})})
+
+
+def test_a_batch_has_the_id_of_its_topic_from_the_snapshots_that_it_covers(contents):
+    history = [
+        commit(3, 2, {"a": {"0": [7, 8]}}),
+        commit(2, 4, {"a": {"0": [3, 6]}}),
+        commit(1, 1, {"b": {"0": [0, 0]}}),
+    ]
+    history = [with_id(snapshot, f"id {snapshot.id}") for snapshot in history]
+    assert contents(history, 1, 3).topic_ids == {"a": "id 3"}
+    assert contents(history, 1, 2).topic_ids == {"a": "id 2"}
+    assert contents(history, NO_SNAPSHOT, 1).topic_ids == {}
+
+
+def test_a_batch_whose_snapshots_are_expired_has_the_newest_id_of_its_topic(contents):
+    history = [with_id(commit(4, 2, {"a": {"0": [9, 9]}}), "id")]
+    assert contents(history, 1, 4) == replace(READ, topic_ids={"a": "id"})

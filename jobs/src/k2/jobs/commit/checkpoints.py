@@ -96,5 +96,14 @@ class Checkpoint:
             raise ValueError("the file is truncated")
         return json.loads(lines[2])
 
+    def read(self, name: str) -> str | None:
+        """Return the text of a file of this checkpoint that is K2's own, not Spark's; None if it does not exist."""
+        path = f"{self.folder}/{name}"
+        return self._files.read(path) if self._files.exists(path) else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of K2's own into this checkpoint."""
+        self._files.write(f"{self.folder}/{name}", text)
+
     def _epochs(self, kind: str) -> list[int]:
         return sorted(int(name) for name in self._files.names(f"{self.folder}/{kind}") if name.isdigit())

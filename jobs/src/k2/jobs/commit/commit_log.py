@@ -21,7 +21,7 @@ from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED, TOPIC_IDS
 from k2.schemas.tables import Table
 from k2.schemas.values import from_micros
 
@@ -141,4 +141,5 @@ def _row(layer: str, exchange: str, channel: str, snapshot: Snapshot, *, dead_le
         "snapshot_id": snapshot.id,
         "started_at": from_micros(started),
         "committed_at": committed,
+        "topic_id": next(iter(json.loads(snapshot.summary.get(TOPIC_IDS, "{}")).values()), None),
     }

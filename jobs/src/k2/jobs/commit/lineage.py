@@ -5,8 +5,8 @@ the summaries of the snapshots that their batch covers, and commit them in turn.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,7 +14,8 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.commit.checkpoints import Checkpoint
 from k2.jobs.commit.snapshots import Offsets, Snapshot, SnapshotHistory
-from k2.schemas.snapshots import OFFSETS
+from k2.jobs.commit.topic_identity import TopicIdentity
+from k2.schemas.snapshots import OFFSETS, TOPIC_IDS
 from k2.schemas.tables import Table
 
 NO_SNAPSHOT: Final = -1  # how Iceberg's stream denotes the position before a table's first snapshot
@@ -22,28 +23,34 @@ NO_SNAPSHOT: Final = -1  # how Iceberg's stream denotes the position before a ta
 
 @dataclass(frozen=True, slots=True)
 class BatchContents:
-    """The Kafka offsets and the number of rows of a batch."""
+    """The Kafka offsets and the number of rows of a batch, and the ids of the topics that the offsets belong to."""
 
     offsets: Offsets
     rows: int
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class KafkaTopic:
     """The topic that a query reads, batch by batch."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, identity: TopicIdentity) -> None:
         self._checkpoint = checkpoint
+        self._identity = identity
 
     def rows(self, frame: DataFrame, epoch: int) -> DataFrame:
         """Return the records of a batch, which Spark has read already."""
         return frame
 
     def contents(self, frame: DataFrame, epoch: int) -> BatchContents:
-        """Return the contents of a batch: from the end of the previous batch to its own end."""
+        """Return the contents of a batch: from the end of the previous batch to its own end.
+
+        Raises `TopicReplaced` if a topic was made again since the query started.
+        """
+        topic_ids = self._identity.verify()
         start = self._checkpoint.end(epoch - 1) if epoch else self._checkpoint.initial()
         offsets = offset_ranges(start, self._checkpoint.end(epoch))
         rows = sum(last - first + 1 for partitions in offsets.values() for first, last in partitions.values())
-        return BatchContents(offsets, rows)
+        return BatchContents(offsets, rows, {topic: topic_ids[topic] for topic in offsets if topic in topic_ids})
 
 
 def offset_ranges(start: Any, end: Any) -> Offsets:
@@ -86,17 +93,26 @@ class UpstreamTable:
         start, end = self._snapshots(epoch)
         merged: Offsets = {}
         rows = 0
+        topic_ids: dict[str, str] = {}
         for snapshot in _covered(self._history.snapshots(), start, end):
             if snapshot is None or (snapshot.operation == "append" and OFFSETS not in snapshot.summary):
-                return from_rows(self.rows(frame, epoch))
+                return from_rows(self.rows(frame, epoch), self._newest_ids())
             if snapshot.operation in {"delete", "overwrite"} and start == NO_SNAPSHOT:
-                return from_rows(self.rows(frame, epoch))  # rows of older snapshots may be deleted
+                return from_rows(self.rows(frame, epoch), self._newest_ids())  # rows of older snapshots may be deleted
             if snapshot.operation != "append":
                 continue
             if partitions := json.loads(snapshot.summary[OFFSETS]).get(self._topic):
                 rows += snapshot.rows
                 merge_ranges(merged, {self._topic: partitions})
-        return BatchContents(merged, rows)
+                topic_ids = topic_ids or self._ids(snapshot)
+        return BatchContents(merged, rows, topic_ids)
+
+    def _ids(self, snapshot: Snapshot) -> dict[str, str]:
+        ids = json.loads(snapshot.summary.get(TOPIC_IDS, "{}"))
+        return {self._topic: ids[self._topic]} if self._topic in ids else {}
+
+    def _newest_ids(self) -> dict[str, str]:
+        return next(filter(None, map(self._ids, self._history.snapshots())), {})
 
     def _snapshots(self, epoch: int) -> tuple[int, int]:
         """Return the snapshots that the batch starts after and ends with; `NO_SNAPSHOT` before the first."""
@@ -104,7 +120,7 @@ class UpstreamTable:
         return (self._checkpoint.end(epoch - 1)["snapshot_id"] if epoch else NO_SNAPSHOT), end
 
 
-def from_rows(batch: DataFrame) -> BatchContents:
+def from_rows(batch: DataFrame, topic_ids: Mapping[str, str]) -> BatchContents:
     """Return the contents of a batch by aggregating its rows, for batches whose snapshots are expired."""
     partitions = batch.groupBy("topic", "partition").agg(
         F.min("offset").alias("first"), F.max("offset").alias("last"), F.count("*").alias("rows")
@@ -114,7 +130,7 @@ def from_rows(batch: DataFrame) -> BatchContents:
     for row in partitions.collect():
         offsets.setdefault(row["topic"], {})[str(row["partition"])] = [row["first"], row["last"]]
         rows += row["rows"]
-    return BatchContents(offsets, rows)
+    return BatchContents(offsets, rows, topic_ids if offsets else {})
 
 
 def merge_ranges(into: Offsets, more: Offsets) -> None:

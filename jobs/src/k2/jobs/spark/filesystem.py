@@ -43,6 +43,19 @@ class FileSystem:
         finally:
             stream.close()
 
+    def write(self, path: str, text: str) -> None:
+        """Write a file in UTF-8, which appears whole, in place of an older one."""
+        fs, target = self._open(path)
+        partial = target.suffix(".partial")
+        stream = fs.create(partial, True)
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+        fs.delete(target, False)
+        if not fs.rename(partial, target):
+            raise OSError(f"{path} cannot be written")
+
     def remove(self, path: str) -> bool:
         """Delete a file or a folder with its contents; return whether it existed."""
         fs, target = self._open(path)

@@ -92,6 +92,7 @@ BATCHES_TABLE: Final = Table(
         Column("snapshot_id", "bigint", "the commit"),
         Column("started_at", "timestamp", "when the batch began"),
         Column("committed_at", "timestamp", "when the commit was made"),
+        Column("topic_id", "string", "the id that Kafka gave the topic when it was created", nullable=True),
     ),
     (Partition("committed_at", "day"),),
 )
