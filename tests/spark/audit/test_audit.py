@@ -298,3 +298,11 @@ def test_the_command_rejects_an_invalid_time_and_a_missing_catalog(lake: Lake):
     absent = _command(lake, K2_CATALOG_URI="sqlite:////nowhere/catalog.db")
     assert (absent.returncode, absent.stdout) == (3, "")
     assert "there is no catalog at /nowhere/catalog.db" in absent.stderr
+    for done, code in (
+        (_command(lake, "--json", K2_CATALOG_URI="sqlite:////nowhere/catalog.db"), 3),
+        (_command(lake, "--json", "--memory", "none"), 1),
+    ):
+        document = json.loads(done.stdout)
+        assert (done.returncode, document["error"]["exit_code"]) == (code, code)
+        assert document["error"]["text"] in done.stderr
+        assert "Traceback" not in done.stderr

@@ -33,7 +33,10 @@ WRONG = [
     ("ohlcv", "k2 ohlcv: missing option '--symbol'; see k2 ohlcv --help"),
     ("sql", "k2 sql: missing argument 'statement'; see k2 sql --help"),
     ("snapshots gold", "k2 snapshots: got unexpected extra argument(s) (gold); "),
-    ("audit --since yesterday", "--since 'yesterday' is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z"),
+    (
+        "audit --since yesterday",
+        "--since 'yesterday' is not a time or a duration; write 2026-03-01, 2026-03-01T10:00:00Z or 26h",
+    ),
     ("simulate", "k2 simulate: the following arguments are required: exchange; see k2 simulate --help"),
     ("simulate binance --nope", "k2 simulate: no such option: --nope; see k2 simulate --help"),
     ("simulate binance --sed 2", "k2 simulate: no such option: --sed; did you mean --seed?; see k2 simulate --help"),

@@ -96,3 +96,23 @@ def test_an_error_of_the_first_access_names_the_catalog():
     with pytest.raises(bootstrap.CatalogUnreachable, match=r"^the catalog cannot be read: refused$"):  # noqa: SIM117
         with bootstrap.reading_catalog():
             raise Py4JError("An error occurred while calling o1.sql.\n: refused\n\tat java")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (bootstrap.CatalogUnreachable("no catalog"), 3, "no catalog"),
+        (JvmFailed("no JVM"), 1, "it failed: no JVM"),
+        (ZeroDivisionError("a defect"), 1, "it failed: ZeroDivisionError: a defect"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_command_that_reports_its_failures_reports_unexpected_ones_too(error, code, message, messages, capsys):
+    reported = []
+
+    def report_failure(_, *failure):
+        reported.append(failure)
+
+    assert command(failing(error), failure="it failed", report_failure=report_failure).run([]) == code
+    assert reported == [(code, message)]
+    assert capsys.readouterr().err == f"{message}\n"

@@ -12,11 +12,19 @@ BAD_INPUT: Final = 2
 UNREACHABLE: Final = 3
 
 
+class Refused(typer.Exit):
+    """The exit of a command that cannot do what it was asked to. `reason` is what it printed."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code)
+        self.reason = reason
+
+
 def refuse(*lines: str, code: int = BAD_INPUT) -> NoReturn:
-    """Print the lines on standard error and exit."""
+    """Print the lines on standard error and exit, with `Refused`."""
     for line in lines:
         sys.stderr.write(f"{line}\n")
-    raise typer.Exit(code)
+    raise Refused(code, "\n".join(lines))
 
 
 def say(message: str) -> None:

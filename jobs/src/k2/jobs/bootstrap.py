@@ -28,6 +28,8 @@ from k2.jobs.telemetry import error_summary
 from k2.schemas.feed.model import ExchangeFeed, conflicts
 from k2.schemas.formats import OtherFormat
 
+log = logs.get("jobs")
+
 
 class CatalogUnreachable(ConnectionError):
     """The catalog cannot be read."""
@@ -48,6 +50,8 @@ class Command:
     failure: str = ""  # what has not been done if the work fails; precedes the reason
     work_errors: tuple[type[Exception], ...] = ()  # its own errors, beside those of Spark
     input_errors: tuple[type[Exception], ...] = ()
+    # Called with the exit code and the message after a failure; with it, an unexpected error is one too.
+    report_failure: Callable[[argparse.Namespace, int, str], None] | None = None
 
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Do the work with the arguments `argv`, by default those of the process; return the exit code."""
@@ -66,6 +70,13 @@ class Command:
             code, message = 1, self._failed(str(error))
         except retry.ERRORS as error:  # errors of Spark and Java, such as an unreachable bucket
             code, message = 1, self._failed(error_summary.summarize(error_summary.full_text(error)))
+        except Exception as error:
+            if self.report_failure is None:
+                raise
+            log.debug("unexpected error", exc_info=True)
+            code, message = 1, self._failed(f"{type(error).__name__}: {error_summary.first_line(error)}")
+        if self.report_failure is not None:
+            self.report_failure(arguments, code, message)
         print(message, file=sys.stderr)
         error_summary.write_termination_message(message)
         return code

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2.jobs.audit.runner import parse_since
+from k2.jobs.audit.since import parse_since
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +13,9 @@ import typer
 from k2.cli.commands.options import Data
 from k2.cli.embedded import plan, state
 from k2.cli.embedded.layout import DEFAULT, Layout
-from k2.cli.exits import UNREACHABLE, refuse
+from k2.cli.exits import FAILED, UNREACHABLE, Refused, refuse
+from k2.jobs.audit.report import failure_json
+from k2.jobs.audit.since import parse_since
 
 
 def register(app: typer.Typer) -> None:
@@ -36,23 +40,46 @@ def audit(
     ] = "",
 ) -> None:
     """Prove that no trade is missing or duplicated. Exit 0 if so, 1 with the findings."""
-    from k2.cli.commands.doctor import java_and_jars
-
-    try:
-        datetime.fromisoformat(since or "2026-01-01")
-    except ValueError:
-        refuse(f"--since {since!r} is not a time; write 2026-03-01 or 2026-03-01T10:00:00Z")
-    layout = Layout.at(data)
-    if not layout.catalog.exists():
-        refuse(f"no tables in {layout.root}; start a platform with k2 up, or choose another --data", code=UNREACHABLE)
     flags = [
         *(["--json"] if as_json else []),
         *(["--rebuild"] if rebuild else []),
         *(["--since", since] if since else []),
     ]
     try:
-        arguments, environment = command(layout, *flags)
+        arguments, environment = _prepared(data, since, flags)
+    except Refused as refused:
+        if as_json:
+            print(failure_json(refused.exit_code, refused.reason))
+        raise
+    raise typer.Exit(_run(arguments, environment, as_json=as_json))
+
+
+def _prepared(data: Path, since: str, flags: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return command line and environment of the audit's process. Exits with 2 or 3 if it cannot run."""
+    from k2.cli.commands.doctor import java_and_jars
+
+    try:
+        parse_since(since or "2026-01-01", datetime.now(UTC))
+    except ValueError as error:
+        refuse(str(error))
+    layout = Layout.at(data)
+    if not layout.catalog.exists():
+        refuse(f"no tables in {layout.root}; start a platform with k2 up, or choose another --data", code=UNREACHABLE)
+    try:
+        prepared = command(layout, *flags)
     except state.UnreadableState as error:
         refuse(str(error))
     java_and_jars()
-    raise typer.Exit(subprocess.run(arguments, env=environment, check=False).returncode)
+    return prepared
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], *, as_json: bool) -> int:
+    """Run the audit's process and return its exit code; print a document also if a signal ended it."""
+    if not as_json:
+        code = subprocess.run(arguments, env=environment, check=False).returncode
+        return code if code >= 0 else FAILED
+    done = subprocess.run(arguments, env=environment, check=False, stdout=subprocess.PIPE, text=True)
+    code = done.returncode if done.returncode >= 0 else FAILED
+    ended = f"signal {-done.returncode} ended the audit's process: is there enough memory?"
+    print(done.stdout.strip() or failure_json(code, ended if done.returncode < 0 else "the audit's process failed"))
+    return code

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 BALANCED: Final = "balanced"
 FINDINGS: Final = "findings"
+UNFINISHED: Final = "unfinished"
 
 _NONE: Final = "-"
 
@@ -76,6 +77,7 @@ class Report:
                 for exchange, reports in self.exchanges.items()
             },
             "findings": [asdict(finding) for finding in self.findings],
+            "error": None,
         }
 
     def json(self) -> str:
@@ -115,6 +117,12 @@ class Report:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
         findings = [f"  {finding.check}: {finding.text}" for finding in self.findings]
         return "\n".join([*lines, "", f"{len(findings)} finding{'s' * (len(findings) > 1)}:", *findings])
+
+
+def failure_json(code: int, message: str) -> str:
+    """Return the document of an audit that could not be made, with its exit code and the reason."""
+    error = {"exit_code": code, "text": message}
+    return json.dumps({"verdict": UNFINISHED, "exchanges": {}, "findings": [], "error": error}, indent=2)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,7 +5,7 @@ Works while the layers are running or stopped. Exit code 1: there are findings, 
 
 import argparse
 from collections.abc import Container, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from k2.jobs import bootstrap
 from k2.jobs.audit import bars
 from k2.jobs.audit.channel_audit import ChannelAudits, ChannelResult, failure
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
-from k2.jobs.audit.report import ChannelReport, Finding, Report
+from k2.jobs.audit.report import ChannelReport, Finding, Report, failure_json
+from k2.jobs.audit.since import parse_since
 from k2.jobs.audit.storage import catalog
 from k2.jobs.audit.storage.check import STORAGE, StorageCheck
 from k2.jobs.audit.verdicts import store
@@ -37,7 +38,7 @@ from k2.schemas.tables import (
     GAPS_TABLE,
     Table,
 )
-from k2.schemas.values import seconds, to_micros
+from k2.schemas.values import to_micros
 
 _OF_AUDIT: Final = (GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
 _SQLITE: Final = "sqlite:///"
@@ -183,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work=_audit,
         failure="the audit could not be finished",
         input_errors=(ValueError,),
+        report_failure=_report_failure,
     ).run(argv)
 
 
@@ -209,20 +211,13 @@ def _audit(arguments: argparse.Namespace, platform: Platform) -> int:
     return 1 if report.findings else 0
 
 
+def _report_failure(arguments: argparse.Namespace, code: int, message: str) -> None:
+    """Print the document of an audit that was not made: whoever asked for JSON gets JSON."""
+    if arguments.json:
+        print(failure_json(code, message))
+
+
 def _check_catalog(uri: str) -> None:
     """Raise `CatalogUnreachable` if an SQLite catalog does not exist: JDBC would create an empty one."""
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
         raise CatalogUnreachable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; set K2_CATALOG_URI")
-
-
-def parse_since(text: str, now: datetime) -> datetime:
-    """Parse a time (UTC unless it has a zone) or a duration before `now`. Raises ValueError."""
-    try:
-        if not text[-1:].isdigit() and text[-1:] not in {"Z", "z"}:
-            return now - timedelta(seconds=seconds(text))
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(
-            f"--since {text!r} is not a time or a duration; write 2026-03-01, 2026-03-01T10:00:00Z or 26h"
-        ) from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -24,7 +24,7 @@ def unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> d
         return None
     try:
         return _unread(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), committed)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         log.warning("offsets of Kafka not read", error=str(error))
         return None
 
