@@ -22,15 +22,13 @@ SEED = os.environ.get("K2_SEED", "1")
 ENDINGS = {"reset", "delist"}
 # A loss that more than 60 trades follow at once is out of Bybit's history before anything could compare with it.
 UNNUMBERED = {"drop", "mute", "quiet", "silent"}
-# With these among all others, a symbol of Binance did not flow again within a minute; the cause is not known.
-LEFT_OUT = {"bybit": UNNUMBERED, "binance": {"limit", "halt"}}
 LIMITS = {"bybit": "1,arguments", "kraken": "1,messages"}  # below what K2 keeps; of the others, one symbol a connection
 
 
 def schedule(exchange: str, symbols: Sequence[str], seed: str, seconds: float = SECONDS) -> list[str]:
     """Every fault once, at a random time of the first two thirds of some seconds; what is halted trades again later."""
     rng = random.Random(f"{seed}/{exchange}")
-    kinds = KINDS.keys() - ENDINGS - LEFT_OUT.get(exchange, set())
+    kinds = KINDS.keys() - ENDINGS - (UNNUMBERED if exchange == "bybit" else set())
     arguments = {kind: "=2s" for kind, (unit, _, _) in KINDS.items() if unit in {"time", "offset"}} | {
         "late": "=1h", "cut": f"={max(15, seconds / 8):.0f}s", "list": f"={symbols[-1]}",
         "limit": f"={LIMITS.get(exchange, '1,symbols')}",

@@ -207,6 +207,23 @@ def test_a_late_answer_still_counts():
     assert sent(subscriptions, 60) is None
 
 
+@pytest.mark.parametrize("kind", [Refusal.CAPACITY, Refusal.SYMBOL])
+def test_refusals_that_always_come_late_count_all_the_same(kind):
+    """Without a name, only the number of a request says whom they mean, and another request was sent since."""
+    subscriptions, now, refused = made(*"AB"), 0.0, ()
+    for _ in range(6):
+        if (request := sent(subscriptions, now)) is not None:
+            subscriptions.expire(now := now + ANSWER_WITHIN)
+            if request[1] == ["A"]:
+                subscriptions.acknowledged((), request[2])
+            else:
+                refused += refuse(subscriptions, "no", number=request[2], kind=kind, now=now)
+        now += 1
+    assert subscriptions.state("A") is SymbolState.ACKNOWLEDGED
+    assert subscriptions.reason("B") == "no"
+    assert (subscriptions.crowded, refused) == ((True, ()) if kind is Refusal.CAPACITY else (False, ("B",)))
+
+
 def test_data_is_an_answer():
     subscriptions = made("A")
     sent(subscriptions)

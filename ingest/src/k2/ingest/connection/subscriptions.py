@@ -178,7 +178,7 @@ class Subscriptions:
             else:
                 self._left(request, recognized or request.symbols)  # it was not subscribed
             return ()
-        waiting = self._waiting(request)
+        waiting = self._waiting(request) or self._unheld(request)
         refused: tuple[str, ...] = ()
         if kind is Refusal.BUSY:
             self._slow_down(now)
@@ -305,6 +305,17 @@ class Subscriptions:
             raw_symbol
             for raw_symbol in (request.symbols if request else ())
             if (symbol := self._symbols.get(raw_symbol)) and request and symbol.request == request.number
+        )
+
+    def _unheld(self, request: _Request | None) -> tuple[str, ...]:
+        """Return the symbols of a request that no request holds since it was not answered in time."""
+        return tuple(
+            raw_symbol
+            for raw_symbol in (request.symbols if request else ())
+            if (symbol := self._symbols.get(raw_symbol))
+            and symbol.state is SymbolState.UNANSWERED
+            and not symbol.request
+            and not symbol.leaving
         )
 
     def _close_answered(self) -> None:
