@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicCollection
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
@@ -22,8 +22,10 @@ from k2.ingest import app as ingest
 from k2.ingest.connection.session import Tuning
 from k2.jobs.app import App, LayerFailed
 from k2.jobs.audit.runner import audit
+from k2.jobs.kafka_admin import TopicIds
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.purge import Purge
+from k2.jobs.recover import Recovery
 from k2.schemas import tables, topics
 from k2.schemas.channels import Channel
 from k2.schemas.codecs import avro, wire
@@ -153,7 +155,7 @@ def test_a_channel_goes_from_the_socket_to_gold_and_through_audit_maintenance_an
         _check_purge(spark, platform, feed)
 
 
-def test_a_topic_that_was_made_again_is_refused_and_the_other_queries_drain(spark, platform):
+def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, platform):
     feed, admin = feed_of(1), AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
     topic, bronze = feed.topic(DEPTH), DEPTH.bronze("binance").identifier
     create_topics(platform, feed)
@@ -161,7 +163,7 @@ def test_a_topic_that_was_made_again_is_refused_and_the_other_queries_drain(spar
     _produce(platform, topic, 3)
     run_layers(spark, platform, feed)
     (row,) = spark.table(tables.BATCHES_TABLE.identifier).where("layer = 'bronze'").collect()
-    assert row["topic_id"] == str(admin.describe_topics(TopicCollection([topic]))[topic].result().topic_id)
+    assert row["topic_id"] == TopicIds(platform.kafka_bootstrap).of([topic])[topic]
     delete_topics(admin, [topic])
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     _produce(platform, topic, 5)
@@ -175,6 +177,29 @@ def test_a_topic_that_was_made_again_is_refused_and_the_other_queries_drain(spar
         "gaps": QueryState.DRAINED,
     }  # fmt: skip
     assert spark.table(bronze).count() == 3
+    _check_recovery(spark, platform, feed)
+
+
+def _check_recovery(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
+    """Bronze goes on with the first record of the new topic, no offset means two records, and the audit balances."""
+    topic, tables_of = feed.topic(DEPTH), (DEPTH.bronze("binance"), DEPTH.silver("binance"))
+    new = topics.remade(topic, TopicIds(platform.kafka_bootstrap).of([topic])[topic])
+    recover = Recovery(spark, platform, feed, [DEPTH])
+    (done,) = recover.run()
+    assert (done.query, done.read_before) == ("depths-depth-bronze", {topic: {"0": 3, "1": 0}})
+    assert list(done.topics) == [topic]
+    assert recover.run() == []
+    run_layers(spark, platform, feed)
+    bronze = spark.table(tables_of[0].identifier).groupBy("topic").agg({"offset": "min", "*": "count"})
+    assert {tuple(row) for row in bronze.collect()} == {(topic, 0, 3), (new, 0, 5)}
+    dead = spark.table(tables.DEAD_LETTERS_TABLE.identifier)
+    assert dead.count() == dead.select("topic", "partition", "offset").distinct().count() == 8
+    report = audit(spark, platform, channels=[DEPTH])
+    assert report.findings == []
+    _produce(platform, topic, 2)
+    assert audit(spark, platform, channels=[DEPTH]).exchanges["BINANCE"]["depth"].unread == {f"{topic}/0": 2}
+    removed = Purge(spark, platform, feed, exchange=False, channels=[DEPTH]).run()
+    assert removed[tables_of[0].name] == removed[tables.DEAD_LETTERS] == 8
 
 
 def _produce(platform: Platform, topic: str, number: int) -> None:

@@ -10,7 +10,22 @@ from typing import Annotated, Final
 
 import typer
 
-from k2.cli.commands import audit, crd, doctor, down, instruments, keys, logs, query, replay, serve, status, up, watch
+from k2.cli.commands import (
+    audit,
+    crd,
+    doctor,
+    down,
+    instruments,
+    keys,
+    logs,
+    query,
+    recover,
+    replay,
+    serve,
+    status,
+    up,
+    watch,
+)
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, say
 from k2.cli.feed_files import read_feed
 from k2.cli.group import OneLineGroup
@@ -49,7 +64,7 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(serve(context.args))
 
 
-for module in (up, status, down, logs, query, instruments, watch, replay, audit, serve, keys, crd):
+for module in (up, status, down, logs, query, instruments, watch, replay, audit, recover, serve, keys, crd):
     module.register(app)
 app.command("doctor")(doctor.doctor)
 

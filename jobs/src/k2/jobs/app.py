@@ -219,6 +219,7 @@ class App:
         log.error("query failed", query=supervised.stream.name, error=reason, failures=supervised.failures)
         if not self._restart:
             raise LayerFailed(f"{supervised.stream.name}: {reason}")
+        supervised.stream.release_checkpoint()  # a recovery may need it
         supervised.retry_at = time.monotonic() + min(_RESTART_LIMIT, _RESTART_FIRST * 2.0**supervised.failures)
         supervised.failures += 1
 

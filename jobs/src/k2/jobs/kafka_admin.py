@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient
 
 _TIMEOUT: Final = 5.0  # seconds
@@ -37,9 +37,14 @@ class TopicIds:
             self._client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         described = self._client.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
         try:
-            ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
+            ids = {topic: _text(future.result().topic_id) for topic, future in described.items()}
         except KafkaException as error:
             raise KafkaUnavailable(
                 f"Kafka at {self._bootstrap} does not describe {', '.join(described)}: {error.args[0].str()}"
             ) from error
         return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_ID}
+
+
+def _text(topic_id: Uuid) -> str:
+    """Return an id as Kafka's own tools print it: librdkafka has `+` and `/` for its `-` and `_`."""
+    return str(topic_id).replace("+", "-").replace("/", "_")

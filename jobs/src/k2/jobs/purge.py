@@ -29,8 +29,9 @@ from k2.jobs.stream import BRONZE, GOLD, SILVER, query_folder
 from k2.schemas import tables
 from k2.schemas.channels import CHANNELS, Channel
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.snapshots import DELETED
+from k2.schemas.snapshots import DELETED, OFFSETS
 from k2.schemas.tables import CATALOG, NAMESPACE, Table
+from k2.schemas.topics import in_kafka
 
 log = logs.get("purge")
 
@@ -56,11 +57,13 @@ class Purge:
         self._channels = tuple(channels)
         self._files = FileSystem(spark)
         self._done: dict[str, Any] = {}
+        self._topics: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         """Delete the feed's data and return what was removed. Idempotent. Raises errors of Spark."""
         exchange = f"exchange = '{self._feed.exchange_spec.label}'"
-        topics = _in_list("topic", map(self._feed.topic, self._channels))
+        self._topics = self._find_topics()
+        topics = _in_list("topic", sorted(self._topics))
         symbols = _in_list("symbol", (name.symbol for name in self._feed.names))
         own = [table for channel in self._channels for table in self._exchange_tables(channel)]
         whole = self._exchange and not self._has_other_feeds(own, topics, exchange, symbols)
@@ -83,6 +86,20 @@ class Purge:
         if self._files.remove(folder):
             self._done["checkpoints"] = folder
         return self._done
+
+    def _find_topics(self) -> set[str]:
+        """Return the names that tables have for the feed's topics: several if one was made again."""
+        own = {self._feed.topic(channel) for channel in self._channels}
+        written = {
+            table.name: table for channel in self._channels for table in (*self._exchange_tables(channel), channel.gold)
+        }
+        named = {
+            topic
+            for table in written.values() if self._exists(table)
+            for snapshot in SnapshotHistory(self._spark, table).snapshots()
+            for topic in json.loads(snapshot.summary.get(OFFSETS, "{}"))
+        }  # fmt: skip
+        return own | {topic for topic in named if in_kafka(topic) in own}
 
     def _exchange_tables(self, channel: Channel) -> tuple[Table, Table]:
         return channel.bronze(self._feed.spec.exchange), channel.silver(self._feed.spec.exchange)
@@ -138,7 +155,7 @@ class Purge:
     def _mark_purged(self, table: Table) -> None:
         """Invalidate what snapshots up to now record of the topics: a new one of the name restarts at offset 0."""
         now = datetime.now(UTC).timestamp()
-        keys = (purged_key(self._feed.topic(channel)) for channel in self._channels)
+        keys = map(purged_key, sorted(self._topics))
         properties = ", ".join(f"'{key}' = '{now:.3f}'" for key in keys)
         statement = f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ({properties})"
         retry_on_conflict(lambda: self._spark.sql(statement))

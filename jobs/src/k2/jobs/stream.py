@@ -2,7 +2,8 @@
 
 import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -81,7 +82,7 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
-        self._identity = TopicIdentity(
+        self.identity = TopicIdentity(
             self.checkpoint, self._subscribed, kafka_admin.TopicIds(platform.kafka_bootstrap).of
         )
         self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._avro_topic))
@@ -146,7 +147,7 @@ class Stream:
         self._lock_checkpoint()
         self.checkpoint.check()
         if self._reads_kafka:
-            self._identity.verify()
+            self.identity.begin()
         self._count_rows()
         writer = self._writer().trigger(**trigger)
         writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
@@ -184,7 +185,7 @@ class Stream:
 
     def _source(self) -> Source:
         if self._reads_kafka:
-            return KafkaTopic(self.checkpoint, self._identity)
+            return KafkaTopic(self.checkpoint, self.identity)
         return UpstreamTable(self._spark, self._upstream, self._topic, self.checkpoint)
 
     @property
@@ -281,6 +282,15 @@ class Stream:
             self._lock.close()
             self._lock = None
             raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from running the query. Raises `CheckpointInUse`."""
+        self._lock_checkpoint()
+        try:
+            yield
+        finally:
+            self.release_checkpoint()
 
     def release_checkpoint(self) -> None:
         """Let other processes run the query again."""

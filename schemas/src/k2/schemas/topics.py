@@ -33,9 +33,23 @@ def instruments(exchange: str) -> str:
     return f"market.crypto.instruments.{exchange}"
 
 
+def remade(topic: str, topic_id: str) -> str:
+    """Return the name under which tables keep the records of a topic that was made again, with Kafka's id of it.
+
+    Its offsets begin at 0 again; under the topic's own name they would be those of other records. No name of Kafka has
+    a `#`.
+    """
+    return f"{topic}#{topic_id}"
+
+
+def in_kafka(topic: str) -> str:
+    """Return the name in Kafka of a topic that tables name."""
+    return topic.partition("#")[0]
+
+
 def subject(topic: str) -> str:
     """Return the schema registry's subject of a topic's values."""
-    return f"{topic}-value"
+    return f"{in_kafka(topic)}-value"
 
 
 # Topics that must not hold records of a channel; Kafka's own begin with two underscores.

@@ -43,7 +43,7 @@ def test_a_position_behind_the_previous_one_has_no_range():
 
 def test_a_batch_from_kafka_begins_where_the_one_before_ended():
     positions = checkpoint({"a": {"0": 3}}, {"a": {"0": 5}}, {"a": {"0": 9, "1": 2}}, {"a": {"0": 9, "1": 2}})
-    identity = SimpleNamespace(verify=lambda: {"a": "id of a", "b": "id of b"})
+    identity = SimpleNamespace(verify=lambda: {"a": "id of a", "b": "id of b"}, name=lambda topic: topic)
     topic = lineage.KafkaTopic(positions, identity)
     assert topic.contents(None, 0) == BatchContents({"a": {"0": [3, 4]}}, 2, {"a": "id of a"})
     assert topic.contents(None, 1) == BatchContents({"a": {"0": [5, 8], "1": [0, 1]}}, 6, {"a": "id of a"})
@@ -180,3 +180,19 @@ def test_a_batch_has_the_id_of_its_topic_from_the_snapshots_that_it_covers(conte
 def test_a_batch_whose_snapshots_are_expired_has_the_newest_id_of_its_topic(contents):
     history = [with_id(commit(4, 2, {"a": {"0": [9, 9]}}), "id")]
     assert contents(history, 1, 4) == replace(READ, topic_ids={"a": "id"})
+
+
+def test_a_batch_from_kafka_has_the_names_of_tables():
+    positions = checkpoint({}, {"a": {"0": 2}, "b": {"0": 1}})
+    identity = SimpleNamespace(verify=lambda: {"a": "x", "b": "y"}, name=lambda topic: {"a": "a#x"}.get(topic, topic))
+    expected = BatchContents({"a#x": {"0": [0, 1]}, "b": {"0": [0, 0]}}, 3, {"a#x": "x", "b": "y"})
+    assert lineage.KafkaTopic(positions, identity).contents(None, 0) == expected
+
+
+def test_a_batch_has_records_of_a_topic_and_of_the_one_that_was_made_again(contents):
+    history = [
+        commit(3, 2, {"a#y": {"0": [0, 1]}}),
+        commit(2, 4, {"a": {"0": [3, 6]}}),
+        commit(1, 1, {"ab": {"0": [0, 0]}}),
+    ]
+    assert contents(history, NO_SNAPSHOT, 3) == BatchContents({"a#y": {"0": [0, 1]}, "a": {"0": [3, 6]}}, 6)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from k2.jobs.commit.checkpoints import BrokenCheckpoint, Checkpoint
-from k2.jobs.commit.topic_identity import TopicIdentity, TopicReplaced
+from k2.jobs.commit.topic_identity import TopicIdentity, TopicReplaced, accept
 
 
 class Folder:
@@ -86,3 +86,24 @@ def test_an_unreadable_file_is_not_taken_for_a_first_start(folder: Folder, text:
     folder.files["/c/topics"] = text
     with pytest.raises(BrokenCheckpoint, match="/c/topics cannot be read"):
         verify(folder, trades="x")
+
+
+def test_a_topic_that_was_accepted_has_its_id_in_its_name(folder: Folder):
+    checkpoint = Checkpoint(folder, "/c")
+    accept(checkpoint, {"trades": "y", "gaps": "g"}, ["trades"])
+    identity = TopicIdentity(checkpoint, ["trades", "gaps"], lambda _: {"trades": "y", "gaps": "g"})
+    identity.begin()
+    assert (identity.name("trades"), identity.name("gaps")) == ("trades#y", "gaps")
+    assert identity.find_replaced() == {}
+
+
+def test_a_start_reads_what_was_accepted_since_the_last_one(folder: Folder):
+    verify(folder, trades="x")
+    checkpoint = Checkpoint(folder, "/c")
+    identity = TopicIdentity(checkpoint, ["trades"], lambda _: {"trades": "y"})
+    with pytest.raises(TopicReplaced):
+        identity.begin()
+    assert identity.find_replaced() == {"trades": "y"}
+    accept(checkpoint, {"trades": "y"}, ["trades"])
+    identity.begin()
+    assert identity.names == {"trades": "trades#y"}

@@ -67,6 +67,15 @@ def test_a_restarted_query_replaces_earlier_offsets(gold: Table, commit: Commit)
     assert now(gold).offsets == {"a": {0: 3}}
 
 
+def test_of_a_topic_that_was_made_again_the_newest_offsets_count(gold: Table, commit: Commit):
+    commit({"a": {"0": 900, "1": 5}})
+    commit({"a": {"0": 900, "1": 5}, "a#x": {"0": 3}})
+    assert now(gold).offsets == {"a": {0: 3}}
+    commit({"a": {"0": 900, "1": 5}, "a#x": {"0": 3}, "a#b": {"0": 2}})
+    assert now(gold).offsets == {"a": {0: 2}}
+    assert now(gold).exchanges == {"a": "BINANCE"}
+
+
 def test_compaction_and_expired_ancestors_do_not_move_the_frontier(gold: Table, commit: Commit):
     commit({"a": {"0": 1}})
     lost = commit({"a": {"1": 1}})

@@ -23,12 +23,15 @@ def register(app: typer.Typer) -> None:
     app.command()(audit)
 
 
-def command(layout: Layout, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and environment of the audit process. Raises `UnreadableState`."""
+def command(layout: Layout, *arguments: str, module: str = "k2.jobs.audit") -> tuple[list[str], dict[str, str]]:
+    """Return the command line and environment of the audit process, or of another of the jobs' modules.
+
+    Raises `UnreadableState`.
+    """
     ports = state.load(layout.state).ports
     services = {"kafka_port": ports.get(plan.KAFKA, 9092), "registry_port": ports.get(plan.REGISTRY, 8081)}
     environment = {**os.environ, **plan.environment(layout.platform(**services)), "K2_LOG_LEVEL": "error"}
-    return [sys.executable, "-m", "k2.jobs.audit", *arguments], environment
+    return [sys.executable, "-m", module, *arguments], environment
 
 
 def audit(

@@ -15,6 +15,7 @@ from k2.jobs.spark.filesystem import FileSystem
 from k2.schemas.formats import FORMAT, OtherFormat
 
 GENERATION: Final = f"v{FORMAT}"
+RECOVERED: Final = f"{GENERATION}.recovered"  # what a recovery puts in the place of a checkpoint
 _OTHER_GENERATION: Final = re.compile(r"v([0-9]{1,6})")
 
 
@@ -54,6 +55,9 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise `BrokenCheckpoint`, with the file and the remedy, if the query must not start from this checkpoint."""
+        recovered = f"{self.folder.rpartition('/')[0]}/{RECOVERED}"
+        if self._files.exists(recovered):
+            raise BrokenCheckpoint(f"{recovered}: a recovery was interrupted; finish it: k2 recover")
         epochs = self._epochs("offsets")
         if not epochs:
             return
@@ -95,6 +99,11 @@ class Checkpoint:
         if len(lines) < 3 or not lines[0].startswith("v"):
             raise ValueError("the file is truncated")
         return json.loads(lines[2])
+
+    def committed_end(self) -> Any:
+        """Return the end offsets of the newest committed batch, in the source's own format; empty if there is none."""
+        epochs = self._epochs("commits")
+        return self.end(epochs[-1]) if epochs else {}
 
     def read(self, name: str) -> str | None:
         """Return the text of a file of this checkpoint that is K2's own, not Spark's; None if it does not exist."""

@@ -18,7 +18,7 @@ from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.feed_channels import feed_channels
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.stream import BRONZE, GOLD, SILVER
-from k2.schemas import tables
+from k2.schemas import tables, topics
 from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED, TOPIC_IDS
@@ -71,7 +71,8 @@ class CommitLog:
         own = [
             (layer, snapshot, *origins[topic])
             for layer, snapshot in commits
-            if (topic := _topic(snapshot)) in origins and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
+            if (topic := topics.in_kafka(_topic(snapshot))) in origins
+            and snapshot.epoch > copied.get((layer, snapshot.query_id), -1)
         ]
         history = SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE)
         dead_letters = _rows_by_batch(history.snapshots()) if any(layer == SILVER for layer, *_ in own) else {}

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.jobs.commit.checkpoints import Checkpoint
 from k2.jobs.commit.snapshots import Offsets, Snapshot, SnapshotHistory
 from k2.jobs.commit.topic_identity import TopicIdentity
+from k2.schemas import topics
 from k2.schemas.snapshots import OFFSETS, TOPIC_IDS
 from k2.schemas.tables import Table
 
@@ -38,8 +39,12 @@ class KafkaTopic:
         self._identity = identity
 
     def rows(self, frame: DataFrame, epoch: int) -> DataFrame:
-        """Return the records of a batch, which Spark has read already."""
-        return frame
+        """Return the records of a batch, which Spark has read already, under the names of their topics in tables."""
+        names = self._identity.names
+        if not names:
+            return frame
+        renamed = F.create_map(*(F.lit(text) for pair in names.items() for text in pair))
+        return frame.withColumn("topic", F.coalesce(renamed[F.col("topic")], F.col("topic")))
 
     def contents(self, frame: DataFrame, epoch: int) -> BatchContents:
         """Return the contents of a batch: from the end of the previous batch to its own end.
@@ -48,9 +53,11 @@ class KafkaTopic:
         """
         topic_ids = self._identity.verify()
         start = self._checkpoint.end(epoch - 1) if epoch else self._checkpoint.initial()
-        offsets = offset_ranges(start, self._checkpoint.end(epoch))
+        read = offset_ranges(start, self._checkpoint.end(epoch))
+        offsets = {self._identity.name(topic): partitions for topic, partitions in read.items()}
         rows = sum(last - first + 1 for partitions in offsets.values() for first, last in partitions.values())
-        return BatchContents(offsets, rows, {topic: topic_ids[topic] for topic in offsets if topic in topic_ids})
+        ids = {self._identity.name(topic): topic_ids[topic] for topic in read if topic in topic_ids}
+        return BatchContents(offsets, rows, ids)
 
 
 def offset_ranges(start: Any, end: Any) -> Offsets:
@@ -86,7 +93,7 @@ class UpstreamTable:
         else:
             reader = spark.read.format("iceberg").option("start-snapshot-id", str(start))
             rows = reader.option("end-snapshot-id", str(end)).load(self._table.identifier)
-        return rows.where(F.col("topic") == self._topic)
+        return rows.where((F.col("topic") == self._topic) | F.col("topic").startswith(topics.remade(self._topic, "")))
 
     def contents(self, frame: DataFrame, epoch: int) -> BatchContents:
         """Return the contents of a batch from snapshot summaries, or from its rows if a snapshot is expired."""
@@ -101,15 +108,20 @@ class UpstreamTable:
                 return from_rows(self.rows(frame, epoch), self._newest_ids())  # rows of older snapshots may be deleted
             if snapshot.operation != "append":
                 continue
-            if partitions := json.loads(snapshot.summary[OFFSETS]).get(self._topic):
+            own = {
+                topic: partitions
+                for topic, partitions in json.loads(snapshot.summary[OFFSETS]).items()
+                if topics.in_kafka(topic) == self._topic and partitions
+            }
+            if own:
                 rows += snapshot.rows
-                merge_ranges(merged, {self._topic: partitions})
-                topic_ids = topic_ids or self._ids(snapshot)
+                merge_ranges(merged, own)
+                topic_ids = self._ids(snapshot) | topic_ids
         return BatchContents(merged, rows, topic_ids)
 
     def _ids(self, snapshot: Snapshot) -> dict[str, str]:
         ids = json.loads(snapshot.summary.get(TOPIC_IDS, "{}"))
-        return {self._topic: ids[self._topic]} if self._topic in ids else {}
+        return {topic: topic_id for topic, topic_id in ids.items() if topics.in_kafka(topic) == self._topic}
 
     def _newest_ids(self) -> dict[str, str]:
         return next(filter(None, map(self._ids, self._history.snapshots())), {})

@@ -56,6 +56,12 @@ class FileSystem:
         if not fs.rename(partial, target):
             raise OSError(f"{path} cannot be written")
 
+    def rename(self, path: str, to: str) -> None:
+        """Give a file or folder another path, which must not exist yet."""
+        fs, source = self._open(path)
+        if fs.exists(self._open(to)[1]) or not fs.rename(source, self._open(to)[1]):
+            raise OSError(f"{path} cannot be renamed to {to}")
+
     def remove(self, path: str) -> bool:
         """Delete a file or a folder with its contents; return whether it existed."""
         fs, target = self._open(path)

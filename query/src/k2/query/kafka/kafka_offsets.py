@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, QUERY
+from k2.schemas.topics import in_kafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +28,8 @@ class Frontier:
 
     offsets: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     exchanges: Mapping[str, str] = field(default_factory=dict)  # the exchange label of each topic's records
-    queries: Mapping[str, str] = field(default_factory=dict)  # the id of the query that consumed each topic
+    # The id of the query that consumed each topic, and the topic's name in tables.
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def offset(self, topic: str, partition: int) -> int | None:
         """Return the first offset that Gold does not hold; None if it has consumed nothing of the partition."""
@@ -37,15 +39,17 @@ class Frontier:
         """Return the frontier after a commit with this summary."""
         if FRONTIER not in summary:
             return self  # compaction and deletion do not move the frontier
-        offsets, exchanges, queries = dict(self.offsets), dict(self.exchanges), dict(self.queries)
-        query = summary.get(QUERY, "")
-        for topic, partitions in json.loads(summary[FRONTIER]).items():
-            # A restarted query (a new checkpoint) starts over; offsets of an earlier query no longer count.
-            merged = dict(offsets.get(topic, {})) if queries.get(topic) == query else {}
+        offsets, exchanges, sources = dict(self.offsets), dict(self.exchanges), dict(self.sources)
+        # Of a topic that was made again, the name that came last is the current one.
+        newest = {in_kafka(name): (name, partitions) for name, partitions in json.loads(summary[FRONTIER]).items()}
+        for topic, (name, partitions) in newest.items():
+            # A restarted query (a new checkpoint) and a new topic start over; earlier offsets no longer count.
+            source = summary.get(QUERY, ""), name
+            merged = dict(offsets.get(topic, {})) if sources.get(topic) == source else {}
             for partition, offset in partitions.items():
                 merged[int(partition)] = max(offset, merged.get(int(partition), offset))
-            offsets[topic], exchanges[topic], queries[topic] = merged, summary.get(EXCHANGE, ""), query
-        return Frontier(offsets, exchanges, queries)
+            offsets[topic], exchanges[topic], sources[topic] = merged, summary.get(EXCHANGE, ""), source
+        return Frontier(offsets, exchanges, sources)
 
 
 class FrontierCache:

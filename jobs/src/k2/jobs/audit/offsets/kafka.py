@@ -1,7 +1,7 @@
 """What Kafka holds beyond Bronze's commits: lag, by partition."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -9,6 +9,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from k2.common import logs
 from k2.jobs.audit.offsets import bitmaps
+from k2.jobs.kafka_admin import KafkaUnavailable, TopicIds
+from k2.schemas import topics
 
 log = logs.get("audit")
 
@@ -23,23 +25,38 @@ def unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> d
     if not any(map(_answers, bootstrap.split(","))):
         return None
     try:
-        return _unread(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), committed)
-    except (KafkaException, TimeoutError) as error:
+        return _unread(bootstrap, committed)
+    except (KafkaException, KafkaUnavailable, TimeoutError) as error:
         log.warning("offsets of Kafka not read", error=str(error))
         return None
 
 
-def _unread(client: AdminClient, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int]:
+def _unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int]:
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     # List all topics: a broker may create one that is requested by name.
     listed = client.list_topics(timeout=_TIMEOUT).topics
-    partitions = [
-        (topic, number) for topic in sorted({topic for topic, _ in committed} & set(listed))
-        for number in sorted(listed[topic].partitions)
-    ]  # fmt: skip
+    present = [name for name, _ in committed if topics.in_kafka(name) in listed]
+    names = current_names(present, TopicIds(bootstrap).of)
+    partitions = [(topic, number) for topic in sorted(names) for number in sorted(listed[topic].partitions)]
     specs = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
     first, after = (_offsets(client, partitions, spec) for spec in specs)
-    counts = {key: after[key] - max(first[key], committed.get(key, -1) + 1) for key in partitions}
+    counts = {
+        (topic, number): after[topic, number] - max(first[topic, number], committed.get((names[topic], number), -1) + 1)
+        for topic, number in partitions
+    }
     return {key: count for key, count in counts.items() if count > 0}
+
+
+def current_names(names: Iterable[str], look_up: Callable[[Iterable[str]], Mapping[str, str]]) -> dict[str, str]:
+    """Return, by topic in Kafka, the name that tables have for its records, given all their names of topics.
+
+    `look_up` returns the ids of topics in Kafka; it is asked for those that were made again.
+    """
+    named = set(names)
+    again = {topics.in_kafka(name) for name in named if name != topics.in_kafka(name)}
+    ids = look_up(sorted(again)) if again else {}
+    current = {topics.in_kafka(name): topics.in_kafka(name) for name in named}
+    return current | {topic: topics.remade(topic, topic_id) for topic, topic_id in ids.items()}
 
 
 def _offsets(
