@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
@@ -22,7 +22,8 @@ from k2.ingest import app as ingest
 from k2.ingest.connection.session import Tuning
 from k2.jobs.app import App, LayerFailed
 from k2.jobs.audit.runner import audit
-from k2.jobs.kafka_admin import TopicIds
+from k2.jobs.commit.lost_records import RecordsLost
+from k2.jobs.kafka_admin import KafkaTopics
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.purge import Purge
 from k2.jobs.recover import Recovery
@@ -163,7 +164,7 @@ def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, plat
     _produce(platform, topic, 3)
     run_layers(spark, platform, feed)
     (row,) = spark.table(tables.BATCHES_TABLE.identifier).where("layer = 'bronze'").collect()
-    assert row["topic_id"] == TopicIds(platform.kafka_bootstrap).of([topic])[topic]
+    assert row["topic_id"] == KafkaTopics(platform.kafka_bootstrap).ids([topic])[topic]
     delete_topics(admin, [topic])
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     _produce(platform, topic, 5)
@@ -183,9 +184,10 @@ def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, plat
 def _check_recovery(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
     """Bronze goes on with the first record of the new topic, no offset means two records, and the audit balances."""
     topic, tables_of = feed.topic(DEPTH), (DEPTH.bronze("binance"), DEPTH.silver("binance"))
-    new = topics.remade(topic, TopicIds(platform.kafka_bootstrap).of([topic])[topic])
+    new = topics.remade(topic, KafkaTopics(platform.kafka_bootstrap).ids([topic])[topic])
     recover = Recovery(spark, platform, feed, [DEPTH])
     (done,) = recover.run()
+    assert done.lost == {}
     assert (done.query, done.read_before) == ("depths-depth-bronze", {topic: {"0": 3, "1": 0}})
     assert list(done.topics) == [topic]
     assert recover.run() == []
@@ -198,8 +200,28 @@ def _check_recovery(spark: SparkSession, platform: Platform, feed: ExchangeFeed)
     assert report.findings == []
     _produce(platform, topic, 2)
     assert audit(spark, platform, channels=[DEPTH]).exchanges["BINANCE"]["depth"].unread == {f"{topic}/0": 2}
+    _check_lost(spark, platform, feed, new)
     removed = Purge(spark, platform, feed, exchange=False, channels=[DEPTH]).run()
-    assert removed[tables_of[0].name] == removed[tables.DEAD_LETTERS] == 8
+    assert removed[tables_of[0].name] == removed[tables.DEAD_LETTERS] == 9
+
+
+def _check_lost(spark: SparkSession, platform: Platform, feed: ExchangeFeed, topic: str) -> None:
+    """What Kafka deleted unread is named, skipped only when that is accepted, and on record in the audit."""
+    name = topics.in_kafka(topic)
+    admin = AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
+    admin.delete_records([TopicPartition(name, 0, 6)])[TopicPartition(name, 0)].result(30)
+    with pytest.raises(RecordsLost, match=f"Kafka deleted offsets 5 to 5 of {name}/0 before they were read"):
+        run_layers(spark, platform, feed)
+    recover = Recovery(spark, platform, feed, [DEPTH])
+    (done,) = recover.run()
+    assert (done.topics, done.lost) == ({}, {name: {"0": (5, 5)}})
+    assert recover.run() == []
+    run_layers(spark, platform, feed)
+    report = audit(spark, platform, channels=[DEPTH])
+    assert report.findings == []
+    assert report.exchanges["BINANCE"]["depth"].lost == {f"{topic}/0": "5"}
+    offsets = spark.table(DEPTH.bronze("binance").identifier).where(f"topic = '{topic}'").select("offset").collect()
+    assert sorted(row[0] for row in offsets) == [0, 1, 2, 3, 4, 6]
 
 
 def _produce(platform: Platform, topic: str, number: int) -> None:

@@ -1,10 +1,10 @@
-"""Checks for Kafka topics: whether they exist, which Spark's Kafka source needs before it starts, and their ids."""
+"""What Kafka knows about topics: whether they exist, which Spark's source needs, their ids and first offsets."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicCollection, Uuid
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition, Uuid
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 _TIMEOUT: Final = 5.0  # seconds
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"  # of brokers without topic ids
@@ -24,25 +24,51 @@ def missing_topic_reason(bootstrap: str, topic: str) -> str:
     return "" if topic in topics else f"Kafka at {bootstrap} has no topic {topic} yet"
 
 
-class TopicIds:
-    """Looks up the ids that Kafka gave to topics when they were created. Keeps its connection."""
+class KafkaTopics:
+    """Looks up what Kafka knows about topics. Keeps its connection."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._client: AdminClient | None = None
+        self._opened: AdminClient | None = None
 
-    def of(self, topics: Iterable[str]) -> dict[str, str]:
-        """Return the ids of some topics by name, without brokers' that have none. Raises `KafkaUnavailable`."""
-        if self._client is None:
-            self._client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
-        described = self._client.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
-        try:
-            ids = {topic: _text(future.result().topic_id) for topic, future in described.items()}
-        except KafkaException as error:
-            raise KafkaUnavailable(
-                f"Kafka at {self._bootstrap} does not describe {', '.join(described)}: {error.args[0].str()}"
-            ) from error
+    def ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the ids that Kafka gave to topics when they were created, without brokers' that have none.
+
+        Raises `KafkaUnavailable`.
+        """
+        ids = {topic: _text(described.topic_id) for topic, described in self._describe(topics).items()}
         return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_ID}
+
+    def first_offsets(self, topics: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return the first offset that Kafka still has of each partition, by topic. Raises `KafkaUnavailable`."""
+        partitions = [
+            TopicPartition(topic, partition.id)
+            for topic, described in self._describe(topics).items()
+            for partition in described.partitions
+        ]
+        earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        listed = self._results(self._client.list_offsets(dict.fromkeys(partitions, earliest), request_timeout=_TIMEOUT))
+        offsets: dict[str, dict[str, int]] = {}
+        for one, result in listed.items():
+            offsets.setdefault(one.topic, {})[str(one.partition)] = result.offset
+        return offsets
+
+    @property
+    def _client(self) -> AdminClient:
+        if self._opened is None:
+            self._opened = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        return self._opened
+
+    def _describe(self, topics: Iterable[str]) -> dict[str, Any]:
+        return self._results(self._client.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT))
+
+    def _results(self, futures: Mapping[Any, Any]) -> dict[Any, Any]:
+        try:
+            return {key: future.result(2 * _TIMEOUT) for key, future in futures.items()}
+        except (KafkaException, TimeoutError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+            names = sorted({key if isinstance(key, str) else key.topic for key in futures})
+            raise KafkaUnavailable(f"Kafka at {self._bootstrap}, {', '.join(names)}: {reason}") from error
 
 
 def _text(topic_id: Uuid) -> str:

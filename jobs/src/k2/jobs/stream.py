@@ -16,10 +16,11 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import kafka_admin
-from k2.jobs.commit import checkpoints
-from k2.jobs.commit.checkpoints import Checkpoint, path
+from k2.jobs.commit import checkpoints, lost_records
+from k2.jobs.commit.checkpoints import STARTS, Checkpoint, path
 from k2.jobs.commit.incremental_batch import IncrementalBatch, Source
 from k2.jobs.commit.lineage import KafkaTopic, UpstreamTable
+from k2.jobs.commit.lost_records import RecordsLost
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.commit.topic_identity import TopicIdentity
 from k2.jobs.layers.batches import BronzeLayer, GoldLayer, Layer, LayerSequence, SilverLayer
@@ -82,9 +83,8 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
-        self.identity = TopicIdentity(
-            self.checkpoint, self._subscribed, kafka_admin.TopicIds(platform.kafka_bootstrap).of
-        )
+        self.kafka = kafka_admin.KafkaTopics(platform.kafka_bootstrap)
+        self.identity = TopicIdentity(self.checkpoint, self.subscribed, self.kafka.ids)
         self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._avro_topic))
         self._handler = self._build_layer()
 
@@ -103,9 +103,7 @@ class Stream:
         if not self._reads_kafka:
             return ""
         bootstrap = self._platform.kafka_bootstrap
-        return next(
-            filter(None, (kafka_admin.missing_topic_reason(bootstrap, topic) for topic in self._subscribed)), ""
-        )
+        return next(filter(None, (kafka_admin.missing_topic_reason(bootstrap, topic) for topic in self.subscribed)), "")
 
     def start(self) -> None:
         """Start the query.
@@ -145,14 +143,24 @@ class Stream:
     def _start(self, trigger: dict[str, Any]) -> None:
         self._check_folders()
         self._lock_checkpoint()
-        self.checkpoint.check()
-        if self._reads_kafka:
-            self.identity.begin()
+        try:
+            self._check_position()
+        except BaseException:
+            self.release_checkpoint()
+            raise
         self._count_rows()
         writer = self._writer().trigger(**trigger)
         writer = writer.queryName(self.name).option("checkpointLocation", self._folder)
         self.query = writer.start()
         self.state.state = QueryState.RUNNING
+
+    def _check_position(self) -> None:
+        """Raise `BrokenCheckpoint` unless the query can go on where its checkpoint says, without skipping anything."""
+        self.checkpoint.check()
+        if self._reads_kafka:
+            self.identity.begin()
+            if lost := lost_records.find(self.position(), self.kafka.first_offsets(self.subscribed)):
+                raise RecordsLost(lost_records.sentence(lost))
 
     def _writer(self) -> DataStreamWriter:
         return self._stream().writeStream.foreachBatch(self._batch_function(self._handler, self._source()))
@@ -199,7 +207,7 @@ class Stream:
 
     def _stream(self) -> DataFrame:
         if self._reads_kafka:
-            return self._kafka(self._subscribed)
+            return self._kafka(self.subscribed)
         return (
             self._spark.readStream.format("iceberg")
             # Compaction and retention rewrite and delete rows; neither adds one.
@@ -213,7 +221,7 @@ class Stream:
             self._spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", self._platform.kafka_bootstrap)
             .option("subscribe", ",".join(subscribed))
-            .option("startingOffsets", "earliest")
+            .option("startingOffsets", self.checkpoint.read(STARTS) or "earliest")
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(_MAX_OFFSETS))
             .load()
@@ -233,7 +241,7 @@ class Stream:
         return topics.gaps(self.feed.spec.exchange) if self.channel is None else self.feed.topic(self.channel)
 
     @property
-    def _subscribed(self) -> tuple[str, ...]:
+    def subscribed(self) -> tuple[str, ...]:
         """The topics that a query of Kafka reads."""
         if self.channel is not None:
             return (self._topic,)
@@ -282,6 +290,29 @@ class Stream:
             self._lock.close()
             self._lock = None
             raise CheckpointInUse(f"{self._folder} is used by another process; stop it first") from error
+
+    def position(self) -> dict[str, dict[str, int]]:
+        """Return the next offsets that the query reads of Kafka, by topic and partition; empty before its start."""
+        progress = self.checkpoint.progress()
+        if progress is None:
+            return {}
+        if progress.committed or self._is_written(progress.epoch):
+            return dict(progress.end)
+        return dict(self.checkpoint.end(progress.epoch - 1) if progress.epoch else self.checkpoint.initial())
+
+    def _is_written(self, epoch: int) -> bool:
+        """Whether the table has a batch that the checkpoint has not, because the process was killed in between."""
+        if self.table is None:
+            return False
+        newest = SnapshotHistory(self._spark, self.table).newest_of_query(self.checkpoint.query_id())
+        return newest is not None and newest.epoch >= epoch
+
+    @property
+    def table(self) -> Table | None:
+        """The table of the query's records; None for gaps, whose merges can be repeated."""
+        if self.channel is None or self.layer == GOLD:
+            return None if self.channel is None else self.channel.gold
+        return (self.channel.bronze if self.layer == BRONZE else self.channel.silver)(self.feed.spec.exchange)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -90,7 +90,7 @@ def test_an_unreadable_file_is_not_taken_for_a_first_start(folder: Folder, text:
 
 def test_a_topic_that_was_accepted_has_its_id_in_its_name(folder: Folder):
     checkpoint = Checkpoint(folder, "/c")
-    accept(checkpoint, {"trades": "y", "gaps": "g"}, ["trades"])
+    accept(checkpoint, {"trades": "y", "gaps": "g"}, ["trades"], {})
     identity = TopicIdentity(checkpoint, ["trades", "gaps"], lambda _: {"trades": "y", "gaps": "g"})
     identity.begin()
     assert (identity.name("trades"), identity.name("gaps")) == ("trades#y", "gaps")
@@ -104,6 +104,6 @@ def test_a_start_reads_what_was_accepted_since_the_last_one(folder: Folder):
     with pytest.raises(TopicReplaced):
         identity.begin()
     assert identity.find_replaced() == {"trades": "y"}
-    accept(checkpoint, {"trades": "y"}, ["trades"])
+    accept(checkpoint, {"trades": "y"}, ["trades"], {})
     identity.begin()
     assert identity.names == {"trades": "trades#y"}

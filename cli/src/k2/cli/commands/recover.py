@@ -1,4 +1,4 @@
-"""`k2 recover`: continues with topics that were deleted and made again."""
+"""`k2 recover`: continues where Kafka has lost what the layers would read next."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def recover(data: Data = DEFAULT) -> None:
-    """Continue with topics that were deleted and made again, from their first records. The platform must run."""
+    """Continue where Kafka has lost what Bronze would read next. The platform must run."""
     from k2.cli.commands.doctor import java_and_jars
 
     layout = Layout.at(data)

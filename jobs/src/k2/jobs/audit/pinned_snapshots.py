@@ -11,8 +11,9 @@ from typing import Final
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.common.ranges import Range
 from k2.jobs.audit.offsets.bitmaps import Partition, TopicPartition
-from k2.jobs.commit import anchors
+from k2.jobs.commit import anchors, lost_records
 from k2.jobs.commit.anchors import Extents, LayerTable
 from k2.jobs.commit.snapshots import Log, Snapshot, SnapshotHistory
 from k2.jobs.stream import BRONZE, GOLD, SILVER
@@ -134,11 +135,14 @@ class PinnedSnapshots:
         _extend(frontier, self._ledger(exchange, channel)[GOLD])
         return frontier
 
+    def lost(self, table: Table) -> dict[TopicPartition, list[Range]]:
+        """Return the ranges of offsets that Kafka deleted before Bronze read them, as a recovery recorded them."""
+        return lost_records.from_properties(SnapshotHistory(self._spark, table).properties())
+
     def purged(self, table: Table) -> dict[str, float]:
         """Return when the rows of purged topics were deleted, in seconds since 1970."""
-        properties = SnapshotHistory(self._spark, table).java_table().properties()
-        purged = {str(key): str(properties[key]) for key in properties if str(key).startswith(PURGED)}
-        return {key.removeprefix(PURGED): float(value) for key, value in purged.items()}
+        properties = SnapshotHistory(self._spark, table).properties()
+        return {key.removeprefix(PURGED): float(value) for key, value in properties.items() if key.startswith(PURGED)}
 
 
 def purged_key(topic: str) -> str:

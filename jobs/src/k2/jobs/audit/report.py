@@ -37,6 +37,7 @@ class ChannelReport:
     duplicates: int = 0  # Silver rows beyond the first of their identity
     lag: dict[str, int] = field(default_factory=dict)  # rows that bronze, silver and gold have yet to process
     unread: dict[str, int] | None = None  # by topic/partition: Kafka's offsets that Bronze has not; None: Kafka is down
+    lost: dict[str, str] = field(default_factory=dict)  # by topic/partition: offsets that Kafka deleted unread
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)

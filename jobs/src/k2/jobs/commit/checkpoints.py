@@ -16,6 +16,7 @@ from k2.schemas.formats import FORMAT, OtherFormat
 
 GENERATION: Final = f"v{FORMAT}"
 RECOVERED: Final = f"{GENERATION}.recovered"  # what a recovery puts in the place of a checkpoint
+STARTS: Final = "starts"  # JSON in the checkpoint's folder: the offsets at which a recovered query begins
 _OTHER_GENERATION: Final = re.compile(r"v([0-9]{1,6})")
 
 
@@ -99,11 +100,6 @@ class Checkpoint:
         if len(lines) < 3 or not lines[0].startswith("v"):
             raise ValueError("the file is truncated")
         return json.loads(lines[2])
-
-    def committed_end(self) -> Any:
-        """Return the end offsets of the newest committed batch, in the source's own format; empty if there is none."""
-        epochs = self._epochs("commits")
-        return self.end(epochs[-1]) if epochs else {}
 
     def read(self, name: str) -> str | None:
         """Return the text of a file of this checkpoint that is K2's own, not Spark's; None if it does not exist."""

@@ -100,6 +100,11 @@ class SnapshotHistory:
         refs = self.java_table().refs()
         return {str(name): int(refs.get(name).snapshotId()) for name in list(refs.keySet())}
 
+    def properties(self) -> dict[str, str]:
+        """Return the properties of the table."""
+        stored = self.java_table().properties()
+        return {str(key): str(stored[key]) for key in stored}
+
     def newest_of_query(self, query_id: str) -> Snapshot | None:
         """Return the newest commit of a query; None if it has none."""
         return next((snapshot for snapshot in self.snapshots() if snapshot.query_id == query_id), None)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from k2.jobs.commit.checkpoints import BrokenCheckpoint, Checkpoint
+from k2.jobs.commit.checkpoints import STARTS, BrokenCheckpoint, Checkpoint
 from k2.schemas import topics
 
 _FILE: Final = "topics"  # JSON in the checkpoint's folder: id by topic
@@ -89,10 +89,16 @@ def accepted(checkpoint: Checkpoint) -> list[str]:
     return [] if text is None else [str(topic) for topic in json.loads(text)]
 
 
-def accept(checkpoint: Checkpoint, ids: Mapping[str, str], topics_made_again: Iterable[str]) -> None:
-    """Write what a new checkpoint reads: the ids of its topics, and which of them were made again."""
+def accept(
+    checkpoint: Checkpoint,
+    ids: Mapping[str, str],
+    topics_made_again: Iterable[str],
+    starts: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Write what a new checkpoint reads: the ids of its topics, which of them were made again, and where it begins."""
     checkpoint.write(_FILE, json.dumps(dict(ids)))
     checkpoint.write(_ACCEPTED, json.dumps(sorted(topics_made_again)))
+    checkpoint.write(STARTS, json.dumps(starts))
 
 
 def replaced(recorded: Mapping[str, str], actual: Mapping[str, str]) -> list[str]:

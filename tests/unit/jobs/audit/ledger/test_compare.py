@@ -15,6 +15,7 @@ def _row(epoch: int, **changes: Any) -> dict[str, Any]:
     row = {
         "layer": "bronze", "query_id": "q", "epoch": epoch, "offset_ranges": ranges, "rows_in": 10, "rows_out": 10,
         "dead_letters": 0, "duplicates_dropped": 0, "snapshot_id": 100 + epoch, "started_at": AT, "committed_at": AT,
+        "topic_id": "x",
     }  # fmt: skip
     return row | changes
 
@@ -23,6 +24,10 @@ def test_rows_that_are_copies_have_no_problem_nor_has_a_commit_that_is_not_copie
     commits = [_row(2), _row(1), _row(0)]
     assert list(differences([_row(0), _row(1)], commits)) == []
     assert list(differences([], commits)) == []
+
+
+def test_a_row_that_an_older_release_copied_has_no_topic_id():
+    assert list(differences([_row(0, topic_id=None)], [_row(0)])) == []
 
 
 def test_times_are_compared_by_their_microseconds():
@@ -38,6 +43,7 @@ def test_times_are_compared_by_their_microseconds():
         ([_row(0), _row(2)], "ledger_missing", "the row of bronze epoch 1, snapshot 101, is missing"),
         ([_row(0), _row(0)], "ledger_duplicate", "the row of bronze epoch 0 is there 2 times"),
         ([_row(0, rows_in=11)], "ledger_changed", "the row of bronze epoch 0: rows_in is 11 instead of 10"),
+        ([_row(0, topic_id="y")], "ledger_changed", "the row of bronze epoch 0: topic_id is y instead of x"),
         ([_row(0, offset_ranges=[])], "ledger_changed",
          "the row of bronze epoch 0: offset_ranges is  instead of t/0 0 to 9"),
         ([_row(1), _row(0), _row(2), _row(3)], "commit_missing",

@@ -1,13 +1,15 @@
 """Checks the rows of the ledger of one channel: against the commits, and against each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.common.ranges import Range
 from k2.jobs.audit.ledger import compare
+from k2.jobs.audit.offsets.bitmaps import TopicPartition, merge_adjacent
 from k2.jobs.audit.scope import LEDGER, Scope
 from k2.jobs.commit.commit_log import commit_rows
 from k2.jobs.stream import BRONZE, GOLD, SILVER
@@ -43,7 +45,7 @@ def check(scope: Scope) -> None:
     for row in _unbalanced(rows):
         counts = ", ".join(f"{row[name]} {name}" for name in ("rows_in", "rows_out", "dead_letters"))
         _add(scope, "ledger_unbalanced", row, f"{counts}, {row['duplicates_dropped']} duplicates dropped")
-    for row in _discontinuous(rows):
+    for row in _discontinuous(rows, scope.pinned.lost(scope.bronze_table)):
         place = f"{row['topic']}/{row['partition']}"
         text = f"begins at offset {row['first']} of {place}, and the one before it ends at {row['before']}"
         _add(scope, "ledger_discontinuous", row, text)
@@ -83,10 +85,15 @@ def _unbalanced(rows: DataFrame) -> list[Row]:
     return rows.where(_UNBALANCED).select("*", at).orderBy("layer", "epoch").limit(_MOST).collect()
 
 
-def _discontinuous(rows: DataFrame) -> list[Row]:
-    """Return the rows whose offsets do not begin where those of the batch before end."""
+def _discontinuous(rows: DataFrame, lost: Mapping[TopicPartition, Iterable[Range]]) -> list[Row]:
+    """Return the rows whose offsets do not begin where those of the batch before, or what is lost after it, end."""
     at = F.unix_micros("committed_at").alias("at")
     ranges = rows.select("layer", "query_id", "epoch", at, F.inline("offset_ranges")).distinct()
     order = Window.partitionBy("layer", "query_id", "topic", "partition").orderBy("epoch")
     with_before = ranges.select("*", F.lag("last").over(order).alias("before"))
-    return with_before.where("first <> before + 1").orderBy("layer", "epoch").limit(_MOST).collect()
+    jumps = with_before.where("first <> before + 1")
+    for (topic, number), lost_ranges in sorted(lost.items()):
+        for begin, end in merge_adjacent(lost_ranges):
+            over_lost = (F.col("before") == begin - 1) & (F.col("first") == end + 1)
+            jumps = jumps.where(~((F.col("topic") == topic) & (F.col("partition") == number) & over_lost))
+    return jumps.orderBy("layer", "epoch").limit(_MOST).collect()

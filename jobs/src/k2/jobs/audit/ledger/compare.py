@@ -43,8 +43,7 @@ def differences(rows: Iterable[Row], commits: Iterable[Row]) -> Iterator[Problem
         name = _name(commit)
         if not (stored := by_batch.get((query, epoch))):
             yield Problem("ledger_missing", _at(commit), f"{name}, snapshot {commit['snapshot_id']}, is missing")
-        elif texts := [f"{column} is {_shown(stored[0][column])} instead of {_shown(commit[column])}"
-                       for column in _COMPARED if _shown(stored[0][column]) != _shown(commit[column])]:  # fmt: skip
+        elif texts := list(_changes(stored[0], commit)):
             yield Problem("ledger_changed", _at(commit), f"{name}: {', '.join(texts)}")
     for (query, epoch), stored in sorted(by_batch.items()):
         if len(stored) > 1:
@@ -52,6 +51,14 @@ def differences(rows: Iterable[Row], commits: Iterable[Row]) -> Iterator[Problem
         if query in newest and epoch > newest[query]:
             text = f"{_name(stored[0])} names snapshot {stored[0]['snapshot_id']}, which its table does not have"
             yield Problem("commit_missing", _at(stored[0]), text)
+
+
+def _changes(row: Row, commit: Row) -> Iterator[str]:
+    """Yield how a row differs from its commit. An older release copied commits without the ids of their topics."""
+    for column in _COMPARED if row["topic_id"] is None else (*_COMPARED, "topic_id"):
+        stored, committed = _shown(row[column]), _shown(commit[column])
+        if stored != committed:
+            yield f"{column} is {stored} instead of {committed}"
 
 
 def _name(row: Row) -> str:

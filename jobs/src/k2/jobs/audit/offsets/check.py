@@ -9,6 +9,7 @@ from typing import Any, Final
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.common.ranges import without
 from k2.jobs.audit.offsets import bitmaps
 from k2.jobs.audit.offsets.bitmaps import Partition, TopicPartition
 from k2.jobs.audit.pinned_snapshots import Frontier
@@ -41,6 +42,10 @@ def check(scope: Scope) -> CheckedOffsets:
     frontiers = pinned.silver_frontier(scope.exchange, channel, partitions)
     pruned = pinned.pruned_before(scope.bronze_table)
     first_offsets = _first_offsets(scope, pruned)
+    recorded_as_lost = pinned.lost(scope.bronze_table)
+    scope.report.lost = {
+        f"{topic}/{number}": bitmaps.format_ranges(ranges) for (topic, number), ranges in recorded_as_lost.items()
+    }
     is_whole = pruned is None and not is_recent
     extents = pinned.bronze_extents(scope.exchange, channel)
     if is_whole:
@@ -60,7 +65,9 @@ def check(scope: Scope) -> CheckedOffsets:
         floor = min(first, extent[0]) if is_whole else max(first, first_offsets.get(key, 0))
         frontier = frontiers.get(key, 0)
         checked.floors[key] = floor
-        gaps = list(partition.gaps(floor, last))
+        # What Silver has was not lost before Bronze read it.
+        excused = chain.from_iterable(partition.unprocessed(*offsets) for offsets in recorded_as_lost.get(key, []))
+        gaps = without(list(partition.gaps(floor, last)), excused)
         _add_ranges(scope, "bronze_gap", key, "missing in Bronze:", gaps)
         _add_duplicates(scope, "bronze_duplicate", key, "Bronze", partition.duplicate_buckets(floor, bronze=True))
         processed_twice = partition.duplicate_buckets(floor, bronze=False)

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from k2.common import logs
 from k2.jobs.audit.offsets import bitmaps
-from k2.jobs.kafka_admin import KafkaUnavailable, TopicIds
+from k2.jobs.kafka_admin import KafkaTopics, KafkaUnavailable
 from k2.schemas import topics
 
 log = logs.get("audit")
@@ -36,7 +36,7 @@ def _unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> 
     # List all topics: a broker may create one that is requested by name.
     listed = client.list_topics(timeout=_TIMEOUT).topics
     present = [name for name, _ in committed if topics.in_kafka(name) in listed]
-    names = current_names(present, TopicIds(bootstrap).of)
+    names = current_names(present, KafkaTopics(bootstrap).ids)
     partitions = [(topic, number) for topic in sorted(names) for number in sorted(listed[topic].partitions)]
     specs = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
     first, after = (_offsets(client, partitions, spec) for spec in specs)
