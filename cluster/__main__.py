@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from cluster import dependencies, diagnostics, platform, sizes
 from cluster.providers import Existing, Provider, provider
@@ -57,11 +57,7 @@ def _steps(target: Provider, times: dict[str, float]) -> None:
         raise StepFailed(f"install {', '.join(absent)}: not found in PATH")
     with step("namespaces", times):
         platform.namespaces(target.env)
-    # Builds need the cores, installs mostly wait for pods: side by side they take little longer than either.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        build = pool.submit(_build, target, times)
-        _dependencies(target, times)
-        build.result()
+    build_and_install(target, times)
     with step("load K2's images", times):
         target.load_images(platform.images())
     with step("charts of K2", times):
@@ -72,16 +68,34 @@ def _steps(target: Provider, times: dict[str, float]) -> None:
         platform.wait_ready(target.env)
 
 
+def build_and_install(target: Provider, times: dict[str, float]) -> None:
+    """Build K2's images, and meanwhile install what K2 depends on.
+
+    Builds need the cores, installs mostly wait for pods: side by side they take little longer than either.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        bases = pool.submit(_build_bases, target, times)
+        build = pool.submit(_build, target, times)
+        _dependencies(target, times, bases)
+        build.result()
+
+
+def _build_bases(target: Provider, times: dict[str, float]) -> None:
+    with step("base images", times):
+        target.build_base_images()
+
+
 def _build(target: Provider, times: dict[str, float]) -> None:
     with step("images of K2", times):
         platform.build(target)
 
 
-def _dependencies(target: Provider, times: dict[str, float]) -> None:
+def _dependencies(target: Provider, times: dict[str, float], bases: Future[None]) -> None:
     with step("NetworkPolicy enforcement", times):
         dependencies.network_policies(target)
     with step("Strimzi", times):
         dependencies.strimzi(target)
+    bases.result()  # the Spark operator's image is one of them with a program more; two builds at a time would collide
     with step("Spark operator", times):
         dependencies.spark_operator(target, platform.NAMESPACE)
     with step("Prometheus", times):

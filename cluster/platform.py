@@ -28,7 +28,6 @@ def images() -> list[str]:
 
 def build(provider: Provider) -> None:
     """Build the images on this machine."""
-    provider.build_base_images()
     run("make", "images", env=provider.env)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import platform, providers, shell
+from cluster import dependencies, platform, providers, shell
+from cluster.__main__ import build_and_install
 from cluster.providers import Kit
 from cluster.shell import StepFailed
 
@@ -58,15 +59,29 @@ def test_programs_of_an_image_are_built_before_the_image(kit: Kit) -> None:
     assert calls.read_text().splitlines()[0] == "images postgres"
 
 
-def test_base_images_are_built_before_the_images(kit: Kit) -> None:
+def test_base_images_are_built_before_the_images_and_before_the_image_that_stands_on_them(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a machine that can pull nothing and has built nothing before."""
     calls = scripts(kit, kit.folder / "images", kit.folder / "bin" / "make", kit.folder / "load")
+    slow = kit.folder / "images"
+    slow.write_text(f'#!/bin/sh\nsleep 0.3\necho images "$@" >> {calls}\n')
     kit.env["PATH"] = f"{kit.folder / 'bin'}:{kit.env['PATH']}"
-    platform.build(kit)
+
+    def install(name: str) -> None:
+        with calls.open("a") as log:
+            log.write(f"install {name}\n")
+
+    for name in ("network_policies", "strimzi", "spark_operator", "prometheus"):
+        monkeypatch.setattr(dependencies, name, lambda *_, name=name: install(name))
+    monkeypatch.setattr(platform, "THIRD_PARTY", ())
+    build_and_install(kit, {})
     kit.load_images(platform.images())
-    built, made, loaded = calls.read_text().splitlines()
-    assert (built, made) == ("images python spark", "make images")
-    assert loaded.split() == ["load", *platform.images()]
+    done = calls.read_text().splitlines()
+    assert done.index("images python spark") < done.index("make images")
+    assert done.index("images python spark") < done.index("install spark_operator")
+    assert done.index("install strimzi") < done.index("images python spark")  # that they are not built first
+    assert done[-1].split() == ["load", *platform.images()]
 
 
 def test_an_installer_is_retried_if_a_crd_had_no_status(kit: Kit) -> None:
