@@ -10,6 +10,7 @@ from typing import Any
 from k2.ingest.simulator.listings import Status
 from k2.ingest.simulator.market import SimTrade
 from k2.ingest.simulator.server import Simulator
+from k2.schemas.content import ID_CONFLICT
 from k2.schemas.states import GapState
 from k2.schemas.values import to_micros
 
@@ -48,17 +49,18 @@ class Judge:
 
     def findings(self) -> list[str]:
         """Everything that is wrong."""
-        stored, dead_letters = self.ingest.stored(), self._dead_letters()
+        stored, dead_letters, conflicts = self.ingest.stored(), self._dead_letters(), self._dead_letters(ID_CONFLICT)
         findings: list[str] = []
         for pair in self.ingest.pairs:
             rows = [record for record in stored if record["symbol"] == pair.symbol]
-            findings += self._symbol(pair, rows, dead_letters)
+            findings += self._symbol(pair, rows, dead_letters, conflicts)
         return findings
 
-    def _dead_letters(self) -> str:
-        return "\n".join(frame.decode(errors="replace") for frame, _ in self.ingest.dead_letters())
+    def _dead_letters(self, kind: str = "") -> str:
+        letters = self.ingest.dead_letters()
+        return "\n".join(frame.decode(errors="replace") for frame, error in letters if kind in {"", error})
 
-    def _symbol(self, pair: Any, rows: Sequence[dict[str, Any]], dead_letters: str) -> list[str]:
+    def _symbol(self, pair: Any, rows: Sequence[dict[str, Any]], dead_letters: str, conflicts: str) -> list[str]:
         venue = self.simulator.venue
         emitted = {venue.trade_id(trade): trade for trade in self.simulator.history.trades.get(pair.raw_symbol, ())}
         recorded = {row["trade_id"] for row in rows}
@@ -82,7 +84,10 @@ class Judge:
         for row in rows:
             trade = emitted.get(row["trade_id"])
             if trade and _content(trade) != (row["price"] * 10**12, row["quantity"] * 10**12, row["side"]):
-                findings.append(f"{pair.symbol}: {row['trade_id']} was recorded with other content")
+                if row["trade_id"] in conflicts:  # the wrong one came first; nothing tells which is right
+                    self.reasons[f"{pair.symbol}: recorded with other content, and a dead letter has the true one"] += 1
+                else:
+                    findings.append(f"{pair.symbol}: {row['trade_id']} was recorded with other content")
         ids = Counter(row["message_id"] for row in rows if row["vendor_data"]["source"] == "backfill")
         return findings + [
             f"{pair.symbol}: {key} was repaired {count} times" for key, count in ids.items() if count > 1

@@ -25,7 +25,7 @@ class Recorded:
         self.stats = SimpleNamespace(refused={})
         self._rows: list[dict[str, Any]] = []
         self._gaps: list[GapEvent] = []
-        self._dead_letters: list[tuple[bytes, Any]] = []
+        self._dead_letters: list[tuple[bytes, str]] = []
 
     def read(self) -> None:
         """Read everything again."""
@@ -35,7 +35,7 @@ class Recorded:
         self._rows = [row | {"vendor_data": json.loads(row["vendor_data"])} for row in rows]
         self._gaps = [decode(message.value()) for message in self._topic(topics.gaps(name))]
         letters = self._topic(topics.dead_letters(name))
-        self._dead_letters = [(message.value(), message.headers()) for message in letters]
+        self._dead_letters = [(message.value(), dict(message.headers())["k2-error"].decode()) for message in letters]
 
     def stored(self) -> list[dict[str, Any]]:
         """Return the trades in Gold."""
@@ -45,8 +45,8 @@ class Recorded:
         """Return the gap events, in order."""
         return self._gaps
 
-    def dead_letters(self) -> list[tuple[bytes, Any]]:
-        """Return the frames in the topic of dead letters."""
+    def dead_letters(self) -> list[tuple[bytes, str]]:
+        """Return the frames in the topic of dead letters, and the kind of error of each."""
         return self._dead_letters
 
     def unlike_table(self, until: int) -> list[str]:

@@ -253,6 +253,33 @@ def test_a_gap_behind_another_is_not_filled_with_rows_of_another_symbol(first):
     run(main)
 
 
+@EXCHANGES
+@pytest.mark.parametrize("limit", [5, 100])
+@pytest.mark.parametrize("received", [[10, -50, 51], [9, 10, -11, 50], [10, -30, 50], [10, -11, -12, 40, -41, 43, 44]])
+def test_a_trade_that_arrived_with_another_content_than_the_history_has_does_not_hinder_repair(
+    exchange, limit, received
+):
+    """Negative ids are those. True pages differ from them, and no others are believed for that."""
+
+    async def main(loop):
+        history = made(exchange, dict.fromkeys(range(1, 60), 0.0), limit=limit)
+        if exchange == "binance":
+            lie_once(history, range(20, 40), dict, price=7000)
+        ingest = Ingest(loop, history)
+        for number in received:
+            item = trade(ingest.pair, abs(number), ingest.label)
+            wrong = replace(item.record, price=item.record.price - 1)
+            ingest.take(item if number > 0 else SequencedRecord(wrong, -number, -number))
+        assert await ingest.until(lambda: ingest.closed, 3600)
+        assert ingest.stored == list(range(received[0], received[-1] + 1))
+        assert {int(record.record_id) for record in ingest.log.records if record.price % 10**12} == {
+            -number for number in received if number < 0
+        }
+        assert {error for _, error, _ in ingest.log.dead_letters} == {"ID_CONFLICT"}
+
+    run(main)
+
+
 def test_a_newest_id_without_a_later_trade_is_repaired_by_pages_that_reach_what_arrived():
     async def main(loop):
         history = made("coinbase", dict.fromkeys(range(1, 26), 0.0))

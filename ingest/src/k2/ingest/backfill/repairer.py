@@ -6,7 +6,7 @@ answers that prove that an id was never issued.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
@@ -16,6 +16,7 @@ from k2.common import logs
 from k2.common.ranges import count, within, without
 from k2.ingest.backfill.absence import Absence, Answer, between
 from k2.ingest.backfill.policy import Policy
+from k2.ingest.backfill.recognition import Recognition, content
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.backfill.schedule import Schedule
 from k2.ingest.exchanges.base import (
@@ -34,18 +35,14 @@ from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.ledger import GapLedger, utc_micros
 from k2.ingest.sequencing.tracker import IdRange, Tracker
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.channels import Record
 from k2.schemas.states import GapReason, GapState
 
 log = logs.get("repair")
 
 _RULES: Final = "2"  # of this module; a verdict of other rules is judged again
-_MOST_PARTS: Final = 50  # missing ranges of a gap that are requested one by one
 _BAD_ROWS: Final = 4  # answers with the same bad row until its id counts as received
 _SHORT_HISTORY: Final = 2  # answers until a history that begins after a window is believed
-_FARTHEST: Final = 10_000  # ids that are requested once more for the sake of a known one
 _CURSOR_STEP: Final = 100  # ids
-_ROUNDING: Final = 1000  # microseconds
 
 
 def rules_version(client_version: str) -> str:
@@ -72,13 +69,13 @@ class _Case:
 
     gap: Gap
     schedule: Schedule
+    recognition: Recognition
     missing: int = 0  # ids, after the last failed attempt
     never_issued: Absence = field(default_factory=Absence)
     before_history: Absence = field(default_factory=Absence)
     short_history: int = 0
     bad_rows: dict[int, int] = field(default_factory=dict)  # answers with a bad row, by its id
     dead_letters: set[tuple[int, str]] = field(default_factory=set)  # bad rows that were stored
-    edges: dict[int, Record] = field(default_factory=dict)  # records of the history next to missing ones, by id
 
 
 class Repairer:
@@ -117,7 +114,11 @@ class Repairer:
         async with asyncio.TaskGroup() as group:
             while True:
                 gap = await self._ledger.repairs.get()
-                group.create_task(self._repair(_Case(gap, Schedule(self._random))))
+                group.create_task(self._repair(self._case(gap)))
+
+    def _case(self, gap: Gap) -> _Case:
+        newest_first = self._client.answers.history.newest_first
+        return _Case(gap, Schedule(self._random), Recognition(gap, self._tracker, newest_first=newest_first))
 
     async def _repair(self, case: _Case) -> None:
         gap = case.gap
@@ -158,28 +159,11 @@ class Repairer:
     async def _attempt(self, case: _Case) -> float | None:
         """Ask for what is missing of a gap. Return the seconds until the next attempt; None once it is closed."""
         sweep = _Sweep()
-        for part in self._parts(case):
+        for part in case.recognition.parts(self._tracker.missing(case.gap)):
             await self._sweep(case, part, sweep)
         if case.gap.is_window:
             return await self._judge_window(case, sweep)
         return await self._judge(case, sweep)
-
-    def _parts(self, case: _Case) -> Iterator[Gap]:
-        """Yield the missing ids as gaps, each with its neighbours, whose absence or presence shows what to believe."""
-        gap, missing = case.gap, self._tracker.missing(case.gap)
-        if gap.is_window:
-            yield gap
-            return
-        if len(missing) > _MOST_PARTS:
-            missing = ((missing[0][0], missing[-1][1]),)
-        for first, last in missing:
-            # A history may round its times, and the neighbour must be in the answer.
-            edge = case.edges.get(first - 1)
-            start, since = max(0, first - 1), edge.timestamp if edge else gap.since
-            neighbour = None if edge else self._tracker.known_before(gap, start)
-            if neighbour and start - neighbour[0] <= _FARTHEST:
-                start, since = neighbour  # by whose content the page is recognised
-            yield replace(gap, first_id=start, last_id=last + 1, since=max(0, since - _ROUNDING))
 
     async def _sweep(self, case: _Case, part: Gap, sweep: _Sweep) -> None:
         """Publish the records of a part of the gap that the history has, page by page, and note what it lacks."""
@@ -187,61 +171,24 @@ class Repairer:
         request: Request | None = self._adapter.history_request(part)
         while request is not None:
             page, answer = await self._page(request, rest)
-            self._check_contents(case, page)
+            self._dead_letter(case, case.recognition.check_contents(page), answer)
             if rest is part and await self._begins_after(part, page):
                 cut = within([(part.first_id, page.oldest - 1)], self._tracker.missing(gap))
                 sweep.before_history += [(ids, answer) for ids in cut]
             else:
-                self._check_start(case, rest, page)
+                case.recognition.check_start(rest, page)
             self._note(case, page, answer, sweep)
             await self._publish(gap, page.records)
-            records = {item.last_id: item.record for item in page.records}
-            sides = {number for first, last in self._tracker.missing(gap) for number in (first - 1, last + 1)}
-            case.edges.update((number, records[number]) for number in sides & records.keys())
+            case.recognition.remember(page, self._tracker.missing(gap))
             rest, request = self._following(case, rest, page)
 
     def _following(self, case: _Case, part: Gap, page: Page) -> tuple[Gap, Request | None]:
         """Return the rest of a part and its request, which repeats the last row: by it the next page is recognised."""
         if page.next_request is None or part.is_window or not page.records:
             return part, page.next_request
-        newest_first = self._client.answers.history.newest_first
-        edge = (min if newest_first else max)(page.records, key=lambda item: item.last_id)
-        case.edges[edge.last_id] = edge.record
-        if newest_first:
-            rest = replace(part, last_id=edge.last_id)
-        else:
-            rest = replace(part, first_id=edge.last_id, since=max(part.since, edge.record.timestamp - _ROUNDING))
+        rest = case.recognition.rest(part, page)
         # A page of the row that was asked for and no other: the history ends there.
         return (rest, self._adapter.history_request(rest)) if rest != part else (part, None)
-
-    def _check_contents(self, case: _Case, page: Page) -> None:
-        """Raise `MalformedFrame` if a page is not of the gap's symbol, which few histories name in their rows.
-
-        No record of it may differ from what is known of its id.
-        """
-        gap = case.gap
-        for item in page.records if not gap.is_window else ():
-            edge = case.edges.get(item.last_id)
-            other = edge is not None and (edge.fingerprint, edge.timestamp) != _content(item)
-            if other or self._tracker.contradicts(gap, item):
-                raise MalformedFrame(
-                    f"rows are not those of {gap.pair.raw_symbol}: id {item.last_id} has other content"
-                )
-
-    def _check_start(self, case: _Case, part: Gap, page: Page) -> None:
-        """Raise `MalformedFrame` if a page lacks the record at which its request began, if that is known."""
-        if part.is_window or not page.records:
-            return
-        gap, ids = case.gap, {item.last_id for item in page.records}
-        newest_first = self._client.answers.history.newest_first
-        start = part.last_id if newest_first else part.first_id
-        recognisable = start in case.edges or self._tracker.knows(gap, start)
-        if not recognisable and newest_first:
-            # The exchange named this newest id, and no later trade came so far: the page must reach what did.
-            start = gap.first_id - 1
-            recognisable = self._tracker.knows(gap, start)
-        if recognisable and start not in ids:
-            raise MalformedFrame(f"rows may not be those of {gap.pair.raw_symbol}: id {start} is not among them")
 
     async def _begins_after(self, part: Gap, page: Page) -> bool:
         """Return whether the history begins after the first id of a part, as its first page suggests.
@@ -251,7 +198,7 @@ class Repairer:
         """
         if not self._client.answers.history.has_floor or not page.consistent or page.oldest <= part.first_id + 1:
             return False
-        contents = {item.last_id: _content(item) for item in page.records}
+        contents = {item.last_id: content(item) for item in page.records}
         number = min((other for other in contents if other > page.oldest), default=page.oldest + 1)
         second = await self._repeated(part, number)
         if not second.consistent or not page.oldest < second.oldest <= page.oldest + _CURSOR_STEP:
@@ -259,7 +206,7 @@ class Repairer:
         repeated = list(second.records)
         if len(contents) == 1:
             repeated += (await self._repeated(part, page.oldest)).records
-        equal = [contents[item.last_id] == _content(item) for item in repeated if item.last_id in contents]
+        equal = [contents[item.last_id] == content(item) for item in repeated if item.last_id in contents]
         return all(equal) and bool(equal or not contents)
 
     async def _repeated(self, part: Gap, number: int) -> Page:
@@ -282,10 +229,7 @@ class Repairer:
         sweep.reaches = sweep.reaches or page.reaches or coverage.reaches
         sweep.full = sweep.full or page.full
         sweep.consistent = sweep.consistent and page.consistent and coverage.complete
-        new = [item for item in page.invalid if (item.last_id, item.reason) not in case.dead_letters]
-        if new:  # one dead letter names all bad rows of a page
-            self._pipeline.dead_letter_items(answer.body, new)
-            case.dead_letters.update((item.last_id, item.reason) for item in new)
+        self._dead_letter(case, page.invalid, answer)
         sweep.bad += [item for item in page.invalid if item.last_id != NO_ID]
         if not page.consistent or case.gap.is_window or not self._publisher.keeps_evidence:
             return
@@ -294,8 +238,17 @@ class Repairer:
         lacking = within(between(ids), self._tracker.missing(case.gap))
         sweep.absent += [(entry, answer) for entry in lacking]
 
+    def _dead_letter(self, case: _Case, items: Iterable[InvalidItem], answer: Answer) -> None:
+        """Store the body of a page with its rows that are bad in some way; each of them once."""
+        new = [item for item in items if (item.last_id, item.reason) not in case.dead_letters]
+        if new:  # one dead letter names all bad rows of a page
+            self._pipeline.dead_letter_items(answer.body, new)
+            case.dead_letters.update((item.last_id, item.reason) for item in new)
+
     async def _publish(self, gap: Gap, items: Iterable[SequencedRecord]) -> None:
-        records = [item.record for item in items if self._tracker.fill(gap, item)]
+        # Rows around the gap are there to recognise the page; other gaps have requests of their own.
+        own = items if gap.is_window else [item for item in items if gap.first_id <= item.last_id <= gap.last_id]
+        records = [item.record for item in own if self._tracker.fill(gap, item)]
         if gap.listing > 1:
             records = [record.in_listing(gap.listing) for record in records]
         await self._publisher.wait_unblocked()
@@ -390,10 +343,6 @@ class Repairer:
         event = self._ledger.close(gap, state, resolution, reason, missing=missing, evidence=evidence)
         if event is not None:
             await event
-
-
-def _content(item: SequencedRecord) -> tuple[int, int]:
-    return item.record.fingerprint, item.record.timestamp
 
 
 def _still(observed: Iterable[tuple[IdRange, Answer]], missing: Sequence[IdRange]) -> list[tuple[IdRange, Answer]]:

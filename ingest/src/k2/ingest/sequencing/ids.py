@@ -9,7 +9,7 @@ So are ids further ahead of the last one than a symbol can have traded since: th
 sequence goes on there. A single one proves nothing and moves nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -232,32 +232,44 @@ class SequenceTracker:
         """Return whether the content of the record with an id next to a gap is known."""
         return self._content_of(gap, number) is not None
 
-    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
-        """Return the newest id up to `number` whose content is known, and a time not after its record; None if none is.
+    def known_before(self, gap: Gap, number: int, but: Collection[int] = ()) -> tuple[int, int] | None:
+        """Return the newest id up to `number`, none of `but`, whose content is known, and a time near its record.
 
         A gap that begins where another one ended, because the exchange named a newest id twice, has no known neighbour.
         """
-        state = self._symbols.get(gap.pair.symbol)
-        if state is None or state.aggregates:
+        newest = max((recorded for recorded in self._known(gap, but) if recorded <= number), default=None)
+        if newest is None:
             return None
-        entries = [entry for entry in state.gaps if entry.gap.listing == gap.listing and not entry.closed]
-        ids = {recorded for entry in entries for recorded in entry.neighbours}
-        ids |= state.recent.keys() if gap.listing == state.listing else set()
-        newest = max((recorded for recorded in ids if recorded <= number), default=NO_ID)
-        if newest == NO_ID:
-            return None
-        between = [entry.gap.since for entry in entries if newest < entry.gap.last_id and entry.gap.first_id <= number]
+        entries = [entry.gap for entry in self._open_around(gap)]
+        between = [entry.since for entry in entries if newest < entry.last_id and entry.first_id <= number]
         return newest, min([gap.since, *between])
 
-    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
+    def known_after(self, gap: Gap, number: int, but: Collection[int] = ()) -> int | None:
+        """Return the lowest id from `number` on, none of `but`, whose content is known; None if there is none."""
+        return min((recorded for recorded in self._known(gap, but) if recorded >= number), default=None)
+
+    def matches(self, gap: Gap, item: SequencedRecord) -> bool | None:
+        """Return whether the id of a backfilled record arrived with the same content; None if that is not known."""
         received = self._content_of(gap, item.last_id)
         if received is None:
-            return False
+            return None
         # A history may have the same time with other digits than the stream.
         fingerprint, time = item.record.fingerprint, item.record.timestamp
         times = {other // _TIME_PRECISION for other in (time - 1, time, time + 1)}
-        return all(received != fingerprint ^ other for other in times)
+        return any(received == fingerprint ^ other for other in times)
+
+    def _open_around(self, gap: Gap) -> list[_OpenGap]:
+        """Return the open gaps of a gap's listing."""
+        state = self._symbols.get(gap.pair.symbol)
+        return [entry for entry in state.gaps if entry.gap.listing == gap.listing and not entry.closed] if state else []
+
+    def _known(self, gap: Gap, but: Collection[int]) -> set[int]:
+        """Return the ids of a gap's listing whose content is known, but some."""
+        state = self._symbols.get(gap.pair.symbol)
+        if state is None or state.aggregates:
+            return set()
+        ids = {recorded for entry in self._open_around(gap) for recorded in entry.neighbours}
+        return (ids | state.recent.keys() if gap.listing == state.listing else ids) - set(but)
 
     def _content_of(self, gap: Gap, number: int) -> Fingerprint | None:
         state = self._symbols.get(gap.pair.symbol)
@@ -265,7 +277,8 @@ class SequenceTracker:
             return None
         if gap.listing == state.listing and number in state.recent:
             return state.recent[number]
-        return next((entry.neighbours.get(number) for entry in state.gaps if entry.gap == gap), None)
+        entries = self._open_around(gap)
+        return next((entry.neighbours[number] for entry in entries if number in entry.neighbours), None)
 
     def account(self, gap: Gap, first_id: int, last_id: int) -> None:
         """Take the ids of a gap that only came as dead letters, so that they do not count as missing."""

@@ -1,6 +1,6 @@
 """The tracker protocol and its findings: what sequencing reports about each record. Pure values, no clock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -155,12 +155,19 @@ class Tracker(Protocol):
         """Return whether the content of the record with an id next to a gap is known."""
         ...
 
-    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
-        """Return the newest id up to `number` whose content is known, and a time not after its record, if any is."""
+    def known_before(self, gap: Gap, number: int, but: Collection[int] = ()) -> tuple[int, int] | None:
+        """Return the newest id up to `number`, none of `but`, whose content is known, and a time near its record.
+
+        The time is not after it where only missing ids lie between. Returns None if there is no such id.
+        """
         ...
 
-    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Return whether an id of a backfilled record arrived with other content: the page is of another symbol."""
+    def known_after(self, gap: Gap, number: int, but: Collection[int] = ()) -> int | None:
+        """Return the lowest id from `number` on, none of `but`, whose content is known; None if there is none."""
+        ...
+
+    def matches(self, gap: Gap, item: SequencedRecord) -> bool | None:
+        """Return whether the id of a backfilled record arrived with the same content; None if that is not known."""
         ...
 
     def account(self, gap: Gap, first_id: int, last_id: int) -> None:
@@ -188,13 +195,17 @@ class WithoutConsecutiveIds:
         """Return False: no id belongs to a place in a sequence."""
         return False
 
-    def known_before(self, gap: Gap, number: int) -> tuple[int, int] | None:
+    def known_before(self, gap: Gap, number: int, but: Collection[int] = ()) -> tuple[int, int] | None:
         """Return None: no id belongs to a place in a sequence."""
         return None
 
-    def contradicts(self, gap: Gap, item: SequencedRecord) -> bool:
-        """Return False: no id belongs to a place in a sequence."""
-        return False
+    def known_after(self, gap: Gap, number: int, but: Collection[int] = ()) -> int | None:
+        """Return None: no id belongs to a place in a sequence."""
+        return None
+
+    def matches(self, gap: Gap, item: SequencedRecord) -> bool | None:
+        """Return None: no id belongs to a place in a sequence."""
+        return None
 
     def account(self, gap: Gap, first_id: int, last_id: int) -> None:
         """Do nothing: there are no consecutive ids."""
