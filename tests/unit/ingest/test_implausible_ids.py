@@ -62,11 +62,11 @@ async def test_the_trade_that_had_a_wrong_id_is_missing_under_its_true_one(inges
 
 
 async def test_a_jump_is_one_gap_that_kafka_knows_before_any_trade_behind_it(ingest):
-    await feed(ingest, frame(FIRST, 0), frame(FAR, 1), frame(FAR + 1, 2))
-    assert ingest.publisher.sent == 1
+    await feed(ingest, frame(FIRST - 1, 0), frame(FIRST, 0), frame(FAR, 1), frame(FAR + 1, 2))
+    assert ingest.publisher.sent == 2
     await feed(ingest, frame(FAR + 2, 3), frame(FAR + 3, 4))
     assert await ingest.stop() == 0
-    assert stored_ids(ingest) == [FIRST, *range(FAR, FAR + 4)]
+    assert stored_ids(ingest) == [FIRST - 1, FIRST, *range(FAR, FAR + 4)]
     (event,) = ingest.gap_events()
     assert (event.state, event.first_id, event.last_id) == ("open", str(FIRST + 1), str(FAR - 1))
     assert ingest.stats.errors["sequence_jump"] == 1

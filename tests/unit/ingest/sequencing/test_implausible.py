@@ -91,7 +91,7 @@ def test_three_consecutive_ids_far_ahead_prove_that_the_sequence_goes_on_there(p
     @given(st.integers(FAR, LAST - 10))
     def check(far: int) -> None:
         tracker = SequenceTracker()
-        tracker.observe(pair, trade(observed, FIRST))
+        tracker.resume(pair, Position(str(FIRST), NOW))
         items = [trade(observed, far + index, 10 + index) for index in range(3)]
         assert [tracker.observe(pair, item) for item in items] == [
             Suspended(begins=True), Suspended(begins=False), SequenceJump(FIRST, far),
@@ -127,7 +127,7 @@ def test_what_proves_no_jump(pair, observed, numbers, ats):
 
 def test_a_jump_in_which_ids_are_missing_is_proved_by_three_that_follow_on_each_other(pair, observed):
     tracker = SequenceTracker()
-    tracker.observe(pair, trade(observed, FIRST))
+    tracker.resume(pair, Position(str(FIRST), NOW))
     items = [trade(observed, FAR + number, number) for number in (1, 3, 4, 5)]
     assert tracker.observe(pair, items[0]) == Suspended(begins=True)
     assert [tracker.observe(pair, item) for item in items[1:]] == [
@@ -275,10 +275,13 @@ def begin(tracker: SequenceTracker, pair: Pair, observed: Observed, first: int) 
     return [tracker.observe(pair, item) for item in items] + [tracker.observe(pair, item) for item in items]
 
 
-def test_a_first_id_that_was_wrong_is_corrected_by_those_that_follow_on_each_other(pair, observed):
+@pytest.mark.parametrize("wrong", [LAST, 7])
+def test_a_first_id_that_was_wrong_is_corrected_by_those_that_follow_on_each_other(pair, observed, wrong):
+    """Nothing is known to be missing before them, whether it was too high or too low."""
     tracker = SequenceTracker()
-    tracker.observe(pair, trade(observed, LAST))
-    assert begin(tracker, pair, observed, FIRST)[2:] == [SequenceJump(LAST, FIRST), None, None, None]
+    tracker.observe(pair, trade(observed, wrong))
+    assert begin(tracker, pair, observed, FIRST)[2:] == [SequenceJump(wrong, FIRST), None, None, None]
+    assert tracker.observe(pair, trade(observed, FIRST + 4, 2 * MINUTE)).gap.first_id == FIRST + 3
     assert tracker.listings == {}
 
 

@@ -362,14 +362,14 @@ class SequenceTracker:
         if run.consecutive < _RESET_RUN:
             return _RUN_GOES_ON
         previous, state.run = state.last_id, None
-        if run.first_id > previous:
-            state.jump = run.first_id
-            return SequenceJump(previous, run.first_id)
         # A listing begins at id 0 or 1. Ids that are too high for that may have begun anywhere: nothing is known to be
         # missing before them.
         midway = too_far(run.first_id, run.first_time - state.newest_time)
-        if midway and previous == state.only_id:
+        if previous == state.only_id and (midway or run.first_id > previous):  # nor that the only id before was true
             state.last_id, state.only_id = run.first_id - 1, NO_ID
+            return SequenceJump(previous, run.first_id)
+        if run.first_id > previous:
+            state.jump = run.first_id
             return SequenceJump(previous, run.first_id)
         # Whether an exchange numbers from 0 or from 1 is not known, so an id 0 that was not seen is not missing.
         state.last_id = run.first_id - 1 if midway else min(0, run.first_id - 1)
