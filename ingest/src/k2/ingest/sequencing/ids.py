@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
+from k2.ingest.sequencing.open_gaps import Fingerprint, OpenGaps
 from k2.ingest.sequencing.plausibility import MOST_AHEAD, exchange_time, too_far
 from k2.ingest.sequencing.tracker import (
     Conflict,
@@ -37,40 +38,9 @@ _RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50
 _RESET_RUN: Final = 3  # this many consecutive ids far from the last one, with later times, are a new sequence
 _MOST_SUSPENDED: Final = 32  # records per symbol
 _TIME_PRECISION: Final = 1_000  # microseconds; an exchange's sources may differ below it, and Silver compares the rest
-_MOST_REVOCABLE: Final = 256  # gaps per symbol that are watched for ids that were never issued
 
-Fingerprint = int
 _DUPLICATE, _CONFLICT, _SUPERSEDED, _MISNUMBERED = Duplicate(), Conflict(), Superseded(), Misnumbered()
 _RUN_BEGINS, _RUN_GOES_ON = Suspended(begins=True), Suspended(begins=False)
-
-
-@dataclass(slots=True)
-class _OpenGap:
-    """A gap and its missing ids, as disjoint inclusive ranges. A closed one is watched for ids never issued."""
-
-    gap: Gap
-    missing: list[IdRange]
-    closed: bool = False
-    neighbours: dict[int, Fingerprint] = field(default_factory=dict)  # contents of the records around it, by id
-
-    def contains(self, number: int) -> bool:
-        """Return whether an id is missing."""
-        return any(low <= number <= high for low, high in self.missing)
-
-    def fill(self, first: int, last: int) -> bool:
-        """Remove ids `first` to `last`. Return whether any of them was missing."""
-        rest: list[IdRange] = []
-        for low, high in self.missing:
-            if last < low or first > high:
-                rest.append((low, high))
-                continue
-            if low < first:
-                rest.append((low, first - 1))
-            if high > last:
-                rest.append((last + 1, high))
-        changed = rest != self.missing
-        self.missing = rest
-        return changed
 
 
 @dataclass(slots=True)
@@ -98,7 +68,7 @@ class _Symbol:
     listing: int = 1
     listed_at: int = 0  # the time of the listing's first record; 0 if it began before this process
     recent: dict[int, Fingerprint] = field(default_factory=dict)
-    gaps: list[_OpenGap] = field(default_factory=list)
+    gaps: OpenGaps = field(default_factory=OpenGaps)
     run: _Run | None = None
     aggregates: bool = False  # whether a record covered several ids, whose contents alone are then unknown
     only_id: int = NO_ID  # the id with which tracking began without any position; nothing vouches for it
@@ -210,19 +180,18 @@ class SequenceTracker:
             return False
         if gap.listing == state.listing and timestamp > state.newest_time:
             state.newest_time = timestamp
-        _note_neighbour(state.gaps, gap.listing, item.last_id, item.record)
-        changes = [entry.fill(item.first_id, item.last_id) for entry in state.gaps if entry.gap.listing == gap.listing]
-        return any(changes)
+        state.gaps.note_neighbour(gap.listing, item.last_id, _content(item.record))
+        return bool(state.gaps.fill(gap.listing, item.first_id, item.last_id))
 
     def missing(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return the id ranges of a gap that have not arrived; empty once it is complete."""
         state = self._symbols.get(gap.pair.symbol)
-        return _missing(state, gap, closed=False) if state else ()
+        return state.gaps.missing(gap) if state else ()
 
     def unissued(self, gap: Gap) -> tuple[IdRange, ...]:
         """Return the id ranges of a gap that are judged as never issued and have not come."""
         state = self._symbols.get(gap.pair.symbol)
-        return _missing(state, gap, closed=True) if state else ()
+        return state.gaps.missing(gap, closed=True) if state else ()
 
     def coverage(self, gap: Gap, row_ids: Sequence[str]) -> Coverage:
         """Return nothing proved: no gap is a window."""
@@ -237,12 +206,8 @@ class SequenceTracker:
 
         A gap that begins where another one ended, because the exchange named a newest id twice, has no known neighbour.
         """
-        newest = max((recorded for recorded in self._known(gap, but) if recorded <= number), default=None)
-        if newest is None:
-            return None
-        entries = [entry.gap for entry in self._open_around(gap)]
-        between = [entry.since for entry in entries if newest < entry.last_id and entry.first_id <= number]
-        return newest, min([gap.since, *between])
+        state = self._symbols.get(gap.pair.symbol)
+        return state.gaps.newest_known(gap, number, self._known(gap, but)) if state else None
 
     def known_after(self, gap: Gap, number: int, but: Collection[int] = ()) -> int | None:
         """Return the lowest id from `number` on, none of `but`, whose content is known; None if there is none."""
@@ -258,17 +223,12 @@ class SequenceTracker:
         times = {other // _TIME_PRECISION for other in (time - 1, time, time + 1)}
         return any(received == fingerprint ^ other for other in times)
 
-    def _open_around(self, gap: Gap) -> list[_OpenGap]:
-        """Return the open gaps of a gap's listing."""
-        state = self._symbols.get(gap.pair.symbol)
-        return [entry for entry in state.gaps if entry.gap.listing == gap.listing and not entry.closed] if state else []
-
     def _known(self, gap: Gap, but: Collection[int]) -> set[int]:
         """Return the ids of a gap's listing whose content is known, but some."""
         state = self._symbols.get(gap.pair.symbol)
         if state is None or state.aggregates:
             return set()
-        ids = {recorded for entry in self._open_around(gap) for recorded in entry.neighbours}
+        ids = state.gaps.neighbours(gap.listing)
         return (ids | state.recent.keys() if gap.listing == state.listing else ids) - set(but)
 
     def _content_of(self, gap: Gap, number: int) -> Fingerprint | None:
@@ -277,32 +237,24 @@ class SequenceTracker:
             return None
         if gap.listing == state.listing and number in state.recent:
             return state.recent[number]
-        entries = self._open_around(gap)
-        return next((entry.neighbours[number] for entry in entries if number in entry.neighbours), None)
+        return state.gaps.content_of(gap.listing, number)
 
     def account(self, gap: Gap, first_id: int, last_id: int) -> None:
         """Take the ids of a gap that only came as dead letters, so that they do not count as missing."""
         if state := self._symbols.get(gap.pair.symbol):
-            for entry in state.gaps:
-                if entry.gap == gap:
-                    entry.fill(first_id, last_id)
+            state.gaps.account(gap, first_id, last_id)
 
     def keep_revocable(self, gap: Gap, missing: Sequence[IdRange]) -> None:
         """Watch ids of a closed gap that were judged as never issued: a record with one of them revokes that."""
         state = self._symbols.get(gap.pair.symbol)
-        if state is None or not missing:
-            return
-        state.gaps = [entry for entry in state.gaps if entry.gap != gap]
-        closed = [entry for entry in state.gaps if entry.closed]
-        if len(closed) >= _MOST_REVOCABLE:
-            state.gaps.remove(closed[0])
-        state.gaps.append(_OpenGap(gap, list(missing), closed=True))
+        if state is not None and missing:
+            state.gaps.watch(gap, missing)
 
     def close(self, gap: Gap) -> tuple[IdRange, ...]:
         """Stop tracking a gap. Return the id ranges that never arrived."""
         missing = self.missing(gap)
         if state := self._symbols.get(gap.pair.symbol):
-            state.gaps = [entry for entry in state.gaps if entry.gap != gap]
+            state.gaps.close(gap)
         return missing
 
     def on_disconnect(self, symbols: Iterable[str]) -> None:
@@ -315,14 +267,14 @@ class SequenceTracker:
             self._add(state := _Symbol(gap.pair, gap.last_id, gap.until, listing=gap.listing))
             if gap.listing > 1:
                 self._listings[gap.pair.symbol] = gap.listing
-        state.gaps.append(_OpenGap(gap, [(gap.first_id, gap.last_id)]))
+        state.gaps.open(gap)
 
     @staticmethod
     def _open(state: _Symbol, first: int, last: int, since: int, until: int) -> GapDetected:
         # A time that is wrong must not age the gap: it would be given up at once.
         gap = Gap(state.pair, first, last, since, max(since, until), listing=state.listing)
         neighbours = {number: state.recent[number] for number in (first - 1, last + 1) if number in state.recent}
-        state.gaps.append(_OpenGap(gap, [(first, last)], neighbours=neighbours))
+        state.gaps.open(gap, neighbours)
         return GapDetected(gap)
 
     def _observe_old(self, state: _Symbol, item: SequencedRecord, timestamp: int) -> Finding:
@@ -334,7 +286,7 @@ class SequenceTracker:
             return self._classify(state, item)
         if state.recent.get(last) == _content(item.record) or any(
             entry.contains(last) and (timestamp <= entry.gap.until + MOST_AHEAD or item.first_id - 1 in state.recent)
-            for entry in _current(state)
+            for entry in state.gaps.of_listing(state.listing)
         ):
             return self._classify(state, item)
         return self._suspend(state, item, timestamp)
@@ -386,12 +338,12 @@ class SequenceTracker:
         recorded = state.recent.get(last)
         if recorded is not None:
             return _DUPLICATE if recorded == _content(record) else _CONFLICT
-        filled = [entry for entry in _current(state) if entry.fill(item.first_id, last)]
+        filled = state.gaps.fill(state.listing, item.first_id, last)
         if not filled:
             return _DUPLICATE
         _remember(state, last, record)
         complete = tuple(entry.gap for entry in filled if not entry.missing)
-        state.gaps = [entry for entry in state.gaps if entry.missing]
+        state.gaps.forget_complete()
         return GapFilled(complete, tuple(entry.gap for entry in filled if entry.closed and entry.missing))
 
     def _add(self, state: _Symbol) -> None:
@@ -406,24 +358,8 @@ def _since(state: _Symbol) -> int:
     return max(state.last_time, state.newest_time - MOST_AHEAD)
 
 
-def _missing(state: _Symbol, gap: Gap, *, closed: bool) -> tuple[IdRange, ...]:
-    return tuple(ids for entry in state.gaps if entry.gap == gap and entry.closed is closed for ids in entry.missing)
-
-
-def _current(state: _Symbol) -> list[_OpenGap]:
-    """Return the open gaps of the current listing: ids of others mean other records."""
-    return [entry for entry in state.gaps if entry.gap.listing == state.listing]
-
-
 def _content(record: Record) -> Fingerprint:
     return record.fingerprint ^ record.timestamp // _TIME_PRECISION
-
-
-def _note_neighbour(entries: Iterable[_OpenGap], listing: int, number: int, record: Record) -> None:
-    """Keep the content of a record that stands next to a gap, by which pages of the history are recognised."""
-    for entry in entries:
-        if entry.gap.listing == listing and number in {entry.gap.first_id - 1, entry.gap.last_id + 1}:
-            entry.neighbours[number] = _content(record)
 
 
 def _remember(state: _Symbol, number: int, record: Record) -> None:
@@ -431,5 +367,5 @@ def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent[number] = record.fingerprint ^ record.timestamp // _TIME_PRECISION
     if len(recent) > _RECENT_IDS:
         del recent[next(iter(recent))]
-    if state.gaps:
-        _note_neighbour(state.gaps, state.listing, number, record)
+    if state.gaps.entries:
+        state.gaps.note_neighbour(state.listing, number, recent[number])
