@@ -24,9 +24,7 @@ def recover(data: Data = DEFAULT) -> None:
     try:
         current = state.load(layout.state)
         if not current.running:
-            refuse(
-                f"no platform runs in {layout.root}, whose Kafka is needed; start it with k2 up", code=UNREACHABLE
-            )
+            refuse(f"no platform runs in {layout.root}, whose Kafka is needed; start it with k2 up", code=UNREACHABLE)
         feeds = [word for name in current.feeds for word in ("--feed", str(layout.feeds / f"{name}.yaml"))]
         arguments, environment = audit.command(layout, *feeds, "--memory", "512m", module="k2.jobs.recover")
     except state.UnreadableState as error:
