@@ -14,6 +14,7 @@ import pytest
 from tests.unit.query.conftest import Append, trade
 
 Running = Callable[..., str]
+Capture = pytest.CaptureFixture[str]
 POST = b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 ENDLESS_QUERY = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
@@ -103,17 +104,60 @@ def test_queued_statements_do_not_block_other_queries(running: Running, append: 
     assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
 
 
-def test_a_client_that_does_not_read_is_disconnected(running: Running, append: Append) -> None:
+def post(body: str, accept: str) -> bytes:
+    return POST + f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def deaf_client(url: str, request: bytes) -> socket.socket:
+    client = connect(url)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)  # a fixed size, which does not grow
+    client.sendall(request)
+    return client
+
+
+def test_a_client_that_does_not_read_is_disconnected(running: Running, append: Append, capfd: Capture) -> None:
     append([trade(number, number / 1000, vendor_data="x" * 500) for number in range(40_000)])
     url = running(send_timeout=1.0)
-    with connect(url) as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.sendall(
-            b"GET /v1/trades HTTP/1.1\r\nHost: localhost\r\nAccept: application/vnd.apache.arrow.stream\r\n\r\n"
-        )
-        assert eventually(lambda: metric(url, "k2_api_queries_running") == 1)
-        assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
+    request = b"GET /v1/trades HTTP/1.1\r\nHost: localhost\r\nAccept: application/vnd.apache.arrow.stream\r\n\r\n"
+    with deaf_client(url, request):
+        assert eventually(lambda: metric(url, "k2_api_requests_running") == 2)  # with the one that asks
+        assert eventually(lambda: metric(url, "k2_api_requests_running") == 1)
         assert httpx.get(f"{url}/healthz").status_code == 200
+    logged = str(capfd.readouterr())
+    assert logged.count("response cut") == 1
+    assert "Traceback" not in logged
+
+
+def test_clients_that_do_not_read_hold_no_slot(running: Running, append: Append) -> None:
+    append([trade(1)])
+    url = running(send_timeout=300.0, max_statements=1)
+    csv = post('{"statement": "SELECT range, repeat(\'x\', 1000) AS x FROM range(60000)"}', "text/csv")
+    with ExitStack() as deaf:
+        clients = [deaf.enter_context(deaf_client(url, csv)) for _ in range(3)]
+        answer = httpx.post(f"{url}/v1/sql", json={"statement": "SELECT 1 AS one"}, timeout=60)
+        assert (answer.status_code, answer.json()["data"]) == (200, [{"one": 1}])
+        assert eventually(lambda: metric(url, "k2_api_queries_running") == 0)
+        assert metric(url, "k2_api_requests_running") == 4
+        answered = bytearray()
+        while not answered.endswith(b"0\r\n\r\n"):
+            answered += clients[0].recv(1 << 20)
+    assert all(b"\n%d,xxx" % row in answered for row in range(0, 60_000, 1000))  # from memory and disk, in order
+    assert answered.count(b"x" * 500) >= 60_000
+
+
+def test_a_result_without_room_leaves_its_slot_to_those_who_wait(
+    running: Running, append: Append, capfd: Capture
+) -> None:
+    append([trade(1)])
+    url = running(send_timeout=300.0, max_statements=1, max_unread_bytes=0)
+    csv = post('{"statement": "SELECT range, repeat(\'x\', 1000) AS x FROM range(900000)"}', "text/csv")
+    with deaf_client(url, csv) as deaf:
+        assert eventually(lambda: metric(url, "k2_api_queries_running") == 1)
+        answer = httpx.post(f"{url}/v1/sql", json={"statement": "SELECT 1 AS one"}, timeout=60)
+        assert answer.status_code == 200
+        with pytest.raises(ConnectionResetError):
+            list(iter(lambda: deaf.recv(1 << 20), b""))
+    assert "reads too slowly" in str(capfd.readouterr())
 
 
 def test_requests_over_the_limits_are_rejected_with_retry_after(running: Running, append: Append) -> None:

@@ -14,11 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 from k2.common.platform import Platform
 from k2.query.api import errors
 from k2.query.api.auth import AccessControl
+from k2.query.api.delivery.responses import QueryExecutor
 from k2.query.api.encoding import response_models
 from k2.query.api.engine_provider import EngineProvider
 from k2.query.api.limits import RequestLimitMiddleware
 from k2.query.api.metrics import Metrics, MetricsMiddleware
-from k2.query.api.responses import QueryExecutor
 from k2.query.api.routes import dead_letters, feeds, health, instruments, ohlcv, prices, snapshots, sql, stream, trades
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving

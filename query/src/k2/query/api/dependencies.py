@@ -10,10 +10,10 @@ from fastapi import Depends, Header
 from fastapi.requests import Request
 from pydantic import AfterValidator
 
+from k2.query.api.delivery.responses import QueryExecutor, QuerySlot
 from k2.query.api.encoding import formats
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.encoding.results import AcceptedFormat
-from k2.query.api.responses import QueryExecutor, QuerySlot
 
 _HIDDEN = Header(include_in_schema=False)  # the document lists the media types as those of the response
 

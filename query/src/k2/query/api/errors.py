@@ -24,6 +24,13 @@ _SENTENCES: Final = {
 _log = logs.get("api")
 
 
+class ResponseCut(BaseException):
+    """A response whose first bytes were sent ends early; the connection is reset, and the message says why.
+
+    No `Exception`: no handler can answer any more, and it is no failure of the server.
+    """
+
+
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an RFC 9457 response."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}

@@ -40,8 +40,14 @@ class QueryLimiter:
         self._per_client, self._max_queued = settings.max_queries_per_client, settings.max_queued
         self._timeout = settings.query_timeout
         self._clients: dict[str, _ClientQueue] = {}
+        self._waiting_for_others = 0
         self.queued = 0
         self.running = 0
+
+    @property
+    def contended(self) -> bool:
+        """Whether a query waits for one that runs, not only for its own client's."""
+        return self._waiting_for_others > 0
 
     @asynccontextmanager
     async def acquire(self, client: str) -> AsyncIterator[None]:
@@ -80,11 +86,14 @@ class QueryLimiter:
         try:
             async with asyncio.timeout(self._timeout):
                 await queue.slots.acquire()
+                self._waiting_for_others += 1
                 try:
                     await self._slots.acquire()
                 except BaseException:
                     queue.slots.release()
                     raise
+                finally:
+                    self._waiting_for_others -= 1
         except TimeoutError:
             raise HTTPException(503, "too many queries are running; retry in a moment", _RETRY_SOON) from None
         finally:

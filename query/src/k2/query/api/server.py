@@ -2,22 +2,33 @@
 
 import asyncio
 import signal
+import socket
+import struct
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from k2.common import logs
+from k2.common.validation_errors import redact
 from k2.query.api import memory
 from k2.query.api.app import create
+from k2.query.api.errors import ResponseCut
 from k2.query.api.limits import overload_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from k2.common.platform import Platform
     from k2.query.api.settings import ApiSettings
+
+_RESET: Final = struct.pack("ii", 1, 0)  # wait 0 seconds for the client to take what is left
+_MAX_REASON: Final = 300  # characters
+_log = logs.get("api")
 
 
 class HeaderTimeoutProtocol(H11Protocol):
@@ -34,6 +45,7 @@ class HeaderTimeoutProtocol(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self.app = overload_app(self.app)
+        self.app = resetting_app(self.app, self)
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.timeout, self._on_timeout)
 
     def handle_events(self) -> None:
@@ -69,6 +81,26 @@ class HeaderTimeoutProtocol(H11Protocol):
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def resetting_app(app: "ASGIApp", connection: H11Protocol) -> "ASGIApp":
+    """Return the application for a connection that is reset when its response ends early.
+
+    The client cannot take the response for complete, and one that does not read keeps no socket. uvicorn cancels the
+    responses in progress when it has waited for them long enough, and would log each with a traceback.
+    """
+
+    async def respond(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        try:
+            await app(scope, receive, send)
+        except (ResponseCut, asyncio.CancelledError) as error:
+            why = redact(str(error))[:_MAX_REASON] if isinstance(error, ResponseCut) else "the server stops"
+            _log.warning("response cut", path=scope["path"], why=why)
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.transport.abort()
+            connection.cycle.disconnected = True  # uvicorn would learn it in the next iteration of the loop
+
+    return respond
 
 
 class _Server(uvicorn.Server):

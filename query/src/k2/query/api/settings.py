@@ -73,6 +73,11 @@ class ApiSettings(BaseSettings):
         30.0, gt=0, description="seconds until the first rows of a query, and between any two batches"
     )
     send_timeout: float = Field(30.0, gt=0, description="seconds until a client that reads nothing is disconnected")
+    max_unread_bytes: int = Field(
+        1_000_000_000,
+        ge=0,
+        description="bytes on disk, in the folder for temporary files, of results that clients have not read yet",
+    )
     header_timeout: float = Field(
         10.0, gt=0, description="seconds within which a request's headers, and its body, must arrive"
     )
@@ -87,7 +92,7 @@ class ApiSettings(BaseSettings):
     max_sql_bytes: int = Field(2_000_000_000, ge=1, description="bytes of a SQL result, as Arrow")
     sql_cpu_seconds: float = Field(60.0, gt=0, description="CPU time of a SQL statement, of all its threads together")
     sql_seconds: float = Field(
-        300.0, gt=0, description="seconds from the start of a SQL statement until its client has read the last row"
+        300.0, gt=0, description="seconds from the start of a SQL statement until it has its last row"
     )
 
     @classmethod

@@ -8,7 +8,7 @@ import pytest
 
 from k2.cli.embedded.layout import Layout
 from k2.query.engine import Engine
-from k2.query.errors import BadQuery
+from k2.query.errors import BadQuery, Unavailable
 from k2.query.sql.cage import tree
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
@@ -171,6 +171,26 @@ def test_no_plan_and_no_error_shows_where_the_lake_is(engine: Engine, append: Ap
     with pytest.raises(BadQuery) as error:
         engine.sql(f"SELECT filename FROM {GOLD}")
     assert str(layout.root) not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "overwritten"])
+def test_an_error_of_a_damaged_file_does_not_show_where_the_lake_is(
+    engine: Engine, append: Append, layout: Layout, damage: str
+) -> None:
+    append([trade(1)])
+    for file in layout.root.rglob("*.parquet"):
+        content = file.read_bytes()
+        match damage:
+            case "removed":
+                file.unlink()
+            case "cut":
+                file.write_bytes(content[: len(content) // 2])
+            case "overwritten":
+                file.write_bytes(content[:4] + b"x" * (len(content) - 8) + content[-4:])
+    with pytest.raises((BadQuery, Unavailable)) as error:
+        engine.sql(f"SELECT * FROM {GOLD}")
+    assert str(layout.root) not in str(error.value)
+    assert ".parquet" in str(error.value)
 
 
 def test_a_statement_leaves_nothing_to_the_next_one(engine: Engine, append: Append) -> None:

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.delivery.responses import StreamedResponse
 from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.encoding.results import SHORT_LIVED, QueryResult
 from k2.query.api.keys import Scope
-from k2.query.api.responses import StreamedResponse
 from k2.query.api.routes.feeds import RangeParameters
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value

@@ -10,6 +10,7 @@ from fastapi.requests import Request
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.delivery.responses import StreamedResponse
 from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.results import (
@@ -22,7 +23,6 @@ from k2.query.api.encoding.results import (
 )
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import AsOfParameters, Exchange, Symbol, Time, parse_time
-from k2.query.api.responses import StreamedResponse
 from k2.query.errors import BadQuery
 from k2.query.sql import audit_tables
 from k2.query.sql.record_sql import RecordFilter

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from k2.query.api.auth import requires
+from k2.query.api.delivery.responses import StreamedResponse
 from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.results import SHORT_LIVED, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Parameters
-from k2.query.api.responses import StreamedResponse
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from k2.query import times
 from k2.query.api.auth import requires
+from k2.query.api.delivery.responses import StreamedResponse
 from k2.query.api.dependencies import Accepted, StatementSlot
 from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.encoding.results import NO_STORE, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import AsOfText
-from k2.query.api.responses import StreamedResponse
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
 from k2.query.sql.cage import statements

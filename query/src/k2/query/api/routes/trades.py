@@ -11,6 +11,7 @@ from pydantic import Field
 
 from k2.query import times
 from k2.query.api.auth import requires
+from k2.query.api.delivery.responses import StreamedResponse
 from k2.query.api.dependencies import Accepted, Slot
 from k2.query.api.encoding import cursors, response_models
 from k2.query.api.encoding.cursors import Cursor
@@ -18,7 +19,6 @@ from k2.query.api.encoding.formats import MediaType
 from k2.query.api.encoding.results import NO_STORE, AcceptedFormat, QueryResult, cache_headers, make_etag, not_modified
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import RangeParameters, Symbol
-from k2.query.api.responses import StreamedResponse
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.errors import BadQuery
 from k2.query.times import AsOf

@@ -1,13 +1,14 @@
 """Run queries in threads and stream their results: cancelled when the client disconnects, with back-pressure.
 
 Nothing is sent before the first rows exist, so an error until then becomes a problem response. A later error aborts the
-connection: an incomplete response never looks complete.
+connection: an incomplete response never looks complete. A query leaves its slot to others once it has computed its
+result, whether or not its client has read it.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,9 +17,12 @@ from fastapi import HTTPException
 from starlette.responses import StreamingResponse
 
 from k2.query.api.auth import Client
+from k2.query.api.delivery.backlog import Backlog, TooSlow, Unread
 from k2.query.api.encoding.formats import Chunk, MediaType
 from k2.query.api.encoding.results import QueryResult
+from k2.query.api.errors import ResponseCut
 from k2.query.api.limits import QueryLimiter
+from k2.query.errors import BadQuery, Unavailable
 from k2.query.execution.cancellation import Interrupt
 
 if TYPE_CHECKING:
@@ -31,7 +35,6 @@ T = TypeVar("T")
 Parts = list[Chunk]
 _BUFFER_BYTES: Final = 12_000_000  # a batch of trades has 8 to 10 MB, so a result of one batch gets a Content-Length
 _FLUSH_SECONDS: Final = 0.1  # send what is buffered after this time
-_SEND_BYTES: Final = 1024 * 1024  # per ASGI message: each is copied, and allocating more costs more than the copy
 
 
 class QueryExecutor:
@@ -43,6 +46,7 @@ class QueryExecutor:
             QueryLimiter(settings.max_queries, settings),
             QueryLimiter(settings.max_statements, settings),
         )
+        self.backlog = Backlog(settings.max_unread_bytes)
         self.get_engine = engine
         self._threads = CapacityLimiter(settings.max_queries + 2)
 
@@ -90,6 +94,8 @@ class StreamedResponse(StreamingResponse):
         self._executor, self._client, self._limiters = slot.executor, slot.client, slot.limiters
         self._query = query
         self._interrupt = Interrupt()
+        self._sending: asyncio.Timeout | None = None
+        self._error: Exception | None = None
         super().__init__((), headers=self._client.rate_headers)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -100,24 +106,67 @@ class StreamedResponse(StreamingResponse):
         await super().__call__({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
 
     async def stream_response(self, send: "Send") -> None:
-        """Run the query, then send its status, headers and chunks. A client that does not read is disconnected."""
+        """Run the query, then send its status, headers and chunks. A client that does not read is disconnected.
+
+        Raises `ResponseCut` for an error after the first bytes were sent.
+        """
+        started = False
 
         async def timed_send(message: "Message") -> None:
-            async with asyncio.timeout(self._executor.settings.send_timeout):
-                await send(message)
-
-        async with AsyncExitStack() as slots:
-            for limiter in self._limiters:
-                await slots.enter_async_context(limiter.acquire(self._client.name))
-            result, parts, more = await self._executor.run_step(self._interrupt, self._run_query)
+            nonlocal started
+            started = True
             try:
-                self._describe(result, None if more else sum(map(len, parts)))
-                async with aclosing(self._chunks(result, parts, more=more)) as self.body_iterator:
-                    await super().stream_response(timed_send)
+                async with asyncio.timeout(self._executor.settings.send_timeout) as self._sending:
+                    await send(message)
             finally:
-                self._interrupt()
-                with CancelScope(shield=True):
-                    await to_thread.run_sync(_close, result.chunks)
+                self._sending = None
+
+        try:
+            async with AsyncExitStack() as slots:
+                for limiter in self._limiters:
+                    await slots.enter_async_context(limiter.acquire(self._client.name))
+                result, parts, more = await self._executor.run_step(self._interrupt, self._run_query)
+                self._describe(result, None if more else sum(map(len, parts)))
+                async with self._computed(result, parts, slots, more=more) as unread, aclosing(unread.take()) as chunks:
+                    self.body_iterator = chunks
+                    await super().stream_response(timed_send)
+        except (HTTPException, BadQuery, Unavailable, TooSlow, TimeoutError) as error:
+            if not started:
+                raise
+            raise ResponseCut(_reason(self._error or error)) from error
+
+    @asynccontextmanager
+    async def _computed(
+        self, result: QueryResult, parts: Parts, slots: AsyncExitStack, *, more: bool
+    ) -> AsyncIterator[Unread]:
+        """Compute the rest ahead of the client, and then leave the slots to others."""
+        unread = Unread(self._executor.backlog, lambda: any(limiter.contended for limiter in self._limiters))
+        computing = asyncio.ensure_future(self._compute(result, parts, unread, slots, more=more))
+        try:
+            yield unread
+        finally:
+            self._interrupt()
+            computing.cancel()
+            with CancelScope(shield=True):
+                await asyncio.gather(computing, return_exceptions=True)
+                await to_thread.run_sync(_close, result.chunks)
+            unread.close()
+
+    async def _compute(
+        self, result: QueryResult, parts: Parts, unread: Unread, slots: AsyncExitStack, *, more: bool
+    ) -> None:
+        try:
+            await unread.add(parts)
+            while more:
+                parts, more = await self._executor.run_step(self._interrupt, lambda: _next_parts(result))
+                await unread.add(parts)
+            await unread.complete()
+            await slots.aclose()
+        except Exception as error:  # noqa: BLE001 - raised by the task that sends
+            self._error = error
+            unread.fail(error)
+            if self._sending is not None:  # to a client that may not read
+                self._sending.reschedule(0)
 
     def _run_query(self) -> tuple[QueryResult, Parts, bool]:
         result = self._query(self._executor.get_engine())
@@ -133,27 +182,6 @@ class StreamedResponse(StreamingResponse):
         if size is not None and result.status != 304:
             self.headers["Content-Length"] = str(size)
 
-    async def _chunks(self, result: QueryResult, parts: Parts, *, more: bool) -> AsyncGenerator[memoryview]:
-        """Yield what to send; the next parts are encoded meanwhile."""
-        upcoming: asyncio.Future[tuple[Parts, bool]] | None = None
-        try:
-            while more:
-                upcoming = asyncio.ensure_future(self._next(result))
-                for piece in _pieces(parts):
-                    yield piece
-                parts, more = await upcoming
-            for piece in _pieces(parts):
-                yield piece
-        finally:
-            self._interrupt()
-            if upcoming is not None:
-                upcoming.cancel()
-                with CancelScope(shield=True):
-                    await asyncio.gather(upcoming, return_exceptions=True)
-
-    async def _next(self, result: QueryResult) -> tuple[Parts, bool]:
-        return await self._executor.run_step(self._interrupt, lambda: _next_parts(result))
-
 
 def _next_parts(result: QueryResult) -> tuple[Parts, bool]:
     """Return the parts to send next, and whether more may follow."""
@@ -161,16 +189,15 @@ def _next_parts(result: QueryResult) -> tuple[Parts, bool]:
     for part in result.chunks:
         parts.append(part)
         size += len(part)
-        if not result.whole and (size >= _BUFFER_BYTES or time.monotonic() > until):
+        if size >= _BUFFER_BYTES or (not result.whole and time.monotonic() > until):
             return parts, True
     return parts, False
 
 
-def _pieces(parts: Parts) -> Iterator[memoryview]:
-    for part in parts:
-        view = memoryview(part)
-        for at in range(0, len(view), _SEND_BYTES):
-            yield view[at : at + _SEND_BYTES]
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the client does not read"
+    return str(error.detail) if isinstance(error, HTTPException) else str(error)
 
 
 def _close(chunks: Iterator[Chunk]) -> None:

@@ -1,0 +1,1 @@
+"""Compute results ahead of their clients, keep what is unread, and send it."""
