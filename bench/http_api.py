@@ -146,7 +146,7 @@ def _commits(first: datetime, end: datetime, rows: int) -> Iterator[datasets.Com
 
 def _produce_tail(kafka: Services, topic: str, start: datetime, count: int) -> int:
     """Produce trades after the end of Gold to Kafka, and return their number."""
-    schema_id = Registry(kafka.platform.registry_url).register(topics.subject(topic), TRADES.schema)
+    schema_id = Registry(kafka.platform.registry).register(topics.subject(topic), TRADES.schema)
     encoder, producer = TradeEncoder(schema_id), Producer({"bootstrap.servers": kafka.bootstrap})
     begins, length = int(start.timestamp() * 1e6), _TAIL // timedelta(microseconds=1)
     for place in range(count):

@@ -121,7 +121,7 @@ def _add_sizes(section: Section, sizes: dict[str, Any]) -> None:
 
 def _preload(kafka: Services, topic: str, count: int) -> int:
     """Fill the topic, and return the number of distinct trades in it."""
-    schema_id = Registry(kafka.platform.registry_url).register(topics.subject(topic), avro.text())
+    schema_id = Registry(kafka.platform.registry).register(topics.subject(topic), avro.text())
     encoder = TradeEncoder(schema_id)
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "compression.type": "zstd", "linger.ms": 20, "partitioner": "consistent"}

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
 from k2.common.platform import Platform
+from k2.common.registry_connection import RegistryConnection
 from k2.common.schema_registry import Registry
 from k2.jobs.spark.jvm import gateway, jars
 from k2.jobs.spark.jvm.java import find_java
@@ -80,7 +81,7 @@ def _log(services: Platform) -> Path:
 
 @pytest.fixture(scope="session")
 def schema_id(registry_url: str) -> int:
-    registry = Registry(registry_url)
+    registry = Registry(RegistryConnection(registry_url))
     (schema_id_,) = {registry.register(topics.subject(topics.trades(name)), avro.text()) for name in EXCHANGES}
     return schema_id_
 

@@ -99,7 +99,7 @@ class DepthLake:
         # Its time is years ago by now, which must not be its retention.
         self.feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
         spark_tables.ensure(lake.spark, exchange_tables("binance", [DEPTH]))
-        registry = Registry(lake.platform.registry_url)
+        registry = Registry(lake.platform.registry)
         self.encoder = DEPTH.encoder(registry.register(topics.subject(self.feed.topic(DEPTH)), DEPTH.schema))
 
     def arrive(self, *records: dict[str, Any], run: Sequence[str] = ("silver", "gold")) -> None:

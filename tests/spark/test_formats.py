@@ -61,7 +61,7 @@ def test_the_app_and_the_audit_refuse_tables_of_another_format(lake: Lake):
 @pytest.mark.parametrize("layer", ["bronze", "silver"])
 def test_a_topic_with_schemas_of_another_format_is_refused(lake: Lake, layer: str):
     feed = _feed_of(f"old.{layer}", lake)
-    Registry(lake.platform.registry_url).register(topics.subject(feed.topic(TRADES)), OF_FORMAT_1)
+    Registry(lake.platform.registry).register(topics.subject(feed.topic(TRADES)), OF_FORMAT_1)
     with pytest.raises(OtherFormat, match=f"^the topic old.{layer} has format 1, "):
         _stream(lake, feed, layer).start()
 

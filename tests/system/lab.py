@@ -71,7 +71,7 @@ class Lab:
         """Makes a topic, waits until it can be written, and registers its schema; gives the schema's id."""
         settings = {"retention.ms": "-1"}  # trades are of whatever day a test likes
         self.admin.create_topics([NewTopic(topic, self.partitions, 1, config=settings)])[topic].result(30)
-        return Registry(self.platform.registry_url).register(topics.subject(topic), avro.text())
+        return Registry(self.platform.registry).register(topics.subject(topic), avro.text())
 
     def empty(self) -> None:
         """Deletes every topic of trades, and waits until they are gone."""

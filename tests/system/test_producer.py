@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from k2.cli.embedded import broker as embedded
 from k2.cli.embedded import ports
 from k2.cli.embedded.child import Child
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.kafka import publisher as module
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.kafka.resume import partition_of
@@ -118,7 +119,7 @@ class Traffic:
 
     def __init__(self, address: str) -> None:
         self.stats = Stats(started_at=time.monotonic())
-        self.publisher = Publisher(address, TRADES, NAMES, "spot", 7, self.stats)
+        self.publisher = Publisher(KafkaConnection(address), TRADES, NAMES, "spot", 7, self.stats)
         self.count = 0
 
     async def send(self, rate: float = 300.0) -> None:

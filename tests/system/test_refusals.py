@@ -28,7 +28,7 @@ def oldest(lab: Lab, milliseconds: str) -> None:
 async def test_what_kafka_refused_is_taken_later_with_the_moment_of_its_arrival(lab: Lab):
     trades = consecutive(1, 200)
     stats = Stats(started_at=time.monotonic())
-    publisher = Publisher(lab.platform.kafka_bootstrap, TRADES, Topics(TOPIC, TOPIC, TOPIC), "spot", 1, stats)
+    publisher = Publisher(lab.platform.kafka, TRADES, Topics(TOPIC, TOPIC, TOPIC), "spot", 1, stats)
     publisher._encoder = lab.encoder
     oldest(lab, "1")
     try:

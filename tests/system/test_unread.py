@@ -6,6 +6,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.jobs.audit.offsets.kafka import unread
 
 pytestmark = pytest.mark.system
@@ -21,10 +22,10 @@ def test_offsets_after_the_committed_ones_are_unread_by_partition(kafka: str):
         for _ in range(count):
             producer.produce(topic, b"value", partition=partition)
     assert producer.flush(10) == 0
-    assert unread(kafka, {(topic, 0): 1}) == {(topic, 0): 3, (topic, 1): 2}
-    assert unread(kafka, {(topic, 0): 4, (topic, 1): 1}) == {}
-    assert unread(kafka, {("another", 0): 4}) == {}
+    assert unread(KafkaConnection(kafka), {(topic, 0): 1}) == {(topic, 0): 3, (topic, 1): 2}
+    assert unread(KafkaConnection(kafka), {(topic, 0): 4, (topic, 1): 1}) == {}
+    assert unread(KafkaConnection(kafka), {("another", 0): 4}) == {}
 
 
 def test_of_a_broker_that_is_down_nothing_is_known():
-    assert unread("127.0.0.1:9", {("topic", 0): 1}) is None
+    assert unread(KafkaConnection("127.0.0.1:9"), {("topic", 0): 1}) is None

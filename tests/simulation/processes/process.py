@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urldefrag
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.backfill.overlap import OverlapCheck
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer, rules_version
@@ -61,8 +62,8 @@ class Process:
         self.feed = feed
         self._exchange, self._log, self._clock, self._rng, self._endpoint = feed.exchange, log, clock, rng, endpoint
         self._http = http(self)
-        self._bootstrap = f"kafka-{number}"
-        self.publisher = Publisher(self._bootstrap, TRADES, Topics(*self.topics(feed.exchange)), FEED, 1, self.stats)
+        self._kafka = KafkaConnection(f"kafka-{number}")
+        self.publisher = Publisher(self._kafka, TRADES, Topics(*self.topics(feed.exchange)), FEED, 1, self.stats)
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -75,7 +76,7 @@ class Process:
     @property
     def producers(self) -> Sequence[Producer]:
         """The producers that the process made."""
-        made = (producer for producer in self._log.producers if producer.bootstrap == self._bootstrap)
+        made = (producer for producer in self._log.producers if producer.bootstrap == self._kafka.bootstrap)
         return [producer for producer in made if not producer.dead]
 
     def start(self) -> None:
@@ -131,7 +132,7 @@ class Process:
         rest = RestClient(self._http, protocol.rest_url, limits, answers, utc=lambda: self._micros() / 1e6)
         directory = self.feed.directory()
         archive = InstrumentTopic(
-            self._bootstrap, topics.instruments(self._exchange), self.publisher, 1, lambda: {1: avro.text(AVRO)}
+            self._kafka, topics.instruments(self._exchange), self.publisher, 1, lambda: {1: avro.text(AVRO)}
         )
         follower = Follower(
             self._exchange,
@@ -206,7 +207,7 @@ class Process:
 
         async def read() -> None:
             state = resume.read(
-                self._bootstrap, channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=pairs,
+                self._kafka, channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=pairs,
                 schemas={1: TRADES.schema}, protocol=resume.protocol_of(protocol, name, TRADES),
             )  # fmt: skip
             resume.apply(state, pairs, tracker, ledger, policy, rules, self._micros())

@@ -164,7 +164,7 @@ def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, plat
     _produce(platform, topic, 3)
     run_layers(spark, platform, feed)
     (row,) = spark.table(tables.BATCHES_TABLE.identifier).where("layer = 'bronze'").collect()
-    assert row["topic_id"] == KafkaTopics(platform.kafka_bootstrap).ids([topic])[topic]
+    assert row["topic_id"] == KafkaTopics(platform.kafka).ids([topic])[topic]
     delete_topics(admin, [topic])
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     _produce(platform, topic, 5)
@@ -184,7 +184,7 @@ def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, plat
 def _check_recovery(spark: SparkSession, platform: Platform, feed: ExchangeFeed) -> None:
     """Bronze goes on with the first record of the new topic, no offset means two records, and the audit balances."""
     topic, tables_of = feed.topic(DEPTH), (DEPTH.bronze("binance"), DEPTH.silver("binance"))
-    new = topics.remade(topic, KafkaTopics(platform.kafka_bootstrap).ids([topic])[topic])
+    new = topics.remade(topic, KafkaTopics(platform.kafka).ids([topic])[topic])
     recover = Recovery(spark, platform, feed, [DEPTH])
     (done,) = recover.run()
     assert done.lost == {}

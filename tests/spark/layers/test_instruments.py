@@ -41,7 +41,7 @@ def _version(second: int, raw_symbol: str = "BTCUSDT", exchange: str = "BINANCE"
 
 def _layer(lake: Lake, exchange: str = "binance") -> tuple[InstrumentsLayer, int]:
     """Return the layer, as a query makes it, and the id of the schema with which the ingest writes."""
-    registry, subject = Registry(lake.platform.registry_url), topics.subject(topics.instruments(exchange))
+    registry, subject = Registry(lake.platform.registry), topics.subject(topics.instruments(exchange))
     schema_id = registry.register(subject, avro.text(AVRO))
     return InstrumentsLayer(exchange, exchange.upper(), SchemaCache(registry, subject).schemas), schema_id
 

@@ -62,7 +62,7 @@ def records(lake: Lake, newer: int, evolved: dict) -> list[Record]:
 def test_every_record_is_validated_as_silver_does(lake: Lake):
     feed, evolved = lake.feed(), json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
-    registry = Registry(lake.platform.registry_url)
+    registry = Registry(lake.platform.registry)
     newer = registry.register(topics.subject(feed.topic(TRADES)), json.dumps(evolved))
     arrived = records(lake, newer, evolved)
     lake.arrive(feed, arrived)

@@ -60,7 +60,7 @@ def test_a_row_is_decoded_with_the_schema_that_wrote_it(lake: Lake):
     feed = lake.feed("coinbase")
     evolved = json.loads(avro.text())
     evolved["fields"].insert(4, {"name": "venue_note", "type": ["null", "string"], "default": None})
-    registry = Registry(lake.platform.registry_url)
+    registry = Registry(lake.platform.registry)
     newer = registry.register(topics.subject(feed.topic(TRADES)), json.dumps(evolved))
     old = trade(1, exchange="coinbase")
     noted = as_record(trade(2, exchange="coinbase")) | {"venue_note": "auction"}
@@ -79,7 +79,7 @@ def test_two_feeds_of_one_exchange_validate_their_own_topics_only(lake: Lake):
     second = second.model_copy(
         update={"spec": second.spec.model_copy(update={"kafka": second.spec.kafka.model_copy(update={"topic": "t2"})})}
     )
-    Registry(lake.platform.registry_url).register(topics.subject("t2"), avro.text())
+    Registry(lake.platform.registry).register(topics.subject("t2"), avro.text())
     lake.arrive(first, [trade(1)])
     lake.arrive(second, [trade(2)])
     lake.run(first, "silver")

@@ -31,7 +31,7 @@ def _other(lake: Lake) -> ExchangeFeed:
     feed = lake.feed()
     body = feed.model_dump(by_alias=True, mode="json") | {"metadata": {"name": "more"}}
     body["spec"] |= {"symbols": ["ETHUSDT"], "kafka": {"topic": "more"}}
-    Registry(lake.platform.registry_url).register(topics.subject("more"), avro.text())
+    Registry(lake.platform.registry).register(topics.subject("more"), avro.text())
     return ExchangeFeed.from_body(body)
 
 

@@ -27,7 +27,7 @@ async def write(lab: Lab, exchange: str, *frames: tuple[bytes, str, str], items:
     """Write frames as the ingest of an exchange does, each with its error and reason."""
     stats = Stats(started_at=time.monotonic())
     names = Topics(TOPIC, TOPIC, topics.dead_letters(exchange))
-    publisher = Publisher(lab.platform.kafka_bootstrap, TRADES, names, "spot", 1, stats)
+    publisher = Publisher(lab.platform.kafka, TRADES, names, "spot", 1, stats)
     for frame, error, reason in frames:
         publisher.send_dead_letter(frame, error, reason, items=items)
     assert await publisher.close(60) == 0

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer
 from k2.ingest.backfill.rest import RestClient
@@ -161,7 +162,7 @@ class Shard:
         self.pairs = [pair_of(EXCHANGES[exchange], raw_symbol) for raw_symbol in raw_symbols]
         self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
         self.stats = Stats(started_at=time.monotonic())
-        self.publisher = Publisher(broker.bootstrap, TRADES, self.names, "spot", 1, self.stats)
+        self.publisher = Publisher(KafkaConnection(broker.bootstrap), TRADES, self.names, "spot", 1, self.stats)
         self.adapter = adapter(exchange, TRADES, self.pairs)
         self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
         self.ledger = GapLedger("spot", "trades", exchange.upper(), self.publisher, self.stats)

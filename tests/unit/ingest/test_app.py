@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from k2.common.platform import Platform
+from k2.common.registry_connection import RegistryConnection
 from k2.common.schema_registry import Registry
 from k2.ingest import app
 from k2.ingest.__main__ import _run
@@ -134,7 +135,7 @@ FORMAT_1 = avro.text().replace('"k2.format": 2,', "").replace('"scale": 12', '"s
     ("schema", "number"), [(FORMAT_1, 1), (avro.text().replace('"k2.format": 2', '"k2.format": 3'), 3)]
 )
 async def test_a_topic_of_another_format_is_refused_before_anything_is_registered(names, registry_url, schema, number):
-    registry, subject = Registry(registry_url), f"{names.records}-value"
+    registry, subject = Registry(RegistryConnection(registry_url)), f"{names.records}-value"
     registry.register(subject, schema)
     platform = Platform(kafka_bootstrap="127.0.0.1:1", registry_url=registry_url)
     with pytest.raises(OtherFormat, match=rf"topic {names.records} has format {number}, and this version .* format 2"):
@@ -150,7 +151,7 @@ async def test_a_topic_of_another_format_is_refused_before_anything_is_registere
     ],
 )
 def test_the_process_ends_with_2_and_one_line(schema, words, names, registry_url, capsys):
-    Registry(registry_url).register(f"{names.records}-value", schema)
+    Registry(RegistryConnection(registry_url)).register(f"{names.records}-value", schema)
     platform = Platform(kafka_bootstrap="127.0.0.1:1", registry_url=registry_url)
     assert _run(feed(names, ["ws://127.0.0.1:1"]), platform, app.Options(tuning=TUNING)) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.exchanges.base import Gap, Heartbeat
 from k2.ingest.kafka.resume import Protocol, read
 from k2.schemas.channels import TRADES
@@ -78,7 +79,8 @@ async def test_a_process_that_dies_within_a_jump_leaves_it_to_the_next(ingest, s
     await feed(ingest, frame(FIRST, 0), frame(FAR, 1), frame(FAR + 1, 2))
     assert await ingest.stop() == 0
     state = read(
-        ingest.broker.bootstrap, channel=TRADES, records=ingest.names.records, gaps=ingest.names.gaps, feed="spot",
+        KafkaConnection(ingest.broker.bootstrap), channel=TRADES, records=ingest.names.records, gaps=ingest.names.gaps,
+        feed="spot",
         pairs=ingest.pairs, schemas={1: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
     later = shard("binance", ["BTCUSDT"])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.connection.session import Tuning
 from k2.ingest.exchanges.base import Gap
 from k2.ingest.kafka.resume import Protocol, read
@@ -142,7 +143,8 @@ async def test_what_is_undecided_at_the_end_is_a_dead_letter_and_fetched_by_the_
     assert ingest.dead_letters() == [(frame(1, 10), "ID_CONFLICT"), (frame(2, 11), "ID_CONFLICT")]
     later = shard("binance", ["BTCUSDT"])
     state = read(
-        ingest.broker.bootstrap, channel=TRADES, records=ingest.names.records, gaps=ingest.names.gaps, feed="spot",
+        KafkaConnection(ingest.broker.bootstrap), channel=TRADES, records=ingest.names.records, gaps=ingest.names.gaps,
+        feed="spot",
         pairs=ingest.pairs, schemas={1: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
     later.tracker.resume(ingest.pairs[0], state.positions["BTCUSDT"])
@@ -170,7 +172,8 @@ async def test_a_later_process_goes_on_in_the_listing(ingest, broker, names, sha
     feed(ingest, frame(1000, 0), *(frame(number, 10 + number) for number in range(1, 8)))
     assert await ingest.stop() == 0
     state = read(
-        broker.bootstrap, channel=TRADES, records=names.records, gaps=names.gaps, feed="spot", pairs=ingest.pairs,
+        KafkaConnection(broker.bootstrap), channel=TRADES, records=names.records, gaps=names.gaps, feed="spot",
+        pairs=ingest.pairs,
         schemas={1: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
     position = state.positions["BTCUSDT"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.jobs.kafka_admin import missing_topic_reason
 
 
@@ -19,10 +20,15 @@ def producer() -> Iterator[Producer]:
 def test_a_topic_is_missing_until_it_is_created(producer: Producer):
     (broker,) = producer.list_topics(timeout=10).brokers.values()
     bootstrap = f"{broker.host}:{broker.port}"
-    assert missing_topic_reason(bootstrap, "t.trades") == f"Kafka at {bootstrap} has no topic t.trades yet"
+    assert (
+        missing_topic_reason(KafkaConnection(bootstrap), "t.trades")
+        == f"Kafka at {bootstrap} has no topic t.trades yet"
+    )
     producer.list_topics("t.trades", timeout=10)  # creates the topic
-    assert not missing_topic_reason(bootstrap, "t.trades")
+    assert not missing_topic_reason(KafkaConnection(bootstrap), "t.trades")
 
 
 def test_an_unreachable_broker_is_reported():
-    assert missing_topic_reason("127.0.0.1:1", "t.trades").startswith("Kafka at 127.0.0.1:1 does not answer: ")
+    assert missing_topic_reason(KafkaConnection("127.0.0.1:1"), "t.trades").startswith(
+        "Kafka at 127.0.0.1:1 does not answer: "
+    )

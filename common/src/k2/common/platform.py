@@ -6,6 +6,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from k2.common import catalog_address
+from k2.common.kafka_connection import KafkaConnection, SecurityProtocol
+from k2.common.registry_connection import RegistryConnection
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 
 BOOTSTRAP: Final = "127.0.0.1:9092"
@@ -40,10 +43,22 @@ class Platform(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="K2_", frozen=True)
 
     kafka_bootstrap: str = Field(BOOTSTRAP, description="host:port, comma separated")
+    kafka_security_protocol: SecurityProtocol = Field(
+        SecurityProtocol.PLAINTEXT, description="PLAINTEXT, SSL, or SASL_SSL with SCRAM-SHA-512"
+    )
+    kafka_ca_file: str = Field("", description="certificate authorities of the brokers (PEM)")
+    kafka_certificate_file: str = Field("", description="certificate of the client (PEM), for SSL")
+    kafka_key_file: str = Field("", description="its key (PEM, PKCS #8, not encrypted)")
+    kafka_username: str = Field("", description="for SASL_SSL")
+    kafka_password_file: str = Field("", description="file of the password, for SASL_SSL")
     registry_url: Annotated[str, AfterValidator(_http)] = Field(
         REGISTRY, description="a Confluent-compatible schema registry"
     )
-    catalog_uri: str = Field(
+    registry_ca_file: str = Field("", description="its certificate authorities (PEM); empty: those of the system")
+    registry_username: str = ""
+    registry_password_file: str = Field("", description="file of the user's password")
+    registry_token_file: str = Field("", description="file of a bearer token, instead of a user")
+    catalog_uri: Annotated[str, AfterValidator(catalog_address.check)] = Field(
         "sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://..."
     )
     catalog_user: str = ""
@@ -67,7 +82,37 @@ class Platform(BaseSettings):
         Raises `InvalidSpec` if a value is not valid; each problem names its environment variable.
         """
         try:
-            return cls(**overrides)
+            platform = cls(**overrides)
         except ValidationError as error:
-            problems = from_pydantic(error)
-        raise InvalidSpec(Problem(f"K2_{problem.path.upper()}", problem.value, problem.allowed) for problem in problems)
+            problems = [
+                Problem(f"K2_{problem.path.upper()}", problem.value, problem.allowed)
+                for problem in from_pydantic(error)
+            ]
+            raise InvalidSpec(problems) from None
+        if contradictions := [*platform.kafka.problems(), *platform.registry.problems()]:
+            raise InvalidSpec(contradictions)
+        return platform
+
+    @property
+    def registry(self) -> RegistryConnection:
+        """How to reach the schema registry."""
+        return RegistryConnection(
+            self.registry_url,
+            ca_file=self.registry_ca_file,
+            username=self.registry_username,
+            password_file=self.registry_password_file,
+            token_file=self.registry_token_file,
+        )
+
+    @property
+    def kafka(self) -> KafkaConnection:
+        """How to reach Kafka."""
+        return KafkaConnection(
+            self.kafka_bootstrap,
+            self.kafka_security_protocol,
+            ca_file=self.kafka_ca_file,
+            certificate_file=self.kafka_certificate_file,
+            key_file=self.kafka_key_file,
+            username=self.kafka_username,
+            password_file=self.kafka_password_file,
+        )

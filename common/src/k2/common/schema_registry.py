@@ -1,12 +1,13 @@
 """Client of a Confluent-compatible schema registry: register schemas under BACKWARD compatibility, look up ids."""
 
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from httpx2 import HTTPError
 
 from k2.common.decimal_scales import scale_changes
+from k2.common.registry_connection import RegistryConnection
 from k2.common.validation_errors import redact
 
 COMPATIBILITY: Final = "BACKWARD"
@@ -26,9 +27,17 @@ class IncompatibleSchema(ValueError):
 class Registry:
     """A client of one registry. Every call may raise `RegistryUnavailable`."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 2})
+    def __init__(self, connection: RegistryConnection) -> None:
+        self._connection = connection
+        self._current: tuple[Any, SchemaRegistryClient] | None = None
+
+    @property
+    def _client(self) -> SchemaRegistryClient:
+        """The client; a new one after a file of its identity has changed. Raises `OSError` for a missing file."""
+        version = self._connection.version()
+        if self._current is None or self._current[0] != version:
+            self._current = version, SchemaRegistryClient(self._connection.settings())
+        return self._current[1]
 
     def register(self, subject: str, text: str) -> int:
         """Register the Avro schema `text` under `subject` unless it is there already, and return its id.
@@ -83,7 +92,7 @@ class Registry:
         return level
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
-        return RegistryUnavailable(redact(f"schema registry at {self._url}: {error}"))
+        return RegistryUnavailable(redact(f"schema registry at {self._connection.url}: {error}"))
 
 
 class SchemaCache:

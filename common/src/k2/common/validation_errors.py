@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 ABSENT: Any = object()  # the value of a problem about a missing field
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD_PARAMETER = re.compile(r"(?<=[?&])(\w*password)=[^&\s\"']*", re.IGNORECASE)
 _ALLOWED = {
     "extra_forbidden": "unknown field; check its spelling and indentation",
     "missing": "this field is required",
@@ -69,7 +70,7 @@ def from_pydantic(error: ValidationError) -> list[Problem]:
 
 def redact(text: str) -> str:
     """Return the text with user names and passwords removed from its URLs."""
-    return _CREDENTIALS.sub("***@", text)
+    return _PASSWORD_PARAMETER.sub(r"\1=***", _CREDENTIALS.sub("***@", text))
 
 
 def _path(location: tuple[int | str, ...]) -> str:

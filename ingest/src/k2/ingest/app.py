@@ -229,7 +229,7 @@ class _Resumer:
         """Read the resume state of some pairs, and continue from it. Raises `ServiceUnreachable`."""
         read = partial(
             resume.read,
-            self.platform.kafka_bootstrap,
+            self.platform.kafka,
             channel=self.channel,
             records=self.feed.topic(self.channel),
             gaps=topics.gaps(self.feed.spec.exchange),
@@ -248,10 +248,10 @@ async def _archive(feed: ExchangeFeed, platform: Platform, publisher: Publisher)
     if not publisher.keeps_instruments:
         return None
     topic = topics.instruments(feed.spec.exchange)
-    registry = Registry(platform.registry_url)
+    registry = Registry(platform.registry)
     schema_id = await asyncio.to_thread(registry.register, topics.subject(topic), avro.text(AVRO))
     schemas = SchemaCache(registry, topics.subject(topic))
-    return InstrumentTopic(platform.kafka_bootstrap, topic, publisher, schema_id, schemas.schemas)
+    return InstrumentTopic(platform.kafka, topic, publisher, schema_id, schemas.schemas)
 
 
 async def _run_until(stop: asyncio.Event, *services: object) -> None:
@@ -342,13 +342,13 @@ async def _wait_for_service(call: Callable[[], Awaitable[_Result]], stats: Stats
 async def _connect_publisher(
     feed: ExchangeFeed, channel: Channel, platform: Platform, stats: Stats, names: Topics
 ) -> tuple[Publisher, dict[int, str]]:
-    registry = Registry(platform.registry_url)
+    registry = Registry(platform.registry)
     subject = topics.subject(names.records)
     cache = SchemaCache(registry, subject)
     check_format(names.records, await asyncio.to_thread(cache.schemas))
     schema_id = await asyncio.to_thread(registry.register, subject, channel.schema)
     schemas = await asyncio.to_thread(cache.schemas)
-    publisher = Publisher(platform.kafka_bootstrap, channel, names, feed.name, schema_id, stats)
+    publisher = Publisher(platform.kafka, channel, names, feed.name, schema_id, stats)
     await publisher.check()
     return publisher, schemas
 

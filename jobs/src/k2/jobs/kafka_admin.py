@@ -1,10 +1,12 @@
 """What Kafka knows about topics: whether they exist, which Spark's source needs, their ids and first offsets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 
 _TIMEOUT: Final = 5.0  # seconds
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"  # of brokers without topic ids
@@ -14,21 +16,24 @@ class KafkaUnavailable(ConnectionError):
     """Kafka does not answer, or refuses to describe a topic."""
 
 
-def missing_topic_reason(bootstrap: str, topic: str) -> str:
+def missing_topic_reason(kafka: KafkaConnection, topic: str) -> str:
     """Return why a topic cannot be read yet; empty if it exists."""
     # List all topics: a broker may create one that is requested by name.
+    errors = ConnectionErrors()
     try:
-        topics = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=_TIMEOUT).topics
+        client = AdminClient({**kafka.client(errors), "log_level": 0})
+        topics = client.list_topics(timeout=_TIMEOUT).topics
     except KafkaException as error:
-        return f"Kafka at {bootstrap} does not answer: {error.args[0].str()}"
-    return "" if topic in topics else f"Kafka at {bootstrap} has no topic {topic} yet"
+        return f"Kafka at {kafka} does not answer: {errors.describe(error)}"
+    return "" if topic in topics else f"Kafka at {kafka} has no topic {topic}{kafka.restriction} yet"
 
 
 class KafkaTopics:
     """Looks up what Kafka knows about topics. Keeps its connection."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaConnection) -> None:
+        self._kafka = kafka
+        self._errors = ConnectionErrors()
         self._opened: AdminClient | None = None
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -47,28 +52,28 @@ class KafkaTopics:
             for partition in described.partitions
         ]
         earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-        listed = self._results(self._client.list_offsets(dict.fromkeys(partitions, earliest), request_timeout=_TIMEOUT))
+        names = sorted({partition.topic for partition in partitions})
+        specs = dict.fromkeys(partitions, earliest)
+        listed = self._results(names, lambda client: client.list_offsets(specs, request_timeout=_TIMEOUT))
         offsets: dict[str, dict[str, int]] = {}
         for one, result in listed.items():
             offsets.setdefault(one.topic, {})[str(one.partition)] = result.offset
         return offsets
 
-    @property
-    def _client(self) -> AdminClient:
-        if self._opened is None:
-            self._opened = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
-        return self._opened
-
     def _describe(self, topics: Iterable[str]) -> dict[str, Any]:
-        return self._results(self._client.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT))
+        names = list(topics)
+        collection = TopicCollection(names)
+        return self._results(names, lambda client: client.describe_topics(collection, request_timeout=_TIMEOUT))
 
-    def _results(self, futures: Mapping[Any, Any]) -> dict[Any, Any]:
+    def _results(self, names: Iterable[str], ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
         try:
-            return {key: future.result(2 * _TIMEOUT) for key, future in futures.items()}
+            if self._opened is None:
+                self._opened = AdminClient({**self._kafka.client(self._errors), "log_level": 0})
+            return {key: future.result(2 * _TIMEOUT) for key, future in ask(self._opened).items()}
         except (KafkaException, TimeoutError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-            names = sorted({key if isinstance(key, str) else key.topic for key in futures})
-            raise KafkaUnavailable(f"Kafka at {self._bootstrap}, {', '.join(names)}: {reason}") from error
+            self._opened = None  # the next one reads the files of its identity again
+            reason = self._errors.describe(error) if isinstance(error, KafkaException) else "no answer in time"
+            raise KafkaUnavailable(f"Kafka at {self._kafka}, {', '.join(names)}: {reason}") from error
 
 
 def _text(topic_id: Uuid) -> str:

@@ -83,9 +83,9 @@ class Stream:
         self._folder = path(platform.checkpoints, feed.name, query_folder(channel, layer))
         self._files = FileSystem(spark)
         self._lock: Any = None
-        self.kafka = kafka_admin.KafkaTopics(platform.kafka_bootstrap)
+        self.kafka = kafka_admin.KafkaTopics(platform.kafka)
         self.identity = TopicIdentity(self.checkpoint, self.subscribed, self.kafka.ids)
-        self._schemas = SchemaCache(Registry(platform.registry_url), topics.subject(self._avro_topic))
+        self._schemas = SchemaCache(Registry(platform.registry), topics.subject(self._avro_topic))
         self._handler = self._build_layer()
 
     @property
@@ -102,8 +102,8 @@ class Stream:
         """Return why the query cannot start yet; empty if it can. Spark's Kafka source fails on a missing topic."""
         if not self._reads_kafka:
             return ""
-        bootstrap = self._platform.kafka_bootstrap
-        return next(filter(None, (kafka_admin.missing_topic_reason(bootstrap, topic) for topic in self.subscribed)), "")
+        kafka = self._platform.kafka
+        return next(filter(None, (kafka_admin.missing_topic_reason(kafka, topic) for topic in self.subscribed)), "")
 
     def start(self) -> None:
         """Start the query.
@@ -219,7 +219,7 @@ class Stream:
     def _kafka(self, subscribed: tuple[str, ...]) -> DataFrame:
         return (
             self._spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self._platform.kafka_bootstrap)
+            .options(**self._platform.kafka.spark_options())
             .option("subscribe", ",".join(subscribed))
             .option("startingOffsets", self.checkpoint.read(STARTS) or "earliest")
             .option("failOnDataLoss", "true")

@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from k2.common import catalog_address
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.operator import quantities
@@ -116,7 +117,9 @@ class Settings(BaseModel):
     registry_url: Annotated[str, _url("http", "https")]
     registry_pod_port: Port = Field(0, description="the container port of the registry; 0: the URL's port")
 
-    catalog_uri: Annotated[str, _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg")]
+    catalog_uri: Annotated[
+        str, _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg"), AfterValidator(catalog_address.check)
+    ]
     catalog_secret: SecretName = ""
     catalog_user_key: Key = "username"
     catalog_password_key: Key = "password"  # noqa: S105 - the name of a key

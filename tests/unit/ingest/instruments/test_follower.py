@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from k2.common.kafka_connection import KafkaConnection
+from k2.common.registry_connection import RegistryConnection
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.exchanges import rest_answers
@@ -32,11 +34,15 @@ class Process:
 
     def __init__(self, broker, names, registry_url: str, http, exchange: str, rest: str) -> None:
         self.stats = Stats(started_at=time.monotonic())
-        self.publisher = Publisher(broker.bootstrap, TRADES, names, "spot", 1, self.stats)
-        registry, subject = Registry(registry_url), topics.subject(names.instruments)
+        self.publisher = Publisher(KafkaConnection(broker.bootstrap), TRADES, names, "spot", 1, self.stats)
+        registry, subject = Registry(RegistryConnection(registry_url)), topics.subject(names.instruments)
         schema_id = registry.register(subject, avro.text(AVRO))
         self.archive = InstrumentTopic(
-            broker.bootstrap, names.instruments, self.publisher, schema_id, SchemaCache(registry, subject).schemas
+            KafkaConnection(broker.bootstrap),
+            names.instruments,
+            self.publisher,
+            schema_id,
+            SchemaCache(registry, subject).schemas,
         )
         self.listings: dict[str, int] = {}
         self.directory = Directory(EXCHANGES[exchange])

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.exchanges.base import Gap
 from k2.ingest.kafka.partitions import partition_of
 from k2.ingest.kafka.publisher import CAPACITY, MAX_FRAME, KafkaUnreachable, Publisher, Topics
@@ -40,7 +41,7 @@ def stats():
 
 @pytest.fixture
 def publisher(broker, names, stats):
-    return Publisher(broker.bootstrap, TRADES, names, "spot", 7, stats)
+    return Publisher(KafkaConnection(broker.bootstrap), TRADES, names, "spot", 7, stats)
 
 
 async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, names, publisher, stats):
@@ -115,14 +116,14 @@ async def test_of_a_frame_too_large_the_beginning_and_the_hash_are_kept(broker, 
 async def test_absent_topics_and_an_absent_broker_are_named(broker, names, stats):
     absent = Topics(names.records, "no.such.gaps", "no.such.letters")
     with pytest.raises(KafkaUnreachable, match=r"has no topic no\.such\.gaps, no\.such\.letters; create it first"):
-        await Publisher(broker.bootstrap, TRADES, absent, "spot", 1, stats).check()
-    await Publisher(broker.bootstrap, TRADES, names, "spot", 1, stats).check()
+        await Publisher(KafkaConnection(broker.bootstrap), TRADES, absent, "spot", 1, stats).check()
+    await Publisher(KafkaConnection(broker.bootstrap), TRADES, names, "spot", 1, stats).check()
     with pytest.raises(KafkaUnreachable, match=r"Kafka at 127\.0\.0\.1:1:"):
-        await Publisher("127.0.0.1:1", TRADES, names, "spot", 1, stats).check(timeout=0.3)
+        await Publisher(KafkaConnection("127.0.0.1:1"), TRADES, names, "spot", 1, stats).check(timeout=0.3)
 
 
 async def test_what_a_lost_broker_did_not_acknowledge_is_reported_by_count(stats):
-    lost = Publisher("127.0.0.1:1", TRADES, Topics("t", "g", "d"), "spot", 1, stats)
+    lost = Publisher(KafkaConnection("127.0.0.1:1"), TRADES, Topics("t", "g", "d"), "spot", 1, stats)
     for number in range(10):
         lost.send(trade(number + 1))
     assert await lost.close(0.2) == 10
@@ -186,7 +187,8 @@ async def test_a_gap_given_up_is_counted_apart(publisher, stats):
 
 def resumed(broker, names, pairs):
     return read(
-        broker.bootstrap, channel=TRADES, records=names.records, gaps=names.gaps, feed="spot", pairs=pairs,
+        KafkaConnection(broker.bootstrap), channel=TRADES, records=names.records, gaps=names.gaps,
+        feed="spot", pairs=pairs,
         schemas={7: avro.text()}, protocol=NUMBERED,
     )  # fmt: skip
 
@@ -244,6 +246,8 @@ def test_a_broker_that_cannot_be_read_is_named(names, monkeypatch):
     monkeypatch.setattr("k2.ingest.kafka.resume.READ_TIMEOUT", 0.3)
     with pytest.raises(KafkaUnreadable, match=r"Kafka at 127\.0\.0\.1:1:"):
         read(
-            "127.0.0.1:1", channel=TRADES, records=names.records, gaps=names.gaps, feed="f", pairs=[PAIR], schemas={},
+            KafkaConnection("127.0.0.1:1"),
+            channel=TRADES, records=names.records, gaps=names.gaps, feed="f", pairs=[PAIR],
+            schemas={},
             protocol=NUMBERED,
         )  # fmt: skip

@@ -11,7 +11,9 @@ from collections import Counter
 import pytest
 from confluent_kafka import KafkaError
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.exchanges.base import Gap
+from k2.ingest.kafka import producer_settings
 from k2.ingest.kafka import publisher as module
 from k2.ingest.kafka.probe import takes_records
 from k2.ingest.kafka.publisher import ProducerFatal, Publisher
@@ -51,8 +53,8 @@ def trade(number: int) -> Trade:
 @pytest.fixture
 def hanging(broker, names, stats):
     """A publisher whose first producer knows no broker, though Kafka is there."""
-    publisher = Publisher(NOWHERE, TRADES, names, "spot", 7, stats)
-    publisher._bootstrap = broker.bootstrap
+    publisher = Publisher(KafkaConnection(NOWHERE), TRADES, names, "spot", 7, stats)
+    publisher._kafka = KafkaConnection(broker.bootstrap)
     yield publisher
     gc.collect()
 
@@ -91,7 +93,7 @@ async def test_the_records_of_a_producer_that_hangs_are_delivered_by_another_in_
 
 
 async def test_a_producer_whose_broker_is_gone_keeps_its_records_and_waits(names, stats):
-    waiting = Publisher(NOWHERE, TRADES, names, "spot", 7, stats)
+    waiting = Publisher(KafkaConnection(NOWHERE), TRADES, names, "spot", 7, stats)
     running = asyncio.create_task(waiting.run())
     waiting.send(trade(1))
     await asyncio.sleep(2.0)
@@ -102,8 +104,8 @@ async def test_a_producer_whose_broker_is_gone_keeps_its_records_and_waits(names
 
 
 async def test_the_process_ends_if_new_producers_hang_as_well(broker, hanging, stats, eventually, monkeypatch):
-    configuration = module._configuration
-    monkeypatch.setattr(module, "_configuration", lambda _, on_error: configuration(NOWHERE, on_error))
+    settings = producer_settings.of
+    monkeypatch.setattr(producer_settings, "of", lambda _, *limits: settings(KafkaConnection(NOWHERE), *limits))
     running = asyncio.create_task(hanging.run())
     hanging.send(trade(1))
     await eventually(lambda: stats.stuck)
@@ -137,8 +139,8 @@ async def test_reports_of_an_abandoned_producer_count_once(broker, names, hangin
 
 
 def test_a_probe_tells_whether_kafka_takes_records(broker, names):
-    assert takes_records(broker.bootstrap, names.records, "BTCUSDT")
-    assert not takes_records(NOWHERE, names.records, "BTCUSDT", timeout=0.3)
+    assert takes_records(KafkaConnection(broker.bootstrap), names.records, "BTCUSDT")
+    assert not takes_records(KafkaConnection(NOWHERE), names.records, "BTCUSDT", timeout=0.3)
 
 
 def test_a_loop_that_no_longer_moves_is_unhealthy_and_kafka_being_down_is_not():

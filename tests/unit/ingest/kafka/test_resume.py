@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Producer
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.exchanges.base import NO_ID, Gap
 from k2.ingest.kafka import resume
@@ -56,7 +57,8 @@ class Topic:
         assert self._producer.flush(10) == 0
         pairs = [SimpleNamespace(symbol=symbol) for symbol in symbols or ("BTCUSDT",)]
         return read(
-            self._bootstrap, channel=TRADES, records=self._names.records, gaps=self._names.gaps, feed=feed,
+            KafkaConnection(self._bootstrap),
+            channel=TRADES, records=self._names.records, gaps=self._names.gaps, feed=feed,
             pairs=pairs, schemas={7: avro.text()}, protocol=protocol,
         )  # fmt: skip
 

@@ -21,6 +21,7 @@ from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.registry import application
 from k2.cli.embedded.schema_store import SchemaStore
 from k2.cli.main import app
+from k2.common.registry_connection import RegistryConnection
 from k2.common.schema_registry import Registry
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
@@ -44,7 +45,7 @@ NO_REGISTRY = "http://127.0.0.1:1"
 def replayed(
     engine: Engine, *, start: datetime = NOON - 24 * HOUR, registry: str = NO_REGISTRY, **changes: Any
 ) -> list[Trade]:
-    return list(source.trades(engine, registry, ReplayRange(start, **changes)))
+    return list(source.trades(engine, RegistryConnection(registry), ReplayRange(start, **changes)))
 
 
 def ids(trades: list[Trade]) -> list[str]:
@@ -192,7 +193,9 @@ def test_bronze_is_replayed_in_arrival_order_without_invalid_records(
 ) -> None:
     append([trade(n, n) for n in (1, 2)])
     stored = replayed(engine)
-    schema_id = Registry(registry).register(topics.subject("market.crypto.trades.binance"), avro.text())
+    schema_id = Registry(RegistryConnection(registry)).register(
+        topics.subject("market.crypto.trades.binance"), avro.text()
+    )
     values = [avro.TradeEncoder(schema_id).encode(one) for one in stored]
     records = [
         {

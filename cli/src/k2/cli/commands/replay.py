@@ -26,6 +26,7 @@ from k2.schemas.channels import TRADES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from k2.common.kafka_connection import KafkaConnection
     from k2.common.platform import Platform
     from k2.ingest.simulator.server import Simulator
     from k2.ingest.simulator.table_source import TableSource
@@ -118,7 +119,7 @@ def _chunks(
 ) -> "Iterator[list[Trade]]":
     from k2.query.replay import pace, source
 
-    trades = source.trades(engine, platform.registry_url, query_range)
+    trades = source.trades(engine, platform.registry, query_range)
     return pace.paced(map(source.mark_replayed, trades), pace.Pace(speed, time.monotonic), _sleep)
 
 
@@ -135,9 +136,9 @@ def _produce(engine: "Engine", platform: "Platform", query_range: "ReplayRange",
         raise BadQuery(f"{topic[:60]!r} is not a valid topic for trades; use letters, digits, dots and dashes")
     chunks = _chunks(engine, platform, query_range, speed)
     try:
-        schema_id = Registry(platform.registry_url).register(topics.subject(topic), TRADES.schema)
-        _create_topic(platform.kafka_bootstrap, topic)
-        sent, lost = asyncio.run(_publish(platform.kafka_bootstrap, topic, schema_id, chunks))
+        schema_id = Registry(platform.registry).register(topics.subject(topic), TRADES.schema)
+        _create_topic(platform.kafka, topic)
+        sent, lost = asyncio.run(_publish(platform.kafka, topic, schema_id, chunks))
     except IncompatibleSchema as error:
         raise BadQuery(f"{topic} has another schema than trades: {error}") from error
     except (KafkaUnreachable, RegistryUnavailable, ProducerFatal) as error:
@@ -147,25 +148,30 @@ def _produce(engine: "Engine", platform: "Platform", query_range: "ReplayRange",
         refuse(f"{lost} trades were not acknowledged by Kafka", code=FAILED)
 
 
-def _create_topic(bootstrap: str, topic: str) -> None:
+def _create_topic(kafka: "KafkaConnection", topic: str) -> None:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    from k2.common.kafka_connection import ConnectionErrors
+
+    errors = ConnectionErrors()
     try:
+        admin = AdminClient({**kafka.client(errors), "log_level": 0})
         if topic not in admin.list_topics(timeout=10.0).topics:
             admin.create_topics([NewTopic(topic, _PARTITIONS, -1)])[topic].result(30.0)
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise Unavailable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
+            raise Unavailable(f"Kafka at {kafka}: {errors.describe(error)}") from error
 
 
-async def _publish(bootstrap: str, topic: str, schema_id: int, chunks: "Iterator[list[Trade]]") -> tuple[int, int]:
+async def _publish(
+    kafka: "KafkaConnection", topic: str, schema_id: int, chunks: "Iterator[list[Trade]]"
+) -> tuple[int, int]:
     """Publish trades; return how many were sent, and how many of them were never acknowledged."""
     from k2.ingest.kafka.publisher import Publisher, Topics
     from k2.ingest.telemetry.stats import Stats
 
-    publisher = Publisher(bootstrap, TRADES, Topics(topic, topic, topic), "replay", schema_id, Stats(time.time()))
+    publisher = Publisher(kafka, TRADES, Topics(topic, topic, topic), "replay", schema_id, Stats(time.time()))
     polling = asyncio.create_task(publisher.run())
     try:
         await publisher.check()
@@ -196,12 +202,12 @@ def _serve(
         raise BadQuery(f"--serve needs --exchange; choose from {', '.join(EXCHANGES)}")
     pairs: dict[str, Pair] = {}
     try:
-        for trade in source.trades(engine, platform.registry_url, query_range):
+        for trade in source.trades(engine, platform.registry, query_range):
             pairs.setdefault(trade.symbol, source.pair(trade))
             sim_trade(trade, pairs)
     except NotReplayable as error:
         raise BadQuery(str(error)) from error
-    table_source = TableSource(source.trades(engine, platform.registry_url, query_range), list(pairs.values()), speed)
+    table_source = TableSource(source.trades(engine, platform.registry, query_range), list(pairs.values()), speed)
     simulator = Simulator(venue(exchange.lower())(list(pairs.values())), table_source)
     ignore_sigpipe()
     try:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from k2.common import kafka_connection
+from k2.common.kafka_connection import SecurityProtocol
 from k2.common.platform import Platform
 
 DEFAULT: Final = Path(".k2")
@@ -66,6 +68,8 @@ class Layout:
         """
         return Platform.read(
             kafka_bootstrap=f"127.0.0.1:{kafka_port}",
+            kafka_security_protocol=SecurityProtocol.PLAINTEXT,  # whatever the environment says of a cluster's
+            **{f"kafka_{name}": "" for name in kafka_connection.FIELDS},
             registry_url=f"http://127.0.0.1:{registry_port}",
             catalog_uri=f"sqlite:///{self.catalog}",
             warehouse=f"file://{self.root}/warehouse",

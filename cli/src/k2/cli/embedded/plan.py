@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from k2.cli.embedded.ports import HOST
+from k2.common import kafka_connection
 from k2.common.platform import Platform
 from k2.schemas.feed.model import ExchangeFeed
 
@@ -85,6 +86,10 @@ def environment(platform: Platform) -> dict[str, str]:
     """Return the environment variables that configure the platform's processes."""
     variables = {
         "kafka_bootstrap": platform.kafka_bootstrap,
+        "kafka_security_protocol": platform.kafka_security_protocol,
+        **{
+            f"kafka_{name}": getattr(platform.kafka, name) for name in kafka_connection.FIELDS
+        },  # over those of a cluster
         "registry_url": platform.registry_url,
         "catalog_uri": platform.catalog_uri,
         "warehouse": platform.warehouse,

@@ -11,8 +11,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema
 
 from k2.common import logs
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 from k2.ingest.kafka.publisher import Publisher
-from k2.ingest.kafka.resume import READ_TIMEOUT, KafkaUnreadable, read_records
+from k2.ingest.kafka.resume import READ_TIMEOUT, KafkaUnreadable, open_consumer, read_records
 from k2.schemas.codecs import avro, wire
 from k2.schemas.records.instrument import AVRO, InstrumentVersion
 
@@ -25,9 +26,14 @@ class InstrumentTopic:
     """Reads and writes the versions of one exchange. `schemas` returns the topic's Avro schemas by id."""
 
     def __init__(
-        self, bootstrap: str, topic: str, publisher: Publisher, schema_id: int, schemas: Callable[[], Mapping[int, str]]
+        self,
+        kafka: KafkaConnection,
+        topic: str,
+        publisher: Publisher,
+        schema_id: int,
+        schemas: Callable[[], Mapping[int, str]],
     ) -> None:
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._topic = topic
         self._publisher = publisher
         self._encoder = avro.RecordEncoder(schema_id, avro.load(AVRO), lambda version: version.fields)
@@ -44,21 +50,21 @@ class InstrumentTopic:
         return self._publisher.send_instrument(value, version.instrument.raw_symbol)
 
     def _recall(self) -> list[InstrumentVersion]:
-        configuration = {
-            "bootstrap.servers": self._bootstrap,
+        errors = ConnectionErrors()
+        configuration: dict[str, Any] = {
             "group.id": f"k2-resume-{uuid4()}",
             "enable.auto.commit": False,
             "enable.partition.eof": False,
         }
         parsed = {number: parse_schema(msgspec.json.decode(text)) for number, text in self._schemas().items()}
         versions: list[InstrumentVersion] = []
-        with closing(Consumer(configuration)) as consumer:
+        with closing(open_consumer(self._kafka, errors, configuration)) as consumer:
             try:
                 partitions = consumer.list_topics(self._topic, timeout=READ_TIMEOUT).topics[self._topic].partitions
                 for partition in partitions:
                     versions += self._new_versions(consumer, partition, parsed)
             except KafkaException as error:
-                raise KafkaUnreadable(f"Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+                raise KafkaUnreadable(f"Kafka at {self._kafka}: {errors.describe(error, consumer)}") from error
         return sorted(versions, key=lambda version: version.valid_from)
 
     def _new_versions(self, consumer: Consumer, partition: int, schemas: Mapping[int, Any]) -> list[InstrumentVersion]:

@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2.common import logs
+from k2.common.kafka_connection import KafkaConnection
 from k2.ingest.kafka.partitions import partition_of
 
 log = logs.get("probe")
@@ -13,13 +14,13 @@ log = logs.get("probe")
 _TIMEOUT: Final = 5.0  # seconds for each of two requests
 
 
-def takes_records(bootstrap: str, topic: str, key: str, timeout: float = _TIMEOUT) -> bool:
+def takes_records(kafka: KafkaConnection, topic: str, key: str, timeout: float = _TIMEOUT) -> bool:
     """Return whether the leader of the partition of `key` answers, and most replicas are in sync. Blocks.
 
     A partition without a leader, or with too few replicas, makes any producer wait: that is no fault of this one.
     """
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
+        client = AdminClient({**kafka.client(), "log_level": 0})
         partitions = client.list_topics(topic, timeout=timeout).topics[topic].partitions
         number = partition_of(key.encode(), len(partitions))
         partition = partitions[number]

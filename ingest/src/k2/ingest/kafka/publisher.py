@@ -20,7 +20,8 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from k2.common import logs
-from k2.ingest.kafka import probe
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
+from k2.ingest.kafka import probe, producer_settings
 from k2.ingest.kafka.circuit_breaker import Circuit, State
 from k2.ingest.kafka.watchdog import Verdict, Watchdog
 from k2.ingest.sequencing.gaps import GapEvent
@@ -70,10 +71,11 @@ class Publisher:
     """Send the records, gap events and dead letters of one channel of a feed, and account for each of them."""
 
     def __init__(
-        self, bootstrap: str, channel: Channel, names: Topics, feed: str, schema_id: int, stats: Stats
+        self, kafka: KafkaConnection, channel: Channel, names: Topics, feed: str, schema_id: int, stats: Stats
     ) -> None:
-        self._producer = Producer(_configuration(bootstrap, self._on_error))
-        self._bootstrap = bootstrap
+        self._connection_errors = ConnectionErrors()
+        self._kafka = kafka
+        self._producer = self._open()
         self._topics = names
         self._feed = feed.encode()
         self._encoder = channel.encoder(schema_id)
@@ -106,10 +108,12 @@ class Publisher:
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
         except KafkaException as error:
-            raise KafkaUnreachable(f"Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+            raise KafkaUnreachable(f"Kafka at {self._kafka}: {self._connection_errors.describe(error)}") from error
         missing = [name for name in required if name not in metadata.topics]
         if missing:
-            raise KafkaUnreachable(f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}; create it first")
+            raise KafkaUnreachable(
+                f"Kafka at {self._kafka} has no topic {', '.join(missing)}{self._kafka.restriction}; create it first"
+            )
         self.keeps_evidence = self._topics.evidence in metadata.topics
         self.keeps_instruments = self._topics.instruments in metadata.topics
         if self._topics.instruments and not self.keeps_instruments:
@@ -229,13 +233,22 @@ class Publisher:
 
         Records that Kafka has although the old producer never reported them are stored twice, with the same id. What is
         acknowledged counts once: only the first report on a record is taken.
+
+        Raises `KafkaUnreachable` if no other can be made, as without a file of its identity; the old one goes on.
         """
         self._producer.poll(0)
-        abandoned, self._producer = self._producer, Producer(_configuration(self._bootstrap, self._on_error))
+        abandoned, self._producer = self._producer, self._open()
         self._rejected.clear()
         for number, message in list(self._unacknowledged.items()):
             self._produce(number, message, self._report_on(number))
         threading.Thread(target=_destroy, args=(abandoned,), name="abandoned-producer", daemon=True).start()
+
+    def _open(self) -> Producer:
+        """Return a producer, with what the files of its identity hold now. Raises `KafkaUnreachable`."""
+        try:
+            return Producer({**producer_settings.of(self._kafka, CAPACITY, MAX_RECORD), "error_cb": self._on_error})
+        except KafkaException as error:
+            raise KafkaUnreachable(f"Kafka at {self._kafka}: {self._connection_errors.describe(error)}") from error
 
     async def _watch_loop(self) -> None:
         """Replace a producer that hangs. Raises `ProducerFatal` if new producers hang as well."""
@@ -247,7 +260,7 @@ class Publisher:
                 self._stats.stuck = self._stuck()
                 continue
             topic, _, key, *_ = self._unacknowledged[progress[0]]
-            answered = await asyncio.to_thread(probe.takes_records, self._bootstrap, topic, key)
+            answered = await asyncio.to_thread(probe.takes_records, self._kafka, topic, key)
             now = time.monotonic()
             if self._progress() != progress:
                 continue
@@ -256,7 +269,10 @@ class Publisher:
                     stalled = round(self._watchdog.stalled_for(now), 1)
                     log.error("producer hangs, replacing it", in_flight=self.in_flight, seconds=stalled)
                     self._stats.errors["producer_replaced"] += 1
-                    self.replace_producer()
+                    try:
+                        self.replace_producer()
+                    except KafkaUnreachable as error:
+                        log.error("producer cannot be replaced", error=str(error))  # noqa: TRY400 - its own sentence
                 case Verdict.GIVE_UP:
                     raise ProducerFatal(f"{self._stuck()}; {_REPLACEMENTS} new producers did not help")
             self._stats.stuck = self._stuck()
@@ -364,6 +380,7 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error.str()
+        self._connection_errors(error)
         self._stats.message = error.str()
         log.warning("kafka", error=error.str(), fatal=error.fatal())
 
@@ -371,25 +388,3 @@ class Publisher:
 def _destroy(producer: Producer) -> None:
     """Drop what an abandoned producer holds, and the last reference to it. That may block for ever."""
     producer.purge(in_queue=True, in_flight=True, blocking=False)
-
-
-def _configuration(bootstrap: str, on_error: Any) -> dict[str, Any]:
-    return {
-        "bootstrap.servers": bootstrap,
-        "enable.idempotence": True,
-        "acks": "all",
-        "compression.type": "zstd",
-        # No timeout may drop a record: records wait for Kafka, the circuit breaker stops the socket.
-        "message.timeout.ms": 0,
-        "linger.ms": 1,
-        "batch.num.messages": 10_000,
-        "queue.buffering.max.messages": CAPACITY + CAPACITY // 2,
-        "queue.buffering.max.kbytes": 256 << 10,
-        "message.max.bytes": MAX_RECORD,
-        "reconnect.backoff.max.ms": 2000,
-        # New partitions are used soon, by every replica; and a producer that lost all its brokers looks for them again.
-        "topic.metadata.refresh.interval.ms": 10_000,
-        "partitioner": "consistent",  # CRC32 of the key: `k2.ingest.kafka.partitions` does the same
-        "error_cb": on_error,
-        "log_level": 2,  # `error_cb` logs the rest as JSON
-    }

@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema
 
 from k2.common import logs
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.exchanges.base import DECODE_ERRORS, NO_ID, Adapter
 from k2.ingest.kafka.partitions import partition_of
@@ -86,8 +87,16 @@ class ResumeState:
     unknown: frozenset[str] = frozenset()  # symbols that were not found in the time that the search may take
 
 
+def open_consumer(kafka: KafkaConnection, errors: ConnectionErrors, configuration: Mapping[str, Any]) -> Consumer:
+    """Return a consumer, with what the files of its identity hold now. Raises `KafkaUnreadable`."""
+    try:
+        return Consumer({**kafka.client(errors), **configuration})
+    except KafkaException as error:
+        raise KafkaUnreadable(f"Kafka at {kafka}: {errors.describe(error)}") from error
+
+
 def read(
-    bootstrap: str,
+    kafka: KafkaConnection,
     *,
     channel: Channel,
     records: str,
@@ -102,8 +111,8 @@ def read(
     Only what `protocol` wrote counts: ids of another protocol mean other records. `schemas` are the Avro schemas of
     the topic by id. Raises `KafkaUnreadable`.
     """
-    configuration = {
-        "bootstrap.servers": bootstrap,
+    errors = ConnectionErrors()
+    configuration: dict[str, Any] = {
         "group.id": f"k2-resume-{uuid4()}",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
@@ -111,14 +120,14 @@ def read(
     }
     parsed = {schema_id: parse_schema(msgspec.json.decode(text)) for schema_id, text in schemas.items()}
     symbols = {pair.symbol for pair in pairs}
-    with closing(Consumer(configuration)) as consumer:
+    with closing(open_consumer(kafka, errors, configuration)) as consumer:
         try:
             search = _Search(consumer, records, partial(_position, channel, parsed), protocol)
             if channel.sequencing is Sequencing.EXCHANGE_IDS:  # else each connection starts with a snapshot
                 search.run({symbol.encode() for symbol in symbols})
             events = _gap_events(consumer, gaps, feed, channel, symbols)
         except KafkaException as error:
-            raise KafkaUnreadable(f"Kafka at {bootstrap}: {error.args[0].str()}") from error
+            raise KafkaUnreadable(f"Kafka at {kafka}: {errors.describe(error, consumer)}") from error
     own = [event for event in events if of_protocol(event, protocol.name, has_sequence=protocol.has_sequence)]
     positions = {key.decode(): entry.position for key, entry in search.newest.items()}
     from_gaps = _positions_from(own, symbols - positions.keys())

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.common.kafka_connection import KafkaConnection
 from k2.common.schema_registry import RegistryUnavailable
 from k2.jobs.audit.completeness import check as completeness_check
 from k2.jobs.audit.completeness import never_issued
@@ -44,7 +45,7 @@ class ChannelResult:
 class ChannelAudits:
     """Audits channels at pinned snapshots.
 
-    `bootstrap` are the servers of Kafka, which may be down. `schemas` are the writer schemas for a rebuild; None for no
+    `connection` is that of Kafka, which may be down. `schemas` are the writer schemas for a rebuild; None for no
     rebuild.
     """
 
@@ -54,14 +55,14 @@ class ChannelAudits:
         pinned: PinnedSnapshots,
         now: datetime,
         since: datetime | None,
-        bootstrap: str,
+        connection: KafkaConnection,
         schemas: Callable[[str], Mapping[int, str]] | None,
     ) -> None:
         self._spark = spark
         self._pinned = pinned
         self._now = now
         self._since = since
-        self._bootstrap = bootstrap
+        self._connection = connection
         self._schemas = schemas
 
     def run(self, exchange: str, channel: Channel) -> ChannelResult:
@@ -97,7 +98,7 @@ class ChannelAudits:
 
     def _count_unread(self, scope: Scope) -> None:
         extents = self._pinned.bronze_extents(scope.exchange, scope.channel)
-        unread = kafka.unread(self._bootstrap, {key: last for key, (_, last) in extents.items()})
+        unread = kafka.unread(self._connection, {key: last for key, (_, last) in extents.items()})
         if unread is None:
             return
         scope.report.unread = {f"{topic}/{number}": count for (topic, number), count in unread.items()}

@@ -74,9 +74,9 @@ def audit(
     storage = StorageCheck(spark, recorded, readable, pinned)
     report = Report(findings=[*storage.broken_tables(broken), *storage.damaged_files(), *storage.rolled_back()])
     report.findings += storage.altered_rows()
-    registry = Registry(platform.registry_url)
+    registry = Registry(platform.registry)
     schemas = (lambda topic: SchemaCache(registry, topics.subject(topic)).schemas()) if rebuild else None
-    audits = ChannelAudits(spark, pinned, now, since, platform.kafka_bootstrap, schemas)
+    audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas)
     verdicts: list[dict[str, Any]] = []
     for exchange, channel in recorded:
         used = _required(exchange, channel)

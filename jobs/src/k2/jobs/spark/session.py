@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
+from k2.common import catalog_address
 from k2.common.platform import Platform
 from k2.schemas.tables import CATALOG
 
@@ -56,7 +57,7 @@ def _catalog(platform: Platform) -> dict[str, str]:
     conf = {
         _CATALOG_KEY: "org.apache.iceberg.spark.SparkCatalog",
         f"{_CATALOG_KEY}.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
-        f"{_CATALOG_KEY}.uri": jdbc(platform.catalog_uri),
+        f"{_CATALOG_KEY}.uri": catalog_address.jdbc(platform.catalog_uri),
         f"{_CATALOG_KEY}.jdbc.schema-version": "V1",
         f"{_CATALOG_KEY}.jdbc.initialize": "true",
         f"{_CATALOG_KEY}.warehouse": platform.warehouse,
@@ -68,11 +69,11 @@ def _catalog(platform: Platform) -> dict[str, str]:
         conf |= {f"{_CATALOG_KEY}.jdbc.busy_timeout": "30000", f"{_CATALOG_KEY}.jdbc.journal_mode": "WAL"}
     if tables_in_s3(platform):
         conf |= _s3(platform)
+    user, password = catalog_address.credentials(platform.catalog_uri)
     if platform.catalog_user:
-        conf |= {
-            f"{_CATALOG_KEY}.jdbc.user": platform.catalog_user,
-            f"{_CATALOG_KEY}.jdbc.password": platform.catalog_password.get_secret_value(),
-        }
+        user, password = platform.catalog_user, platform.catalog_password.get_secret_value()
+    if user:
+        conf |= {f"{_CATALOG_KEY}.jdbc.user": user, f"{_CATALOG_KEY}.jdbc.password": password}
     return conf
 
 
@@ -110,15 +111,6 @@ def _s3a(platform: Platform) -> dict[str, str]:
 
 def _text(value: bool) -> str:
     return "true" if value else "false"
-
-
-def jdbc(uri: str) -> str:
-    """Convert a catalog URI from SQLAlchemy's format to JDBC's."""
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
-    if scheme == "sqlite":
-        return f"jdbc:sqlite:{uri.partition(':///')[2]}"
-    return f"jdbc:{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def session(conf: Mapping[str, str]) -> SparkSession:

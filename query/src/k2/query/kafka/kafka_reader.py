@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as AssignedPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.query.errors import Unavailable
 from k2.query.kafka.records import ConsumedRecord, Frame, TopicPartition, ValidatedRecord
@@ -47,8 +48,9 @@ class KafkaReader:
     """Read topics of one platform: their partitions and offsets, and the frames in dead-letter topics."""
 
     def __init__(self, platform: Platform) -> None:
-        self._bootstrap = platform.kafka_bootstrap
+        self._kafka = platform.kafka
         self._admin: AdminClient | None = None
+        self._errors = ConnectionErrors()
 
     def dead_letter_partitions(self) -> dict[TopicPartition, str]:
         """Return every partition of the ingests' dead-letter topics, with the label of its exchange."""
@@ -98,7 +100,7 @@ class KafkaReader:
         if not remaining:
             return
         time_merge: TimeMerge[ConsumedRecord[T]] | None = TimeMerge(remaining) if merge else None
-        with closing(PartitionReader(self._bootstrap, dict(partitions), decode)) as reader:
+        with closing(PartitionReader(self._kafka, dict(partitions), decode)) as reader:
             reader.add({topic_partition: starts[topic_partition] for topic_partition in remaining})
             last_record_at = time.monotonic()
             while remaining:
@@ -107,7 +109,7 @@ class KafkaReader:
                     last_record_at = time.monotonic()
                 elif time.monotonic() - last_record_at > _STALL_SECONDS:
                     raise Unavailable(
-                        f"Kafka at {self._bootstrap} returned no records of {_topic_names(remaining)} within "
+                        f"Kafka at {self._kafka} returned no records of {_topic_names(remaining)} within "
                         f"{_STALL_SECONDS:.0f} s"
                     )
                 records = [record for record in records if record.offset < end_offsets[record.topic_partition]]
@@ -146,12 +148,13 @@ class KafkaReader:
         return self._with_admin(list_offsets) if offset_specs else {}
 
     def _with_admin(self, call: Callable[[AdminClient], T]) -> T:
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         try:
+            if self._admin is None:
+                self._admin = AdminClient({**self._kafka.client(self._errors), "log_level": 0})
             return call(self._admin)
         except (KafkaException, TimeoutError) as error:
-            raise _unavailable(self._bootstrap, error) from error
+            self._admin = None  # the next one reads the files of its identity again
+            raise _unavailable(self._kafka, error, self._errors) from error
 
 
 class RecordReader(KafkaReader):
@@ -160,7 +163,7 @@ class RecordReader(KafkaReader):
     def __init__(self, platform: Platform, channel: Channel) -> None:
         super().__init__(platform)
         self._channel = channel
-        self._registry = Registry(platform.registry_url)
+        self._registry = Registry(platform.registry)
         self._validators: dict[str, _TopicValidator] = {}
 
     def partitions(self, exchanges: Mapping[str, str]) -> dict[TopicPartition, str]:
@@ -172,7 +175,7 @@ class RecordReader(KafkaReader):
 
     def reader(self, partitions: Mapping[TopicPartition, str]) -> PartitionReader[Row | str]:
         """Return a reader that consumes and validates records continuously; more partitions may be added later."""
-        return PartitionReader(self._bootstrap, dict(partitions), self._validate)
+        return PartitionReader(self._kafka, dict(partitions), self._validate)
 
     def read(
         self,
@@ -202,15 +205,17 @@ class RecordReader(KafkaReader):
 class PartitionReader(Generic[T]):
     """Consume assigned partitions without a consumer group and without commits. Not thread-safe."""
 
-    def __init__(self, bootstrap: str, partitions: dict[TopicPartition, str], decode: Decode[T]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaConnection, partitions: dict[TopicPartition, str], decode: Decode[T]) -> None:
+        self._kafka = kafka
+        self._errors = ConnectionErrors()
         self._labels = partitions
         self._decode = decode
         self.positions: dict[TopicPartition, int] = {}  # the next offset of each partition
         self._paused: AbstractSet[TopicPartition] = frozenset()
-        self._consumer = Consumer(
+        self._consumer = _consumer(
+            kafka,
+            self._errors,
             {
-                "bootstrap.servers": bootstrap,
                 "group.id": f"k2-query-{uuid4()}",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
@@ -219,7 +224,7 @@ class PartitionReader(Generic[T]):
                 "queued.min.messages": 10_000,
                 "queued.max.messages.kbytes": 16_384,
                 "log_level": 0,
-            }
+            },
         )
 
     def add(self, starts: Mapping[TopicPartition, int], labels: Mapping[TopicPartition, str] | None = None) -> None:
@@ -231,7 +236,7 @@ class PartitionReader(Generic[T]):
                 [AssignedPartition(*topic_partition, offset) for topic_partition, offset in starts.items()]
             )
         except KafkaException as error:
-            raise _unavailable(self._bootstrap, error) from error
+            raise _unavailable(self._kafka, error, self._errors) from error
 
     def set_paused(self, partitions: AbstractSet[TopicPartition]) -> None:
         """Pause exactly these partitions, and resume all others."""
@@ -241,7 +246,7 @@ class PartitionReader(Generic[T]):
                 [AssignedPartition(*topic_partition) for topic_partition in self._paused - partitions]
             )
         except KafkaException as error:
-            raise _unavailable(self._bootstrap, error) from error
+            raise _unavailable(self._kafka, error, self._errors) from error
         self._paused = partitions
 
     def poll(self, timeout: float) -> list[ConsumedRecord[T]]:
@@ -262,7 +267,7 @@ class PartitionReader(Generic[T]):
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 self.positions[topic_partition] = max(self.positions[topic_partition], int(message.offset() or 0))
             else:
-                raise _unavailable(self._bootstrap, KafkaException(error))
+                raise _unavailable(self._kafka, KafkaException(error), self._errors)
         return records
 
     def close(self) -> None:
@@ -323,7 +328,13 @@ def _topic_names(partitions: Mapping[TopicPartition, Any]) -> str:
     return ", ".join(sorted({topic for topic, _ in partitions}))
 
 
-def _unavailable(bootstrap: str, error: Exception) -> Unavailable:
-    cause = error.args[0] if error.args else error
-    reason = cause.str() if isinstance(cause, KafkaError) else str(cause) or "timed out"
-    return Unavailable(f"Kafka at {bootstrap} cannot be read: {' '.join(reason.split())[:300]}")
+def _consumer(kafka: KafkaConnection, errors: ConnectionErrors, settings: dict[str, Any]) -> Consumer:
+    try:
+        return Consumer(kafka.client(errors) | settings)
+    except KafkaException as error:
+        raise _unavailable(kafka, error, errors) from error
+
+
+def _unavailable(kafka: KafkaConnection, error: Exception, errors: ConnectionErrors) -> Unavailable:
+    reason = errors.describe(error) if isinstance(error, KafkaException) else str(error) or "timed out"
+    return Unavailable(f"Kafka at {kafka} cannot be read: {' '.join(reason.split())[:300]}")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pyarrow import Array, RecordBatch
 
+    from k2.common.registry_connection import RegistryConnection
     from k2.query.engine import Engine
     from k2.query.kafka.row_types import Row
     from k2.query.times import AsOf, TimeRange
@@ -62,8 +63,8 @@ class ReplayRange:
         return frozenset(symbol for name in self.symbols if (symbol := RecordFilter.of(name, None, None, None).symbol))
 
 
-def trades(engine: Engine, registry: str, replay_range: ReplayRange) -> Iterator[Trade]:
-    """Yield the trades, at least one. `registry` is the schema registry's URL; only Bronze needs it.
+def trades(engine: Engine, registry: RegistryConnection, replay_range: ReplayRange) -> Iterator[Trade]:
+    """Yield the trades, at least one. Only Bronze needs the schema `registry`.
 
     Raises `BadQuery` for a range that is invalid or empty, before the first trade, and `Unavailable`.
     """
@@ -155,7 +156,7 @@ def _vendor(text: str) -> VendorData:
 
 
 def _from_bronze(
-    engine: Engine, registry: str, replay_range: ReplayRange, trade_filter: RecordFilter
+    engine: Engine, registry: RegistryConnection, replay_range: ReplayRange, trade_filter: RecordFilter
 ) -> Iterator[Trade]:
     from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThan
 

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2.common import logs
+from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 from k2.jobs.audit.offsets import bitmaps
 from k2.jobs.kafka_admin import KafkaTopics, KafkaUnavailable
 from k2.schemas import topics
@@ -17,26 +18,31 @@ log = logs.get("audit")
 _TIMEOUT: Final = 5.0  # seconds
 
 
-def unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int] | None:
+def unread(
+    kafka: KafkaConnection, committed: Mapping[bitmaps.TopicPartition, int]
+) -> dict[bitmaps.TopicPartition, int] | None:
     """Return how many offsets follow the last committed one of each partition of these topics; None if Kafka is down.
 
     Offsets that Kafka's retention has deleted are not counted.
     """
-    if not any(map(_answers, bootstrap.split(","))):
+    if not any(map(_answers, kafka.bootstrap.split(","))):
         return None
+    errors = ConnectionErrors()
     try:
-        return _unread(bootstrap, committed)
+        return _unread(kafka, AdminClient({**kafka.client(errors), "log_level": 0}), committed)
     except (KafkaException, KafkaUnavailable, TimeoutError) as error:
-        log.warning("offsets of Kafka not read", error=str(error))
+        why = errors.describe(error) if isinstance(error, KafkaException) else str(error)
+        log.warning("offsets of Kafka not read", error=why)
         return None
 
 
-def _unread(bootstrap: str, committed: Mapping[bitmaps.TopicPartition, int]) -> dict[bitmaps.TopicPartition, int]:
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def _unread(
+    kafka: KafkaConnection, client: AdminClient, committed: Mapping[bitmaps.TopicPartition, int]
+) -> dict[bitmaps.TopicPartition, int]:
     # List all topics: a broker may create one that is requested by name.
     listed = client.list_topics(timeout=_TIMEOUT).topics
     present = [name for name, _ in committed if topics.in_kafka(name) in listed]
-    names = current_names(present, KafkaTopics(bootstrap).ids)
+    names = current_names(present, KafkaTopics(kafka).ids)
     partitions = [(topic, number) for topic in sorted(names) for number in sorted(listed[topic].partitions)]
     specs = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
     first, after = (_offsets(client, partitions, spec) for spec in specs)
