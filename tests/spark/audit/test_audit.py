@@ -26,10 +26,10 @@ WITHIN = HOUR + timedelta(minutes=30)
 
 
 def _filled(lake: Lake):
-    return prepared(lake, _fill)
+    return prepared(lake, fill)
 
 
-def _fill(lake: Lake):
+def fill(lake: Lake):
     """Write two Bronze batches, with a dead letter and a duplicate trade, and run all layers."""
     feed = lake.feed()
     lake.arrive(feed, consecutive(1, 6))
@@ -111,7 +111,7 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
     [
         (SILVER, "DELETE FROM {} WHERE offset = 3", "silver_missing", "offset 3"),
         (SILVER, "DELETE FROM {} WHERE offset = 10", "silver_missing", "offset 10"),
-        (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "silver_missing", "offset 11"),
+        (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "dead_letters_changed", "offset 11"),
         (SILVER, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 4", "silver_duplicate", "offset 4"),
         (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "7 to 8"),
         (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),

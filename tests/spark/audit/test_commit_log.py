@@ -10,7 +10,8 @@ from k2.jobs.app import App
 from k2.jobs.audit.completeness.hours import HourCompleteness
 from k2.jobs.audit.status import AuditStatus
 from k2.jobs.audit.verdicts import store
-from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row
+from k2.jobs.audit.verdicts.chain import Chain
+from k2.jobs.audit.verdicts.verdict import LayerDigests, new_row
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.stream import initial_state
 from k2.schemas import tables

@@ -18,6 +18,7 @@ from k2.common.platform import Platform
 from k2.jobs.audit import runner
 from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
+from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
 from tests.spark.builders import HOUR, Lake, Record, consecutive, drop_tables, trade
@@ -37,8 +38,9 @@ def audited(spark: SparkSession, services: Platform, schema_id: int, tmp_path_fa
     checkpoints = str(tmp_path_factory.mktemp("sabotage"))
     lake = Lake(spark, services.model_copy(update={"checkpoints": checkpoints}), schema_id)
     feed = lake.feed()
-    lake.arrive(feed, [*consecutive(1, 20), *consecutive(1, 10, **ETHER), Record(b"bad")])
+    lake.arrive(feed, [*consecutive(1, 20), *consecutive(1, 10, **ETHER), Record(b"bad", key=None)])
     lake.run(feed, "silver", "gold")
+    _list_instrument(lake)
     later = HOUR + timedelta(hours=1)
     lake.arrive(feed, [trade(number, later + timedelta(seconds=number)) for number in range(21, 31)])
     lake.run(feed, "silver", "gold")
@@ -46,6 +48,16 @@ def audited(spark: SparkSession, services: Platform, schema_id: int, tmp_path_fa
     CommitLog(spark, [feed]).record()
     assert runner.audit(spark, lake.platform, now=NOW).findings == []
     return lake
+
+
+def _list_instrument(lake: Lake) -> None:
+    row = {
+        "exchange": "BINANCE", "raw_symbol": "BTCUSDT", "symbol": "BTCUSDT", "kind": "spot", "listing": 1,
+        "base_asset": "BTC", "quote_currency": "USDT", "status": "trading",
+        "valid_from": HOUR, "definition": "{}",
+    }  # fmt: skip
+    columns = ", ".join(f"{column.name} {column.type}" for column in tables.INSTRUMENTS_TABLE.columns)
+    local_frame(lake.spark, [row], columns).writeTo(tables.INSTRUMENTS_TABLE.identifier).append()
 
 
 @pytest.fixture
@@ -84,36 +96,40 @@ def _at(layer: str, *checks: str, symbol: str = "BTCUSDT", hour: str = FIRST_HOU
     return {(check, table.name, symbol, hour) for check in checks}
 
 
+# Changes that do not touch each other, so that one audit judges several: statements, and what is expected of them.
 CHANGES = {
-    "gold price": (
-        GOLD, "UPDATE {} SET price = price * 10 WHERE trade_id = '4' AND symbol = 'BTCUSDT'",
-        _at("gold", "gold_changed", "gold_mismatch"),
+    "values and rows of gold": (
+        [
+            (GOLD, "UPDATE {} SET price = price * 10 WHERE trade_id = '4' AND symbol = 'BTCUSDT'"),
+            (GOLD, ("UPDATE {} SET timestamp = timestamp + INTERVAL 30 SECOND "
+             "WHERE trade_id = '4' AND symbol = 'ETHUSDT'")),
+            (GOLD, "DELETE FROM {} WHERE trade_id = '30'"),
+        ],
+        _at("gold", "gold_changed", "gold_mismatch") | _at("gold", "gold_changed", "gold_mismatch", symbol="ETHUSDT")
+        | _at("gold", "gold_changed", "gold_missing", hour=SECOND_HOUR),
     ),
-    "gold time": (
-        GOLD, "UPDATE {} SET timestamp = timestamp + INTERVAL 30 SECOND WHERE trade_id = '4' AND symbol = 'ETHUSDT'",
-        _at("gold", "gold_changed", "gold_mismatch", symbol="ETHUSDT"),
+    "a value in each other layer, and a row that is twice in gold": (
+        [
+            (SILVER, "UPDATE {} SET price = price * 10 WHERE trade_id = '4' AND symbol = 'BTCUSDT'"),
+            (BRONZE, ("UPDATE {} SET value = concat(substring(value, 1, 20), X'00', substring(value, 22)) "
+             "WHERE offset = 3")),
+            (tables.BARS_TABLE, "UPDATE {} SET close = close * 2 WHERE symbol = 'BTCUSDT' AND hour(open_time) = 11"),
+            (GOLD, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '21'"),
+        ],
+        _at("silver", "silver_changed", "gold_mismatch") | _at("bronze", "bronze_changed")
+        | _at("bars", "ohlcv_mismatch", hour=SECOND_HOUR)
+        | _at("gold", "gold_changed", "gold_duplicate", hour=SECOND_HOUR),
     ),
-    "gold duplicate": (
-        GOLD, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '21'",
-        _at("gold", "gold_changed", "gold_duplicate", hour=SECOND_HOUR),
-    ),
-    "gold first row": (
-        GOLD, "DELETE FROM {} WHERE trade_id = '1' AND symbol = 'BTCUSDT'", _at("gold", "gold_changed", "gold_missing"),
-    ),
-    "gold last row": (
-        GOLD, "DELETE FROM {} WHERE trade_id = '30'", _at("gold", "gold_changed", "gold_missing", hour=SECOND_HOUR),
-    ),
-    "silver price": (
-        SILVER, "UPDATE {} SET price = price * 10 WHERE trade_id = '4' AND symbol = 'BTCUSDT'",
-        _at("silver", "silver_changed", "gold_mismatch"),
-    ),
-    "bronze byte": (
-        BRONZE, "UPDATE {} SET value = concat(substring(value, 1, 20), X'00', substring(value, 22)) WHERE offset = 3",
-        _at("bronze", "bronze_changed"),
-    ),
-    "bars": (
-        tables.BARS_TABLE, "UPDATE {} SET close = close * 2 WHERE symbol = 'BTCUSDT' AND hour(open_time) = 11",
-        _at("bars", "ohlcv_mismatch", hour=SECOND_HOUR),
+    "the first row of gold, what a dead letter says, an instrument, and a row of bronze without a key": (
+        [
+            (GOLD, "DELETE FROM {} WHERE trade_id = '1' AND symbol = 'BTCUSDT'"),
+            (tables.DEAD_LETTERS_TABLE, "UPDATE {} SET error_category = 'UNDECODABLE'"),
+            (tables.INSTRUMENTS_TABLE, "UPDATE {} SET base_asset = 'ETH'"),
+            (BRONZE, "UPDATE {} SET value = X'00' WHERE key IS NULL"),
+        ],
+        _at("gold", "gold_changed", "gold_missing") | _at("bronze", "bronze_changed", symbol="")
+        | {("dead_letters_changed", tables.DEAD_LETTERS, "", ""),
+           ("instruments_changed", tables.INSTRUMENTS_TABLE.name, "BTCUSDT", FIRST_HOUR)},
     ),
 }  # fmt: skip
 
@@ -166,10 +182,20 @@ def test_a_table_that_was_rolled_back_is_named_with_its_snapshots(lake: Lake, ta
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_in_one_table_is_found_there_and_nothing_else_is(lake: Lake, name: str):
-    table, statement, expected = CHANGES[name]
-    lake.sql(statement, table)
-    assert _findings(lake) == expected
+def test_a_change_is_found_where_it_is_and_nothing_else_is(lake: Lake, name: str):
+    statements, expected = CHANGES[name]
+    for table, statement in statements:
+        lake.sql(statement, table)
+    report = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1))
+    places = {
+        # A dead letter's time is that of the test.
+        (one.check, one.table, one.symbol, "" if one.check == "dead_letters_changed" else one.hour)
+        for one in report.findings
+    }
+    assert places == expected
+    texts = {one.check: one.text for one in report.findings}
+    details = {"bronze_changed": "binance/0 offset ", "ohlcv_mismatch": ": 11:00", "dead_letters_changed": "offset 30"}
+    assert all(details[check] in text for check, text in texts.items() if check in details)
 
 
 def test_rows_deleted_from_all_layers_are_missed_by_offset_and_by_verdict(lake: Lake):
@@ -189,11 +215,15 @@ def test_the_first_rows_deleted_from_bronze_are_missed(lake: Lake):
     report = runner.audit(lake.spark, lake.platform, now=NOW + timedelta(minutes=1))
     assert [finding.check for finding in report.findings] == ["bronze_gap", "bronze_changed"]
     assert report.findings[0].text.endswith("missing in Bronze: offset 0 to 4")
+    assert {(one.symbol, one.hour) for one in report.findings} == {("BTCUSDT", FIRST_HOUR)}
 
 
-def test_a_changed_verdict_breaks_the_chain(lake: Lake):
-    lake.sql("UPDATE {} SET actual = 19 WHERE symbol = 'BTCUSDT' AND hour(hour) = 10", tables.COMPLETENESS_TABLE)
-    assert ("verdict_chain", "audit_completeness", "BTCUSDT", SECOND_HOUR) in _findings(lake)
+def test_a_falsified_verdict_is_named_itself_and_no_audit_appends_to_it(lake: Lake):
+    digest = "concat('20:', repeat('0', 64))"
+    lake.sql(f"UPDATE {{}} SET digest_gold = {digest} WHERE symbol = 'BTCUSDT' AND hour(hour) = 10", VERDICTS)
+    for _ in range(2):
+        assert _findings(lake) == {("verdict_changed", VERDICTS.name, "BTCUSDT", FIRST_HOUR)}
+        assert lake.table(VERDICTS).count() == 3
 
 
 def _file(lake: Lake, table: tables.Table, kind: str = "files", where: str = "true") -> Path:

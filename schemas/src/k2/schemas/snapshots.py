@@ -28,6 +28,7 @@ CHECKED: Final = "k2.checked-at"  # when the audit ran, in UTC microseconds; it 
 
 # Table properties.
 DELETED: Final = "k2.deleted-of."  # + snapshot id, of Gold: the exchange whose rows that snapshot deleted
+JUDGED: Final = "k2.judged"  # of audit_completeness, JSON: the files that an audit without findings has judged
 PRUNED: Final = "k2.pruned-before"  # rows older than this may have been deleted
 LOST: Final = "k2.lost-of."  # + topic/partition, of Bronze: JSON ranges of offsets that Kafka deleted unread
 PURGED: Final = "k2.purged-at."  # + topic: older snapshots say nothing about this topic

@@ -53,3 +53,14 @@ def test_a_record_is_described_by_symbol_own_id_and_every_column_of_its_identity
     assert describe(TRADES, values) == "BTCUSDT record 7 (message_id m)"
     book = replace(BOOK, identity=("symbol", "connection", "ordinal"))
     assert describe(book, values) == "BTCUSDT record (connection c1, ordinal 3)"
+
+
+def test_a_repaired_gap_is_contradicted_by_missing_ids_of_a_closed_hour():
+    hour = completeness.HourCompleteness(
+        "BINANCE", "trades", "BTCUSDT", HOUR, "1", "9", 9, 7, ((4, 5),), {"live": 7}, "incomplete"
+    )
+    gap = completeness.Gap("BTCUSDT", 5, 6, "repaired", "rest")
+    others = [replace(gap, symbol="ETHUSDT"), replace(gap, state="unrecoverable"), replace(gap, first=6)]
+    assert completeness.contradicted(hour, [gap, *others]) == [gap]
+    assert completeness.contradicted(replace(hour, state="open"), [gap]) == []
+    assert completeness.contradicted(replace(hour, missing=((1, 4),)), [gap]) == []

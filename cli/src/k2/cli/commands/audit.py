@@ -37,6 +37,9 @@ def command(layout: Layout, *arguments: str, module: str = "k2.jobs.audit") -> t
 def audit(
     data: Data = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="print the full report as JSON")] = False,
+    full: Annotated[
+        bool, typer.Option("--full/--incremental", help="judge everything, or only what is new or touched")
+    ] = True,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="also recompute Silver and Gold and compare")] = False,
     since: Annotated[
         str, typer.Option("--since", help="check only newer data: a UTC time, or an age such as 26h", metavar="TIME")
@@ -45,6 +48,7 @@ def audit(
     """Prove that no trade is missing or duplicated. Exit 0 if so, 1 with the findings."""
     flags = [
         *(["--json"] if as_json else []),
+        *([] if full else ["--incremental"]),
         *(["--rebuild"] if rebuild else []),
         *(["--since", since] if since else []),
     ]

@@ -1,5 +1,6 @@
 """The audit of the bars: each hour's bars equal those of Gold's trades at the Gold snapshot that the bars name."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,6 +11,7 @@ from k2.jobs.audit import digests
 from k2.jobs.audit.report import Finding
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.layers import bars
+from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import TRADES
 from k2.schemas.digests import BAR
 from k2.schemas.snapshots import GOLD_SNAPSHOT, PURGED
@@ -19,6 +21,7 @@ from k2.schemas.values import from_micros
 _HOUR: Final = 3_600_000_000
 _BY: Final = ("exchange", "symbol", "hour")
 _MAX_FINDINGS: Final = 100
+_MAX_MINUTES: Final = 10
 
 
 def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
@@ -45,7 +48,10 @@ def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
     recomputed = _digests(bars.bars_of_trades(trades)).withColumnRenamed("digest", "recomputed")
     both = recomputed.join(_digests(stored), list(_BY), "full_outer")
     rows = both.where("NOT recomputed <=> digest").orderBy("exchange", "hour", "symbol").limit(_MAX_FINDINGS).collect()
-    return [_finding(row) for row in rows]
+    if not rows:
+        return []
+    minutes = _minutes(bars.bars_of_trades(trades), stored, rows)
+    return [_finding(row, minutes.get((row["exchange"], row["symbol"], row["hour"]), ())) for row in rows]
 
 
 def _purged_at(spark: SparkSession) -> float:
@@ -54,13 +60,35 @@ def _purged_at(spark: SparkSession) -> float:
     return max((float(properties[key]) for key in properties if str(key).startswith(PURGED)), default=0.0)
 
 
-def _finding(row: Row) -> Finding:
+def _minutes(recomputed: DataFrame, stored: DataFrame, hours: Iterable[Row]) -> dict[tuple[str, str, int], list[str]]:
+    """Return the minutes of some hours whose bars differ or are only on one side."""
+    listed_hours = local_frame(
+        stored.sparkSession, [{name: row[name] for name in _BY} for row in hours],
+        "exchange string, symbol string, hour bigint",
+    )  # fmt: skip
+    sides = [
+        rows.join(F.broadcast(listed_hours), [*_BY]).select(
+            *_BY, F.unix_micros("open_time").alias("minute"), "row_hash"
+        )
+        for rows in (_hashed(recomputed), _hashed(stored))
+    ]
+    differing = sides[0].exceptAll(sides[1]).union(sides[1].exceptAll(sides[0]))
+    minutes: dict[tuple[str, str, int], list[str]] = {}
+    for row in differing.select(*_BY, "minute").distinct().orderBy("minute").collect():
+        minutes.setdefault((row["exchange"], row["symbol"], row["hour"]), []).append(
+            f"{from_micros(row['minute']):%H:%M}"
+        )
+    return minutes
+
+
+def _finding(row: Row, minutes: Sequence[str]) -> Finding:
     hour = f"{from_micros(row['hour'] * _HOUR):%Y-%m-%dT%H:00Z}"
     if row["digest"] is None:
         text = f"there are no bars of {row['symbol']} for the hour {hour}, in which Gold has trades"
     else:
         unknown = "" if row["recomputed"] else ", which has no trades in it"
         text = f"the bars of {row['symbol']} for the hour {hour} differ from Gold{unknown}"
+        text += f": {', '.join(minutes[:_MAX_MINUTES])}" + (" and more" if len(minutes) > _MAX_MINUTES else "")
     return Finding(row["exchange"], TRADES.name, "ohlcv_mismatch", text, BARS_TABLE.name, row["symbol"], hour)
 
 
@@ -70,8 +98,10 @@ def _at(spark: SparkSession, table: Table, snapshot: int) -> DataFrame:
 
 def _digests(rows: DataFrame) -> DataFrame:
     """Return the digest of each hour's bars, as an array of the sums that make it."""
+    return _hashed(rows).groupBy(*_BY).agg(F.array(*digests.sums("row_hash", "digest")).alias("digest"))
+
+
+def _hashed(rows: DataFrame) -> DataFrame:
     hour = F.expr(f"unix_micros(open_time) div {_HOUR}").alias("hour")
-    hashed = rows.select(
-        "exchange", "symbol", hour, digests.row_hash(rows, BAR, BARS_TABLE.column_names).alias("row_hash")
-    )
-    return hashed.groupBy(*_BY).agg(F.array(*digests.sums("row_hash", "digest")).alias("digest"))
+    row_hash = digests.row_hash(rows, BAR, BARS_TABLE.column_names).alias("row_hash")
+    return rows.select("exchange", "symbol", hour, "open_time", row_hash)

@@ -6,6 +6,7 @@ rows that downstream ones were made from, and any further rows are lag.
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,7 @@ from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
 from k2.schemas.tables import Table
+from k2.schemas.values import to_micros
 
 _SHARED: Final = (tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
 
@@ -31,11 +33,16 @@ Frontier = dict[TopicPartition, int]  # the first offset that is not due yet
 class PinnedSnapshots:
     """The tables of some exchanges' channels at the snapshots that were current at construction.
 
-    Tables whose names are `unreadable` are left out.
+    Tables whose names are `unreadable` are left out; that of instruments is there if `instruments`.
     """
 
     def __init__(
-        self, spark: SparkSession, recorded: Iterable[tuple[str, Channel]], unreadable: Iterable[str] = ()
+        self,
+        spark: SparkSession,
+        recorded: Iterable[tuple[str, Channel]],
+        unreadable: Iterable[str] = (),
+        *,
+        instruments: bool = False,
     ) -> None:
         origins, left_out = list(recorded), set(unreadable)
         self._spark = spark
@@ -46,10 +53,13 @@ class PinnedSnapshots:
             tables.DEAD_LETTERS_TABLE,
             *(channel.bronze(exchange) for exchange, channel in origins),
             *_SHARED,
+            *([tables.INSTRUMENTS_TABLE] if instruments else []),
             *(table for channel in dict.fromkeys(channel for _, channel in origins) for table in channel.derived),
         ]
         self._logs = {table.name: SnapshotHistory(spark, table).log() for table in order if table.name not in left_out}
 
+        self._rows: dict[str, DataFrame] = {}
+        self._read_properties: dict[str, dict[str, str]] = {}
         self._ledgers: dict[tuple[str, str], dict[str, Extents]] = {}
 
     def log(self, table: Table) -> Log:
@@ -58,6 +68,11 @@ class PinnedSnapshots:
 
     def rows(self, table: Table) -> DataFrame:
         """Return a table's rows at its pinned snapshot."""
+        if table.name not in self._rows:
+            self._rows[table.name] = self._at_snapshot(table)
+        return self._rows[table.name]
+
+    def _at_snapshot(self, table: Table) -> DataFrame:
         newest = self.snapshot_id(table)
         if newest is None:
             return self._spark.table(table.identifier).where("false")
@@ -70,8 +85,22 @@ class PinnedSnapshots:
 
     def pruned_before(self, table: Table) -> str | None:
         """Return the time (ISO 8601) before which retention may have deleted rows; None if it never did."""
-        before = SnapshotHistory(self._spark, table).java_table().properties().get(PRUNED)
-        return None if before is None else str(before)
+        return self._properties(table).get(PRUNED)
+
+    def pruned_micros(self, table: Table) -> int:
+        """Return the time (UTC microseconds) before which retention may have deleted rows; 0 if it never did."""
+        before = self.pruned_before(table)
+        return 0 if before is None else to_micros(datetime.fromisoformat(before))
+
+    def sequences(self) -> dict[str, int]:
+        """Return the numbers of the pinned commits, by table; 0 for a table without one."""
+        return {name: log.snapshots[0].sequence if log.snapshots else 0 for name, log in self._logs.items()}
+
+    def _properties(self, table: Table) -> dict[str, str]:
+        """Return the properties of a table, which say at least what its pinned snapshot needs: read once."""
+        if table.name not in self._read_properties:
+            self._read_properties[table.name] = SnapshotHistory(self._spark, table).properties()
+        return self._read_properties[table.name]
 
     def bronze_extents(self, exchange: str, channel: Channel) -> Extents:
         """Return the first and last offset of each partition that Bronze holds by its commits and the ledger."""
@@ -137,11 +166,11 @@ class PinnedSnapshots:
 
     def lost(self, table: Table) -> dict[TopicPartition, list[Range]]:
         """Return the ranges of offsets that Kafka deleted before Bronze read them, as a recovery recorded them."""
-        return lost_records.from_properties(SnapshotHistory(self._spark, table).properties())
+        return lost_records.from_properties(self._properties(table))
 
     def purged(self, table: Table) -> dict[str, float]:
         """Return when the rows of purged topics were deleted, in seconds since 1970."""
-        properties = SnapshotHistory(self._spark, table).properties()
+        properties = self._properties(table)
         return {key.removeprefix(PURGED): float(value) for key, value in properties.items() if key.startswith(PURGED)}
 
 

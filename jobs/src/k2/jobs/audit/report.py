@@ -46,6 +46,7 @@ class ChannelReport:
     rebuilt: dict[str, int] = field(
         default_factory=dict
     )  # by layer: rows that were rebuilt from Bronze with equal hashes
+    judged_since: str = ""  # earlier rows were judged by audits before; empty if all were judged now
     unfinished: str = ""  # why not every check was made; empty if all were
 
 
@@ -99,6 +100,9 @@ class Report:
             lines += ["", "Kafka does not answer: what Bronze has not read of it is not counted"]
         if unread:
             lines += ["", "in Kafka, and not read yet:", *unread]
+        since = [f"  {exchange} {name}: {one.judged_since}" for exchange, name, one in self.rows() if one.judged_since]
+        if since:
+            lines += ["", "judged since then, and before by earlier audits:", *since]
         if repairs:
             lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
         revoked = [text for _, _, report in self.rows() for text in report.revoked]

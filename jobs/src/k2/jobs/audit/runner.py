@@ -16,7 +16,9 @@ from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
 from k2.jobs.audit import bars
+from k2.jobs.audit.altered import Altered
 from k2.jobs.audit.channel_audit import ChannelAudits, ChannelResult, failure
+from k2.jobs.audit.incremental.judged import SETTLED, Judged, origin
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import ChannelReport, Finding, Report, failure_json
 from k2.jobs.audit.since import parse_since
@@ -36,9 +38,10 @@ from k2.schemas.tables import (
     DEAD_LETTERS_TABLE,
     EVIDENCE_TABLE,
     GAPS_TABLE,
+    INSTRUMENTS_TABLE,
     Table,
 )
-from k2.schemas.values import to_micros
+from k2.schemas.values import from_micros, to_micros
 
 _OF_AUDIT: Final = (GAPS_TABLE, COMPLETENESS_TABLE, BATCHES_TABLE)
 _SQLITE: Final = "sqlite:///"
@@ -56,11 +59,14 @@ def audit(
     now: datetime | None = None,
     since: datetime | None = None,
     rebuild: bool = False,
+    incremental: bool = False,
 ) -> Report:
     """Audit every exchange's `channels` in the catalog and append verdicts on their hours to audit_completeness.
 
-    Rows before `since` are left out. What cannot be read is a finding, and everything else is audited. Raises
-    `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild `RegistryUnavailable`.
+    If it is `incremental`, what an audit without findings has judged and nothing has touched since is left out, unless
+    there is a `rebuild` or `since`. Rows before `since` are left out. What cannot be read is a finding, and everything
+    else is audited. Raises `CatalogUnreachable`, `NothingToAudit`, `OtherFormat`, and for a rebuild
+    `RegistryUnavailable`.
     """
     now = now or datetime.now(UTC)
     present = _present(spark)
@@ -70,29 +76,39 @@ def audit(
     readable = [table for table in watched if table.name not in broken]
     tables.check_formats(spark, readable)
     tables.ensure(spark, [table for table in (*_OF_AUDIT, EVIDENCE_TABLE) if table.name not in broken])
-    pinned = PinnedSnapshots(spark, recorded, broken)
+    pinned = PinnedSnapshots(spark, recorded, broken, instruments=INSTRUMENTS_TABLE in watched)
     storage = StorageCheck(spark, recorded, readable, pinned)
     report = Report(findings=[*storage.broken_tables(broken), *storage.damaged_files(), *storage.rolled_back()])
     report.findings += storage.altered_rows()
+    is_whole = not incremental or rebuild or since is not None or COMPLETENESS_TABLE.name in broken
+    before = None if is_whole else store.anchor(spark)
+    removed_before = {table.name: pinned.pruned_micros(table) for table in readable}
+    judged = Judged(before, storage.live, removed_before)
     registry = Registry(platform.registry)
     schemas = (lambda topic: SchemaCache(registry, topics.subject(topic)).schemas()) if rebuild else None
-    audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas)
+    altered = Altered.of(storage.altered)
+    audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas, altered)
     verdicts: list[dict[str, Any]] = []
+    pending: dict[str, int | None] = {}
     for exchange, channel in recorded:
         used = _required(exchange, channel)
         if unreadable := [table.name for table in used if table.name in broken]:
             result = ChannelResult(ChannelReport(unfinished=f"{', '.join(unreadable)} cannot be read"))
         else:
-            result = audits.run(exchange, channel)
+            result = audits.run(exchange, channel, judged.floor(exchange, channel))
+        pending[origin(exchange, channel)] = result.pending_since
         report.exchanges.setdefault(EXCHANGES[exchange].label, {})[channel.name] = result.report
         report.findings += result.findings
         verdicts += result.verdicts
         if result.report.unfinished:
             report.findings += _explained(storage, report, exchange, channel, result.report.unfinished)
     if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
-        report.findings += _bars(spark, since, report)
+        floor = judged.floor_of([TRADES.gold.name, BARS_TABLE.name])
+        report.findings += _bars(spark, from_micros(floor) if floor else since, report)
     if COMPLETENESS_TABLE.name not in broken:
         report.findings += _append(spark, verdicts, now)
+    if since is None and {finding.check for finding in report.findings} <= SETTLED:
+        store.keep(spark, judged.anchor(pinned.sequences(), now, pending))
     return report
 
 
@@ -131,10 +147,10 @@ def _recorded(spark: SparkSession, channels: Iterable[Channel], present: Contain
 
 
 def _watched(recorded: Iterable[tuple[str, Channel]], present: Container[str]) -> list[Table]:
-    """Return the tables that must be there, and that of evidence if it is: older versions had none."""
+    """Return the tables that must be there, and those of evidence and of instruments if they are."""
     origins = list(recorded)
     watched = [table for origin in origins for table in (*_required(*origin), *origin[1].derived)]
-    watched += [EVIDENCE_TABLE] if EVIDENCE_TABLE.name in present else []
+    watched += [table for table in (EVIDENCE_TABLE, INSTRUMENTS_TABLE) if table.name in present]
     return list({table.name: table for table in watched}.values())
 
 
@@ -190,6 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--incremental", action="store_true", help="judge only what is new or touched since an audit without findings"
+    )
     parser.add_argument("--rebuild", action="store_true", help="rebuild Silver and Gold from Bronze and compare")
     parser.add_argument(
         "--since", metavar="TIME", help="leave out rows before this time; a duration such as 26h is before now"
@@ -203,7 +222,7 @@ def _audit(arguments: argparse.Namespace, platform: Platform) -> int:
     conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "4"}
     with bootstrap.spark_session(platform, arguments, conf) as spark:
         try:
-            report = audit(spark, platform, since=since, rebuild=arguments.rebuild)
+            report = audit(spark, platform, since=since, rebuild=arguments.rebuild, incremental=arguments.incremental)
         except RegistryUnavailable as error:
             remedy = "start the platform, or audit without --rebuild"
             raise RegistryUnavailable(f"--rebuild needs the schemas: {error}; {remedy}") from error

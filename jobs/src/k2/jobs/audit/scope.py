@@ -15,18 +15,23 @@ from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import Table
-from k2.schemas.values import from_micros, to_micros
+from k2.schemas.values import from_micros
 
 DEAD_LETTERS: Final = "dead_letters"
 VERDICTS: Final = "verdicts"
 LEDGER: Final = "ledger"
+GAPS: Final = "gaps"
 
 _CLOCK_SKEW: Final = timedelta(hours=1)
 _HOUR_MICROS: Final = 3_600_000_000
 
 
 class Scope:
-    """One channel of an exchange at pinned snapshots. Rows before `since` are left out."""
+    """One channel of an exchange at pinned snapshots. Rows before `since` are left out.
+
+    If the audit is `incremental`, they are left out because an audit without findings has judged them. `pending_since`
+    is the time (UTC microseconds) of the first row that a layer has not processed, as far as known.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,8 @@ class Scope:
         channel: Channel,
         now: datetime,
         since: datetime | None,
+        *,
+        incremental: bool = False,
     ) -> None:
         self.spark = spark
         self.pinned = pinned
@@ -44,6 +51,8 @@ class Scope:
         self.label = EXCHANGES[exchange].label
         self.now = now
         self.since = since
+        self.incremental = incremental
+        self.pending_since: int | None = None
         self.time = gold.record_time(channel)
         self.bronze_table, self.silver_table = channel.bronze(exchange), channel.silver(exchange)
         own = F.col("exchange") == self.label
@@ -72,10 +81,15 @@ class Scope:
         """Return the rows since `since`, and those of a margin before it."""
         return rows if self.since is None else rows.where(time >= F.lit(self.since - margin))
 
+    def note_pending(self, rows: DataFrame, time: Column) -> None:
+        """Note the first time of rows that a layer has not processed yet."""
+        (row,) = rows.agg(F.min(F.unix_micros(time)).alias("first")).collect()
+        times = [time for time in (self.pending_since, row["first"]) if time is not None]
+        self.pending_since = min(times, default=None)
+
     def retained_from(self, table: Table) -> int:
         """Return the time (UTC microseconds) from which on retention has deleted no row of a table."""
-        pruned = self.pinned.pruned_before(table)
-        return 0 if pruned is None else to_micros(datetime.fromisoformat(pruned))
+        return self.pinned.pruned_micros(table)
 
     def add_at(self, check: str, layer: str, symbol: str, hour: int, text: str) -> None:
         """Add a finding whose text begins with the table, the symbol and the hour (UTC microseconds)."""
@@ -91,7 +105,7 @@ class Scope:
         return {
             BRONZE: self.bronze_table, SILVER: self.silver_table, GOLD: self.channel.gold,
             DEAD_LETTERS: tables.DEAD_LETTERS_TABLE, VERDICTS: tables.COMPLETENESS_TABLE,
-            LEDGER: tables.BATCHES_TABLE,
+            LEDGER: tables.BATCHES_TABLE, GAPS: tables.GAPS_TABLE,
         }[layer]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.schemas.formats import FORMAT, TABLE_PROPERTY, OtherFormat
 from k2.schemas.tables import CATALOG, NAMESPACE, Column, Table
 
@@ -54,9 +55,9 @@ def check_formats(spark: SparkSession, tables: Iterable[Table]) -> None:
 
 def _check_format(spark: SparkSession, table: Table) -> None:
     """Raise `OtherFormat` for an existing table of another format. A table without the number has format 1."""
-    properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table.identifier}").collect()}
-    if (actual := properties.get(TABLE_PROPERTY, "1")) != str(FORMAT):
-        raise OtherFormat(f"the table {table.identifier}", actual)
+    actual = SnapshotHistory(spark, table).java_table().properties().get(TABLE_PROPERTY) or "1"
+    if str(actual) != str(FORMAT):
+        raise OtherFormat(f"the table {table.identifier}", str(actual))
 
 
 def _add_columns(spark: SparkSession, table: Table) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from k2.jobs.audit.completeness.hours import HourCompleteness
 from k2.jobs.audit.verdicts import verdict
-from k2.jobs.audit.verdicts.verdict import Chain, LayerDigests, new_row
+from k2.jobs.audit.verdicts.chain import Chain
+from k2.jobs.audit.verdicts.verdict import LayerDigests, new_row
 from k2.schemas.digests import Digest
 from k2.schemas.tables import COMPLETENESS_TABLE
 from k2.schemas.values import to_micros
@@ -26,13 +27,6 @@ def _row(hour: HourCompleteness = BTC, layers: LayerDigests = THREE, checked_at:
 
 def _with(layer: str, digest: Digest) -> LayerDigests:
     return LayerDigests({**THREE.digests, layer: digest}, THREE.offsets)
-
-
-def _read(rows) -> Chain:
-    chain = Chain()
-    for row in rows:
-        chain.read(row)
-    return chain
 
 
 def _three_verdicts() -> list[dict]:
@@ -68,29 +62,77 @@ def test_each_verdict_of_a_symbol_names_the_one_before():
 
 def test_a_chain_that_was_read_goes_on():
     rows = _three_verdicts()
-    chain = _read(rows)
-    assert chain.broken == []
+    chain = Chain(rows)
+    assert chain.doubtful({}) == {}
     assert chain.append(_row(replace(BTC, hour=HOUR.replace(hour=11)))) is None
     late = chain.append(_row(layers=_with("gold", Digest(4, 1))))
     assert (late["revision"], late["previous_digest"]) == (3, verdict.verdict_hash(rows[2]))
 
 
-def test_a_changed_or_deleted_verdict_breaks_the_chain_where_the_next_one_is():
-    first, second, third = _three_verdicts()
-    assert _read([first | {"actual": 2}, second, third]).broken == [second]
-    assert _read([first, second | {"digest_gold": str(Digest())}, third]).broken == [third]
-    assert _read([first, third]).broken == [third]
-    assert _read([second, third]).broken == [second]
-    assert _read([first, second, third | {"previous_digest": None}]).broken[0]["hour"] == third["hour"]
+def _judged(rows) -> dict:
+    """Return the rows that verdicts of today would be: those in force."""
+    return {(row["symbol"], row["hour"]): row for row in rows}
+
+
+def test_a_changed_verdict_is_named_itself_and_not_the_one_after_it():
+    first, second, third = rows = _three_verdicts()
+    judged = _judged(rows)
+    early, late = ("BTCUSDT", AT), ("BTCUSDT", to_micros(HOUR.replace(hour=11)))
+    assert Chain([first | {"actual": 2}, second, third]).doubtful(judged) == {early: "verdict 1 was changed"}
+    for name, value in (("digest_gold", str(Digest())), ("checked_at", AT - 9), ("cause", "late")):
+        chain = Chain([first, second | {name: value}, third])
+        assert chain.doubtful(judged) == {early: "verdict 2 was changed"}, name
+    # Nothing names the newest one; if it names another one itself, that is seen.
+    assert Chain([first, second, third | {"actual": 2}]).doubtful(judged) == {}
+    assert set(Chain([first, second, third | {"previous_digest": None}]).doubtful(judged)) <= {early, late}
+
+
+def test_a_deleted_verdict_is_named_by_its_revision_or_by_its_hour():
+    first, second, third = rows = _three_verdicts()
+    chain = Chain(rows)
+    fourth = chain.append(_row(replace(BTC, hour=HOUR.replace(hour=12)), checked_at=to_micros(HOUR.replace(hour=13))))
+    judged = _judged([*rows, fourth])
+    early, late = ("BTCUSDT", AT), ("BTCUSDT", to_micros(HOUR.replace(hour=11)))
+    assert Chain([second, third, fourth]).doubtful(judged) == {early: "verdict 1 was deleted"}
+    assert Chain([first, second, fourth]).doubtful(judged) == {late: "its verdict was deleted"}
+    assert Chain([first, third, fourth]).doubtful(judged) == {early: "verdict 1 was changed"}  # it looks the same
+    assert Chain([third, fourth]).doubtful({late: third}) == {late: "the verdict before verdict 1 was deleted"}
+
+
+def test_what_altered_rows_were_is_where_the_chain_goes_on():
+    first, second, third = rows = _three_verdicts()
+    late = third["symbol"], third["hour"]
+    for present in ([first, second], [first, second, third | {"actual": 2}]):
+        forged = [row for row in present if row not in rows]
+        chain = Chain(present, [third], forged)
+        assert (chain.doubtful(_judged(rows)), chain.altered) == ({}, {late})
+        fourth = chain.append(
+            _row(replace(BTC, hour=HOUR.replace(hour=12)), checked_at=to_micros(HOUR.replace(hour=13)))
+        )
+        assert fourth["previous_digest"] == verdict.verdict_hash(third)
+        # Once nothing else tells any more that it was altered, the chain does.
+        assert set(Chain([*present, fourth]).doubtful(_judged([*rows, fourth]))) == {late}
+        assert Chain([*rows, fourth]).doubtful(_judged([*rows, fourth])) == {}
+
+
+def test_a_part_of_a_chain_may_begin_in_the_middle_and_goes_on_from_what_was_not_read():
+    rows = _three_verdicts()
+    part = Chain(rows[1:], partial=True)
+    assert (part.breaks, part.symbols_without_end(["BTCUSDT", "ETHUSDT"])) == ([], ["ETHUSDT"])
+    assert Chain(rows[::2], partial=True).breaks != []
+    eth = Chain().append(_row(replace(BTC, symbol="ETHUSDT")))
+    part.go_on_from([eth])
+    later = part.append(_row(replace(BTC, symbol="ETHUSDT", hour=HOUR.replace(hour=11)), checked_at=AT + 9))
+    assert later["previous_digest"] == verdict.verdict_hash(eth)
+    assert Chain(rows).symbols_without_end(["ETHUSDT"]) == []  # all were read
 
 
 def test_two_audits_at_the_same_time_break_no_chain():
     first, second, _ = _three_verdicts()
     fork = second | {"checked_at": AT + 9}
     eth = Chain().append(_row(replace(BTC, symbol="ETHUSDT")))
-    chain = _read([first, second, fork, eth])
-    assert chain.broken == []
-    assert _read([eth, first | {"previous_digest": verdict.verdict_hash(eth)}]).broken != []
+    assert Chain([first, second, fork, eth]).breaks == []
+    assert Chain([eth, first | {"previous_digest": verdict.verdict_hash(eth)}]).breaks != []
 
 
 @pytest.mark.parametrize(
@@ -152,6 +194,6 @@ def test_every_layer_of_a_closed_hour_is_compared_with_its_verdict():
 @pytest.mark.parametrize("falsified", [{"digest_gold": "x"}, {"digest_bronze": None}, {"by_source": None}])
 def test_a_verdict_with_values_that_none_has_is_broken_and_judges_nothing(falsified: dict):
     first, second, third = _three_verdicts()
-    chain = _read([first, second, third | falsified])
-    assert [row["hour"] for row in chain.broken] == [third["hour"]]
+    chain = Chain([first, second, third | falsified])
+    assert set(chain.doubtful({})) == {("BTCUSDT", third["hour"])}
     assert set(chain.newest) == {("BTCUSDT", AT)}

@@ -1,5 +1,6 @@
 """Checks that each id that the exchange issued is in Gold, hour by hour."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, timedelta
@@ -11,32 +12,39 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.common.ranges import Range
 from k2.jobs.audit.completeness import hours as completeness
 from k2.jobs.audit.completeness import never_issued
+from k2.jobs.audit.completeness.earlier import Earlier
 from k2.jobs.audit.completeness.hours import Gap, HourCompleteness
-from k2.jobs.audit.scope import Scope
+from k2.jobs.audit.scope import GAPS, Scope
 from k2.jobs.audit.verdicts.verdict import GOLD
 from k2.schemas.states import GapState
+from k2.schemas.tables import GAPS_TABLE
 from k2.schemas.values import from_micros, to_micros
 
 _HOUR: Final = timedelta(hours=1)
+_LOST: Final = ("bronze_gap", "silver_missing", "gold_missing")
 
 
 def check(
-    scope: Scope, gaps: Sequence[Gap], states: Mapping[str, int], evidence: Mapping[str, bool]
+    scope: Scope, gaps: Sequence[Gap], states: Mapping[str, int], evidence: Mapping[str, bool], earlier: Earlier
 ) -> list[HourCompleteness]:
     """Return the completeness of every hour, and report what is missing.
 
     `states` is the number of gaps by state, `evidence` says of each stored answer whether its body has its hash.
+    `earlier` are the verdicts on the hours before those that are judged: what is missing by them is reported too.
     """
     channel, start = scope.channel, scope.start
     nearby = scope.gold if start is None else scope.gold.where(scope.time >= F.lit(start - _HOUR))
-    rows = completeness.hours(nearby, channel, scope.exchange).withColumn("hour", F.expr("unix_micros(hour)")).collect()
+    before = None if start is None else earlier.last_ids(start)
+    aggregated = completeness.hours(nearby, channel, scope.exchange, before)
+    rows = aggregated.withColumn("hour", F.expr("unix_micros(hour)")).collect()
     fields = ({**row.asDict(), "hour": from_micros(row["hour"])} for row in rows)
     skipped = _never_issued(scope, gaps, evidence, nearby)
     hours = [
         completeness.evaluate(row, channel, scope.exchange, scope.now, skipped.get(row["symbol"], ())) for row in fields
     ]
     hours = sorted((hour for hour in hours if start is None or hour.hour >= start), key=lambda h: (h.symbol, h.hour))
-    for hour in hours:
+    settled = earlier.incomplete(start) if scope.incremental and start is not None else []
+    for hour in sorted((*settled, *hours), key=lambda one: (one.symbol, one.hour)):
         findings, in_repair = completeness.describe_missing(hour, gaps)
         for text in findings:
             scope.add("missing_ids", text, GOLD, hour.symbol, to_micros(hour.hour))
@@ -44,10 +52,26 @@ def check(
         if hour.suspect and hour.state == completeness.INCOMPLETE:
             text = completeness.describe_suspect(hour)
             scope.add("suspect_records", text, GOLD, hour.symbol, to_micros(hour.hour))
+    _report_contradicted(scope, hours, gaps)
     scope.report.rows["gold"] = sum(sum(hour.by_source.values()) for hour in hours)
     scope.report.gaps = dict(states)
     scope.report.completeness = _summary(hours)
     return hours
+
+
+def _report_contradicted(scope: Scope, hours: Iterable[HourCompleteness], gaps: Sequence[Gap]) -> None:
+    """Report the gaps that are listed as repaired although their ids are missing."""
+    if scope.report.lag.get("bronze"):
+        return  # what repaired them may be in Kafka
+    # What a layer lost was once there, and its gap rightly repaired.
+    lost = {finding.symbol for finding in scope.findings if finding.check in _LOST}
+    on_the_way = math.inf if scope.pending_since is None else scope.pending_since
+    contradicted = {gap for hour in hours if hour.symbol not in lost for gap in completeness.contradicted(hour, gaps)}
+    for gap in sorted(contradicted, key=lambda one: (one.symbol, one.first)):
+        if gap.resolved_at < on_the_way:
+            text = f"the gap {gap.first} to {gap.last} of {scope.label} {gap.symbol} is listed as repaired"
+            text = f"{GAPS_TABLE.name}: {text}, and ids of it are missing"
+            scope.add("gap_contradicted", text, GAPS, gap.symbol, gap.detected_at)
 
 
 def _never_issued(

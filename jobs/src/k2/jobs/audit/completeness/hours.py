@@ -40,6 +40,7 @@ class Gap:
     """A row of audit_gaps with numeric ids: the first and last missing one, and the state of the gap.
 
     `missing` are the ids that never arrived, and `evidence` the answers that its state rests on.
+    The times are in UTC microseconds, 0 if not known.
     """
 
     symbol: str
@@ -49,6 +50,8 @@ class Gap:
     resolution: str
     missing: tuple[Range, ...] = ()
     evidence: tuple[str, ...] = ()
+    detected_at: int = 0
+    resolved_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,11 @@ class HourCompleteness:
     never_issued: tuple[Range, ...] = ()  # ids that are not expected
 
 
-def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
+def hours(gold: DataFrame, channel: Channel, exchange: str, before: DataFrame | None = None) -> DataFrame:
     """Aggregate the Gold rows of one exchange by symbol and hour: rows by source, and what verifies completeness.
 
     That is the ranges of missing ids where ids are consecutive, or the number of rows by the adapter's verdict.
+    `before` are the last ids (`number`) by `symbol` before these rows, if they are not all.
     """
     columns = [
         F.col("symbol"),
@@ -82,7 +86,7 @@ def hours(gold: DataFrame, channel: Channel, exchange: str) -> DataFrame:
     ]
     by_source = [F.count_if(F.col("source") == name).alias(f"source_{name}") for name in _SOURCES]
     if has_consecutive_ids(channel, exchange):
-        return _with_missing_ids(gold, columns, by_source, channel)
+        return _with_missing_ids(gold, columns, by_source, channel, before)
     verdict = F.col(channel.verdict_column) if channel.verdict_column else F.lit(None).cast("string")
     return (
         gold.select(*columns, verdict.alias("verdict"))
@@ -103,13 +107,19 @@ def has_consecutive_ids(channel: Channel, exchange: str) -> bool:
 
 
 def _with_missing_ids(
-    gold: DataFrame, columns: Sequence[Column], by_source: Sequence[Column], channel: Channel
+    gold: DataFrame,
+    columns: Sequence[Column],
+    by_source: Sequence[Column],
+    channel: Channel,
+    earlier: DataFrame | None,
 ) -> DataFrame:
     numbered = gold.select(
         *columns,
         F.unix_micros(record_time(channel)).alias("at"),
         F.expr(f"try_cast({channel.id_column} AS bigint)").alias("number"),
     )
+    if earlier is not None:
+        numbered = numbered.unionByName(earlier.withColumn("at", F.lit(0).cast("bigint")), allowMissingColumns=True)
     # Rows without a numeric id form windows of their own, in which nothing is missing.
     order = Window.partitionBy("symbol", F.col("number").isNull()).orderBy("number")
     before = order.rowsBetween(Window.unboundedPreceding, -1)
@@ -121,14 +131,18 @@ def _with_missing_ids(
     has_gap = (F.col("number") > F.col("before") + 1) & ~F.coalesce("renumbered", F.lit(False))
     gap = F.struct((F.col("before") + 1).alias("first"), (F.col("number") - 1).alias("last"))
     is_new = F.col("number") > F.coalesce("before", F.lit(-1))
-    return with_previous.groupBy("symbol", "hour").agg(
-        F.min("number").alias("first"),
-        F.max("number").alias("last"),
-        F.count_if(is_new).alias("actual"),
-        F.array_sort(F.collect_list(F.when(has_gap, gap))).alias("missing"),
-        F.count("*").alias("rows"),
-        F.count_if(F.col("number").isNull()).alias("unnumbered"),
-        *by_source,
+    return (
+        with_previous.where("hour IS NOT NULL")
+        .groupBy("symbol", "hour")
+        .agg(
+            F.min("number").alias("first"),
+            F.max("number").alias("last"),
+            F.count_if(is_new).alias("actual"),
+            F.array_sort(F.collect_list(F.when(has_gap, gap))).alias("missing"),
+            F.count("*").alias("rows"),
+            F.count_if(F.col("number").isNull()).alias("unnumbered"),
+            *by_source,
+        )
     )
 
 
@@ -178,6 +192,19 @@ def describe_suspect(hour: HourCompleteness) -> str:
     """Return the text about an hour in which an adapter's verdict contradicts continuity."""
     where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
     return f"{where}: {hour.suspect} of {hour.actual} records are suspect, so records before them are missing"
+
+
+def contradicted(hour: HourCompleteness, gaps: Iterable[Gap]) -> list[Gap]:
+    """Return the gaps that are listed as repaired although ids of them are missing in a closed hour."""
+    if hour.state == OPEN:
+        return []  # what repaired them is on its way
+    return [
+        gap
+        for gap in gaps
+        if gap.state == GapState.REPAIRED
+        and gap.symbol == hour.symbol
+        and any(gap.first <= last and gap.last >= first for first, last in hour.missing)
+    ]
 
 
 def describe_missing(hour: HourCompleteness, gaps: Iterable[Gap]) -> tuple[list[str], list[str]]:

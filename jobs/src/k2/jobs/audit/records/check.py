@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.records import conflicts, differences, uniqueness
@@ -10,6 +11,7 @@ from k2.jobs.audit.records.differences import Difference
 from k2.jobs.audit.scope import Scope, hour_of
 from k2.jobs.audit.verdicts.verdict import GOLD, Hour
 from k2.jobs.layers.gold import MARGIN
+from k2.jobs.spark.local_frames import local_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +57,15 @@ def check(scope: Scope, missing_offsets: int) -> CheckedRecords:
         differing = differences.describe_all(channel, silver, in_gold, comparison.changed)
     scope.report.duplicates = comparison.repeats
     scope.report.lag["gold"] = comparison.pending
+    if comparison.pending:
+        scope.note_pending(_beyond(scope), scope.time)
     return CheckedRecords(unsound, differing)
+
+
+def _beyond(scope: Scope) -> DataFrame:
+    """Return the recent rows of Silver that Gold has not read."""
+    limits = [
+        {"topic": topic, "partition": number, "upto": upto} for (topic, number), upto in scope.gold_frontier.items()
+    ]
+    limit = F.broadcast(local_frame(scope.spark, limits, "topic string, partition int, upto bigint"))
+    return scope.recent_silver.join(limit, ["topic", "partition"], "left").where("offset >= coalesce(upto, 0)")

@@ -1,13 +1,13 @@
 """Findings about tables that are gone or cannot be read, and about their files."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import SparkSession
 
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Finding
-from k2.jobs.audit.storage import files, log
+from k2.jobs.audit.storage import altered_rows, files, log
 from k2.jobs.audit.storage.catalog import BrokenTable
 from k2.jobs.audit.storage.files import DamagedFile
 from k2.jobs.commit import retry
@@ -15,6 +15,9 @@ from k2.jobs.telemetry import error_summary
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import Table
+
+if TYPE_CHECKING:
+    from k2.jobs.audit.incremental.file_sets import LiveFile
 
 # The checks whose findings explain why a table cannot be read.
 STORAGE: Final = ("table_missing", "table_unreadable", "file_missing", "file_changed", "file_unreadable")
@@ -33,6 +36,8 @@ class StorageCheck:
         self._spark = spark
         self._tables = list(tables)
         self._pinned = pinned
+        self.live: dict[str, list[LiveFile]] = {}  # the files of each table that `damaged_files` found whole
+        self.altered: dict[str, list[altered_rows.AlteredRow]] = {}  # the rows that `altered_rows` found, by table
         self._owners = {
             table.name: (EXCHANGES[exchange].label, channel.name)
             for exchange, channel in recorded
@@ -49,15 +54,18 @@ class StorageCheck:
         for table in self._tables:
             snapshot = self._pinned.snapshot_id(table)
             if snapshot is None:
+                self.live[table.name] = []
                 continue
             try:
-                damaged = files.damaged(self._spark, table, snapshot)
+                stored = files.stored(self._spark, table, snapshot)
             except retry.ERRORS as error:
                 reason = error_summary.summarize(error_summary.full_text(error))
                 text = f"{table.name}: the manifests of snapshot {snapshot} cannot be read: {reason}"
                 yield Finding(*self._owner(table.name), "table_unreadable", text, table.name)
             else:
-                yield from (self._finding(table, file) for file in damaged)
+                if stored.live is not None:
+                    self.live[table.name] = stored.live
+                yield from (self._finding(table, file) for file in stored.damaged)
 
     def unreadable_files(self, tables: Iterable[Table]) -> Iterator[Finding]:
         """Yield a finding for each data file that Spark fails to read, although it has the right size."""
@@ -74,13 +82,16 @@ class StorageCheck:
     def altered_rows(self) -> Iterator[Finding]:
         """Yield a finding for each row of an audit table that was deleted or changed."""
         for table in self._tables:
-            if table.name in log.AUDITED:
+            if (kind := altered_rows.kind_of(table)) is not None:
                 try:
-                    yield from log.altered_rows(self._spark, self._pinned, table)
+                    for altered in altered_rows.altered_rows(self._spark, self._pinned, table, kind):
+                        self.altered.setdefault(table.name, []).append(altered)
+                        if not kind.position:  # a finding of the hour names the row
+                            yield altered.finding
                 except retry.ERRORS as error:  # a file of an earlier snapshot is lost
                     reason = error_summary.summarize(error_summary.full_text(error))
                     text = f"{table.name}: its earlier snapshots cannot be read: {reason}"
-                    yield Finding("", "", "table_unreadable", text, table.name)
+                    yield Finding(*self._owner(table.name), "table_unreadable", text, table.name)
 
     def _owner(self, table: str) -> tuple[str, str]:
         return self._owners.get(table, ("", ""))

@@ -7,13 +7,16 @@ be missing in every other check.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
+from k2.jobs.audit.incremental.file_sets import LiveFile
+from k2.jobs.audit.storage import manifests
 from k2.jobs.commit import retry
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.spark.filesystem import hadoop_path
@@ -25,10 +28,11 @@ MOST: Final = 100  # findings of one table
 _MOST_READ: Final = 1000  # files that are read one by one
 
 _LOCAL: Final = re.compile(r"^file:/+")
-_KINDS: Final = ("data file", "delete file", "delete file")  # by Iceberg's number of a file's content
 _HOUR: Final = 3_600_000_000
 _SYMBOLS: Final = {"symbol": "symbol", "key": "symbol"}  # Bronze is not decoded: its rows have the symbol as a key
 _TIME_COLUMNS: Final = ("timestamp", "kafka_timestamp", "open_time", "hour", "committed_at", "detected_at")
+
+_STORED_AT: Final = ("dead_lettered_at", "received_at", "valid_from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,22 @@ def _hour(bounds: Mapping[str, Any]) -> int | None:
     return None if at is None else int(at) - int(at) % _HOUR
 
 
-def damaged(spark: SparkSession, table: Table, snapshot_id: int) -> list[DamagedFile]:
-    """Return the damaged files of a snapshot: its manifest list, or its manifests, or else data and delete files.
+@dataclass(frozen=True, slots=True)
+class StoredFiles:
+    """The damaged files of a snapshot, and all its data and delete files, if its metadata are whole."""
+
+    damaged: list[DamagedFile]
+    live: list[LiveFile] | None = None
+
+
+def record_times(table: Table) -> tuple[str, ...]:
+    """Return the columns of a table that say when its rows are from."""
+    names = {column.name for column in table.columns}
+    return tuple(name for name in (*_TIME_COLUMNS, *_STORED_AT) if name in names)[:1]
+
+
+def stored(spark: SparkSession, table: Table, snapshot_id: int) -> StoredFiles:
+    """Return the files of a snapshot. Damaged are its manifest list, or its manifests, or else data and delete files.
 
     Raises errors of Spark for metadata that cannot be read.
     """
@@ -96,15 +114,16 @@ def damaged(spark: SparkSession, table: Table, snapshot_id: int) -> list[Damaged
     sizes = _Sizes(io, str(java_table.location()))
     manifest_list = StoredFile(str(snapshot.manifestListLocation()), "manifest list")
     if problems := list(_damaged([manifest_list], sizes.of)):
-        return problems
-    manifests = [StoredFile(str(one.path()), "manifest", int(one.length())) for one in snapshot.allManifests(io)]
-    if problems := list(_damaged(manifests, sizes.of)):
-        return problems
-    files = _files(spark, table, snapshot_id)
-    rows = files.select("file_path", "content", "file_size_in_bytes").toLocalIterator()
-    stored = (StoredFile(row[0], _KINDS[row[1]], row[2]) for row in rows)
-    problems = list(_damaged(stored, sizes.of))[:MOST]
-    return _with_bounds(files, problems) if problems else []
+        return StoredFiles(problems)
+    listed = [StoredFile(str(one.path()), "manifest", int(one.length())) for one in snapshot.allManifests(io)]
+    if problems := list(_damaged(listed, sizes.of)):
+        return StoredFiles(problems)
+    live = [
+        replace(file, written_at=sizes.written_at(file.path))
+        for file in manifests.live_files(spark, table, java_table, snapshot, record_times(table))
+    ]
+    problems = list(_damaged(live, sizes.of))[:MOST]
+    return StoredFiles(_with_bounds(_files(spark, table, snapshot_id), problems) if problems else [], live)
 
 
 def unreadable(spark: SparkSession, table: Table, snapshot_id: int) -> list[DamagedFile]:
@@ -124,7 +143,7 @@ def _files(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:
     return spark.sql(f"SELECT * FROM {table.identifier}.files VERSION AS OF {snapshot_id}")  # noqa: S608 - our own
 
 
-def _damaged(files: Iterable[StoredFile], size_of: Callable[[str], int | None]) -> Iterator[DamagedFile]:
+def _damaged(files: Iterable[StoredFile | LiveFile], size_of: Callable[[str], int | None]) -> Iterator[DamagedFile]:
     for file in files:
         size = size_of(file.path)
         if size is None:
@@ -162,28 +181,36 @@ class _Sizes:
 
     def __init__(self, io: Any, location: str) -> None:
         self._io = io
-        self._sizes = dict(_local(location) if _LOCAL.match(location) else _listed(io, location))
+        self._listed = dict(_local(location) if _LOCAL.match(location) else _listed(io, location))
 
     def of(self, path: str) -> int | None:
         """Return the size of a file in bytes; None if it does not exist."""
-        size = self._sizes.get(_normalised(path))
-        if size is None:
-            file = self._io.newInputFile(path)
-            size = int(file.getLength()) if file.exists() else None
-        return size
+        listed = self._listed.get(_normalised(path))
+        if listed is not None:
+            return listed[0]
+        file = self._io.newInputFile(path)
+        return int(file.getLength()) if file.exists() else None
+
+    def written_at(self, path: str) -> int | None:
+        """Return when a file was written, in UTC microseconds; None if the listing does not have it."""
+        listed = self._listed.get(_normalised(path))
+        return None if listed is None else listed[1]
 
 
 def _normalised(path: str) -> str:
     return _LOCAL.sub("/", path)
 
 
-def _local(location: str) -> Iterator[tuple[str, int]]:
+def _local(location: str) -> Iterator[tuple[str, tuple[int, int]]]:
     for folder, _, names in os.walk(_normalised(location)):
-        yield from ((file, Path(file).stat().st_size) for name in names if (file := f"{folder}/{name}"))
+        for name in names:
+            with suppress(FileNotFoundError):  # expiry deletes files meanwhile
+                status = Path(folder, name).stat()
+                yield f"{folder}/{name}", (status.st_size, status.st_mtime_ns // 1000)
 
 
-def _listed(io: Any, location: str) -> Iterator[tuple[str, int]]:
+def _listed(io: Any, location: str) -> Iterator[tuple[str, tuple[int, int]]]:
     entries = io.listPrefix(location.rstrip("/") + "/").iterator()
     while entries.hasNext():
         entry = entries.next()
-        yield _normalised(str(entry.location())), int(entry.size())
+        yield _normalised(str(entry.location())), (int(entry.size()), int(entry.createdAtMillis()) * 1000)

@@ -1,6 +1,6 @@
 """Compares what the layers hold with the verdicts of before, and gives the verdicts to append."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,29 +11,49 @@ from k2.jobs.audit.completeness.hours import HourCompleteness
 from k2.jobs.audit.records.check import CheckedRecords
 from k2.jobs.audit.scope import VERDICTS, Scope, hour_of
 from k2.jobs.audit.verdicts import verdict
+from k2.jobs.audit.verdicts.chain import Chain
 from k2.jobs.audit.verdicts.layer_digests import LayerRows
-from k2.jobs.audit.verdicts.verdict import BRONZE, GOLD, SILVER, Chain, Hour, LayerDigests
+from k2.jobs.audit.verdicts.store import Verdicts
+from k2.jobs.audit.verdicts.verdict import BRONZE, GOLD, SILVER, Hour, LayerDigests
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.digests import Digest
 from k2.schemas.values import to_micros
 
 
 def check(
-    scope: Scope, hours: Sequence[HourCompleteness], verdicts: Chain, records: CheckedRecords
+    scope: Scope,
+    hours: Sequence[HourCompleteness],
+    stored: Verdicts,
+    verdicts: Chain,
+    records: CheckedRecords,
+    altered_bronze: Mapping[Hour, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Report what differs from earlier verdicts; return the verdicts to append, none on a changed hour."""
-    for row in verdicts.broken:
-        text = f"verdict {row['revision']} does not follow the verdict before it: one was changed or deleted"
-        scope.add_at("verdict_chain", VERDICTS, row["symbol"], row["hour"], text)
+    """Report what differs from earlier verdicts; return the verdicts to append.
+
+    An hour that changed keeps the digests of its verdict. Nothing is compared with a verdict that was itself changed
+    or deleted, and nothing is appended to it. `altered_bronze` are positions of rows that are known to have changed.
+    """
     rows = _judged_rows(scope, scope.start)
     layers = rows.by_hour()
+    snapshot, now = scope.pinned.snapshot_id(scope.channel.gold), to_micros(scope.now)
+    judged = {
+        (key := (one.symbol, to_micros(one.hour))): verdict.new_row(one, layers.get(key, LayerDigests()), snapshot, now)
+        for one in hours
+    }
+    verdicts.go_on_from(stored.last_of(verdicts.symbols_without_end(symbol for symbol, _ in judged)))
+    problems = verdicts.doubtful(judged)
+    for hour, text in sorted(problems.items()):
+        scope.add_at("verdict_chain", VERDICTS, *hour, text)
+    doubtful = {*problems, *verdicts.altered}
     first = 0 if scope.start is None else to_micros(scope.start)
     comparable = {
         BRONZE: max(first, scope.retained_from(scope.bronze_table)),
         SILVER: max(first, scope.retained_from(scope.silver_table)),
         GOLD: first,
     }
-    changes = verdict.changes(verdicts.newest.values(), layers, comparable)
+    changes = verdict.changes(
+        (row for hour, row in verdicts.newest.items() if hour not in doubtful), layers, comparable
+    )
     earlier = rows.judged_before(scope.spark, (change for change in changes if change.now.rows > change.then.rows))
     changed: set[tuple[str, Hour]] = set()
     for change in changes:
@@ -41,7 +61,12 @@ def check(
         if earlier.get((change.layer, hour), Digest()) == change.then:
             continue  # late rows, which their revision will name
         changed.add((change.layer, hour))
-        scope.add_at(f"{change.layer}_changed", change.layer, *hour, change.text)
+        named = altered_bronze.get(hour, ()) if change.layer == BRONZE else ()
+        scope.add_at(f"{change.layer}_changed", change.layer, *hour, ": ".join((change.text, *_listed(named))))
+    for hour, positions in altered_bronze.items():  # of rows without a key, or in hours without a verdict
+        if (BRONZE, hour) not in changed:
+            scope.add_at("bronze_changed", BRONZE, *hour, f"other values than before: {', '.join(positions)}")
+            changed.add((BRONZE, hour))
     unsound = set(records.unsound)
     for difference in records.differences:
         hour = difference.symbol, hour_of(difference.at)
@@ -49,22 +74,29 @@ def check(
         scope.add_at("gold_mismatch", SILVER if of_silver else GOLD, *hour, difference.text)
         unsound.add(hour)
     differing = {hour for _, hour in changed} | unsound
-    snapshot, now = scope.pinned.snapshot_id(scope.channel.gold), to_micros(scope.now)
-    appended = []
-    for one in hours:
-        key = one.symbol, to_micros(one.hour)
-        before = verdicts.newest.get(key)
-        row = verdict.new_row(one, layers.get(key, LayerDigests()), snapshot, now)
-        if key in differing:
+    settled = {hour: row for hour, row in judged.items() if hour not in doubtful}
+    return list(_appended(verdicts, settled, differing, comparable))
+
+
+def _listed(positions: Sequence[str]) -> tuple[str, ...]:
+    return (", ".join(positions),) if positions else ()
+
+
+def _appended(
+    verdicts: Chain, judged: Mapping[Hour, dict[str, Any]], differing: Container[Hour], comparable: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the verdicts that hours need, none first one on an hour whose layers differ."""
+    for hour, row in judged.items():
+        before, revised = verdicts.newest.get(hour), row
+        if hour in differing:
             if before is None:
                 continue
-            row = verdict.with_digests_of(before, row, verdict.DIGESTS)  # what differs never becomes the truth
+            revised = verdict.with_digests_of(before, row, verdict.DIGESTS)  # what differs never becomes the truth
         elif before is not None:
-            removed = [layer for layer, retained in comparable.items() if key[1] < retained]
-            row = verdict.with_digests_of(before, row, removed)
-        if (chained := verdicts.append(row)) is not None:
-            appended.append(chained)
-    return appended
+            removed = [layer for layer, retained in comparable.items() if hour[1] < retained]
+            revised = verdict.with_digests_of(before, row, removed)
+        if (chained := verdicts.append(revised)) is not None:
+            yield chained
 
 
 def _judged_rows(scope: Scope, start: datetime | None) -> LayerRows:

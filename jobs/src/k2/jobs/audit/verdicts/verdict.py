@@ -86,12 +86,17 @@ def _text(ranges: Iterable[Mapping[str, Any]]) -> str:
     return ",".join("/".join(str(value) for value in one.values()) for one in ranges)
 
 
+def agrees(earlier: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Return whether two rows say the same about their hour, whenever they were written."""
+    return all(earlier[name] == row[name] for name in (*_JUDGED, *(f"digest_{layer}" for layer in DIGESTS)))
+
+
 def cause(earlier: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Cause | None:
     """Return why an hour needs another verdict after `earlier`; None if it does not."""
     if earlier is None:
         return Cause.FIRST
     digests = [f"digest_{layer}" for layer in DIGESTS]
-    if all(earlier[name] == row[name] for name in (*_JUDGED, *digests)):
+    if agrees(earlier, row):
         return None
     if earlier["state"] == OPEN:
         return Cause.OPEN if row["state"] == OPEN else Cause.CLOSED
@@ -108,7 +113,7 @@ def _ids(ranges: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
     return [(one["first_id"], one["last_id"]) for one in ranges]
 
 
-def _is_sound(row: Mapping[str, Any]) -> bool:
+def is_sound(row: Mapping[str, Any]) -> bool:
     """Whether a row has the values that every verdict has."""
     try:
         for layer in DIGESTS:
@@ -116,49 +121,6 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
     except (ValueError, AttributeError):
         return False
     return all(row[name] is not None for name in ("missing", "never_issued", "by_source", "offsets", "state"))
-
-
-class Chain:
-    """The verdicts of one channel of an exchange: the newest of each hour, and the end of each symbol's chain."""
-
-    def __init__(self) -> None:
-        self.newest: dict[Hour, Mapping[str, Any]] = {}
-        self.broken: list[Mapping[str, Any]] = []  # verdicts that do not name the one before
-        self._ends: dict[str, str] = {}
-        self._hashes: set[str] = set()  # of the symbol that is being read
-
-    def read(self, row: Mapping[str, Any]) -> None:
-        """Take the next verdict, symbol by symbol in the order in which they were written.
-
-        Of two audits that ran at the same time, both name the same verdict.
-        """
-        if not _is_sound(row):
-            self.broken.append(row)
-            return
-        if row["symbol"] not in self._ends:
-            self._hashes = set()
-        previous = row["previous_digest"]
-        if (previous is not None or self._hashes) and previous not in self._hashes:
-            self.broken.append(row)
-        self._ends[row["symbol"]] = verdict_hash(row)
-        self._hashes.add(self._ends[row["symbol"]])
-        self.newest[row["symbol"], row["hour"]] = row
-
-    def append(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return a row of `new_row` with its place in the chain; None if its hour has this verdict already."""
-        earlier = self.newest.get((row["symbol"], row["hour"]))
-        why = cause(earlier, row)
-        if why is None:
-            return None
-        chained = {
-            **row,
-            "revision": 1 if earlier is None else earlier["revision"] + 1,
-            "cause": why.value,
-            "previous_digest": self._ends.get(row["symbol"]),
-        }
-        self._ends[row["symbol"]] = verdict_hash(chained)
-        self.newest[row["symbol"], row["hour"]] = chained
-        return chained
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What an audit need not judge again: hours whose files are those that an audit without findings has judged."""
