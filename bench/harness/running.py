@@ -60,7 +60,7 @@ def platform(folder: Path, rate: float, trigger: str = "") -> Iterator[Platform]
     """Run a platform and wait for rows in Gold; stop it at the end, and kill what remains."""
     layout = Layout.at(folder / "data")
     file, log = write_feed(feed(list(SYMBOLS), trigger=trigger), folder), layout.root / "up.log"
-    words = ["up", "-f", str(file), "--simulate", "--rate", str(rate), "--data", str(layout.root)]
+    words = ["up", "-f", str(file), "--simulate", "--no-audit", "--rate", str(rate), "--data", str(layout.root)]
     try:
         with started(python("-m", "k2.cli.main", *words), log) as process:
             running = Platform(layout, process, time.monotonic())

@@ -58,7 +58,7 @@ def test_commands_say_which_feed_shard_and_port(feed):
         "-m k2.ingest --feed f.yaml --shard 0 --replica 0 --port 9101 --egress e.json --max-attempts 3".split()
     )
     jobs = plan.jobs_command([Path("f.yaml"), Path("g.yaml")], 9102, options)
-    assert jobs[1:] == "-m k2.jobs --feed f.yaml --feed g.yaml --port 9102 --memory 2g --restart".split()
+    assert jobs[1:] == "-m k2.jobs --feed f.yaml --feed g.yaml --port 9102 --memory 2g --restart --audit".split()
     simulator = plan.simulator_command(feed(symbols=["BTCUSDT", "ETHUSDT"]), 9443, 12.5, options)
     assert (
         simulator[1:]

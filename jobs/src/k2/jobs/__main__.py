@@ -38,6 +38,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address for /metrics and /status")
     parser.add_argument("--port", type=int, default=9102)
     parser.add_argument("--restart", action="store_true", help="restart a failed query while the others continue")
+    parser.add_argument("--audit", action="store_true", help="audit everything hourly, and at the end")
 
 
 def _run_until_signal(arguments: argparse.Namespace, platform: Platform) -> int:
@@ -59,7 +60,7 @@ def _run(
     cluster_mode = gateway.is_provided()
     spark = bootstrap.connect(platform, arguments.master, arguments.memory)
     hook = DrainHook(spark, stop) if cluster_mode else None
-    app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart)
+    app = App(spark, platform, feeds, LAYERS[arguments.layer], restart=arguments.restart, audit=arguments.audit)
     app.serve(arguments.host, arguments.port)
     try:
         app.run(stop)

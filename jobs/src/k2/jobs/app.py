@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from k2.common import logs
 from k2.common.platform import Platform
 from k2.common.schema_registry import RegistryUnavailable
+from k2.jobs.audit.periodic import PeriodicAudit
 from k2.jobs.audit.status import AuditStatus
 from k2.jobs.commit import retry
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
@@ -63,7 +64,8 @@ class App:
     """Runs the layers of feeds, for each of their channels, until it is stopped.
 
     `channels` replaces the channels that the feeds record. With `restart` a failed query is restarted while the others
-    continue; without it the failure ends the app, and the app's supervisor restarts the process.
+    continue; without it the failure ends the app, and the app's supervisor restarts the process. With `audit`
+    everything in the catalog is audited minutes after the start, hourly, and at the end.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class App:
         *,
         restart: bool,
         channels: Sequence[Channel] | None = None,
+        audit: bool = False,
     ) -> None:
         self._spark = spark
         self._restart = restart
@@ -99,6 +102,7 @@ class App:
             spark, [(stream.feed, stream.state) for stream in self.streams if stream.layer == GOLD]
         )
         self._maintenance = Maintenance(spark, platform, active, channels) if GOLD in layers else None
+        self._audit = PeriodicAudit(spark, platform) if audit else None
         has_trades = any(channel is TRADES for _, channel in recorded)
         self._bar_maintainer = BarMaintainer(spark) if GOLD in layers and has_trades else None
 
@@ -124,6 +128,8 @@ class App:
             threading.Thread(
                 target=self._bar_maintainer.run_periodically, args=(stop,), name="bars", daemon=True
             ).start()
+        if self._audit is not None:
+            threading.Thread(target=self._audit.run_hourly, args=(stop,), name="audit", daemon=True).start()
         log.info("started", queries=[stream.name for stream in self.streams])
         recorded = time.monotonic()
         while not stop.wait(_CHECK_INTERVAL):
@@ -156,6 +162,8 @@ class App:
         # Silver of another driver may be between the valid records and the dead letters of a batch.
         self._record_commits(settled=SILVER in {stream.layer for stream in self.streams})
         self._finish_bars()
+        if self._audit is not None:
+            self._audit.run()
         for stream in self.streams:
             stream.release_checkpoint()
         log.info("drained", rows={stream.name: stream.state.rows for stream in self.streams})

@@ -49,6 +49,7 @@ def up(
     attempts: Annotated[
         int, typer.Option(help="give up after this many failed connects in a row; 0: never", min=0)
     ] = 10,
+    audit: Annotated[bool, typer.Option(help="audit the tables hourly, and at the end")] = True,
 ) -> None:
     """Run feeds on this machine: Kafka, schema registry, ingest, Spark, API. Ctrl-C stops it without data loss."""
     feeds = [read_feed(path) for path in files]
@@ -56,7 +57,7 @@ def up(
         refuse(*(str(problem) for problem in problems))
     _check_options(fault, memory)
     ports = {plan.KAFKA: kafka_port, plan.REGISTRY: registry_port, plan.API: api_port}
-    options = Options(simulate, seed, rate, tuple(fault), ports, memory, attempts)
+    options = Options(simulate, seed, rate, tuple(fault), ports, memory, attempts, audit)
     try:
         limit = seconds(duration) if duration else 0.0
     except ValueError as error:

@@ -74,7 +74,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     layout, duration = Layout.at(arguments.data), seconds(arguments.duration)
     _remove_previous(layout)
     feeds = [read_feed(_SAMPLES / f"{name}.yaml") for name in _FEEDS]
-    options = Options(simulate=not arguments.live, rate=arguments.rate, ingest=_FAST_RECONNECT)
+    # It audits by itself, with the platform stopped.
+    options = Options(simulate=not arguments.live, rate=arguments.rate, ingest=_FAST_RECONNECT, audit=False)
     screen = Screen()
     supervisor = Supervisor(layout, feeds, options, java_and_jars(), screen.log)
     demo = Demo(supervisor, layout, screen, duration, live=arguments.live)

@@ -26,6 +26,7 @@ class Options:
     ports: dict[str, int] = field(default_factory=dict)  # requested ones
     memory: str = "1g"  # Spark's heap
     attempts: int = 10  # failed connects in a row before a feed gives up; 0: never
+    audit: bool = True  # hourly, and at the end
     ingest: tuple[str, ...] = ()  # further arguments of `python -m k2.ingest`
 
 
@@ -115,7 +116,9 @@ def ingest_command(shard: Shard, file: Path, egress: Path, port: int, options: O
 def jobs_command(files: Sequence[Path], port: int, options: Options) -> list[str]:
     """Return the command line of the Spark application with all layers of all feeds."""
     feeds = [word for file in files for word in ("--feed", str(file))]
-    return [sys.executable, "-m", "k2.jobs", *feeds, "--port", str(port), "--memory", options.memory, "--restart"]
+    audit = ["--audit"] if options.audit else []
+    arguments = ["--port", str(port), "--memory", options.memory, "--restart", *audit]
+    return [sys.executable, "-m", "k2.jobs", *feeds, *arguments]
 
 
 def api_command() -> list[str]:

@@ -45,6 +45,7 @@ _DEAD_LETTERS: Final = timedelta(days=30)
 _BATCHES: Final = timedelta(days=90)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOSED_AFTER: Final = timedelta(hours=1)  # a partition is compacted this long after its time ended
+_FIRST: Final = 300.0  # seconds from the start to the first round
 _INTERVAL: Final = 3600.0  # seconds
 _ORPHAN_ROUNDS: Final = 24  # orphan files are removed every so many rounds: listing a whole warehouse is slow
 _FAILURES: Final = (Py4JError, PySparkException)
@@ -116,10 +117,10 @@ class Maintenance:
     def run_hourly(self, stop: threading.Event) -> None:
         """Run rounds until `stop` is set, in a thread of their own. An error ends the round, not the process."""
         rounds = 0
-        while not stop.wait(_INTERVAL):
+        while not stop.wait(_INTERVAL if rounds else _FIRST):
             started = time.monotonic()
             try:
-                report = self.run(orphans=rounds % _ORPHAN_ROUNDS == 0)
+                report = self.run(orphans=rounds % _ORPHAN_ROUNDS == 1)
             except Exception:
                 log.exception("maintenance failed, retrying in an hour")
             else:
