@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from k2.common.validation_errors import ABSENT, Problem
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, KafkaException
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
     from confluent_kafka.admin import AdminClient
 
 _SCRAM: Final = "SCRAM-SHA-512"
@@ -186,12 +186,13 @@ class ConnectionErrors:
 
     def __call__(self, error: "KafkaError") -> None:
         """Remember an error of a connection."""
-        if error.name() in _TELLING:
+        # A broker that refuses a client's certificate says so only in the alert with which it closes the connection.
+        if error.name() in _TELLING or "SSL routines" in error.str():
             self._newest = error
 
-    def describe(self, error: "KafkaException", client: "Consumer | AdminClient | None" = None) -> str:
-        """Return why a call failed. A `client` that was not polled is asked for the errors of its connections."""
-        if client is not None and self._newest is None:
+    def describe(self, error: "KafkaException", client: "Consumer | Producer | AdminClient | None" = None) -> str:
+        """Return why a call failed; the `client` tells the errors of its connections only when it is polled."""
+        if client is not None:
             client.poll(0)
         return str((self._newest or error.args[0]).str())
 

@@ -19,12 +19,12 @@ class KafkaUnavailable(ConnectionError):
 def missing_topic_reason(kafka: KafkaConnection, topic: str) -> str:
     """Return why a topic cannot be read yet; empty if it exists."""
     # List all topics: a broker may create one that is requested by name.
-    errors = ConnectionErrors()
+    errors, client = ConnectionErrors(), None
     try:
         client = AdminClient({**kafka.client(errors), "log_level": 0})
         topics = client.list_topics(timeout=_TIMEOUT).topics
     except KafkaException as error:
-        return f"Kafka at {kafka} does not answer: {errors.describe(error)}"
+        return f"Kafka at {kafka} does not answer: {errors.describe(error, client)}"
     return "" if topic in topics else f"Kafka at {kafka} has no topic {topic}{kafka.restriction} yet"
 
 
@@ -71,8 +71,8 @@ class KafkaTopics:
                 self._opened = AdminClient({**self._kafka.client(self._errors), "log_level": 0})
             return {key: future.result(2 * _TIMEOUT) for key, future in ask(self._opened).items()}
         except (KafkaException, TimeoutError) as error:
-            self._opened = None  # the next one reads the files of its identity again
-            reason = self._errors.describe(error) if isinstance(error, KafkaException) else "no answer in time"
+            failed, self._opened = self._opened, None  # the next one reads the files of its identity again
+            reason = self._errors.describe(error, failed) if isinstance(error, KafkaException) else "no answer in time"
             raise KafkaUnavailable(f"Kafka at {self._kafka}, {', '.join(names)}: {reason}") from error
 
 

@@ -154,14 +154,14 @@ def _create_topic(kafka: "KafkaConnection", topic: str) -> None:
 
     from k2.common.kafka_connection import ConnectionErrors
 
-    errors = ConnectionErrors()
+    errors, admin = ConnectionErrors(), None
     try:
         admin = AdminClient({**kafka.client(errors), "log_level": 0})
         if topic not in admin.list_topics(timeout=10.0).topics:
             admin.create_topics([NewTopic(topic, _PARTITIONS, -1)])[topic].result(30.0)
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise Unavailable(f"Kafka at {kafka}: {errors.describe(error)}") from error
+            raise Unavailable(f"Kafka at {kafka}: {errors.describe(error, admin)}") from error
 
 
 async def _publish(

@@ -108,7 +108,8 @@ class Publisher:
         try:
             metadata = await asyncio.to_thread(self._producer.list_topics, timeout=timeout)
         except KafkaException as error:
-            raise KafkaUnreachable(f"Kafka at {self._kafka}: {self._connection_errors.describe(error)}") from error
+            why = self._connection_errors.describe(error, self._producer)
+            raise KafkaUnreachable(f"Kafka at {self._kafka}: {why}") from error
         missing = [name for name in required if name not in metadata.topics]
         if missing:
             raise KafkaUnreachable(

@@ -153,7 +153,9 @@ class KafkaReader:
                 self._admin = AdminClient({**self._kafka.client(self._errors), "log_level": 0})
             return call(self._admin)
         except (KafkaException, TimeoutError) as error:
-            self._admin = None  # the next one reads the files of its identity again
+            failed, self._admin = self._admin, None  # the next one reads the files of its identity again
+            if failed is not None:
+                failed.poll(0)  # for the errors of its connections
             raise _unavailable(self._kafka, error, self._errors) from error
 
 

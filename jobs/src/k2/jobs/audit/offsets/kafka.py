@@ -27,11 +27,12 @@ def unread(
     """
     if not any(map(_answers, kafka.bootstrap.split(","))):
         return None
-    errors = ConnectionErrors()
+    errors, client = ConnectionErrors(), None
     try:
-        return _unread(kafka, AdminClient({**kafka.client(errors), "log_level": 0}), committed)
+        client = AdminClient({**kafka.client(errors), "log_level": 0})
+        return _unread(kafka, client, committed)
     except (KafkaException, KafkaUnavailable, TimeoutError) as error:
-        why = errors.describe(error) if isinstance(error, KafkaException) else str(error)
+        why = errors.describe(error, client) if isinstance(error, KafkaException) else str(error)
         log.warning("offsets of Kafka not read", error=why)
         return None
 
