@@ -69,7 +69,7 @@ EXPECTED = {
     "audit_batches": (
         [
             "layer", "exchange", "channel", "query_id", "epoch", "offset_ranges", "rows_in", "rows_out", "dead_letters",
-            "duplicates_dropped", "snapshot_id", "started_at", "committed_at",
+            "duplicates_dropped", "snapshot_id", "started_at", "committed_at", "topic_id",
         ],
         [("committed_at", "day")],
     ),
