@@ -85,7 +85,7 @@ def test_the_audit_finds_bars_that_differ_from_gold(lake: Lake):
     lake.sql("DELETE FROM {} WHERE hour(open_time) = 12", tables.BARS_TABLE)
     findings = mismatches()
     assert findings == [
-        ("ohlcv_mismatch", "the bars of BTCUSDT for the hour 2026-03-02T10:00Z differ from Gold"),
+        ("ohlcv_mismatch", "the bars of BTCUSDT for the hour 2026-03-02T10:00Z differ from Gold: 10:01"),
         ("ohlcv_mismatch", "there are no bars of BTCUSDT for the hour 2026-03-02T12:00Z, in which Gold has trades"),
     ]
     assert mismatches(since=HOUR + timedelta(hours=1)) == findings[1:]
