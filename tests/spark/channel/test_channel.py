@@ -160,7 +160,7 @@ def test_a_topic_that_was_made_again_is_refused_until_it_is_accepted(spark, plat
     feed, admin = feed_of(1), AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
     topic, bronze = feed.topic(DEPTH), DEPTH.bronze("binance").identifier
     create_topics(platform, feed)
-    Registry(platform.registry_url).register(topics.subject(topic), DEPTH.schema)
+    Registry(platform.registry).register(topics.subject(topic), DEPTH.schema)
     _produce(platform, topic, 3)
     run_layers(spark, platform, feed)
     (row,) = spark.table(tables.BATCHES_TABLE.identifier).where("layer = 'bronze'").collect()
