@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from k2.query.api import responses
+from k2.query.api.delivery import responses
 from tests.unit.query.api.conftest import Serve
 from tests.unit.query.conftest import Append, trade
 
