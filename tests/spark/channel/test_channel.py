@@ -22,6 +22,7 @@ from k2.ingest import app as ingest
 from k2.ingest.connection.session import Tuning
 from k2.jobs.app import App, LayerFailed
 from k2.jobs.audit.runner import audit
+from k2.jobs.commit.checkpoints import RECOVERED, BrokenCheckpoint
 from k2.jobs.commit.lost_records import RecordsLost
 from k2.jobs.kafka_admin import KafkaTopics
 from k2.jobs.maintenance.runner import Maintenance
@@ -190,6 +191,12 @@ def _check_recovery(spark: SparkSession, platform: Platform, feed: ExchangeFeed)
     assert done.lost == {}
     assert (done.query, done.read_before) == ("depths-depth-bronze", {topic: {"0": 3, "1": 0}})
     assert list(done.topics) == [topic]
+    assert recover.run() == []
+    # Interrupted between its two renames, and an attempt to start since then: the recovery is finished, not forgotten.
+    checkpoint = Path(done.old_checkpoint.partition(".before-")[0])
+    checkpoint.rename(checkpoint.with_name(RECOVERED))
+    with pytest.raises(BrokenCheckpoint, match="a recovery was interrupted"):
+        run_layers(spark, platform, feed)
     assert recover.run() == []
     run_layers(spark, platform, feed)
     bronze = spark.table(tables_of[0].identifier).groupBy("topic").agg({"offset": "min", "*": "count"})

@@ -18,7 +18,7 @@ from k2.common import logs
 from k2.common.platform import Platform
 from k2.jobs import bootstrap
 from k2.jobs.commit import lost_records
-from k2.jobs.commit.checkpoints import RECOVERED, BrokenCheckpoint, Checkpoint
+from k2.jobs.commit.checkpoints import RECOVERED, STARTS, BrokenCheckpoint, Checkpoint
 from k2.jobs.commit.lost_records import Lost
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.commit.topic_identity import accept, accepted
@@ -68,9 +68,11 @@ class Recovery:
     def _recover(self, stream: Stream) -> Recovered | None:
         folder = stream.checkpoint.folder
         recovered = Checkpoint(self._files, f"{folder.rpartition('/')[0]}/{RECOVERED}")
+        if recovered.read(STARTS) is not None and not self._files.exists(f"{folder}/metadata"):
+            # Interrupted between the two renames. A start since then has left its lock at most.
+            self._files.remove(folder)
+            self._files.rename(recovered.folder, folder)
         if not self._files.exists(folder):
-            if self._files.exists(recovered.folder):  # interrupted between the two renames
-                self._files.rename(recovered.folder, folder)
             return None
         replaced, position = stream.identity.find_replaced(), stream.position()
         first_offsets = stream.kafka.first_offsets(stream.subscribed)

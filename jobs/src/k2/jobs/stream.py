@@ -229,10 +229,9 @@ class Stream:
 
     def _count_rows(self) -> None:
         """Set the row count of the layer at the start. Gold is a shared table, so `GoldLayer` counts its own rows."""
-        if self.channel is None or self.layer == GOLD:
+        if self.table is None or self.layer == GOLD:
             return
-        table = (self.channel.bronze if self.layer == BRONZE else self.channel.silver)(self.feed.spec.exchange)
-        newest = next(SnapshotHistory(self._spark, table).snapshots(), None)
+        newest = next(SnapshotHistory(self._spark, self.table).snapshots(), None)
         self.state.rows = int(newest.summary.get("total-records", 0)) if newest else 0
 
     @property
@@ -310,8 +309,10 @@ class Stream:
     @property
     def table(self) -> Table | None:
         """The table of the query's records; None for gaps, whose merges can be repeated."""
-        if self.channel is None or self.layer == GOLD:
-            return None if self.channel is None else self.channel.gold
+        if self.channel is None:
+            return None
+        if self.layer == GOLD:
+            return self.channel.gold
         return (self.channel.bronze if self.layer == BRONZE else self.channel.silver)(self.feed.spec.exchange)
 
     @contextmanager

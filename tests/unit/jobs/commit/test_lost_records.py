@@ -35,6 +35,12 @@ def test_losses_are_added_to_those_on_record():
     }
 
 
+def test_a_loss_that_is_on_record_is_not_added_again():
+    lost = {"a": {"0": (5, 6)}}
+    once = lost_records.properties(lost, {})
+    assert lost_records.properties(lost, once) == once
+
+
 def test_a_topic_with_a_slash_free_name_and_its_id_is_read_back():
     lost = {"market.crypto.trades.binance#x_y-z": {"12": (1, 2)}}
     stored = lost_records.properties(lost, {})

@@ -52,9 +52,9 @@ def starts(position: Position, first_offsets: Position) -> dict[str, dict[str, i
 
 
 def properties(lost: Lost, before: Mapping[str, str]) -> dict[str, str]:
-    """Return the table properties that record what is lost, given those that the table has."""
+    """Return the table properties that record what is lost, given those that the table has. Repeating adds nothing."""
     return {
-        key: json.dumps([*json.loads(before.get(key, "[]")), list(offsets)])
+        key: json.dumps(sorted({*map(tuple, json.loads(before.get(key, "[]"))), offsets}))
         for topic, partitions in lost.items()
         for partition, offsets in partitions.items()
         for key in [f"{LOST}{topic}/{partition}"]

@@ -95,7 +95,10 @@ def accept(
     topics_made_again: Iterable[str],
     starts: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Write what a new checkpoint reads: the ids of its topics, which of them were made again, and where it begins."""
+    """Write what a new checkpoint reads: the ids of its topics, which of them were made again, and where it begins.
+
+    `STARTS` comes last: with it, everything is there.
+    """
     checkpoint.write(_FILE, json.dumps(dict(ids)))
     checkpoint.write(_ACCEPTED, json.dumps(sorted(topics_made_again)))
     checkpoint.write(STARTS, json.dumps(starts))

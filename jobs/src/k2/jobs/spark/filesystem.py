@@ -46,14 +46,15 @@ class FileSystem:
     def write(self, path: str, text: str) -> None:
         """Write a file in UTF-8, which appears whole, in place of an older one."""
         fs, target = self._open(path)
-        partial = target.suffix(".partial")
-        stream = fs.create(partial, True)
+        # An object of a bucket appears when it is closed; a local file takes the place of the older one by its rename.
+        is_local = str(fs.getUri().getScheme()) == "file"
+        written = target.suffix(".partial") if is_local else target
+        stream = fs.create(written, True)
         try:
             stream.write(bytearray(text.encode()))
         finally:
             stream.close()
-        fs.delete(target, False)
-        if not fs.rename(partial, target):
+        if is_local and not fs.rename(written, target):
             raise OSError(f"{path} cannot be written")
 
     def rename(self, path: str, to: str) -> None:
