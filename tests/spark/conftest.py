@@ -1,12 +1,9 @@
 """One JVM for all Spark tests; a fresh lake, in the same catalog, for each."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from pyspark.sql import SparkSession
 
 from k2.cli.embedded.registry import application
@@ -20,34 +17,14 @@ from k2.jobs.spark.session import session, settings
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
+from tests.background_server import serve
 from tests.spark.builders import Lake, drop_tables
 
 
 @pytest.fixture(scope="session")
 def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    loop, ports = asyncio.new_event_loop(), []
-    runner = web.AppRunner(application(SchemaStore(tmp_path_factory.mktemp("registry") / "registry.db")))
-    started = threading.Event()
-
-    async def serve() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        ports.append(runner.addresses[0][1])
-        started.set()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(serve())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(10)
-    yield f"http://127.0.0.1:{ports[0]}"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with serve(application(SchemaStore(tmp_path_factory.mktemp("registry") / "registry.db"))) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

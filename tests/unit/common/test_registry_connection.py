@@ -1,9 +1,7 @@
 """A registry with a certificate of its own authority, that asks who is there."""
 
-import asyncio
 import base64
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from k2.common.registry_connection import RegistryConnection
 from k2.common.schema_registry import Registry, RegistryUnavailable
 from k2.common.validation_errors import InvalidSpec
 from k2.schemas.codecs import avro
+from tests.background_server import serve
 from tests.certificates import Authority
 
 
@@ -46,26 +45,8 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     app.middlewares.append(check)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    loop, started, runner = asyncio.new_event_loop(), threading.Event(), web.AppRunner(app)
-
-    async def serve() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        registry.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(30)
-    yield registry
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with serve(app, context) as registry.url:
+        yield registry
 
 
 def test_a_user_with_a_password_that_is_rotated(guarded: Guarded, tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """A replay returns the trades of a range in order, with their message ids, at the requested pace."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -13,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from aiohttp import web
 from typer.testing import CliRunner
 
 from k2.cli.embedded import state
@@ -35,6 +32,7 @@ from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.records.trade import Trade, message_id
 from k2.schemas.values import to_micros
+from tests.background_server import serve
 from tests.unit.ingest.conftest import Broker
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -165,27 +163,8 @@ def test_an_invalid_speed_is_an_error(text: str) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    loop, started, ports = asyncio.new_event_loop(), threading.Event(), list[int]()
-    runner = web.AppRunner(application(SchemaStore(tmp_path / "registry.db")))
-
-    async def serve() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        ports.append(runner.addresses[0][1])
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(10)
-    yield f"http://127.0.0.1:{ports[0]}"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with serve(application(SchemaStore(tmp_path / "registry.db"))) as url:
+        yield url
 
 
 def test_bronze_is_replayed_in_arrival_order_without_invalid_records(
