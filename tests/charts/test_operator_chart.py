@@ -49,7 +49,7 @@ def test_the_operator_can_read_the_settings_that_are_rendered(scenario: Path):
 
 def test_default_settings_match_the_platform_chart():
     loaded = settings()
-    assert (loaded.kafka_bootstrap, loaded.kafka_cluster) == ("k2-kafka-kafka-bootstrap:9092", "k2-kafka")
+    assert (loaded.kafka_bootstrap, loaded.kafka_cluster) == ("k2-kafka-kafka-bootstrap:9093", "k2-kafka")
     assert loaded.registry_url == "http://k2-registry:8080/apis/ccompat/v7"
     assert (loaded.catalog_uri, loaded.catalog_secret) == ("postgresql://k2-postgres:5432/iceberg", "k2-catalog")
     assert (loaded.catalog_user_key, loaded.catalog_password_key) == ("username", "password")
@@ -209,6 +209,14 @@ def test_releases_of_one_name_in_two_namespaces_do_not_collide():
         ({"settings": {"s3PathStyle": "yes"}}, "/settings/s3PathStyle"),
         ({"settings": {"kafkaBootstrap": "kafka:9092;other:9092"}}, "/settings/kafkaBootstrap"),
         ({"settings": {"kafkaBootstrap": None}}, "/settings"),
+        ({"settings": {"kafkaSecurityProtocol": "TLS"}}, "/settings/kafkaSecurityProtocol"),
+        ({"settings": {"kafkaPasswordKey": ""}}, "/settings/kafkaPasswordKey"),
+        ({"settings": {"kafkaCaSecret": ""}}, "set settings.kafkaCaSecret to the Secret with"),
+        ({"settings": {"kafkaJobsSecret": ""}}, "set settings.kafkaIngestSecret and settings.kafkaJobsSecret to"),
+        (
+            {"settings": {"kafkaSecurityProtocol": "SSL", "kafkaJobsSecret": ""}},
+            "one of the two clients would have no certificate",
+        ),
     ],
     ids=str,
 )

@@ -66,7 +66,7 @@ def operator_settings() -> Settings:
 def test_created_objects_match_the_operators_default_settings(default: list[Manifest]):
     expected = operator_settings()
     kafka = one(default, "Kafka")["metadata"]["name"]
-    assert (expected.kafka_cluster, expected.kafka_bootstrap) == (kafka, f"{kafka}-kafka-bootstrap:9092")
+    assert (expected.kafka_cluster, expected.kafka_bootstrap) == (kafka, f"{kafka}-kafka-bootstrap:9093")
     addresses = {
         f"{service['metadata']['name']}:{port['port']}"
         for service in of_kind(default, "Service")
@@ -123,7 +123,8 @@ def test_for_strimzi_v1beta2_annotations_enable_node_pools():
 @pytest.mark.parametrize("path", OWN, ids=name)
 def test_no_pod_has_a_token_service_links_or_duplicate_variables(path: Path):
     for pod in pods(render(CHART, file=path)):
-        assert pod["spec"]["automountServiceAccountToken"] is False
+        copies_secrets = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "kafka-credentials"
+        assert pod["spec"]["automountServiceAccountToken"] is copies_secrets
         assert pod["spec"]["enableServiceLinks"] is False
         for container in pod["spec"]["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -195,7 +196,7 @@ def admitted(policy: Manifest, port: int) -> set[str]:
 @pytest.mark.parametrize(
     ("policy", "port", "clients"),
     [
-        ("k2-kafka-clients", 9092, {"ingest", "driver", "executor", "query", "test"}),
+        ("k2-kafka-clients", 9093, {"ingest", "driver", "executor", "audit", "query", "test"}),
         ("k2-registry", 8080, {"ingest", "driver", "executor", "audit", "query", "test"}),
         ("k2-postgres", 5432, {"driver", "executor", "audit", "catalog-init", "registry", "query", "test"}),
         ("k2-minio", 9000, {"driver", "executor", "audit", "catalog-init", "bucket", "query", "test"}),
@@ -234,7 +235,7 @@ def test_kafka_in_its_own_namespace_is_addressed_there_and_admits_the_release():
     policy = named(manifests, "NetworkPolicy", "k2-kafka-clients")
     objects = [one(manifests, "Kafka"), one(manifests, "KafkaNodePool"), policy]
     assert [manifest["metadata"]["namespace"] for manifest in objects] == ["kafka"] * 3
-    assert audit(manifests)["K2_KAFKA_BOOTSTRAP"] == "k2-kafka-kafka-bootstrap.kafka:9092"
+    assert audit(manifests)["K2_KAFKA_BOOTSTRAP"] == "k2-kafka-kafka-bootstrap.kafka:9093"
     peers = policy["spec"]["ingress"][0]["from"]
     assert [peer["namespaceSelector"]["matchExpressions"][0]["values"] for peer in peers] == [["k2"], ["k2"]]
 

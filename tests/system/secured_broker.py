@@ -108,6 +108,7 @@ def secured_broker(folder: Path, authority: Authority) -> Iterator[SecuredBroker
         "listener.name.tls.ssl.client.auth": "required",
         "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
         "listener.name.scram.scram-sha-512.sasl.jaas.config": login,
+        "listener.name.scram.scram-sha-512.connections.max.reauth.ms": 4000,  # so that an old password ends soon
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
         "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -126,6 +127,43 @@ def test_a_wrong_password_is_named_and_heals_with_the_file(broker: SecuredBroker
     password.write_text("right")
     assert asyncio.run(sent(connection)) == (1, 0)
     assert records.partitions({})  # the same reader
+
+
+def test_a_rotated_password_reaches_a_running_producer_without_losing_a_record(broker: SecuredBroker) -> None:
+    connection = broker.user("ingest", "one")
+
+    async def send_during_rotation() -> tuple[int, int]:
+        publisher = Publisher(connection, TRADES, NAMES, "spot", 1, Stats(time.time()))
+        polling = asyncio.create_task(publisher.run())
+        await publisher.check(timeout=15)
+        rotated, ends = None, time.monotonic() + 14
+        while time.monotonic() < ends:
+            number = publisher.sent + 1
+            record = Trade(str(number), "BTCUSDT", "BINANCE", "BTC", "USDT", 10**15, 100, 1, Side.BUY, 10**15)
+            publisher.send(record)
+            await asyncio.sleep(0.01)
+            if number == 100:
+                rotated = asyncio.create_task(asyncio.to_thread(broker.user, "ingest", "two"))
+        assert rotated is not None
+        await rotated
+        lost = await publisher.close(5)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        return publisher.sent, lost
+
+    count, lost = asyncio.run(send_during_rotation())
+    assert count > 500
+    assert lost == 0
+
+
+def test_a_live_reader_is_outdated_after_a_rotation(broker: SecuredBroker) -> None:
+    records = reader(broker.user("query", "two"))
+    with closing(records.reader(records.partitions({}))) as live:
+        assert not live.outdated
+        broker.user("query", "three")
+        assert live.outdated
+    with closing(records.reader({})) as another:
+        assert not another.outdated
 
 
 def test_a_rotated_authority_is_named_and_heals_with_the_file(broker: SecuredBroker) -> None:

@@ -60,6 +60,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 
 {{/* The settings file: the value `settings` and the images of the feeds' pods. */}}
 {{- define "k2-operator.settings" -}}
+{{- with .Values.settings -}}
+{{- $protocol := .kafkaSecurityProtocol | default "PLAINTEXT" -}}
+{{- if ne $protocol "PLAINTEXT" -}}
+{{- if not .kafkaCaSecret -}}
+{{- fail (printf "settings.kafkaSecurityProtocol is %s: set settings.kafkaCaSecret to the Secret with the certificate authorities of the brokers" $protocol) -}}
+{{- end -}}
+{{- if and (eq $protocol "SASL_SSL") (not (and .kafkaIngestSecret .kafkaJobsSecret)) -}}
+{{- fail "settings.kafkaSecurityProtocol is SASL_SSL: set settings.kafkaIngestSecret and settings.kafkaJobsSecret to the Secrets with the users' passwords" -}}
+{{- end -}}
+{{- if ne (empty .kafkaIngestSecret) (empty .kafkaJobsSecret) -}}
+{{- fail "set both settings.kafkaIngestSecret and settings.kafkaJobsSecret, or neither: one of the two clients would have no certificate" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $images := dict "ingestImage" (include "k2-operator.image" (list . "ingest")) -}}
 {{- $images = set $images "jobsImage" (include "k2-operator.image" (list . "jobs")) -}}
 {{- merge (dict) $images .Values.settings | toYaml -}}

@@ -2,6 +2,7 @@
 {{- define "k2.jobs.pod" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
+{{- $user := ternary "audit" "" (eq $name "audit") -}}
 restartPolicy: Never
 serviceAccountName: {{ $root.Values.jobs.serviceAccountName }}
 {{ include "k2.pod" (list $root 185) }}
@@ -15,6 +16,7 @@ containers:
       - {{ . | quote }}
       {{- end }}
     env:
+      {{- include "k2.kafka.env" (list $root $user) | nindent 6 }}
       {{- include "k2.env" $root | nindent 6 }}
       {{- with $root.Values.jobs.extraEnv }}
       {{- toYaml . | nindent 6 }}
@@ -26,20 +28,20 @@ containers:
         mountPath: /tmp
       - name: work
         mountPath: /opt/spark/work-dir
+      {{- include "k2.kafka.mounts" (list $root $user) | nindent 6 }}
 volumes:
   - name: tmp
     emptyDir: {}
   - name: work
     emptyDir: {}
+  {{- include "k2.kafka.volumes" (list $root $user) | nindent 2 }}
 {{- with include "k2.placement" $root.Values.jobs }}
 {{- . }}
 {{- end }}
 {{- end }}
 
-{{/* Environment variables with the services, for every process of K2. */}}
+{{/* Environment variables with the services but Kafka, for every process of K2. */}}
 {{- define "k2.env" -}}
-- name: K2_KAFKA_BOOTSTRAP
-  value: {{ include "k2.kafka.bootstrap" . | quote }}
 - name: K2_REGISTRY_URL
   value: {{ include "k2.registry.url" . | quote }}
 - name: K2_CATALOG_URI

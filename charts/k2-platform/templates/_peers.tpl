@@ -39,7 +39,7 @@ matchExpressions:
   {{- if or $away .Values.feedNamespaces }}
   namespaceSelector: {{- include "k2.peers.namespaces" (.Values.feedNamespaces | default (list .Release.Namespace)) | nindent 4 }}
   {{- end }}
-{{ include "k2.peers.own" (list . "query" "test") }}
+{{ include "k2.peers.own" (list . "audit" "query" "test") }}
   {{- if $away }}
   namespaceSelector: {{- include "k2.peers.namespaces" (list .Release.Namespace) | nindent 4 }}
   {{- end }}

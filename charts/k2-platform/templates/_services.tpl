@@ -8,9 +8,9 @@
 {{- if not .Values.kafka.enabled -}}
 {{ .Values.kafka.bootstrap }}
 {{- else if eq (include "k2.kafka.namespace" .) .Release.Namespace -}}
-k2-kafka-kafka-bootstrap:9092
+k2-kafka-kafka-bootstrap:{{ include "k2.kafka.port" . }}
 {{- else -}}
-k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:9092
+k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:{{ include "k2.kafka.port" . }}
 {{- end }}
 {{- end }}
 

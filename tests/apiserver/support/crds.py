@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-STRIMZI = ("Kafka", "KafkaNodePool", "KafkaTopic")
+STRIMZI = ("Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser")
 SPARK = ("github.com/kubeflow/spark-operator/v2@v2.5.0", "config/crd/bases", ("sparkapplications",))
 PROMETHEUS = (
     "github.com/prometheus-operator/prometheus-operator@v0.85.0",

@@ -24,6 +24,12 @@ SETTINGS = {
     "s3_endpoint": "http://minio.platform.svc:9000",
     "s3_secret": "k2-s3",
 }
+SCRAM = {
+    "kafka_security_protocol": "SASL_SSL",
+    "kafka_ca_secret": "k2-kafka-cluster-ca-cert",
+    "kafka_ingest_secret": "k2-ingest",
+    "kafka_jobs_secret": "k2-jobs",
+}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 

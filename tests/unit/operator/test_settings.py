@@ -1,7 +1,7 @@
 import pytest
 
 from k2.operator.settings import InvalidSettings, Settings, load, variable
-from tests.unit.operator.conftest import SETTINGS
+from tests.unit.operator.conftest import SCRAM, SETTINGS
 
 FILE = """
 ingestImage: registry.example/k2-ingest:0.1.0
@@ -107,3 +107,27 @@ def test_an_invalid_value_is_reported_with_what_to_set(name, value, words):
 def test_an_invalid_settings_file_is_rejected(text, words):
     with pytest.raises(InvalidSettings, match=words):
         load(text, environment())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"kafka_ca_secret": ""}, "kafkaCaSecret"),
+        ({"kafka_ingest_secret": ""}, "kafkaIngestSecret"),
+        ({"kafka_jobs_secret": ""}, "kafkaJobsSecret"),
+        ({"kafka_security_protocol": "SSL", "kafka_ca_secret": ""}, "kafkaCaSecret"),
+        ({"kafka_security_protocol": "SSL", "kafka_jobs_secret": ""}, "kafkaJobsSecret"),
+    ],
+)
+def test_a_secret_that_the_protocol_to_kafka_needs_is_reported_by_name(changes, named):
+    assert load(None, environment(**SCRAM)).kafka_ingest_secret == "k2-ingest"
+    with pytest.raises(InvalidSettings) as raised:
+        load(None, environment(**SCRAM | changes))
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith(f"{named}: required")
+    assert f"set {named} in the settings file" in line
+
+
+def test_tls_without_users_needs_the_certificate_authorities_only():
+    loaded = load(None, environment(kafka_security_protocol="SSL", kafka_ca_secret="ca"))
+    assert loaded.kafka_jobs_secret == ""

@@ -78,6 +78,10 @@ class KafkaConnection:
             name, other = ("key_file", "certificate") if self.certificate_file else ("certificate_file", "key")
             yield Problem(f"{prefix}{name.upper()}", ABSENT, f"required, because a client's {other} is given")
 
+    def version(self) -> tuple[Any, ...]:
+        """Return what differs after the files have changed; a file that cannot be read has none."""
+        return tuple(_version(path) for name in FIELDS if name.endswith("_file") and (path := getattr(self, name)))
+
     def client(self, errors: "ConnectionErrors | None" = None) -> dict[str, Any]:
         """Return the settings for librdkafka, with what the files hold now; `errors` are those of its connections.
 
@@ -203,6 +207,14 @@ _TELLING: Final = frozenset({"_AUTHENTICATION", "_SSL"})
 def _reference(path: str) -> str:
     file = Path(path)
     return f"${{{_PROVIDER}:{file.parent}:{file.name}}}"
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
 
 
 def _read(name: str, path: str) -> bytes:

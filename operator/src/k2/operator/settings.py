@@ -3,7 +3,7 @@
 A variable takes precedence over the file. The caller reads both; here they are text and a mapping.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from k2.common import catalog_address
-from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
+from k2.common.kafka_connection import SecurityProtocol
+from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.operator import quantities
 from k2.schemas.values import seconds
@@ -22,6 +23,7 @@ PREFIX: Final = "K2_OPERATOR_"
 _NAME: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _SECRET: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"  # noqa: S105 - the pattern of a Secret's name
 _KEY: Final = r"^[-._a-zA-Z0-9]+$"
+_USERNAME: Final = r"^[-._@a-zA-Z0-9]*$"
 
 
 class InvalidSettings(ValueError):
@@ -90,6 +92,7 @@ Image = Annotated[
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
 Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
+Username = Annotated[str, Field(pattern=_USERNAME, max_length=253)]
 RolloutState = Annotated[str, AfterValidator(_memory)]
 Cpu = Annotated[str, AfterValidator(_cpu)]
 Duration = Annotated[str, AfterValidator(_duration)]
@@ -113,6 +116,26 @@ class Settings(BaseModel):
     )
     kafka_topic_version: str = Field("v1", pattern=r"^v[0-9]+((alpha|beta)[0-9]+)?$")
     kafka_replicas: int = Field(0, ge=0, le=32767, description="0: the brokers' default")
+
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description="PLAINTEXT, SSL, or SASL_SSL with SCRAM-SHA-512; the Secrets are in the feeds' namespaces",
+    )
+    kafka_ca_secret: SecretName = Field("", description="Secret with the certificate authorities of the brokers")
+    kafka_ca_key: Key = Field("ca.crt", description="key of the certificate authorities in the Secret (PEM)")
+    kafka_ingest_secret: SecretName = Field(
+        "", description="Secret with the ingest's password, or for SSL its certificate and key"
+    )
+    kafka_ingest_user: Username = Field("", description="user name of the ingest; empty: the name of its Secret")
+    kafka_jobs_secret: SecretName = Field(
+        "", description="Secret with the Spark jobs' password, or for SSL their certificate and key"
+    )
+    kafka_jobs_user: Username = Field("", description="user name of the jobs; empty: the name of their Secret")
+    kafka_password_key: Key = Field("password", description="key of the password in both Secrets, for SASL_SSL")
+    kafka_certificate_key: Key = Field("user.crt", description="key of the certificate in both Secrets, for SSL (PEM)")
+    kafka_private_key_key: Key = Field(
+        "user.key", description="key of the private key in both Secrets, for SSL (PEM, PKCS #8, not encrypted)"
+    )
 
     registry_url: Annotated[str, _url("http", "https")]
     registry_pod_port: Port = Field(0, description="the container port of the registry; 0: the URL's port")
@@ -193,12 +216,33 @@ def load(text: str | bytes | None, environment: Mapping[str, str]) -> Settings:
     Raises `InvalidSettings`, which reports every invalid setting.
     """
     try:
-        values = _document(text) | _variables(environment)
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(_document(text) | _variables(environment))
     except InvalidSpec as error:
         raise InvalidSettings(_sentences(error.problems)) from None
     except ValidationError as error:
         raise InvalidSettings(_sentences(from_pydantic(error))) from None
+    if missing := [*_missing_secrets(settings)]:
+        raise InvalidSettings(_sentences(missing))
+    return settings
+
+
+def _missing_secrets(settings: Settings) -> Iterator[Problem]:
+    """Yield the Secrets that the protocol to Kafka needs and that are not named."""
+    protocol = SecurityProtocol(settings.kafka_security_protocol)
+    users = {"kafka_ingest_secret": "ingest", "kafka_jobs_secret": "Spark jobs"}
+    unnamed = {name: user for name, user in users.items() if not getattr(settings, name)}
+    if protocol is not SecurityProtocol.PLAINTEXT and not settings.kafka_ca_secret:
+        allowed = f"required with kafkaSecurityProtocol {protocol}: the Secret of the brokers' certificate authorities"
+        yield Problem(to_camel("kafka_ca_secret"), ABSENT, allowed)
+    if protocol is SecurityProtocol.SASL_SSL:
+        for name, user in unnamed.items():
+            allowed = f"required with kafkaSecurityProtocol {protocol}: the Secret of the password of the {user}"
+            yield Problem(to_camel(name), ABSENT, allowed)
+    elif protocol is SecurityProtocol.SSL and len(unnamed) == 1:
+        ((name, user),) = unnamed.items()
+        yield Problem(
+            to_camel(name), ABSENT, f"required, because the other client has a certificate: that of the {user}"
+        )
 
 
 def _document(text: str | bytes | None) -> dict[str, Any]:

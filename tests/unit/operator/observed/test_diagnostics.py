@@ -55,6 +55,10 @@ def test_an_unmanaged_topic_is_ready_unless_two_feeds_claim_it(feed):
 CRASHED = Pod("p", "CrashLoopBackOff", "bad feed", 4)
 NO_SECRET = Pod("p", "CreateContainerConfigError", 'secret "k2-s3" not found', 0)
 NO_KEY = replace(NO_SECRET, message="couldn't find key access-key in Secret feeds/k2-s3")
+NO_PASSWORD = (
+    "Kafka at kafka:9093: the password file of Kafka's client, /etc/k2-kafka/k2-ingest/password, cannot be read: "
+    "No such file or directory"
+)
 
 
 def ingest(**changes):
@@ -98,6 +102,12 @@ def ingest(**changes):
             "False",
             "PodsNotRunning",
             "ConfigError: configmap x",
+        ),
+        (
+            ingest(shards=(Shard("0-0", False, NO_PASSWORD),)),
+            "False",
+            "SecretNotFound",
+            "create the Secret k2-ingest in the feed's namespace with the key password: Kafka at",
         ),
         (ingest(pods=(NO_SECRET, CRASHED)), "False", "SecretNotFound", "create the Secret k2-s3 in"),
         (
@@ -170,6 +180,19 @@ def state(name, **changes):
         (layer(query=""), "Unknown", "Starting", "has not reported the state of bronze"),
         (layer(query="STARTING"), "Unknown", "Starting", "STARTING"),
         (layer(query="FAILED"), "False", "QueryFailed", "why"),
+        (
+            replace(layer(), layers={"bronze": Layer("WAITING", NO_PASSWORD.replace("ingest", "jobs"))}),
+            "False",
+            "SecretNotFound",
+            "create the Secret k2-jobs in",
+        ),
+        (
+            replace(layer(), layers={"bronze": Layer("FAILED", "/etc/k2-kafka/ca/ca.crt, is empty")}),
+            "False",
+            "SecretNotFound",
+            "the Secret ca in the feed's namespace with the key ca.crt",
+        ),
+        (replace(layer(), layers={"bronze": Layer("RUNNING", NO_PASSWORD)}), "True", "Ready", "is running"),
         (layer(state("", created_at=BARELY)), "Unknown", "Waiting", "waiting for the Spark operator"),
         (layer(state("", created_at=SINCE)), "False", "NotReconciled", "spark.jobNamespaces"),
         (layer(state("SUBMITTED")), "Unknown", "Starting", "SUBMITTED"),

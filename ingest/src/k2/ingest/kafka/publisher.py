@@ -23,6 +23,7 @@ from k2.common import logs
 from k2.common.kafka_connection import ConnectionErrors, KafkaConnection
 from k2.ingest.kafka import probe, producer_settings
 from k2.ingest.kafka.circuit_breaker import Circuit, State
+from k2.ingest.kafka.identity import IdentityFiles
 from k2.ingest.kafka.watchdog import Verdict, Watchdog
 from k2.ingest.sequencing.gaps import GapEvent
 from k2.ingest.telemetry.stats import Stats
@@ -75,6 +76,7 @@ class Publisher:
     ) -> None:
         self._connection_errors = ConnectionErrors()
         self._kafka = kafka
+        self._identity = IdentityFiles(kafka)
         self._producer = self._open()
         self._topics = names
         self._feed = feed.encode()
@@ -252,11 +254,15 @@ class Publisher:
             raise KafkaUnreachable(f"Kafka at {self._kafka}: {self._connection_errors.describe(error)}") from error
 
     async def _watch_loop(self) -> None:
-        """Replace a producer that hangs. Raises `ProducerFatal` if new producers hang as well."""
+        """Replace a producer that hangs, or whose identity changed. Raises `ProducerFatal` if new ones hang as well."""
         while True:
             await asyncio.sleep(_WATCH_EVERY)
+            now = time.monotonic()
+            if self._identity.due(self.in_flight, now):
+                log.info("files of Kafka's client changed, replacing the producer", in_flight=self.in_flight)
+                self._try_replace()
             progress = self._progress()
-            due = self._watchdog.observe(progress, time.monotonic())
+            due = self._watchdog.observe(progress, now)
             if progress is None or not due:
                 self._stats.stuck = self._stuck()
                 continue
@@ -270,13 +276,16 @@ class Publisher:
                     stalled = round(self._watchdog.stalled_for(now), 1)
                     log.error("producer hangs, replacing it", in_flight=self.in_flight, seconds=stalled)
                     self._stats.errors["producer_replaced"] += 1
-                    try:
-                        self.replace_producer()
-                    except KafkaUnreachable as error:
-                        log.error("producer cannot be replaced", error=str(error))  # noqa: TRY400 - its own sentence
+                    self._try_replace()
                 case Verdict.GIVE_UP:
                     raise ProducerFatal(f"{self._stuck()}; {_REPLACEMENTS} new producers did not help")
             self._stats.stuck = self._stuck()
+
+    def _try_replace(self) -> None:
+        try:
+            self.replace_producer()
+        except KafkaUnreachable as error:
+            log.error("producer cannot be replaced", error=str(error))  # noqa: TRY400 - its own sentence
 
     def _progress(self) -> tuple[int, int] | None:
         """Return what changes with each report on the oldest record that the producer holds; None without one."""

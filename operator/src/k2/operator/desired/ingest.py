@@ -27,6 +27,7 @@ from k2.operator.desired.pods import (
     empty_dir,
     env_value,
     feed_volume,
+    kafka_client,
     pod_security,
 )
 from k2.operator.settings import Settings
@@ -75,6 +76,8 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
     volume, mount = feed_volume(config_name(feed))
     scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108 - an emptyDir
     trusted = [ca_volume(settings.ca_config_map)] if settings.ca_config_map else []
+    kafka = kafka_client(settings, settings.kafka_ingest_secret, settings.kafka_ingest_user)
+    mounts = [mount, scratch_mount, *(each for _, each in trusted), *kafka.mounts]
     pod: dict[str, Any] = {
         "serviceAccountName": settings.ingest_service_account,
         "automountServiceAccountToken": False,
@@ -82,17 +85,17 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
         "securityContext": pod_security(settings.ingest_user),
         "terminationGracePeriodSeconds": _TERMINATION,
         "topologySpreadConstraints": [_spread(feed, shard)],
-        "volumes": [volume, scratch, *(each for each, _ in trusted)],
-        "containers": [
-            _container(feed, settings, shard, replica, [mount, scratch_mount, *(each for _, each in trusted)])
-        ],
+        "volumes": [volume, scratch, *(each for each, _ in trusted), *kafka.volumes],
+        "containers": [_container(feed, settings, shard, replica, kafka.env, mounts)],
     }
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return pod | _placement(feed)
 
 
-def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int, mounts: list[Manifest]) -> Manifest:
+def _container(
+    feed: ExchangeFeed, settings: Settings, shard: int, replica: int, kafka: list[Manifest], mounts: list[Manifest]
+) -> Manifest:
     arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica), "--egress", EGRESS_FILE]
     return {
         "name": INGEST,
@@ -101,7 +104,7 @@ def _container(feed: ExchangeFeed, settings: Settings, shard: int, replica: int,
         "command": ["python", "-m", "k2.ingest"],
         "args": [*arguments, "--host", "0.0.0.0", "--port", str(STATUS_PORT), "--grace", str(_GRACE)],  # noqa: S104
         "env": [
-            env_value("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
+            *kafka,
             env_value("K2_REGISTRY_URL", settings.registry_url),
             env_value("K2_LOG_FORMAT", "json"),
             env_value("K2_LOG_LEVEL", settings.log_level),

@@ -1,8 +1,11 @@
 """Parts shared by all pods of K2: the restricted security profile, writable volumes and environment variables."""
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from k2.common.kafka_connection import SecurityProtocol
 from k2.operator.desired.naming import Manifest
+from k2.operator.settings import Settings
 from k2.schemas import egress
 
 FEED_FOLDER: Final = "/etc/k2"
@@ -10,6 +13,7 @@ FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
 CA_FOLDER: Final = "/etc/k2-ca"
 CA_FILE: Final = f"{CA_FOLDER}/ca.crt"
 EGRESS_FILE: Final = f"{FEED_FOLDER}/{egress.FILE}"
+KAFKA_FOLDER: Final = "/etc/k2-kafka"  # has a folder for each Secret, so that a message about a file names the Secret
 
 
 def pod_security(user: int) -> Manifest:
@@ -59,3 +63,48 @@ def feed_volume(config_map: str) -> tuple[Manifest, Manifest]:
     """Build the volume with the feed's file and its mount."""
     volume: dict[str, Any] = {"name": "feed", "configMap": {"name": config_map}}
     return volume, {"name": "feed", "mountPath": FEED_FOLDER, "readOnly": True}
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaClient:
+    """How the processes of a pod reach Kafka and identify themselves: variables, volumes and mounts."""
+
+    env: list[Manifest]
+    volumes: list[Manifest] = field(default_factory=list)
+    mounts: list[Manifest] = field(default_factory=list)
+
+
+def kafka_client(settings: Settings, secret: str, user: str) -> KafkaClient:
+    """Build them for the user whose password or certificate is in a Secret; an empty name: without a user.
+
+    The Secrets are mounted, so that their new contents reach running pods. They are optional: a pod without one starts,
+    says which it waits for, and continues when it is there.
+    """
+    env = [env_value("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap)]
+    protocol = SecurityProtocol(settings.kafka_security_protocol)
+    if protocol is SecurityProtocol.PLAINTEXT:
+        return KafkaClient(env)
+    files = {"K2_KAFKA_CA_FILE": (settings.kafka_ca_secret, settings.kafka_ca_key)}
+    env.append(env_value("K2_KAFKA_SECURITY_PROTOCOL", protocol.value))
+    if protocol is SecurityProtocol.SASL_SSL:
+        env.append(env_value("K2_KAFKA_USERNAME", user or secret))
+        files["K2_KAFKA_PASSWORD_FILE"] = (secret, settings.kafka_password_key)
+    elif secret:
+        files["K2_KAFKA_CERTIFICATE_FILE"] = (secret, settings.kafka_certificate_key)
+        files["K2_KAFKA_KEY_FILE"] = (secret, settings.kafka_private_key_key)
+    env += [env_value(variable, f"{KAFKA_FOLDER}/{name}/{key}") for variable, (name, key) in files.items()]
+    keys: dict[str, list[str]] = {}
+    for name, key in files.values():
+        keys.setdefault(name, []).append(key)
+    pairs = [_optional_secret(f"kafka-{number}", name, keys[name]) for number, name in enumerate(keys)]
+    return KafkaClient(env, [volume for volume, _ in pairs], [mount for _, mount in pairs])
+
+
+def _optional_secret(volume: str, name: str, keys: list[str]) -> tuple[Manifest, Manifest]:
+    items = [{"key": key, "path": key} for key in keys]
+    secret = {"secretName": name, "optional": True, "defaultMode": 0o440, "items": items}
+    return {"name": volume, "secret": secret}, {
+        "name": volume,
+        "mountPath": f"{KAFKA_FOLDER}/{name}",
+        "readOnly": True,
+    }

@@ -10,7 +10,7 @@ from k2.operator.desired.pods import (
     feed_volume,
     pod_security,
 )
-from k2.operator.desired.spark import environment
+from k2.operator.desired.spark import environment, jobs_client
 from k2.operator.quantities import mebibytes
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
@@ -38,7 +38,7 @@ def purge_job(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Mani
 def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
     pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
-    memory = settings.combined_memory
+    memory, kafka = settings.combined_memory, jobs_client(settings)
     container = {
         "name": PURGE,
         "image": settings.jobs_image,
@@ -52,7 +52,7 @@ def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
         "env": environment(settings),
         "resources": {"requests": {"cpu": settings.spark_cpu, "memory": memory}, "limits": {"memory": memory}},
         "securityContext": container_security(),
-        "volumeMounts": [mount, *(mount for _, mount in pairs)],
+        "volumeMounts": [mount, *(mount for _, mount in pairs), *kafka.mounts],
     }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -60,7 +60,7 @@ def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(settings.spark_user),
-        "volumes": [feed_file, *(volume for volume, _ in pairs)],
+        "volumes": [feed_file, *(volume for volume, _ in pairs), *kafka.volumes],
         "containers": [container],
     }
     if settings.image_pull_secrets:

@@ -27,11 +27,13 @@ from k2.operator.desired.naming import (
 )
 from k2.operator.desired.pods import (
     FEED_FILE,
+    KafkaClient,
     container_security,
     empty_dir,
     env_from_secret,
     env_value,
     feed_volume,
+    kafka_client,
     pod_security,
 )
 from k2.operator.desired.sparkconf import spark_conf
@@ -98,7 +100,7 @@ def _arguments(part: str) -> list[str]:
 
 def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes, restart: str) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
-    volumes, mounts = _scratch()
+    volumes, mounts = _writable_and_kafka(settings)
     container = {
         "name": _DRIVER,
         "env": environment(settings),
@@ -119,7 +121,7 @@ def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes
 
 
 def _executor(settings: Settings, part: str, size: sizes.Sizes) -> Manifest:
-    volumes, mounts = _scratch()
+    volumes, mounts = _writable_and_kafka(settings)  # Spark's tasks read Kafka with the driver's options
     container = {
         "name": _EXECUTOR,
         "env": _s3_secrets(settings),
@@ -148,9 +150,15 @@ def _template(settings: Settings, container: Manifest, volumes: Iterable[Manifes
     }
 
 
-def _scratch() -> tuple[list[Manifest], list[Manifest]]:
+def _writable_and_kafka(settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
     pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
-    return [volume for volume, _ in pairs], [mount for _, mount in pairs]
+    kafka = jobs_client(settings)
+    return [*(volume for volume, _ in pairs), *kafka.volumes], [*(mount for _, mount in pairs), *kafka.mounts]
+
+
+def jobs_client(settings: Settings) -> KafkaClient:
+    """Build how the processes that read Kafka's records into tables reach it."""
+    return kafka_client(settings, settings.kafka_jobs_secret, settings.kafka_jobs_user)
 
 
 def environment(settings: Settings) -> list[Manifest]:
@@ -160,7 +168,7 @@ def environment(settings: Settings) -> list[Manifest]:
 
 def _addresses(settings: Settings) -> list[Manifest]:
     return [
-        env_value("K2_KAFKA_BOOTSTRAP", settings.kafka_bootstrap),
+        *jobs_client(settings).env,
         env_value("K2_REGISTRY_URL", settings.registry_url),
         env_value("K2_CATALOG_URI", settings.catalog_uri),
         env_value("K2_WAREHOUSE", settings.warehouse),

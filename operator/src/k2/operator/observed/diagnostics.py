@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from k2.operator.desired.naming import COMBINED, INGEST
+from k2.operator.desired.pods import KAFKA_FOLDER
 from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Shard, Topic
 from k2.schemas.feed.model import ExchangeFeed
 
@@ -33,6 +34,8 @@ _IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidI
 _CRASH_REASONS: Final = frozenset({"CrashLoopBackOff", "Error", "OOMKilled"})
 # The kubelet's messages for a missing Secret, and for a missing key of one.
 _SECRET: Final = re.compile(r'secret "([^"]+)" not found|in Secret [^/ ]+/(\S+)')
+# What a process says of a file of Kafka's client that a Secret should hold.
+_KAFKA_FILE: Final = re.compile(rf"{KAFKA_FOLDER}/([^/ ]+)/([^/ ]+), (?:cannot be read|is empty)")
 _MAX_NAMES: Final = 5
 
 
@@ -128,7 +131,7 @@ def _connections(observed: Observed) -> Diagnosis:
         )
     cause = next((shard.message for shard in shards if shard.message and not shard.connected), "")
     if cause:
-        return unready("NotConnected", f"{connected} of {desired} connected; {cause}")
+        return _kafka_secret(cause) or unready("NotConnected", f"{connected} of {desired} connected; {cause}")
     if running < desired or not all(deployment.current for deployment in observed.deployments):
         return unknown("Starting", f"{running} of {desired} pods are ready")
     if diagnosis := _symbols(observed):
@@ -207,6 +210,14 @@ def _pod(pod: Pod) -> Diagnosis:
     return unready("PodsNotRunning", f"{pod.name}: {pod.reason}: {pod.message}")
 
 
+def _kafka_secret(message: str) -> Diagnosis | None:
+    """Diagnose that a process waits for a Secret of Kafka's client; None if it says nothing of the kind."""
+    if match := _KAFKA_FILE.search(message):
+        action = f"create the Secret {match[1]} in the feed's namespace with the key {match[2]}"
+        return unready("SecretNotFound", f"{action}: {message}")
+    return None
+
+
 def layer(feed: ExchangeFeed, observed: Observed, name: str, application_name: str, now: datetime) -> Diagnosis:
     """Diagnose one layer, which the named application runs."""
     if rejected := _rejected(observed.rejections, {_SPARK}):
@@ -277,6 +288,8 @@ def _query(observed: Observed, name: str, application: str) -> Diagnosis:
     query = observed.layers.get(name)
     if query is None:
         return unknown("Starting", f"{application} is running and has not reported the state of {name} yet")
+    if query.state != "RUNNING" and (missing := _kafka_secret(query.message)):
+        return missing
     if query.state == "FAILED":
         return unready("QueryFailed", f"{name}: {query.message or 'see the log of its driver'}")
     if query.state != "RUNNING":

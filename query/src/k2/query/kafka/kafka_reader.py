@@ -209,6 +209,7 @@ class PartitionReader(Generic[T]):
 
     def __init__(self, kafka: KafkaConnection, partitions: dict[TopicPartition, str], decode: Decode[T]) -> None:
         self._kafka = kafka
+        self._version = kafka.version()
         self._errors = ConnectionErrors()
         self._labels = partitions
         self._decode = decode
@@ -271,6 +272,11 @@ class PartitionReader(Generic[T]):
             else:
                 raise _unavailable(self._kafka, KafkaException(error), self._errors)
         return records
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the files of the client's identity have changed since it was made: it does not read them again."""
+        return self._kafka.version() != self._version
 
     def close(self) -> None:
         """Close the connections."""

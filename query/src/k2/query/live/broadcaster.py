@@ -203,6 +203,8 @@ class Broadcaster:
                     self._publish(merge_by_time(records), dict(positions), {})
                 if time.monotonic() - discovered_at > _DISCOVERY_SECONDS:
                     discovered_at = time.monotonic()
+                    if reader.outdated:
+                        return  # another one continues at the same positions
                     new = {
                         topic_partition: label
                         for topic_partition, label in self._try_discover().items()
