@@ -43,7 +43,9 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
         **_catalog(platform),
     }
     if "://" not in platform.checkpoints or platform.checkpoints.startswith("file:"):
-        # The default manager starts a shell process for each file on a local disk.
+        # On a local disk Hadoop and Spark's default manager of checkpoints start a process for each file, to set its
+        # permissions. This class sets them itself.
+        conf["spark.hadoop.fs.file.impl"] = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
         manager = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         conf["spark.sql.streaming.checkpointFileManagerClass"] = manager
     if uses_s3(platform):
