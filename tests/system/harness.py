@@ -175,7 +175,13 @@ def platform(folder: Path, *feeds: dict[str, Any], words: tuple[str, ...] = ()) 
         file = folder / f"{body['metadata']['name']}.yaml"
         file.write_text(yaml.safe_dump(body))
         files.append(file)
-    running = Running(folder / "data", files, list(words))
+    with started(Running(folder / "data", files, list(words))) as running:
+        yield running
+
+
+@contextmanager
+def started(running: Running) -> Iterator[Running]:
+    """A platform in a folder, started; whatever of it still runs at the end is ended."""
     try:
         running.up()
         yield running

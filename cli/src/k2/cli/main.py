@@ -19,13 +19,13 @@ from k2.cli.commands import (
     keys,
     logs,
     query,
-    recover,
     replay,
     serve,
     status,
     up,
     watch,
 )
+from k2.cli.commands.recovery import backup, dead_letters, recover
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, say
 from k2.cli.feed_files import read_feed
 from k2.cli.group import OneLineGroup
@@ -64,7 +64,23 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(serve(context.args))
 
 
-for module in (up, status, down, logs, query, instruments, watch, replay, audit, recover, serve, keys, crd):
+for module in (
+    up,
+    status,
+    down,
+    logs,
+    query,
+    instruments,
+    watch,
+    replay,
+    audit,
+    recover,
+    dead_letters,
+    backup,
+    serve,
+    keys,
+    crd,
+):
     module.register(app)
 app.command("doctor")(doctor.doctor)
 

@@ -14,6 +14,10 @@ EXCHANGE: Final = "k2.exchange"  # the label of the records' exchange
 STARTED: Final = "k2.started-at"  # start of the batch in UTC microseconds
 ROWS_IN: Final = "k2.rows-in"  # input rows of the batch
 SCHEMAS: Final = "k2.schemas"  # JSON: ids of the writer schemas by which Silver decoded the batch
+# JSON: topic, rows; of a commit of Silver whose rows were dead letters, and of Gold's commit that has read them. They
+# lie between offsets that were read before, so they are counted here and are no part of the ranges of Gold's batch.
+REDRIVEN: Final = "k2.redriven"
+REDRIVE_QUERY: Final = "redrive-"  # + feed, time: the id of the query of which such a commit of Silver is all
 
 # Snapshot summary of Gold's commits.
 ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before this commit

@@ -46,6 +46,7 @@ class Cause(StrEnum):
     CLOSED = "closed"  # the verdict before was on an open hour
     LATE = "late"  # records came after the verdict before
     REPAIRED = "repaired"  # records came out of the exchange's history
+    REDRIVEN = "redriven"  # dead letters turned out to be valid records
     NEVER_ISSUED = "never_issued"  # ids turned out to be skipped by the exchange
     REVOKED = "revoked"  # ids that counted as skipped came, or lost their evidence
     REJUDGED = "rejudged"  # the same rows gave another result

@@ -10,7 +10,7 @@ import pytest
 from k2.jobs.commit import lineage
 from k2.jobs.commit.lineage import NO_SNAPSHOT, BatchContents
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
-from k2.schemas.snapshots import OFFSETS, TOPIC_IDS
+from k2.schemas.snapshots import OFFSETS, REDRIVEN, TOPIC_IDS
 from k2.schemas.tables import bronze
 
 
@@ -159,6 +159,21 @@ def test_the_rows_are_read_if_a_snapshot_is_expired(contents):
 
 def test_the_rows_are_read_if_an_append_has_no_offsets(contents):
     assert contents([snapshot(2, 1), commit(1, 4, {"a": {"0": [3, 6]}})], 1, 2) == READ
+
+
+def redriven(number: int, rows: dict[str, int]) -> Snapshot:
+    offsets = {topic: {"0": [1, 2]} for topic in rows}
+    added = {"added-records": str(sum(rows.values())), OFFSETS: json.dumps(offsets)}
+    return snapshot(number, number - 1 or None, **added, **{REDRIVEN: json.dumps(rows)})
+
+
+def test_dead_letters_that_turned_out_valid_are_rows_without_offsets(contents):
+    history = [redriven(3, {"a": 2, "b": 7}), commit(2, 4, {"a": {"0": [3, 6]}}), commit(1, 1, {"a": {"0": [2, 2]}})]
+    assert contents(history, 1, 3) == BatchContents({"a": {"0": [3, 6]}}, 6, redriven={"a": 2})
+    assert contents(history, 2, 3) == BatchContents({}, 2, redriven={"a": 2})
+    again = [redriven(4, {"a": 1, "a#y": 1}), *history]
+    assert contents(again, 1, 4) == BatchContents({"a": {"0": [3, 6]}}, 8, redriven={"a": 3, "a#y": 1})
+    assert contents([redriven(2, {"b": 7}), history[2]], 1, 2) == BatchContents({}, 0)
 
 
 def with_id(commit: Snapshot, topic_id: str) -> Snapshot:

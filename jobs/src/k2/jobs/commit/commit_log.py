@@ -21,7 +21,7 @@ from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables, topics
 from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
-from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED, TOPIC_IDS
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, REDRIVEN, ROWS_IN, STARTED, TOPIC_IDS
 from k2.schemas.tables import Table
 from k2.schemas.values import from_micros
 
@@ -114,7 +114,9 @@ def _rows_by_batch(snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], int]:
 
 
 def _topic(snapshot: Snapshot) -> str:
-    return next(iter(json.loads(snapshot.summary.get(OFFSETS, "{}"))), "")
+    """Return a topic of a commit's rows. Those of a batch of Gold may all have been dead letters before."""
+    named = (json.loads(snapshot.summary.get(key, "{}")) for key in (OFFSETS, REDRIVEN))
+    return next((topic for by_topic in named for topic in by_topic), "")
 
 
 def _ranges(snapshot: Snapshot) -> list[Row]:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from pyspark.sql import DataFrame, SparkSession
 
 from k2.jobs.commit.lineage import BatchContents
-from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED, TOPIC_IDS
+from k2.schemas.snapshots import EXCHANGE, OFFSETS, REDRIVEN, ROWS_IN, STARTED, TOPIC_IDS
 
 SMALL_BATCH: Final = 200_000  # rows; up to here one task is faster than a shuffle, and one file better than several
 
@@ -61,6 +61,7 @@ class IncrementalBatch:
             OFFSETS: json.dumps(self.contents.offsets, separators=(",", ":")),
             TOPIC_IDS: json.dumps(self.contents.topic_ids, separators=(",", ":")),
             ROWS_IN: str(self.contents.rows),
+            **({REDRIVEN: json.dumps(self.contents.redriven)} if self.contents.redriven else {}),
         }
 
     def coalesce_small(self, rows: DataFrame) -> DataFrame:

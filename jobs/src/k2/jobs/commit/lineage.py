@@ -16,7 +16,7 @@ from k2.jobs.commit.checkpoints import Checkpoint
 from k2.jobs.commit.snapshots import Offsets, Snapshot, SnapshotHistory
 from k2.jobs.commit.topic_identity import TopicIdentity
 from k2.schemas import topics
-from k2.schemas.snapshots import OFFSETS, TOPIC_IDS
+from k2.schemas.snapshots import OFFSETS, REDRIVEN, TOPIC_IDS
 from k2.schemas.tables import Table
 
 NO_SNAPSHOT: Final = -1  # how Iceberg's stream denotes the position before a table's first snapshot
@@ -24,11 +24,15 @@ NO_SNAPSHOT: Final = -1  # how Iceberg's stream denotes the position before a ta
 
 @dataclass(frozen=True, slots=True)
 class BatchContents:
-    """The Kafka offsets and the number of rows of a batch, and the ids of the topics that the offsets belong to."""
+    """The Kafka offsets and the number of rows of a batch, and the ids of the topics that the offsets belong to.
+
+    `redriven` are those of the rows, by topic, that were dead letters before: their offsets are not among the ranges.
+    """
 
     offsets: Offsets
     rows: int
     topic_ids: Mapping[str, str] = field(default_factory=dict)
+    redriven: Mapping[str, int] = field(default_factory=dict)
 
 
 class KafkaTopic:
@@ -101,12 +105,16 @@ class UpstreamTable:
         merged: Offsets = {}
         rows = 0
         topic_ids: dict[str, str] = {}
+        redriven: dict[str, int] = {}
         for snapshot in _covered(self._history.snapshots(), start, end):
             if snapshot is None or (snapshot.operation == "append" and OFFSETS not in snapshot.summary):
                 return from_rows(self.rows(frame, epoch), self._newest_ids())
             if snapshot.operation in {"delete", "overwrite"} and start == NO_SNAPSHOT:
                 return from_rows(self.rows(frame, epoch), self._newest_ids())  # rows of older snapshots may be deleted
             if snapshot.operation != "append":
+                continue
+            if REDRIVEN in snapshot.summary:
+                _count(redriven, self._own(json.loads(snapshot.summary[REDRIVEN])))
                 continue
             own = {
                 topic: partitions
@@ -117,7 +125,10 @@ class UpstreamTable:
                 rows += snapshot.rows
                 merge_ranges(merged, own)
                 topic_ids = self._ids(snapshot) | topic_ids
-        return BatchContents(merged, rows, topic_ids)
+        return BatchContents(merged, rows + sum(redriven.values()), topic_ids, redriven)
+
+    def _own(self, by_topic: Mapping[str, int]) -> dict[str, int]:
+        return {topic: count for topic, count in by_topic.items() if topics.in_kafka(topic) == self._topic}
 
     def _ids(self, snapshot: Snapshot) -> dict[str, str]:
         ids = json.loads(snapshot.summary.get(TOPIC_IDS, "{}"))
@@ -143,6 +154,11 @@ def from_rows(batch: DataFrame, topic_ids: Mapping[str, str]) -> BatchContents:
         offsets.setdefault(row["topic"], {})[str(row["partition"])] = [row["first"], row["last"]]
         rows += row["rows"]
     return BatchContents(offsets, rows, topic_ids if offsets else {})
+
+
+def _count(into: dict[str, int], more: Mapping[str, int]) -> None:
+    for topic, count in more.items():
+        into[topic] = into.get(topic, 0) + count
 
 
 def merge_ranges(into: Offsets, more: Offsets) -> None:

@@ -31,7 +31,7 @@ from k2.jobs.telemetry import error_summary
 from k2.schemas import tables
 from k2.schemas.channels import Channel, exchange_tables
 from k2.schemas.feed.model import ExchangeFeed, Layers
-from k2.schemas.snapshots import PRUNED
+from k2.schemas.snapshots import PRUNED, REDRIVE_QUERY
 from k2.schemas.tables import Table
 from k2.schemas.values import seconds
 
@@ -222,7 +222,8 @@ def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> l
     retained = max(MIN_SNAPSHOTS, needed)
     newest_of_queries: dict[str, int] = {}
     for snapshot in newest_first:
-        newest_of_queries.setdefault(snapshot.query_id, snapshot.id)
+        if not snapshot.query_id.startswith(REDRIVE_QUERY):  # which has no next run
+            newest_of_queries.setdefault(snapshot.query_id, snapshot.id)
     newest_of_queries.pop("", None)
     guarded = set(newest_of_queries.values())
     return [

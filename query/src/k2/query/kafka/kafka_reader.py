@@ -321,7 +321,8 @@ def _to_frame(_topic: str, label: str, message: Message) -> Frame:
     texts = {name: value.decode(errors="replace") for name, value in pairs if isinstance(value, bytes)}
     value = _bytes(message.value()) or b""
     error, reason = texts.get(topics.DEAD_LETTER_ERROR, ""), texts.get(topics.DEAD_LETTER_REASON, "")
-    return Frame(label, error, reason, len(value), value, texts.get(topics.DEAD_LETTER_ITEMS, ""))
+    items, feed = texts.get(topics.DEAD_LETTER_ITEMS, ""), texts.get(topics.DEAD_LETTER_FEED, "")
+    return Frame(label, error, reason, len(value), value, items, feed)
 
 
 def _frame_without_bytes(topic: str, label: str, message: Message) -> Frame:

@@ -11,6 +11,8 @@ from k2.query.kafka.kafka_reader import KafkaReader
 from k2.schemas import topics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyarrow import Schema, Table
 
     from k2.common.platform import Platform
@@ -51,6 +53,19 @@ class RawFrames:
             key=lambda row: (row["dead_lettered_at"], row["topic"], row["partition"], row["offset"]), reverse=True
         )
         return pa.Table.from_pylist(rows[:limit], schema=_schema())
+
+    def of_feed(self, exchange: str, feed: str, category: str) -> Iterator[ConsumedRecord[Frame]]:
+        """Yield all frames of a feed and a category that are in Kafka now, with their bytes, in order."""
+        partitions = {
+            topic_partition: label
+            for topic_partition, label in self._kafka.dead_letter_partitions().items()
+            if label == exchange
+        }
+        starts, ends = self._kafka.beginning_offsets(partitions), self._kafka.end_offsets(partitions)
+        for batch in self._kafka.read_frames(starts, ends, partitions, with_bytes=True):
+            for record in batch:
+                if record.value.feed == feed and record.value.error == category:
+                    yield record
 
     def get(self, topic: str, partition: int, offset: int) -> dict[str, Any] | None:
         """Return one frame with its bytes and invalid items, by topic, partition and offset; None without such one."""

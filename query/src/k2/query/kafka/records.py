@@ -21,7 +21,8 @@ class ConsumedRecord(NamedTuple, Generic[T]):
 class Frame(NamedTuple):
     """One frame that an ingest could not parse. `body` is empty where only its size was asked for.
 
-    `items` is the JSON list of its invalid items, empty if the frame is invalid as a whole.
+    `items` is the JSON list of its invalid items, empty if the frame is invalid as a whole. `feed` is the name of the
+    feed whose ingest received it.
     """
 
     exchange: str
@@ -30,6 +31,7 @@ class Frame(NamedTuple):
     size: int
     body: bytes
     items: str = ""
+    feed: str = ""
 
 
 # The row of a valid record, or the category of the rule that it breaks. A category is a text, never a tuple.

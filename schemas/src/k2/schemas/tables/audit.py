@@ -64,7 +64,10 @@ COMPLETENESS_TABLE: Final = Table(
         Column("checked_at", "timestamp", "when the audit ran"),
         Column("revision", "int", "1, 2, ... of the hour; the highest is in force", nullable=True),
         Column(
-            "cause", "string", "first, open, closed, late, repaired, never_issued, revoked, rejudged", nullable=True
+            "cause",
+            "string",
+            "first, open, closed, late, repaired, redriven, never_issued, revoked, rejudged",
+            nullable=True,
         ),
         Column("offsets", _OFFSET_RANGES, "Kafka offsets of the hour's rows, both ends inclusive", nullable=True),
         Column("digest_bronze", "string", "rows:sum of the hour's rows in Bronze, by their Kafka time", nullable=True),

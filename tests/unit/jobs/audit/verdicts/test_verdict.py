@@ -25,8 +25,8 @@ def _row(hour: HourCompleteness = BTC, layers: LayerDigests = THREE, checked_at:
     return new_row(hour, layers, 5, checked_at)
 
 
-def _with(layer: str, digest: Digest) -> LayerDigests:
-    return LayerDigests({**THREE.digests, layer: digest}, THREE.offsets)
+def _with(layer: str, digest: Digest, last: int = 2) -> LayerDigests:
+    return LayerDigests({**THREE.digests, layer: digest}, (("t", 0, 0, last),))
 
 
 def _three_verdicts() -> list[dict]:
@@ -139,9 +139,11 @@ def test_two_audits_at_the_same_time_break_no_chain():
     ("hour", "layers", "cause"),
     [
         (BTC, THREE, None),
-        (replace(BTC, by_source={"live": 4}), _with("gold", Digest(4, 1)), "late"),
-        (BTC, _with("silver", Digest(4, 1)), "late"),
-        (replace(BTC, by_source={"live": 3, "backfill": 1}), _with("gold", Digest(4, 1)), "repaired"),
+        (replace(BTC, by_source={"live": 4}), _with("gold", Digest(4, 1), 3), "late"),
+        (BTC, _with("silver", Digest(4, 1), 3), "late"),
+        (BTC, LayerDigests({**THREE.digests, "silver": Digest(4, 1)}, (("t", 0, 0, 2), ("t", 1, 0, 0))), "late"),
+        (replace(BTC, by_source={"live": 3, "backfill": 1}), _with("gold", Digest(4, 1), 3), "repaired"),
+        (replace(BTC, by_source={"live": 4}), _with("silver", Digest(4, 1)), "redriven"),
         (replace(BTC, never_issued=((4, 4),)), THREE, "never_issued"),
         (replace(BTC, state="incomplete"), THREE, "rejudged"),
         (BTC, _with("gold", Digest(3, 1)), "rejudged"),

@@ -52,6 +52,7 @@ class Kind:
     position: tuple[str, ...] = ()  # columns; with them, only rows that are still there, with other values
 
 
+_COORDINATES: Final = ("topic", "partition", "offset")
 _POSITION: Final = "topic, '/', partition, ' offset ', offset"
 _INSTRUMENT: Final = ", ".join(
     name for name in INSTRUMENTS_TABLE.column_names if name not in {"valid_to", "delisted_at"}
@@ -104,11 +105,14 @@ class AlteredRow:
     added: bool = False
 
 
-def altered_rows(spark: SparkSession, pinned: PinnedSnapshots, table: Table, kind: Kind) -> Iterator[AlteredRow]:
+def altered_rows(
+    spark: SparkSession, pinned: PinnedSnapshots, table: Table, kind: Kind, redriven: Sequence[Table] = ()
+) -> Iterator[AlteredRow]:
     """Yield each row of an audit table that was deleted or changed, or that no audit added.
 
     The log says which commits may have done it. Retention and a purge delete rows too: the table's properties say so.
-    Gaps are merged often, so the files that commits removed are read together.
+    So does a redrive: a dead letter whose record is in a table of `redriven` was judged again. Other checks compare
+    that record with Bronze. Gaps are merged often, so the files that commits removed are read together.
     """
     purges = list(pinned.purged(table).values())
     suspects, excused = [], []
@@ -123,7 +127,8 @@ def altered_rows(spark: SparkSession, pinned: PinnedSnapshots, table: Table, kin
     if files := _removed_files(spark, table, kind, rewriting, pinned.pruned_before(table)):
         purged_rows = _removed_files(spark, table, kind, excused)
         problem = "is not there any more, or has other values"
-        yield from _findings(_lost(spark, pinned, table, kind, files, purged_rows), table, kind, problem, rewriting)
+        lost = _lost(spark, pinned, table, kind, files, purged_rows, redriven)
+        yield from _findings(lost, table, kind, problem, rewriting)
     if table is COMPLETENESS_TABLE:
         for child, parent in suspects:
             before, after = _only(spark, table, parent, child), _only(spark, table, child, parent)
@@ -154,16 +159,25 @@ def _removed_files(
 
 
 def _lost(
-    spark: SparkSession, pinned: PinnedSnapshots, table: Table, kind: Kind, files: Sequence[str], purged: Sequence[str]
+    spark: SparkSession,
+    pinned: PinnedSnapshots,
+    table: Table,
+    kind: Kind,
+    files: Sequence[str],
+    purged: Sequence[str],
+    redriven: Sequence[Table],
 ) -> DataFrame:
     """Return what names the rows of removed files that are nowhere in the table.
 
-    Not those of retention, nor those that were there until a purge removed their files.
+    Not those of retention, nor those that were there until a purge removed their files, nor those that were redriven.
     """
     there = [pinned.rows(table), *([_read(spark, purged)] if purged else [])]
     rows = _read(spark, files)
     if kind.position:
         rows = rows.join(there[0].select(*kind.position), list(kind.position), "left_semi")
+    for other in redriven:
+        moved = pinned.rows(other).select(*_COORDINATES)
+        rows = rows.join(moved, list(_COORDINATES), "left_anti").select(*rows.columns)  # a join changes their order
     removed = _missing(rows, there, kind)
     if (pruned := pinned.pruned_before(table)) is not None:
         removed = removed.where(F.col("at") >= F.lit(pruned).cast("timestamp"))

@@ -14,7 +14,7 @@ from k2.jobs.commit import retry
 from k2.jobs.telemetry import error_summary
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import Table
+from k2.schemas.tables import DEAD_LETTERS_TABLE, Table
 
 if TYPE_CHECKING:
     from k2.jobs.audit.incremental.file_sets import LiveFile
@@ -38,9 +38,11 @@ class StorageCheck:
         self._pinned = pinned
         self.live: dict[str, list[LiveFile]] = {}  # the files of each table that `damaged_files` found whole
         self.altered: dict[str, list[altered_rows.AlteredRow]] = {}  # the rows that `altered_rows` found, by table
+        origins, names = list(recorded), {table.name for table in self._tables}
+        self._silver = [table for exchange, channel in origins if (table := channel.silver(exchange)).name in names]
         self._owners = {
             table.name: (EXCHANGES[exchange].label, channel.name)
-            for exchange, channel in recorded
+            for exchange, channel in origins
             for table in (channel.bronze(exchange), channel.silver(exchange))
         }
 
@@ -84,7 +86,8 @@ class StorageCheck:
         for table in self._tables:
             if (kind := altered_rows.kind_of(table)) is not None:
                 try:
-                    for altered in altered_rows.altered_rows(self._spark, self._pinned, table, kind):
+                    redriven = self._silver if table is DEAD_LETTERS_TABLE else ()
+                    for altered in altered_rows.altered_rows(self._spark, self._pinned, table, kind, redriven):
                         self.altered.setdefault(table.name, []).append(altered)
                         if not kind.position:  # a finding of the hour names the row
                             yield altered.finding

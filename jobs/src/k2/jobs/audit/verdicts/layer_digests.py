@@ -53,6 +53,7 @@ class LayerRows:
         """Return, by layer and hour, the digest of those rows of changed hours that came before their verdict.
 
         Those are the rows up to the verdict's offsets, and as many of Gold's as it had, those that were stored first.
+        Of Silver's they are those that were validated before the verdict, if not all are: others were dead letters.
         """
         by_layer: dict[str, list[Change]] = {}
         for change in changes:
@@ -61,16 +62,27 @@ class LayerRows:
         for layer, rows in ((BRONZE, self._bronze), (SILVER, self._silver)):
             if of_layer := by_layer.get(layer):
                 limits = [
-                    {"symbol": change.symbol, "hour": change.hour, **one}
+                    {"symbol": change.symbol, "hour": change.hour, "judged": change.verdict["checked_at"], **one}
                     for change in of_layer
                     for one in change.verdict["offsets"]
                 ]
-                schema = "symbol string, hour bigint, topic string, partition int, first bigint, last bigint"
+                schema = (
+                    "symbol string, hour bigint, judged bigint, topic string, partition int, first bigint, last bigint"
+                )
                 limit = local_frame(spark, limits, schema)
                 before = (
                     rows().join(F.broadcast(limit), ["symbol", "hour", "topic", "partition"]).where("offset <= last")
                 )
                 earlier |= _by_hour(before, layer)
+                if layer == SILVER and (
+                    redriven := [one for one in of_layer if earlier.get((layer, (one.symbol, one.hour))) != one.then]
+                ):
+                    validated = _by_hour(before.where("validated_at <= judged"), layer)
+                    earlier |= {
+                        key: validated[key]
+                        for one in redriven
+                        if validated.get(key := (layer, (one.symbol, one.hour))) == one.then
+                    }
         if of_gold := by_layer.get(GOLD):
             counts = [{"symbol": one.symbol, "hour": one.hour, "judged": one.then.rows} for one in of_gold]
             limit = local_frame(spark, counts, "symbol string, hour bigint, judged bigint")
@@ -95,6 +107,7 @@ class LayerRows:
             "symbol",
             _hour(record_time(self.channel)),
             *_POSITION,
+            F.unix_micros("validation_timestamp").alias("validated_at"),
             digests.row_hash(self.silver, canonical.SILVER, columns).alias("row_hash"),
         )
 

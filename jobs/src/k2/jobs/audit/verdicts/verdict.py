@@ -103,10 +103,22 @@ def cause(earlier: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Cause | 
     if _ids(earlier["never_issued"]) != _ids(row["never_issued"]):
         return Cause.NEVER_ISSUED if len(row["never_issued"]) >= len(earlier["never_issued"]) else Cause.REVOKED
     if any(Digest.parse(row[name]).rows > Digest.parse(earlier[name]).rows for name in digests):
-        backfill = Source.BACKFILL.value
-        repaired = row["by_source"].get(backfill, 0) > earlier["by_source"].get(backfill, 0)
-        return Cause.REPAIRED if repaired else Cause.LATE
+        return _of_more_rows(earlier, row)
     return Cause.REJUDGED
+
+
+def _of_more_rows(earlier: Mapping[str, Any], row: Mapping[str, Any]) -> Cause:
+    if not _reaches_beyond(row, earlier):
+        return Cause.REDRIVEN
+    backfill = Source.BACKFILL.value
+    repaired = row["by_source"].get(backfill, 0) > earlier["by_source"].get(backfill, 0)
+    return Cause.REPAIRED if repaired else Cause.LATE
+
+
+def _reaches_beyond(row: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether Kafka has sent something since: dead letters that turn out to be valid have offsets of before."""
+    ends = {(one["topic"], one["partition"]): one["last"] for one in earlier["offsets"]}
+    return any(one["last"] > ends.get((one["topic"], one["partition"]), -1) for one in row["offsets"])
 
 
 def _ids(ranges: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Commands that get a platform well again: recovery, dead letters, backups, rebuilds."""

@@ -1,0 +1,59 @@
+"""A platform that is backed up, lost, and restored into another folder goes on as if nothing had happened."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import Running, eventually, exchange, feed, k2, platform, started
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+SYMBOL = "BTCUSDT"
+
+
+def test_a_restored_platform_is_balanced_and_goes_on(tmp_path: Path):
+    log = tmp_path / "exchange.log"
+    with exchange("binance", "--symbols", SYMBOL, "--rate", "20", "--seed", "backup", "--wait", log=log) as simulated:
+        with platform(tmp_path, feed("binance", [SYMBOL], simulated.port)) as running:
+            eventually("trades are in Gold", lambda: running.status().get("rows", {}).get("gold", 0) > 100)
+            refused = k2("backup", str(tmp_path / "backup"), "--data", str(running.root))
+            assert (refused.returncode, "stop it with k2 down" in refused.stderr) == (2, True), refused.stderr
+            assert running.down() == 0, running.said()
+            before = set(running.gold(SYMBOL))
+            done = k2("backup", str(tmp_path / "backup"), "--data", str(running.root))
+            assert done.returncode == 0, done.stderr
+            shutil.rmtree(running.root)
+
+        other = tmp_path / "elsewhere" / "restored"
+        done = k2("restore", str(tmp_path / "backup"), "--data", str(other))
+        assert done.returncode == 0, done.stderr
+        restored = Running(other, running.feeds)
+        code, report = restored.audit()
+        assert (code, report["findings"]) == (0, []), report
+        assert set(restored.gold(SYMBOL)) == before
+
+        with started(restored):
+            expected = simulated.emitted()[SYMBOL]
+            eventually("Gold has everything", lambda: expected <= set(restored.gold(SYMBOL)))
+            assert restored.down() == 0, restored.said()
+        stored = restored.gold(SYMBOL)
+        assert len(stored) == len(set(stored))
+        assert before | expected <= set(stored)
+        code, report = restored.audit()
+        assert (code, report["findings"]) == (0, []), report
+        assert _of_another_moment(tmp_path, restored)
+
+
+def _of_another_moment(folder: Path, restored: Running) -> str:
+    """Restore the backup of now with the Kafka of before, which is refused."""
+    newer = folder / "newer"
+    done = k2("backup", str(newer), "--data", str(restored.root))
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(newer / "kafka")
+    shutil.copytree(folder / "backup" / "kafka", newer / "kafka")
+    done = k2("restore", str(newer), "--data", str(folder / "third"))
+    assert done.returncode == 2
+    assert "checkpoints is newer than kafka: binance-trades-bronze has read up to offset" in done.stderr, done.stderr
+    assert not (folder / "third").exists()
+    return done.stderr
