@@ -42,8 +42,8 @@ class Dialect(ABC):
         return venue.frames(trades, client.protocol)
 
     @abstractmethod
-    def notice(self, due: int) -> str:
-        """Return the announcement of a cut at `due`, in UTC microseconds."""
+    def notice(self, now: int, due: int) -> str:
+        """Return the announcement, made `now`, of a cut at `due`, both in UTC microseconds."""
 
     def spoil(self, text: str, record_id: str) -> str:
         """Return a frame whose item with an id has an impossible side."""
@@ -61,17 +61,17 @@ def _spoiled(value: Any, record_id: str) -> Any:
 
 
 class _Binance(Dialect):
-    def notice(self, due: int) -> str:
+    def notice(self, now: int, due: int) -> str:
         return '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":0}}'
 
 
 class _Kraken(Dialect):
-    def notice(self, due: int) -> str:
+    def notice(self, now: int, due: int) -> str:
         return json_text({"channel": "status", "type": "update", "data": [{"system": "maintenance"}]})
 
 
 class _Coinbase(Dialect):
-    def notice(self, due: int) -> str:
+    def notice(self, now: int, due: int) -> str:
         return json_text({"type": "maintenance", "message": "the connection will be closed"})
 
 
@@ -96,15 +96,15 @@ class _Okx(Dialect):
         }  # fmt: skip
         return [json_text({"arg": {"channel": "trades", "instId": last.pair.raw_symbol}, "data": [item]})]
 
-    def notice(self, due: int) -> str:
+    def notice(self, now: int, due: int) -> str:
         words = "The connection will soon be closed for a service upgrade. Please reconnect."
         return json_text({"event": "notice", "code": "64008", "msg": words, "connId": "a4d3ae55"})
 
 
 class _Bybit(Dialect):
-    def notice(self, due: int) -> str:
+    def notice(self, now: int, due: int) -> str:
         row = {"id": "1", "title": "Upgrade", "state": "scheduled", "begin": str(due // 1000), "end": ""}
-        return json_text({"topic": "system.status", "ts": due // 1000, "data": [row]})
+        return json_text({"topic": "system.status", "ts": now // 1000, "data": [row]})
 
 
 _HTML = "<html><head><title>502 Bad Gateway</title></head></html>"

@@ -361,7 +361,8 @@ class Exchange:
 
     def announce(self, wire: Wire, seconds: float) -> None:
         """Announce that a connection will be cut, where and as the exchange does."""
-        text = self.dialect.notice(self._micros() + int(seconds * 1e6))
+        now = self._micros()
+        text = self.dialect.notice(now, now + int(seconds * 1e6))
         listeners = [wire] if not self.dialect.notices_path else [
             each for each in self.wires if each.notices and each.process is wire.process
         ]  # fmt: skip

@@ -115,6 +115,10 @@ def test_the_recorded_refusal_keeps_the_exchanges_message(recorded):
             b'{"topic":"system.status","data":[{"title":"Upgrade","state":"scheduled","begin":"1751596902000"}]}',
             [Closing("maintenance: Upgrade", 1_751_596_902_000_000)],
         ),
+        (
+            b'{"topic":"system.status","ts":1751596862000,"data":[{"title":"Upgrade","begin":"1751596902000"}]}',
+            [Closing("maintenance: Upgrade", 1_751_596_902_000_000, 1_751_596_862_000_000)],
+        ),
         (b'{"topic":"system.status","data":[{"title":"Upgrade","state":"completed","begin":"1751596902000"}]}', []),
         (b'{"success":true,"ret_msg":"pong","conn_id":"x","op":"ping"}', []),
         (b'{"op":"pong"}', []),

@@ -156,7 +156,8 @@ class Connection:
 
     def closing(self, event: Closing) -> None:
         """Take an announcement that the exchange will close the connection."""
-        ahead = (event.due - self._time_ns() // 1000) / 1e6 if event.due else 0.0
+        now = event.sent or self._time_ns() // 1000  # this machine's clock may be wrong
+        ahead = (event.due - now) / 1e6 if event.due else 0.0
         if ahead < -_NOTICE or self._close_reason:
             return
         log.info("exchange announced close", connection=self.id, reason=event.reason, seconds=round(ahead, 1))

@@ -359,7 +359,7 @@ class Session:
     async def _hear_notices(self, socket: WebSocket, notices: Notices, limits: Limits) -> None:
         for text in notices.messages:
             await socket.send_str(text)
-        heard: set[Closing] = set()
+        heard: set[tuple[str, int]] = set()
         while True:
             try:
                 message = await socket.receive(limits.ping_interval)
@@ -371,8 +371,11 @@ class Session:
                 return
             with suppress(MalformedFrame):
                 events = self._protocol.parse(message.data, self._shard.time_ns() // 1000)
-                announced = [event for event in events if isinstance(event, Closing) and event not in heard]
-                heard.update(announced)
+                announced = [
+                    event for event in events
+                    if isinstance(event, Closing) and (event.reason, event.due) not in heard
+                ]  # fmt: skip
+                heard.update((event.reason, event.due) for event in announced)
                 for lane in self._lanes:
                     for event in announced:
                         if lane.connection is not None:

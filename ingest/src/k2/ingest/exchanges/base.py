@@ -93,10 +93,14 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class Closing(msgspec.Struct, frozen=True):
-    """The exchange will close its connections: at `due`, in UTC microseconds, or soon if that is 0."""
+    """The exchange will close its connections: at `due`, or soon if that is 0. It said so at `sent`, if that is not 0.
+
+    Both are of the exchange's clock, in UTC microseconds.
+    """
 
     reason: str
     due: int = 0
+    sent: int = 0
 
 
 class Unknown(msgspec.Struct, frozen=True):

@@ -86,9 +86,9 @@ def _kind(text: str) -> Refusal:
 
 def _closing(message: dict[str, Any]) -> Sequence[Event]:
     """Return the announcements of a system status that is not over."""
-    rows = message.get("data")
+    rows, sent = message.get("data"), _milliseconds(message.get("ts")) * _MICROS
     return [
-        Closing(f"maintenance: {str(row.get('title', ''))[:80]}", _milliseconds(row.get("begin")) * _MICROS)
+        Closing(f"maintenance: {str(row.get('title', ''))[:80]}", _milliseconds(row.get("begin")) * _MICROS, sent)
         for row in (rows if isinstance(rows, list) else ())
         if isinstance(row, dict) and str(row.get("state")).lower() not in _ENDED
     ]
