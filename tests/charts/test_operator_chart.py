@@ -53,7 +53,7 @@ def test_default_settings_match_the_platform_chart():
     assert loaded.registry_url == "http://k2-registry:8080/apis/ccompat/v7"
     assert (loaded.catalog_uri, loaded.catalog_secret) == ("postgresql://k2-postgres:5432/iceberg", "k2-catalog")
     assert (loaded.catalog_user_key, loaded.catalog_password_key) == ("username", "password")
-    assert (loaded.s3_endpoint, loaded.s3_secret, loaded.s3_path_style) == ("http://k2-minio:9000", "k2-s3", True)
+    assert (loaded.s3_endpoint, loaded.s3_secret, loaded.s3_path_style) == ("http://k2-minio:9000", "k2-s3-jobs", True)
     assert (loaded.s3_access_key, loaded.s3_secret_key) == ("access-key", "secret-key")
     assert (loaded.warehouse, loaded.checkpoints) == ("s3://k2-lake/warehouse", "s3a://k2-lake/checkpoints")
 

@@ -90,7 +90,7 @@ def test_the_audit_has_the_services_of_the_drivers(default: list[Manifest]):
     assert (environment["K2_S3_ENDPOINT"], environment["K2_S3_PATH_STYLE"]) == (expected.s3_endpoint, "true")
     assert environment["K2_S3_REGION"] == environment["AWS_REGION"] == expected.s3_region
     assert environment["K2_CATALOG_PASSWORD"] == (expected.catalog_secret, expected.catalog_password_key)
-    assert environment["AWS_SECRET_ACCESS_KEY"] == (expected.s3_secret, expected.s3_secret_key)
+    assert environment["AWS_SECRET_ACCESS_KEY"] == ("k2-s3-audit", expected.s3_secret_key)
 
 
 @pytest.mark.parametrize(("brokers", "copies", "in_sync"), [(1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 3, 2)])
@@ -287,8 +287,8 @@ def test_existing_secrets_are_used_with_their_keys_and_none_is_created():
         ("catalog-user", "secret"),
     )
     assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == (
-        ("store", "key"),
-        ("store", "secret"),
+        ("store-audit", "key"),
+        ("store-audit", "secret"),
     )
     postgres = named(manifests, "StatefulSet", "k2-postgres")["spec"]["template"]["spec"]["volumes"]
     (projected,) = [volume["projected"]["sources"] for volume in postgres if "projected" in volume]
@@ -312,7 +312,7 @@ def test_passwords_are_random_and_no_two_are_equal(default: list[Manifest]):
         for key, value in secret["data"].items()
         if "user" not in key and key != "access-key"
     ]
-    assert len(passwords) == len(set(passwords)) == 14
+    assert len(passwords) == len(set(passwords)) == 20
     assert min(map(len, passwords)) >= 40
 
 
@@ -359,7 +359,14 @@ def test_only_workloads_with_several_pods_have_a_disruption_budget(default: list
         ({"s3": {"endpoint": "store:9000"}}, "/s3/endpoint"),
         ({"s3": {"checkpoints": "s3://bucket/checkpoints"}}, "/s3/checkpoints"),
         ({"images": {"jobs": {"digest": "sha256:1"}}}, "/images/jobs/digest"),
-        ({"minio": {"resources": {"limit": {}}}}, "/minio/resources"),
+        ({"store": {"resources": {"limit": {}}}}, "/store/resources"),
+        ({"store": {"type": "ceph"}}, "/store/type"),
+        ({"s3": {"accessKeyKey": ""}}, "/s3/accessKeyKey"),
+        (
+            {"store": {"type": "external"}, "s3": {"existingSecret": "store"}},
+            "name the Secrets of jobs, audit and query",
+        ),
+        ({"s3": {"endpoint": "https://store.example.org"}}, "s3.endpoint is set, but store.type is minio"),
         ({"networkPolicy": {"enabled": "yes"}}, "/networkPolicy/enabled"),
         ({"query": {"replicas": 0}}, "/query/replicas"),
         ({"query": {"memory": "1Gi"}}, "/query/memory"),

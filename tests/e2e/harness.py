@@ -124,7 +124,7 @@ class Cluster:
 
     def platform(self, postgres: str, minio: str) -> Platform:
         """Return the platform with local addresses of the services."""
-        catalog, bucket = self.secret("k2-catalog"), self.secret("k2-s3")
+        catalog, bucket = self.secret("k2-catalog"), self.secret("k2-s3-query")
         os.environ |= {"AWS_ACCESS_KEY_ID": bucket["access-key"], "AWS_SECRET_ACCESS_KEY": bucket["secret-key"]}
         return Platform.read(
             catalog_uri=f"postgresql://{postgres}/iceberg",

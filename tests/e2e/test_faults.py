@@ -118,7 +118,7 @@ def assert_recovered(cluster) -> None:
 def test_wrong_credentials_and_a_rejecting_kafka_are_reported_and_feeds_recover(cluster):
     with ExitStack() as broken:
         broken.enter_context(rejecting_topic(cluster, _TOPIC))
-        with wrong_credentials(cluster, "k2-s3", "secret-key"):
+        with wrong_credentials(cluster, "k2-s3-jobs", "secret-key"):
             restart_driver(cluster, "silver")
         with wrong_credentials(cluster, "k2-catalog", "password"):
             restart_driver(cluster, "gold")

@@ -17,7 +17,7 @@ containers:
       {{- end }}
     env:
       {{- include "k2.kafka.env" (list $root $user) | nindent 6 }}
-      {{- include "k2.env" $root | nindent 6 }}
+      {{- include "k2.env" (list $root ($user | default "jobs")) | nindent 6 }}
       {{- with $root.Values.jobs.extraEnv }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -40,8 +40,10 @@ volumes:
 {{- end }}
 {{- end }}
 
-{{/* Environment variables with the services but Kafka, for every process of K2. */}}
+{{/* Environment variables with the services but Kafka, with the keys of a user of the store: (list $ "jobs"). */}}
 {{- define "k2.env" -}}
+{{- $component := index . 1 -}}
+{{- with index . 0 -}}
 - name: K2_REGISTRY_URL
   value: {{ include "k2.registry.url" . | quote }}
 - name: K2_CATALOG_URI
@@ -60,9 +62,11 @@ volumes:
   value: {{ .Values.s3.pathStyle | quote }}
 - name: AWS_REGION
   value: {{ .Values.s3.region | quote }}
-{{- with include "k2.s3.secret" . }}
-{{ include "k2.env.secret" (list "AWS_ACCESS_KEY_ID" . $.Values.s3.accessKeyKey) }}
-{{ include "k2.env.secret" (list "AWS_SECRET_ACCESS_KEY" . $.Values.s3.secretKeyKey) }}
+{{- $keys := .Values.s3 }}
+{{- with include "k2.s3.secret" (list . $component) }}
+{{ include "k2.env.secret" (list "AWS_ACCESS_KEY_ID" . $keys.accessKeyKey) }}
+{{ include "k2.env.secret" (list "AWS_SECRET_ACCESS_KEY" . $keys.secretKeyKey) }}
+{{- end }}
 {{- end }}
 {{- end }}
 

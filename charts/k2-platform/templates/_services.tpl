@@ -40,12 +40,29 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:{{ include "k2.kaf
 
 {{/* Empty: AWS. */}}
 {{- define "k2.s3.endpoint" -}}
-{{- if .Values.minio.enabled -}} http://k2-minio:9000 {{- else -}} {{ .Values.s3.endpoint }} {{- end }}
+{{- if eq .Values.store.type "minio" -}} http://k2-minio:9000 {{- else -}} {{ .Values.s3.endpoint }} {{- end }}
 {{- end }}
 
-{{/* Empty: the pods' workload identity. */}}
+{{/* Secret with the keys of a user of the store, (list $ "query"). Empty: the pods' workload identity. */}}
 {{- define "k2.s3.secret" -}}
-{{- .Values.s3.existingSecret | default (ternary "k2-s3" "" .Values.minio.enabled) }}
+{{- $values := (index . 0).Values -}}
+{{- $own := ternary "" (printf "k2-s3-%s" (index . 1)) (eq $values.store.type "external") -}}
+{{- (index $values.s3.users (index . 1)).existingSecret | default $own }}
+{{- end }}
+
+{{/* Secret with the root keys of the chart's store. */}}
+{{- define "k2.store.root" -}}
+{{- .Values.s3.existingSecret | default "k2-s3" }}
+{{- end }}
+
+{{/* Fails for values that contradict each other. */}}
+{{- define "k2.store.check" -}}
+{{- if and (eq .Values.store.type "external") .Values.s3.existingSecret -}}
+{{- fail "s3.existingSecret has the root keys of the chart's store, but store.type is external: name the Secrets of jobs, audit and query in s3.users" -}}
+{{- end -}}
+{{- if and (ne .Values.store.type "external") .Values.s3.endpoint -}}
+{{- fail (printf "s3.endpoint is set, but store.type is %s: set it to external, or remove the endpoint" .Values.store.type) -}}
+{{- end -}}
 {{- end }}
 
 {{- define "k2.s3.warehouse" -}}
