@@ -191,3 +191,34 @@ def test_a_corrupt_file_is_named_and_left_as_it_is(tmp_path, content):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OSError, match="absent"):
         SchemaStore(tmp_path / "absent" / "registry.db")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8081", "localhost.evil.example", ""])
+def test_a_foreign_host_is_refused_for_every_method(registry_url, host: str):
+    for method, path in (("GET", "/subjects"), ("POST", "/subjects/a-value/versions"), ("PUT", "/config")):
+        request = urllib.request.Request(registry_url + path, b"{}" if method != "GET" else None, method=method)
+        request.add_header("Content-Type", "application/json")
+        request.add_unredirected_header("Host", host)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert refused.value.code == 403
+        assert "only requests to this machine" in refused.value.read().decode()
+
+
+@pytest.mark.parametrize("content", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_a_body_that_a_web_page_may_send_without_being_asked_is_refused(registry_url, ask, content: str):
+    body = json.dumps({"schema": ONE}).encode()
+    headers = {"Content-Type": content}
+    request = urllib.request.Request(f"{registry_url}/subjects/b-value/versions", body, headers, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 415
+    assert ask("GET", "/subjects") == (200, [])
+
+
+def test_the_content_type_of_confluents_client_is_accepted(registry_url, ask):
+    headers = {"Content-Type": "application/vnd.schemaregistry.v1+json; charset=utf-8"}
+    body = json.dumps({"schema": ONE}).encode()
+    request = urllib.request.Request(f"{registry_url}/subjects/c-value/versions", body, headers, method="POST")
+    urllib.request.urlopen(request, timeout=10).close()
+    assert ask("GET", "/subjects") == (200, ["c-value"])

@@ -212,3 +212,16 @@ def test_metrics_are_labelled_by_route_template(running: Running, append: Append
     assert 'route="/v1/dead-letters/{topic}/{partition}/{offset}",status="404"' in text
     assert 'route="other",status="404"' in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(("trusted", "addresses"), [("", 1), ("10.0.0.1", 1), ("127.0.0.0/8", 3)])
+def test_a_forwarded_address_counts_only_if_a_configured_proxy_names_it(
+    running: Running, trusted: str, addresses: int
+) -> None:
+    url = running(rate_anonymous="2/minute", trusted_proxies=trusted)
+    statuses = [
+        httpx.get(f"{url}/v1/symbols", headers={"X-Forwarded-For": f"192.0.2.{number}"}, timeout=60).status_code
+        for number in range(3)
+        for _ in range(2)
+    ]
+    assert sum(status != 429 for status in statuses) == 2 * addresses

@@ -8,9 +8,17 @@ import msgspec
 from aiohttp import web
 
 from k2.cli.embedded.schema_store import LEVELS, Incompatible, InvalidSchema, SchemaStore
+from k2.common.loopback import is_loopback
 
 _SUBJECT_NOT_FOUND, _VERSION_NOT_FOUND, _SCHEMA_NOT_FOUND, _LEVEL_NOT_FOUND = 40401, 40402, 40403, 40408
 _INVALID_SCHEMA, _INVALID_VERSION, _INVALID_LEVEL = 42201, 42202, 42203
+
+_SAFE: frozenset[str] = frozenset({"GET", "HEAD", "OPTIONS"})
+_JSON_TYPES: tuple[str, ...] = (
+    "application/vnd.schemaregistry.v1+json",
+    "application/vnd.schemaregistry+json",
+    "application/json",
+)
 
 
 class _ApiError(Exception):
@@ -22,7 +30,7 @@ class _ApiError(Exception):
 def application(store: SchemaStore) -> web.Application:
     """Return the web application over a store."""
     api = _Api(store)
-    app = web.Application(middlewares=[_error_middleware], client_max_size=4 << 20)
+    app = web.Application(middlewares=[_error_middleware, _local_middleware], client_max_size=4 << 20)
     app.add_routes(
         [
             web.get("/", api.root),
@@ -55,6 +63,18 @@ async def _error_middleware(
         return _json({"error_code": _INVALID_SCHEMA, "message": str(error)}, 422)
     except Incompatible as error:
         return _json({"error_code": 409, "message": str(error)}, 409)
+
+
+@web.middleware
+async def _local_middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Reject what a web page of another origin can send: another Host, or a body that is not declared as JSON."""
+    if not is_loopback(request.headers.get("Host", "")):
+        raise _ApiError(403, 40301, "only requests to this machine are allowed; use 127.0.0.1 or localhost")
+    if request.method not in _SAFE and request.content_type not in _JSON_TYPES:
+        raise _ApiError(415, 41501, f"the Content-Type must be one of {', '.join(_JSON_TYPES)}")
+    return await handler(request)
 
 
 class _Api:

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from k2.common.platform import Platform
 from k2.query.api import errors
-from k2.query.api.auth import AccessControl
+from k2.query.api.auth import AccessControl, HostMiddleware
 from k2.query.api.delivery.responses import QueryExecutor
 from k2.query.api.encoding import response_models
 from k2.query.api.engine_provider import EngineProvider
@@ -66,6 +66,8 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
             allow_headers=["Authorization", "X-Api-Key", "Content-Type", "If-None-Match", "Last-Event-ID"],
             expose_headers=_EXPOSED,
         )
+    if settings.keys is None and not settings.allow_anonymous:
+        app.add_middleware(HostMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=state.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

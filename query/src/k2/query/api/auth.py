@@ -4,8 +4,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import HTTPException
 from fastapi.requests import HTTPConnection
@@ -13,10 +12,15 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from k2.common.loopback import is_loopback
+from k2.query.api.errors import http_problem
 from k2.query.api.keys import Keys, Scope
 from k2.query.api.settings import ApiSettings
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Send
+    from starlette.types import Scope as AsgiScope
+
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="k2"'}
 
 
@@ -28,12 +32,30 @@ class Client:
     rate_headers: dict[str, str]
 
 
+class HostMiddleware:
+    """Reject a foreign Host header: DNS rebinding would let a web page of another origin read from this machine."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "AsgiScope", receive: "Receive", send: "Send") -> None:
+        """Handle one request or websocket, of any path."""
+        if scope["type"] == "lifespan" or is_loopback(HTTPConnection(scope).headers.get("host", "")):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a 403
+        else:
+            rejected = HTTPException(
+                403, "without API keys only requests to localhost are allowed; use http://localhost"
+            )
+            await http_problem(rejected)(scope, receive, send)
+
+
 class AccessControl:
     """Authorize requests. Rates are counted per process: each replica counts its own."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._keys = Keys(settings.keys) if settings.keys else None
-        self._loopback_only = self._keys is None and not settings.allow_anonymous
         self._anonymous_rate, self._unauthorized_rate = (
             parse(settings.rate_anonymous),
             parse(settings.rate_unauthorized),
@@ -48,8 +70,6 @@ class AccessControl:
         """
         address = connection.client.host if connection.client else "unknown"
         if self._keys is None:
-            if self._loopback_only:
-                _check_host(connection)
             return self._count(f"address {address}", self._anonymous_rate)
         token = _token(connection)
         key = self._keys.find(token) if token else None
@@ -94,18 +114,3 @@ def _token(connection: HTTPConnection) -> str | None:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     return connection.headers.get("x-api-key") or None
-
-
-def _check_host(connection: HTTPConnection) -> None:
-    """Reject a foreign Host header: DNS rebinding would let a web page of another origin read from this machine."""
-    host = connection.headers.get("host", "")
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if name.lower() not in _LOOPBACK and not _loopback(name):
-        raise HTTPException(403, "without API keys only requests to localhost are allowed; use http://localhost")
-
-
-def _loopback(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -156,6 +156,8 @@ def server(settings: "ApiSettings", platform: "Platform") -> uvicorn.Server:
         timeout_graceful_shutdown=2,  # seconds; then responses in progress are cut, and statements end
         ws_max_size=64 * 1024,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),  # the address of a client is that of its connection otherwise
+        forwarded_allow_ips=list(settings.trusted_proxies),
         access_log=False,
         log_config=None,
     )

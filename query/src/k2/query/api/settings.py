@@ -1,6 +1,6 @@
 """Configuration of the HTTP API, read from `K2_API_...` environment variables."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,6 +30,15 @@ def _split(value: Any) -> Any:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for each in value:
+        try:
+            ip_network(each)
+        except ValueError:
+            raise ValueError("must be addresses or networks, such as 10.1.0.0/16, comma separated") from None
+    return value
+
+
 def _port(value: Any) -> Any:
     """Ignore the URL that Kubernetes puts into K2_API_PORT for a Service named k2-api."""
     return PORT if isinstance(value, str) and value.startswith("tcp://") else value
@@ -53,6 +62,9 @@ class ApiSettings(BaseSettings):
     allow_anonymous: bool = Field(False, description="serve without keys on an address that other machines can reach")
     cors: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="allowed CORS origins, comma separated"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)] = Field(
+        (), description="addresses or networks of proxies whose X-Forwarded-For is believed, comma separated"
     )
     secret: SecretStr = Field(SecretStr(""), description="signs cursors; empty: derived from the catalog's address")
     rate: Rate = Field("600/minute", description="request rate of a key without a rate of its own")

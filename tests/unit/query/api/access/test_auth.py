@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from k2.common.validation_errors import InvalidSpec
 from k2.query.api import keys
@@ -111,9 +112,25 @@ def test_a_reachable_address_needs_keys_or_allow_anonymous(host: str, file: Path
     ("host", "status"),
     [("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("evil.example", 403), ("localhost.evil:80", 403)],
 )
-def test_a_foreign_host_header_is_rejected(api: TestClient, append: Append, host: str, status: int) -> None:
+def test_a_foreign_host_header_is_rejected_on_every_path(
+    api: TestClient, append: Append, host: str, status: int
+) -> None:
     append([trade(1)])
-    assert api.get("/v1/trades", headers={"Host": host}).status_code == status
+    for path in ("/v1/trades", "/metrics", "/openapi.json", "/console/", "/healthz"):
+        assert api.get(path, headers={"Host": host}).status_code == status, path
+
+
+def test_a_foreign_host_header_gets_no_websocket(api: TestClient) -> None:
+    with pytest.raises(WebSocketDisconnect), api.websocket_connect("/v1/stream", headers={"Host": "evil.example"}):
+        pass
+
+
+def test_with_keys_the_host_is_whatever_leads_to_the_server(serve: Serve, file: Path, append: Append) -> None:
+    append([trade(1)])
+    key = keys.add(file, "research", [Scope.READ])
+    api = serve(keys=file)
+    assert api.get("/v1/trades", headers={"Host": "k2.example.org", **bearer(key)}).status_code == 200
+    assert api.get("/openapi.json", headers={"Host": "k2.example.org"}).status_code == 200
 
 
 def test_only_configured_origins_get_cors_headers(serve: Serve, append: Append) -> None:
@@ -130,7 +147,16 @@ def test_only_configured_origins_get_cors_headers(serve: Serve, append: Append) 
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rate", "many"), ("port", 70000), ("max_queries", 0), ("memory", ""), ("max_body_bytes", 1)]
+    ("name", "value"),
+    [
+        ("trusted_proxies", "a-proxy"),
+        ("trusted_proxies", "*"),
+        ("rate", "many"),
+        ("port", 70000),
+        ("max_queries", 0),
+        ("memory", ""),
+        ("max_body_bytes", 1),
+    ],
 )
 def test_an_invalid_setting_is_reported_by_its_variable(name: str, value: object) -> None:
     with pytest.raises(InvalidSpec, match=f"K2_API_{name.upper()}"):
