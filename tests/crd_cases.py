@@ -10,8 +10,8 @@ from typing import Any
 
 _DURATION = "write a whole number and ms, s, m, h or d, such as 10s"
 _QUANTITY = "must be a quantity such as 500m, 2 or 2Gi"
-_WEBSOCKET = "must be a URL that begins with ws:// or wss:// and contains no user name or password"
-_HTTP = "must be a URL that begins with http:// or https:// and contains no user name or password"
+_WEBSOCKET = "must be a URL that begins with ws:// or wss:// and contains no user name, password or query"
+_HTTP = "must be a URL that begins with http:// or https:// and contains no user name, password, query or fragment"
 _NAME = "metadata.name must be lower-case letters, digits and '-'"
 _TEN = "retention must be at least 10 times the trigger; lengthen retention or shorten trigger"
 _EITHER = "write either symbols or symbolSelector"
@@ -186,13 +186,32 @@ def _urls() -> list[Case]:
     def rest(value: str) -> dict[str, Any]:
         return feed(ingest={"restEndpoint": value})
 
-    rests = ["", "http://127.0.0.1:1", "https://api.example/v3?x=1"]
-    sockets = ["ws://h", "wss://stream.example:9443", "wss://h:65535/a/b?c=d#v1", "ws://[::1]:80/", "wss://h/@x"]
+    rests = ["", "http://127.0.0.1:1", "https://api.example/v3", "https://h/", "https://h/a@b;c=d"]
+    sockets = [
+        "ws://h",
+        "wss://stream.example:9443",
+        "wss://h:65535/a/b#v1",
+        "wss://h#v2",
+        "ws://[::1]:80/",
+        "wss://h/@x",
+    ]
     hosts = ["", "h", "//h", "wss://", "ftp://h", "wss://bob:secret@h", "wss://bob@h", "wss://h:0", "wss://h:65536"]
     return [
         *(Case(f"endpoint {value}", websocket(value)) for value in sockets),
         *(Case(f"rest {value!r}", rest(value)) for value in rests),
         *(Case(f"endpoint {value!r}", websocket(value), _WEBSOCKET) for value in [*hosts, "https://h", "wss://[::1"]),
+        *(
+            Case(f"endpoint {value!r}", websocket(value), _WEBSOCKET)
+            for value in ["wss://h?a=b", "wss://h/?", "wss://h?"]
+        ),
+        *(
+            Case(f"endpoint {value!r}", websocket(value), _WEBSOCKET)
+            for value in ["wss://h#", "wss://h#V1", "wss://h/a#b/c"]
+        ),
+        *(
+            Case(f"rest {value!r}", rest(value), _HTTP)
+            for value in ["http://h?x=1", "http://h#f", "http://h/a#", "http://h/?"]
+        ),
         *(Case(f"rest {value!r}", rest(value), _HTTP) for value in ["h", "http://", "wss://h", "http://bob:x@h"]),
         Case("endpoint with a space", websocket("wss://h/a b"), _WEBSOCKET),
         Case("endpoint with a newline", websocket("wss://h/a\n"), _WEBSOCKET),

@@ -14,7 +14,7 @@ import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from tests.apiserver.support.servers import free_port, running
-from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, one, render
+from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, render
 
 CHART = "k2-platform"
 SCRIPT = CHARTS / CHART / "files/store.sh"
@@ -106,7 +106,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         (folder / user / "access-key").write_text(access)
         (folder / user / "secret-key").write_text(secret)
     (folder / "policies").mkdir()
-    for name, text in one(manifests, "ConfigMap")["data"].items():
+    (config,) = [each for each in of_kind(manifests, "ConfigMap") if each["metadata"]["name"] == "k2-store-policies"]
+    for name, text in config["data"].items():
         (folder / "policies" / name).write_text(text)
     job = next(each for each in of_kind(manifests, "Job") if each["metadata"]["name"] == "k2-bucket")
     (container,) = job["spec"]["template"]["spec"]["containers"]

@@ -13,10 +13,10 @@ mc mb --ignore-existing --region "$REGION" "k2/$BUCKET"
 for user in jobs audit query; do
   key=$(cat "$FOLDER/$user/access-key")
   printf '%s\n%s\n' "$key" "$(cat "$FOLDER/$user/secret-key")" | mc admin user add k2
-  mc admin policy create k2 "k2-$user" "$FOLDER/policies/$user.json"
+  mc admin policy create k2 "k2-policy-$user" "$FOLDER/policies/$user.json"
   # Attaching it twice is an error.
   case "$(mc admin policy entities k2 --user "$key" --json)" in
-    *"\"k2-$user\""*) ;;
-    *) mc admin policy attach k2 "k2-$user" --user "$key" ;;
+    *"\"k2-policy-$user\""*) ;;
+    *) mc admin policy attach k2 "k2-policy-$user" --user "$key" ;;
   esac
 done

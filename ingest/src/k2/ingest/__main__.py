@@ -61,6 +61,7 @@ def main() -> int:
         arguments.feed,
         arguments.egress,
         tuning,
+        private=not arguments.public_addresses_only,
     )
     return _run(feed, platform, options)
 
@@ -99,6 +100,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush on SIGTERM")
     parser.add_argument(
         "--egress", type=Path, help="JSON file with the number of processes that share this address; may change"
+    )
+    parser.add_argument(
+        "--public-addresses-only",
+        action="store_true",
+        help="refuse to connect to an exchange at a private address or at one of this machine",
     )
     parser.add_argument("--max-attempts", type=count, default=0, help="connection attempts; 0: unlimited")
     parser.add_argument("--backoff-first", type=seconds, default=5.0, help="first reconnect delay, seconds")

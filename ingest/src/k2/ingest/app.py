@@ -80,6 +80,7 @@ class Options:
     feed_file: Path | None = None  # followed: symbols that are added or removed change subscriptions
     egress: Path | None = None  # followed: the number of processes that share the address
     tuning: Tuning = field(default_factory=Tuning)
+    private: bool = True  # the exchange may be at an address that is not public
 
 
 class ServiceUnreachable(ConnectionError):
@@ -135,7 +136,7 @@ async def run(
             feed, channel, platform, schemas, resume.protocol_of(protocol, name, channel), tracker, ledger, policy,
             rules, stats, options.tuning.max_attempts,
         )  # fmt: skip
-        async with open_client() as http:
+        async with open_client(private=options.private) as http:
             limits = _address_limits(protocol, answers, options)
             rest = RestClient(http, feed.spec.ingest.rest_endpoint or protocol.rest_url, limits, answers)
             directory = Directory(feed.exchange_spec)

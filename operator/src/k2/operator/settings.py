@@ -162,6 +162,12 @@ class Settings(BaseModel):
         "what they allow it; all namespaces that are not listed are one group",
     )
 
+    allow_private_endpoints: bool = Field(
+        False,
+        description="whether feeds may name endpoints at private addresses, such as a simulator in the cluster; "
+        "link-local addresses, where clouds serve credentials, are never allowed",
+    )
+    egress_ipv6: bool = Field(False, description="whether ingest pods reach the exchanges over IPv6 too")
     https_proxy: Annotated[str, AfterValidator(_proxy)] = Field(
         "", description="HTTP proxy through which ingest pods reach the exchanges; empty: directly"
     )
@@ -207,6 +213,9 @@ class Settings(BaseModel):
     monitor_interval: Duration = "15s"
     monitor_labels: dict[str, str] = {}
     network_policy: bool = True
+    api_server_ports: tuple[Port, ...] = Field(
+        (443, 6443), description="ports of the API server and of its Service, for Spark drivers"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

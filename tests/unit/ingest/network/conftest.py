@@ -156,3 +156,27 @@ async def exchange(authority: Authority) -> AsyncIterator[Callable[..., int]]:
     yield start
     for runner in runners:
         await runner.cleanup()
+
+
+@pytest.fixture
+async def redirecting() -> AsyncIterator[Callable[..., tuple[int, list[str]]]]:
+    """Starts servers that redirect every request to a path of their own, and list the paths that were asked for."""
+    runners: list[web.AppRunner] = []
+
+    async def start(status: int) -> tuple[int, list[str]]:
+        asked: list[str] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            asked.append(request.path)
+            return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+        app = web.Application()
+        app.add_routes([web.get("/{path:.*}", answer)])
+        runners.append(web.AppRunner(app, access_log=None, shutdown_timeout=0.1))
+        await runners[-1].setup()
+        await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
+        return int(runners[-1].addresses[0][1]), asked
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()

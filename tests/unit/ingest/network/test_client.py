@@ -144,5 +144,5 @@ async def test_a_451_names_the_page_that_helps(exchange):
     async with open_client() as http:
         with pytest.raises(HandshakeRefused, match=r"HTTP 451.*docs/how-to/endpoints\.md"):
             await http.ws_connect(f"ws://127.0.0.1:{port}/other")
-        with pytest.raises(RestUnreachable, match=r"HTTP 451: answered.*docs/how-to/endpoints\.md"):
+        with pytest.raises(RestUnreachable, match=r"HTTP 451; the exchange.*docs/how-to/endpoints\.md"):
             await RestClient(http, f"http://127.0.0.1:{port}", limits).fetch(Request("/x", {}), bytes)

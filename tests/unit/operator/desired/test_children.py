@@ -43,6 +43,7 @@ def test_a_feed_has_exactly_these_children(manifests_by_name, topology):
         "Service/binance",
         "PodMonitor/binance",
         "NetworkPolicy/binance-ingest",
+        "NetworkPolicy/binance-jobs",
         "PodDisruptionBudget/binance-ingest",
         "Deployment/binance-ingest-0-0",
         *(f"SparkApplication/binance-{layer}" for layer in layers),

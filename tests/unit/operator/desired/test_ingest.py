@@ -119,7 +119,7 @@ def test_a_proxy_and_its_certificates_reach_the_pods_and_its_port_is_open(manife
     mounts = {each["name"]: each["mountPath"] for each in container(deployment)["volumeMounts"]}
     assert variables["SSL_CERT_FILE"] == f"{mounts['ca']}/ca.crt"
     assert {"name": "ca", "configMap": {"name": "corporate-ca"}} in deployment["spec"]["template"]["spec"]["volumes"]
-    (policy,) = manifests("NetworkPolicy", platform=platform)
+    policy, _ = manifests("NetworkPolicy", platform=platform)
     ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
     assert {443, 3128} <= ports
     (plain,) = manifests("Deployment")
@@ -131,3 +131,10 @@ def test_the_config_map_holds_the_feed_that_its_pods_run(manifests, feed):
     (config,) = manifests("ConfigMap", **change, suspend=True)
     read = ExchangeFeed.from_yaml(config["data"]["feed.yaml"])
     assert read == feed(**change)
+
+
+def test_exchanges_at_private_addresses_are_refused_unless_the_platform_allows_them(manifests):
+    (deployment,) = manifests("Deployment")
+    assert "--public-addresses-only" in container(deployment)["args"]
+    (allowed,) = manifests("Deployment", platform={"allow_private_endpoints": True})
+    assert "--public-addresses-only" not in container(allowed)["args"]

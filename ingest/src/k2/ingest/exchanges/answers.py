@@ -108,7 +108,7 @@ class RestAnswers:
         error = self.read_error(body)
         if status == 200 and error is None:
             return
-        text = f"{error.code}: {error.text}" if error and error.code else error.text if error else _excerpt(body)
+        text = f"{error.code}: {error.text}" if error and error.code else error.text if error else ""
         if status != 200:
             text = f"HTTP {status}: {text}"
         text = text[:_EXCERPT].rstrip(": ") + explain(status)
@@ -160,10 +160,6 @@ def _object(body: bytes) -> dict[str, Any] | None:
         return msgspec.json.decode(body, type=dict[str, Any])
     except DECODE_ERRORS:
         return None
-
-
-def _excerpt(body: bytes) -> str:
-    return " ".join(body[:_EXCERPT].decode(errors="replace").split())
 
 
 ALL_TRANSIENT: Final = RestAnswers(lambda _: None)

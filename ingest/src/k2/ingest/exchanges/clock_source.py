@@ -38,7 +38,7 @@ def clock_source(
             time = int(Decimal(str(value)) * micros)
         except (*DECODE_ERRORS, LookupError, TypeError, ValueError, InvalidOperation, OverflowError) as error:
             answers.check(body)
-            raise MalformedFrame(f"no time in {body[:100]!r}") from error
+            raise MalformedFrame(f"no time in an answer of {len(body)} bytes") from error
         if not 0 < time <= _LATEST:
             raise MalformedFrame(f"time {value!r} is not between 1970 and 9999")
         return time

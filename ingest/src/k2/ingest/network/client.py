@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import WSMsgType as MessageType
 
 from k2.common.validation_errors import InvalidSpec, Problem, redact
+from k2.ingest.network.addresses import SocketFactory
 from k2.ingest.network.proxies import Proxies
 from k2.ingest.network.statuses import explain
 
@@ -21,6 +22,7 @@ __all__ = [
     "HttpClient",
     "MessageType",
     "ProxyRefused",
+    "RedirectRefused",
     "Reply",
     "ReplyTooLarge",
     "WebSocket",
@@ -70,18 +72,29 @@ class Reply:
     body: bytes
 
 
-class HttpClient:
-    """Opens websockets and sends requests, through the proxy that the environment names for their URL."""
+class RedirectRefused(aiohttp.ClientError):
+    """The server redirects elsewhere. Exchanges do not, and another host's answers would prove nothing."""
 
-    def __init__(self, http: aiohttp.ClientSession, proxies: Proxies) -> None:
-        self._http = http
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}: the server redirects elsewhere; name the URL that answers itself")
+
+
+class HttpClient:
+    """Opens websockets and sends requests, through the proxy that the environment names for their URL.
+
+    `proxied` connects to proxies, which are the platform's; `direct` to the hosts that feeds name.
+    """
+
+    def __init__(self, direct: aiohttp.ClientSession, proxied: aiohttp.ClientSession, proxies: Proxies) -> None:
+        self._direct = direct
+        self._proxied = proxied
         self._proxies = proxies
 
     async def ws_connect(self, url: str, *, autoping: bool = False, max_size: int = 0) -> WebSocket:
         """Open a websocket; frames are text as bytes, at most `max_size` long. Raises `FAILURES`."""
         proxy = self._proxies.proxy(url)
         try:
-            return await self._http.ws_connect(
+            return await self._session(proxy).ws_connect(
                 url,
                 proxy=proxy,
                 autoping=autoping,
@@ -99,7 +112,7 @@ class HttpClient:
         """Send a GET request. Raises `FAILURES`, or `ReplyTooLarge`."""
         proxy = self._proxies.proxy(url)
         try:
-            async with self._http.get(url, params=params, proxy=proxy, timeout=_TIMEOUT) as response:
+            async with self._session(proxy).get(url, params=params, proxy=proxy, timeout=_TIMEOUT) as response:
                 body = await response.content.read(_MAX_BODY)
                 while not response.content.at_eof():
                     body += await response.content.read(_MAX_BODY)
@@ -109,6 +122,9 @@ class HttpClient:
         except aiohttp.ClientHttpProxyError as error:
             raise ProxyRefused(proxy, error) from None
 
+    def _session(self, proxy: str | None) -> aiohttp.ClientSession:
+        return self._direct if proxy is None else self._proxied
+
 
 def check_environment() -> None:
     """Raise `InvalidSpec` if the environment names an unusable proxy or certificate file."""
@@ -117,12 +133,27 @@ def check_environment() -> None:
 
 
 @asynccontextmanager
-async def open_client() -> AsyncIterator[HttpClient]:
-    """Yield a client that honours the environment. Raises `InvalidSpec` for an unusable proxy or certificate file."""
-    proxies = Proxies.of(getproxies_environment())
-    connector = aiohttp.TCPConnector(ssl=_tls(environ))
-    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": _AGENT}) as http:
-        yield HttpClient(http, proxies)
+async def open_client(*, private: bool = True) -> AsyncIterator[HttpClient]:
+    """Yield a client that honours the environment; `private`: it may connect to addresses that are not public.
+
+    Raises `InvalidSpec` for an unusable proxy or certificate file.
+    """
+    proxies, tls = Proxies.of(getproxies_environment()), _tls(environ)
+    async with (
+        _session(aiohttp.TCPConnector(ssl=tls, socket_factory=SocketFactory(private=private))) as direct,
+        _session(aiohttp.TCPConnector(ssl=tls)) as proxied,
+    ):
+        yield HttpClient(direct, proxied, proxies)
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(connector=connector, headers={"User-Agent": _AGENT}, trace_configs=[trace])
+
+
+async def _refuse_redirect(_session: object, _context: object, params: aiohttp.TraceRequestRedirectParams) -> None:
+    raise RedirectRefused(params.response.status)
 
 
 def _tls(variables: Mapping[str, str]) -> ssl.SSLContext:

@@ -97,6 +97,8 @@ def _container(
     feed: ExchangeFeed, settings: Settings, shard: int, replica: int, kafka: list[Manifest], mounts: list[Manifest]
 ) -> Manifest:
     arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica), "--egress", EGRESS_FILE]
+    if not settings.allow_private_endpoints:
+        arguments.append("--public-addresses-only")
     return {
         "name": INGEST,
         "image": settings.ingest_image,

@@ -22,6 +22,7 @@ _MAX_DURATION: Final = 11
 _MAX_QUANTITY: Final = 21
 _HOST: Final = r"(\[[0-9a-fA-F:.]{2,45}\]|[a-zA-Z0-9][a-zA-Z0-9._-]{0,252})"
 _PORT: Final = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9][0-9]|6[0-4][0-9][0-9][0-9]|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+_PATH: Final = r"[A-Za-z0-9._~!$&()*+,;=:@%/-]"
 
 
 def rule(expression: str, message: str, **more: str) -> dict[str, str]:
@@ -56,11 +57,13 @@ def duration(low: str, high: str) -> dict[str, Any]:
 
 
 def url(*schemes: str, optional: bool) -> dict[str, Any]:
-    """Return the schema of a URL without credentials."""
-    whole = rf"({'|'.join(schemes)})://{_HOST}{_PORT}([/?#][!-~]*)?"
+    """Return the schema of a URL without credentials and query; with a fragment, for a protocol, if it is required."""
+    fragment = "" if optional else "(#[a-z0-9]{1,16})?"
+    whole = rf"({'|'.join(schemes)})://{_HOST}{_PORT}(/{_PATH}*)?{fragment}"
     pattern = f"^({whole})?$" if optional else f"^{whole}$"
     begins = " or ".join(f"{scheme}://" for scheme in schemes)
-    message = f"must be a URL that begins with {begins} and contains no user name or password"
+    nothing = "user name, password, query or fragment" if optional else "user name, password or query"
+    message = f"must be a URL that begins with {begins} and contains no {nothing}"
     return {
         "pattern": pattern,
         "maxLength": _MAX_URL,

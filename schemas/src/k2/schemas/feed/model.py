@@ -63,6 +63,10 @@ def _duration(low: str, high: str) -> _Check:
     return _Check(check, ("x-k2-duration", low, high))
 
 
+_PATH: Final = re.compile(r"[A-Za-z0-9._~!$&()*+,;=:@%/-]*")
+_FRAGMENT: Final = re.compile(r"[a-z0-9]{1,16}")  # the name of a protocol
+
+
 def _url(*schemes: str, optional: bool = False) -> _Check:
     def check(value: str) -> str:
         if optional and not value:
@@ -74,6 +78,12 @@ def _url(*schemes: str, optional: bool = False) -> _Check:
             raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if parts.username or parts.password:
             raise ValueError("must not contain a user name or password; public market data needs none")
+        if "?" in value or parts.query:
+            raise ValueError("must not contain a query: K2 appends paths and parameters of its own")
+        if optional and "#" in value:
+            raise ValueError("must not contain a fragment")
+        if not _PATH.fullmatch(parts.path) or not (_FRAGMENT.fullmatch(parts.fragment) or "#" not in value):
+            raise ValueError("must have a path of letters, digits and these: . _ ~ ! $ & ( ) * + , ; = : @ % / -")
         return value.rstrip("/")
 
     return _Check(check, ("x-k2-url", *schemes))
