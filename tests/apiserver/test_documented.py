@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.support.servers import BINARIES, Api, Operator, eventually
-from tests.apiserver.test_layers import LAYERS, Cluster, api, cluster, running
+from tests.apiserver.test_layers import LAYERS, MERGE, TOPIC, Cluster, api, cluster, running
 from tests.apiserver.test_operator import create, feed, reconciled, status
 
 __all__ = ["api", "cluster"]
@@ -96,6 +96,29 @@ def test_a_feed_without_an_operator_is_released_by_removing_its_finalizer(
     (free,) = commands("Stuck deletion")
     shell(free)
     assert api.request("GET", api.feed(namespace, "spot"))["kind"] == "Status"
+
+
+def test_topics_are_deleted_after_their_operator_has_gone(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster, shell
+):
+    delete, *releases, release_topics, delete_topics = commands("Uninstall")
+    assert [command.split()[:2] for command in releases] == [["helm", "uninstall"]] * 2
+    with cluster.ready(operator):
+        topics = TOPIC.format(namespace, "").rstrip("/")
+        names = {item["metadata"]["name"] for item in api.request("GET", topics)["items"]}
+        for name in names:
+            held = {"metadata": {"finalizers": ["strimzi.io/topic-operator"]}}
+            api.request("PATCH", TOPIC.format(namespace, name), held, MERGE)
+        shell(delete)
+    left = api.request("GET", topics)["items"]
+    assert names
+    assert {item["metadata"]["name"] for item in left} == names
+    assert all(item["metadata"]["finalizers"] for item in left)
+    shell(delete_topics, "--wait=false")
+    assert len(api.request("GET", topics)["items"]) == len(names)  # as after `kubectl delete namespace`
+    shell(release_topics)
+    assert not api.request("GET", topics)["items"]
+    shell(delete_topics)
 
 
 def test_the_deletion_policy_is_set_before_the_deletion(api: Api, namespace: str, shell):

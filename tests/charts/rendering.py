@@ -23,22 +23,23 @@ def name(scenario: Path) -> str:
     return f"{scenario.parents[1].name}-{scenario.stem.removesuffix('-values')}"
 
 
-def template(chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None) -> str:
+def template(
+    chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None, charts: Path = CHARTS
+) -> str:
     """Render a chart, with its own name as the release, to YAML. Raises CalledProcessError for invalid values."""
-    words = [HELM, "template", chart, str(CHARTS / chart), f"--namespace={namespace}", "--kube-version=1.34.0"]
+    words = [HELM, "template", chart, str(charts / chart), f"--namespace={namespace}", "--kube-version=1.34.0"]
     words += [f"--values={file}"] if file else []
     document = yaml.safe_dump(values or {})
     done = subprocess.run([*words, "--values=-"], check=True, capture_output=True, text=True, input=document)
     return done.stdout
 
 
-def render(chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None) -> list[Manifest]:
-    """Render a chart and return its objects."""
-    return [
-        manifest
-        for manifest in yaml.safe_load_all(template(chart, namespace=namespace, values=values, file=file))
-        if manifest
-    ]
+def render(
+    chart: str, *, namespace: str = "k2", values: Any = None, file: Path | None = None, charts: Path = CHARTS
+) -> list[Manifest]:
+    """Render a chart, of those in the folder `charts`, and return its objects."""
+    text = template(chart, namespace=namespace, values=values, file=file, charts=charts)
+    return [manifest for manifest in yaml.safe_load_all(text) if manifest]
 
 
 def render_error(chart: str, values: Any) -> str:

@@ -208,6 +208,12 @@ def test_a_policy_admits_only_the_clients_of_its_service(
     assert admitted(named(default, "NetworkPolicy", policy), port) == clients
 
 
+def test_strimzi_reaches_the_brokers_and_their_agents(default: list[Manifest]):
+    rules = named(default, "NetworkPolicy", "k2-kafka-clients")["spec"]["ingress"]
+    (ports,) = [rule["ports"] for rule in rules if "strimzi-cluster-operator" in str(rule["from"])]
+    assert ports == [{"port": 9090}, {"port": 9091}, {"port": 8443}]  # replication, control plane, agent
+
+
 def test_strimzis_own_policy_admits_the_same_peers():
     for path in OWN:
         manifests = render(CHART, file=path)

@@ -22,11 +22,16 @@ app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "k2-operator.labels" -}}
+{{ include "k2-operator.stableLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- end -}}
+
+{{/* Labels of custom resources of other operators: without the chart's version, which they would take for a change. */}}
+{{- define "k2-operator.stableLabels" -}}
 {{ include "k2-operator.selector" . }}
 app.kubernetes.io/part-of: k2
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
 {{- end -}}
 
 {{/* (list . "operator"): reference of an image, by its digest if one is set. */}}

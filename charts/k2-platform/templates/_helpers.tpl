@@ -3,6 +3,15 @@
 {{- $root := index . 0 -}}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+{{ include "k2.stableLabels" . }}
+{{- end }}
+
+{{/*
+Labels of a component's custom resources of other operators, without the chart's version: those operators copy labels
+to pods, and Strimzi would restart the brokers.
+*/}}
+{{- define "k2.stableLabels" -}}
+{{- $root := index . 0 -}}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 app.kubernetes.io/part-of: k2
 {{ include "k2.selector" . }}
