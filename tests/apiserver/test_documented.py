@@ -107,8 +107,8 @@ def test_topics_are_deleted_after_their_operator_has_gone(
         topics = TOPIC.format(namespace, "").rstrip("/")
         names = {item["metadata"]["name"] for item in api.request("GET", topics)["items"]}
         for name in names:
-            held = {"metadata": {"finalizers": ["strimzi.io/topic-operator"]}}
-            api.request("PATCH", TOPIC.format(namespace, name), held, MERGE)
+            finalized = {"metadata": {"finalizers": ["strimzi.io/topic-operator"]}}
+            api.request("PATCH", TOPIC.format(namespace, name), finalized, MERGE)
         shell(delete)
     left = api.request("GET", topics)["items"]
     assert names
