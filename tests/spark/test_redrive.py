@@ -169,6 +169,18 @@ def test_a_deleted_dead_letter_that_is_nowhere_stays_a_finding(lake: Lake):
     assert "dead_letters_changed" in checks
 
 
+def test_a_record_that_somebody_put_in_the_place_of_a_dead_letter_is_a_finding(lake: Lake):
+    _filled(lake)
+    columns = [column.name for column in SILVER.columns]
+    changes = {"offset": "CAST(3 AS BIGINT)", "trade_id": "'4'", "price": "CAST(1 AS DECIMAL(38,12))"}
+    selected = ", ".join(f"{changes.get(name, f'`{name}`')} AS `{name}`" for name in columns)
+    lake.sql(f"INSERT INTO {{0}} SELECT {selected} FROM {{0}} WHERE offset = 2", SILVER)
+    lake.sql("DELETE FROM {} WHERE offset = 3", tables.DEAD_LETTERS_TABLE)
+    findings = [finding.text for finding in _audit(lake).findings if finding.check == "dead_letters_changed"]
+    assert len(findings) == 1
+    assert "market.crypto.trades.binance/0 offset 3" in findings[0]
+
+
 def test_two_redrives_of_a_feed_exclude_each_other(lake: Lake):
     feed = lake.feed()
     with (

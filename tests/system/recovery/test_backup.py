@@ -1,5 +1,6 @@
 """A platform that is backed up, lost, and restored into another folder goes on as if nothing had happened."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def test_a_restored_platform_is_balanced_and_goes_on(tmp_path: Path):
         assert set(restored.gold(SYMBOL)) == before
 
         with started(restored):
+            refused = k2("rebuild", "silver", "--data", str(other))
+            assert (refused.returncode, "stop it with k2 down" in refused.stderr) == (2, True), refused.stderr
             expected = simulated.emitted()[SYMBOL]
             eventually("Gold has everything", lambda: expected <= set(restored.gold(SYMBOL)))
             assert restored.down() == 0, restored.said()
@@ -42,7 +45,26 @@ def test_a_restored_platform_is_balanced_and_goes_on(tmp_path: Path):
         assert before | expected <= set(stored)
         code, report = restored.audit()
         assert (code, report["findings"]) == (0, []), report
+        _rebuild(restored, set(stored))
         assert _of_another_moment(tmp_path, restored)
+
+
+def _rebuild(restored: Running, stored: set[str]) -> None:
+    """Build Silver and Gold again, which ends with an audit, and read what was before by its tag."""
+    done = k2("rebuild", "silver", "--data", str(restored.root), timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "balanced" in done.stdout
+    document = json.loads(done.stdout[: done.stdout.index("\n]") + 2])
+    assert [(one["table"], one["rows"] == one["before"]) for one in document] == [
+        ("silver_binance_trades", True),
+        ("gold_crypto_trades", True),
+    ]
+    assert set(restored.gold(SYMBOL)) == stored
+    words = ("trades", "--symbol", SYMBOL, "--as-of", document[1]["tag"], "--format", "csv")
+    before = k2(*words, "--data", str(restored.root))
+    assert before.stdout.count("\n") == len(stored) + 1, before.stderr
+    dropped = k2("rebuild", "gold", "--drop-old", "--data", str(restored.root), timeout=300)
+    assert (dropped.returncode, document[1]["tag"] in dropped.stdout) == (0, True), dropped.stderr
 
 
 def _of_another_moment(folder: Path, restored: Running) -> str:
@@ -54,6 +76,6 @@ def _of_another_moment(folder: Path, restored: Running) -> str:
     shutil.copytree(folder / "backup" / "kafka", newer / "kafka")
     done = k2("restore", str(newer), "--data", str(folder / "third"))
     assert done.returncode == 2
-    assert "checkpoints is newer than kafka: binance-trades-bronze has read up to offset" in done.stderr, done.stderr
+    assert "checkpoints is newer than kafka: binance-" in done.stderr, done.stderr
     assert not (folder / "third").exists()
     return done.stderr

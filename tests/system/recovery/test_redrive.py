@@ -31,6 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         exchange("binance", *words, log=folder / "exchange.log") as simulated,
         platform(folder, feed("binance", [SYMBOL], simulated.port)) as started,
     ):
+        eventually("trades are in Gold", lambda: started.status().get("rows", {}).get("gold"))
         eventually("all trades are in Gold", lambda: len(started.gold(SYMBOL)) == COUNT)
         yield started
 

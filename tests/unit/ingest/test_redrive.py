@@ -35,6 +35,15 @@ def test_frames_whose_cause_is_still_there_are_counted_by_what_is_wrong():
     assert judged.came_back == {"MALFORMED_FRAME": 2, "INEXACT_VALUE": 1, "UNSUBSCRIBED_SYMBOL": 1}
 
 
+def test_a_frame_with_several_invalid_items_comes_back_once_by_the_first():
+    item = {"T": 1, "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2", "i": "a", "seq": 1}
+    items = [item, item | {"i": "b", "p": "x"}, item | {"i": "c", "S": "None"}, item | {"i": "d"}]
+    body = json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": items}).encode()
+    judged = judge(adapter("bybit", TRADES, (PAIR,)), [StoredFrame("topic/0/0", body, 1)])
+    assert [record.trade_id for record in judged.records] == ["a", "d"]
+    assert judged.came_back == {"INEXACT_VALUE": 1}
+
+
 def test_what_is_stored_is_not_sent_and_nothing_is_sent_twice():
     records = _judge(_frame(7), _frame(8), _frame(8), _frame(9)).records
     stored = {str(records[0].message_id)}

@@ -25,7 +25,7 @@ from k2.cli.commands import (
     up,
     watch,
 )
-from k2.cli.commands.recovery import backup, dead_letters, recover
+from k2.cli.commands.recovery import backup, dead_letters, rebuild, recover
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, say
 from k2.cli.feed_files import read_feed
 from k2.cli.group import OneLineGroup
@@ -76,6 +76,7 @@ for module in (
     audit,
     recover,
     dead_letters,
+    rebuild,
     backup,
     serve,
     keys,

@@ -24,6 +24,10 @@ ROWS_BEFORE: Final = "k2.rows-before"  # rows that the query had added before th
 FRONTIER: Final = "k2.frontier"  # JSON: topic, partition, the first offset that is not in Gold
 HOURS: Final = "k2.hours"  # JSON ranges of the hours since 1970 of its records, both ends inclusive
 
+# Snapshot summary of a rebuild's commit: the tag of the snapshot before it. As a table property + .exchange.channel,
+# JSON: `at` and the `first` day (UTC microseconds), `rows`, `stayed`, and the `tag`.
+REBUILT: Final = "k2.rebuilt"
+
 # Snapshot summary of the bars' commits.
 GOLD_SNAPSHOT: Final = "k2.gold-snapshot-id"  # the Gold snapshot that the bars equal
 
@@ -32,6 +36,7 @@ CHECKED: Final = "k2.checked-at"  # when the audit ran, in UTC microseconds; it 
 
 # Table properties.
 DELETED: Final = "k2.deleted-of."  # + snapshot id, of Gold: the exchange whose rows that snapshot deleted
+JUDGED_REBUILD: Final = "k2.judged-rebuild-of."  # + table.exchange.channel, of audit_completeness: the rebuild's `at`
 JUDGED: Final = "k2.judged"  # of audit_completeness, JSON: the files that an audit without findings has judged
 PRUNED: Final = "k2.pruned-before"  # rows older than this may have been deleted
 LOST: Final = "k2.lost-of."  # + topic/partition, of Bronze: JSON ranges of offsets that Kafka deleted unread

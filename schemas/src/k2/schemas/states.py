@@ -49,6 +49,7 @@ class Cause(StrEnum):
     REDRIVEN = "redriven"  # dead letters turned out to be valid records
     NEVER_ISSUED = "never_issued"  # ids turned out to be skipped by the exchange
     REVOKED = "revoked"  # ids that counted as skipped came, or lost their evidence
+    REBUILT = "rebuilt"  # the layer was built again, and has other rows
     REJUDGED = "rejudged"  # the same rows gave another result
 
 

@@ -34,6 +34,10 @@ def test_parts_of_one_moment_have_no_conflict():
     assert conflicts(WHOLE) == []
 
 
+def test_a_checkpoint_that_has_read_all_of_kafka_is_of_the_same_moment():
+    assert conflicts(replace(WHOLE, ends={TOPIC: {"0": 100}})) == []
+
+
 def test_a_planned_batch_that_is_not_committed_is_of_the_same_moment():
     assert conflicts(_query("binance-trades-bronze", epoch=8)) == []
 
@@ -47,6 +51,7 @@ def test_a_planned_batch_that_is_not_committed_is_of_the_same_moment():
         (replace(WHOLE, ends={TOPIC: {"0": 99}}), "checkpoints", "kafka", "offset 100 of market.crypto.trades"),
         (replace(WHOLE, ends={}), "checkpoints", "kafka", "ends at 0"),
         (replace(WHOLE, topic_ids={TOPIC: "other"}), "kafka", "checkpoints", "was made again"),
+        (replace(WHOLE, topic_ids={TOPIC: "before id"}), "kafka", "checkpoints", "was made again"),
         (replace(WHOLE, topic_ids={}), "checkpoints", "kafka", "not in Kafka"),
         (replace(WHOLE, schema_id=0), "warehouse", "registry.db", "schema 1"),
     ],

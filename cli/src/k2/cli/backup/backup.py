@@ -76,8 +76,6 @@ def create(layout: Layout, target: Path) -> Manifest:
     """Back up a stopped platform into a new folder. Raises `Refused`, `Unusable`, `UnreadableState`, OSError."""
     if target.exists():
         raise Refused(f"{target} exists; choose a folder that does not")
-    if not layout.catalog.exists():
-        raise Refused(f"no platform in {layout.root}; choose another --data")
     with integrity.lock(layout):
         current = state.load(layout.state)
         if running := sorted(name for name, child in current.children.items() if child.find() is not None):

@@ -98,10 +98,10 @@ def _all(moments: Moments) -> Iterator[Conflict]:
     whole = [table for table in moments.tables.values() if table.exists]
     snapshots = frozenset[int]().union(*(table.snapshots for table in whole))
     for name, query in sorted(moments.queries.items()):
-        newest = max((table.epochs.get(query.query_id, -1) for table in whole), default=-1)
-        if newest > query.epoch:
-            text = f"a table has batch {newest} of {name}, whose checkpoint ends with batch {query.epoch}"
-            yield Conflict("catalog.db", "checkpoints", text)
+        for epoch in (table.epochs[query.query_id] for table in whole if query.query_id in table.epochs):
+            if epoch > query.epoch:
+                text = f"a table has batch {epoch} of {name}, whose checkpoint ends with batch {query.epoch}"
+                yield Conflict("catalog.db", "checkpoints", text)
         if query.snapshot is not None and query.snapshot not in snapshots:
             text = f"{name} has read up to snapshot {query.snapshot}, which no table has"
             yield Conflict("checkpoints", "catalog.db", text)
@@ -120,8 +120,8 @@ def _against_kafka(name: str, query: QueryMoment, moments: Moments) -> Iterator[
         return
     for topic, partitions in sorted(query.ends.items()):
         for partition, end in sorted(partitions.items()):
-            if end > (last := moments.ends.get(topic, {}).get(partition, 0)):
-                text = f"{name} has read up to offset {end} of {topic}/{partition}, which ends at {last}"
+            if end > (actual_end := moments.ends.get(topic, {}).get(partition, 0)):
+                text = f"{name} has read up to offset {end} of {topic}/{partition}, which ends at {actual_end}"
                 yield Conflict("checkpoints", "kafka", text)
 
 

@@ -43,6 +43,7 @@ class ChannelResult:
     report: ChannelReport
     findings: list[Finding] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    judged_rebuilds: dict[str, int] = field(default_factory=dict)  # by property of audit_completeness
     pending_since: int | None = None  # UTC microseconds: the first row that a layer has not processed
 
 
@@ -86,6 +87,7 @@ class ChannelAudits:
             scope.report.judged_since = f"{since:%Y-%m-%dT%H:%M:%SZ}" if floor and since else ""
             result.verdicts = self._check(scope)
             result.pending_since = scope.pending_since
+            result.judged_rebuilds = scope.judged_rebuilds
         except RegistryUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a damaged table gives, the report is whole

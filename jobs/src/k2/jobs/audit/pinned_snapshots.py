@@ -7,7 +7,7 @@ rows that downstream ones were made from, and any further rows are lag.
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
@@ -21,7 +21,7 @@ from k2.jobs.stream import BRONZE, GOLD, SILVER
 from k2.schemas import tables
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.snapshots import EXCHANGE, FRONTIER, OFFSETS, PRUNED, PURGED, ROWS_IN
+from k2.schemas.snapshots import EXCHANGE, FRONTIER, JUDGED_REBUILD, OFFSETS, PRUNED, PURGED, REBUILT, ROWS_IN
 from k2.schemas.tables import Table
 from k2.schemas.values import to_micros
 
@@ -168,10 +168,29 @@ class PinnedSnapshots:
         """Return the ranges of offsets that Kafka deleted before Bronze read them, as a recovery recorded them."""
         return lost_records.from_properties(self._properties(table))
 
+    def rebuilt(self, table: Table, exchange: str, channel: Channel) -> dict[str, Any]:
+        """Return what the newest rebuild of a channel's rows in a table recorded; empty without one."""
+        text = self._properties(table).get(f"{REBUILT}.{EXCHANGES[exchange].label}.{channel.name}")
+        return {} if text is None else dict(json.loads(text))
+
+    def judged_rebuild(self, table: Table, exchange: str, channel: Channel) -> int:
+        """Return the time (UTC microseconds) of the newest rebuild after which an audit has judged all it replaced."""
+        key = judged_rebuild_key(table, exchange, channel)
+        return int(self._properties(tables.COMPLETENESS_TABLE).get(key, 0))
+
+    def is_rebuilt(self, table: Table) -> bool:
+        """Whether rows of a table were ever rebuilt."""
+        return any(key.startswith(f"{REBUILT}.") for key in self._properties(table))
+
     def purged(self, table: Table) -> dict[str, float]:
         """Return when the rows of purged topics were deleted, in seconds since 1970."""
         properties = self._properties(table)
         return {key.removeprefix(PURGED): float(value) for key, value in properties.items() if key.startswith(PURGED)}
+
+
+def judged_rebuild_key(table: Table, exchange: str, channel: Channel) -> str:
+    """Return the property of audit_completeness that records which rebuild of a channel's rows was judged."""
+    return f"{JUDGED_REBUILD}{table.name}.{EXCHANGES[exchange].label}.{channel.name}"
 
 
 def purged_key(topic: str) -> str:

@@ -46,6 +46,7 @@ class ChannelReport:
     rebuilt: dict[str, int] = field(
         default_factory=dict
     )  # by layer: rows that were rebuilt from Bronze with equal hashes
+    rebuilds: dict[str, str] = field(default_factory=dict)  # by layer: the newest rebuild, and what it left as it was
     judged_since: str = ""  # earlier rows were judged by audits before; empty if all were judged now
     unfinished: str = ""  # why not every check was made; empty if all were
 
@@ -115,6 +116,13 @@ class Report:
         ]
         if rebuilt:
             lines += ["", "rebuilt from Bronze, with the same hashes:", *rebuilt]
+        rebuilds = [
+            f"  {exchange} {name} {layer}: {text}"
+            for exchange, name, one in self.rows()
+            for layer, text in one.rebuilds.items()
+        ]
+        if rebuilds:
+            lines += ["", "built again:", *rebuilds]
         unfinished = [f"  {exchange} {name}: {one.unfinished}" for exchange, name, one in self.rows() if one.unfinished]
         if unfinished:
             lines += ["", "not every check was made:", *unfinished]

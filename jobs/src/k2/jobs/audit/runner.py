@@ -4,7 +4,7 @@ Works while the layers are running or stopped. Exit code 1: there are findings, 
 """
 
 import argparse
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +90,7 @@ def audit(
     audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas, altered)
     verdicts: list[dict[str, Any]] = []
     pending: dict[str, int | None] = {}
+    rebuilds: dict[str, int] = {}
     for exchange, channel in recorded:
         used = _required(exchange, channel)
         if unreadable := [table.name for table in used if table.name in broken]:
@@ -100,13 +101,14 @@ def audit(
         report.exchanges.setdefault(EXCHANGES[exchange].label, {})[channel.name] = result.report
         report.findings += result.findings
         verdicts += result.verdicts
+        rebuilds |= result.judged_rebuilds
         if result.report.unfinished:
             report.findings += _explained(storage, report, exchange, channel, result.report.unfinished)
     if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
         floor = judged.floor_of([TRADES.gold.name, BARS_TABLE.name])
         report.findings += _bars(spark, from_micros(floor) if floor else since, report)
     if COMPLETENESS_TABLE.name not in broken:
-        report.findings += _append(spark, verdicts, now)
+        report.findings += _append(spark, verdicts, rebuilds, now)
     if since is None and {finding.check for finding in report.findings} <= SETTLED:
         store.keep(spark, judged.anchor(pinned.sequences(), now, pending))
     return report
@@ -182,9 +184,12 @@ def _bars(spark: SparkSession, since: datetime | None, report: Report) -> list[F
         return [Finding("", TRADES.name, "audit_failed", text, BARS_TABLE.name)]
 
 
-def _append(spark: SparkSession, verdicts: Iterable[dict[str, Any]], now: datetime) -> list[Finding]:
+def _append(
+    spark: SparkSession, verdicts: Iterable[dict[str, Any]], rebuilds: Mapping[str, int], now: datetime
+) -> list[Finding]:
     try:
         store.append(spark, verdicts, to_micros(now))
+        store.note_rebuilds(spark, rebuilds)
     except retry.ERRORS as error:
         text = f"{COMPLETENESS_TABLE.name}: the verdicts could not be stored: {failure(error)}"
         return [Finding("", "", "audit_failed", text, COMPLETENESS_TABLE.name)]

@@ -63,6 +63,7 @@ class Scope:
         self.dead_letters = self.recent(dead_letters, F.col("dead_lettered_at"), _CLOCK_SKEW)
         self.gold = pinned.rows(channel.gold).where(own)
         self.findings: list[Finding] = []
+        self.judged_rebuilds: dict[str, int] = {}  # what the audit records as judged, by property
         self.report = ChannelReport(
             snapshots={layer: pinned.snapshot_id(self._table(layer)) for layer in (BRONZE, SILVER, DEAD_LETTERS, GOLD)}
         )

@@ -45,13 +45,14 @@ class Appender:
 
     def append(self, rows: DataFrame, epoch: int, properties: Mapping[str, str]) -> None:
         """Commit a batch and its summary in one atomic write."""
-        writer = self._with_all_columns(rows).writeTo(self._table.identifier).option("fanout-enabled", "true")
+        writer = with_all_columns(rows, self._table).writeTo(self._table.identifier).option("fanout-enabled", "true")
         for key, value in {**properties, QUERY: self._query_id, EPOCH: str(epoch)}.items():
             writer = writer.option(f"snapshot-property.{key}", value)
         writer.append()
 
-    def _with_all_columns(self, rows: DataFrame) -> DataFrame:
-        """Return `rows` with null in the nullable columns of the table that they lack."""
-        lacking = [column for column in self._table.columns if column.nullable and column.name not in rows.columns]
-        nulls = (F.lit(None).cast(column.type).alias(column.name) for column in lacking)
-        return rows.select("*", *nulls) if lacking else rows
+
+def with_all_columns(rows: DataFrame, table: Table) -> DataFrame:
+    """Return `rows` with null in the nullable columns of the table that they lack."""
+    lacking = [column for column in table.columns if column.nullable and column.name not in rows.columns]
+    nulls = (F.lit(None).cast(column.type).alias(column.name) for column in lacking)
+    return rows.select("*", *nulls) if lacking else rows

@@ -64,8 +64,9 @@ class Checkpoint:
             return
         if not self._files.exists(f"{self.folder}/metadata"):
             raise BrokenCheckpoint(
-                f"{self.folder}/metadata is missing, so batches could be written twice; restore the file from a "
-                f"backup, or rebuild: rename the folder and the layer's table, and start again"
+                f"{self.folder}/metadata is missing, so batches could be written twice; restore a backup of the whole "
+                f"folder: k2 restore; otherwise begin the layer again: move the checkpoint's folder away and, for "
+                f"Bronze or Silver, the layer's table with it"
             )
         try:
             self.query_id()

@@ -66,7 +66,7 @@ COMPLETENESS_TABLE: Final = Table(
         Column(
             "cause",
             "string",
-            "first, open, closed, late, repaired, redriven, never_issued, revoked, rejudged",
+            "first, open, closed, late, repaired, redriven, never_issued, revoked, rebuilt, rejudged",
             nullable=True,
         ),
         Column("offsets", _OFFSET_RANGES, "Kafka offsets of the hour's rows, both ends inclusive", nullable=True),

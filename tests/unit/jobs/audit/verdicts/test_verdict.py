@@ -154,6 +154,14 @@ def test_a_revision_names_its_cause(hour, layers, cause):
     assert verdict.cause(earlier, _row(hour, layers)) == cause
 
 
+def test_what_a_rebuild_has_changed_is_named_so_and_what_it_has_not_needs_no_verdict():
+    chain = Chain()
+    chain.append(_row())
+    assert chain.append(_row(), rebuilt=True) is None
+    changed = chain.append(_row(layers=_with("gold", Digest(3, 1))), rebuilt=True)
+    assert (changed["cause"], changed["revision"]) == ("rebuilt", 2)
+
+
 def test_ids_that_came_after_all_revoke_a_verdict():
     earlier = Chain().append(_row(replace(BTC, never_issued=((4, 4),))))
     assert verdict.cause(earlier, _row(layers=_with("gold", Digest(4, 1)))) == "revoked"

@@ -7,7 +7,7 @@ import typer
 
 from k2.cli.commands.options import Data
 from k2.cli.embedded.layout import DEFAULT, Layout
-from k2.cli.exits import FAILED, refuse, say
+from k2.cli.exits import FAILED, UNREACHABLE, refuse, say
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +26,8 @@ def backup(
     from k2.cli.embedded.state import UnreadableState
 
     layout = Layout.at(data)
+    if not layout.catalog.exists():
+        refuse(f"no tables in {layout.root}; start a platform with k2 up, or choose another --data", code=UNREACHABLE)
     try:
         manifest = backups.create(layout, target.expanduser().absolute())
     except (backups.Refused, Unusable, UnreadableState) as error:

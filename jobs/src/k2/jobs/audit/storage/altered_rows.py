@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Finding
+from k2.jobs.audit.storage.redriven import POSITION
 from k2.jobs.commit.snapshots import Snapshot
 from k2.jobs.spark.filesystem import hadoop_path
 from k2.schemas.snapshots import CHECKED
@@ -52,7 +53,6 @@ class Kind:
     position: tuple[str, ...] = ()  # columns; with them, only rows that are still there, with other values
 
 
-_COORDINATES: Final = ("topic", "partition", "offset")
 _POSITION: Final = "topic, '/', partition, ' offset ', offset"
 _INSTRUMENT: Final = ", ".join(
     name for name in INSTRUMENTS_TABLE.column_names if name not in {"valid_to", "delisted_at"}
@@ -106,13 +106,13 @@ class AlteredRow:
 
 
 def altered_rows(
-    spark: SparkSession, pinned: PinnedSnapshots, table: Table, kind: Kind, redriven: Sequence[Table] = ()
+    spark: SparkSession, pinned: PinnedSnapshots, table: Table, kind: Kind, redriven: DataFrame | None = None
 ) -> Iterator[AlteredRow]:
     """Yield each row of an audit table that was deleted or changed, or that no audit added.
 
     The log says which commits may have done it. Retention and a purge delete rows too: the table's properties say so.
-    So does a redrive: a dead letter whose record is in a table of `redriven` was judged again. Other checks compare
-    that record with Bronze. Gaps are merged often, so the files that commits removed are read together.
+    So does a redrive: a dead letter at one of the positions of `redriven` was judged again. Gaps are merged often, so
+    the files that commits removed are read together.
     """
     purges = list(pinned.purged(table).values())
     suspects, excused = [], []
@@ -165,7 +165,7 @@ def _lost(
     kind: Kind,
     files: Sequence[str],
     purged: Sequence[str],
-    redriven: Sequence[Table],
+    redriven: DataFrame | None,
 ) -> DataFrame:
     """Return what names the rows of removed files that are nowhere in the table.
 
@@ -175,9 +175,9 @@ def _lost(
     rows = _read(spark, files)
     if kind.position:
         rows = rows.join(there[0].select(*kind.position), list(kind.position), "left_semi")
-    for other in redriven:
-        moved = pinned.rows(other).select(*_COORDINATES)
-        rows = rows.join(moved, list(_COORDINATES), "left_anti").select(*rows.columns)  # a join changes their order
+    if redriven is not None:
+        # A join changes the order of columns.
+        rows = rows.join(redriven, list(POSITION), "left_anti").select(*rows.columns)
     removed = _missing(rows, there, kind)
     if (pruned := pinned.pruned_before(table)) is not None:
         removed = removed.where(F.col("at") >= F.lit(pruned).cast("timestamp"))

@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
 from k2.jobs.audit.report import Finding
-from k2.jobs.audit.storage import altered_rows, files, log
+from k2.jobs.audit.storage import altered_rows, files, log, redriven
 from k2.jobs.audit.storage.catalog import BrokenTable
 from k2.jobs.audit.storage.files import DamagedFile
 from k2.jobs.commit import retry
 from k2.jobs.telemetry import error_summary
 from k2.schemas.channels import Channel
 from k2.schemas.exchanges.registry import EXCHANGES
-from k2.schemas.tables import DEAD_LETTERS_TABLE, Table
+from k2.schemas.tables import BATCHES_TABLE, DEAD_LETTERS_TABLE, Table
 
 if TYPE_CHECKING:
     from k2.jobs.audit.incremental.file_sets import LiveFile
@@ -86,8 +86,8 @@ class StorageCheck:
         for table in self._tables:
             if (kind := altered_rows.kind_of(table)) is not None:
                 try:
-                    redriven = self._silver if table is DEAD_LETTERS_TABLE else ()
-                    for altered in altered_rows.altered_rows(self._spark, self._pinned, table, kind, redriven):
+                    moved = self._redriven if table is DEAD_LETTERS_TABLE else None
+                    for altered in altered_rows.altered_rows(self._spark, self._pinned, table, kind, moved):
                         self.altered.setdefault(table.name, []).append(altered)
                         if not kind.position:  # a finding of the hour names the row
                             yield altered.finding
@@ -95,6 +95,11 @@ class StorageCheck:
                     reason = error_summary.summarize(error_summary.full_text(error))
                     text = f"{table.name}: its earlier snapshots cannot be read: {reason}"
                     yield Finding(*self._owner(table.name), "table_unreadable", text, table.name)
+
+    @property
+    def _redriven(self) -> DataFrame | None:
+        ledger = BATCHES_TABLE.name in {table.name for table in self._tables}
+        return redriven.positions(self._spark, self._pinned, self._silver) if ledger else None
 
     def _owner(self, table: str) -> tuple[str, str]:
         return self._owners.get(table, ("", ""))

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from k2.jobs.audit.verdicts.verdict import Hour, agrees, cause, is_sound, verdict_hash
+from k2.schemas.states import Cause
 
 Row = Mapping[str, Any]
 
@@ -121,10 +122,14 @@ class Chain:
         at = symbol, one.verdict["hour"]
         return absent or changed or {at: f"the verdict before verdict {one.verdict['revision']} was deleted"}
 
-    def append(self, row: Row) -> dict[str, Any] | None:
-        """Return a row of `new_row` with its place in the chain; None if its hour has this verdict already."""
+    def append(self, row: Row, *, rebuilt: bool = False) -> dict[str, Any] | None:
+        """Return a row of `new_row` with its place in the chain; None if its hour has this verdict already.
+
+        `rebuilt` says that what the hour has otherwise comes from a rebuild.
+        """
         earlier = self.newest.get((row["symbol"], row["hour"]))
         why = cause(earlier, row)
+        why = Cause.REBUILT if rebuilt and why is not None else why
         if why is None:
             return None
         end = self._ends.get(row["symbol"])

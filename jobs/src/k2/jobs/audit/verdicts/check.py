@@ -8,16 +8,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit.completeness.hours import HourCompleteness
+from k2.jobs.audit.pinned_snapshots import judged_rebuild_key
 from k2.jobs.audit.records.check import CheckedRecords
 from k2.jobs.audit.scope import VERDICTS, Scope, hour_of
 from k2.jobs.audit.verdicts import verdict
 from k2.jobs.audit.verdicts.chain import Chain
 from k2.jobs.audit.verdicts.layer_digests import LayerRows
 from k2.jobs.audit.verdicts.store import Verdicts
-from k2.jobs.audit.verdicts.verdict import BRONZE, GOLD, SILVER, Hour, LayerDigests
+from k2.jobs.audit.verdicts.verdict import BRONZE, GOLD, SILVER, Change, Hour, LayerDigests
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.digests import Digest
-from k2.schemas.values import to_micros
+from k2.schemas.values import from_micros, to_micros
 
 
 def check(
@@ -56,10 +57,15 @@ def check(
     )
     earlier = rows.judged_before(scope.spark, (change for change in changes if change.now.rows > change.then.rows))
     changed: set[tuple[str, Hour]] = set()
-    for change in changes:
+    rebuilt: set[Hour] = set()
+    rebuilds = _rebuilds(scope)
+    for change in sorted(changes, key=lambda one: one.layer != BRONZE):
         hour = change.symbol, change.hour
         if earlier.get((change.layer, hour), Digest()) == change.then:
             continue  # late rows, which their revision will name
+        if _is_rebuilt(change, rebuilds) and (BRONZE, hour) not in changed:
+            rebuilt.add(hour)  # from rows that are those of the verdict
+            continue
         changed.add((change.layer, hour))
         named = altered_bronze.get(hour, ()) if change.layer == BRONZE else ()
         scope.add_at(f"{change.layer}_changed", change.layer, *hour, ": ".join((change.text, *_listed(named))))
@@ -75,7 +81,30 @@ def check(
         unsound.add(hour)
     differing = {hour for _, hour in changed} | unsound
     settled = {hour: row for hour, row in judged.items() if hour not in doubtful}
-    return list(_appended(verdicts, settled, differing, comparable))
+    return list(_appended(verdicts, settled, differing, comparable, rebuilt))
+
+
+def _rebuilds(scope: Scope) -> dict[str, Mapping[str, Any]]:
+    """Return the rebuilds of layers after which no audit has judged everything that they replaced."""
+    pending: dict[str, Mapping[str, Any]] = {}
+    for layer, table in ((SILVER, scope.silver_table), (GOLD, scope.channel.gold)):
+        of_table = table, scope.exchange, scope.channel
+        if not (one := scope.pinned.rebuilt(*of_table)):
+            continue
+        at = f"{from_micros(one['at']):%Y-%m-%dT%H:%M:%SZ}"
+        scope.report.rebuilds[layer] = f"{at}: {one['rows']} rows, {one['stayed']} older ones stayed"
+        if one["at"] <= scope.pinned.judged_rebuild(*of_table):
+            continue
+        pending[layer] = one
+        if scope.start is None or to_micros(scope.start) <= one["first"]:
+            scope.judged_rebuilds[judged_rebuild_key(*of_table)] = one["at"]
+    return pending
+
+
+def _is_rebuilt(change: Change, rebuilds: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a layer was rebuilt after a verdict, with the verdict's hour, and no audit has judged it since."""
+    one = rebuilds.get(change.layer)
+    return one is not None and change.verdict["checked_at"] < one["at"] and change.hour >= one["first"]
 
 
 def _listed(positions: Sequence[str]) -> tuple[str, ...]:
@@ -83,7 +112,11 @@ def _listed(positions: Sequence[str]) -> tuple[str, ...]:
 
 
 def _appended(
-    verdicts: Chain, judged: Mapping[Hour, dict[str, Any]], differing: Container[Hour], comparable: Mapping[str, int]
+    verdicts: Chain,
+    judged: Mapping[Hour, dict[str, Any]],
+    differing: Container[Hour],
+    comparable: Mapping[str, int],
+    rebuilt: Container[Hour],
 ) -> Iterator[dict[str, Any]]:
     """Yield the verdicts that hours need, none first one on an hour whose layers differ."""
     for hour, row in judged.items():
@@ -95,7 +128,7 @@ def _appended(
         elif before is not None:
             removed = [layer for layer, retained in comparable.items() if hour[1] < retained]
             revised = verdict.with_digests_of(before, row, removed)
-        if (chained := verdicts.append(revised)) is not None:
+        if (chained := verdicts.append(revised, rebuilt=hour in rebuilt)) is not None:
             yield chained
 
 

@@ -86,6 +86,20 @@ def append(spark: SparkSession, rows: Iterable[Mapping[str, Any]], checked_at: i
     retry_on_conflict(writer.option(f"snapshot-property.{CHECKED}", str(checked_at)).append)
 
 
+def note_rebuilds(spark: SparkSession, judged: Mapping[str, int]) -> None:
+    """Record which rebuilds were judged, by property of audit_completeness, after the verdicts are stored."""
+    if not judged:
+        return
+
+    def commit() -> None:
+        update = SnapshotHistory(spark, COMPLETENESS_TABLE).java_table().updateProperties()
+        for key, at in judged.items():
+            update = update.set(key, str(at))
+        update.commit()
+
+    retry_on_conflict(commit)
+
+
 def anchor(spark: SparkSession) -> Anchor | None:
     """Return what the last audit without findings has judged; None if none has."""
     properties = SnapshotHistory(spark, COMPLETENESS_TABLE).java_table().properties()
