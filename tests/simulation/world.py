@@ -114,9 +114,13 @@ class World:
 
     def _process(self, protocol: str) -> Process:
         self._processes += 1
+
+        def client(process: Process) -> HttpClient:
+            http = Http(self.exchange, process)
+            return HttpClient(http, http, Proxies({}))
+
         return Process(
-            self.feed, self.log, self.clock, self._rng,
-            lambda process: HttpClient(Http(self.exchange, process), Proxies({})), number=self._processes,
+            self.feed, self.log, self.clock, self._rng, client, number=self._processes,
             endpoint=f"wss://exchange#{protocol}" if protocol else "wss://exchange",
         )  # fmt: skip
 
