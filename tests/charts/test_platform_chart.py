@@ -220,7 +220,9 @@ def test_strimzis_own_policy_admits_the_same_peers():
         for kafka in of_kind(manifests, "Kafka"):
             (listener,) = kafka["spec"]["kafka"]["listeners"]
             policies = [
-                manifest for manifest in of_kind(manifests, "NetworkPolicy") if "kafka" in manifest["metadata"]["name"]
+                manifest
+                for manifest in of_kind(manifests, "NetworkPolicy")
+                if manifest["metadata"]["name"] == "k2-kafka-clients"
             ]
             rules = [policy["spec"]["ingress"][0]["from"] for policy in policies]
             assert rules == ([listener["networkPolicyPeers"]] if "networkPolicyPeers" in listener else [])
@@ -229,7 +231,9 @@ def test_strimzis_own_policy_admits_the_same_peers():
 def test_feed_pods_are_admitted_from_the_feed_namespaces_only():
     manifests = render(CHART, values={"feedNamespaces": ["one", "two"]})
     for policy in (
-        manifest for manifest in of_kind(manifests, "NetworkPolicy") if manifest["metadata"]["name"] != "k2-query"
+        manifest
+        for manifest in of_kind(manifests, "NetworkPolicy")
+        if manifest["metadata"]["name"] != "k2-query" and "ingress" in manifest["spec"]
     ):
         feeds = policy["spec"]["ingress"][0]["from"][0]
         (rule,) = feeds["namespaceSelector"]["matchExpressions"]
@@ -244,6 +248,49 @@ def test_kafka_in_its_own_namespace_is_addressed_there_and_admits_the_release():
     assert audit(manifests)["K2_KAFKA_BOOTSTRAP"] == "k2-kafka-kafka-bootstrap.kafka:9093"
     peers = policy["spec"]["ingress"][0]["from"]
     assert [peer["namespaceSelector"]["matchExpressions"][0]["values"] for peer in peers] == [["k2"], ["k2"]]
+
+
+def egress(manifests: list[Manifest], policy: str = "k2-platform-egress") -> list[Manifest]:
+    """Return the rules of an egress policy of the chart."""
+    spec = named(manifests, "NetworkPolicy", policy)["spec"]
+    assert spec["policyTypes"] == ["Egress"]
+    rules: list[Manifest] = spec["egress"]
+    return rules
+
+
+def test_every_pod_of_the_chart_reaches_only_name_servers_the_chart_and_kafka(default: list[Manifest]):
+    dns, own_pods, kafka = egress(default)
+    assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert own_pods == {"to": [{"podSelector": {"matchLabels": _RELEASE_LABELS}}]}
+    assert kafka["ports"] == [{"port": 9093}]
+    assert kafka["to"][0]["podSelector"]["matchLabels"]["strimzi.io/cluster"] == "k2-kafka"
+    selector_ = named(default, "NetworkPolicy", "k2-platform-egress")["spec"]["podSelector"]
+    for pod in pods(default):
+        assert matches(selector_, pod["metadata"]["labels"])
+    for client, pod_labels in CLIENTS.items():
+        assert matches(selector_, pod_labels) is (client not in {"ingest", "driver", "executor", "other"})
+
+
+def test_services_elsewhere_are_reached_by_port_but_not_at_link_local_addresses():
+    values = {"networkPolicy": {"ipv6": True}, "s3": {"endpoint": "https://store.example.org:9001"}}
+    manifests = render(CHART, file=CHARTS / CHART / "ci/external-values.yaml", values=values)
+    _, _, elsewhere, identity = egress(manifests)
+    assert elsewhere["ports"] == [{"port": 9092}, {"port": 443}, {"port": 5432}, {"port": 9001}]
+    assert elsewhere["to"] == [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128"]}},
+        {"namespaceSelector": {}},
+    ]
+    assert identity["to"] == [{"ipBlock": {"cidr": "169.254.0.0/16"}}]
+    keys = {"s3": {"users": {user: {"existingSecret": user} for user in ("jobs", "audit", "query")}}}
+    assert len(egress(render(CHART, file=CHARTS / CHART / "ci/external-values.yaml", values=keys))) == 3
+
+
+def test_what_copies_kafkas_secrets_reaches_the_api_server():
+    values = {"kafka": {"namespace": "kafka"}, "networkPolicy": {"apiServerPorts": [16443]}}
+    (rule,) = egress(render(CHART, values=values), "k2-kafka-credentials")
+    assert rule["ports"] == [{"port": 16443}]
+    assert {"namespaceSelector": {}} in rule["to"]
 
 
 def test_default_deny_still_allows_spark_and_metrics():
@@ -264,7 +311,7 @@ def test_with_external_services_only_audit_catalog_tables_and_query_remain():
     query = [manifest["kind"] for manifest in manifests if manifest["metadata"]["name"].startswith("k2-query")]
     assert sorted(query) == ["Deployment", "NetworkPolicy", "Secret", "Service"]
     others = [manifest["kind"] for manifest in manifests if not manifest["metadata"]["name"].startswith("k2-query")]
-    assert sorted(others) == ["CronJob", "Job", "Pod"]
+    assert sorted(others) == ["CronJob", "Job", "NetworkPolicy", "Pod"]
     environment = audit(manifests)
     assert environment["K2_KAFKA_BOOTSTRAP"] == "broker-1.example.org:9092,broker-2.example.org:9092"
     assert environment["K2_CATALOG_URI"] == "postgresql://database.example.org:5432/iceberg"

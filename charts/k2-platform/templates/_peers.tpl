@@ -47,3 +47,43 @@ matchExpressions:
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{/* Any address but link-local ones, where clouds serve credentials. Some plugins do not count pods among addresses. */}}
+{{- define "k2.peers.anywhere" -}}
+- ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+{{- if .Values.networkPolicy.ipv6 }}
+- ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}
+{{- end }}
+- namespaceSelector: {}
+{{- end }}
+
+{{/* Ports of the services that are not of this chart, as YAML. */}}
+{{- define "k2.externalPorts" -}}
+{{- $ports := list -}}
+{{- if not .Values.kafka.enabled -}}
+{{- range splitList "," .Values.kafka.bootstrap }}{{ $ports = append $ports (regexFind "[0-9]+$" . | int) }}{{ end -}}
+{{- end -}}
+{{- if not .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.url) | int) }}{{- end -}}
+{{- if not .Values.postgres.enabled -}}
+{{- $ports = append $ports (include "k2.port" (list .Values.catalog.uri) | int) -}}
+{{- if .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.databaseUri) | int) }}{{- end -}}
+{{- end -}}
+{{- if eq .Values.store.type "external" -}}
+{{- $ports = append $ports (include "k2.port" (list (.Values.s3.endpoint | default "https://s3.amazonaws.com")) | int) -}}
+{{- end -}}
+{{ $ports | uniq | toYaml }}
+{{- end }}
+
+{{/* The port of a URL. */}}
+{{- define "k2.port" -}}
+{{- $url := urlParse (index . 0) -}}
+{{- $given := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $given | default (get (dict "http" "80" "https" "443" "postgresql" "5432") $url.scheme) -}}
+{{- end }}
+
+{{/* Non-empty if pods use their workload identity for an external store. */}}
+{{- define "k2.s3.identity" -}}
+{{- if eq .Values.store.type "external" -}}
+{{- range list "jobs" "audit" "query" }}{{ if not (include "k2.s3.secret" (list $ .)) }}yes{{ end }}{{ end -}}
+{{- end -}}
+{{- end }}
