@@ -94,6 +94,10 @@ class Lane:
         """The open connections: one, or two during a rotation."""
         return [connection for connection in (self.connection, self.successor) if connection is not None]
 
+    def refused_by_successor(self, raw_symbol: str) -> bool:
+        """Return whether the exchange refused a symbol on the connection that is about to replace the current one."""
+        return self.successor is not None and self.successor.subscriptions.state(raw_symbol) is SymbolState.REFUSED
+
     async def run(self) -> None:
         """Stay connected while there are symbols. Raises `AttemptsExhausted`."""
         while True:

@@ -220,7 +220,7 @@ class Session:
             state = subscriptions.state(raw_symbol)
             if state in _LIVE:
                 shard.silences[raw_symbol].subscribed(now)
-            if state is SymbolState.FLOWING:
+            if state is SymbolState.FLOWING and not lane.refused_by_successor(raw_symbol):
                 shard.refusals.forget(raw_symbol)  # an acknowledgement proves nothing everywhere
         if due := shard.refusals.due(lane.raw_symbols, now):
             worth = shard.refusals.subscribable(due, now)
