@@ -21,11 +21,13 @@ for target in sys.argv[1:]:
     except OSError as error:
         print(target, "closed")
 """
-TARGETS = (
-    f"k2-kafka-kafka-bootstrap.{KAFKA_NAMESPACE}:9092",
-    "k2-postgres:5432",
-    "k2-minio:9000",
-)
+
+
+def targets(cluster) -> tuple[str, str, str]:
+    """Return the addresses of Kafka's listener, the catalog's database and the store."""
+    (listener,) = cluster.get("kafka", "k2-kafka", KAFKA_NAMESPACE)["spec"]["kafka"]["listeners"]
+    kafka = f"k2-kafka-kafka-bootstrap.{KAFKA_NAMESPACE}:{listener['port']}"
+    return kafka, "k2-postgres:5432", "k2-minio:9000"
 
 
 def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
@@ -43,7 +45,7 @@ def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
                 {
                     "name": "probe",
                     "image": image,
-                    "command": ["python", "-c", f"import time; time.sleep(5)\n{_REACH}", *TARGETS],
+                    "command": ["python", "-c", f"import time; time.sleep(5)\n{_REACH}", *targets(cluster)],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 }
             ],
@@ -63,7 +65,7 @@ def probe(cluster, name: str, labels: dict[str, str]) -> dict[str, str]:
 
 
 def test_an_unrelated_pod_reaches_neither_kafka_nor_the_catalog_nor_the_bucket(cluster):
-    assert probe(cluster, "unrelated", {"app": "unrelated"}) == dict.fromkeys(TARGETS, "closed")
+    assert probe(cluster, "unrelated", {"app": "unrelated"}) == dict.fromkeys(targets(cluster), "closed")
 
 
 def test_ingest_reaches_kafka_only(cluster):
@@ -75,7 +77,7 @@ def test_ingest_reaches_kafka_only(cluster):
         "like-ingest",
         {key: labels[key] for key in labels if key != "pod-template-hash"} | {"k2.marketdata.io/shard": "99"},
     )
-    assert reachable == {TARGETS[0]: "open", TARGETS[1]: "closed", TARGETS[2]: "closed"}
+    assert list(reachable.values()) == ["open", "closed", "closed"]
 
 
 def test_an_unrestricted_pod_is_rejected(cluster):
@@ -100,7 +102,7 @@ def test_every_pod_is_restricted_and_only_drivers_and_the_operator_have_a_token(
             assert security["capabilities"]["drop"] == ["ALL"], pod["metadata"]["name"]
             if any("serviceaccount" in mount["mountPath"] for mount in container.get("volumeMounts", ())):
                 with_token.add(spec["serviceAccountName"])
-    assert with_token <= {"k2-operator", "k2-spark"}, with_token
+    assert with_token <= {"k2-operator", "k2-spark", "k2-kafka-credentials"}, with_token
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,7 @@ def test_no_credential_is_in_any_other_object(cluster):
     kinds = "sparkapplications,configmaps,deployments,feeds,pods,events"
     objects = run("kubectl", "get", kinds, "-A", "-o", "yaml", env=cluster.env)
     assert yaml.safe_load(objects)["items"]
-    for value in (cluster.secret("k2-catalog")["password"], cluster.secret("k2-s3")["secret-key"]):
+    store = [cluster.secret(name)["secret-key"] for name in ("k2-s3", "k2-s3-jobs", "k2-s3-audit", "k2-s3-query")]
+    for value in (cluster.secret("k2-catalog")["password"], *store):
         assert len(value) >= 12
         assert value not in objects

@@ -75,8 +75,9 @@ class SecuredBroker:
         )
 
     def allow(self, principal: str, kind: ResourceType, name: str, *operations: AclOperation) -> None:
-        """Allow a principal to do something with a topic, or with groups of a prefix."""
-        pattern = ResourcePatternType.PREFIXED if kind is ResourceType.GROUP else ResourcePatternType.LITERAL
+        """Allow a principal to do something with a topic, or with topics or groups of a prefix (it ends in . or -)."""
+        prefix = name.endswith((".", "-"))
+        pattern = ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL
         bindings: Sequence[AclBinding] = [
             AclBinding(kind, name, pattern, f"User:{principal}", "*", operation, AclPermissionType.ALLOW)
             for operation in operations

@@ -1,6 +1,8 @@
 """Kafka over TLS with users: what each client of K2 says when its identity is wrong, and that it heals."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AclOperation, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from k2.common.kafka_connection import KafkaConnection
@@ -25,6 +28,9 @@ from k2.schemas import topics
 from k2.schemas.channels import TRADES
 from k2.schemas.records.trade import Side, Trade
 from tests.certificates import Authority
+from tests.charts.rendering import needs_helm, of_kind, render
+from tests.e2e import kafka_attempts
+from tests.e2e.test_kafka_users import GROUPS, MAY
 from tests.system.secured_broker import SecuredBroker, secured_broker
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -109,6 +115,33 @@ def test_every_client_works_with_scram_and_with_a_client_certificate(broker: Sec
     assert sum(ends.values()) == 2
     with pytest.raises(Unavailable, match="registry"):  # Kafka gave the records, which is what is asked here
         list(records.read(dict.fromkeys(ends, 0), ends, partitions))
+
+
+@needs_helm
+@pytest.mark.parametrize("user", MAY)
+def test_a_user_of_the_chart_may_what_its_component_needs_and_no_more(broker: SecuredBroker, user: str) -> None:
+    """The e2e test asks the same of a cluster."""
+    read, write = topics.trades("kraken"), topics.dead_letters("kraken")
+    if read not in broker.admin.list_topics(timeout=10).topics:
+        for created in broker.admin.create_topics([NewTopic(name, 1, 1) for name in (read, write)]).values():
+            created.result(30)
+        producer = Producer({"bootstrap.servers": broker.address, "log_level": 0})  # ANONYMOUS may
+        producer.produce(read, b"{}")
+        assert producer.flush(30) == 0
+    connection = broker.user(user, "right")
+    for manifest in of_kind(render("k2-platform"), "KafkaUser"):
+        if manifest["metadata"]["name"] == user:
+            for acl in manifest["spec"]["authorization"]["acls"]:
+                assert acl["resource"]["patternType"] == "prefix"
+                kind = ResourceType[acl["resource"]["type"].upper()]
+                operations = [AclOperation[name.upper()] for name in acl["operations"]]
+                broker.allow(user, kind, acl["resource"]["name"], *operations)
+    if user == "nobody":
+        Path(connection.password_file).write_text("wrong")
+    words = [user, connection.password_file, connection.ca_file, connection.bootstrap, read, write, *GROUPS]
+    command = [sys.executable, kafka_attempts.__file__, *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    assert set(done.stdout.splitlines()) == {"done", *MAY[user]}, done.stderr
 
 
 def test_a_wrong_password_is_named_and_heals_with_the_file(broker: SecuredBroker) -> None:
