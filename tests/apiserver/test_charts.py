@@ -165,7 +165,7 @@ def test_with_the_charts_rbac_the_operator_creates_repairs_and_releases_a_feed(
         assert probed.stdout.count(" 200 ") == 2
         api.request("DELETE", api.feed(restricted, "spot"))
         eventually(lambda: api.request("GET", api.feed(restricted, "spot"))["kind"] == "Status")
-    assert not [line for line in released.complaints() if "403" in line or "forbidden" in line.lower()]
+    assert not [line for line in released.complaints() if " 403" in line or "forbidden" in line.lower()]
 
 
 def test_topics_are_created_and_observed_in_the_namespace_that_strimzi_watches(

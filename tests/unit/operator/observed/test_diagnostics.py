@@ -4,7 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from confluent_kafka import KafkaException
 
+from k2.common.kafka_connection import KafkaConnection, SecurityProtocol
+from k2.operator.desired.pods import KAFKA_FOLDER
 from k2.operator.observed import diagnostics
 from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Pod, Rejection, Shard, Topic
 from tests.unit.operator.conftest import NOW
@@ -302,3 +305,21 @@ def test_symbols_beyond_the_most_are_named_and_counted(feed):
     assert diagnosis.message == (
         "1 of 1 connected; 2 symbols beyond spec.symbolSelector.maxSymbols are left out: SOLUSDT; XRPUSDT"
     )
+
+
+@pytest.mark.parametrize("key", ["password", "ca.crt"])
+def test_what_a_client_says_of_a_missing_file_names_the_secret(feed, key):
+    connection = KafkaConnection(
+        "kafka:9093",
+        SecurityProtocol.SASL_SSL,
+        ca_file=f"{KAFKA_FOLDER}/ca/ca.crt" if key == "ca.crt" else __file__,
+        username="k2-ingest",
+        password_file=f"{KAFKA_FOLDER}/k2-ingest/password",
+    )
+    with pytest.raises(KafkaException) as failed:
+        connection.client()
+    message = f"Kafka at kafka:9093: {failed.value.args[0].str()}"
+    diagnosis = diagnostics.ingest(feed(), ingest(shards=(Shard("0-0", False, message),)))
+    assert diagnosis.reason == "SecretNotFound"
+    secret = "ca" if key == "ca.crt" else "k2-ingest"
+    assert f"create the Secret {secret} in the feed's namespace with the key {key}: " in diagnosis.message
