@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from k2.jobs.audit import runner
+from k2.jobs.audit import compaction, runner
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
 from tests.spark.audit.test_audit import fill
@@ -56,3 +56,35 @@ def test_an_incremental_audit_equals_a_whole_one_whatever_was_touched(lake: Lake
     assert _audited(lake, 5)[0] == changed  # the finding stays
     point(lake, before)
     assert _audited(lake, 6)[0] == findings
+
+
+def test_the_audit_compacts_its_tables_and_judges_nothing_again_for_it(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    feed = prepared(lake, fill)
+    for minute in range(3):
+        _new_trade(lake, feed, 11 + minute)
+        assert runner.audit(lake.spark, lake.platform, now=START + timedelta(minutes=minute)).findings == []
+    assert _files(lake) == 3
+    verdicts = _verdicts(lake)
+    monkeypatch.setattr(compaction, "_OPEN", 3)
+    monkeypatch.setattr(compaction, "_CLOSED", 3)
+    report = runner.audit(lake.spark, lake.platform, now=START + timedelta(minutes=4), incremental=True)
+    assert report.findings == []
+    assert set(verdicts) <= set(_verdicts(lake))
+    assert _files(lake) == 1
+    report = runner.audit(lake.spark, lake.platform, now=START + timedelta(minutes=5), incremental=True)
+    assert (report.findings, report.exchanges["BINANCE"]["trades"].judged_since) == ([], "2026-03-02T12:00:00Z")
+    assert runner.audit(lake.spark, lake.platform, now=START + timedelta(minutes=6)).findings == []
+    lake.sql(
+        "UPDATE {} SET actual = actual + 1 WHERE hour = TIMESTAMP '2026-03-02 10:00:00'", tables.COMPLETENESS_TABLE
+    )
+    changed = runner.audit(lake.spark, lake.platform, now=START + timedelta(minutes=7), incremental=True)
+    assert "verdict_changed" in {finding.check for finding in changed.findings}
+
+
+def _new_trade(lake: Lake, feed, number: int) -> None:
+    lake.arrive(feed, [trade(number, HOUR + timedelta(hours=2, seconds=number))])
+    lake.run(feed, "silver", "gold")
+
+
+def _files(lake: Lake) -> int:
+    return lake.spark.table(f"{tables.COMPLETENESS_TABLE.identifier}.files").count()

@@ -313,7 +313,7 @@ def _check_maintenance(spark: SparkSession, platform: Platform, feed: ExchangeFe
     gold = spark.table(DEPTH.gold.identifier).count()
     report = Maintenance(spark, platform, [feed], channels=[DEPTH]).run(now=datetime.now(UTC) + timedelta(days=40))
     assert report["errors"] == []
-    assert report["tables"][DEPTH.gold.name]["tagged_days"] > 0
+    assert report["tables"][DEPTH.gold.name]["new_tags"] > 0
     assert spark.table(DEPTH.bronze("binance").identifier).count() == 0
     assert spark.table(DEPTH.silver("binance").identifier).count() == 0
     assert spark.table(DEPTH.gold.identifier).count() == gold > 0

@@ -3,13 +3,17 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from k2.jobs.audit.runner import audit
+from k2.jobs.commit.commit_log import CommitLog
 from k2.jobs.commit.snapshots import SnapshotHistory
-from k2.jobs.maintenance import runner
+from k2.jobs.maintenance import history
+from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
@@ -25,8 +29,8 @@ SOON = timedelta(hours=2)
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch: pytest.MonkeyPatch):
     """Keep three snapshots instead of a hundred, so that small tables are enough."""
-    monkeypatch.setattr(runner, "MIN_SNAPSHOTS", 3)
-    monkeypatch.setattr(runner, "_GOLD_HISTORY", timedelta(hours=1))
+    monkeypatch.setattr(history, "MIN_SNAPSHOTS", 3)
+    monkeypatch.setattr(history, "GOLD", replace(history.GOLD, age=timedelta(hours=1)))
 
 
 def _maintain(lake: Lake, *feeds, now: datetime | None = None, orphans: bool = False):
@@ -232,20 +236,44 @@ def test_two_concurrent_drivers_skip_at_most_a_step(lake: Lake):
 def test_snapshots_that_another_driver_just_expired_are_a_conflict_not_an_error(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    feed, expirable, first_call = _retaining(lake), runner.expirable, []
+    feed, too_old, first_call = _retaining(lake), history.too_old, []
     _arrive(lake, feed, 1, 8)
     lake.run(feed, "silver")
 
     def expire_first(snapshots, *rest):
-        expired = expirable(snapshots, *rest)
+        expired = too_old(snapshots, *rest)
         if not first_call:
             first_call.append(expired)  # before the nested call, which runs this function too
             _maintain(lake, feed)
         return expired
 
-    monkeypatch.setattr(runner, "expirable", expire_first)
+    monkeypatch.setattr(history, "too_old", expire_first)
     assert _maintain(lake, feed)[BRONZE.name]["expired_snapshots"] == "conflict"
     assert len(first_call[0]) > len(_ids(lake, BRONZE)) == 3
+
+
+def test_a_history_that_is_too_large_is_trimmed_but_not_what_the_ledger_or_the_bars_lack(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    feed = _retaining(lake)
+    _arrive(lake, feed, 1, 1)
+    lake.run(feed, "silver", "gold")
+    BarMaintainer(lake.spark).run()
+    for number in range(2, 9):
+        _arrive(lake, feed, number, 1)
+        lake.run(feed, "silver", "gold")
+    one = history.size(lake.snapshots(tables.GOLD_TABLE)[0])
+    limits = history.Limits(timedelta(days=7), 3 * one + 100, timedelta())
+    monkeypatch.setattr(history, "GOLD", limits)
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    trim = partial(Maintenance(lake.spark, lake.platform, [feed]).trim, now=now)
+    assert trim() == {"tables": {tables.GOLD: {"held_by": "bars"}}, "errors": []}
+    BarMaintainer(lake.spark).run()
+    assert trim() == {"tables": {}, "errors": []}  # the ledger has none of the commits
+    assert CommitLog(lake.spark, [feed]).record() == 24
+    assert trim() == {"tables": {tables.GOLD: {"expired_snapshots": 4}}, "errors": []}
+    assert len(_ids(lake, tables.GOLD_TABLE)) == 4  # the current one, and what fits
+    assert audit(lake.spark, lake.platform, rebuild=True).findings == []
 
 
 def test_the_report_is_json(lake: Lake):

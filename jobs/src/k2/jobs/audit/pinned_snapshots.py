@@ -5,7 +5,8 @@ rows that downstream ones were made from, and any further rows are lag.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -56,11 +57,25 @@ class PinnedSnapshots:
             *([tables.INSTRUMENTS_TABLE] if instruments else []),
             *(table for channel in dict.fromkeys(channel for _, channel in origins) for table in channel.derived),
         ]
+        self._gold = [
+            channel.gold
+            for channel in dict.fromkeys(channel for _, channel in origins)
+            if channel.gold.name not in left_out
+        ]
         self._logs = {table.name: SnapshotHistory(spark, table).log() for table in order if table.name not in left_out}
 
         self._rows: dict[str, DataFrame] = {}
         self._read_properties: dict[str, dict[str, str]] = {}
         self._ledgers: dict[tuple[str, str], dict[str, Extents]] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the snapshots of the Gold tables from expiring: with short triggers, that takes minutes."""
+        with ExitStack() as stack:
+            for table in self._gold:
+                if (snapshot := self.snapshot_id(table)) is not None:
+                    stack.enter_context(SnapshotHistory(self._spark, table).held(snapshot, "audit"))
+            yield
 
     def log(self, table: Table) -> Log:
         """Return the log of a table as it was when its snapshot was pinned."""
@@ -82,6 +97,10 @@ class PinnedSnapshots:
         """Return a table's pinned snapshot id; None if it has no snapshot yet."""
         history = self._logs[table.name].snapshots
         return history[0].id if history else None
+
+    def snapshot_ids(self) -> dict[str, int | None]:
+        """Return the pinned snapshot ids, by table; None for a table without one."""
+        return {name: log.snapshots[0].id if log.snapshots else None for name, log in self._logs.items()}
 
     def pruned_before(self, table: Table) -> str | None:
         """Return the time (ISO 8601) before which retention may have deleted rows; None if it never did."""

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
-from k2.jobs.audit import bars
+from k2.jobs.audit import bars, compaction
 from k2.jobs.audit.altered import Altered
 from k2.jobs.audit.channel_audit import ChannelAudits, ChannelResult, failure
 from k2.jobs.audit.incremental.judged import SETTLED, Judged, origin
@@ -77,41 +77,43 @@ def audit(
     tables.check_formats(spark, readable)
     tables.ensure(spark, [table for table in (*_OF_AUDIT, EVIDENCE_TABLE) if table.name not in broken])
     pinned = PinnedSnapshots(spark, recorded, broken, instruments=INSTRUMENTS_TABLE in watched)
-    storage = StorageCheck(spark, recorded, readable, pinned)
-    report = Report(findings=[*storage.broken_tables(broken), *storage.damaged_files(), *storage.rolled_back()])
-    report.findings += storage.altered_rows()
-    is_whole = not incremental or rebuild or since is not None or COMPLETENESS_TABLE.name in broken
-    before = None if is_whole else store.anchor(spark)
-    removed_before = {table.name: pinned.pruned_micros(table) for table in readable}
-    judged = Judged(before, storage.live, removed_before)
-    registry = Registry(platform.registry)
-    schemas = (lambda topic: SchemaCache(registry, topics.subject(topic)).schemas()) if rebuild else None
-    altered = Altered.of(storage.altered)
-    audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas, altered)
-    verdicts: list[dict[str, Any]] = []
-    pending: dict[str, int | None] = {}
-    rebuilds: dict[str, int] = {}
-    for exchange, channel in recorded:
-        used = _required(exchange, channel)
-        if unreadable := [table.name for table in used if table.name in broken]:
-            result = ChannelResult(ChannelReport(unfinished=f"{', '.join(unreadable)} cannot be read"))
-        else:
-            result = audits.run(exchange, channel, judged.floor(exchange, channel))
-        pending[origin(exchange, channel)] = result.pending_since
-        report.exchanges.setdefault(EXCHANGES[exchange].label, {})[channel.name] = result.report
-        report.findings += result.findings
-        verdicts += result.verdicts
-        rebuilds |= result.judged_rebuilds
-        if result.report.unfinished:
-            report.findings += _explained(storage, report, exchange, channel, result.report.unfinished)
-    if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
-        floor = judged.floor_of([TRADES.gold.name, BARS_TABLE.name])
-        report.findings += _bars(spark, from_micros(floor) if floor else since, report)
-    if COMPLETENESS_TABLE.name not in broken:
-        report.findings += _append(spark, verdicts, rebuilds, now)
-    if since is None and {finding.check for finding in report.findings} <= SETTLED:
-        store.keep(spark, judged.anchor(pinned.sequences(), now, pending))
-    return report
+    with pinned.held():
+        storage = StorageCheck(spark, recorded, readable, pinned)
+        report = Report(findings=[*storage.broken_tables(broken), *storage.damaged_files(), *storage.rolled_back()])
+        report.findings += storage.altered_rows()
+        is_whole = not incremental or rebuild or since is not None or COMPLETENESS_TABLE.name in broken
+        before = None if is_whole else store.anchor(spark)
+        removed_before = {table.name: pinned.pruned_micros(table) for table in readable}
+        judged = Judged(before, storage.live, removed_before)
+        registry = Registry(platform.registry)
+        schemas = (lambda topic: SchemaCache(registry, topics.subject(topic)).schemas()) if rebuild else None
+        altered = Altered.of(storage.altered)
+        audits = ChannelAudits(spark, pinned, now, since, platform.kafka, schemas, altered)
+        verdicts: list[dict[str, Any]] = []
+        pending: dict[str, int | None] = {}
+        rebuilds: dict[str, int] = {}
+        for exchange, channel in recorded:
+            used = _required(exchange, channel)
+            if unreadable := [table.name for table in used if table.name in broken]:
+                result = ChannelResult(ChannelReport(unfinished=f"{', '.join(unreadable)} cannot be read"))
+            else:
+                result = audits.run(exchange, channel, judged.floor(exchange, channel))
+            pending[origin(exchange, channel)] = result.pending_since
+            report.exchanges.setdefault(EXCHANGES[exchange].label, {})[channel.name] = result.report
+            report.findings += result.findings
+            verdicts += result.verdicts
+            rebuilds |= result.judged_rebuilds
+            if result.report.unfinished:
+                report.findings += _explained(storage, report, exchange, channel, result.report.unfinished)
+        if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
+            floor = judged.floor_of([TRADES.gold.name, BARS_TABLE.name])
+            report.findings += _bars(spark, from_micros(floor) if floor else since, report)
+        if COMPLETENESS_TABLE.name not in broken:
+            report.findings += _append(spark, verdicts, rebuilds, now)
+        if since is None and {finding.check for finding in report.findings} <= SETTLED:
+            compacted = compaction.compact(spark, storage.live, pinned.snapshot_ids(), now)
+            store.keep(spark, judged.anchor(pinned.sequences(), now, pending, compacted))
+        return report
 
 
 def _present(spark: SparkSession) -> set[str]:

@@ -5,12 +5,15 @@ batch whose epoch is in a snapshot of the table is there completely; any other i
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import SparkSession
 
+from k2.jobs.commit.retry import retry_on_conflict
 from k2.schemas.snapshots import EPOCH, QUERY
 from k2.schemas.tables import Table
 
@@ -100,10 +103,34 @@ class SnapshotHistory:
         refs = self.java_table().refs()
         return {str(name): int(refs.get(name).snapshotId()) for name in list(refs.keySet())}
 
+    def count(self) -> int:
+        """Return the number of snapshots that the table has."""
+        return int(self.java_table().operations().current().snapshots().size())
+
     def properties(self) -> dict[str, str]:
         """Return the properties of the table."""
         stored = self.java_table().properties()
         return {str(key): str(stored[key]) for key in stored}
+
+    def expire(self, ids: Iterable[int]) -> None:
+        """Expire snapshots by their ids, and delete the files that no other snapshot needs.
+
+        Raises Java's error for one that is expired already, or that a branch or tag refers to.
+        """
+        update = self.java_table().expireSnapshots().expireOlderThan(0)  # otherwise Iceberg also expires by age
+        for snapshot_id in ids:
+            update = update.expireSnapshotId(snapshot_id)
+        update.commit()
+
+    @contextmanager
+    def held(self, snapshot_id: int, reader: str) -> Iterator[None]:
+        """Keep a snapshot from expiring while a reader that may take long needs it, by a tag that names the reader."""
+        name = f"{reader}-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S-%f}"
+        retry_on_conflict(lambda: self.java_table().manageSnapshots().createTag(name, snapshot_id).commit())
+        try:
+            yield
+        finally:
+            retry_on_conflict(lambda: self.java_table().manageSnapshots().removeTag(name).commit())
 
     def newest_of_query(self, query_id: str) -> Snapshot | None:
         """Return the newest commit of a query; None if it has none."""

@@ -162,7 +162,8 @@ class GoldLayer:
         unique = self._deduplicate(batch, records, extent)
         observed = unique.observe(counts, F.count("*").alias("rows"), _newest("ingestion_timestamp"))
         self._advance_frontier(batch)
-        properties = batch.properties | {FRONTIER: json.dumps(self._frontier), ROWS_BEFORE: str(self._rows)}
+        frontier = json.dumps(self._frontier, separators=(",", ":"))
+        properties = batch.properties | {FRONTIER: frontier, ROWS_BEFORE: str(self._rows)}
         properties |= {HOURS: bars.encode_hours(minute // 60 for minute in extent.minutes)}
         self._gold.append(gold.to_gold(observed, self._channel), batch.epoch, properties)
         self._rows += counts.get["rows"]

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
 from itertools import chain
@@ -69,7 +70,9 @@ class BarMaintainer:
             return False
         started = time.monotonic()
         units = self._units(touched)
-        self._commit(units, gold, before)
+        # Whole exchanges may take longer than the snapshot is retained.
+        with self._gold.held(gold.id, "bars") if touched.everything or touched.whole else nullcontext():
+            self._commit(units, gold, before)
         log.info("bars rebuilt", units=len(units), gold=gold.id, seconds=round(time.monotonic() - started, 2))
         return True
 

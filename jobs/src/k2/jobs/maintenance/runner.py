@@ -8,7 +8,7 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -23,7 +23,8 @@ from k2.jobs import bootstrap
 from k2.jobs.commit import retry
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.feed_channels import feed_channels
-from k2.jobs.maintenance import daily_tags, stream_positions
+from k2.jobs.maintenance import history, stream_positions, tags
+from k2.jobs.maintenance.history import Limits
 from k2.jobs.maintenance.stream_positions import Reader
 from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.session import tables_in_s3
@@ -31,22 +32,19 @@ from k2.jobs.telemetry import error_summary
 from k2.schemas import tables
 from k2.schemas.channels import Channel, exchange_tables
 from k2.schemas.feed.model import ExchangeFeed, Layers
-from k2.schemas.snapshots import PRUNED, REDRIVE_QUERY
+from k2.schemas.snapshots import GOLD_SNAPSHOT, PRUNED
 from k2.schemas.tables import Table
 from k2.schemas.values import seconds
 
 log = logs.get("maintenance")
 
-MIN_SNAPSHOTS: Final = 100
-_MAX_SNAPSHOTS: Final = 5000  # each commit writes all of them again into the table's metadata
-_GOLD_HISTORY: Final = timedelta(days=7)  # for time travel
-_SHORT_HISTORY: Final = timedelta(hours=1)
 _DEAD_LETTERS: Final = timedelta(days=30)
 _BATCHES: Final = timedelta(days=90)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOSED_AFTER: Final = timedelta(hours=1)  # a partition is compacted this long after its time ended
 _FIRST: Final = 300.0  # seconds from the start to the first round
 _INTERVAL: Final = 3600.0  # seconds
+_TRIM_INTERVAL: Final = 60.0  # seconds
+_TRIM_FROM: Final = 1.5  # histories are trimmed between rounds from this multiple of their size on
 _ORPHAN_ROUNDS: Final = 24  # orphan files are removed every so many rounds: listing a whole warehouse is slow
 _FAILURES: Final = (Py4JError, PySparkException)
 _OPTIONS: Final = {
@@ -87,7 +85,55 @@ class Maintenance:
         """Run one round and return its report. A step that fails is in the report and does not stop the others."""
         now = now or datetime.now(UTC)
         self._report, self._errors = {}, []
-        growing = [
+        growing = self._growing()
+        merged = (tables.INSTRUMENTS_TABLE, tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
+        self._retain(now)
+        for table in growing:
+            self._step(table, "compacted_files", partial(self._compact, table, now))
+        for gold in self._gold:
+            self._step(gold, "new_tags", partial(tags.update, self._spark, gold, now))
+        self._expire_all([*growing, *merged], now)
+        if orphans:
+            for table in [*growing, *merged]:
+                self._step(table, "orphan_files", partial(self._remove_orphans, table))
+        return {"tables": self._report, "errors": self._errors}
+
+    def trim(self, *, now: datetime | None = None) -> dict[str, Any]:
+        """Tag the hours of Gold that have ended, and expire snapshots of tables that have too many; report it.
+
+        It runs each minute: with short triggers, the commits of an hour are more than a commit may write.
+        """
+        now = now or datetime.now(UTC)
+        self._report, self._errors = {}, []
+        for gold in self._gold:
+            if not tags.has_last_hour(SnapshotHistory(self._spark, gold).refs(), now):
+                self._step(gold, "new_tags", partial(tags.update, self._spark, gold, now))
+        self._expire_all([table for table in self._growing() if self._is_large(table)], now)
+        return {"tables": self._report, "errors": self._errors}
+
+    def run_hourly(self, stop: threading.Event) -> None:
+        """Run rounds until `stop` is set, in a thread of their own. An error ends the round, not the process."""
+        rounds, due = 0, time.monotonic() + _FIRST
+        while not stop.wait(_TRIM_INTERVAL):
+            started = time.monotonic()
+            is_round = started >= due
+            try:
+                report = self.run(orphans=rounds % _ORPHAN_ROUNDS == 1) if is_round else self.trim()
+            except Exception:
+                log.exception("maintenance failed, retrying later")
+            else:
+                if is_round or report["tables"] or report["errors"]:
+                    log.info(
+                        "maintenance done" if is_round else "history trimmed",
+                        seconds=round(time.monotonic() - started, 1),
+                        **report,
+                    )
+            if is_round:
+                rounds, due = rounds + 1, time.monotonic() + _INTERVAL
+
+    def _growing(self) -> list[Table]:
+        """Return the tables that streams and commit log append to."""
+        return [
             *(channel.bronze(exchange) for exchange, channel in self._layers()),
             *(channel.silver(exchange) for exchange, channel in self._layers()),
             tables.DEAD_LETTERS_TABLE,
@@ -95,37 +141,6 @@ class Maintenance:
             *(table for channel in self._channels for table in channel.derived),
             tables.BATCHES_TABLE,
         ]
-        merged = (tables.INSTRUMENTS_TABLE, tables.GAPS_TABLE, tables.EVIDENCE_TABLE, tables.COMPLETENESS_TABLE)
-        self._retain(now)
-        for table in growing:
-            self._step(table, "compacted_files", partial(self._compact, table, now))
-        for gold in self._gold:
-            tag = partial(daily_tags.tag_closed_days, self._spark, gold, now - _CLOSED_AFTER)
-            self._step(gold, "tagged_days", tag)
-        try:
-            readers = stream_positions.readers(self._spark, self._checkpoints)
-        except (ValueError, KeyError, IndexError, *_FAILURES) as error:
-            self._add_error("no snapshots expired: the position of a reader cannot be read", error)
-        else:
-            for table in [*growing, *merged]:
-                self._step(table, "expired_snapshots", partial(self._expire, table, readers, now))
-        if orphans:
-            for table in [*growing, *merged]:
-                self._step(table, "orphan_files", partial(self._remove_orphans, table))
-        return {"tables": self._report, "errors": self._errors}
-
-    def run_hourly(self, stop: threading.Event) -> None:
-        """Run rounds until `stop` is set, in a thread of their own. An error ends the round, not the process."""
-        rounds = 0
-        while not stop.wait(_INTERVAL if rounds else _FIRST):
-            started = time.monotonic()
-            try:
-                report = self.run(orphans=rounds % _ORPHAN_ROUNDS == 1)
-            except Exception:
-                log.exception("maintenance failed, retrying in an hour")
-            else:
-                log.info("maintenance done", seconds=round(time.monotonic() - started, 1), **report)
-            rounds += 1
 
     def _layers(self) -> dict[tuple[str, Channel], list[Layers]]:
         """Return the exchanges and channels, each with the layers of its feeds."""
@@ -166,29 +181,72 @@ class Maintenance:
         )
         return int(result["rewritten_data_files_count"])
 
+    def _limits(self, table: Table) -> Limits:
+        return history.GOLD if table in self._gold else history.OTHERS
+
+    def _is_large(self, table: Table) -> bool:
+        """Whether the history of a table takes more than it should between two rounds, if its commits are alike."""
+        snapshots = SnapshotHistory(self._spark, table)
+        newest = next(snapshots.snapshots(), None)
+        if newest is None:
+            return False
+        untagged = snapshots.count() - len(set(snapshots.refs().values()))
+        return untagged * history.size(newest) > _TRIM_FROM * self._limits(table).size
+
+    def _expire_all(self, expiring: Sequence[Table], now: datetime) -> None:
+        if not expiring:
+            return
+        try:
+            readers = stream_positions.readers(self._spark, self._checkpoints)
+        except (ValueError, KeyError, IndexError, *_FAILURES) as error:
+            self._add_error("no snapshots expired: the position of a reader cannot be read", error)
+            return
+        for table in expiring:
+            self._step(table, "expired_snapshots", partial(self._expire, table, readers, now))
+
     def _expire(self, table: Table, readers: Iterable[Reader], now: datetime) -> int:
-        history = SnapshotHistory(self._spark, table)
-        snapshots, referenced = list(history.snapshots()), set(history.refs().values())
-        needed, reader = stream_positions.snapshots_needed(readers, snapshots)
-        retained = _GOLD_HISTORY if table in self._gold else _SHORT_HISTORY
-        old = expirable(snapshots, needed, (now - retained).timestamp())
-        expired = [snapshot for snapshot in old if snapshot.id not in referenced]
-        if needed > MIN_SNAPSHOTS:
+        snapshot_history = SnapshotHistory(self._spark, table)
+        snapshots, referenced = list(snapshot_history.snapshots()), set(snapshot_history.refs().values())
+        limits = self._limits(table)
+        needed, reader = stream_positions.snapshots_needed([*readers, *self._bars_position(table)], snapshots)
+        expired = {snapshot.id for snapshot in history.too_old(snapshots, needed, (now - limits.age).timestamp())}
+        settled = (now - limits.settled).timestamp()
+        large = history.too_large(snapshots, needed, limits.size, settled, referenced)
+        expired |= {snapshot.id for snapshot in (self._logged(large) if table in self._gold else large)}
+        expired -= referenced
+        if needed > history.MIN_SNAPSHOTS:
             self._report.setdefault(table.name, {})["held_by"] = reader
         if expired:
-            self._expire_snapshots(table, {snapshot.id for snapshot in expired})
+            self._expire_snapshots(snapshot_history, expired)
         return len(expired)
 
-    def _expire_snapshots(self, table: Table, snapshots: set[int]) -> None:
-        ids = ", ".join(f"{snapshot}L" for snapshot in snapshots)
+    def _expire_snapshots(self, snapshot_history: SnapshotHistory, ids: set[int]) -> None:
         try:
-            # Iceberg also expires snapshots by age, unless `older_than` is before all of them.
-            self._call("expire_snapshots", table, older_than=_literal(_EPOCH), snapshot_ids=f"array({ids})")
+            snapshot_history.expire(ids)
         except _FAILURES as error:
             # For snapshots that another driver has just expired, Iceberg reports only a negative size.
-            if snapshots <= {snapshot.id for snapshot in SnapshotHistory(self._spark, table).snapshots()}:
+            if ids <= {snapshot.id for snapshot in snapshot_history.snapshots()}:
                 raise
             raise retry.CommitConflict from error
+
+    def _bars_position(self, table: Table) -> Iterator[Reader]:
+        """Yield the position of the bars in Gold, which are rebuilt as a whole if the snapshots since have expired."""
+        if table is not tables.GOLD_TABLE or tables.BARS_TABLE not in self._growing():
+            return
+        for snapshot in SnapshotHistory(self._spark, tables.BARS_TABLE).snapshots():
+            if (gold := snapshot.summary.get(GOLD_SNAPSHOT)) is not None:
+                yield Reader("bars", int(gold), int(gold))
+                return
+
+    def _logged(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Return those of some snapshots that are in `audit_batches`, or of no query."""
+        commits = [snapshot for snapshot in snapshots if snapshot.query_id]
+        if not commits:
+            return list(snapshots)
+        since = datetime.fromtimestamp(min(snapshot.committed_at for snapshot in commits), UTC)
+        log_rows = self._spark.table(tables.BATCHES_TABLE.identifier).where(f"committed_at >= {_literal(since)}")
+        ids = {row[0] for row in log_rows.select("snapshot_id").collect()}
+        return [snapshot for snapshot in snapshots if not snapshot.query_id or snapshot.id in ids]
 
     def _remove_orphans(self, table: Table) -> int:
         return len(self._spark.sql(_statement("remove_orphan_files", table, **self._listing)).collect())
@@ -212,27 +270,6 @@ class Maintenance:
     def _add_error(self, step: str, error: BaseException) -> None:
         log.error("maintenance step failed", step=step, error=str(error)[:2000])
         self._errors.append(f"{step}: {error_summary.first_line(error)}")
-
-
-def expirable(newest_first: Sequence[Snapshot], needed: int, before: float) -> list[Snapshot]:
-    """Return the snapshots that can be expired: old, not among the newest, read by all, not the newest of a query.
-
-    The next run of a query learns from its newest commit which batches are written already.
-    """
-    retained = max(MIN_SNAPSHOTS, needed)
-    newest_of_queries: dict[str, int] = {}
-    for snapshot in newest_first:
-        if not snapshot.query_id.startswith(REDRIVE_QUERY):  # which has no next run
-            newest_of_queries.setdefault(snapshot.query_id, snapshot.id)
-    newest_of_queries.pop("", None)
-    guarded = set(newest_of_queries.values())
-    return [
-        snapshot
-        for index, snapshot in enumerate(newest_first)
-        if index >= retained
-        and (snapshot.committed_at < before or index >= _MAX_SNAPSHOTS)
-        and snapshot.id not in guarded
-    ]
 
 
 def _closed(table: Table, until: datetime) -> str:

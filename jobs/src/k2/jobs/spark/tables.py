@@ -1,13 +1,17 @@
 """Creation and verification of the Iceberg tables according to their specs and the stored format."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.schemas.formats import FORMAT, TABLE_PROPERTY, OtherFormat
 from k2.schemas.tables import CATALOG, NAMESPACE, Column, Table
+
+_FORMAT_ONLY: Final = frozenset({"format-version"})  # Iceberg takes it at creation and does not store it
 
 
 class TableDrifted(RuntimeError):
@@ -15,7 +19,7 @@ class TableDrifted(RuntimeError):
 
 
 def ensure(spark: SparkSession, tables: Iterable[Table]) -> None:
-    """Create the namespace, missing tables and missing nullable columns.
+    """Create the namespace, missing tables, and nullable columns and properties that existing tables lack.
 
     Raises `OtherFormat` if an existing table was written in another format, and `TableDrifted` if it differs from its
     spec in any other way.
@@ -25,6 +29,7 @@ def ensure(spark: SparkSession, tables: Iterable[Table]) -> None:
         if spark.catalog.tableExists(table.identifier):
             _check_format(spark, table)
             _add_columns(spark, table)
+            _add_properties(spark, table)
             verify(spark, table)
             continue
         spark.sql(ddl(table))
@@ -74,6 +79,21 @@ def _add_columns(spark: SparkSession, table: Table) -> None:
             spark.catalog.refreshTable(table.identifier)
             if missing():  # otherwise another process added them at the same time
                 raise
+
+
+def _add_properties(spark: SparkSession, table: Table) -> None:
+    """Set the properties that an existing table lacks: their spec is newer. Those that it has are left alone."""
+
+    def commit() -> None:
+        java_table = SnapshotHistory(spark, table).java_table()
+        stored = set(map(str, java_table.properties()))
+        if lacking := {key: value for key, value in table.all_properties.items() if key not in stored | _FORMAT_ONLY}:
+            update = java_table.updateProperties()
+            for key, value in lacking.items():
+                update.set(key, value)
+            update.commit()
+
+    retry_on_conflict(commit)
 
 
 def verify(spark: SparkSession, table: Table) -> None:

@@ -34,7 +34,7 @@ def resolve_snapshot(table: Table, as_of: AsOf | None) -> Snapshot | None:
             )
         return table.snapshot_by_id(tagged)
     if isinstance(as_of, datetime):
-        snapshot = table.snapshot_as_of_timestamp(to_micros(times.to_utc(as_of, "as-of")) // 1000)
+        snapshot = _at_time(table, to_micros(times.to_utc(as_of, "as-of")) // 1000)
         requested = times.to_rfc3339(as_of)
     else:
         snapshot, requested = table.snapshot_by_id(as_of), f"the snapshot {as_of}"
@@ -65,6 +65,18 @@ def list_snapshots(table: Table) -> ArrowTable:
     columns = [("snapshot_id", number), ("parent_id", number), ("committed_at", moment), ("operation", text)]
     columns += [("added_rows", number), ("total_rows", number), ("current", pa.bool_()), ("tags", text)]
     return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+
+
+def _at_time(table: Table, milliseconds: int) -> Snapshot | None:
+    """Return the newest snapshot of a time or before; None if there is none.
+
+    Iceberg's log of snapshots ends where the first one has expired. Before that, tagged ones remain.
+    """
+    if (logged := table.snapshot_as_of_timestamp(milliseconds)) is not None:
+        return logged
+    tagged = set(_tags(table).values())
+    earlier = (one for one in table.snapshots() if one.snapshot_id in tagged and one.timestamp_ms <= milliseconds)
+    return max(earlier, key=lambda one: (one.timestamp_ms, one.sequence_number or 0), default=None)
 
 
 def _tags(table: Table) -> dict[str, int]:

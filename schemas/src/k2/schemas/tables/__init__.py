@@ -11,7 +11,7 @@ from k2.schemas.tables.audit import (
     GAPS_TABLE,
 )
 from k2.schemas.tables.bronze import bronze
-from k2.schemas.tables.gold import BARS, BARS_TABLE, GOLD, GOLD_TABLE, day_tag, gold
+from k2.schemas.tables.gold import BARS, BARS_TABLE, GOLD, GOLD_TABLE, day_tag, gold, hour_tag, month_tag
 from k2.schemas.tables.instruments import INSTRUMENTS, INSTRUMENTS_TABLE
 from k2.schemas.tables.silver import DEAD_LETTERS, DEAD_LETTERS_TABLE, silver
 from k2.schemas.tables.spec import (
@@ -53,5 +53,7 @@ __all__ = [
     "bronze",
     "day_tag",
     "gold",
+    "hour_tag",
+    "month_tag",
     "silver",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 from k2.schemas.tables.spec import (
@@ -83,6 +83,16 @@ BARS_TABLE: Final = Table(
 )
 
 
+def hour_tag(hour: datetime) -> str:
+    """Return the name of Gold's tag for the state at the end of a UTC hour."""
+    return f"hour-{hour:%Y-%m-%dT%H}"
+
+
 def day_tag(day: date) -> str:
     """Return the name of Gold's tag for a closed UTC day."""
     return f"day-{day.isoformat()}"
+
+
+def month_tag(month: date) -> str:
+    """Return the name of Gold's tag for a closed UTC month."""
+    return f"month-{month:%Y-%m}"

@@ -25,8 +25,11 @@ _PROPERTIES: Final = {
     "write.distribution-mode": "none",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
+    "write.metadata.compression-codec": "gzip",  # each commit writes all that the table's metadata hold
     # Planning reads every manifest, each small commit adds one, and Iceberg's default merges at a hundred.
     "commit.manifest.min-count-to-merge": "20",
+    # A merge writes a manifest of up to this size within one commit; Iceberg's default is 8 MB.
+    "commit.manifest.target-size-bytes": str(256 << 10),
     # Writers, compaction and audit commit to the same table; each retry rebases on the winner.
     "commit.retry.num-retries": "20",
     "commit.retry.min-wait-ms": "50",

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from k2.jobs.audit.incremental.anchor import Anchor
@@ -15,6 +17,14 @@ from k2.schemas.values import to_micros
 # Findings that verdicts tell again, without the rows.
 SETTLED: Final = frozenset({"missing_ids"})
 _OPEN: Final = timedelta(hours=1, minutes=5)  # of an hour that began longer ago, a verdict is final
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a table consists of after it was compacted: the number of its last commit, and its files."""
+
+    sequence: int
+    files: Sequence[LiveFile]
 
 
 class Judged:
@@ -56,17 +66,24 @@ class Judged:
         times = [self._touched.get(name, 0) for name in names]
         return min((time for time in times if time is not None), default=max(self._before.floors.values(), default=0))
 
-    def anchor(self, sequences: Mapping[str, int], now: datetime, pending: Mapping[str, int | None]) -> Anchor:
+    def anchor(
+        self,
+        sequences: Mapping[str, int],
+        now: datetime,
+        pending: Mapping[str, int | None],
+        compacted: Mapping[str, Compacted] = MappingProxyType({}),
+    ) -> Anchor:
         """Return what the next audit need not judge.
 
         `sequences` are the numbers of the tables' last commits, `pending` the first times of rows that a layer has not
-        processed, by what `origin` names.
+        processed, by what `origin` names; `compacted` are the tables that have the same rows in other files by now.
         """
         tables = {
             name: FileSet.of(files, sequences[name], now.date())
             for name, files in self._files.items()
             if name in sequences
         }
+        tables |= {name: FileSet.of(one.files, one.sequence, now.date()) for name, one in compacted.items()}
         closed = to_micros((now - _OPEN).replace(minute=0, second=0, microsecond=0))
         floors = {name: closed if first is None else min(closed, first) for name, first in pending.items()}
         return Anchor(tables, floors)
