@@ -1,7 +1,8 @@
 """`python -m bench [BENCHMARK ...] [--rounds N] [--quick] [--output FILE]`: run benchmarks and print the results.
 
 Without names it runs ingest, layers, freshness, queries and footprint, and writes docs/benchmarks.md and the README.
-`operator`, which needs an API server, and `http_api` take longer: each writes its section only when it runs alone.
+`operator`, which needs an API server, `http_api` and `lake-age` take longer: each writes its section only when it runs
+alone.
 
 Exit 0 if every benchmark ran, whether or not its goals were reached; 1 if one failed.
 """
@@ -27,7 +28,11 @@ DEFAULT: Final = {
     "queries": "One hour of one symbol",
     "footprint": "Memory and CPU of the whole platform",
 }
-SEPARATE: Final = {"operator": "Many feeds on one operator", "http_api": "Queries over HTTP"}
+SEPARATE: Final = {
+    "operator": "Many feeds on one operator",
+    "http_api": "Queries over HTTP",
+    "lake-age": "The lake as it ages",
+}
 
 
 def main() -> int:
@@ -59,7 +64,7 @@ def _measure(name: str, folder: Path, arguments: argparse.Namespace) -> Section:
     print(f"{name}: {title} ...", flush=True)
     started_at = time.monotonic()
     try:
-        section: Section = importlib.import_module(f"bench.{name}").run(
+        section: Section = importlib.import_module(f"bench.{name.replace('-', '_')}").run(
             folder, quick=arguments.quick, rounds=arguments.rounds
         )
     except Exception as error:  # noqa: BLE001 - a benchmark that fails must not hide the others

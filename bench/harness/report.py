@@ -15,7 +15,7 @@ from bench.harness.figures import Section, number
 _BEGIN: Final = "<!-- figures: make bench writes them -->"
 _END: Final = "<!-- end of figures -->"
 _SEPARATE: Final = ("<!-- {0}: measured separately -->", "<!-- end of {0} -->")
-_SEPARATE_SECTION: Final = re.compile(r"<!-- \w+: measured separately -->.*?<!-- end of \w+ -->", re.DOTALL)
+_SEPARATE_SECTION: Final = re.compile(r"<!-- [\w-]+: measured separately -->.*?<!-- end of [\w-]+ -->", re.DOTALL)
 _PACKAGES: Final = "confluent-kafka aiohttp fastavro msgspec pyspark pyiceberg pyarrow duckdb".split()
 
 

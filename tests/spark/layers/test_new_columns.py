@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from k2.jobs.commit.appender import Appender
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
+from k2.schemas.channels import TRADES
 from k2.schemas.tables import GOLD_TABLE, Column, Table
 from tests.spark.builders import Lake, trade
 
@@ -37,3 +39,21 @@ def test_a_column_that_is_not_nullable_is_not_added(lake: Lake):
     with pytest.raises(spark_tables.TableDrifted, match="venue_fee string is missing"):
         spark_tables.ensure(lake.spark, [_with(Column("venue_fee", "string", "the exchange's fee"))])
     assert "venue_fee" not in lake.spark.table(GOLD_TABLE.identifier).columns
+
+
+def test_an_existing_table_gets_the_properties_that_it_lacks_and_keeps_those_that_it_has(lake: Lake):
+    lake.feed()
+    silver = TRADES.silver("binance")
+    lake.sql("ALTER TABLE {} UNSET TBLPROPERTIES ('write.metadata.compression-codec')", silver)
+    lake.sql("ALTER TABLE {} SET TBLPROPERTIES ('write.metadata.previous-versions-max' = '7')", silver)
+    history = SnapshotHistory(lake.spark, silver)
+    assert "write.metadata.compression-codec" not in history.properties()
+    lake.feed()
+    properties = history.properties()
+    assert properties["write.metadata.compression-codec"] == "gzip"
+    assert properties["write.metadata.previous-versions-max"] == "7"
+    current = history.java_table().operations().current
+    location = str(current().metadataFileLocation())
+    assert location.endswith(".gz.metadata.json")
+    lake.feed()
+    assert str(current().metadataFileLocation()) == location  # nothing is written when nothing is lacking

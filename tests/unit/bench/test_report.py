@@ -15,11 +15,12 @@ def test_separate_sections_are_kept_by_other_runs_and_replaced_by_their_own(tmp_
     report.write(page, [section("ingest", "Ingest")], quick=False)
     report.write_separate(page, section("operator", "Operator"))
     report.write_separate(page, section("http_api", "Queries"))
+    report.write_separate(page, section("lake-age", "Age"))
     report.write_separate(page, section("operator", "Operator, again"))
     report.write(page, [section("ingest", "Ingest, again")], quick=False)
     headings = [line for line in page.read_text().splitlines() if line.startswith("## ")]
-    assert headings == ["## Goals", "## Ingest, again", "## The machine", "## Operator, again", "## Queries"]
-    assert page.read_text().count("| K2 | 1 / 2 |") == 3
+    assert headings == ["## Goals", "## Ingest, again", "## The machine", "## Operator, again", "## Queries", "## Age"]
+    assert page.read_text().count("| K2 | 1 / 2 |") == 4
 
 
 def test_a_grid_is_printed_in_columns() -> None:
