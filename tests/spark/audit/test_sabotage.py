@@ -260,7 +260,7 @@ def test_a_lost_file_of_every_layer_is_named_with_its_symbol_and_hour_and_nothin
         assert str(file) in named[table.name].text
     assert (named[GOLD.name].symbol, named[GOLD.name].hour) == ("BTCUSDT", SECOND_HOUR)
     channel = report.document()["exchanges"]["BINANCE"]["trades"]
-    assert "FileNotFoundException" in channel["unfinished"]
+    assert "NoSuchFileException" in channel["unfinished"]
     assert "not every check was made" in report.text()
 
 
