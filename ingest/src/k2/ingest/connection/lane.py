@@ -83,6 +83,7 @@ class Lane:
         self.full = False  # the exchange took no more symbols on this connection
         self.connection: Connection | None = None
         self.successor: Connection | None = None  # which is about to replace it
+        self.rotating = False  # from choosing the successor's symbols until it has replaced the connection, or failed
         self.reconnect = asyncio.Event()  # there is something to connect for
         self._shard = shard
         self._time = asyncio.get_running_loop().time
@@ -93,10 +94,6 @@ class Lane:
     def connections(self) -> list[Connection]:
         """The open connections: one, or two during a rotation."""
         return [connection for connection in (self.connection, self.successor) if connection is not None]
-
-    def refused_by_successor(self, raw_symbol: str) -> bool:
-        """Return whether the exchange refused a symbol on the connection that is about to replace the current one."""
-        return self.successor is not None and self.successor.subscriptions.state(raw_symbol) is SymbolState.REFUSED
 
     async def run(self) -> None:
         """Stay connected while there are symbols. Raises `AttemptsExhausted`."""
@@ -118,14 +115,19 @@ class Lane:
             if reason not in _ROTATED or not connection.alive():
                 self._on_lost(connection, reason)
                 return f"{connection.endpoint}: {reason}"
-            successor = await self._successor(connection)
+            self.rotating = True
+            try:
+                successor = await self._successor(connection)
+                if successor is not None:
+                    self.connection = successor  # before any wait, in which this task may be cancelled
+            finally:
+                self.rotating = False
             if successor is None:
                 connection.extend(_ROTATION_RETRY)
                 continue
             if not connection.alive():
                 self._on_lost(connection, _outcome(connection))
             predecessor, connection = connection, successor
-            self.connection = successor  # before the wait, in which this task may be cancelled
             await predecessor.close()
 
     async def _watch(self, connection: Connection) -> str:

@@ -220,8 +220,10 @@ class Session:
             state = subscriptions.state(raw_symbol)
             if state in _LIVE:
                 shard.silences[raw_symbol].subscribed(now)
-            if state is SymbolState.FLOWING and not lane.refused_by_successor(raw_symbol):
-                shard.refusals.forget(raw_symbol)  # an acknowledgement proves nothing everywhere
+            # An acknowledgement proves nothing everywhere. Nor do records of a connection that is about to be replaced:
+            # its successor may lack the symbol, and would not get it without the refusal.
+            if state is SymbolState.FLOWING and not lane.rotating:
+                shard.refusals.forget(raw_symbol)
         if due := shard.refusals.due(lane.raw_symbols, now):
             worth = shard.refusals.subscribable(due, now)
             connection.want([shard.pairs[raw_symbol] for raw_symbol in worth])
