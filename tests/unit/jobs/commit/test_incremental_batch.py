@@ -56,3 +56,12 @@ def test_contents_and_rows_are_read_once_and_only_when_asked_for():
 def test_only_a_small_batch_is_coalesced(rows, expected):
     frame = SimpleNamespace(partitions="many", coalesce=lambda _: SimpleNamespace(partitions="one"))
     assert incremental_batch(FakeSource(rows)).coalesce_small(frame).partitions == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(1, 1), (SMALL_BATCH, 1), (SMALL_BATCH + 1, 2), (5 * SMALL_BATCH, 5), (5 * SMALL_BATCH + 1, 6)],
+)
+def test_a_batch_is_coalesced_by_its_rows(rows, expected):
+    frame = SimpleNamespace(coalesce=lambda partitions: partitions)
+    assert incremental_batch(FakeSource(rows)).coalesce(frame) == expected

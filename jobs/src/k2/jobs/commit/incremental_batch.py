@@ -64,6 +64,13 @@ class IncrementalBatch:
             **({REDRIVEN: json.dumps(self.contents.redriven)} if self.contents.redriven else {}),
         }
 
+    def coalesce(self, rows: DataFrame) -> DataFrame:
+        """Return `rows`, derived from the batch, in a partition for each 200,000 of the batch.
+
+        Spark reads each partition of a topic in a task of its own, and each task leaves a file.
+        """
+        return rows.coalesce(-(-self.contents.rows // SMALL_BATCH))
+
     def coalesce_small(self, rows: DataFrame) -> DataFrame:
         """Return `rows`, derived from the batch, in one partition if the batch is small."""
         return rows.coalesce(1) if self.contents.rows <= SMALL_BATCH else rows

@@ -65,7 +65,7 @@ class BronzeLayer:
         if not batch.contents.rows or self._bronze.find_committed(batch) is not None:
             return
         counts = Observation()
-        rows = batch.coalesce_small(bronze.to_bronze(batch.rows))
+        rows = batch.coalesce(bronze.to_bronze(batch.rows))
         observed = rows.observe(counts, F.count("*").alias("rows"), _newest("kafka_timestamp"))
         self._bronze.append(observed, batch.epoch, batch.properties)
         _update_state(self._state, batch, counts.get["rows"], counts.get["newest"])
