@@ -86,6 +86,16 @@ def test_any_trade_from_before_a_window_proves_the_overlap_whatever_its_time(pai
     assert tracker.coverage(gap, ["d", "c"]) == Coverage(overlaps=False, reaches=True, complete=True)
 
 
+def test_what_the_page_of_an_earlier_window_brought_does_not_prove_a_later_one(pair, observed):
+    tracker = ReconnectWindowTracker()
+    first = window(tracker, pair, observed, before=("a",), end=("c", 30_000))
+    tracker.on_disconnect([pair.symbol])
+    assert tracker.fill(first, observed(5, trade_id="e"))  # newer than the first window; "d" is not in that page
+    second = tracker.observe(pair, observed(6, trade_id="f", time=60_000)).gap
+    assert not tracker.coverage(second, ["f", "e"]).overlaps
+    assert tracker.coverage(second, ["f", "e", "d", "c"]).overlaps
+
+
 def test_a_page_that_lacks_what_arrived_is_not_complete(pair, observed):
     tracker = ReconnectWindowTracker()
     gap = window(tracker, pair, observed, before=("a", "x", "b"))
