@@ -90,7 +90,7 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         # A late record says nothing of when the window ended, except that it was before now.
         until = record.timestamp if time >= newest else max(newest, record.ingestion_timestamp)
         gap = Gap(pair, NO_ID, NO_ID, before.timestamp, until, before.record_id)
-        # Not what was backfilled: a page for an earlier window may have brought records of this one, with others missing.
+        # Without what was backfilled: the page for an earlier window may have brought some of this one's records.
         self._open[gap] = _Window(frozenset(position.record_id for position in state.arrived), record.record_id)
         _arrive(state, record)
         return GapDetected(gap)
