@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.apiserver.faults.test_faults import DEPLOYMENT, MERGE, complete, live
 from tests.apiserver.support.servers import OPERATOR, Api, Operator, eventually
-from tests.apiserver.test_faults import DEPLOYMENT, MERGE, complete, live
 from tests.apiserver.test_operator import KINDS, children, create, feed, reconciled, status
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]

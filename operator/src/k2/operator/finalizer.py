@@ -7,7 +7,7 @@ from typing import Final
 
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
-from k2.operator.api.cluster import Cluster, RequestRejected
+from k2.operator.api.cluster import Cluster, RequestRejected, ServerError
 from k2.operator.api.write_cache import WriteCache
 from k2.operator.desired import with_owner
 from k2.operator.desired.config import config_map
@@ -65,7 +65,7 @@ class Finalizer:
             return True
         try:
             await self._carry_out(step, body, feed, objects, topics)
-        except RequestRejected as error:
+        except (RequestRejected, ServerError) as error:
             if _TERMINATING in error.rejection.message:
                 await self._release(body, Step(Action.GIVE_UP, "PurgeSkipped", f"no data was removed: {error}"))
                 return True
@@ -131,7 +131,7 @@ class Finalizer:
                 live = await self._cluster.get(
                     manifest["apiVersion"], "KafkaTopic", metadata["namespace"], metadata["name"]
                 )
-            except RequestRejected as error:
+            except (RequestRejected, ServerError) as error:
                 return [], str(error)
             if live is not None and live["metadata"].get("labels", {}).get(_MANAGED_BY) == MANAGER:
                 topics.append(live)
@@ -143,5 +143,5 @@ class Finalizer:
             return
         try:
             await self._cluster.event(body, "Warning", step.reason, step.message)
-        except RequestRejected as error:  # a namespace that is being terminated accepts no Events
+        except (RequestRejected, ServerError) as error:  # a namespace that is being terminated accepts no Events
             log.warning("Event rejected", feed=body["metadata"]["name"], error=str(error))

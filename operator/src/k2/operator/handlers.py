@@ -22,13 +22,28 @@ from k2.operator.api.write_cache import FeedKey
 from k2.operator.desired.naming import FEED, GROUP, MANAGER
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.reconciler import Reconciler
-from k2.operator.settings import Settings, load
+from k2.operator.settings import InvalidSettings, Settings, load
+from k2.schemas.feed.model import KIND
 
 log = logs.get("operator")
 
 RESYNC: Final = float(os.environ.get("K2_OPERATOR_RESYNC", "60"))  # seconds
 SETTINGS: Final = "K2_OPERATOR_SETTINGS"  # the variable with the path of the file that the chart mounts
-KIND: Final = "ExchangeFeed"
+
+
+def _settings() -> Settings:
+    file = os.environ.get(SETTINGS, "")
+    return load(Path(file).read_text("utf-8") if file else None, os.environ)
+
+
+def _topic_version() -> str:
+    """Return the version of Strimzi's API in which topics are written, and watched. Older ones lack `v1`."""
+    try:
+        return _settings().kafka_topic_version
+    except (InvalidSettings, OSError):  # which end the process at its start
+        return str(Settings.model_fields["kafka_topic_version"].default)
+
+
 _FEEDS: Final = (GROUP, "v1alpha1", "exchangefeeds")
 _CHILDREN: Final = (
     ("apps", "v1", "deployments"),
@@ -40,21 +55,22 @@ _CHILDREN: Final = (
     ("monitoring.coreos.com", "v1", "podmonitors"),
     ("monitoring.coreos.com", "v1", "servicemonitors"),
     ("sparkoperator.k8s.io", "v1beta2", "sparkapplications"),
-    ("kafka.strimzi.io", "v1", "kafkatopics"),
+    ("kafka.strimzi.io", _topic_version(), "kafkatopics"),
 )
 _FEED_LABEL: Final = {FEED: kopf.PRESENT}
 _UNHEALTHY_AFTER: Final = 3 * RESYNC
+_RETRY: Final = 10.0  # seconds until the next round after one in which the API server failed requests
 _DELETION_POLL: Final = 5.0  # seconds; a topic in another namespace causes no event
 
 
 class State:
-    """Shared by all handlers: the reconciler, the work queue, and when a round last succeeded."""
+    """Shared by all handlers: the reconciler, the work queue, and when a round last ended."""
 
     def __init__(self, reconciler: Reconciler, pod_status: PodStatusReader) -> None:
         self.reconciler = reconciler
         self.pod_status = pod_status
         self.wakeups: dict[FeedKey, asyncio.Event] = {}
-        self.last_success = time.monotonic()
+        self.last_round = time.monotonic()
 
     def enqueue(self, key: FeedKey) -> None:
         """Reconcile a feed now."""
@@ -96,10 +112,13 @@ async def stop(memo: Any, **_: Any) -> None:
 
 @kopf.on.probe(id="reconciled")
 def healthz(memo: Any, **_: Any) -> str:
-    """Fail if there are feeds and no round succeeded for three resync periods."""
+    """Fail if there are feeds and no round ended for three resync periods: only then can a restart help.
+
+    An API server or a webhook that fails ends the round, which conditions, logs and metrics report.
+    """
     state: State = memo.state
-    if state.wakeups and time.monotonic() - state.last_success > _UNHEALTHY_AFTER:
-        raise kopf.PermanentError(f"no feed was reconciled for {_UNHEALTHY_AFTER:.0f} s")
+    if state.wakeups and time.monotonic() - state.last_round > _UNHEALTHY_AFTER:
+        raise kopf.PermanentError(f"no round of any feed ended for {_UNHEALTHY_AFTER:.0f} s")
     return "ok"
 
 
@@ -213,7 +232,7 @@ async def _run_deletion_step(state: State, body: dict[str, Any], feed_objects: F
     """Run one step of a deletion; return whether the finalizer may be removed."""
     name, finalizer = body["metadata"]["name"], state.reconciler.finalizer
     try:
-        done = await finalizer.step(body, feed_objects)
+        return await finalizer.step(body, feed_objects)
     except Unavailable as error:
         log.warning("API server unavailable", feed=name, error=str(error), seconds=error.after)
         await asyncio.sleep(error.after)
@@ -221,8 +240,8 @@ async def _run_deletion_step(state: State, body: dict[str, Any], feed_objects: F
     except Exception:
         log.exception("deletion step failed", feed=name)
         return finalizer.is_overdue(body)
-    state.last_success = time.monotonic()
-    return done
+    finally:
+        state.last_round = time.monotonic()
 
 
 async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjects) -> float:
@@ -230,7 +249,7 @@ async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjec
     name = body["metadata"]["name"]
     with metrics.RECONCILE_SECONDS.labels(feed=name).time():
         try:
-            await state.reconciler.reconcile(body, feed_objects)
+            complete = await state.reconciler.reconcile(body, feed_objects)
         except Unavailable as error:
             metrics.RECONCILE_ERRORS.labels(feed=name).inc()
             log.warning("API server unavailable", feed=name, error=str(error), seconds=error.after)
@@ -242,14 +261,13 @@ async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjec
             metrics.RECONCILE_ERRORS.labels(feed=name).inc()
             log.exception("reconciliation failed", feed=name)
             return RESYNC
-    state.last_success = time.monotonic()
+        finally:
+            state.last_round = time.monotonic()
+    if not complete:
+        metrics.RECONCILE_ERRORS.labels(feed=name).inc()
+        return min(RESYNC, _RETRY)
     log.debug("reconciled", feed=name)
     return RESYNC
-
-
-def _settings() -> Settings:
-    file = os.environ.get(SETTINGS, "")
-    return load(Path(file).read_text("utf-8") if file else None, os.environ)
 
 
 def _feed_of(body: kopf.Body) -> FeedKey:

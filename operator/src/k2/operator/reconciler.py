@@ -10,7 +10,7 @@ from typing import Final
 
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
-from k2.operator.api.cluster import Cluster, RequestRejected
+from k2.operator.api.cluster import Cluster, RequestRejected, ServerError
 from k2.operator.api.pod_status import PodStatusReader
 from k2.operator.api.write_cache import FeedKey, WriteCache
 from k2.operator.desired import children, with_owner
@@ -73,21 +73,22 @@ class Reconciler:
         self.blocked: set[FeedKey] = set()  # feeds that conflict with an older feed
         self._shares: dict[FeedKey, tuple[str, str, int]] = {}  # exchange, egress group, processes of each feed's round
 
-    async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> None:
-        """Run one round for one feed."""
+    async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> bool:
+        """Run one round for one feed. Return whether the API server accepted, or refused for good, all requests."""
         body, now = self.cache.newest(body), datetime.now(UTC)
         try:
             feed = conflicts.parse_feed(body)
         except InvalidSpec as error:
             await self._statuses.update_status(body, status.blocked(body, "InvalidSpec", str(error), now))
-            return
+            return True
         if conflict := self._conflict(feed, body, feed_objects):
             await self._statuses.update_status(body, status.blocked(body, "TopicConflict", conflict, now))
-            return
+            return True
         observation = await self._observe(feed, feed_objects)
         planned = self._plan(feed, body, observation, now)
         applied = await self._apply(body, planned)
         await self._statuses.update_status(body, self._report(feed, body, observation, planned, applied, now))
+        return not any(rejection.transient for rejection in (*observation.rejections, *applied.rejections))
 
     def sharing(self, key: FeedKey) -> set[FeedKey]:
         """Return the feeds that share a feed's address and have counted its sharers otherwise than it just did."""
@@ -96,7 +97,8 @@ class Reconciler:
         return {other for other, share in shares if share[:2] == (exchange, group) and share[2] != processes}
 
     def forget(self, key: FeedKey) -> set[FeedKey]:
-        """Forget a feed that is gone; return the feeds that shared its address."""
+        """Forget a feed that is gone: another one of its name starts from nothing. Return the feeds that shared its address."""
+        self._watchdog.forget(key)
         exchange, group, _ = self._shares.pop(key, ("", "", 0))
         return {other for other, share in self._shares.items() if share[:2] == (exchange, group)}
 
@@ -123,7 +125,7 @@ class Reconciler:
                 version, namespace = manifest["apiVersion"], metadata["namespace"]
                 try:
                     live = await self._cluster.get(version, _TOPIC, namespace, metadata["name"])
-                except RequestRejected as error:
+                except (RequestRejected, ServerError) as error:
                     rejections.append(error.rejection)
             if live is not None and live["metadata"]["namespace"] == metadata["namespace"]:
                 topics[metadata["name"]] = live
@@ -140,25 +142,25 @@ class Reconciler:
         return plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
 
     async def _apply(self, body: K8sObject, planned: Plan) -> Applied:
-        """Carry out a plan. A rejected request does not stop the others."""
+        """Carry out a plan. A request that is rejected, or fails in the server, does not stop the others."""
         written: list[K8sObject] = []
         rejections: list[Rejection] = []
         for manifest in planned.applies:
             try:
                 written.append(await self._cluster.apply(manifest))
-            except RequestRejected as error:
+            except (RequestRejected, ServerError) as error:
                 rejections.append(error.rejection)
             else:
                 self.cache.record(written[-1])
         for recreation in planned.recreations:
             try:
                 await self._recreate(body, recreation)
-            except RequestRejected as error:
+            except (RequestRejected, ServerError) as error:
                 rejections.append(error.rejection)
         for live in planned.deletes:
             try:
                 await self._cluster.delete(live)
-            except RequestRejected as error:
+            except (RequestRejected, ServerError) as error:
                 rejections.append(error.rejection)
         return Applied(tuple(written), tuple(rejections))
 

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from k2.common import logs
 from k2.operator import metrics
-from k2.operator.api.cluster import Cluster
+from k2.operator.api.cluster import Cluster, RequestRejected, ServerError
 from k2.operator.api.write_cache import WriteCache
 from k2.operator.observed import status
 from k2.operator.observed.objects import K8sObject
+
+log = logs.get("status_writer")
 
 _FIGURES_INTERVAL: Final = 10.0  # seconds between two writes that change nothing but figures
 
@@ -42,7 +45,10 @@ class StatusWriter:
         previous, current = status.previous_conditions(body), status.previous_conditions({"status": new})
         changes = status.listing_events(old, new, body["spec"])
         for kind, reason, message in [*status.events(previous, current), *changes]:
-            await self._cluster.event(body, kind, reason, message)
+            try:
+                await self._cluster.event(body, kind, reason, message)
+            except (RequestRejected, ServerError) as error:  # the conditions say the same
+                log.warning("Event not written", feed=metadata["name"], reason=reason, error=str(error))
 
 
 def _requested(body: K8sObject) -> list[Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from k2.operator.desired import children
 from k2.operator.desired.naming import SPEC_HASH
+from k2.operator.desired.ownership import with_owner
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, Layer, Observed, Rejection
 from k2.operator.planning.plan import ROLLOUT, SPECS, plan, rolled_out
@@ -85,6 +86,21 @@ def test_a_changed_child_is_applied_and_one_that_is_not_desired_is_deleted(desir
     outcome = planned(manifests, live)
     assert names(outcome.applies) == {"Service/binance", "ConfigMap/binance-feed"}
     assert names(outcome.deletes) == {"Deployment/binance-ingest-0-1"}
+
+
+def test_an_application_of_a_deleted_feed_of_the_same_name_is_deleted_and_not_taken_over(body, desired, planned):
+    own = [with_owner(manifest, body()) for manifest in desired()]
+    assert not planned(own, as_live(own)).deletes
+    before = body()
+    before["metadata"] = before["metadata"] | {"uid": "before"}
+    live = as_live(with_owner(manifest, before) for manifest in desired())
+    round_ = planned(own, live)
+    applications = {f"SparkApplication/binance-{layer}" for layer in ("bronze", "silver", "gold")}
+    assert names(round_.deletes) == applications
+    assert not names(round_.applies) & applications
+    assert "Deployment/binance-ingest-0-0" in names(round_.applies)
+    left = [raw for raw in live if raw["kind"] != "SparkApplication"]
+    assert applications <= names(planned(own, left).applies)
 
 
 def test_a_topic_whose_read_was_rejected_is_not_applied(desired, planned):

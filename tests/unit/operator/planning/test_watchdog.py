@@ -34,3 +34,15 @@ def test_a_later_attempt_without_a_termination_message_is_reported_by_its_exit_c
     assert last_error(gold("SUBMITTED", 2)) == "the catalog: no"
     assert last_error(gold("FAILING", 2, "ExitCode: 137, Reason: OOMKilled")) == "ExitCode: 137, Reason: OOMKilled"
     assert last_error(gold("RUNNING", 3), gold="the bucket: no") == "the bucket: no"
+
+
+def test_a_feed_that_is_created_again_has_no_error_of_the_one_before(settings):
+    watchdog = Watchdog(settings())
+    application = Application("spot-gold", CREATED, "FAILING", CODE, attempts=1)
+    assert watchdog.with_last_error("feeds", application, {}).message == CODE
+    watchdog.forget(("feeds", "spo"))
+    watchdog.forget(("other", "spot"))
+    running = Application("spot-gold", CREATED, "RUNNING", attempts=1)
+    assert watchdog.with_last_error("feeds", running, {}).message == CODE
+    watchdog.forget(("feeds", "spot"))
+    assert watchdog.with_last_error("feeds", running, {}).message == ""

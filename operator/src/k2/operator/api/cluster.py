@@ -35,9 +35,7 @@ class RequestRejected(RuntimeError):
     """The API server rejected a request."""
 
     def __init__(self, rejection: Rejection) -> None:
-        super().__init__(
-            f"{rejection.verb} {rejection.resource} {rejection.name}: {rejection.code} {rejection.message}"
-        )
+        super().__init__(str(rejection))
         self.rejection = rejection
 
 
@@ -47,6 +45,17 @@ class Unavailable(ConnectionError):
     def __init__(self, message: str, after: float = _RETRY_AFTER) -> None:
         super().__init__(message)
         self.after = after
+
+
+class ServerError(Unavailable):
+    """The API server failed one request, without asking to wait: often a webhook that this kind of object passes.
+
+    Other requests may succeed. If the server fails all of them, the write of the status shows it.
+    """
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(str(rejection))
+        self.rejection = rejection
 
 
 def plural(kind: str) -> str:
@@ -72,7 +81,7 @@ def connect() -> ApiClient:
 
 
 class Cluster:
-    """Read and write objects. Methods raise `RequestRejected` and `Unavailable`."""
+    """Read and write objects. Methods raise `RequestRejected`, `ServerError` and other `Unavailable`."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
@@ -144,9 +153,13 @@ class Cluster:
         if status < HTTPStatus.BAD_REQUEST:
             return answer
         resource, _, name = where.rpartition("/namespaces/")[2].partition("/")[2].partition("/")
-        if status in _RETRYABLE and _UNKNOWN_FIELD not in answer.get("message", ""):
-            raise Unavailable(f"{verb} {resource} {name}: {status} {answer.get('message', '')}", _retry_after(headers))
-        raise RequestRejected(objects.rejection(verb, resource, name, {"code": status, **answer}))
+        rejection = objects.rejection(verb, resource, name, {"code": status, **answer})
+        if status not in _RETRYABLE or _UNKNOWN_FIELD in rejection.message:
+            raise RequestRejected(rejection)
+        wait = _retry_after(headers)
+        if wait is None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise ServerError(rejection)
+        raise Unavailable(f"{verb} {resource} {name}: {status} {rejection.message}", wait or _RETRY_AFTER)
 
     def _send(
         self, method: str, where: str, query: list[tuple[str, str]], body: Any, content: str
@@ -176,6 +189,6 @@ def _object(raw: bytes) -> K8sObject:
     return answer if isinstance(answer, dict) else {}
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = {name.lower(): text for name, text in headers.items()}.get("retry-after", "")
-    return float(value) if value.isdigit() else _RETRY_AFTER
+    return float(value) if value.isdigit() else None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -114,13 +115,21 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A request of the operator that the API server rejected."""
+    """A request of the operator that the API server rejected, or in which it failed."""
 
     verb: str
     resource: str
     name: str
     code: int
     message: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource} {self.name}: {self.code} {self.message}"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the server failed, rather than refused: it may accept the same request later."""
+        return self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)

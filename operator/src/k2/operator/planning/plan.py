@@ -13,7 +13,7 @@ from k2.operator.observed.objects import Application, K8sObject, Observed
 from k2.operator.planning.drift import differs
 from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, Step, step
 from k2.operator.planning.watchdog import Recreation, Watchdog
-from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.feed.model import KIND, ExchangeFeed
 
 ROLLOUT: Final = f"{GROUP}/rollout"  # annotation: the rollout state of an application
 SPECS: Final = f"{GROUP}/specs"  # annotation: the specs that it may be rolled back to, by hash
@@ -58,6 +58,7 @@ def plan(
     unreadable = {rejection.name for rejection in observed.rejections if rejection.resource == "kafkatopics"}
     applies: list[Manifest] = []
     recreations: list[Recreation] = []
+    foreign: list[K8sObject] = []
     stuck: set[str] = set()
     rolled_back: dict[str, str] = {}
     for manifest in manifests:
@@ -66,6 +67,9 @@ def plan(
             continue
         live = topics.get(name) if kind == "KafkaTopic" else objects.find(kind, name)
         target = manifest
+        if kind == _APPLICATION and live is not None and not _has_owner_of(manifest, live):
+            foreign.append(live)
+            continue
         if kind == _APPLICATION:
             recreation, needs_user = _check(watchdog, live, observed.applications.get(name), now)
             if needs_user:
@@ -79,8 +83,18 @@ def plan(
                 rolled_back[name] = message
         if live is None or differs(target, live):
             applies.append(target)
-    deletes = obsolete(manifests, objects.children)
+    deletes = [*obsolete(manifests, objects.children), *foreign]
     return Plan(tuple(applies), tuple(recreations), tuple(deletes), frozenset(stuck), rolled_back)
+
+
+def _has_owner_of(manifest: Manifest, live: K8sObject) -> bool:
+    """Whether a live application belongs to the feed of a manifest, or to none.
+
+    One of a deleted feed of the same name has that feed's attempts, errors and rollout: it is deleted, and created again.
+    """
+    owners = {owner["uid"] for owner in live["metadata"].get("ownerReferences", ()) if owner["kind"] == KIND}
+    own = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
+    return not owners or bool(owners & own)
 
 
 def _check(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from k2.operator.desired.naming import COMBINED, LAYERS
 from k2.operator.observed.objects import Application, K8sObject
 from k2.operator.planning.rollout import Action, StuckState, check_stuck
 from k2.operator.settings import Settings
@@ -53,6 +54,14 @@ class Watchdog:
             # Of an attempt that left a termination message, the exit code says no more than that.
             self._errors[key] = application.message
         return replace(application, message=self._errors.get(key, ""))
+
+    def forget(self, feed: tuple[str, str]) -> None:
+        """Forget the applications of a feed that is gone, given its namespace and name."""
+        namespace, name = feed
+        keys = [(namespace, f"{name}-{suffix}") for suffix in (*LAYERS, COMBINED)]
+        for memory in (self._states, self._errors, self._reported, self._deleted):
+            for key in keys:
+                memory.pop(key, None)
 
     def last_live(self, namespace: str, name: str, live: K8sObject | None) -> K8sObject | None:
         """Return the live application, or the one that was deleted for recreation, until it exists again."""

@@ -113,9 +113,9 @@ def test_an_outage_with_503_is_survived(api: Api, namespace: str, behind: tuple[
         eventually(lambda: complete(api, namespace), within=45)
         until = time.monotonic() + 6
         api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"symbols": ["ETHUSDT"]}}, MERGE)
+        eventually(lambda: "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed")["data"]), within=30)
         eventually(lambda: reconciled(api, namespace, "spot"), within=30)
         assert process.poll() is None
-    assert "ETHUSDT" in json.dumps(live(api, namespace, "ConfigMap", "spot-feed")["data"])
 
 
 def test_slow_and_lost_answers_cause_no_second_write(api: Api, namespace: str, behind: tuple[Operator, Proxy]):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.apiserver.faults.test_faults import complete
 from tests.apiserver.support.servers import Api, Operator, eventually
-from tests.apiserver.test_faults import complete
 from tests.apiserver.test_operator import create, feed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
