@@ -97,7 +97,7 @@ class Reconciler:
         return {other for other, share in shares if share[:2] == (exchange, group) and share[2] != processes}
 
     def forget(self, key: FeedKey) -> set[FeedKey]:
-        """Forget a feed that is gone: another one of its name starts from nothing. Return the feeds that shared its address."""
+        """Forget a feed that is gone: another one of its name has no past. Return who shared its address."""
         self._watchdog.forget(key)
         exchange, group, _ = self._shares.pop(key, ("", "", 0))
         return {other for other, share in self._shares.items() if share[:2] == (exchange, group)}

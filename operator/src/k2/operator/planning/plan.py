@@ -90,7 +90,7 @@ def plan(
 def _has_owner_of(manifest: Manifest, live: K8sObject) -> bool:
     """Whether a live application belongs to the feed of a manifest, or to none.
 
-    One of a deleted feed of the same name has that feed's attempts, errors and rollout: it is deleted, and created again.
+    One of a deleted feed of the same name has its attempts, errors and rollout: it is deleted and created again.
     """
     owners = {owner["uid"] for owner in live["metadata"].get("ownerReferences", ()) if owner["kind"] == KIND}
     own = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
