@@ -37,7 +37,9 @@ def spark_operator(provider: Provider, namespace: str) -> None:
         "spark.serviceAccount.create": "false",
         "spark.rbac.create": "false",
         "webhook.enable": "false",
-        "controller.workers": "4",
+        "controller.workers": "2",  # each submission is a JVM
+        # One replica needs none, and a renewal that is late on a busy machine would end it.
+        "controller.leaderElection.enable": "false",
         "controller.resources.requests.cpu": "50m",
         "controller.resources.requests.memory": "256Mi",
     }
