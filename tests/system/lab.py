@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from k2.cli.embedded import broker as embedded
@@ -63,6 +63,7 @@ class Lab:
     def __post_init__(self) -> None:
         self.admin = AdminClient({"bootstrap.servers": self.platform.kafka_bootstrap, "log_level": 0})
         self.producer = Producer({"bootstrap.servers": self.platform.kafka_bootstrap, "linger.ms": 0, "log_level": 0})
+        self.empty()  # a test before may have been interrupted
         self.encoder = avro.TradeEncoder(self.create(TOPIC))
         with closing(catalog.connect(self.platform, create=True)) as opened:
             tables.ensure(opened, exchange_tables("binance"))
@@ -75,17 +76,20 @@ class Lab:
 
     def empty(self) -> None:
         """Deletes every topic of trades, and waits until they are gone."""
-        names = [name for name in self.admin.list_topics(timeout=10).topics if not name.startswith("__")]
-        for future in self.admin.delete_topics(names).values():
-            future.result(10)
-        while set(names) & set(self.admin.list_topics(timeout=10).topics):
+        while names := [name for name in self.admin.list_topics(timeout=60).topics if not name.startswith("__")]:
+            for future in self.admin.delete_topics(names).values():
+                try:
+                    future.result(60)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # deleted already, and listed still
+                        raise
             time.sleep(0.05)
 
     def send(self, *trades: Trade, partition: int = 0, topic: str = TOPIC) -> None:
         """Puts trades into Kafka; they are there when it returns."""
         for trade in trades:
             self.put(self.encoder.encode(trade), trade.symbol, trade.ingestion_timestamp // 1000, partition, topic)
-        assert self.producer.flush(10) == 0
+        assert self.producer.flush(60) == 0
 
     def put(self, value: bytes, key: str, at: int, partition: int = 0, topic: str = TOPIC) -> None:
         """Hands one record to the producer."""

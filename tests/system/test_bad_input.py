@@ -85,8 +85,7 @@ def test_a_full_disk_stops_the_flow_and_loses_nothing(small_disk: Path, tmp_path
         platform(tmp_path, feed("binance", ["BTCUSDT", "ETHUSDT"], binance.port)) as running,
     ):
         eventually("trades are in Gold", lambda: running.status().get("rows", {}).get("gold"))
-        fill(small_disk)
-        eventually("the platform says what is wrong", lambda: "the disk is full: make room" in running.said())
+        eventually("the platform says what is wrong", lambda: said_while_full(running, small_disk))
         (small_disk / "filler").unlink()
         before = newest(running)
         eventually("the layers go on", lambda: newest(running) > before + 200, within=180)
@@ -106,10 +105,17 @@ def newest(running: Running) -> int:
     return max(map(int, running.gold("BTCUSDT")))
 
 
+def said_while_full(running: Running, folder: Path) -> bool:
+    """Whether the platform names a full disk; keeps it full meanwhile, for what the platform deletes is room again."""
+    fill(folder)
+    return "the disk is full: make room" in running.said()
+
+
 def fill(folder: Path) -> None:
     """Takes every byte that is left, and for a few seconds those that come free."""
-    taken, deadline = 0, time.monotonic() + 3
-    with (folder / "filler").open("wb") as file:
+    deadline = time.monotonic() + 3
+    with (folder / "filler").open("ab") as file:
+        taken = file.tell()
         while time.monotonic() < deadline:
             free = shutil.disk_usage(folder).free
             if free:
