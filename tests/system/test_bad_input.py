@@ -108,7 +108,7 @@ def newest(running: Running) -> int:
 def said_while_full(running: Running, folder: Path) -> bool:
     """Whether the platform names a full disk; keeps it full meanwhile, for what the platform deletes is room again."""
     fill(folder)
-    return "the disk is full: make room" in running.said()
+    return "the disk is full: free some space" in running.said()
 
 
 def fill(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 `python -m k2.cli.embedded.class_archives` runs a platform with a simulated exchange for some seconds in a temporary
 folder, lets its JVMs record the classes that they load, and writes the archives. It runs once for each Java
-and each set of Java archives. Everything works without them.
+and each set of Java archives, and again for an archive that is damaged. Everything works without them.
 """
 
 import json
@@ -29,13 +29,13 @@ _LAYER: Final = {"trigger": "1s"}
 
 
 def missing(java: Java) -> dict[str, list[str]]:
-    """Return the class paths without an archive, and the options that their JVMs start with."""
+    """Return the class paths without an intact archive, and the options that their JVMs start with."""
     class_paths = {gateway.class_path(SPARK): [*gateway.flags(), _COLLECTOR], broker.class_path(): [_COLLECTOR]}
-    return {path: flags for path, flags in class_paths.items() if not class_data.archive(java, path).exists()}
+    return {path: flags for path, flags in class_paths.items() if not class_data.intact(java, path, flags)}
 
 
 def write(java: Java, seconds: int = 15) -> Sequence[Path]:
-    """Write the archives that are missing, from a run of `seconds`. Raises `DumpFailed`."""
+    """Write the archives that are missing or damaged, from a run of `seconds`. Raises `DumpFailed`."""
     absent = missing(java)
     if not absent:
         return []

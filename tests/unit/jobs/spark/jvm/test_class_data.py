@@ -24,17 +24,34 @@ def start(java: Java, class_path: str, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_jvm_loads_from_the_archive_of_what_another_recorded(java, tmp_path, monkeypatch):
-    recorded = tmp_path / "recorded"
+def record(java: Java, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start a JVM that records its classes, and return the folder in which it does."""
+    recorded = folder / "recorded"
     recorded.mkdir()
-    assert class_data.options(java, "") == []
     with monkeypatch.context() as recording:
         recording.setenv(class_data.RECORD, str(recorded))
         start(java, "", "-XX:TieredStopAtLevel=1")
-    path = class_data.dump(java, "", recorded, ["-XX:+UseSerialGC"])
+    return recorded
+
+
+def test_a_jvm_loads_from_the_archive_of_what_another_recorded(java, tmp_path, monkeypatch):
+    assert class_data.options(java, "") == []
+    path = class_data.dump(java, "", record(java, tmp_path, monkeypatch), ["-XX:+UseSerialGC"])
     assert path == class_data.archive(java, "")
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert "shared objects file" in start(java, "", "-XX:+UseSerialGC", "-Xshare:on")
+
+
+def test_a_damaged_archive_is_not_used_and_not_intact(java, tmp_path, monkeypatch):
+    flags = ["-XX:+UseSerialGC"]
+    assert not class_data.intact(java, "", flags)
+    path = class_data.dump(java, "", record(java, tmp_path, monkeypatch), flags)
+    assert class_data.intact(java, "", flags)
+    with path.open("r+b") as file:  # as after a power failure: pages that were never written
+        file.seek(1 << 20)
+        file.write(bytes(2 << 20))
+    assert not class_data.intact(java, "", flags)
+    assert "shared objects file" not in start(java, "", *flags)
 
 
 def test_a_class_path_has_an_archive_of_its_own(java):

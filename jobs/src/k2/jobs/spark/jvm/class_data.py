@@ -1,7 +1,8 @@
 """Class data sharing: archives of the classes that a JVM loads, mapped into its memory instead of parsed and verified.
 
-An archive belongs to one Java and one class path. The JVM checks that itself, and starts without the archive where
-either has changed. Source: "Class Data Sharing" in Oracle's Java Virtual Machine Guide.
+An archive belongs to one Java and one class path. The JVM checks that itself, and its checksum, and starts without the
+archive where either has changed or the archive is damaged. Source: "Class Data Sharing" in Oracle's Java Virtual
+Machine Guide.
 """
 
 import hashlib
@@ -32,8 +33,23 @@ def options(java: Java, class_path: str) -> list[str]:
     if folder := os.environ.get(RECORD):
         return [f"-XX:DumpLoadedClassList={Path(folder) / _key(java, class_path)}.%p.classes"]  # %p: its process id
     path = archive(java, class_path)
-    # A JVM that cannot use it would say so on its standard output.
-    return [f"-XX:SharedArchiveFile={path}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"] if path.exists() else []
+    return _use(path) if path.exists() else []
+
+
+def intact(java: Java, class_path: str, flags: Sequence[str] = ()) -> bool:
+    """Return whether there is an archive that a JVM with these options on modules and garbage collection can use."""
+    path = archive(java, class_path)
+    if not path.exists():
+        return False
+    no_report = ["-XX:ErrorFile=/dev/null", "-XX:-CreateCoredumpOnCrash"]  # a file that was cut crashes it
+    words = [str(java.path), *flags, *_use(path), "-Xshare:on", *no_report, "-cp", class_path, "-version"]
+    return subprocess.run(words, capture_output=True, timeout=_DUMP_TIMEOUT, check=False).returncode == 0
+
+
+def _use(path: Path) -> list[str]:
+    # Damaged classes would crash the JVM; the checksum of 200 MB costs it 0.1 s. One that cannot use the archive
+    # would say so on its standard output.
+    return [f"-XX:SharedArchiveFile={path}", "-XX:+VerifySharedSpaces", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
 
 
 def dump(java: Java, class_path: str, recorded: Path, flags: Sequence[str] = ()) -> Path:
@@ -60,6 +76,8 @@ def dump(java: Java, class_path: str, recorded: Path, flags: Sequence[str] = ())
         done = subprocess.run(words, capture_output=True, text=True, timeout=_DUMP_TIMEOUT, check=False)
         if done.returncode or not unfinished.exists():
             raise DumpFailed(f"{java.path} cannot write an archive of classes: {_reason(done.stderr + done.stdout)}")
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # after a power failure a shorter file would crash every JVM
         unfinished.replace(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DumpFailed(f"{java.path} cannot write an archive of classes: {error}") from error
