@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: lake-age help setup check lint-charts format types test test-unit test-all test-apiserver test-spark test-system simulation mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images clean
+.PHONY: lake-age help setup check lint-charts format types test test-unit test-all test-apiserver test-spark test-system simulation mutation cluster-up cluster-down e2e e2e-smoke demo bench bench-operator bench-query images screenshots dashboards charts docs lock lock-images pin-images sbom pip-audit version clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -81,6 +81,7 @@ check: setup ## Format, lint, types, import directions, YAML, docs links, the CR
 	$(BIN)/k2 crd | diff manifests/crds/exchangefeeds.yaml -  # differs: k2 crd > manifests/crds/exchangefeeds.yaml
 	for feed in manifests/samples/*.yaml; do $(BIN)/k2 validate $$feed || exit; done
 	$(BIN)/python charts/readme.py --check
+	$(BIN)/zizmor --offline --quiet .github
 	$(MAKE) --no-print-directory lint-charts
 
 lint-charts:
@@ -141,6 +142,23 @@ lock-images: ## What of that each image needs
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --constraints requirements.lock --universal --generate-hashes \
 			--no-emit-package pyspark --no-annotate --no-header --quiet --output-file $$image/requirements.lock || exit; \
 	done
+
+##@ Release
+
+pin-images: setup ## Write the digests of the charts' images, as their registries give them (PIN: names of only some)
+	$(BIN)/python -m release.pin_images $(PIN)
+	$(BIN)/python charts/readme.py
+
+sbom: setup ## What each image holds, with licences: dist/sbom/*.cdx.json (CycloneDX) and licences.csv
+	DOCKER=$(DOCKER) K2_IMAGE_PREFIX=$(K2_IMAGE_PREFIX) $(BIN)/python -m release.sbom
+
+pip-audit: setup ## Vulnerabilities reported for the Python packages of the images
+	for image in $(IMAGES); do \
+		$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement $$image/requirements.lock || exit; \
+	done
+
+version: # of pyproject.toml
+	@echo $(VERSION)
 
 clean: ## Remove what was built and measured here; data in .k2 stays
 	rm -rf $(VENV) .demo site build dist .pytest_cache .mypy_cache .ruff_cache
