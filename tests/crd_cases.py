@@ -230,10 +230,11 @@ def _others() -> list[Case]:
         Case(
             "scheduling",
             feed(
-                ingest={
+                placement={
                     "nodeSelector": {"disk": "ssd"},
                     "tolerations": [{"key": "k2", "operator": "Exists", "tolerationSeconds": 9}],
                     "affinity": {"nodeAffinity": {"x": [{"y": 1}]}},
+                    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone"}],
                     "priorityClassName": "high",
                 }
             ),

@@ -86,7 +86,7 @@ def test_a_feed_with_the_longest_name_has_every_child_and_none_is_named_too_long
 
 @pytest.mark.parametrize("size", [2_000_000, 4_000_000])
 def test_a_feed_of_megabytes_is_rejected_by_the_api_server(api: Api, namespace: str, size: int):
-    body = feed("spot", ["BTCUSDT"], ingest={"affinity": {"nodeAffinity": {"x": ["y" * size]}}})
+    body = feed("spot", ["BTCUSDT"], placement={"affinity": {"nodeAffinity": {"x": ["y" * size]}}})
     with contextlib.suppress(
         urllib.error.URLError
     ):  # the server may close the connection before it received everything
@@ -96,7 +96,7 @@ def test_a_feed_of_megabytes_is_rejected_by_the_api_server(api: Api, namespace: 
 
 def test_an_invalid_affinity_is_reported_and_does_not_affect_other_feeds(api: Api, namespace: str, operator: Operator):
     misspelt = {"nodeAffinity": {"requiredDuringScheduling": {"nodeSelectorTerms": []}}}
-    create(api, namespace, feed("wrong", ["BTCUSDT"], ingest={"affinity": misspelt}))
+    create(api, namespace, feed("wrong", ["BTCUSDT"], placement={"affinity": misspelt}))
     create(api, namespace, feed("other", ["BTC/USD"], "kraken"))
     with operator.run() as process:
         eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "ApplyFailed")
@@ -104,7 +104,7 @@ def test_an_invalid_affinity_is_reported_and_does_not_affect_other_feeds(api: Ap
         assert "deployments wrong-ingest-0-0" in message
         assert "affinity.nodeAffinity.requiredDuringScheduling: field not declared in schema" in message
         eventually(lambda: ("Deployment", "other-ingest-0-0") in live_objects(api, namespace))
-        right = {"spec": {"ingest": {"affinity": {"nodeAffinity": None}}}}
+        right = {"spec": {"placement": {"affinity": {"nodeAffinity": None}}}}
         api.request("PATCH", api.feed(namespace, "wrong"), right, MERGE)
         eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "Starting", within=15)
         assert process.poll() is None

@@ -69,6 +69,8 @@ def test_every_missing_setting_is_reported_with_what_to_set():
     ("name", "value", "words"),
     [
         ("ingest_image", "k2-ingest", "must match"),
+        ("pod_labels", "{k2.marketdata.io/feed: x}", "is K2's own: pods are selected by it"),
+        ("extra_env", "[{value: x}]", "has no name"),
         ("ingest_image", "registry.example/k2-ingest:latest", "must have a version tag or a digest"),
         ("jobs_image", "k2-jobs:latest", "set jobsImage in the settings file"),
         ("kafka_bootstrap", "kafka", "must be host:port"),

@@ -23,6 +23,7 @@ PREFIX: Final = "K2_OPERATOR_"
 _NAME: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _SECRET: Final = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"  # noqa: S105 - the pattern of a Secret's name
 _KEY: Final = r"^[-._a-zA-Z0-9]+$"
+_OWN_LABELS: Final = ("app.kubernetes.io/", "k2.marketdata.io/", "spark-", "sparkoperator.k8s.io/")
 _USERNAME: Final = r"^[-._@a-zA-Z0-9]*$"
 
 
@@ -77,6 +78,18 @@ def _pinned(value: str) -> str:
     if value.endswith(":latest"):
         raise ValueError("must have a version tag or a digest: the image behind latest changes without a rollout")
     return value
+
+
+def _extra_labels(labels: dict[str, str]) -> dict[str, str]:
+    if taken := [name for name in labels if name.startswith(_OWN_LABELS)]:
+        raise ValueError(f"{taken[0]} is K2's own: pods are selected by it; choose another label")
+    return labels
+
+
+def _extra_variables(variables: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    if unnamed := [variable for variable in variables if not isinstance(variable.get("name"), str)]:
+        raise ValueError(f"{unnamed[0]} has no name")
+    return variables
 
 
 def _duration(value: str) -> str:
@@ -176,8 +189,8 @@ class Settings(BaseModel):
     )
     ca_config_map: SecretName = Field(
         "",
-        description="ConfigMap with trusted certificate authorities in ca.crt, in the feeds' namespaces, for the "
-        "exchanges; empty: those of the image",
+        description="ConfigMap with trusted certificate authorities in ca.crt, in the feeds' namespaces; empty: those "
+        "of the image",
     )
 
     ingest_service_account: Name = "default"
@@ -212,6 +225,53 @@ class Settings(BaseModel):
     monitor: Literal["PodMonitor", "ServiceMonitor", "None"] = "PodMonitor"
     monitor_interval: Duration = "15s"
     monitor_labels: dict[str, str] = {}
+    pod_labels: Annotated[dict[str, str], AfterValidator(_extra_labels)] = Field(
+        {}, description="additional labels of the feeds' pods"
+    )
+    pod_annotations: dict[str, str] = Field({}, description="additional annotations of the feeds' pods")
+    node_selector: dict[str, str] = Field(
+        {},
+        description="labels of the nodes that may run the feeds' pods; a feed's placement replaces it",
+    )
+    tolerations: tuple[dict[str, Any], ...] = Field(
+        (), description="taints that the feeds' pods tolerate; a feed's placement replaces them"
+    )
+    affinity: dict[str, Any] = Field({}, description="affinity of the feeds' pods; a feed's placement replaces it")
+    topology_spread_constraints: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="how the feeds' pods are spread, without a labelSelector those of one component; a feed's "
+        "placement replaces them",
+    )
+    priority_class_name: SecretName = Field(
+        "", description="PriorityClass of the feeds' pods; a feed's placement replaces it"
+    )
+    extra_env: Annotated[tuple[dict[str, Any], ...], AfterValidator(_extra_variables)] = Field(
+        (), description="additional variables of the feeds' pods; they replace K2's of the same name"
+    )
+    extra_volumes: tuple[dict[str, Any], ...] = Field((), description="additional volumes of the feeds' pods")
+    extra_volume_mounts: tuple[dict[str, Any], ...] = Field(
+        (), description="where the feeds' containers have the additional volumes"
+    )
+    fixed_user_ids: bool = Field(
+        True,
+        description="whether the feeds' pods run as ingestUser and sparkUser; false: as the users that the cluster "
+        "assigns, such as OpenShift",
+    )
+    pod_security_context: dict[str, Any] = Field(
+        {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        description="security context of the feeds' pods",
+    )
+    container_security_context: dict[str, Any] = Field(
+        {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        description="security context of the feeds' containers",
+    )
+
     network_policy: bool = True
     api_server_ports: tuple[Port, ...] = Field(
         (443, 6443), description="ports of the API server and of its Service, for Spark drivers"

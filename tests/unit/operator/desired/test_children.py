@@ -56,7 +56,7 @@ def test_two_processes_make_the_same_manifests(feed, settings, manifests_by_name
         "from k2.schemas.feed.model import ExchangeFeed; body, given = json.load(sys.stdin);"
         "print(json.dumps(children(ExchangeFeed.from_body(body), Settings.model_validate(given))))"
     )
-    one, platform = feed(ingest={"nodeSelector": {"b": "1", "a": "2"}}), settings(spark_conf={"b": "1", "a": "2"})
+    one, platform = feed(placement={"nodeSelector": {"b": "1", "a": "2"}}), settings(spark_conf={"b": "1", "a": "2"})
     stdin = json.dumps([one.model_dump(mode="json", by_alias=True), platform.model_dump(mode="json", by_alias=True)])
     outputs = [
         subprocess.run(
@@ -139,7 +139,7 @@ def test_pod_templates_have_no_unknown_fields(feed, settings):
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
         "priorityClassName": "high",
     }
-    templates = pods(children(feed(ingest=placed), settings(image_pull_secrets=("pull",))))
+    templates = pods(children(feed(placement=placed), settings(image_pull_secrets=("pull",))))
     assert len(templates) == 7
     for template in templates:
         assert IoK8sApiCoreV1PodTemplateSpec.from_dict(template).to_dict() == template

@@ -91,14 +91,6 @@ def test_user_resources_take_precedence_and_a_request_never_exceeds_its_limit(ma
     assert container(deployment)["resources"] == {"requests": requests, "limits": limits}
 
 
-def test_pods_have_the_feeds_scheduling_constraints(manifests):
-    placed = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "x"}], "priorityClassName": "high"}
-    (deployment,) = manifests("Deployment", ingest=placed)
-    pod = deployment["spec"]["template"]["spec"]
-    assert {name: pod[name] for name in placed} == placed
-    assert "affinity" not in pod
-
-
 def test_a_changed_number_of_processes_changes_the_mounted_file_and_restarts_nothing(feed, settings):
     one, two = (
         {manifest["kind"]: manifest for manifest in children(feed(), settings(), processes=number)}

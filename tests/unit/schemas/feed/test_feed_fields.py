@@ -150,7 +150,7 @@ def test_credentials_in_an_endpoint_are_refused_and_not_repeated(body):
         ({"kafka": {"topic": "."}}, 'spec.kafka.topic: "."', "not a valid Kafka topic name"),
         ({"kafka": {"topic": ".."}}, 'spec.kafka.topic: ".."', "not a valid Kafka topic name"),
         ({"kafka": {"topic": "a" * 201}}, f'spec.kafka.topic: "{"a" * 77}..."', "must match"),
-        ({"ingest": {"tolerations": {}}}, "spec.ingest.tolerations: {}", "must be a list"),
+        ({"placement": {"tolerations": {}}}, "spec.placement.tolerations: {}", "must be a list"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_with_the_range(body, spec, path, allowed):
@@ -261,14 +261,14 @@ def test_fields_are_read_in_camel_case(feed):
         ingest={
             "restEndpoint": "https://api.example/",
             "backfill": {"maxAge": "2h", "maxIds": 5},
-            "priorityClassName": "high",
         },
+        placement={"priorityClassName": "high"},
         kafka={"topic": "mine", "partitions": 3},
     )
     assert parsed.spec.deletion_policy == "Delete"
     assert parsed.spec.ingest.rest_endpoint == "https://api.example"
     assert (parsed.spec.ingest.backfill.max_age, parsed.spec.ingest.backfill.max_ids) == ("2h", 5)
-    assert parsed.spec.ingest.priority_class_name == "high"
+    assert parsed.spec.placement.priority_class_name == "high"
     assert (parsed.topic(TRADES), parsed.partitions) == ("mine", 3)
 
 

@@ -15,7 +15,8 @@ _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round du
 _NOT_FOR_PODS: Final[dict[str, Any]] = {
     "suspend": True,
     "deletion_policy": True,
-    "ingest": {"resources", "node_selector", "tolerations", "affinity", "priority_class_name"},
+    "ingest": {"resources"},
+    "placement": True,
     "layers": {layer: {"resources", "executors"} for layer in LAYERS},
 }
 

@@ -19,16 +19,17 @@ from k2.operator.desired.naming import (
     selector,
 )
 from k2.operator.desired.pods import (
-    CA_FILE,
     EGRESS_FILE,
     FEED_FILE,
-    ca_volume,
     container_security,
     empty_dir,
     env_value,
     feed_volume,
     kafka_client,
+    placement,
     pod_security,
+    variables,
+    volumes,
 )
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed, Resources
@@ -63,8 +64,8 @@ def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replic
             "selector": {"matchLabels": selector(feed, INGEST) | shard_labels},
             "template": {
                 "metadata": {
-                    "labels": labels(feed, INGEST) | shard_labels,
-                    "annotations": {CONFIG_HASH: ingest_hash(feed)},
+                    "labels": settings.pod_labels | labels(feed, INGEST) | shard_labels,
+                    "annotations": settings.pod_annotations | {CONFIG_HASH: ingest_hash(feed)},
                 },
                 "spec": _pod(feed, settings, shard, replica),
             },
@@ -75,22 +76,23 @@ def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replic
 def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
     volume, mount = feed_volume(config_name(feed))
     scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108 - an emptyDir
-    trusted = [ca_volume(settings.ca_config_map)] if settings.ca_config_map else []
+    common_volumes, common_mounts = volumes(settings)
     kafka = kafka_client(settings, settings.kafka_ingest_secret, settings.kafka_ingest_user)
-    mounts = [mount, scratch_mount, *(each for _, each in trusted), *kafka.mounts]
+    mounts = [mount, scratch_mount, *common_mounts, *kafka.mounts]
+    matched = _replicas_of(feed, shard)
     pod: dict[str, Any] = {
         "serviceAccountName": settings.ingest_service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # a Service named k2-registry would set K2_REGISTRY_...
-        "securityContext": pod_security(settings.ingest_user),
+        "securityContext": pod_security(settings, settings.ingest_user),
         "terminationGracePeriodSeconds": _TERMINATION,
-        "topologySpreadConstraints": [_spread(feed, shard)],
-        "volumes": [volume, scratch, *(each for each, _ in trusted), *kafka.volumes],
+        "topologySpreadConstraints": [_spread(matched)],
+        "volumes": [volume, scratch, *common_volumes, *kafka.volumes],
         "containers": [_container(feed, settings, shard, replica, kafka.env, mounts)],
     }
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    return pod | _placement(feed)
+    return pod | placement(feed, settings, matched)
 
 
 def _container(
@@ -105,32 +107,31 @@ def _container(
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "k2.ingest"],
         "args": [*arguments, "--host", "0.0.0.0", "--port", str(STATUS_PORT), "--grace", str(_GRACE)],  # noqa: S104
-        "env": [
-            *kafka,
-            env_value("K2_REGISTRY_URL", settings.registry_url),
-            env_value("K2_LOG_FORMAT", "json"),
-            env_value("K2_LOG_LEVEL", settings.log_level),
-            *_network(settings),
-        ],
+        "env": variables(
+            settings,
+            [
+                *kafka,
+                env_value("K2_REGISTRY_URL", settings.registry_url),
+                env_value("K2_LOG_FORMAT", "json"),
+                env_value("K2_LOG_LEVEL", settings.log_level),
+                *_proxy(settings),
+            ],
+        ),
         "ports": [{"name": METRICS, "containerPort": STATUS_PORT, "protocol": "TCP"}],
         # The status server answers before Kafka and the exchange are connected: waiting for them must not kill the pod.
         "startupProbe": _probe("/healthz", period=2, failures=30),
         "livenessProbe": _probe("/healthz", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=5, failures=3),
         "resources": _resources(feed.spec.ingest.resources, settings),
-        "securityContext": container_security(),
+        "securityContext": container_security(settings),
         "volumeMounts": mounts,
     }
 
 
-def _network(settings: Settings) -> list[Manifest]:
+def _proxy(settings: Settings) -> list[Manifest]:
     """Build the variables that lead to the exchanges. The registry, over HTTP, is reached directly."""
-    variables = {
-        "HTTPS_PROXY": settings.https_proxy,
-        "NO_PROXY": settings.no_proxy,
-        "SSL_CERT_FILE": CA_FILE if settings.ca_config_map else "",
-    }
-    return [env_value(name, value) for name, value in variables.items() if value]
+    names = {"HTTPS_PROXY": settings.https_proxy, "NO_PROXY": settings.no_proxy}
+    return [env_value(name, value) for name, value in names.items() if value]
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:
@@ -153,22 +154,15 @@ def _number(amount: str) -> Decimal:
     return quantities.parse(amount) or Decimal(0)
 
 
-def _spread(feed: ExchangeFeed, shard: int) -> Manifest:
+def _replicas_of(feed: ExchangeFeed, shard: int) -> dict[str, str]:
+    return selector(feed, INGEST) | {SHARD: str(shard)}
+
+
+def _spread(matched: dict[str, str]) -> Manifest:
     """Spread the replicas of one shard over nodes, if possible."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": selector(feed, INGEST) | {SHARD: str(shard)}},
+        "labelSelector": {"matchLabels": matched},
     }
-
-
-def _placement(feed: ExchangeFeed) -> Manifest:
-    spec = feed.spec.ingest
-    fields = {
-        "nodeSelector": dict(spec.node_selector),
-        "tolerations": [dict(toleration) for toleration in spec.tolerations],
-        "affinity": dict(spec.affinity),
-        "priorityClassName": spec.priority_class_name,
-    }
-    return {name: value for name, value in fields.items() if value}

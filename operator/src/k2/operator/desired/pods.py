@@ -1,5 +1,6 @@
-"""Parts shared by all pods of K2: the restricted security profile, writable volumes and environment variables."""
+"""Parts shared by all pods of K2: security contexts, placement, volumes and environment variables."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ from k2.common.kafka_connection import SecurityProtocol
 from k2.operator.desired.naming import Manifest
 from k2.operator.settings import Settings
 from k2.schemas import egress
+from k2.schemas.feed.model import ExchangeFeed
 
 FEED_FOLDER: Final = "/etc/k2"
 FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
@@ -16,26 +18,51 @@ EGRESS_FILE: Final = f"{FEED_FOLDER}/{egress.FILE}"
 KAFKA_FOLDER: Final = "/etc/k2-kafka"  # has a folder for each Secret, so that a message about a file names the Secret
 
 
-def pod_security(user: int) -> Manifest:
-    """Build a pod security context for the restricted profile."""
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": user,
-        "runAsGroup": user,
-        "fsGroup": user,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def pod_security(settings: Settings, user: int) -> Manifest:
+    """Build a pod's security context: the setting's, with the ids of a user unless the cluster assigns them."""
+    ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user} if settings.fixed_user_ids else {}
+    return _without_nulls(ids | settings.pod_security_context)
 
 
-def container_security() -> Manifest:
-    """Build a container security context for the restricted profile."""
-    return {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
+def container_security(settings: Settings) -> Manifest:
+    """Build a container's security context."""
+    return _without_nulls(settings.container_security_context)
+
+
+def _without_nulls(context: Mapping[str, Any]) -> Manifest:
+    return {name: value for name, value in context.items() if value is not None}
+
+
+def placement(feed: ExchangeFeed, settings: Settings, matched: Mapping[str, str]) -> Manifest:
+    """Build the fields of a pod's spec that say where it runs. The feed's take precedence over the platform's.
+
+    `matched` are the labels of the pods that a constraint without a labelSelector spreads.
+    """
+    own = feed.spec.placement
+    constraints = own.topology_spread_constraints or settings.topology_spread_constraints
+    fields = {
+        "nodeSelector": own.node_selector or settings.node_selector,
+        "tolerations": list(own.tolerations or settings.tolerations),
+        "affinity": own.affinity or settings.affinity,
+        "topologySpreadConstraints": [{"labelSelector": {"matchLabels": dict(matched)}} | each for each in constraints],
+        "priorityClassName": own.priority_class_name or settings.priority_class_name,
     }
+    return {name: value for name, value in fields.items() if value}
+
+
+def variables(settings: Settings, own: Iterable[Manifest]) -> list[Manifest]:
+    """Build the environment of a container: K2's own variables, and the platform's, which replace those."""
+    trusted = [env_value("SSL_CERT_FILE", CA_FILE)] if settings.ca_config_map else []
+    return [*{each["name"]: dict(each) for each in (*own, *trusted, *settings.extra_env)}.values()]
+
+
+def volumes(settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
+    """Build the volumes of every pod and their mounts: trusted authorities, and the platform's own."""
+    trusted = [ca_volume(settings.ca_config_map)] if settings.ca_config_map else []
+    return (
+        [*(volume for volume, _ in trusted), *map(dict, settings.extra_volumes)],
+        [*(mount for _, mount in trusted), *map(dict, settings.extra_volume_mounts)],
+    )
 
 
 def env_value(name: str, value: str) -> Manifest:

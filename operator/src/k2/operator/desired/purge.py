@@ -8,7 +8,9 @@ from k2.operator.desired.pods import (
     container_security,
     empty_dir,
     feed_volume,
+    placement,
     pod_security,
+    volumes,
 )
 from k2.operator.desired.spark import environment, jobs_client
 from k2.operator.quantities import mebibytes
@@ -29,16 +31,22 @@ def purge_job(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Mani
         "backoffLimit": _BACKOFF_LIMIT,
         "activeDeadlineSeconds": max(60, int(seconds(settings.deletion_deadline))),
         "ttlSecondsAfterFinished": _TTL,
-        "template": {"metadata": {"labels": selector(feed, PURGE)}, "spec": _pod(feed, settings, exchange=exchange)},
+        "template": {"metadata": _metadata(feed, settings), "spec": _pod(feed, settings, exchange=exchange)},
     }
     about = metadata(feed, f"{feed.name}-{PURGE}", PURGE)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
+
+
+def _metadata(feed: ExchangeFeed, settings: Settings) -> Manifest:
+    annotations = {"annotations": dict(settings.pod_annotations)} if settings.pod_annotations else {}
+    return {"labels": settings.pod_labels | selector(feed, PURGE), **annotations}
 
 
 def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
     pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
     memory, kafka = settings.combined_memory, jobs_client(settings)
+    more_volumes, more_mounts = volumes(settings)
     container = {
         "name": PURGE,
         "image": settings.jobs_image,
@@ -51,17 +59,18 @@ def _pod(feed: ExchangeFeed, settings: Settings, *, exchange: bool) -> Manifest:
         ],
         "env": environment(settings),
         "resources": {"requests": {"cpu": settings.spark_cpu, "memory": memory}, "limits": {"memory": memory}},
-        "securityContext": container_security(),
-        "volumeMounts": [mount, *(mount for _, mount in pairs), *kafka.mounts],
+        "securityContext": container_security(settings),
+        "volumeMounts": [mount, *(mount for _, mount in pairs), *kafka.mounts, *more_mounts],
     }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": settings.spark_service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(settings.spark_user),
-        "volumes": [feed_file, *(volume for volume, _ in pairs), *kafka.volumes],
+        "securityContext": pod_security(settings, settings.spark_user),
+        "volumes": [feed_file, *(volume for volume, _ in pairs), *kafka.volumes, *more_volumes],
         "containers": [container],
+        **placement(feed, settings, selector(feed, PURGE)),
     }
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]

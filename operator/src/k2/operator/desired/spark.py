@@ -14,6 +14,7 @@ from k2.operator.desired.config import layer_hash
 from k2.operator.desired.hashing import digest
 from k2.operator.desired.naming import (
     COMBINED,
+    COMPONENT,
     CONFIG_HASH,
     JOBS_PORT,
     LAYERS,
@@ -34,7 +35,10 @@ from k2.operator.desired.pods import (
     env_value,
     feed_volume,
     kafka_client,
+    placement,
     pod_security,
+    variables,
+    volumes,
 )
 from k2.operator.desired.sparkconf import spark_conf
 from k2.operator.settings import Settings
@@ -73,7 +77,7 @@ def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart
         },
         "sparkConf": spark_conf(settings, size),
         "driver": _driver(feed, settings, part, size, restart),
-        "executor": _executor(settings, part, size),
+        "executor": _executor(feed, settings, part, size),
     }
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = list(settings.image_pull_secrets)
@@ -100,60 +104,74 @@ def _arguments(part: str) -> list[str]:
 
 def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes, restart: str) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
-    volumes, mounts = _writable_and_kafka(settings)
+    pod_volumes, mounts = _writable_and_kafka(settings)
     container = {
         "name": _DRIVER,
         "env": environment(settings),
         "ports": [{"name": METRICS, "containerPort": JOBS_PORT, "protocol": "TCP"}],
-        "securityContext": container_security(),
+        "securityContext": container_security(settings),
         "volumeMounts": [mount, *mounts],
     }
-    annotations = {CONFIG_HASH: layer_hash(feed, part)}
+    annotations = settings.pod_annotations | {CONFIG_HASH: layer_hash(feed, part)}
+    matched = selector(feed, part)
     if restart:
         annotations[RESTART_NONCE] = restart
     return {
         **size.driver.document(),
         "serviceAccount": settings.spark_service_account,
-        "labels": selector(feed, part),
+        "labels": settings.pod_labels | matched,
         "annotations": annotations,
-        "template": _template(settings, container, [feed_file, *volumes]),
+        "template": _template(feed, settings, container, [feed_file, *pod_volumes], matched),
     }
 
 
-def _executor(settings: Settings, part: str, size: sizes.Sizes) -> Manifest:
-    volumes, mounts = _writable_and_kafka(settings)  # Spark's tasks read Kafka with the driver's options
+def _executor(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes) -> Manifest:
+    pod_volumes, mounts = _writable_and_kafka(settings)  # Spark's tasks read Kafka with the driver's options
     container = {
         "name": _EXECUTOR,
-        "env": _s3_secrets(settings),
-        "securityContext": container_security(),
+        "env": variables(settings, _s3_secrets(settings)),
+        "securityContext": container_security(settings),
         "volumeMounts": mounts,
     }
     count = {"instances": size.executors} if size.executors else {}
+    # The Spark operator copies the application's labels to executors too, which are not drivers.
+    component = {COMPONENT: f"{part}-executor"}
+    annotations = {"annotations": dict(settings.pod_annotations)} if settings.pod_annotations else {}
     return {
         **size.executor.document(),
         **count,
-        # The Spark operator copies the application's labels to executors too, which are not drivers.
-        "labels": {"app.kubernetes.io/component": f"{part}-executor"},
-        "template": _template(settings, container, volumes),
+        "labels": settings.pod_labels | component,
+        **annotations,
+        "template": _template(feed, settings, container, pod_volumes, selector(feed) | component),
     }
 
 
-def _template(settings: Settings, container: Manifest, volumes: Iterable[Manifest]) -> Manifest:
+def _template(
+    feed: ExchangeFeed,
+    settings: Settings,
+    container: Manifest,
+    pod_volumes: Iterable[Manifest],
+    matched: dict[str, str],
+) -> Manifest:
     return {
         "spec": {
             "enableServiceLinks": False,
-            "securityContext": pod_security(settings.spark_user),
+            "securityContext": pod_security(settings, settings.spark_user),
             "terminationGracePeriodSeconds": _GRACE,
-            "volumes": list(volumes),
+            "volumes": list(pod_volumes),
             "containers": [container],
+            **placement(feed, settings, matched),
         }
     }
 
 
 def _writable_and_kafka(settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
     pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
-    kafka = jobs_client(settings)
-    return [*(volume for volume, _ in pairs), *kafka.volumes], [*(mount for _, mount in pairs), *kafka.mounts]
+    kafka, (more, more_mounts) = jobs_client(settings), volumes(settings)
+    return (
+        [*(volume for volume, _ in pairs), *kafka.volumes, *more],
+        [*(mount for _, mount in pairs), *kafka.mounts, *more_mounts],
+    )
 
 
 def jobs_client(settings: Settings) -> KafkaClient:
@@ -163,7 +181,7 @@ def jobs_client(settings: Settings) -> KafkaClient:
 
 def environment(settings: Settings) -> list[Manifest]:
     """Build the environment of processes that read and write tables: service addresses and credentials."""
-    return [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)]
+    return variables(settings, [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)])
 
 
 def _addresses(settings: Settings) -> list[Manifest]:

@@ -42,15 +42,20 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
         "description": "Whether topic, tables and checkpoints are kept when the feed is deleted."
     },
     "Ingest.endpoints": {"x-kubernetes-list-type": "atomic"},
-    "Ingest.nodeSelector": {"description": "Labels of the nodes that may run the pods.", "maxProperties": 64},
-    "Ingest.nodeSelector[]": {"maxLength": 63},
-    "Ingest.tolerations": {
+    "Placement.nodeSelector": {"description": "Labels of the nodes that may run the pods.", "maxProperties": 64},
+    "Placement.nodeSelector[]": {"maxLength": 63},
+    "Placement.tolerations": {
         "description": "Taints that the pods tolerate.",
         "maxItems": 64,
         "x-kubernetes-list-type": "atomic",
     },
-    "Ingest.affinity": {"description": "Affinity of the pods, as in a pod's spec."},
-    "Ingest.priorityClassName": {"description": "The pods' PriorityClass.", "maxLength": 253},
+    "Placement.affinity": {"description": "Affinity of the pods, as in a pod's spec."},
+    "Placement.topologySpreadConstraints": {
+        "description": "How pods are spread, as in a pod's spec; without a labelSelector: those of one component.",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "atomic",
+    },
+    "Placement.priorityClassName": {"description": "The pods' PriorityClass.", "maxLength": 253},
     "Backfill.enabled": {"description": "False: gaps are recorded but not repaired."},
     "Kafka.retention": {"description": "How long Kafka keeps the trades."},
     "Layers.topology": {"description": "One Spark application for each layer, or one for all three."},

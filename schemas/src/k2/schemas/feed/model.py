@@ -148,9 +148,15 @@ class Ingest(_Part):
     rest_endpoint: HttpUrl = Field("", description="REST base URL for gap repair; empty: the exchange's own.")
     backfill: Backfill = Backfill()
     resources: Resources = Resources()
+
+
+class Placement(_Part):
+    """Where the feed's pods run, Spark's included. A field that is set replaces the platform's default."""
+
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, Any], ...] = ()
     affinity: dict[str, Any] = {}
+    topology_spread_constraints: tuple[dict[str, Any], ...] = ()
     priority_class_name: str = ""
 
 
@@ -235,6 +241,7 @@ class FeedSpec(_Part):
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     ingest: Ingest = Ingest()
+    placement: Placement = Placement()
     kafka: Kafka = Kafka()
     layers: Layers = Layers()
 
