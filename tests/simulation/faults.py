@@ -321,6 +321,7 @@ SILENCING = frozenset(
         relist,
         lag_rest,
         thin_rest,
+        lie_rest,  # frames are lost meanwhile
         add_partitions,
     }
     | {hang_producer, stop_broker, reject_records}

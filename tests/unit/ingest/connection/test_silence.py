@@ -7,6 +7,7 @@ import pytest
 
 from k2.ingest.connection.refusals import Refusals
 from k2.ingest.connection.silence import Remedy, Silence
+from k2.ingest.exchanges.base import NO_ID, Newest
 
 
 def learned(interval: float, records: int = 50) -> tuple[Silence, float]:
@@ -178,3 +179,18 @@ def test_what_flows_was_never_refused():
     refusals.refuse("A", "no", 0)
     refusals.forget("A")
     assert refusals.subscribable(["A"], 0) == ["A"]
+
+
+@pytest.mark.parametrize("first", [Newest(1000), Newest(0), Newest(NO_ID, 1), Newest(1000, 1)])
+def test_the_first_trade_of_a_symbol_is_newer_than_none(first):
+    assert first.after(Newest())
+    assert not Newest().after(first)
+    assert not first.after(first)
+    assert not Newest().after(Newest())
+
+
+def test_ids_decide_where_both_have_one_and_else_the_time():
+    assert Newest(8, 1).after(Newest(7, 2))
+    assert not Newest(7, 2).after(Newest(8, 1))
+    assert Newest(7, 2).after(Newest(NO_ID, 1))
+    assert not Newest(7).after(Newest(NO_ID, 1))

@@ -77,6 +77,14 @@ def test_a_window_lasts_until_now_if_a_late_trade_ends_it(pair, observed):
     assert (gap.anchor, gap.since, gap.until) == ("b", 20_000, 60_000)
 
 
+def test_a_window_lasts_until_the_trade_that_ends_it_if_our_clock_was_set_back(pair, observed):
+    tracker, hour, second = ReconnectWindowTracker(), 3_600_000_000, 1_000_000
+    tracker.observe(pair, observed(1, trade_id="a", time=2 * hour))
+    tracker.on_disconnect([pair.symbol])
+    gap = tracker.observe(pair, observed(1, trade_id="b", time=2 * hour + second, received=hour + second)).gap
+    assert (gap.since, gap.until) == (2 * hour, 2 * hour + second)
+
+
 def test_any_trade_from_before_a_window_proves_the_overlap_whatever_its_time(pair, observed):
     tracker = ReconnectWindowTracker()
     gap = window(tracker, pair, observed)

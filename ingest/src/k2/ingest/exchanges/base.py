@@ -152,8 +152,15 @@ class Newest:
     number: int = NO_ID
     time: int = 0
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a trade."""
+        return self.number != NO_ID or self.time > 0
+
     def after(self, other: "Newest") -> bool:
-        """Whether this trade is newer than another."""
+        """Whether this trade is newer than another. If there was none, any is."""
+        if not other.exists:
+            return self.exists
         if NO_ID not in {self.number, other.number}:
             return self.number > other.number
         return self.time > other.time

@@ -87,8 +87,9 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
             _arrive(state, record)
             return None
         state.disconnected = False
-        # A late record says nothing of when the window ended, except that it was before now.
-        until = record.timestamp if time >= newest else max(newest, record.ingestion_timestamp)
+        # A late record says nothing of when the window ended, except that it was before now. If our clock was set
+        # back, every record seems to be late: then its own time is the later one.
+        until = record.timestamp if time >= newest else max(newest, record.timestamp, record.ingestion_timestamp)
         gap = Gap(pair, NO_ID, NO_ID, before.timestamp, until, before.record_id)
         # Without what was backfilled: the page for an earlier window may have brought some of this one's records.
         self._open[gap] = _Window(frozenset(position.record_id for position in state.arrived), record.record_id)
