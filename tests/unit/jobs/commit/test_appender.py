@@ -18,7 +18,11 @@ OFFSETS_OF_7 = {"trades": {"0": [5, 9]}}
 
 def commit(epoch: int) -> Snapshot:
     summary = {QUERY: "q", EPOCH: str(epoch), OFFSETS: json.dumps(OFFSETS_OF_7)}
-    return Snapshot(70 + epoch, None, 0.0, "append", summary)
+    return Snapshot(70 + epoch, None, 0.0, "append", summary, sequence=10 + epoch)
+
+
+def other_commit(sequence: int) -> Snapshot:
+    return Snapshot(sequence, None, 0.0, "append", {QUERY: "other", EPOCH: "99"}, sequence=sequence)
 
 
 class Contents:
@@ -39,11 +43,18 @@ def batch(epoch: int, offsets: Offsets) -> IncrementalBatch:
 
 
 @pytest.fixture
-def appender_after(monkeypatch):
+def commits() -> list[Snapshot]:
+    """The table's commits, newest first."""
+    return []
+
+
+@pytest.fixture
+def appender_after(monkeypatch, commits):
     def build(newest: Snapshot | None) -> Appender:
-        # The history is read from Iceberg through the JVM; the decision needs only its newest commit.
+        commits[:] = [newest] if newest is not None else []
+        # The history is read from Iceberg through the JVM; the decision needs only its commits, the newest first.
         monkeypatch.setattr(SnapshotHistory, "__init__", lambda *_: None)
-        monkeypatch.setattr(SnapshotHistory, "newest_of_query", lambda _, query: newest if query == "q" else None)
+        monkeypatch.setattr(SnapshotHistory, "snapshots", lambda _: iter(commits))
         return Appender(None, GOLD_TABLE, "q")  # type: ignore[arg-type]
 
     return build
@@ -71,3 +82,25 @@ def test_without_a_commit_no_batch_is_committed(appender_after):
 def test_a_batch_that_differs_from_the_table_is_refused(appender_after, epoch, offsets):
     with pytest.raises(BrokenCheckpoint, match=f"batch {epoch} of query q differs .*newest batch there: 7"):
         appender_after(commit(7)).find_committed(batch(epoch, offsets))
+
+
+def test_what_another_process_of_the_query_committed_meanwhile_counts(appender_after, commits):
+    appender = appender_after(commit(7))
+    commits.insert(0, other_commit(18))
+    assert appender.find_committed(batch(8, OFFSETS_OF_7)) is None
+    commits.insert(0, commit(9))
+    with pytest.raises(BrokenCheckpoint, match=r"newest batch there: 9.*If another process runs this query"):
+        appender.find_committed(batch(8, OFFSETS_OF_7))
+    assert appender.find_committed(batch(9, OFFSETS_OF_7)) == commit(9)
+    assert appender.last_commit == commit(7)
+
+
+def test_commits_that_were_looked_at_are_not_read_again(appender_after, commits):
+    appender = appender_after(commit(7))
+    older = commit(6)
+    commits[:] = [other_commit(18), other_commit(17), older]
+    assert appender.find_committed(batch(8, OFFSETS_OF_7)) is None
+    assert appender.find_committed(batch(7, OFFSETS_OF_7)) == commit(7)
+    commits[:] = [commit(8), *commits]  # as number 18, which was looked at
+    assert appender.find_committed(batch(9, OFFSETS_OF_7)) is None
+    assert appender.find_committed(batch(7, OFFSETS_OF_7)) == commit(7)

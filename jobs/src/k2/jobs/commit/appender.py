@@ -19,14 +19,21 @@ class Appender:
     def __init__(self, spark: SparkSession, table: Table, query_id: str) -> None:
         self._table = table
         self._query_id = query_id
-        self._newest = SnapshotHistory(spark, table).newest_of_query(query_id)
+        self._history = SnapshotHistory(spark, table)
+        self._looked_at = -1  # the number of the newest commit of the table that was read
+        self._newest: Snapshot | None = None
+        self._look()
+        self._before = self._newest
 
     def find_committed(self, batch: IncrementalBatch) -> Snapshot | None:
-        """Return the snapshot of a batch that an earlier process committed; None if it must be written.
+        """Return the snapshot of a batch that another process committed; None if it must be written.
 
         Spark plans an unfinished batch again with the same offsets. Raises `BrokenCheckpoint` if the offsets differ:
         the checkpoint is then older than the table, and skipping the batch would lose the rows beyond the old one.
+
+        The table is read for each batch: a process that slept in one may have been replaced meanwhile.
         """
+        self._look()
         newest = self._newest
         if newest is None or newest.epoch < batch.epoch:
             return None
@@ -34,14 +41,26 @@ class Appender:
             raise BrokenCheckpoint(
                 f"batch {batch.epoch} of query {self._query_id} differs from the one in {self._table.name} (newest "
                 f"batch there: {newest.epoch}): the checkpoint was restored from an older copy; restore the newer "
-                f"one, or rebuild: rename the checkpoint and the layer's table, and start again"
+                f"one, or rebuild: rename the checkpoint and the layer's table, and start again. If another process "
+                f"runs this query, it goes on, and this one may end"
             )
         return newest
 
     @property
     def last_commit(self) -> Snapshot | None:
         """The newest commit that this query made before this process started."""
-        return self._newest
+        return self._before
+
+    def _look(self) -> None:
+        """Read the commits that are new in the table."""
+        before = self._looked_at
+        for snapshot in self._history.snapshots():
+            if snapshot.sequence <= before:
+                return
+            self._looked_at = max(self._looked_at, snapshot.sequence)
+            if snapshot.query_id == self._query_id:
+                self._newest = snapshot
+                return
 
     def append(self, rows: DataFrame, epoch: int, properties: Mapping[str, str]) -> None:
         """Commit a batch and its summary in one atomic write."""
