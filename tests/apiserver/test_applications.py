@@ -70,7 +70,7 @@ def test_without_the_spark_operator_ingest_runs_and_layers_follow_once_it_is_ins
         path = SPARK.format("feeds", "spot-gold") + "/status"
         new_status = {"applicationState": {"state": "SUBMITTED"}, "lastSubmissionAttemptTime": now(), "driverInfo": {}}
         assert api.request("PATCH", path, {"status": new_status}, MERGE)["kind"] == "SparkApplication"
-        eventually(lambda: reason(api, "feeds", "spot", "GoldReady") == "Starting", within=4)
+        eventually(lambda: reason(api, "feeds", "spot", "GoldReady") == "Starting", within=9)
         assert process.poll() is None
 
 
