@@ -353,6 +353,7 @@ def test_existing_secrets_are_used_with_their_keys_and_none_is_created():
     assert secrets == {
         "superuser": {"postgres-password": "postgres/password"},
         "catalog-user": {"user": "catalog/username", "secret": "catalog/password"},
+        "catalog-reader": {"user": "catalog-query/username", "secret": "catalog-query/password"},
         "registry-user": {"username": "registry/username", "password": "registry/password"},
     }
 
@@ -365,7 +366,7 @@ def test_passwords_are_random_and_no_two_are_equal(default: list[Manifest]):
         for key, value in secret["data"].items()
         if "user" not in key and key != "access-key"
     ]
-    assert len(passwords) == len(set(passwords)) == 20
+    assert len(passwords) == len(set(passwords)) == 22
     assert min(map(len, passwords)) >= 40
 
 

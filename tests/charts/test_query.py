@@ -157,3 +157,25 @@ def test_without_the_query_no_object_of_it_is_rendered():
     assert not [manifest for manifest in manifests if manifest["metadata"]["name"].startswith("k2-query")]
     environment = one(manifests, "Pod")["spec"]["containers"][0]["env"]
     assert {"name": "K2_QUERY_URL", "value": ""} in environment
+
+
+def test_the_catalog_is_read_as_a_user_of_its_own_which_only_the_chart_s_postgresql_makes():
+    assert environment()["K2_CATALOG_USER"] == ("k2-catalog-query", "username")
+    assert environment()["K2_CATALOG_PASSWORD"] == ("k2-catalog-query", "password")
+    manifests = render(CHART)
+    (secret,) = [each for each in of_kind(manifests, "Secret") if each["metadata"]["name"] == "k2-catalog-query"]
+    assert base64.b64decode(secret["data"]["username"]) == b"k2-query"
+    database = of_kind(manifests, "StatefulSet")
+    assert "catalog-query/password" in str([each for each in database if each["metadata"]["name"] == "k2-postgres"])
+
+    elsewhere = {"postgres": {"enabled": False}, "registry": {"databaseUri": "postgresql://db:5432/registry"}}
+    elsewhere["registry"] |= {"existingSecret": "lake-registry"}
+    for own, expected in (("", "lake-catalog"), ("lake-reader", "lake-reader")):
+        catalog = {"uri": "postgresql://db:5432/iceberg", "existingSecret": "lake-catalog"}
+        catalog |= {"users": {"query": {"existingSecret": own}}}
+        manifests = render(CHART, values=elsewhere | {"catalog": catalog})
+        (service,) = [each for each in of_kind(manifests, "Deployment") if each["metadata"]["name"] == "k2-query"]
+        variables = service["spec"]["template"]["spec"]["containers"][0]["env"]
+        (user,) = [each["valueFrom"]["secretKeyRef"] for each in variables if each["name"] == "K2_CATALOG_USER"]
+        assert user == {"name": expected, "key": "username"}
+        assert "k2-catalog-query" not in str(manifests)

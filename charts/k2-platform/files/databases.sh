@@ -27,4 +27,22 @@ SUPERUSER_PASSWORD=$(< /etc/k2/postgres/password) \
 ALTER ROLE postgres PASSWORD :'password';
 SQL
 database iceberg catalog
+
+# reader DATABASE SECRET OWNERS_SECRET: a user that may read every table of a database, also those that its owner makes later, and write none
+reader() {
+  READER=$(< "/etc/k2/$2/username") READER_PASSWORD=$(< "/etc/k2/$2/password") OWNER=$(< "/etc/k2/$3/username") \
+    psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --username postgres --dbname "$1" <<'SQL'
+\getenv reader READER
+\getenv password READER_PASSWORD
+\getenv owner OWNER
+SELECT format('CREATE ROLE %I', :'reader') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'reader') \gexec
+ALTER ROLE :"reader" LOGIN PASSWORD :'password';
+SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), :'reader') \gexec
+GRANT USAGE ON SCHEMA public TO :"reader";
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO :"reader";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT ON TABLES TO :"reader";
+SQL
+}
+
+if [[ -d /etc/k2/catalog-query ]]; then reader iceberg catalog-query catalog; fi
 if [[ -d /etc/k2/registry ]]; then database registry registry; fi

@@ -48,8 +48,9 @@ volumes:
   value: {{ include "k2.registry.url" . | quote }}
 - name: K2_CATALOG_URI
   value: {{ include "k2.catalog.uri" . | quote }}
-{{ include "k2.env.secret" (list "K2_CATALOG_USER" (include "k2.catalog.secret" .) .Values.catalog.usernameKey) }}
-{{ include "k2.env.secret" (list "K2_CATALOG_PASSWORD" (include "k2.catalog.secret" .) .Values.catalog.passwordKey) }}
+{{- $user := include (ternary "k2.catalog.query.secret" "k2.catalog.secret" (eq $component "query")) . }}
+{{ include "k2.env.secret" (list "K2_CATALOG_USER" $user .Values.catalog.usernameKey) }}
+{{ include "k2.env.secret" (list "K2_CATALOG_PASSWORD" $user .Values.catalog.passwordKey) }}
 - name: K2_WAREHOUSE
   value: {{ include "k2.s3.warehouse" . | quote }}
 - name: K2_CHECKPOINTS

@@ -34,6 +34,12 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:{{ include "k2.kaf
 {{- .Values.catalog.existingSecret | default "k2-catalog" }}
 {{- end }}
 
+{{/* Secret with the user that the query service reads the catalog as. In a database of others, the catalog's by default. */}}
+{{- define "k2.catalog.query.secret" -}}
+{{- $own := and .Values.postgres.enabled .Values.query.enabled -}}
+{{- .Values.catalog.users.query.existingSecret | default (ternary "k2-catalog-query" (include "k2.catalog.secret" .) $own) }}
+{{- end }}
+
 {{- define "k2.postgres.secret" -}}
 {{- .Values.postgres.existingSecret | default "k2-postgres" }}
 {{- end }}
