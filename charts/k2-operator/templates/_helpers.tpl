@@ -34,18 +34,6 @@ app.kubernetes.io/part-of: k2
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* (list . "operator"): reference of an image, by its digest if one is set. */}}
-{{- define "k2-operator.image" -}}
-{{- $root := index . 0 -}}
-{{- with index $root.Values.images (index . 1) -}}
-{{- if .digest -}}
-{{- printf "%s@%s" .repository .digest -}}
-{{- else -}}
-{{- printf "%s:%s" .repository (.tag | default $root.Chart.AppVersion) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "k2-operator.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "k2-operator.fullname" .) -}}
@@ -63,7 +51,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.feedNamespaces | default (list .Release.Namespace) | uniq | toYaml -}}
 {{- end -}}
 
-{{/* The settings file: the value `settings` and the images of the feeds' pods. */}}
+{{/* The settings file: the value `settings`, the images, and the values of all pods. */}}
 {{- define "k2-operator.settings" -}}
 {{- with .Values.settings -}}
 {{- $protocol := .kafkaSecurityProtocol | default "PLAINTEXT" -}}
@@ -81,24 +69,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- $images := dict "ingestImage" (include "k2-operator.image" (list . "ingest")) -}}
 {{- $images = set $images "jobsImage" (include "k2-operator.image" (list . "jobs")) -}}
-{{- merge (dict) $images .Values.settings | toYaml -}}
+{{- $settings := merge (dict) $images .Values.settings -}}
+{{- /* As a whole: what a setting does not name is not added to it. */ -}}
+{{- range $name, $value := include "k2-operator.podSettings" . | fromYaml -}}
+{{- if not (hasKey $settings $name) }}{{ $_ := set $settings $name $value }}{{ end -}}
 {{- end -}}
-
-{{- define "k2-operator.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "k2-operator.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities:
-  drop: [ALL]
-seccompProfile:
-  type: RuntimeDefault
+{{- toYaml $settings -}}
 {{- end -}}

@@ -24,7 +24,7 @@ app.kubernetes.io/part-of: k2
 {{- define "k2.podLabels" -}}
 app.kubernetes.io/part-of: k2
 {{ include "k2.selector" . }}
-{{- with (index . 0).Values.commonLabels }}
+{{- with merge (dict) (index . 0).Values.podLabels (index . 0).Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -34,63 +34,6 @@ app.kubernetes.io/part-of: k2
 app.kubernetes.io/name: k2-platform
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
-{{- end }}
-
-{{/* An image: (list $ "jobs"). */}}
-{{- define "k2.image" -}}
-{{- $root := index . 0 -}}
-{{- $image := index $root.Values.images (index . 1) -}}
-{{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
-{{- else -}}
-{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
-{{- end }}
-{{- end }}
-
-{{/* Pod settings common to all components: (list $ uid). */}}
-{{- define "k2.pod" -}}
-{{- $root := index . 0 -}}
-automountServiceAccountToken: false
-# Service links of a Service k2-registry would set K2_REGISTRY_... in every pod.
-enableServiceLinks: false
-{{- with $root.Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
-{{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ index . 1 }}
-  runAsGroup: {{ index . 1 }}
-  fsGroup: {{ index . 1 }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile:
-    type: RuntimeDefault
-{{- end }}
-
-{{/* A container's security context under the restricted profile. */}}
-{{- define "k2.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities:
-  drop: [ALL]
-seccompProfile:
-  type: RuntimeDefault
-{{- end }}
-
-{{/* Node selector, tolerations and affinity, from the values of a component. */}}
-{{- define "k2.placement" -}}
-{{- with .nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .affinity }}
-affinity: {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- end }}
 
 {{/* Size and class of a PersistentVolumeClaim, from the values of a component. */}}

@@ -5,7 +5,6 @@
 {{- $user := ternary "audit" "" (eq $name "audit") -}}
 restartPolicy: Never
 serviceAccountName: {{ $root.Values.jobs.serviceAccountName }}
-{{ include "k2.pod" (list $root 185) }}
 containers:
   - name: {{ $name }}
     image: {{ include "k2.image" (list $root "jobs") }}
@@ -18,11 +17,7 @@ containers:
     env:
       {{- include "k2.kafka.env" (list $root $user) | nindent 6 }}
       {{- include "k2.env" (list $root ($user | default "jobs")) | nindent 6 }}
-      {{- with $root.Values.jobs.extraEnv }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
     resources: {{- toYaml $root.Values.jobs.resources | nindent 6 }}
-    securityContext: {{- include "k2.containerSecurity" $root | nindent 6 }}
     volumeMounts:
       - name: tmp
         mountPath: /tmp
@@ -35,9 +30,6 @@ volumes:
   - name: work
     emptyDir: {}
   {{- include "k2.kafka.volumes" (list $root $user) | nindent 2 }}
-{{- with include "k2.placement" $root.Values.jobs }}
-{{- . }}
-{{- end }}
 {{- end }}
 
 {{/* Environment variables with the services but Kafka, with the keys of a user of the store: (list $ "jobs"). */}}
