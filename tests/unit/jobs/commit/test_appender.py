@@ -1,6 +1,7 @@
 """Which batch counts as already committed."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ def commit(epoch: int) -> Snapshot:
     return Snapshot(70 + epoch, None, 0.0, "append", summary, sequence=10 + epoch)
 
 
-def other_commit(sequence: int) -> Snapshot:
-    return Snapshot(sequence, None, 0.0, "append", {QUERY: "other", EPOCH: "99"}, sequence=sequence)
+def other_commit(sequence: int, query: str = "other") -> Snapshot:
+    return Snapshot(sequence, None, 0.0, "append", {QUERY: query, EPOCH: "99"}, sequence=sequence)
 
 
 class Contents:
@@ -86,19 +87,19 @@ def test_a_batch_that_differs_from_the_table_is_refused(appender_after, epoch, o
 
 def test_what_another_process_of_the_query_committed_meanwhile_counts(appender_after, commits):
     appender = appender_after(commit(7))
-    commits.insert(0, other_commit(18))
+    commits[:0] = [other_commit(19, "r"), other_commit(18, "p")]
     assert appender.find_committed(batch(8, OFFSETS_OF_7)) is None
-    commits.insert(0, commit(9))
+    commits.insert(0, replace(commit(9), sequence=20))
     with pytest.raises(BrokenCheckpoint, match=r"newest batch there: 9.*If another process runs this query"):
         appender.find_committed(batch(8, OFFSETS_OF_7))
-    assert appender.find_committed(batch(9, OFFSETS_OF_7)) == commit(9)
+    assert appender.find_committed(batch(9, OFFSETS_OF_7)) == commits[0]
     assert appender.last_commit == commit(7)
 
 
 def test_commits_that_were_looked_at_are_not_read_again(appender_after, commits):
     appender = appender_after(commit(7))
     older = commit(6)
-    commits[:] = [other_commit(18), other_commit(17), older]
+    commits[:] = [other_commit(18), other_commit(16), older]  # the one of batch 7, number 17, is expired
     assert appender.find_committed(batch(8, OFFSETS_OF_7)) is None
     assert appender.find_committed(batch(7, OFFSETS_OF_7)) == commit(7)
     commits[:] = [commit(8), *commits]  # as number 18, which was looked at
