@@ -277,10 +277,17 @@ def _others() -> list[Case]:
 CASES = [*_named(), *_symbols(), *_durations(), *_retention(), *_quantities(), *_urls(), *_others()]
 
 _IMMUTABLE = "exchange is immutable; create another ExchangeFeed"
+_PARTITIONS = "kafka.partitions never falls, because Kafka cannot remove partitions"
 UPDATES = [
     Update("nothing", feed(), feed()),
     Update("symbols", feed(), feed(symbols=["ETHUSDT"])),
     Update("suspend", feed(), feed(suspend=True)),
     Update("exchange", feed(), feed(exchange="bybit"), _IMMUTABLE),
+    Update("a topic", feed(), feed(kafka={"topic": "other"}), "the topic is immutable"),
+    Update("fewer partitions", feed(kafka={"partitions": 50}), feed(kafka={"partitions": 49}), _PARTITIONS),
+    Update("fewer partitions than by default", feed(), feed(kafka={"partitions": 39}), _PARTITIONS),
+    Update("the default of fewer partitions", feed(kafka={"partitions": 50}), feed(), _PARTITIONS),
+    Update("more partitions than by default", feed(), feed(kafka={"partitions": 41})),
+    Update("the default number of partitions", feed(), feed(kafka={"partitions": 40})),
     Update("a worse trigger", feed(), feed(layers={"gold": {"trigger": "1ms"}}), _DURATION),
 ]

@@ -91,7 +91,7 @@ def conflict_message(own: Claim, others: Iterable[Claim]) -> str:
 
 def _describe(own: Claim, owner: Claim) -> str:
     if topics := own.topics & owner.topics:
-        return f"topic {min(topics)} belongs to {owner.location}; set another spec.kafka.topic"
+        return f"topic {min(topics)} belongs to {owner.location}; create this feed again with another spec.kafka.topic"
     if own.feed.name == owner.feed.name:
         return (
             f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "

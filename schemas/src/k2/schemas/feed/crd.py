@@ -57,6 +57,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     },
     "Placement.priorityClassName": {"description": "The pods' PriorityClass.", "maxLength": 253},
     "Backfill.enabled": {"description": "False: gaps are recorded but not repaired."},
+    "Kafka.topic": {"description": "Empty: market.crypto.trades.<exchange>. Immutable."},
     "Kafka.retention": {"description": "How long Kafka keeps the trades."},
     "Layers.topology": {"description": "One Spark application for each layer, or one for all three."},
     "Layers.bronze": {"description": "Kafka records, byte for byte."},

@@ -87,6 +87,7 @@ def topic(pattern: str) -> dict[str, Any]:
     reserved = " || ".join(f"self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES)
     schema["x-kubernetes-validations"] += [
         rule("self != '.' && self != '..'", "not a valid Kafka topic name; use letters and digits too"),
+        IMMUTABLE_TOPIC,
         rule(f"!({reserved})", f"names that begin with {' or '.join(RESERVED_PREFIXES)} are reserved; choose another"),
     ]
     return schema
@@ -95,6 +96,33 @@ def topic(pattern: str) -> dict[str, Any]:
 IMMUTABLE_EXCHANGE: Final = rule(
     "self == oldSelf", "exchange is immutable; create another ExchangeFeed", reason="FieldValueForbidden"
 )
+
+IMMUTABLE_TOPIC: Final = rule(
+    "self == oldSelf", "the topic is immutable; create another ExchangeFeed", reason="FieldValueForbidden"
+)
+
+
+def partitions_rule() -> dict[str, str]:
+    """Return the rule that a topic never loses partitions; 0 stands for the exchange's number of them."""
+    names_by_number: dict[int, list[str]] = {}
+    for name, spec in EXCHANGES.items():
+        names_by_number.setdefault(spec.partitions, []).append(name)
+    (_, most), *others = sorted(((len(names), number) for number, names in names_by_number.items()), reverse=True)
+    default = str(most)
+    for _, number in others:
+        default = f"self.exchange in {sorted(names_by_number[number])} ? {number} : {default}"
+
+    def number_of(spec: str) -> str:
+        given = f"{spec}.kafka.partitions"
+        return f"(has({spec}.kafka) && has({given}) && {given} > 0 ? {given} : ({default}))"
+
+    return rule(
+        f"{number_of('self')} >= {number_of('oldSelf')}",
+        "kafka.partitions never falls, because Kafka cannot remove partitions; keep the number or raise it",
+        fieldPath=".kafka.partitions",
+        reason="FieldValueForbidden",
+    )
+
 
 NAME_RULES: Final = [
     rule(
@@ -123,6 +151,7 @@ def symbol_rules() -> list[dict[str, str]]:
     rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spec.spelling) for spec in EXCHANGES.values()]
     rules.append(rule("has(self.symbols) != has(self.symbolSelector)", SYMBOLS_OR_SELECTOR))
     rules.append(rule("!has(self.symbolSelector) || self.deletionPolicy != 'Delete'", SELECTOR_RETAINS))
+    rules.append(partitions_rule())
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
