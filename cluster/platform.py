@@ -1,6 +1,7 @@
 """Install K2 on a cluster: images, the two charts, simulated exchanges and the feeds that read them."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ IMAGES: Final = ("operator", "ingest", "jobs", "query")
 THIRD_PARTY: Final = ("postgres", "minio", "mc", "registry")
 _CHART_IMAGES: Final = {"k2-operator": ("operator", "ingest", "jobs"), "k2-platform": ("ingest", "jobs", "query")}
 _VALUES: Final = ROOT / "manifests" / "kind"
+_SINCE: Final = re.compile(r'"--since","(\d+)"')
 _PREFIX: Final = "ghcr.io/k2-market-data"
 
 
@@ -58,12 +60,13 @@ def feeds(env: Mapping[str, str]) -> None:
 
 
 def _opening(env: Mapping[str, str]) -> int:
-    """Return when the simulated exchanges were deployed first, or now (seconds since 1970)."""
-    path = "jsonpath={.items[*].metadata.creationTimestamp}"
-    times = run(
+    """Return since when the deployed simulated exchanges trade, or now (seconds since 1970)."""
+    path = "jsonpath={.items[*].spec.template.spec.containers[0].args}"
+    args = run(
         "kubectl", "get", "deployments", "-l", "app.kubernetes.io/name=simulator", "-n", NAMESPACE, "-o", path, env=env
-    ).split()  # fmt: skip
-    return int(min(map(datetime.fromisoformat, times), default=datetime.now(UTC)).timestamp())
+    )  # fmt: skip
+    # Any other second would be another market, with other trades of the same ids.
+    return int(min(_SINCE.findall(args), default=datetime.now(UTC).timestamp()))
 
 
 def wait_ready(env: Mapping[str, str]) -> None:

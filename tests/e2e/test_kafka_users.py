@@ -26,6 +26,7 @@ MAY = {
     "k2-audit": {"describe"},
     "nobody": set(),
 }
+SMOKE = {"k2-ingest", "k2-audit"}  # who may most, and who may least
 _TRY = Path(__file__).with_name("kafka_attempts.py").read_text()
 
 
@@ -76,15 +77,14 @@ def possible(cluster, user: str, bootstrap: str) -> set[str]:
             lambda: cluster.get("pod", name).get("status", {}).get("phase") in {"Succeeded", "Failed"},
             timeout=180,
         )
-        *done, last = cluster.kubectl("logs", name).splitlines()
-        assert last == "done"
-        return set(done)
+        *lines, last = cluster.kubectl("logs", name).splitlines()
+        assert last == "done", lines
+        return {line for line in lines if ": " not in line}  # the others say why an attempt failed
     finally:
         cluster.kubectl("delete", "pod", name, "--wait=false")
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("user", MAY)
+@pytest.mark.parametrize("user", [pytest.param(user, marks=pytest.mark.smoke if user in SMOKE else ()) for user in MAY])
 def test_a_pod_with_a_password_can_do_what_its_component_may_and_no_more(cluster, bootstrap, user):
     assert possible(cluster, user, bootstrap) == MAY[user]
 
