@@ -128,7 +128,7 @@ class Settings(BaseModel):
         "", description="the namespace that Strimzi watches for KafkaTopics; empty: the feed's"
     )
     kafka_topic_version: str = Field("v1", pattern=r"^v[0-9]+((alpha|beta)[0-9]+)?$")
-    kafka_replicas: int = Field(0, ge=0, le=32767, description="0: the brokers' default")
+    kafka_replicas: int = Field(0, ge=0, le=32767, description="of new topics; 0: the brokers' default")
 
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
         "PLAINTEXT",

@@ -79,6 +79,21 @@ def test_of_a_new_feed_everything_is_applied_in_order_and_of_an_unchanged_one_no
     assert (second.applies, second.recreations, second.deletes) == ((), (), ())
 
 
+@pytest.mark.parametrize("stored", [1, None])
+def test_a_topic_keeps_its_replicas_whatever_new_topics_get(feed, settings, planned, stored):
+    manifests = [raw for raw in children(feed(), settings(kafka_replicas=3)) if raw["kind"] == "KafkaTopic"]
+    assert all(raw["spec"]["replicas"] == 3 for raw in manifests)
+    first, *others = as_live(manifests)
+    del first["spec"]["replicas"]
+    if stored is not None:
+        first["spec"]["replicas"] = stored
+    assert planned(manifests, [first, *others]).applies == ()
+    first["spec"]["config"]["retention.ms"] = "1"
+    (applied,) = planned(manifests, [first, *others]).applies
+    assert applied["spec"].get("replicas") == stored
+    assert applied["spec"]["config"]["retention.ms"] == manifests[0]["spec"]["config"]["retention.ms"]
+
+
 def test_a_changed_child_is_applied_and_one_that_is_not_desired_is_deleted(desired, planned):
     live = as_live(manifest for manifest in desired(ingest={"redundancy": 2}) if manifest["kind"] != "SparkApplication")
     manifests = [manifest for manifest in desired() if manifest["kind"] != "SparkApplication"]

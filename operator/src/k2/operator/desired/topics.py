@@ -1,7 +1,7 @@
 """KafkaTopics: the records of the feed, and the gap events and dead letters that all feeds of an exchange share."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from k2.operator.desired.naming import MANAGER, Manifest, metadata, topic_object_name
 from k2.operator.settings import Settings
@@ -17,6 +17,16 @@ def kafka_topics(feed: ExchangeFeed, settings: Settings) -> Iterator[Manifest]:
     if settings.kafka_cluster:
         for topic in topics.feed_topics(feed):
             yield _shared(feed, settings, topic) if topic.shared else _own(feed, settings, topic)
+
+
+def with_replicas_of(manifest: Manifest, live: Mapping[str, Any]) -> Manifest:
+    """Return a topic's manifest with the replication factor of the live topic.
+
+    Strimzi's topic operator changes none, and takes one that differs for an error.
+    """
+    spec = {name: value for name, value in manifest["spec"].items() if name != "replicas"}
+    replicas = (live.get("spec") or {}).get("replicas")
+    return {**manifest, "spec": spec if replicas is None else spec | {"replicas": replicas}}
 
 
 def _own(feed: ExchangeFeed, settings: Settings, topic: TopicSpec) -> Manifest:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from k2.operator.desired.naming import GROUP, SPEC_HASH, Manifest, application_names
 from k2.operator.desired.ownership import obsolete
+from k2.operator.desired.topics import with_replicas_of
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Observed
 from k2.operator.planning.drift import differs
@@ -19,6 +20,7 @@ ROLLOUT: Final = f"{GROUP}/rollout"  # annotation: the rollout state of an appli
 SPECS: Final = f"{GROUP}/specs"  # annotation: the specs that it may be rolled back to, by hash
 
 _APPLICATION: Final = "SparkApplication"
+_TOPIC: Final = "KafkaTopic"
 _STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
 
 
@@ -63,10 +65,10 @@ def plan(
     rolled_back: dict[str, str] = {}
     for manifest in manifests:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        if kind == "KafkaTopic" and name in unreadable:
+        if kind == _TOPIC and name in unreadable:
             continue
-        live = topics.get(name) if kind == "KafkaTopic" else objects.find(kind, name)
-        target = manifest
+        live = topics.get(name) if kind == _TOPIC else objects.find(kind, name)
+        target = with_replicas_of(manifest, live) if kind == _TOPIC and live is not None else manifest
         if kind == _APPLICATION and live is not None and not _has_owner_of(manifest, live):
             foreign.append(live)
             continue
