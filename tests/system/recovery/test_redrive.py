@@ -23,7 +23,7 @@ TOPIC, FRAMES = topics.trades("binance"), topics.dead_letters("binance")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform whose exchange has made its trades, so the ids after the last one are free."""
     folder = tmp_path_factory.mktemp("redrive")
     words = ("--symbols", SYMBOL, "--rate", "50", "--seed", "redrive", "--count", str(COUNT), "--wait")
@@ -34,6 +34,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         eventually("trades are in Gold", lambda: started.status().get("rows", {}).get("gold"))
         eventually("all trades are in Gold", lambda: len(started.gold(SYMBOL)) == COUNT)
         yield started
+
+
+@pytest.fixture
+def running(shared: Running) -> Running:
+    """The platform, which is started again if a test has stopped it."""
+    assert shared.process is not None
+    if shared.process.poll() is not None:
+        shared.up()
+    return shared
 
 
 def _produce(running: Running, topic: str, value: bytes, **headers: str) -> None:
