@@ -58,7 +58,6 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-
 {{/* The values of pods as settings of the feeds' pods. */}}
 {{- define "k2-operator.podSettings" -}}
 {{- $result := dict "podSecurityContext" (.Values.podSecurityContext | default dict) "containerSecurityContext" (.Values.containerSecurityContext | default dict) -}}
