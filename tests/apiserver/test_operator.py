@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.apiserver.support.servers import Api, Operator, eventually
+from tests.otlp_receiver import attributes, receiver
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
@@ -96,8 +97,11 @@ def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, oper
         eventually(lambda: reconciled(api, namespace, "spot"))
         settled(operator)
     before = versions(children(api, namespace, "spot"))
-    with operator.run():
+    with receiver() as traces, operator.run(**traces.environment):
         eventually(lambda: operator.rounds("spot"))
+        eventually(lambda: traces.named("reconcile"))
+        service, span = traces.named("reconcile")[0]
+        assert (service, attributes(span)["k2.feed"]) == ("k2-operator", "spot")
         assert versions(children(api, namespace, "spot")) == before
         # Kinds without a CRD are rejected by the API server and retried each round.
         assert [

@@ -140,6 +140,14 @@ def test_every_feed_namespace_is_watched_and_has_accounts_roles_and_network_acce
     assert {peer["podSelector"]["matchExpressions"][0]["key"] for peer in status["to"]} == {FEED}
 
 
+@pytest.mark.parametrize(("url", "port"), [("http://collector:4318", 4318), ("https://traces.example.org/v1", 443)])
+def test_the_receiver_of_traces_is_reached(url: str, port: int):
+    variables = [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": url}]
+    before = one(render(CHART), "NetworkPolicy")["spec"]["egress"]
+    rules = one(render(CHART, values={"extraEnv": variables}), "NetworkPolicy")["spec"]["egress"]
+    assert [rule for rule in rules if rule not in before] == [{"ports": [{"port": port}]}]
+
+
 def test_without_feed_namespaces_feeds_are_in_the_namespace_of_the_release():
     manifests = render(CHART, namespace="market")
     assert {manifest["metadata"].get("namespace", "market") for manifest in manifests} == {"market"}

@@ -286,6 +286,13 @@ def test_services_elsewhere_are_reached_by_port_but_not_at_link_local_addresses(
     assert len(egress(render(CHART, file=CHARTS / CHART / "ci/external-values.yaml", values=keys))) == 3
 
 
+def test_the_receiver_of_traces_is_reached():
+    variables = [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector.observability:4318"}]
+    before = egress(render(CHART))
+    (rule,) = [each for each in egress(render(CHART, values={"extraEnv": variables})) if each not in before]
+    assert rule["ports"] == [{"port": 4318}]
+
+
 def test_what_copies_kafkas_secrets_reaches_the_api_server():
     values = {"kafka": {"namespace": "kafka"}, "networkPolicy": {"apiServerPorts": [16443]}}
     (rule,) = egress(render(CHART, values=values), "k2-kafka-credentials")

@@ -2,10 +2,13 @@
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.otlp_receiver import Receiver, attributes, receiver
 from tests.system.harness import eventually, exchange, feed, platform
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -16,12 +19,15 @@ PARTS = ["ingest-kraken-0-0", "broker", "jobs"]
 
 
 @pytest.mark.parametrize(("rounds", "trades"), [(1, 6_000), pytest.param(3, 20_000, marks=pytest.mark.slow)])
-def test_gold_holds_what_was_emitted_after_every_part_was_killed(tmp_path: Path, rounds: int, trades: int) -> None:
+def test_gold_holds_what_was_emitted_after_every_part_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int, trades: int
+) -> None:
     chance = random.Random(SEED)
     print(f"seed {SEED}")
     victims = [part for _ in range(rounds) for part in chance.sample(PARTS, len(PARTS))]
     words = ["--symbols", *SYMBOLS, "--rate", "150", "--seed", str(SEED), "--count", str(trades), "--wait"]
     with (
+        traced(monkeypatch) as traces,
         exchange("kraken", *words, log=tmp_path / "exchange.log") as kraken,
         platform(tmp_path, feed("kraken", SYMBOLS, kraken.port)) as running,
     ):
@@ -41,6 +47,10 @@ def test_gold_holds_what_was_emitted_after_every_part_was_killed(tmp_path: Path,
             assert set(gold_ids) == ids
         code, report = running.audit()
         assert (code, report["findings"]) == (0, [])
+    queries = {attributes(span)["k2.query"] for _, span in traces.named("micro-batch")}
+    assert {f"kraken-trades-{layer}" for layer in ("bronze", "silver", "gold")} <= queries
+    assert {service for service, _ in traces.named("repair")} == {"k2-ingest"}
+    assert len(traces.spans) < trades / 4  # none for a trade
 
 
 def test_a_killed_platform_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -66,6 +76,15 @@ def test_a_killed_platform_goes_on_where_it_was(tmp_path: Path) -> None:
         numbers = sorted(map(int, gold_ids))
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         assert running.audit()[0] == 0
+
+
+@contextmanager
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver of the traces of every process that starts from now on."""
+    with receiver() as traces:
+        for name, value in traces.environment.items():
+            monkeypatch.setenv(name, value)
+        yield traces
 
 
 def alive(running, part: str) -> bool:

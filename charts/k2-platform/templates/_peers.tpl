@@ -71,6 +71,11 @@ matchExpressions:
 {{- if eq .Values.store.type "external" -}}
 {{- $ports = append $ports (include "k2.port" (list (.Values.s3.endpoint | default "https://s3.amazonaws.com")) | int) -}}
 {{- end -}}
+{{- range concat .Values.extraEnv (.Values.query.extraEnv | default list) (.Values.audit.extraEnv | default list) -}}
+{{- if and (has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) .value -}}
+{{- $ports = append $ports (include "k2.port" (list .value) | int) -}}
+{{- end -}}
+{{- end -}}
 {{ $ports | uniq | toYaml }}
 {{- end }}
 

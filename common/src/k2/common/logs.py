@@ -7,6 +7,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from k2.common import tracing
+
 
 class _StandardError:
     """Write to the current `sys.stderr` and ignore OS errors: a full disk must not stop the process that logs."""
@@ -30,6 +32,7 @@ def configure(log_format: str = "json", level: str = "info", **context: Any) -> 
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _add_trace,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
@@ -40,6 +43,12 @@ def configure(log_format: str = "json", level: str = "info", **context: Any) -> 
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(**context)
+
+
+def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Name the trace that a line belongs to, if there is one."""
+    event.update(tracing.log_fields())
+    return event
 
 
 def get(component: str) -> structlog.typing.FilteringBoundLogger:

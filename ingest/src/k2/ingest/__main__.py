@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.arguments import Parser
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
@@ -34,6 +34,7 @@ def main() -> int:
     try:
         platform = Platform.read()
         check_environment()
+        tracing.configure("ingest")
     except InvalidSpec as error:
         print(error, file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from pyspark.sql import SparkSession
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.platform import Platform
 from k2.common.schema_registry import RegistryUnavailable
 from k2.common.validation_errors import InvalidSpec
@@ -61,6 +61,7 @@ class Command:
         try:
             platform = Platform.read()
             logs.configure(platform.log_format, platform.log_level)
+            tracing.configure("jobs")
             return self.work(arguments, platform)
         except _UNAVAILABLE as error:
             code, message = 3, str(error)
@@ -148,5 +149,6 @@ def reading_catalog() -> Iterator[None]:
 
 def exit_process(code: int) -> NoReturn:
     """Exit at once: threads of py4j would keep a failed process alive."""
+    tracing.shutdown()
     sys.stdout.flush()
     os._exit(code)

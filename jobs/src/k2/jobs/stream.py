@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.platform import Platform
 from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import kafka_admin
@@ -176,7 +176,8 @@ class Stream:
             if not begun:
                 layer.begin(self.checkpoint.query_id())
                 begun = True
-            layer.commit(IncrementalBatch(source, frame, epoch, label))
+            with tracing.span("micro-batch", {"k2.feed": self.feed.name, "k2.query": self.name, "k2.epoch": epoch}):
+                layer.commit(IncrementalBatch(source, frame, epoch, label))
 
         return run
 

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from kopf.cli import main
 from prometheus_client import start_http_server
 
+from k2.common import tracing
+from k2.common.validation_errors import InvalidSpec
+
 _HANDLERS = "k2.operator.handlers"
 
 
@@ -21,6 +24,10 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--metrics", type=int, metavar="PORT", help="serve /metrics on this port")
     parser.add_argument("-P", "--peering", metavar="NAME", help="name of the KopfPeering in every feed namespace")
     own, others = parser.parse_known_args(arguments)
+    try:
+        tracing.configure("operator")
+    except InvalidSpec as error:
+        parser.error(str(error))
     if own.metrics is not None:
         start_http_server(own.metrics)
     logging.captureWarnings(capture=True)  # as log lines, not on stderr

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import kopf
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.operator import metrics
 from k2.operator.api.cluster import Cluster, Unavailable, connect
 from k2.operator.api.object_codec import pack
@@ -249,7 +249,8 @@ async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjec
     name = body["metadata"]["name"]
     with metrics.RECONCILE_SECONDS.labels(feed=name).time():
         try:
-            complete = await state.reconciler.reconcile(body, feed_objects)
+            with tracing.span("reconcile", {"k2.feed": name, "k8s.namespace.name": body["metadata"]["namespace"]}):
+                complete = await state.reconciler.reconcile(body, feed_objects)
         except Unavailable as error:
             metrics.RECONCILE_ERRORS.labels(feed=name).inc()
             log.warning("API server unavailable", feed=name, error=str(error), seconds=error.after)

@@ -51,6 +51,20 @@ def test_egress_of_the_ingest_is_limited_to_dns_the_exchange_kafka_and_the_regis
     assert [ports(rule) for rule in spec["ingress"]] == [[(9101, "TCP")]]
 
 
+@pytest.mark.parametrize("part", ["ingest", "jobs"])
+def test_the_receiver_of_traces_that_pods_have_a_variable_for_is_reached(manifests, part):
+    variables = (
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector.observability:4318"},
+        {"name": "OTEL_SERVICE_NAME", "value": "http://elsewhere:1"},
+        {"name": "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "valueFrom": {}},
+    )
+    before = policy(manifests, part)["egress"]
+    (rule,) = [
+        each for each in policy(manifests, part, platform={"extra_env": variables})["egress"] if each not in before
+    ]
+    assert (ports(rule), namespaces(rule)) == ([(4318, "TCP")], named("observability"))
+
+
 @pytest.mark.parametrize(
     ("address", "public", "private"),
     [

@@ -9,7 +9,7 @@ from k2.cli.commands.options import Data
 from k2.cli.embedded import plan, state
 from k2.cli.embedded.layout import DEFAULT, Layout
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, refuse, say
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 
@@ -43,6 +43,7 @@ def serve(
         settings = ApiSettings.read(**{name: value for name, value in options.items() if value is not None})
         served = platform(Layout.at(data))
         logs.configure("console", served.log_level)
+        tracing.configure("api")
         http_server = server(settings, served)
     except InvalidSpec as error:
         refuse(*(str(problem) for problem in error.problems))

@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 from urllib.parse import urlencode
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.ranges import count, within, without
 from k2.ingest.backfill.absence import Absence, Answer, between
 from k2.ingest.backfill.policy import Policy
@@ -114,11 +114,17 @@ class Repairer:
         async with asyncio.TaskGroup() as group:
             while True:
                 gap = await self._ledger.repairs.get()
-                group.create_task(self._repair(self._case(gap)))
+                group.create_task(self._traced(self._case(gap)))
 
     def _case(self, gap: Gap) -> _Case:
         newest_first = self._client.answers.history.newest_first
         return _Case(gap, Schedule(self._random), Recognition(gap, self._tracker, newest_first=newest_first))
+
+    async def _traced(self, case: _Case) -> None:
+        gap = case.gap
+        ids = {} if gap.is_window else {"k2.first_id": str(gap.first_id), "k2.last_id": str(gap.last_id)}
+        with tracing.span("repair", {"k2.symbol": gap.pair.symbol} | ids):
+            await self._repair(case)
 
     async def _repair(self, case: _Case) -> None:
         gap = case.gap

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from k2.common import tracing
 from k2.operator.desired.naming import COMPONENT, FEED, INGEST, STATUS_PORT, Manifest, metadata, selector
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
@@ -60,6 +61,7 @@ def _ingest_egress(feed: ExchangeFeed, settings: Settings) -> list[Manifest]:
         *_proxy(settings),
         *_kafka(feed, settings),
         _registry(feed, settings),
+        *_traces(feed, settings),
     ]
 
 
@@ -72,6 +74,7 @@ def _jobs_egress(feed: ExchangeFeed, settings: Settings) -> list[Manifest]:
         _DNS_RULE,
         *_kafka(feed, settings),
         _registry(feed, settings),
+        *_traces(feed, settings),
         *(_service(feed, settings, urlsplit(url)) for url in services),
         # Drivers create executors. The API server's address depends on the cluster.
         {"ports": [_port(port) for port in settings.api_server_ports], "to": _anywhere(settings)},
@@ -117,6 +120,13 @@ def _anywhere(settings: Settings) -> list[Manifest]:
     """Return the addresses of what the platform names: all but link-local ones, where clouds serve credentials."""
     peers: list[Manifest] = [_addresses("0.0.0.0/0", _LINK_LOCAL), {"namespaceSelector": {}}]
     return [*peers, _addresses("::/0", _LINK_LOCAL_IPV6)] if settings.egress_ipv6 else peers
+
+
+def _traces(feed: ExchangeFeed, settings: Settings) -> Iterator[Manifest]:
+    """Yield the rules for the receivers of traces that the additional variables name."""
+    for variable in settings.extra_env:
+        if variable["name"] in tracing.ENDPOINTS and (url := urlsplit(str(variable.get("value", "")))).hostname:
+            yield _service(feed, settings, url)
 
 
 def _exchange_ports(feed: ExchangeFeed) -> list[int]:

@@ -6,7 +6,7 @@ Exit codes: 0 stopped, 2 invalid configuration or an address that cannot be boun
 import logging
 import sys
 
-from k2.common import logs
+from k2.common import logs, tracing
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.query.api.server import run, server
@@ -19,6 +19,7 @@ def main() -> int:
         platform, settings = Platform.read(), ApiSettings.read()
         logs.configure(platform.log_format, platform.log_level)
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+        tracing.configure("api")
         http_server = server(settings, platform)
     except InvalidSpec as error:
         print(error, file=sys.stderr)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import HTTPException
+from starlette.datastructures import Headers
 from starlette.responses import StreamingResponse
 
+from k2.common import tracing
 from k2.query.api.auth import Client
 from k2.query.api.delivery.backlog import Backlog, TooSlow, Unread
 from k2.query.api.encoding.formats import Chunk, MediaType
@@ -103,7 +105,10 @@ class StreamedResponse(StreamingResponse):
 
         Starlette leaves that to `send` where the server claims ASGI 2.4, but nothing is sent while a query runs.
         """
-        await super().__call__({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
+        route = getattr(scope.get("route"), "path", "")
+        attributes = {"http.request.method": scope["method"], "http.route": route}
+        with tracing.span(f"query {route}", attributes, parent=Headers(scope=scope)):
+            await super().__call__({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
 
     async def stream_response(self, send: "Send") -> None:
         """Run the query, then send its status, headers and chunks. A client that does not read is disconnected.
