@@ -1,8 +1,10 @@
 """A seed is one history, in this process and in any other; and what is wrong in one is reported."""
 
 import os
+import random
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,22 @@ def elsewhere(seed: int, hash_seed: str) -> str:
 def test_the_same_seed_gives_the_same_history(seed):
     assert first(seed) == simulate(seed)
     assert len(first(seed).trace) > 10_000
+
+
+def test_other_threads_that_draw_random_numbers_change_nothing():
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.wait(0.0001):
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert first(303) == simulate(303)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_history_is_the_same_in_a_process_with_other_hashes_of_texts():

@@ -4,16 +4,17 @@ import asyncio
 import gc
 import hashlib
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 import pytest
+import stamina._core
 import structlog
 
 from k2.ingest.connection import connection, lane
 from k2.ingest.exchanges import adapter
+from k2.ingest.instruments import follower
 from k2.ingest.kafka import publisher
 from k2.ingest.kafka.publisher import ProducerFatal
 from k2.ingest.network.client import HttpClient
@@ -230,7 +231,6 @@ class World:
 
 def simulate(seed: int, change: Callable[[pytest.MonkeyPatch], None] | None = None) -> Outcome:
     """Let the history of a seed happen, perhaps with a change of the code."""
-    random.seed(seed)  # of what takes no randomness of its own
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     shuffle = Random(f"order {seed}") if seed % 2 else None
     loop = VirtualLoop(shuffle)
@@ -243,6 +243,10 @@ def simulate(seed: int, change: Callable[[pytest.MonkeyPatch], None] | None = No
             patches.setattr(publisher, "_BUSY_POLL", 0.03)
             patches.setattr(lane, "_WATCH_EVERY", 0.5)
             patches.setattr(connection, "_POLL", 5.0)
+            # The module's functions draw from one stream for the whole process, its other threads included.
+            jitter = Random(seed)
+            patches.setattr(follower, "random", jitter)
+            patches.setattr(stamina._core, "random", jitter)
             if change is not None:
                 change(patches)
             world = World(seed, loop, patches)

@@ -1,10 +1,13 @@
 """CRDs of the operators that K2 works with, downloaded from their published modules."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,18 @@ def missing() -> str:
     return f"{' and '.join(absent)} not installed: the other operators' CRDs come from their modules" if absent else ""
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other processes of the tests: the first run of the kit's program fills a cache that all use."""
+    with (Path(tempfile.gettempdir()) / "k2-strimzi-crds.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def published(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the CRDs of Strimzi, the Spark operator and the Prometheus operator."""
-    subprocess.run([f"{os.environ['K2_KIT']}/strimzi-crds", str(folder)], check=True, capture_output=True)
+    with _alone():
+        subprocess.run([f"{os.environ['K2_KIT']}/strimzi-crds", str(folder)], check=True, capture_output=True)
     for kind in STRIMZI:
         yield yaml.safe_load((folder / f"{kind}.yaml").read_text())
     for module, where, plurals in (SPARK, PROMETHEUS):
