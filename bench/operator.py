@@ -152,7 +152,7 @@ def _settle(audit: Audit, quiet: float = _QUIET) -> int:
 
 def _change_some(api: Api, connection: Connection, results: Results, audit: Audit, count: int) -> None:
     names = [f"feed-{index:03}" for index in range(count)]
-    before = {_config_hash(connection.request("GET", f"{_DEPLOYMENTS}/{name}-ingest-0-0")) for name in names}
+    before = {_config_hash(connection.request("GET", f"{_DEPLOYMENTS}/{name}-shard-0-0")) for name in names}
 
     def changed(body: Any) -> str:
         name: str = body["metadata"]["name"]
@@ -165,7 +165,7 @@ def _change_some(api: Api, connection: Connection, results: Results, audit: Audi
             change = {"spec": {"symbols": [*symbols, f"Z{symbols[0]}"]}}
             requested_at = time.monotonic()
             connection.request("PATCH", f"{_FEEDS}/{name}", change, MERGE)
-            results.changes.append(observed.wait_for(f"{name}-ingest-0-0", 60) - requested_at)
+            results.changes.append(observed.wait_for(f"{name}-shard-0-0", 60) - requested_at)
             time.sleep(0.2)
     time.sleep(3)
     results.change_calls = audit.requests(started_at, datetime.now(UTC)).total()

@@ -56,7 +56,7 @@ def test_without_the_spark_operator_ingest_runs_and_layers_follow_once_it_is_ins
             eventually(lambda name=name: reason(api, "feeds", name, "GoldReady") == "SparkOperatorMissing")
             assert "install the Spark operator" in status(api, "feeds", name)["message"]
             assert status(api, "feeds", name)["phase"] == "Degraded"
-            path = f"{KINDS['Deployment'].format('feeds')}/{name}-ingest-0-0/status"
+            path = f"{KINDS['Deployment'].format('feeds')}/{name}-shard-0-0/status"
             new_status = {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1}
             assert api.request("PATCH", path, {"status": new_status}, MERGE)["kind"] == "Deployment"
             eventually(lambda name=name: reason(api, "feeds", name, "IngestReady") == "Ready", within=5)

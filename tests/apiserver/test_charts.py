@@ -150,7 +150,7 @@ def test_with_the_charts_rbac_the_operator_creates_repairs_and_releases_a_feed(
     api: Api, restricted: str, released: Released
 ):
     create(api, restricted, feed("spot", ["BTCUSDT"]))
-    deployment = f"/apis/apps/v1/namespaces/{restricted}/deployments/spot-ingest-0-0"
+    deployment = f"/apis/apps/v1/namespaces/{restricted}/deployments/spot-shard-0-0"
     with released.run():
         eventually(lambda: reconciled(api, restricted, "spot"))
         assert everything(api, restricted) >= {*OTHERS, "Deployment", "Service", "ConfigMap", "NetworkPolicy"}

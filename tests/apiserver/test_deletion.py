@@ -14,7 +14,7 @@ from tests.apiserver.test_operator import create, feed, reconciled, status
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
 JOB = "/apis/batch/v1/namespaces/{}/jobs/spot-purge"
-DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/spot-ingest-0-0"
+DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/spot-shard-0-0"
 TRADES = "market.crypto.trades.binance"
 
 # The kinds of topics that the feeds of an exchange share.

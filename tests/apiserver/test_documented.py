@@ -48,7 +48,7 @@ def test_a_feed_is_suspended_restarted_and_resumed(
 ):
     suspend, wait, resume = commands("Suspend and resume")
     layers, connections = commands("Restart")
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-shard-0-0"
     with cluster.ready(operator):
         eventually(lambda: all(cluster.rollout_state(layer).get("stable") for layer in LAYERS))
         before = {layer: cluster.application(layer)["spec"]["driver"] for layer in LAYERS}

@@ -101,9 +101,9 @@ def test_an_invalid_affinity_is_reported_and_does_not_affect_other_feeds(api: Ap
     with operator.run() as process:
         eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "ApplyFailed")
         message = condition(api, namespace, "wrong", "IngestReady")["message"]
-        assert "deployments wrong-ingest-0-0" in message
+        assert "deployments wrong-shard-0-0" in message
         assert "affinity.nodeAffinity.requiredDuringScheduling: field not declared in schema" in message
-        eventually(lambda: ("Deployment", "other-ingest-0-0") in live_objects(api, namespace))
+        eventually(lambda: ("Deployment", "other-shard-0-0") in live_objects(api, namespace))
         right = {"spec": {"placement": {"affinity": {"nodeAffinity": None}}}}
         api.request("PATCH", api.feed(namespace, "wrong"), right, MERGE)
         eventually(lambda: condition(api, namespace, "wrong", "IngestReady").get("reason") == "Starting", within=15)

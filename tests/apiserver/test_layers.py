@@ -78,11 +78,13 @@ class Cluster:
             self.pod(layer, self.application(layer)["spec"]["driver"]["labels"])
 
     def rolled_out(self) -> dict[str, Any]:
-        """Set the Deployment's newest spec as rolled out, and return it."""
-        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/spot-ingest-0-0"
-        deployment: dict[str, Any] = self.api.request("GET", path)
+        """Set the newest spec of the ingest's Deployment as rolled out, and return it; of two, its successor."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        items = self.api.request("GET", f"{path}?labelSelector=app.kubernetes.io/component=ingest")["items"]
+        deployment: dict[str, Any] = max(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
+        path = f"{path}/{deployment['metadata']['name']}/status"
         new_status = {"observedGeneration": deployment["metadata"]["generation"], "replicas": 1, "readyReplicas": 1}
-        self.api.request("PATCH", f"{path}/status", {"status": new_status}, MERGE)
+        self.api.request("PATCH", path, {"status": new_status}, MERGE)
         return deployment
 
     def pod(self, name: str, labels: dict[str, str]) -> None:
@@ -194,7 +196,7 @@ def test_a_suspended_feed_runs_nothing_and_keeps_its_topic(
     with cluster.ready(operator):
         api.request("PATCH", api.feed(namespace, "spot"), {"spec": {"suspend": True}}, MERGE)
         eventually(lambda: all(cluster.application(layer)["spec"]["suspend"] for layer in LAYERS))
-        deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+        deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-shard-0-0"
         assert api.request("GET", deployment)["spec"]["replicas"] == 0
         api.request("PATCH", f"{deployment}/status", {"status": {"replicas": 0, "readyReplicas": 0}}, MERGE)
         for layer in LAYERS:

@@ -68,7 +68,7 @@ def test_a_feed_becomes_its_children_and_a_status(api: Api, namespace: str, oper
         eventually(lambda: reconciled(api, namespace, "spot"))
         objects = children(api, namespace, "spot")
     names = {kind: sorted(name for other, name in objects if other == kind) for kind in KINDS}
-    assert names["Deployment"] == ["spot-ingest-0-0", "spot-ingest-1-0"]
+    assert names["Deployment"] == ["spot-shard-0-0", "spot-shard-1-0"]
     assert names["ConfigMap"] == ["spot-feed"]
     assert all(names.values())
     uid = api.request("GET", api.feed(namespace, "spot"))["metadata"]["uid"]
@@ -113,7 +113,7 @@ def test_a_restart_of_the_operator_writes_nothing(api: Api, namespace: str, oper
 
 def test_deleted_children_are_recreated_and_edited_ones_restored(api: Api, namespace: str, operator: Operator):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-ingest-0-0"
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/spot-shard-0-0"
     with operator.run():
         eventually(lambda: reconciled(api, namespace, "spot"))
         api.request("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/spot-feed")

@@ -15,7 +15,7 @@ import yaml
 
 from tests.apiserver.support.servers import SETTINGS, Api, Operator, eventually
 from tests.apiserver.test_layers import LAYERS, SPARK, TOPIC, Cluster, api, cluster, running
-from tests.apiserver.test_operator import KINDS
+from tests.apiserver.test_operator import KINDS, create, feed, reconciled
 
 __all__ = ["api", "cluster"]
 
@@ -127,7 +127,7 @@ def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of
         eventually(lambda: operator.rounds("spot") >= 2, within=60)
         second = live_objects(api, namespace)
         changed = {name for name, version in versions(second).items() if version != versions(first)[name]}
-        assert changed == {"Deployment/spot-ingest-0-0"}
+        assert changed == {"Deployment/spot-shard-0-0"}
         cluster.rolled_out()
         eventually(lambda: running(api, namespace))
     second = live_objects(api, namespace)
@@ -142,3 +142,45 @@ def test_other_images_restart_only_what_runs_them_and_drivers_only_at_the_end_of
         third = live_objects(api, namespace)
     changed = {name for name, version in versions(third).items() if version != versions(second)[name]}
     assert changed == {f"SparkApplication/spot-{layer}" for layer in LAYERS}
+
+
+def before_the_labels(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Return a Deployment as releases made it whose selectors had `app.kubernetes.io/instance`."""
+    labels = {"app.kubernetes.io/instance": "spot"}
+    old: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "spot-ingest-0-0"}}
+    copied = {name: deployment["metadata"][name] for name in ("labels", "ownerReferences", "namespace")}
+    old["metadata"] |= copied | {"labels": copied["labels"] | labels}
+    spec = json.loads(json.dumps(deployment["spec"]))
+    spec["selector"]["matchLabels"] |= labels
+    spec["template"]["metadata"]["labels"] |= labels
+    return old | {"spec": spec}
+
+
+def test_a_deployment_with_another_selector_stays_until_its_successor_receives(
+    api: Api, namespace: str, operator: Operator, cluster: Cluster
+):
+    folder = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    with operator.run():
+        eventually(lambda: reconciled(api, namespace, "spot"))
+    successor = api.request("GET", f"{folder}/spot-shard-0-0")
+    old = before_the_labels(successor)
+    manager = "?fieldManager=k2-operator&force=true"
+    written = api.request("PATCH", f"{folder}/spot-ingest-0-0{manager}", old, "application/apply-patch+yaml")
+    assert written["kind"] == "Deployment", written
+    api.request("DELETE", f"{folder}/spot-shard-0-0")
+    cluster.pod("spot-ingest-0-0-69c6bb7f8d-aaaaa", old["spec"]["template"]["metadata"]["labels"])
+
+    def exists() -> bool:
+        return bool(api.request("GET", f"{folder}/spot-ingest-0-0")["kind"] == "Deployment")
+
+    with operator.run(K2_OPERATOR_RESYNC="1"):
+        created = eventually(lambda: api.request("GET", f"{folder}/spot-shard-0-0").get("spec"))
+        assert "app.kubernetes.io/instance" not in json.dumps(created)
+        cluster.rolled_out()
+        rounds = operator.rounds("spot")
+        eventually(lambda: operator.rounds("spot") >= rounds + 3)
+        assert exists()  # ready, and nothing has reported that it receives
+        cluster.pod("spot-shard-0-0-6d4cf56db6-bbbbb", created["template"]["metadata"]["labels"])
+        eventually(lambda: not exists())
+        assert api.request("GET", f"{folder}/spot-shard-0-0")["spec"] == created

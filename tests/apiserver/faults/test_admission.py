@@ -15,7 +15,7 @@ from tests.apiserver.test_operator import KINDS, children, create, feed, status
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-DEPLOYMENT = ("Deployment", "spot-ingest-0-0")
+DEPLOYMENT = ("Deployment", "spot-shard-0-0")
 OTHERS = {("ConfigMap", "spot-feed"), ("PodDisruptionBudget", "spot-ingest"), ("NetworkPolicy", "spot-ingest")}
 
 Register = Callable[[str, dict[str, Any]], None]

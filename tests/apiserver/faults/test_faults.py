@@ -18,7 +18,7 @@ from tests.apiserver.test_operator import KINDS, children, create, feed, reconci
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120)]
 
 MERGE = "application/merge-patch+json"
-DEPLOYMENT = "spot-ingest-0-0"
+DEPLOYMENT = "spot-shard-0-0"
 EVERYTHING = {("Deployment", DEPLOYMENT), ("ConfigMap", "spot-feed")}
 
 

@@ -7,7 +7,7 @@ from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.reconciler import Reconciler
 from tests.unit.operator.fakes import FakeCluster, FakePods
 
-DEPLOYMENT = "binance-ingest-0-0"
+DEPLOYMENT = "binance-shard-0-0"
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_objects_that_are_no_longer_desired_are_deleted(reconciler, cluste
     await reconciler.reconcile(body(ingest={"redundancy": 2}), FeedObjects())
     cluster.requests.clear()
     await reconciler.reconcile(body(), watched(cluster))
-    assert "delete Deployment/binance-ingest-0-1" in cluster.requests
+    assert "delete Deployment/binance-shard-0-1" in cluster.requests
 
 
 async def test_an_invalid_feed_changes_nothing_but_its_status(reconciler, cluster, body):

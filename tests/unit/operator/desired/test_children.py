@@ -1,6 +1,7 @@
 """All manifests of a feed: deterministic, valid, and changed only by related changes of the spec."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_feed_has_exactly_these_children(manifests_by_name, topology):
         "NetworkPolicy/binance-ingest",
         "NetworkPolicy/binance-jobs",
         "PodDisruptionBudget/binance-ingest",
-        "Deployment/binance-ingest-0-0",
+        "Deployment/binance-shard-0-0",
         *(f"SparkApplication/binance-{layer}" for layer in layers),
     }
 
@@ -65,7 +66,7 @@ def test_two_processes_make_the_same_manifests(feed, settings, manifests_by_name
             capture_output=True,
             text=True,
             check=True,
-            env={"PYTHONHASHSEED": seed},
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         ).stdout
         for seed in ("1", "2")
     ]
@@ -95,9 +96,9 @@ def test_added_and_removed_symbols_restart_no_pod(manifests_by_name):
         ({"kafka": {"retention": "1h"}}, {"KafkaTopic/market.crypto.trades.binance"}),
         ({"kafka": {"partitions": 3}}, {"KafkaTopic/market.crypto.trades.binance"}),
         ({"deletionPolicy": "Delete"}, set()),
-        ({"ingest": {"backfill": {"maxAge": "2h"}}}, {"Deployment/binance-ingest-0-0"}),
-        ({"ingest": {"resources": {"limits": {"memory": "1Gi"}}}}, {"Deployment/binance-ingest-0-0"}),
-        ({"ingest": {"redundancy": 2}}, {"Deployment/binance-ingest-0-1"}),
+        ({"ingest": {"backfill": {"maxAge": "2h"}}}, {"Deployment/binance-shard-0-0"}),
+        ({"ingest": {"resources": {"limits": {"memory": "1Gi"}}}}, {"Deployment/binance-shard-0-0"}),
+        ({"ingest": {"redundancy": 2}}, {"Deployment/binance-shard-0-1"}),
         ({"layers": {"bronze": {"trigger": "5s"}}}, {"SparkApplication/binance-bronze"}),
         ({"layers": {"silver": {"trigger": "5s"}}}, {"SparkApplication/binance-silver"}),
         ({"layers": {"gold": {"trigger": "5s"}}}, {"SparkApplication/binance-gold"}),
@@ -111,7 +112,7 @@ def test_a_change_affects_related_manifests_only(manifests_by_name, change, expe
 
 def test_suspending_changes_no_config_and_no_topic(manifests_by_name):
     assert changed(manifests_by_name(), manifests_by_name(suspend=True)) == {
-        "Deployment/binance-ingest-0-0",
+        "Deployment/binance-shard-0-0",
         "SparkApplication/binance-bronze",
         "SparkApplication/binance-silver",
         "SparkApplication/binance-gold",
@@ -121,7 +122,7 @@ def test_suspending_changes_no_config_and_no_topic(manifests_by_name):
 def test_another_shard_count_restarts_no_pod_that_stays(manifests_by_name):
     before = manifests_by_name(symbols=SYMBOLS, ingest={"shards": 3})
     after = manifests_by_name(symbols=SYMBOLS, ingest={"shards": 4})
-    assert changed(before, after) == {"ConfigMap/binance-feed", "Deployment/binance-ingest-3-0"}
+    assert changed(before, after) == {"ConfigMap/binance-feed", "Deployment/binance-shard-3-0"}
 
 
 @pytest.mark.parametrize("executors", [0, 2])
@@ -192,3 +193,8 @@ def test_the_longest_name_fits_every_object_and_label(feed, settings):
 def test_no_manifest_has_a_version_that_an_upgrade_would_roll(feed, settings):
     for manifest in children(feed(), settings()):
         assert "app.kubernetes.io/version" not in json.dumps(manifest)
+
+
+def test_no_child_has_the_label_by_which_argo_cd_prunes(manifests_by_name):
+    for name, manifest in manifests_by_name(ingest={"redundancy": 2}).items():
+        assert "app.kubernetes.io/instance" not in json.dumps(manifest), name

@@ -16,7 +16,7 @@ def test_each_shard_and_replica_is_a_deployment_with_its_arguments(manifests):
         "Deployment", symbols=[f"COIN{number}USDT" for number in range(20)], ingest={"shards": 2, "redundancy": 2}
     )
     assert [manifest["metadata"]["name"] for manifest in deployments] == [
-        f"binance-ingest-{shard}-{replica}" for shard in (0, 1) for replica in (0, 1)
+        f"binance-shard-{shard}-{replica}" for shard in (0, 1) for replica in (0, 1)
     ]
     arguments = container(deployments[3])["args"]
     assert arguments[arguments.index("--shard") + 1] == "1"

@@ -44,7 +44,7 @@ def test_objects_that_a_smaller_feed_no_longer_needs_are_obsolete_but_never_a_to
     after = children(feed(symbols=symbols, layers={"topology": "Combined"}), settings())
     foreign = {"kind": "Deployment", "metadata": {"name": "binance-other"}}
     assert [raw["metadata"]["name"] for raw in obsolete(after, [*before, foreign])] == [
-        "binance-ingest-1-0",
+        "binance-shard-1-0",
         "binance-bronze",
         "binance-silver",
         "binance-gold",

@@ -17,7 +17,7 @@ SINCE = NOW - timedelta(minutes=2)
 BARELY = SINCE + timedelta(seconds=1)
 
 RUNNING = Application("binance-bronze", EARLIER, "RUNNING", submitted_at=EARLIER, attempts=1)
-UP = Deployment("binance-ingest-0-0", 1, 1, current=True)
+UP = Deployment("binance-shard-0-0", 1, 1, current=True)
 CONNECTED = Shard("0-0", connected=True)
 
 

@@ -57,8 +57,8 @@ def test_a_sidecar_and_another_managers_variable_are_no_difference(desired, live
     "edit",
     [
         lambda live: live["spec"].update(replicas=5),
-        lambda live: live["metadata"]["labels"].update({"app.kubernetes.io/instance": "other"}),
-        lambda live: live["metadata"]["labels"].pop("app.kubernetes.io/instance"),
+        lambda live: live["metadata"]["labels"].update({"k2.marketdata.io/feed": "other"}),
+        lambda live: live["metadata"]["labels"].pop("k2.marketdata.io/feed"),
         lambda live: container(live).update(image="other:1"),
         lambda live: container(live)["args"].append("--max-attempts=1"),
         lambda live: container(live)["args"].reverse(),
@@ -100,7 +100,7 @@ def env(*names):
         ({"f:spec": {"f:replicas": {}}}, False),
         ({"f:spec": {"f:paused": {}}}, True),
         ({"f:metadata": {"f:annotations": {".": {}, "f:old": {}}}}, True),
-        ({"f:metadata": {"f:labels": {"f:app.kubernetes.io/instance": {}}}}, False),
+        ({"f:metadata": {"f:labels": {"f:k2.marketdata.io/feed": {}}}}, False),
         ({"f:status": {"f:readyReplicas": {}}}, False),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_changed_child_is_applied_and_one_that_is_not_desired_is_deleted(desir
     find(live, "binance")["spec"]["clusterIP"] = "10.0.0.1"
     outcome = planned(manifests, live)
     assert names(outcome.applies) == {"Service/binance", "ConfigMap/binance-feed"}
-    assert names(outcome.deletes) == {"Deployment/binance-ingest-0-1"}
+    assert names(outcome.deletes) == {"Deployment/binance-shard-0-1"}
 
 
 def test_an_application_of_a_deleted_feed_of_the_same_name_is_deleted_and_not_taken_over(body, desired, planned):
@@ -113,7 +113,7 @@ def test_an_application_of_a_deleted_feed_of_the_same_name_is_deleted_and_not_ta
     applications = {f"SparkApplication/binance-{layer}" for layer in ("bronze", "silver", "gold")}
     assert names(round_.deletes) == applications
     assert not names(round_.applies) & applications
-    assert "Deployment/binance-ingest-0-0" in names(round_.applies)
+    assert "Deployment/binance-shard-0-0" in names(round_.applies)
     left = [raw for raw in live if raw["kind"] != "SparkApplication"]
     assert applications <= names(planned(own, left).applies)
 

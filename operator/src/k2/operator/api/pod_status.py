@@ -40,7 +40,7 @@ class PodStatusReader:
                 continue
             try:
                 if pod["metadata"].get("labels", {}).get(_COMPONENT) == INGEST:
-                    shards.append(objects.shard(answer))
+                    shards.append(objects.shard(answer, pod["metadata"]["name"]))
                 else:
                     layers |= objects.layers(answer, feed.name)
             except msgspec.ValidationError as error:

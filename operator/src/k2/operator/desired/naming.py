@@ -42,8 +42,12 @@ def labels(feed: ExchangeFeed, component: str) -> dict[str, str]:
 
 
 def selector(feed: ExchangeFeed, component: str = "") -> dict[str, str]:
-    """Return the labels that select a feed's pods, or those of one component. Selectors are immutable."""
-    matched = {"app.kubernetes.io/instance": feed.name, FEED: feed.name}
+    """Return the labels that select a feed's pods, or those of one component. Selectors are immutable.
+
+    None is `app.kubernetes.io/instance`: Argo CD takes an object that has it for one of its Application of that name,
+    and prunes it.
+    """
+    matched = {FEED: feed.name}
     return {**matched, COMPONENT: component} if component else matched
 
 
@@ -54,7 +58,7 @@ def metadata(feed: ExchangeFeed, name: str, component: str, **more: Any) -> Mani
 
 def ingest_name(feed: ExchangeFeed, shard: int, replica: int) -> str:
     """Return the name of the Deployment of one shard and replica."""
-    return f"{feed.name}-{INGEST}-{shard}-{replica}"
+    return f"{feed.name}-shard-{shard}-{replica}"
 
 
 def config_name(feed: ExchangeFeed) -> str:

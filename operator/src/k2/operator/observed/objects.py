@@ -90,6 +90,7 @@ class Shard:
     states: tuple[tuple[str, int], ...] = ()  # the number of symbols by state
     clock_ahead: float = 0.0  # seconds that the node's clock is ahead of the exchange's, if that is more than a second
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
+    pod: str = ""  # the pod that reports it
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +239,8 @@ def topic(raw: K8sObject) -> Topic:
     )
 
 
-def shard(raw: K8sObject) -> Shard:
-    """Parse an ingest pod's `/status`. Raises `msgspec.ValidationError`."""
+def shard(raw: K8sObject, pod: str = "") -> Shard:
+    """Parse the `/status` of an ingest pod of this name. Raises `msgspec.ValidationError`."""
     status = msgspec.convert(raw, ShardStatus)
     return Shard(
         shard=status.shard,
@@ -259,6 +260,7 @@ def shard(raw: K8sObject) -> Shard:
         states=tuple((state, count) for state, count in status.states.items() if count),
         clock_ahead=(status.clock_offset_seconds or 0.0) if status.clock_wrong else 0.0,
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
+        pod=pod,
     )
 
 

@@ -11,6 +11,7 @@ from k2.operator.desired.ownership import obsolete
 from k2.operator.desired.topics import with_replicas_of
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Observed
+from k2.operator.planning import succession
 from k2.operator.planning.drift import differs
 from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, Step, step
 from k2.operator.planning.watchdog import Recreation, Watchdog
@@ -85,7 +86,9 @@ def plan(
                 rolled_back[name] = message
         if live is None or differs(target, live):
             applies.append(target)
-    deletes = [*obsolete(manifests, objects.children), *foreign]
+    unneeded = obsolete(manifests, objects.children)
+    waited_for = succession.predecessors(manifests, unneeded, objects, observed)
+    deletes = [*(raw for raw in unneeded if raw["metadata"]["name"] not in waited_for), *foreign]
     return Plan(tuple(applies), tuple(recreations), tuple(deletes), frozenset(stuck), rolled_back)
 
 
