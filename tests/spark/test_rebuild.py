@@ -96,6 +96,7 @@ def test_a_rebuild_that_changes_nothing_is_one_commit_a_table_and_everything_goe
     assert drop_tags(lake.spark, [SILVER, GOLD]) == []
 
 
+@pytest.mark.slow
 def test_a_mended_cause_moves_dead_letters_and_verdicts_name_the_rebuild(lake: Lake):
     feed = _filled(lake)
     assert _findings(lake) == []
@@ -118,6 +119,7 @@ def test_a_mended_cause_moves_dead_letters_and_verdicts_name_the_rebuild(lake: L
     assert (again[SILVER.name].rows, again[SILVER.name].before, lake.dead.count()) == (9, 9, 1)
 
 
+@pytest.mark.slow
 def test_rows_that_are_changed_after_a_rebuild_was_judged_are_findings(lake: Lake):
     feed = _filled(lake)
     assert _findings(lake) == []

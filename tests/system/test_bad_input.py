@@ -36,6 +36,7 @@ def test_an_exchange_that_cannot_be_reached_is_given_up_after_the_attempts(tmp_p
     assert "Cannot connect to host" in message
 
 
+@pytest.mark.slow
 def test_an_exchange_that_only_answers_rest_is_given_up_after_the_attempts(tmp_path: Path):
     with (
         closing(socket.socket()) as taken,

@@ -53,31 +53,6 @@ def test_gold_holds_what_was_emitted_after_every_part_was_killed(
     assert len(traces.spans) < trades / 4  # none for a trade
 
 
-def test_a_killed_platform_goes_on_where_it_was(tmp_path: Path) -> None:
-    words = ("--simulate", "--rate", "60")
-    with platform(tmp_path, feed("coinbase", ["BTC-USD"]), words=words) as running:
-        eventually("trades are in Gold", lambda: running.status().get("rows", {}).get("gold"))
-        before = set(running.gold("BTCUSD"))
-        orphans = running.state.children
-        assert running.process is not None
-        running.process.kill()
-        running.process.wait()
-        assert any(child.find() for child in orphans.values())
-
-        running.up()
-        assert not any(child.find() for child in orphans.values())
-        assert running.state.ports["kafka"] > 0
-        eventually("new trades are in Gold", lambda: len(running.gold("BTCUSD")) > len(before) + 200)
-        eventually("no gap is open", lambda: settled(running))
-        assert running.down() == 0
-        gold_ids = running.gold("BTCUSD")
-        assert len(gold_ids) == len(set(gold_ids))
-        assert before <= set(gold_ids)
-        numbers = sorted(map(int, gold_ids))
-        assert numbers == list(range(numbers[0], numbers[-1] + 1))
-        assert running.audit()[0] == 0
-
-
 @contextmanager
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A receiver of the traces of every process that starts from now on."""

@@ -1,4 +1,4 @@
-"""Recorded frames, through a real broker and real Spark, into Gold: the same ids, no more and no fewer."""
+"""Recorded frames, through a real broker and real Spark, into Gold: the same ids, also if the platform is killed."""
 
 import gzip
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.harness import eventually, exchange, feed, platform
+from tests.system.test_kills import settled
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -19,7 +20,7 @@ def recorded_ids(captures: Path, symbol: str) -> list[str]:
         return [match[1] for line in lines if (match := re.search(r'"e":"trade".*?"t":(\d+)', line))]
 
 
-def test_every_recorded_trade_is_in_gold_once(captures: Path, tmp_path: Path) -> None:
+def test_every_recorded_trade_is_in_gold_once_although_the_platform_was_killed(captures: Path, tmp_path: Path) -> None:
     recorded = {symbol: recorded_ids(captures, symbol) for symbol in RECORDED}
     assert {symbol: len(set(ids)) for symbol, ids in recorded.items()} == RECORDED
     files = [word for symbol in RECORDED for word in ("--capture", str(captures / f"binance_spot_{symbol.lower()}.gz"))]
@@ -31,6 +32,14 @@ def test_every_recorded_trade_is_in_gold_once(captures: Path, tmp_path: Path) ->
         eventually(
             "every recorded trade is delivered", lambda: running.status().get("delivered") == sum(RECORDED.values())
         )
+        orphans = running.state.children
+        assert running.process is not None
+        running.process.kill()
+        running.process.wait()
+        assert any(child.find() for child in orphans.values())
+        running.up()
+        assert not any(child.find() for child in orphans.values())
+        eventually("it runs again", lambda: settled(running))
         assert running.down() == 0
         for symbol, ids in recorded.items():
             assert sorted(running.gold(symbol)) == sorted(ids)

@@ -58,6 +58,7 @@ def test_an_incremental_audit_equals_a_whole_one_whatever_was_touched(lake: Lake
     assert _audited(lake, 6)[0] == findings
 
 
+@pytest.mark.slow
 def test_the_audit_compacts_its_tables_and_judges_nothing_again_for_it(lake: Lake, monkeypatch: pytest.MonkeyPatch):
     feed = prepared(lake, fill)
     for minute in range(3):

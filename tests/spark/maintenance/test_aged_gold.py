@@ -133,6 +133,7 @@ def test_a_week_can_be_travelled_back_by_time_and_by_tag_after_the_history_is_tr
         assert engine.trades().num_rows == STATES
 
 
+@pytest.mark.slow
 def test_a_commit_writes_at_most_a_megabyte_of_metadata(aged: Lake):
     spark, feed = aged.spark, aged.feed()
     hour = F.timestamp_seconds(F.lit(1_600_000_000) + F.col("id") * 3600)

@@ -211,6 +211,7 @@ def test_recent_files_are_no_orphans(lake: Lake):
     assert numbers(lake.gold) == [1]
 
 
+@pytest.mark.slow
 def test_two_concurrent_drivers_skip_at_most_a_step(lake: Lake):
     feeds = _retaining(lake), lake.feed("kraken", bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     for number in range(1, 8):

@@ -125,7 +125,7 @@ def test_a_feed_that_never_ran_can_be_purged(lake: Lake):
     assert _purge(lake, feed) == {}
 
 
-@pytest.mark.parametrize("exchange", [False, True])
+@pytest.mark.parametrize("exchange", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_new_feed_of_the_same_name_has_a_clean_audit(lake: Lake, *, exchange: bool):
     """Its topic restarts at offset 0, which must not be confused with the offsets of older snapshots."""
     feed, other = _filled(lake)

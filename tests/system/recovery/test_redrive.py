@@ -88,6 +88,7 @@ def test_frames_that_parse_now_are_sent_once_and_name_where_they_come_from(runni
     assert json.loads(running.sql(query)[0]["vendor_data"])["dead_letter"] == place
 
 
+@pytest.mark.slow
 def test_records_whose_schema_is_back_reach_gold_and_the_audit_is_balanced(running: Running):
     number = _newest(running) + 1
     schema = json.loads(avro.text())
