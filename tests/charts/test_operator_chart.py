@@ -277,3 +277,23 @@ def test_the_documented_settings_are_accepted():
     documented = (ROOT / "docs/how-to/install-operator.md").read_text().partition("```yaml\n")[2].partition("```")[0]
     loaded = settings(**yaml.safe_load(documented))
     assert (loaded.kafka_cluster, loaded.s3_secret, loaded.s3_path_style) == ("", "", False)
+
+
+def test_the_operator_may_read_only_secrets_that_pods_read_at_their_start():
+    def names(**values: Any) -> list[str]:
+        role = of_kind(render("k2-operator", values=values), "Role")[0]
+        return [name for rule in role["rules"] if "secrets" in rule["resources"] for name in rule["resourceNames"]]
+
+    assert names() == ["k2-catalog", "k2-s3-jobs"]
+    assert names(settings={"catalogSecret": "", "s3Secret": ""}) == []
+    assert names(
+        extraEnv=[
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "one", "key": "a"}}},
+            {"name": "B", "value": ""},
+        ],
+        extraVolumes=[
+            {"name": "a", "secret": {"secretName": "two"}},
+            {"name": "b", "projected": {"sources": [{"secret": {"name": "three"}}, {"configMap": {"name": "c"}}]}},
+            {"name": "c", "emptyDir": {}},
+        ],
+    ) == ["k2-catalog", "k2-s3-jobs", "one", "three", "two"]

@@ -76,3 +76,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
+
+{{/* Names of the Secrets whose changes restart the feeds' pods, as a JSON list: those that pods read at their start. */}}
+{{- define "k2-operator.inputSecrets" -}}
+{{- $settings := include "k2-operator.settings" . | fromYaml -}}
+{{- $names := list $settings.catalogSecret $settings.s3Secret -}}
+{{- range $settings.extraEnv -}}
+{{- $names = append $names (dig "valueFrom" "secretKeyRef" "name" "" .) -}}
+{{- end -}}
+{{- range $settings.extraVolumes -}}
+{{- $names = append $names (dig "secret" "secretName" "" .) -}}
+{{- range dig "projected" "sources" list . -}}
+{{- $names = append $names (dig "secret" "name" "" .) -}}
+{{- end -}}
+{{- end -}}
+{{- compact $names | uniq | sortAlpha | toJson -}}
+{{- end -}}

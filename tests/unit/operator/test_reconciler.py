@@ -46,7 +46,7 @@ async def test_the_first_round_applies_all_children_and_reports_them_without_rea
         "apply ExchangeFeed/binance",
     ]
     assert pods.reads == 1
-    assert [request for request in cluster.requests if request.startswith("get")] == [
+    assert [request for request in cluster.requests if request.startswith("get Kafka")] == [
         f"get KafkaTopic/market.crypto.{kind}.binance"
         for kind in ("trades", "gaps", "evidence", "instruments", "deadletter")
     ]
@@ -132,3 +132,40 @@ async def test_the_config_map_says_how_many_processes_share_the_address(reconcil
         request for request in cluster.requests if request.startswith("apply") and "ExchangeFeed" not in request
     ] == ["apply ConfigMap/binance-feed"]
     assert cluster.objects["ConfigMap", "binance-feed"]["data"]["egress.json"] == '{"processes":1}'
+
+
+def secret(name, version, **data):
+    return {"kind": "Secret", "metadata": {"name": name, "resourceVersion": version}, "data": data}
+
+
+async def test_a_changed_secret_restarts_the_layers_that_use_it_and_nothing_else(cluster, pods, settings, body):
+    cluster.objects["Secret", "k2-catalog"] = secret("k2-catalog", "1", password="b25l")
+    await Reconciler(cluster, settings(), pods).reconcile(body(), FeedObjects())
+    cluster.requests.clear()
+    cluster.objects["Secret", "k2-catalog"] = secret("k2-catalog", "2", password="b25l")
+    await Reconciler(cluster, settings(), pods).reconcile(body(), watched(cluster))
+    assert [request for request in cluster.requests if request.startswith("apply")] == ["apply ExchangeFeed/binance"]
+    cluster.requests.clear()
+    cluster.objects["Secret", "k2-catalog"] = secret("k2-catalog", "3", password="dHdv")
+    await Reconciler(cluster, settings(), pods).reconcile(body(), watched(cluster))
+    assert [request for request in cluster.requests if request.startswith("apply") and "Feed" not in request] == [
+        f"apply SparkApplication/binance-{layer}" for layer in ("bronze", "silver", "gold")
+    ]
+
+
+async def test_secrets_are_read_once_for_all_rounds_of_a_while(cluster, reconciler, body):
+    cluster.objects["Secret", "k2-s3"] = secret("k2-s3", "1")
+    await reconciler.reconcile(body(), FeedObjects())
+    await reconciler.reconcile(body(), watched(cluster))
+    assert cluster.requests.count("get Secret/k2-s3") == 1
+
+
+async def test_a_secret_that_is_gone_or_forbidden_restarts_nothing(cluster, pods, settings, body):
+    cluster.objects["Secret", "k2-s3"] = secret("k2-s3", "1", key="eA==")
+    await Reconciler(cluster, settings(), pods).reconcile(body(), FeedObjects())
+    del cluster.objects["Secret", "k2-s3"]
+    for rejected in (set(), {"Secret"}):
+        cluster.rejected = rejected
+        cluster.requests.clear()
+        await Reconciler(cluster, settings(), pods).reconcile(body(), watched(cluster))
+        assert [name for name in cluster.requests if name.startswith("apply") and "Feed" not in name] == []

@@ -11,10 +11,11 @@ from typing import Final
 from k2.common import logs
 from k2.common.validation_errors import InvalidSpec
 from k2.operator.api.cluster import Cluster, RequestRejected, ServerError
+from k2.operator.api.input_reader import InputReader
 from k2.operator.api.pod_status import PodStatusReader
 from k2.operator.api.write_cache import FeedKey, WriteCache
 from k2.operator.desired import children, with_owner
-from k2.operator.desired.naming import RESTART_NONCE, topic_object_name
+from k2.operator.desired.naming import RESTART_NONCE, Manifest, topic_object_name
 from k2.operator.desired.topics import kafka_topics
 from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
@@ -22,6 +23,7 @@ from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rejection, Shard
 from k2.operator.planning import conflicts, egress
 from k2.operator.planning.conflicts import Claim
+from k2.operator.planning.inputs import references, with_inputs
 from k2.operator.planning.plan import Plan, plan
 from k2.operator.planning.watchdog import Recreation, Watchdog
 from k2.operator.settings import Settings
@@ -66,6 +68,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._pod_status = pod_status
+        self._inputs = InputReader(cluster)
         self._watchdog = Watchdog(settings)
         self.cache = WriteCache()
         self._statuses = StatusWriter(cluster, self.cache)
@@ -85,7 +88,9 @@ class Reconciler:
             await self._statuses.update_status(body, status.blocked(body, "TopicConflict", conflict, now))
             return True
         observation = await self._observe(feed, feed_objects)
-        planned = self._plan(feed, body, observation, now)
+        desired = await self._desired(feed, body, observation)
+        observed = self._observed(feed, observation)
+        planned = plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
         applied = await self._apply(body, planned)
         await self._statuses.update_status(body, self._report(feed, body, observation, planned, applied, now))
         return not any(rejection.transient for rejection in (*observation.rejections, *applied.rejections))
@@ -131,15 +136,22 @@ class Reconciler:
                 topics[metadata["name"]] = live
         return Observation(feed_objects, topics, shards, layers, tuple(rejections))
 
-    def _plan(self, feed: ExchangeFeed, body: K8sObject, observation: Observation, now: datetime) -> Plan:
+    async def _desired(self, feed: ExchangeFeed, body: K8sObject, observation: Observation) -> list[Manifest]:
+        """Build the feed's manifests, with its owner and with digests of what its pods read at their start."""
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
         claims, groups = self.cache.claims(observation.objects.feeds), self._settings.egress_groups
         processes, group = egress.processes(feed, claims, groups), egress.group(feed, groups)
-        self._shares[feed.metadata.namespace, feed.name] = (feed.spec.exchange, group, processes)
+        namespace, live = feed.metadata.namespace, observation.objects
+        self._shares[namespace, feed.name] = (feed.spec.exchange, group, processes)
         manifests = children(feed, self._settings, restart=restart, processes=processes)
-        desired = [with_owner(manifest, body) for manifest in manifests]
-        observed = self._observed(feed, observation)
-        return plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
+        used = [references(manifest, feed, self._settings) for manifest in manifests]
+        digests = await self._inputs.read(namespace, frozenset().union(*used))
+        return [
+            with_owner(
+                with_inputs(manifest, names, digests, live.find(manifest["kind"], manifest["metadata"]["name"])), body
+            )
+            for manifest, names in zip(manifests, used, strict=True)
+        ]
 
     async def _apply(self, body: K8sObject, planned: Plan) -> Applied:
         """Carry out a plan. A request that is rejected, or fails in the server, does not stop the others."""

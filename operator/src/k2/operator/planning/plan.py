@@ -11,7 +11,7 @@ from k2.operator.desired.ownership import obsolete
 from k2.operator.desired.topics import with_replicas_of
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Observed
-from k2.operator.planning import succession
+from k2.operator.planning import replicas, succession
 from k2.operator.planning.drift import differs
 from k2.operator.planning.rollout import Action, ApplicationState, RolloutState, Step, step
 from k2.operator.planning.watchdog import Recreation, Watchdog
@@ -22,6 +22,7 @@ SPECS: Final = f"{GROUP}/specs"  # annotation: the specs that it may be rolled b
 
 _APPLICATION: Final = "SparkApplication"
 _TOPIC: Final = "KafkaTopic"
+_DEPLOYMENT: Final = "Deployment"
 _STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
 
 
@@ -84,8 +85,11 @@ def plan(
             target, message = rolled_out(feed, manifest, last, observed, now)
             if message:
                 rolled_back[name] = message
-        if live is None or differs(target, live):
-            applies.append(target)
+        if live is not None and not differs(target, live):
+            continue
+        if kind == _DEPLOYMENT and live is not None and replicas.waits(target, live, objects, applies):
+            continue
+        applies.append(target)
     unneeded = obsolete(manifests, objects.children)
     waited_for = succession.predecessors(manifests, unneeded, objects, observed)
     deletes = [*(raw for raw in unneeded if raw["metadata"]["name"] not in waited_for), *foreign]
