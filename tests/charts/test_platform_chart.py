@@ -14,6 +14,7 @@ from tests.charts.rendering import CHARTS, SCENARIOS, Manifest, name, needs_helm
 pytestmark = needs_helm
 
 CHART = "k2-platform"
+PROTOCOLS = ("UDP", "TCP")
 OWN = [scenario for scenario in SCENARIOS if scenario.parents[1].name == CHART]
 WORKLOADS = ("StatefulSet", "Deployment", "Job", "CronJob", "Pod")
 
@@ -260,7 +261,9 @@ def egress(manifests: list[Manifest], policy: str = "k2-platform-egress") -> lis
 
 def test_every_pod_of_the_chart_reaches_only_name_servers_the_chart_and_kafka(default: list[Manifest]):
     dns, own_pods, kafka = egress(default)
-    assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert dns == {
+        "ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    }
     assert own_pods == {"to": [{"podSelector": {"matchLabels": _RELEASE_LABELS}}]}
     assert kafka["ports"] == [{"port": 9093}]
     assert kafka["to"][0]["podSelector"]["matchLabels"]["strimzi.io/cluster"] == "k2-kafka"

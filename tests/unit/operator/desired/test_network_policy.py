@@ -2,6 +2,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+PROTOCOLS = ("UDP", "TCP")
 LINK_LOCAL = "169.254.169.254"
 
 
@@ -44,7 +45,9 @@ def test_egress_of_the_ingest_is_limited_to_dns_the_exchange_kafka_and_the_regis
     dns, exchange, kafka, registry = spec["egress"]
     assert spec["policyTypes"] == ["Egress", "Ingress"]
     assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "ingest"
-    assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert dns == {
+        "ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    }
     assert ports(exchange) == [(443, "TCP")]
     assert (ports(kafka), namespaces(kafka)) == ([(9092, "TCP")], named("kafka"))
     assert (ports(registry), namespaces(registry)) == ([(8080, "TCP")], named("platform"))
@@ -149,7 +152,7 @@ def test_spark_pods_reach_their_services_the_api_server_and_one_another(manifest
         "matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["ingest"]}],
     }
     dns, kafka, registry, catalog, store, server, peers = spec["egress"]
-    assert ports(dns) == [(53, "UDP"), (53, "TCP")]
+    assert ports(dns) == [(53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP")]
     for rule, port, namespace in (
         (kafka, 9092, "kafka"), (registry, 8080, "platform"), (catalog, 5432, "platform"), (store, 9000, "platform")
     ):  # fmt: skip

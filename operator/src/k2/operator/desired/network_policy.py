@@ -9,7 +9,7 @@ from k2.operator.desired.naming import COMPONENT, FEED, INGEST, STATUS_PORT, Man
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
 
-_DNS: Final = 53
+_DNS: Final = (53, 5353)  # policies see the port of the pods that serve it; on OpenShift it is the second
 _TLS: Final = 443
 _LINK_LOCAL: Final = ("169.254.0.0/16",)  # where clouds serve credentials
 _PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
@@ -162,4 +162,4 @@ def _port(port: int, protocol: str = "TCP") -> dict[str, Any]:
     return {"port": port, "protocol": protocol}
 
 
-_DNS_RULE: Final[Manifest] = {"ports": [_port(_DNS, "UDP"), _port(_DNS)]}
+_DNS_RULE: Final[Manifest] = {"ports": [_port(port, protocol) for port in _DNS for protocol in ("UDP", "TCP")]}

@@ -16,7 +16,7 @@ from typing import Final
 
 from pyspark import SparkContext
 
-from k2.jobs.spark.jvm import class_data
+from k2.jobs.spark.jvm import class_data, user_entry
 from k2.jobs.spark.jvm.jars import SPARK, classpath, spark_home
 from k2.jobs.spark.jvm.java import Java
 
@@ -69,7 +69,12 @@ def start(
             stdin=subprocess.PIPE,  # the JVM exits when the pipe closes, however this process ends
             stdout=output,
             stderr=output,
-            env={**os.environ, **_ENVIRONMENT, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(connection_file)},
+            env={
+                **os.environ,
+                **user_entry.variables(os.environ),
+                **_ENVIRONMENT,
+                "_PYSPARK_DRIVER_CONN_INFO_PATH": str(connection_file),
+            },
             start_new_session=True,  # Ctrl-C must not reach the JVM; this process stops Spark in order
         )
         port, secret = _read_connection(process, connection_file)
