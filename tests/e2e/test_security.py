@@ -133,6 +133,7 @@ def test_no_credential_is_in_any_other_object(cluster):
     objects = run("kubectl", "get", kinds, "-A", "-o", "yaml", env=cluster.env)
     assert yaml.safe_load(objects)["items"]
     store = [cluster.secret(name)["secret-key"] for name in ("k2-s3", "k2-s3-jobs", "k2-s3-audit", "k2-s3-query")]
-    for value in (cluster.secret("k2-catalog")["password"], *store):
+    catalog = [cluster.secret(name)["password"] for name in ("k2-catalog", "k2-catalog-query")]
+    for value in (*catalog, *store):
         assert len(value) >= 12
         assert value not in objects

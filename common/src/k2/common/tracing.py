@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from k2.common.validation_errors import InvalidSpec, Problem
+from k2.common.validation_errors import InvalidSpec, Problem, redact
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -29,6 +29,7 @@ _UNNAMED: Final = "unknown_service"  # OpenTelemetry's name for a service withou
 Attribute = str | int | float | bool
 
 _FLUSH_SECONDS: Final = 5.0
+_MOST_CHARACTERS: Final = 200  # of an error
 
 
 @dataclass(slots=True)
@@ -97,11 +98,20 @@ def span(name: str, attributes: Mapping[str, Attribute], parent: Mapping[str, st
     if _process.tracer is None:
         yield
         return
+    from opentelemetry.trace import Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract(parent) if parent is not None else None
-    with _process.tracer.start_as_current_span(name, context, attributes=attributes):
-        yield
+    with _process.tracer.start_as_current_span(
+        name, context, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield
+        except Exception as error:
+            # Not the SDK's record, which is the whole traceback and whatever credentials its messages hold.
+            first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
+            current.set_status(Status(StatusCode.ERROR, redact(first_line)[:_MOST_CHARACTERS]))
+            raise
 
 
 def log_fields() -> dict[str, str]:
