@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from k2.cli.main import app
 from k2.jobs.audit import runner
 from k2.jobs.audit.rebuild import rows as rebuild
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.schemas import tables
@@ -89,3 +90,38 @@ def test_the_audit_finds_bars_that_differ_from_gold(lake: Lake):
         ("ohlcv_mismatch", "there are no bars of BTCUSDT for the hour 2026-03-02T12:00Z, in which Gold has trades"),
     ]
     assert mismatches(since=HOUR + timedelta(hours=1)) == findings[1:]
+
+
+def test_bars_of_which_nothing_tells_their_trades_are_a_finding_until_they_are_built_again(lake: Lake):
+    feed, later = lake.feed(), HOUR + timedelta(hours=4)
+
+    def findings() -> list[str]:
+        report = runner.audit(lake.spark, lake.platform, now=later, channels=[TRADES])
+        return [finding.text for finding in report.findings]
+
+    def expire(table: tables.Table) -> None:
+        history = SnapshotHistory(lake.spark, table)
+        history.expire([snapshot.id for snapshot in history.snapshots()][1:])
+
+    lake.arrive(feed, consecutive(1, 90))
+    lake.run(feed, "silver", "gold")
+    assert findings() == []  # bars that are not built
+    BarMaintainer(lake.spark).run()
+    lake.arrive(feed, consecutive(91, 100))
+    lake.run(feed, "silver", "gold")
+    assert findings() == []
+    named = lake.snapshots(tables.GOLD_TABLE)[1].id
+    SnapshotHistory(lake.spark, tables.GOLD_TABLE).expire([named])
+    (expired,) = findings()
+    assert f"no bar can be judged: Gold's snapshot {named}" in expired
+    assert BarMaintainer(lake.spark).run()
+    assert findings() == []
+    lake.sql("UPDATE {} SET close = close + 1", tables.BARS_TABLE)
+    expire(tables.BARS_TABLE)
+    (unnamed,) = findings()
+    assert "no bar can be judged: none of its commits names a snapshot" in unnamed
+    assert BarMaintainer(lake.spark).run()
+    assert findings() == []
+    lake.sql("DELETE FROM {}", tables.BARS_TABLE)
+    expire(tables.BARS_TABLE)
+    assert findings() == []  # as if they were never built

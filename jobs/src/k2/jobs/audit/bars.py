@@ -9,7 +9,7 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.jobs.audit import digests
 from k2.jobs.audit.report import Finding
-from k2.jobs.commit.snapshots import SnapshotHistory
+from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
 from k2.jobs.layers import bars
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas.channels import TRADES
@@ -25,19 +25,22 @@ _MAX_MINUTES: Final = 10
 
 
 def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
-    """Return a finding for each hour since then (None: ever) whose bars differ from Gold's trades.
+    """Return a finding for each hour since then (None: ever) whose bars differ from Gold's trades, or that none can be.
 
-    Bars that are not built yet are no finding.
+    Bars that are not built yet are no finding. Maintenance keeps the Gold snapshot that the bars name.
     """
     if not spark.catalog.tableExists(BARS_TABLE.identifier):
         return []
     history = list(SnapshotHistory(spark, BARS_TABLE).snapshots())
-    newest = next((snapshot for snapshot in history if GOLD_SNAPSHOT in snapshot.summary), None)
+    newest = _newest_of_gold(history)
     if newest is None:
-        return []
+        is_empty = not history or _at(spark, BARS_TABLE, history[0].id).isEmpty()
+        return [] if is_empty else [_unverifiable("none of its commits names a snapshot of Gold")]
     gold_snapshot = int(newest.summary[GOLD_SNAPSHOT])
-    if all(snapshot.id != gold_snapshot for snapshot in SnapshotHistory(spark, GOLD_TABLE).snapshots()):
-        return []  # expired: its files may be deleted
+    if SnapshotHistory(spark, GOLD_TABLE).java_table().snapshot(gold_snapshot) is None:
+        if _newest_of_gold(SnapshotHistory(spark, BARS_TABLE).snapshots()) != newest:
+            return check_bars(spark, since)  # rebuilt meanwhile, so maintenance could expire the one before
+        return [_unverifiable(f"Gold's snapshot {gold_snapshot}, which they equal, has expired")]
     # Commits after the newest that rebuilt bars change nothing, unless a feed was purged: then another one follows.
     current = newest if _purged_at(spark) > newest.committed_at else history[0]
     trades, stored = _at(spark, GOLD_TABLE, gold_snapshot), _at(spark, BARS_TABLE, current.id)
@@ -52,6 +55,18 @@ def check_bars(spark: SparkSession, since: datetime | None) -> list[Finding]:
         return []
     minutes = _minutes(bars.bars_of_trades(trades), stored, rows)
     return [_finding(row, minutes.get((row["exchange"], row["symbol"], row["hour"]), ())) for row in rows]
+
+
+def _newest_of_gold(newest_first: Iterable[Snapshot]) -> Snapshot | None:
+    """Return the newest commit that names the Gold snapshot that the bars equal."""
+    return next((snapshot for snapshot in newest_first if GOLD_SNAPSHOT in snapshot.summary), None)
+
+
+def _unverifiable(reason: str) -> Finding:
+    text = (
+        f"{BARS_TABLE.name}: no bar can be judged: {reason}; run the platform, which builds them again, and audit again"
+    )
+    return Finding("", TRADES.name, "bars_unverifiable", text, BARS_TABLE.name)
 
 
 def _purged_at(spark: SparkSession) -> float:
