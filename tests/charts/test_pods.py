@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from k2.operator.desired import children
-from k2.operator.desired.purge import purge_job
+from k2.operator.desired.jobs.purge import purge_job
 from k2.operator.settings import load
 from k2.schemas.feed.model import ExchangeFeed
 from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, render, render_error

@@ -1,12 +1,17 @@
 """Rebuild: one commit a table, the rows that the source gives, what it lacks stays, and everything goes on."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from py4j.protocol import Py4JError
 
 from k2.common.schema_registry import Registry, SchemaCache
 from k2.jobs.audit import runner
 from k2.jobs.commit.commit_log import CommitLog
+from k2.jobs.commit.replacement import Replacement
+from k2.jobs.commit.snapshots import SnapshotHistory
+from k2.jobs.maintenance import stream_positions
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.rebuild import TAG, Rebuild, drop_tags
 from k2.jobs.stream import CheckpointInUse
@@ -174,3 +179,61 @@ def test_a_layer_that_is_behind_catches_up_first_and_one_that_runs_is_not_rebuil
         running.start()
         with pytest.raises(CheckpointInUse):
             _rebuild(lake, feed)
+
+
+def test_another_feed_commits_during_a_rebuild_and_files_are_compacted_and_nothing_is_lost_or_twice(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    feed, other = _filled(lake), lake.feed("kraken")
+
+    def kraken(number: int):
+        return at(number, exchange="kraken", symbol="BTCUSD", quote_currency="USD")
+
+    for number in (2, 3):
+        lake.arrive(other, [kraken(number)])
+        lake.run(other, "silver", "gold")
+    lake.sql("DELETE FROM {} WHERE trade_id = '2' AND exchange = 'BINANCE'", GOLD)
+    _compact(lake)
+    (mixed,) = lake.spark.table(f"{GOLD.identifier}.files").collect()
+    assert mixed["record_count"] == 9
+    swap, before_swaps, staged_paths = Replacement._swap, [], []
+
+    def swap_after_others(replacement: Replacement, *arguments) -> None:
+        if not before_swaps:
+            lake.arrive(other, [kraken(4)])
+            lake.run(other, "silver", "gold")
+            _compact(lake)
+            history = SnapshotHistory(lake.spark, GOLD)
+            readers = stream_positions.rebuilds(history.refs())
+            assert stream_positions.snapshots_needed(readers, list(history.snapshots()))[0] == 3
+        before_swaps.append((_binance(lake), numbers(lake.gold.where("exchange = 'KRAKEN'"))))
+        ((staged,),) = (one.added for one in replacement._staged.values())
+        staged_paths.append(Path(str(staged.location()).removeprefix("file:")))
+        swap(replacement, *arguments)
+
+    monkeypatch.setattr(Replacement, "_swap", swap_after_others)
+    assert _rebuild(lake, feed, "gold")[GOLD.name].rows == 7
+    assert before_swaps == [([1, 3, 4, 6, 7, 8], [1, 2, 3, 4])] * 2
+    assert _binance(lake) == [1, 2, 3, 4, 6, 7, 8]
+    assert numbers(lake.gold.where("exchange = 'KRAKEN'")) == [1, 2, 3, 4]
+    assert not stream_positions.rebuilds(SnapshotHistory(lake.spark, GOLD).refs())
+    assert [path.exists() for path in staged_paths] == [False, True]
+    _record(lake, feed, other)
+    assert _findings(lake) == []
+
+    monkeypatch.setattr(Replacement, "_swap", swap)
+    stage = Replacement._stage
+
+    def stage_before_a_commit_of_the_exchange(replacement: Replacement, *arguments) -> None:
+        stage(replacement, *arguments)
+        lake.sql("UPDATE {} SET price = price * 2 WHERE trade_id = '2' AND exchange = 'BINANCE'", GOLD)
+
+    monkeypatch.setattr(Replacement, "_stage", stage_before_a_commit_of_the_exchange)
+    with pytest.raises(Py4JError, match="Found conflicting files"):
+        _rebuild(lake, feed, "gold")
+    assert lake.gold.where("trade_id = '2'").select("price").distinct().count() == 2
+
+
+def _compact(lake: Lake) -> None:
+    arguments = f"table => '{GOLD.identifier}', options => map('rewrite-all', 'true')"
+    lake.spark.sql(f"CALL {tables.CATALOG}.system.rewrite_data_files({arguments})")

@@ -25,6 +25,8 @@ from k2.jobs.audit.rebuild import rows as rebuilt_rows
 from k2.jobs.audit.since import parse_since
 from k2.jobs.commit.appender import with_all_columns
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
+from k2.jobs.commit.lineage import NO_SNAPSHOT
+from k2.jobs.commit.replacement import Replacement
 from k2.jobs.commit.retry import retry_on_conflict
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.feed_channels import feed_channels
@@ -138,6 +140,7 @@ class Rebuild:
     def _rebuild_silver(self) -> tuple[list[Rebuilt], date | None]:
         """Replace Silver's rows of which Bronze has the record; return the first day that may have others now."""
         table, channel = self._channel.silver(self._exchange), self._channel
+        base = _snapshot(self._spark, table)
         stored = self._spark.table(table.identifier)
         limits = self._limits(stored)
         if not limits:
@@ -159,7 +162,12 @@ class Rebuild:
             first, last = span
             whole_days = (time >= _midnight(first)) & (time < _midnight(last + _DAY))
             rows = valid.unionByName(outside.where(whole_days).select(*valid.columns))
-            done = [self._replace(table, rows, whole_days, first, *counts, outside.count())]
+            done = [self._recorded(table, base, first, *counts, outside.count())]
+            writer = rows.writeTo(table.identifier).option("fanout-enabled", "true")
+            writer = writer.option("isolation-level", "serializable").option("validate-from-snapshot-id", str(base))
+            for option, value in self._summary(done[0]).items():
+                writer = writer.option(f"snapshot-property.{option}", value)
+            writer.overwrite(whole_days)
         self._move_dead_letters(judged)
         judged.unpersist()
         validated.unpersist()
@@ -225,6 +233,7 @@ class Rebuild:
     def _rebuild_gold(self, first: date | None) -> list[Rebuilt]:
         """Replace Gold's rows of the days that Silver holds whole, from `first` or `since` on."""
         channel, day = self._channel, F.col("exchange_date")
+        base = _snapshot(self._spark, channel.gold)
         pruned = SnapshotHistory(self._spark, channel.silver(self._exchange)).properties().get(PRUNED)
         starts = [datetime.fromisoformat(pruned).date()] if pruned else []
         starts += [first] if first else [self._since.date()] if self._since else []
@@ -238,37 +247,44 @@ class Rebuild:
         records = records.persist()
         dates = records.select(day.alias("time")).unionByName(own.select(day.alias("time")))
         span = _span(dates)
-        if span is None:
+        if span is None or base == NO_SNAPSHOT:
             return []
-        whole_days = day.between(F.lit(span[0]), F.lit(span[1]))
-        others = stored.where(whole_days & (F.col("exchange") != self._label))
-        counts = records.count(), own.count()
-        rows = with_all_columns(records, channel.gold).unionByName(others, allowMissingColumns=True)
-        done = self._replace(channel.gold, rows, whole_days, span[0], *counts, stayed)
+        days = [row["time"] for row in dates.distinct().collect()]
+        done = self._recorded(channel.gold, base, span[0], records.count(), own.count(), stayed)
+        rows = with_all_columns(records, channel.gold)
+        replacement = Replacement(self._spark, channel.gold, self._label, base)
+        replacement.commit(days, lambda one: rows.where(day == F.lit(one)), self._summary(done))
         records.unpersist()
         return [done]
 
-    def _replace(
-        self, table: Table, rows: DataFrame, whole_days: Column, first: date, count: int, before: int, stayed: int
-    ) -> Rebuilt:
-        """Replace whole days of a table by other rows in one commit, which fails if anything else was committed."""
-        base = SnapshotHistory(self._spark, table).java_table().currentSnapshot()
+    def _recorded(self, table: Table, base: int, first: date, count: int, before: int, stayed: int) -> Rebuilt:
+        """Name the snapshot of before, and record the rebuild in the table: before the commit that replaces rows.
+
+        An audit must be able to tell a rebuild from rows that were changed.
+        """
         now = datetime.now(UTC)
         name = f"{TAG}{now:%Y%m%dT%H%M%S}"
-        base_id = int(base.snapshotId())
-        self._spark.sql(f"ALTER TABLE {table.identifier} CREATE TAG IF NOT EXISTS `{name}` AS OF VERSION {base_id}")
-        # First the property: an audit must be able to tell a rebuild from rows that were changed.
         begin = to_micros(datetime(first.year, first.month, first.day, tzinfo=UTC))
         text = json.dumps({"at": to_micros(now), "first": begin, "rows": count, "stayed": stayed, "tag": name})
         key = rebuilt_key(self._label, self._channel)
-        self._spark.sql(f"ALTER TABLE {table.identifier} SET TBLPROPERTIES ('{key}' = '{text}')")
-        writer = rows.writeTo(table.identifier).option("fanout-enabled", "true")
-        writer = writer.option("isolation-level", "serializable").option("validate-from-snapshot-id", str(base_id))
-        for option, value in {EXCHANGE: self._label, REBUILT: name}.items():
-            writer = writer.option(f"snapshot-property.{option}", value)
-        writer.overwrite(whole_days)
-        log.info("rebuilt", table=table.name, rows=count, before=before, stayed=stayed)
+        for statement in (
+            f"CREATE TAG IF NOT EXISTS `{name}` AS OF VERSION {base}",
+            f"SET TBLPROPERTIES ('{key}' = '{text}')",
+        ):
+            altered = f"ALTER TABLE {table.identifier} {statement}"
+            retry_on_conflict(lambda altered=altered: self._spark.sql(altered))  # type: ignore[misc]
+        log.info("rebuilding", table=table.name, rows=count, before=before, stayed=stayed)
         return Rebuilt(table.name, self._label, count, before, stayed, name)
+
+    def _summary(self, done: Rebuilt) -> dict[str, str]:
+        """Return the properties of the commit that replaces rows."""
+        return {EXCHANGE: self._label, REBUILT: done.tag}
+
+
+def _snapshot(spark: SparkSession, table: Table) -> int:
+    """Return the id of a table's current snapshot: what is read later is compared with it at the commit."""
+    newest = next(SnapshotHistory(spark, table).snapshots(), None)
+    return newest.id if newest is not None else NO_SNAPSHOT
 
 
 def rebuilt_key(label: str, channel: Channel) -> str:

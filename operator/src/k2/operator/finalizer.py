@@ -11,8 +11,8 @@ from k2.operator.api.cluster import Cluster, RequestRejected, ServerError
 from k2.operator.api.write_cache import WriteCache
 from k2.operator.desired import with_owner
 from k2.operator.desired.config import config_map
+from k2.operator.desired.jobs.purge import purge_job
 from k2.operator.desired.naming import FEED, MANAGER
-from k2.operator.desired.purge import purge_job
 from k2.operator.desired.topics import kafka_topics
 from k2.operator.observed import status
 from k2.operator.observed.feed_objects import FeedObjects

@@ -20,8 +20,9 @@ from k2.operator.desired.topics import kafka_topics
 from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
 from k2.operator.observed.feed_objects import FeedObjects
-from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rejection, Shard
+from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rebuild, Rejection, Shard
 from k2.operator.planning import conflicts, egress
+from k2.operator.planning import rebuild as rebuilds
 from k2.operator.planning.conflicts import Claim
 from k2.operator.planning.inputs import references, with_inputs
 from k2.operator.planning.plan import Plan, plan
@@ -88,11 +89,13 @@ class Reconciler:
             await self._statuses.update_status(body, status.blocked(body, "TopicConflict", conflict, now))
             return True
         observation = await self._observe(feed, feed_objects)
-        desired = await self._desired(feed, body, observation)
+        rebuild = self._rebuild(feed, body, observation)
+        desired = await self._desired(feed, body, observation, rebuild)
         observed = self._observed(feed, observation)
         planned = plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
         applied = await self._apply(body, planned)
-        await self._statuses.update_status(body, self._report(feed, body, observation, planned, applied, now))
+        report = self._report(feed, body, observation, rebuild, planned, applied, now)
+        await self._statuses.update_status(body, report)
         return not any(rejection.transient for rejection in (*observation.rejections, *applied.rejections))
 
     def sharing(self, key: FeedKey) -> set[FeedKey]:
@@ -136,14 +139,21 @@ class Reconciler:
                 topics[metadata["name"]] = live
         return Observation(feed_objects, topics, shards, layers, tuple(rejections))
 
-    async def _desired(self, feed: ExchangeFeed, body: K8sObject, observation: Observation) -> list[Manifest]:
+    def _rebuild(self, feed: ExchangeFeed, body: K8sObject, observation: Observation) -> Rebuild:
+        applications = {one.name: one for one in self._applications(feed, observation.objects)}
+        return rebuilds.rebuild(feed, body, observation.objects, applications)
+
+    async def _desired(
+        self, feed: ExchangeFeed, body: K8sObject, observation: Observation, rebuild: Rebuild
+    ) -> list[Manifest]:
         """Build the feed's manifests, with its owner and with digests of what its pods read at their start."""
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
         claims, groups = self.cache.claims(observation.objects.feeds), self._settings.egress_groups
         processes, group = egress.processes(feed, claims, groups), egress.group(feed, groups)
         namespace, live = feed.metadata.namespace, observation.objects
         self._shares[namespace, feed.name] = (feed.spec.exchange, group, processes)
-        manifests = children(feed, self._settings, restart=restart, processes=processes)
+        running = {"rebuilding": rebuild.due, "rebuilds": rebuild.job}
+        manifests = children(feed, self._settings, restart=restart, processes=processes, **running)
         used = [references(manifest, feed, self._settings) for manifest in manifests]
         digests = await self._inputs.read(namespace, frozenset().union(*used))
         return [
@@ -186,6 +196,7 @@ class Reconciler:
         feed: ExchangeFeed,
         body: K8sObject,
         observation: Observation,
+        rebuild: Rebuild,
         planned: Plan,
         applied: Applied,
         now: datetime,
@@ -195,6 +206,7 @@ class Reconciler:
         observed = replace(
             observed,
             rejections=(*observed.rejections, *applied.rejections),
+            rebuild=rebuild,
             stuck=planned.stuck,
             rolled_back=planned.rolled_back,
         )

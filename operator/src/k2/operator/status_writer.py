@@ -43,7 +43,7 @@ class StatusWriter:
         if _requested(answer) == _requested(body):  # else the watch event of this write also reports a user's change
             self._cache.record(answer)
         previous, current = status.previous_conditions(body), status.previous_conditions({"status": new})
-        changes = status.listing_events(old, new, body["spec"])
+        changes = [*status.rebuild_events(old, new), *status.listing_events(old, new, body["spec"])]
         for kind, reason, message in [*status.events(previous, current), *changes]:
             try:
                 await self._cluster.event(body, kind, reason, message)

@@ -53,6 +53,15 @@ class Cause(StrEnum):
     REJUDGED = "rejudged"  # the same rows gave another result
 
 
+class RebuildState(StrEnum):
+    """How far a rebuild is that a feed's `rebuildNonce` asked for, in its status."""
+
+    PENDING = "Pending"  # what writes Silver and Gold is stopping
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
 class Verdict(StrEnum):
     """An adapter's verdict on the continuity of a record within its connection."""
 

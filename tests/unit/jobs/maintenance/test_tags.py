@@ -71,6 +71,12 @@ def test_hours_are_tagged_for_a_week_days_for_ninety_and_months_and_other_tags_f
     }
 
 
+def test_the_tag_of_a_reader_that_died_goes_after_a_day():
+    left = [f"{reader}-2026-02-28T14-30-00-000000" for reader in ("audit", "bars", "rebuild")]
+    assert tags.outdated([*left, "before-rebuild-20200101T000000"], NOW + timedelta(seconds=1)) == left
+    assert tags.outdated(left, NOW) == []
+
+
 def test_a_purge_reaches_the_tags_of_before_and_no_other():
     purged = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
     snapshots = [_snapshot(2, purged + HOUR), _snapshot(1, purged), _snapshot(0, purged - HOUR)]

@@ -3,7 +3,7 @@
 import pytest
 
 from k2.operator.desired import children
-from k2.operator.desired.purge import purge_job
+from k2.operator.desired.jobs.purge import purge_job
 
 TOLERATION = {"key": "dedicated", "operator": "Equal", "value": "k2", "effect": "NoSchedule"}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from k2.common.platform import Platform
-from k2.operator.desired.purge import purge_job
+from k2.operator.desired.jobs.purge import purge_job
 from k2.operator.desired.spark import spark_applications
 from tests.unit.operator.conftest import SCRAM
 

@@ -1,5 +1,5 @@
+from k2.operator.desired.jobs.purge import purge_job
 from k2.operator.desired.naming import selector
-from k2.operator.desired.purge import purge_job
 
 
 def test_the_job_runs_under_the_restricted_profile_with_the_service_addresses(feed, settings):

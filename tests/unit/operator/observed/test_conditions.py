@@ -6,7 +6,7 @@ from k2.operator.desired.naming import application_names
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition, diagnose, parse, summarize, update
 from k2.operator.observed.diagnostics import ready, unknown, unready
-from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Rejection, Shard, Topic
+from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Pod, Rebuild, Rejection, Shard, Topic
 from k2.operator.observed.phase import phase
 from k2.operator.observed.status import events
 from tests.unit.operator.conftest import NOW
@@ -40,6 +40,19 @@ def test_a_healthy_feed_is_ready_in_every_part(feed, topology):
         ("SymbolsRefused", "False"),
     ]
     assert phase(updated) == "Running"
+
+
+@pytest.mark.parametrize(
+    ("topology", "stopped"),
+    [("PerLayer", ["SilverReady", "GoldReady"]), ("Combined", ["BronzeReady", "SilverReady", "GoldReady"])],
+)
+def test_what_a_rebuild_stops_is_being_rebuilt_unless_its_pod_cannot_run(feed, topology, stopped):
+    one, rebuild = feed(layers={"topology": topology}), Rebuild(1, "Running", "the Job runs", due=True, job=True)
+    updated = of(one, healthy(one, rebuild=rebuild))
+    assert [each.type for each in updated if each.reason == "Rebuilding" and each.type != "Ready"] == stopped
+    assert phase(updated) == "Progressing"
+    pod = Pod("binance-rebuild-2-x", "ImagePullBackOff", "no such image", 0, "rebuild")
+    assert phase(of(one, healthy(one, rebuild=rebuild, pods=(pod,)))) == "Degraded"
 
 
 def test_every_condition_is_valid_for_the_api_server(feed):

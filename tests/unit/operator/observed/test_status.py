@@ -5,8 +5,16 @@ import pytest
 
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition
-from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Shard, Topic
-from k2.operator.observed.status import blocked, events, is_significant, listing_events, previous_conditions, status
+from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Rebuild, Shard, Topic
+from k2.operator.observed.status import (
+    blocked,
+    events,
+    is_significant,
+    listing_events,
+    previous_conditions,
+    rebuild_events,
+    status,
+)
 from tests.unit.operator.conftest import NOW
 
 EARLIER = NOW - timedelta(hours=1)
@@ -55,6 +63,19 @@ def test_the_status_has_the_documented_fields(feed, body):
         "gold": {"application": "binance-gold", "state": "RUNNING", "rows": 0},
         "deadLetters": 5,
     }
+
+
+def test_a_rebuild_is_reported_survives_a_rejected_spec_and_is_an_event_when_it_begins_and_ends(feed, body):
+    def reported(*rebuild):
+        return status(feed(), body(), replace(SEEN, rebuild=Rebuild(*rebuild)), NOW, managed=True)
+
+    never, runs, failed = reported(3), reported(3, "Running", "runs"), reported(4, "Failed", "why")
+    assert (never["rebuild"], failed["rebuild"]) == ({"nonce": 3}, {"nonce": 4, "state": "Failed", "message": "why"})
+    assert is_significant(runs, never)
+    assert blocked({**body(), "status": failed}, "InvalidSpec", "x", NOW)["rebuild"] == failed["rebuild"]
+    assert rebuild_events(never, runs) == [("Normal", "RebuildRunning", "runs")]
+    assert rebuild_events(runs, failed) == [("Warning", "RebuildFailed", "why")]
+    assert rebuild_events(failed, failed) == rebuild_events(None, failed) == rebuild_events(runs, never) == []
 
 
 def test_the_latest_audit_is_reported_beside_the_layers(feed, body):

@@ -243,3 +243,28 @@ def test_an_application_that_stays_stuck_is_recreated_twice_an_hour_at_most():
         action, state, _ = check_stuck(PENDING, state, NOW + timedelta(minutes=minute))
         recreations += action is Action.RECREATE
     assert 2 <= recreations <= 48
+
+
+@pytest.mark.parametrize("state", [STEADY, replace(STEADY, stage="starting", since=at(), trying="two")])
+def test_a_new_spec_is_not_tried_while_its_application_is_suspended_and_then_has_its_whole_time(state):
+    running = observed(state.trying, healthy=False, stopped=True)
+    long_after = NOW + 3 * START_TIMEOUT
+    waiting = step("two", running, state, NOW, suspended=True)
+    again = step("two", running, waiting.state, long_after, suspended=True)
+    assert (waiting.action, again) == (Action.STOP, waiting)
+    assert waiting.state.stable == "one"
+    resumed = step("two", running, again.state, long_after)
+    assert (resumed.action, resumed.state.trying) == (Action.APPLY, "two")
+    starting = step("two", observed("two", healthy=False), resumed.state, long_after + START_TIMEOUT - TICK)
+    assert starting.action is Action.KEEP
+    failed = step("two", observed("two", healthy=False), starting.state, long_after + START_TIMEOUT)
+    assert (failed.action, failed.state.refused) == (Action.ROLL_BACK, "two")
+
+
+def test_a_steady_or_refused_spec_is_left_alone_while_its_application_is_suspended():
+    refused = replace(STEADY, refused="two")
+    stopped = observed("one", healthy=False, stopped=True)
+    assert step("one", stopped, STEADY, NOW, suspended=True).action is Action.KEEP
+    assert step("two", stopped, refused, NOW, suspended=True).state == refused
+    for other in ("another", "zero"):
+        assert step(other, stopped, refused, NOW, suspended=True).action is Action.STOP

@@ -208,7 +208,9 @@ class Maintenance:
         snapshot_history = SnapshotHistory(self._spark, table)
         snapshots, referenced = list(snapshot_history.snapshots()), set(snapshot_history.refs().values())
         limits = self._limits(table)
-        needed, reader = stream_positions.snapshots_needed([*readers, *self._bars_position(table)], snapshots)
+        rebuilds = stream_positions.rebuilds(snapshot_history.refs())
+        positions = [*readers, *self._bars_position(table), *rebuilds]
+        needed, reader = stream_positions.snapshots_needed(positions, snapshots)
         expired = {snapshot.id for snapshot in history.too_old(snapshots, needed, (now - limits.age).timestamp())}
         settled = (now - limits.settled).timestamp()
         large = history.too_large(snapshots, needed, limits.size, settled, referenced)

@@ -1,6 +1,6 @@
 """Positions of the streams that read a table, so that no snapshot that they still need is expired."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 
 from k2.jobs.commit.checkpoints import Checkpoint, path
 from k2.jobs.commit.lineage import NO_SNAPSHOT
+from k2.jobs.commit.replacement import REBUILD
 from k2.jobs.commit.snapshots import Snapshot
 from k2.jobs.spark.filesystem import FileSystem
 from k2.jobs.stream import GOLD, SILVER
@@ -45,6 +46,11 @@ def readers(spark: SparkSession, root: str) -> list[Reader]:
         for layer in _READING
     )
     return [reader for reader in candidates if reader is not None]
+
+
+def rebuilds(refs: Mapping[str, int]) -> list[Reader]:
+    """Return the rebuilds that a table's tags name: each needs all that was committed since its base."""
+    return [Reader(name, base, base) for name, base in refs.items() if name.startswith(f"{REBUILD}-")]
 
 
 def snapshots_needed(readers: Iterable[Reader], newest_first: Sequence[Snapshot]) -> tuple[int, str]:

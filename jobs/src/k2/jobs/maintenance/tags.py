@@ -33,6 +33,7 @@ _FORMATS: Final = {
     "day": ("day-%Y-%m-%d", DAYS_FOR + _DAY),
     "audit": (f"audit{_READER}", _DAY),
     "bars": (f"bars{_READER}", _DAY),
+    "rebuild": (f"rebuild{_READER}", _DAY),
 }
 
 

@@ -2,6 +2,7 @@
 
 from k2.operator.desired.config import config_map
 from k2.operator.desired.ingest import ingest_deployments
+from k2.operator.desired.jobs.rebuild import rebuild_job, rebuilt_parts
 from k2.operator.desired.monitors import monitors
 from k2.operator.desired.naming import Manifest
 from k2.operator.desired.network_policy import network_policies
@@ -16,11 +17,20 @@ from k2.schemas.feed.model import ExchangeFeed
 __all__ = ["children", "obsolete", "with_owner"]
 
 
-def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "", processes: int = 1) -> tuple[Manifest, ...]:
+def children(
+    feed: ExchangeFeed,
+    settings: Settings,
+    *,
+    restart: str = "",
+    processes: int = 1,
+    rebuilding: bool = False,
+    rebuilds: bool = False,
+) -> tuple[Manifest, ...]:
     """Build all objects of a feed, in the order in which they are applied: dependencies first.
 
     `restart` is the feed's restart-nonce annotation: another value restarts the layers. `processes` is the number of
-    ingest processes that share the feed's address, its own included.
+    ingest processes that share the feed's address, its own included. `rebuilding`: Silver and Gold are to be built
+    again, so they do not run; `rebuilds`: by a Job that may begin, or that has ended and is kept for its log.
     """
     return (
         *kafka_topics(feed, settings),
@@ -30,5 +40,6 @@ def children(feed: ExchangeFeed, settings: Settings, *, restart: str = "", proce
         *network_policies(feed, settings),
         pod_disruption_budget(feed),
         *ingest_deployments(feed, settings),
-        *spark_applications(feed, settings, restart),
+        *spark_applications(feed, settings, restart, stopped=rebuilt_parts(feed) if rebuilding else ()),
+        *((rebuild_job(feed, settings),) if rebuilds else ()),
     )

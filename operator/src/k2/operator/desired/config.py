@@ -15,6 +15,7 @@ _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round du
 _NOT_FOR_PODS: Final[dict[str, Any]] = {
     "suspend": True,
     "deletion_policy": True,
+    "rebuild_nonce": True,
     "ingest": {"resources"},
     "placement": True,
     "layers": {layer: {"resources", "executors"} for layer in LAYERS},

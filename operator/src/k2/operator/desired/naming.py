@@ -21,6 +21,7 @@ RESTART_NONCE: Final = f"{GROUP}/restart-nonce"
 COMPONENT: Final = "app.kubernetes.io/component"
 INGEST: Final = "ingest"
 PURGE: Final = "purge"
+REBUILD: Final = "rebuild"
 LAYERS: Final = ("bronze", "silver", "gold")
 COMBINED: Final = "layers"
 STATUS_PORT: Final = 9101  # ingest: /metrics, /status, /healthz, /readyz

@@ -5,7 +5,7 @@ secrets and security contexts are in pod templates, which Spark reads itself: wi
 corresponding fields of the application are silently dropped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -51,13 +51,20 @@ _DRIVER: Final = "spark-kubernetes-driver"
 _EXECUTOR: Final = "spark-kubernetes-executor"
 
 
-def spark_applications(feed: ExchangeFeed, settings: Settings, restart: str = "") -> tuple[Manifest, ...]:
-    """Build the feed's applications. A new value of `restart` restarts them; an empty one has no effect."""
+def spark_applications(
+    feed: ExchangeFeed, settings: Settings, restart: str = "", stopped: Container[str] = ()
+) -> tuple[Manifest, ...]:
+    """Build the feed's applications. A new value of `restart` restarts them; an empty one has no effect.
+
+    Those of `stopped` parts are suspended, as all are of a feed that is.
+    """
     parts = (COMBINED,) if feed.spec.layers.topology == "Combined" else LAYERS
-    return tuple(spark_application(feed, settings, part, restart) for part in parts)
+    return tuple(spark_application(feed, settings, part, restart, suspend=part in stopped) for part in parts)
 
 
-def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart: str = "") -> Manifest:
+def spark_application(
+    feed: ExchangeFeed, settings: Settings, part: str, restart: str = "", *, suspend: bool = False
+) -> Manifest:
     """Build the application of one layer, or of `layers` for all three."""
     size = sizes.of(feed, settings, part)
     spec: dict[str, Any] = {
@@ -68,7 +75,7 @@ def spark_application(feed: ExchangeFeed, settings: Settings, part: str, restart
         "imagePullPolicy": settings.image_pull_policy,
         "mainApplicationFile": settings.jobs_main,
         "arguments": _arguments(part),
-        "suspend": feed.spec.suspend,
+        "suspend": feed.spec.suspend or suspend,
         # Always ignores retry counts and requires both intervals.
         "restartPolicy": {
             "type": "Always",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from k2.operator.desired.naming import COMBINED, INGEST
+from k2.operator.desired.jobs.rebuild import rebuilt_parts
+from k2.operator.desired.naming import COMBINED, INGEST, REBUILD
 from k2.operator.desired.pods import KAFKA_FOLDER
 from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Shard, Topic
 from k2.schemas.feed.model import ExchangeFeed
@@ -23,7 +24,7 @@ CRASH_LOOP_ATTEMPTS: Final = 3
 
 # Reasons that resolve without user action.
 TRANSIENT_REASONS: Final = frozenset(
-    {"Creating", "Starting", "Waiting", "RollingOut", "Suspended", "Stopping", "Deleting"}
+    {"Creating", "Starting", "Waiting", "RollingOut", "Rebuilding", "Suspended", "Stopping", "Deleting"}
 )
 
 _SPARK, _TOPICS = "sparkapplications", "kafkatopics"
@@ -226,16 +227,22 @@ def layer(feed: ExchangeFeed, observed: Observed, name: str, application_name: s
     if feed.spec.suspend:
         active = application is not None and application.state in _ACTIVE
         return _suspended(int(active), f"{application_name} is stopping")
+    if observed.rebuild.due and application_name in {f"{feed.name}-{part}" for part in rebuilt_parts(feed)}:
+        return _pods(observed, {REBUILD}) or unknown("Rebuilding", observed.rebuild.message)
     if application is None:
         return unknown("Creating", f"creating SparkApplication {application_name}")
+    return _running_layer(observed, name, application, now)
+
+
+def _running_layer(observed: Observed, name: str, application: Application, now: datetime) -> Diagnosis:
     diagnosis = _application(application, observed, name, now)
     if diagnosis is None or diagnosis.transient:  # a driver that cannot start leaves its application SUBMITTED for ever
         diagnosis = _pods(observed, _components(application.name, name)) or diagnosis
     if diagnosis is not None:
         return diagnosis
-    if cause := observed.rolled_back.get(application_name):
+    if cause := observed.rolled_back.get(application.name):
         return unready("RolledBack", cause)
-    return _query(observed, name, application_name)
+    return _query(observed, name, application.name)
 
 
 def _components(application: str, layer_name: str) -> set[str]:

@@ -134,6 +134,17 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """How far the rebuild is that a feed asks for. The state is empty if it never asked for one."""
+
+    nonce: int = 0  # the number that was carried out last
+    state: str = ""
+    message: str = ""
+    due: bool = False  # it is not done: Silver and Gold do not run
+    job: bool = False  # its Job exists, or may begin
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """The observed state of one feed."""
 
@@ -145,6 +156,7 @@ class Observed:
     layers: Mapping[str, Layer] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
     audit: Audit | None = None
+    rebuild: Rebuild = field(default_factory=Rebuild)
     conflict: str = ""  # why another feed takes precedence over this one
     stuck: frozenset[str] = frozenset()  # applications that were recreated once and are stuck again
     rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was rolled back, and why

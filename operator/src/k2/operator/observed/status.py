@@ -9,17 +9,18 @@ from k2.operator.desired.naming import LAYERS, application_names
 from k2.operator.observed import conditions
 from k2.operator.observed.conditions import Condition
 from k2.operator.observed.diagnostics import Diagnosis
-from k2.operator.observed.objects import Audit, Observed, Shard
+from k2.operator.observed.objects import Audit, Observed, Rebuild, Shard
 from k2.operator.observed.phase import phase
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.states import RebuildState
 from k2.schemas.values import duration_text
 
 Event = tuple[str, str, str]  # type, reason, message
 
 _NOTICES: Final = frozenset({"SymbolsLeftOut", "SymbolsHalted"})  # reasons of a condition that is True
 _NO_SHARD: Final = Shard("", connected=False)
-_FIGURES: Final = ("ingest", "channels", "layers")
-_SIGNIFICANT: Final = ("observedGeneration", "phase", "conditions")
+_FIGURES: Final = ("rebuild", "ingest", "channels", "layers")
+_SIGNIFICANT: Final = ("observedGeneration", "phase", "conditions", "rebuild")
 
 
 def status(
@@ -41,6 +42,7 @@ def status(
     head = _head(body, diagnoses, now)
     if feed.spec.symbol_selector is not None:
         head["symbols"] = max((shard.matching or 0) - len(shard.left_out) for shard in observed.shards or (_NO_SHARD,))
+    head["rebuild"] = _rebuild(observed.rebuild)
     return head | {"ingest": ingest, "channels": channels, "layers": _layers(feed, observed)}
 
 
@@ -101,6 +103,10 @@ def _layers(feed: ExchangeFeed, observed: Observed) -> dict[str, Any]:
     }
 
 
+def _rebuild(rebuild: Rebuild) -> dict[str, Any]:
+    return {"nonce": rebuild.nonce, **({"state": rebuild.state, "message": rebuild.message} if rebuild.state else {})}
+
+
 def _audit(audit: Audit) -> dict[str, Any]:
     checked = {"checkedAt": audit.checked_at} if audit.checked_at else {}
     return {"incompleteHours": audit.incomplete_hours, **checked}
@@ -142,6 +148,16 @@ def events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Event]:
         elif condition.status != "True" and not condition.transient:
             of_parts.append(("Warning", condition.reason, f"{condition.type}: {condition.message}"))
     return _deduplicated(of_parts) + _of_feed(previous, new)
+
+
+def rebuild_events(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Event]:
+    """Return the Event for a rebuild that began or ended."""
+    before, now = ((status or {}).get("rebuild", {}) for status in (old, new))
+    state = now.get("state", "")
+    if old is None or not state or state == before.get("state"):
+        return []
+    kind = "Warning" if state == RebuildState.FAILED else "Normal"
+    return [(kind, f"Rebuild{state}", now["message"])]
 
 
 def listing_events(old: Mapping[str, Any] | None, new: Mapping[str, Any], spec: Mapping[str, Any]) -> list[Event]:

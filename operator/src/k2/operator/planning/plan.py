@@ -23,6 +23,7 @@ SPECS: Final = f"{GROUP}/specs"  # annotation: the specs that it may be rolled b
 _APPLICATION: Final = "SparkApplication"
 _TOPIC: Final = "KafkaTopic"
 _DEPLOYMENT: Final = "Deployment"
+_JOB: Final = "Job"
 _STOPPED: Final = frozenset({"", "SUSPENDED", "COMPLETED", "FAILED", "SUBMISSION_FAILED"})
 
 
@@ -85,7 +86,8 @@ def plan(
             target, message = rolled_out(feed, manifest, last, observed, now)
             if message:
                 rolled_back[name] = message
-        if live is not None and not differs(target, live):
+        # A Job's template is immutable: one that exists goes on, also with the image of an earlier release.
+        if live is not None and (kind == _JOB or not differs(target, live)):
             continue
         if kind == _DEPLOYMENT and live is not None and replicas.waits(target, live, objects, applies):
             continue
@@ -136,7 +138,9 @@ def rolled_out(
     specs: dict[str, Any] = json.loads(annotations.get(SPECS, "{}")) | {desired_hash: manifest["spec"]}
     state = RolloutState.parse(json.loads(annotations.get(ROLLOUT, "{}")))
     application = observed.applications.get(name)
-    taken = step(desired_hash, _application_state(feed, observed, name, application), state, now)
+    is_suspended = manifest["spec"]["suspend"]
+    running = _application_state(feed, observed, name, application)
+    taken = step(desired_hash, running, state, now, suspended=is_suspended)
     spec_hash = _spec_to_run(taken, desired_hash, application)
     spec: Manifest = specs[spec_hash] if spec_hash in specs else manifest["spec"]
     retained = {key: specs[key] for key in sorted({spec_hash, taken.state.stable}) if key in specs}
@@ -146,7 +150,7 @@ def rolled_out(
         ROLLOUT: json.dumps(taken.state.document(), sort_keys=True),
         SPECS: json.dumps(retained, sort_keys=True, separators=(",", ":")),
     }
-    suspend = feed.spec.suspend or taken.action is Action.STOP
+    suspend = is_suspended or taken.action is Action.STOP
     target = {
         **manifest,
         "metadata": {**metadata, "annotations": rollout_annotations},

@@ -73,13 +73,20 @@ class Step:
     message: str = ""
 
 
-def step(desired: str, observed: ApplicationState, state: RolloutState, now: datetime) -> Step:
-    """Return the next step towards a desired spec, which is identified by its hash."""
+def step(
+    desired: str, observed: ApplicationState, state: RolloutState, now: datetime, *, suspended: bool = False
+) -> Step:
+    """Return the next step towards a desired spec, which is identified by its hash.
+
+    What is `suspended` cannot become healthy: a new spec is tried when it is not any more.
+    """
     if not observed.running:
         # New, or deleted by a user: there is no driver to stop.
         target = state.stable if desired == state.refused and state.stable else desired
         action = Action.APPLY if target == desired else Action.ROLL_BACK
         return Step(action, _start(state, target, now))
+    if suspended and (state.stage != "steady" or observed.running != desired != state.refused):
+        return Step(Action.STOP, replace(state, stage="stopping", since=""))
     match state.stage:
         case "stopping":
             return _stopping(desired, observed, state, now)

@@ -6,7 +6,7 @@ import msgspec
 
 from k2.schemas.channels import CHANNELS
 from k2.schemas.feed.phases import PHASES
-from k2.schemas.states import SymbolState
+from k2.schemas.states import RebuildState, SymbolState
 from k2.schemas.status import AuditResult, LayerStatus, ShardStatus
 
 CONDITIONS: Final = ("Ready", "TopicReady", "IngestReady", "BronzeReady", "SilverReady", "GoldReady")
@@ -101,6 +101,19 @@ def status() -> dict[str, Any]:
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
+        rebuild=_object(
+            "The rebuild that spec.rebuildNonce asks for.",
+            nonce={
+                **_count("The number that was carried out last, or that the feed began with."),
+                "maximum": 2**31 - 1,
+            },
+            state={
+                "type": "string",
+                "enum": [state.value for state in RebuildState],
+                "description": "How far the newest rebuild is, or how it ended.",
+            },
+            message=_text("The same in a sentence.", 32768),
+        ),
         ingest=_object("Connections to the exchange.", **_connections()),
         channels=_object(
             "The connections of each channel, and its symbols by state.",

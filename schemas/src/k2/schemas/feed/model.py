@@ -240,6 +240,12 @@ class FeedSpec(_Part):
     symbol_selector: SymbolSelector | None = None
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    rebuild_nonce: Integer | None = Field(
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="Another number builds Silver and Gold again from Bronze, once. None is 0.",
+    )
     ingest: Ingest = Ingest()
     placement: Placement = Placement()
     kafka: Kafka = Kafka()

@@ -1,0 +1,1 @@
+"""Jobs that change the tables of a feed whose layers are stopped."""
