@@ -34,11 +34,20 @@ def test_old_snapshots_expire_but_the_newest_those_of_readers_and_the_newest_of_
     assert [one.id for one in history.too_old(commits, 0, START.timestamp() + 10)] == list(range(9, -1, -1))
 
 
+def test_the_size_of_a_snapshot_counts_its_frame_and_the_keys_and_values_of_its_summary():
+    assert history.size(Snapshot(1, None, 0.0, "append", {"ab": "cde", "f": ""})) == 250 + (8 + 2 + 3) + (8 + 1)
+
+
+def test_young_snapshots_expire_beyond_the_newest_five_thousand():
+    assert [one.id for one in history.too_old(_commits(5003, payload=0), 0, START.timestamp())] == [2, 1, 0]
+
+
 def test_a_history_is_trimmed_to_its_size_from_its_end():
     commits = _commits(600)
     limit = 200 * history.size(commits[0])
     over = history.too_large(commits, 0, limit, START.timestamp() + 1000)
     assert [one.id for one in over] == list(range(399, -1, -1))
+    assert len(history.too_large(commits, 0, limit - 1, START.timestamp() + 1000)) == 401
     assert history.too_large(commits, 300, limit, START.timestamp() + 1000) == over[100:]
     assert history.too_large(commits, 0, limit, START.timestamp() + 100) == over[300:]
     tagged = set(range(300, 400))

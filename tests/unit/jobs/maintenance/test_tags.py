@@ -71,6 +71,20 @@ def test_hours_are_tagged_for_a_week_days_for_ninety_and_months_and_other_tags_f
     }
 
 
+def test_what_is_due_begins_a_week_ago_and_with_the_first_commit():
+    first = datetime(2020, 1, 1, tzinfo=UTC)
+
+    def oldest_hour(now: datetime) -> str:
+        return min(name for name, _ in tags.due(now, first) if name.startswith("hour"))
+
+    whole = NOW.replace(minute=0)
+    assert (oldest_hour(NOW), oldest_hour(whole)) == ("hour-2026-02-22T13", "hour-2026-02-22T12")
+    begun = [name for name, _ in tags.due(NOW, datetime(2026, 3, 1, tzinfo=UTC))]
+    assert (len(begun), begun[-1]) == (14, "hour-2026-03-01T00")
+    assert tags.has_last_hour({"hour-2026-03-01T13"}, NOW)
+    assert not tags.has_last_hour({"hour-2026-03-01T12", "hour-2026-03-01T15"}, NOW)
+
+
 def test_the_tag_of_a_reader_that_died_goes_after_a_day():
     left = [f"{reader}-2026-02-28T14-30-00-000000" for reader in ("audit", "bars", "rebuild")]
     assert tags.outdated([*left, "before-rebuild-20200101T000000"], NOW + timedelta(seconds=1)) == left
