@@ -36,6 +36,7 @@ _FIELDS: Final = ROOT.parent / "docs/reference/exchangefeed-fields.md"
 _RBAC_TABLES: Final = re.compile("(?<=<!-- rights -->\n).*(?=<!-- end of rights -->)", re.DOTALL)
 _HOLDERS: Final = {
     ("Role", "k2-operator"): "The operator, in each feed namespace",
+    ("Role", "k2-operator-lease"): "The operator, in its own namespace",
     ("ClusterRole", "k2-operator-k2"): "The operator, cluster-wide",
     ("Role", "k2-spark"): "Spark drivers, in their namespace",
     ("ClusterRole", "k2-operator-k2-view"): "Users with view, edit or admin in a namespace",

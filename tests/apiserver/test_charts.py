@@ -1,6 +1,7 @@
 """The charts on a real API server: their objects are accepted, and the operator works with exactly their RBAC."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -98,6 +99,7 @@ class Released:
         self.check = one(manifests, "Pod")["spec"]["containers"][0]
         self._command = [sys.executable, *container["command"][1:], *container["args"]]
         variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        variables["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the code that is tested
         self._environment = variables | {"KUBECONFIG": str(own), "K2_OPERATOR_SETTINGS": str(settings)}
 
     @contextmanager
@@ -249,12 +251,13 @@ def allowed(api: Api, token: str, namespace: str) -> set[tuple[str, str, str]]:
 
 
 def test_the_operator_has_exactly_the_documented_rbac(api: Api, restricted: str, released: Released):
-    own, everywhere = (
+    own, lease, everywhere = (
         documented("The operator, in each feed namespace"),
+        documented("The operator, in its own namespace"),
         documented("The operator, cluster-wide"),
     )
     assert ("apps", "deployments", "patch") in own
-    assert allowed(api, released.token, restricted) == own | everywhere
+    assert allowed(api, released.token, restricted) == own | lease | everywhere
     assert allowed(api, released.token, "default") == everywhere
     assert not [right for right in own | everywhere if right[1] == "pods/exec" or "*" in right]
     assert [right for right in own | everywhere if right[1] == "secrets"] == [("", "secrets", "get")]

@@ -297,3 +297,16 @@ def test_the_operator_may_read_only_secrets_that_pods_read_at_their_start():
             {"name": "c", "emptyDir": {}},
         ],
     ) == ["k2-catalog", "k2-s3-jobs", "one", "three", "two"]
+
+
+def test_two_pods_share_one_lease_and_are_evicted_one_at_a_time():
+    manifests = render("k2-operator")
+    deployment, budget = one(manifests, "Deployment"), one(manifests, "PodDisruptionBudget")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--lease=k2/k2-operator" in container["args"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+    (role,) = [each for each in of_kind(manifests, "Role") if each["metadata"]["name"] == "k2-operator-lease"]
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["k2-operator"]]

@@ -187,6 +187,14 @@ class Operator:
         ]
         return [f"{line['verb']} {line['path']}" for line in requests]
 
+    def is_standing_by(self) -> bool:
+        """Return whether this process waits for a lease."""
+        return bool(self.lines("standing by")) and not self.lines("lease acquired")
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return what this process logged of an event."""
+        return [line for line in self._log_records() if line.get("event") == event]
+
     def _log_records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 

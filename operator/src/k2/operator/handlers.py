@@ -15,6 +15,7 @@ import kopf
 
 from k2.common import logs, tracing
 from k2.operator import metrics
+from k2.operator.api import election
 from k2.operator.api.cluster import Cluster, Unavailable, connect
 from k2.operator.api.object_codec import pack
 from k2.operator.api.pod_status import PodStatusReader
@@ -101,7 +102,8 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # info has a line for each event of each child
     settings.posting.enabled = False  # the operator creates its own Events, for transitions only
     pod_status = PodStatusReader()
-    memo.state = State(Reconciler(Cluster(connect()), _settings(), pod_status), pod_status)
+    metrics.UP.set(1)
+    memo.state = State(Reconciler(Cluster(connect(), election.check), _settings(), pod_status), pod_status)
 
 
 @kopf.on.cleanup()

@@ -8,13 +8,10 @@ from k2.schemas.feed.phases import PHASES
 
 RECONCILE_SECONDS: Final = Histogram("k2_operator_reconcile_seconds", "duration of a reconciliation", ["feed"])
 RECONCILE_ERRORS: Final = Counter("k2_operator_reconcile_errors", "reconciliations that failed", ["feed"])
-UP: Final = Gauge("k2_operator_up", "1 while the operator runs, whether or not feeds exist")
+UP: Final = Gauge("k2_operator_up", "1 while the process reconciles, whether or not feeds exist; 0 while it stands by")
 PHASE: Final = Gauge(
     "k2_feed_phase", "1 for the current phase of a feed, 0 for the others", ["feed", "exchange", "phase"]
 )
-
-
-UP.set(1)
 
 
 # Phase by namespace, for each (feed, exchange). Feeds of one name share a series; all but one of them are refused.

@@ -5,7 +5,7 @@ The only module that imports the client of `kubernetes`. Its calls block, so eac
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -83,8 +83,10 @@ def connect() -> ApiClient:
 class Cluster:
     """Read and write objects. Methods raise `RequestRejected`, `ServerError` and other `Unavailable`."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, guard: Callable[[], None] = lambda: None) -> None:
+        """`guard` is called before each write, and does not return if this process may not write."""
         self._client = client
+        self._guard = guard
 
     async def apply(self, manifest: Manifest, *, subresource: str = "") -> K8sObject:
         """Apply a manifest, taking over fields from other managers; return the object as stored."""
@@ -148,6 +150,8 @@ class Cluster:
         body: Any = None,
         content: str = "application/json",
     ) -> K8sObject:
+        if method != "GET":
+            self._guard()
         log.debug("API request", verb=verb, path=where)
         status, headers, answer = await asyncio.to_thread(self._send, method, where, query or [], body, content)
         if status < HTTPStatus.BAD_REQUEST:
@@ -161,8 +165,20 @@ class Cluster:
             raise ServerError(rejection)
         raise Unavailable(f"{verb} {resource} {name}: {status} {rejection.message}", wait or _RETRY_AFTER)
 
+    def send(self, method: str, where: str, body: Any, timeout: float) -> tuple[int, K8sObject]:
+        """Send one request, whoever has the lease, and return the status and the answer. Blocks."""
+        status, _, answer = self._send(method, where, [], body, "application/json", timeout, lambda: None)
+        return status, answer
+
     def _send(
-        self, method: str, where: str, query: list[tuple[str, str]], body: Any, content: str
+        self,
+        method: str,
+        where: str,
+        query: list[tuple[str, str]],
+        body: Any,
+        content: str,
+        timeout: float = _TIMEOUT,
+        guard: Callable[[], None] | None = None,
     ) -> tuple[int, Mapping[str, str], K8sObject]:
         headers = {"Content-Type": content, "Accept": "application/json"}
         request = self._client.param_serialize(
@@ -173,8 +189,10 @@ class Cluster:
             body=json.dumps(body) if content == APPLY else body,
             auth_settings=["BearerToken"],
         )
+        if method != "GET":
+            (guard or self._guard)()  # again: this thread may have waited
         try:
-            answer = self._client.call_api(*request[:4], _request_timeout=_TIMEOUT)
+            answer = self._client.call_api(*request[:4], _request_timeout=timeout)
             raw = answer.read()
         except (HTTPError, OSError, ApiException) as error:
             raise Unavailable(f"{method} {where}: {error}") from error
