@@ -21,7 +21,8 @@ def later(monotonic, wall=None):
 
 
 def lease(holder="other", version="1"):
-    return {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 8}}
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": DURATION}
+    return {"metadata": {"resourceVersion": version}, "spec": spec}
 
 
 @pytest.mark.parametrize("holder", ["own", "", None])

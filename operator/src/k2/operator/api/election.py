@@ -20,7 +20,8 @@ log = logs.get("election")
 EXIT_CODE: Final = 75  # of a process that lost its lease
 _API: Final = "coordination.k8s.io/v1"
 _TIMEOUT: Final = 2.0  # seconds of a request
-_INTERVAL: Final = 0.5  # seconds between two attempts to acquire or renew
+_ACQUIRE: Final = 0.5  # seconds between two looks at a lease that another process has
+_RENEW: Final = 2.0  # seconds between two renewals: they are the only writes of an idle operator
 _CHECK: Final = 0.2  # seconds between two checks of a leader's own lease
 
 
@@ -44,7 +45,7 @@ class Election:
         """Wait until this process has the lease."""
         log.info("standing by", lease=f"{self._namespace}/{self._name}", identity=self._identity)
         while not self._attempt():
-            time.sleep(_INTERVAL)
+            time.sleep(_ACQUIRE)
         log.info("lease acquired", lease=f"{self._namespace}/{self._name}", identity=self._identity)
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
 
@@ -58,14 +59,17 @@ class Election:
         self._stopped.set()
         if leadership.is_valid(self._renewed, _now()):
             self._renewed = None
-            self._write(self._read(), "")
+            try:
+                self._write(self._read(), "")
+            except Unavailable as failure:
+                log.warning("the lease is not released: it expires", error=str(failure))
 
     def _renew(self) -> None:
         due = 0.0
         while not self._stopped.wait(_CHECK):
             self.check()
             if time.monotonic() >= due:
-                due = time.monotonic() + _INTERVAL
+                due = time.monotonic() + _RENEW
                 if not self._attempt() and not self._error:
                     self._end("another process has the lease")
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-DURATION: Final = 8  # seconds without a renewal until another process may take the lease
-DEADLINE: Final = 5.0  # seconds since the last renewal until the leader writes no more
+DURATION: Final = 11  # seconds without a renewal until another process may take the lease
+DEADLINE: Final = 7.5  # seconds since the last renewal until the leader writes no more
 
 
 @dataclass(frozen=True, slots=True)
