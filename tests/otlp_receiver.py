@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from k2.common import tracing
 
 
 class Receiver:
@@ -50,6 +53,19 @@ def receiver() -> Iterator[Receiver]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def traced(monkeypatch: pytest.MonkeyPatch, component: str) -> Iterator[Receiver]:
+    """Trace this process; `tracing.shutdown` sends what is left."""
+    with receiver() as receiving:
+        for name, value in receiving.environment.items():
+            monkeypatch.setenv(name, value)
+        tracing.configure(component)
+        try:
+            yield receiving
+        finally:
+            tracing.shutdown()
 
 
 def attributes(of: object) -> dict[str, str]:

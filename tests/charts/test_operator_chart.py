@@ -131,7 +131,9 @@ def test_every_feed_namespace_is_watched_and_has_accounts_roles_and_network_acce
     }
     both = ("one", "two")
     rights = {(kind, who, at) for kind in ("Role", "RoleBinding") for who in (CHART, "k2-spark") for at in both}
-    assert where == rights | {("ServiceAccount", "k2-spark", at) for at in both} | {("ServiceAccount", CHART, "k2")}
+    lease = {(kind, f"{CHART}-lease", "k2") for kind in ("Role", "RoleBinding")}
+    accounts = {("ServiceAccount", "k2-spark", at) for at in both} | {("ServiceAccount", CHART, "k2")}
+    assert where == rights | lease | accounts
     (status,) = [rule for rule in one(manifests, "NetworkPolicy")["spec"]["egress"] if "to" in rule]
     assert [port["port"] for port in status["ports"]] == [STATUS_PORT, JOBS_PORT]
     assert [peer["namespaceSelector"]["matchLabels"] for peer in status["to"]] == [

@@ -12,17 +12,13 @@ import structlog
 
 from k2.common import logs, tracing
 from k2.common.validation_errors import InvalidSpec
-from tests.otlp_receiver import Receiver, attributes, receiver
+from tests.otlp_receiver import Receiver, attributes, traced
 
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as receiving:
-        for name, value in receiving.environment.items():
-            monkeypatch.setenv(name, value)
-        tracing.configure("part")
+    with traced(monkeypatch, "part") as receiving:
         yield receiving
-        tracing.shutdown()
 
 
 def test_a_span_arrives_with_its_parent_and_its_lines_name_it(received: Receiver, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
+from k2.common import tracing
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
 from k2.ingest.exchanges import rest_answers
@@ -15,6 +16,7 @@ from k2.ingest.exchanges.base import NO_ID, Gap, Limits, MalformedFrame, Request
 from k2.ingest.network.client import open_client
 from k2.ingest.network.limits import AddressLimits
 from k2.ingest.simulator.faults import parse
+from tests.otlp_receiver import attributes, traced
 
 RATE = RestBudget(1000, 1000)
 NO_LIMITS = Limits()
@@ -59,6 +61,15 @@ async def test_a_gap_of_more_than_a_page_is_repaired_whole(ingest, market, event
     assert sorted(int(record["trade_id"]) for record in stored) == list(range(1_000_010, 1_001_201))
     assert {record["vendor_data"]["source"] for record in stored} == {"backfill"}
     assert ingest.stats.sources["backfill"] == len(stored)
+
+
+async def test_a_repair_is_one_span(ingest, market, eventually, pair, monkeypatch):
+    with traced(monkeypatch, "ingest") as traces:
+        assert await repaired(ingest, market, eventually, gap(pair)) == ("repaired", "rest")
+        await asyncio.to_thread(tracing.shutdown)
+    ((service, span),) = traces.spans
+    assert (service, span.name) == ("k2-ingest", "repair")
+    assert attributes(span) == {"k2.symbol": "BTCUSDT", "k2.first_id": "1000010", "k2.last_id": "1001200"}
 
 
 async def test_a_rate_limit_is_waited_out(ingest, market, eventually, pair):
