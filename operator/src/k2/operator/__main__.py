@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
         main()
         return
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-    candidate = election.Election(Cluster(connect()), namespace, name, identity)
+    candidate = election.Election(Cluster(connect(retries=False)), namespace, name, identity)
     if own.metrics is not None:
         probes.serve_metrics(own.metrics, lambda: candidate.error)
     importlib.import_module(_HANDLERS)  # so that taking over needs no time for it

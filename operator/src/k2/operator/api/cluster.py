@@ -70,9 +70,14 @@ def path(api_version: str, kind: str, namespace: str, name: str = "", subresourc
     return "/".join(part for part in parts if part)
 
 
-def connect() -> ApiClient:
-    """Return a client for the cluster that this process runs in, or else for the kubeconfig's current context."""
+def connect(*, retries: bool = True) -> ApiClient:
+    """Return a client for the cluster that this process runs in, or else for the kubeconfig's current context.
+
+    Without `retries` a request is sent once: urllib3 would repeat one that timed out, with its own time limit each.
+    """
     settings = Configuration()
+    if not retries:
+        settings.retries = 0
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:

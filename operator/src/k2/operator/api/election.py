@@ -20,7 +20,7 @@ log = logs.get("election")
 EXIT_CODE: Final = 75  # of a process that lost its lease
 _API: Final = "coordination.k8s.io/v1"
 _TIMEOUT: Final = 2.0  # seconds of a request
-_ACQUIRE: Final = 0.5  # seconds between two looks at a lease that another process has
+_ACQUIRE: Final = 0.5  # seconds between two looks at a lease that another process has, or that could not be renewed
 _RENEW: Final = 2.0  # seconds between two renewals: they are the only writes of an idle operator
 _CHECK: Final = 0.2  # seconds between two checks of a leader's own lease
 
@@ -44,7 +44,7 @@ class Election:
     def acquire(self) -> None:
         """Wait until this process has the lease."""
         log.info("standing by", lease=f"{self._namespace}/{self._name}", identity=self._identity)
-        while not self._attempt():
+        while not self.attempt():
             time.sleep(_ACQUIRE)
         log.info("lease acquired", lease=f"{self._namespace}/{self._name}", identity=self._identity)
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
@@ -69,15 +69,18 @@ class Election:
         while not self._stopped.wait(_CHECK):
             self.check()
             if time.monotonic() >= due:
-                due = time.monotonic() + _RENEW
-                if not self._attempt() and not self._error:
-                    self._end("another process has the lease")
+                due = time.monotonic() + (_RENEW if self.attempt() else _ACQUIRE)
 
-    def _attempt(self) -> bool:
-        """Acquire or renew the lease; return whether this process has it now."""
+    def attempt(self) -> bool:
+        """Acquire or renew the lease once; return whether it was written. A leader that finds another one ends.
+
+        A conflict alone proves no other leader: someone may have changed the object's metadata meanwhile.
+        """
         error, acquired = "", False
         try:
             lease, now = self._read(), _now()
+            if self._renewed is not None and leadership.holder(lease) not in {"", self._identity}:
+                self._end("another process has the lease")
             if lease is not None:
                 self._observation = leadership.observe(lease, self._observation, now)
             if lease is None or leadership.may_take(lease, self._identity, self._observation, now):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-DURATION: Final = 11  # seconds without a renewal until another process may take the lease
-DEADLINE: Final = 7.5  # seconds since the last renewal until the leader writes no more
+DURATION: Final = 12  # seconds without a renewal until another process may take the lease
+DEADLINE: Final = 9.0  # seconds since the last renewal until the leader writes no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,19 @@ def observe(lease: Mapping[str, Any], before: Observation, now: Instant) -> Obse
     return before if version == before.version else Observation(version, now)
 
 
+def holder(lease: Mapping[str, Any] | None) -> str:
+    """Return who has the lease; empty if nobody has."""
+    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
 def may_take(lease: Mapping[str, Any], identity: str, observation: Observation, now: Instant) -> bool:
     """Return whether a process may write itself into the record: it is its own, released, or abandoned."""
-    spec = lease.get("spec") or {}
-    holder = spec.get("holderIdentity") or ""
-    if holder in {"", identity}:
+    if holder(lease) in {"", identity}:
         return True
     # Only the monotonic clock: a clock that is set forwards must not depose a leader.
-    return now.monotonic - observation.first.monotonic > float(spec.get("leaseDurationSeconds") or DURATION)
+    return now.monotonic - observation.first.monotonic > float(
+        (lease.get("spec") or {}).get("leaseDurationSeconds") or DURATION
+    )
 
 
 def is_valid(renewed: Instant | None, now: Instant) -> bool:
