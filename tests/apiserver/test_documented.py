@@ -101,7 +101,7 @@ def test_a_feed_without_an_operator_is_released_by_removing_its_finalizer(
 def test_topics_are_deleted_after_their_operator_has_gone(
     api: Api, namespace: str, operator: Operator, cluster: Cluster, shell
 ):
-    delete, *releases, release_topics, delete_topics = commands("Uninstall")
+    delete, *releases, delete_lease, release_topics, delete_topics = commands("Uninstall")
     assert [command.split()[:2] for command in releases] == [["helm", "uninstall"]] * 2
     with cluster.ready(operator):
         topics = TOPIC.format(namespace, "").rstrip("/")
@@ -110,6 +110,10 @@ def test_topics_are_deleted_after_their_operator_has_gone(
             finalized = {"metadata": {"finalizers": ["strimzi.io/topic-operator"]}}
             api.request("PATCH", TOPIC.format(namespace, name), finalized, MERGE)
         shell(delete)
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    api.request("POST", leases, {"metadata": {"name": "k2-operator"}})
+    shell(delete_lease)
+    assert not api.request("GET", leases)["items"]
     left = api.request("GET", topics)["items"]
     assert names
     assert {item["metadata"]["name"] for item in left} == names
