@@ -56,11 +56,18 @@ def receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def traced(monkeypatch: pytest.MonkeyPatch, component: str) -> Iterator[Receiver]:
-    """Trace this process; `tracing.shutdown` sends what is left."""
+def traced_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Trace every process that starts from now on."""
     with receiver() as receiving:
         for name, value in receiving.environment.items():
             monkeypatch.setenv(name, value)
+        yield receiving
+
+
+@contextmanager
+def traced(monkeypatch: pytest.MonkeyPatch, component: str) -> Iterator[Receiver]:
+    """Trace this process; `tracing.shutdown` sends what is left."""
+    with traced_children(monkeypatch) as receiving:
         tracing.configure(component)
         try:
             yield receiving

@@ -2,13 +2,11 @@
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.otlp_receiver import Receiver, attributes, receiver
+from tests.otlp_receiver import attributes, traced_children
 from tests.system.harness import eventually, exchange, feed, platform
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -27,7 +25,7 @@ def test_gold_holds_what_was_emitted_after_every_part_was_killed(
     victims = [part for _ in range(rounds) for part in chance.sample(PARTS, len(PARTS))]
     words = ["--symbols", *SYMBOLS, "--rate", "150", "--seed", str(SEED), "--count", str(trades), "--wait"]
     with (
-        traced(monkeypatch) as traces,
+        traced_children(monkeypatch) as traces,
         exchange("kraken", *words, log=tmp_path / "exchange.log") as kraken,
         platform(tmp_path, feed("kraken", SYMBOLS, kraken.port)) as running,
     ):
@@ -50,15 +48,6 @@ def test_gold_holds_what_was_emitted_after_every_part_was_killed(
     queries = {attributes(span)["k2.query"] for _, span in traces.named("micro-batch")}
     assert {f"kraken-trades-{layer}" for layer in ("bronze", "silver", "gold")} <= queries
     assert len(traces.spans) < trades / 4  # none for a trade
-
-
-@contextmanager
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A receiver of the traces of every process that starts from now on."""
-    with receiver() as traces:
-        for name, value in traces.environment.items():
-            monkeypatch.setenv(name, value)
-        yield traces
 
 
 def alive(running, part: str) -> bool:
