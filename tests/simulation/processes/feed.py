@@ -7,6 +7,7 @@ from k2.ingest.instruments.directory import Directory, ShardSymbols
 from k2.ingest.simulator.listings import pair_of
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.sharding import Counts
 
 FEED = "spot"
 
@@ -79,9 +80,9 @@ class Reader:
 class _WithoutList(Directory):
     """The exchange lists nothing that could be read: its answers on the websocket are all that is known."""
 
-    def shard(self, feed: ExchangeFeed, index: int) -> ShardSymbols:
+    def shard(self, feed: ExchangeFeed, index: int, counts: Counts = ()) -> ShardSymbols:
         """Return the feed's symbols, with assets as they are written."""
-        return ShardSymbols([pair_of(self._spec, name.raw_symbol) for name in feed.shard(index)])
+        return ShardSymbols([pair_of(self._spec, name.raw_symbol) for name in feed.shard(index, counts=counts)])
 
     def trading(self, raw_symbol: str) -> bool | None:
         """Return None: nothing is known."""

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from random import Random
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urldefrag
 
@@ -18,6 +19,7 @@ from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.instruments.changes import SymbolChanges
 from k2.ingest.instruments.follower import Follower
+from k2.ingest.instruments.joining import Joining
 from k2.ingest.kafka import resume
 from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import Publisher, Topics
@@ -32,6 +34,7 @@ from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.instrument import AVRO
+from k2.schemas.sharding import Counts
 from tests.simulation.clock import Clock
 from tests.simulation.log import Log, Producer
 from tests.simulation.processes.feed import FEED, Feed
@@ -54,12 +57,15 @@ class Process:
         *,
         number: int,
         endpoint: str,
+        shard: int = 0,
+        read_counts: Callable[[], Counts] = tuple,
     ) -> None:
         self.alive = True
         self.failure: BaseException | None = None
-        self.stats = Stats(started_at=clock.monotonic(), symbols=tuple(name.symbol for name in feed.current.shard(0)))
+        symbols = tuple(name.symbol for name in feed.current.shard(shard))
+        self.stats = Stats(started_at=clock.monotonic(), symbols=symbols)
         self.started_at = clock.monotonic()
-        self.feed = feed
+        self.feed, self.shard, self._read_counts = feed, shard, read_counts
         self._exchange, self._log, self._clock, self._rng, self._endpoint = feed.exchange, log, clock, rng, endpoint
         self._http = http(self)
         self._kafka = KafkaConnection(f"kafka-{number}")
@@ -147,7 +153,10 @@ class Process:
         if self.feed.follows_list:
             await self._answered(follower.start)
         resumed = partial(self._resume, protocol, name, tracker, ledger, policy, rules)
-        pairs = directory.shard(self.feed.current, 0).pairs
+        changes = SymbolChanges(
+            self.feed.current, self.shard, directory, self.stats, self.feed.reader(), self._read_counts
+        )
+        pairs = changes.first
         await resumed(pairs)
         pipeline = Pipeline(pairs, tracker, self.publisher, ledger, self.stats)
         repairer = Repairer(
@@ -163,13 +172,8 @@ class Process:
             Tuning(), snapshots.restart, sources,
         )  # fmt: skip
 
-        async def set_symbols(pairs: Sequence[Pair], added: Sequence[Pair]) -> None:
-            if added:
-                await resumed(added)
-            session.set_symbols(pairs)
-
-        changes = SymbolChanges(self.feed.current, 0, directory, self.stats, set_symbols, self.feed.reader())
-        services = [session.run(), repairer.run(), self.publisher.run(), changes.run()]
+        joining = Joining(session, pipeline, self.stats, resumed)
+        services = [session.run(), repairer.run(), self.publisher.run(), changes.run(joining.set_symbols)]
         if isinstance(tracker, ReconnectWindowTracker) and answers.history.rows:
             check = OverlapCheck(
                 protocol, rest, tracker, ledger, self.stats, lambda: pipeline.pairs, now=self._micros
@@ -201,7 +205,7 @@ class Process:
 
     async def _resume(
         self, protocol: Any, name: str, tracker: Any, ledger: GapLedger, policy: Policy, rules: str,
-        pairs: Sequence[Pair],
+        pairs: Sequence[Pair], waiting: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         records, gaps, *_ = self.topics(self._exchange)
 
@@ -210,7 +214,7 @@ class Process:
                 self._kafka, channel=TRADES, records=records, gaps=gaps, feed=FEED, pairs=pairs,
                 schemas={1: TRADES.schema}, protocol=resume.protocol_of(protocol, name, TRADES),
             )  # fmt: skip
-            resume.apply(state, pairs, tracker, ledger, policy, rules, self._micros())
+            resume.apply(state, pairs, tracker, ledger, policy, rules, self._micros(), waiting)
 
         await self._answered(read)
 

@@ -40,9 +40,9 @@ def main() -> int:
         return 2
     shard = f"{arguments.shard}-{arguments.replica}"
     logs.configure(platform.log_format, platform.log_level, feed=feed.name, shard=shard)
-    if arguments.shard not in feed.shards:
+    if arguments.shards is None and arguments.shard not in feed.shards():
         print(
-            f"--shard {arguments.shard} has no symbols; spec.ingest.shards is {feed.spec.ingest.shards}",
+            f"--shard {arguments.shard} has no symbols; spec.ingest.shards is {feed.shard_count}",
             file=sys.stderr,
         )
         return 2
@@ -61,6 +61,7 @@ def main() -> int:
         arguments.grace,
         arguments.feed,
         arguments.egress,
+        arguments.shards,
         tuning,
         private=not arguments.public_addresses_only,
     )
@@ -101,6 +102,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grace", type=number(float, 0), default=20.0, help="seconds to flush on SIGTERM")
     parser.add_argument(
         "--egress", type=Path, help="JSON file with the number of processes that share this address; may change"
+    )
+    parser.add_argument(
+        "--shards", type=Path, help="JSON file with the number of shards; may change, then it has two for a while"
     )
     parser.add_argument(
         "--public-addresses-only",

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urldefrag
 
@@ -25,9 +26,10 @@ from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges import clock as exchange_clock
 from k2.ingest.exchanges.answers import RestAnswers
 from k2.ingest.exchanges.base import Adapter
-from k2.ingest.instruments.changes import FeedFile, SymbolChanges
+from k2.ingest.instruments.changes import FeedFile, SpreadFile, SymbolChanges
 from k2.ingest.instruments.directory import Directory
 from k2.ingest.instruments.follower import Follower, ListUnreadable
+from k2.ingest.instruments.joining import Joining
 from k2.ingest.kafka import resume
 from k2.ingest.kafka.instruments import InstrumentTopic
 from k2.ingest.kafka.publisher import KafkaUnreachable, Publisher, Topics
@@ -79,6 +81,7 @@ class Options:
     grace: float = 20.0  # seconds for the final flush
     feed_file: Path | None = None  # followed: symbols that are added or removed change subscriptions
     egress: Path | None = None  # followed: the number of processes that share the address
+    shards: Path | None = None  # followed: over how many shards the symbols are spread
     tuning: Tuning = field(default_factory=Tuning)
     private: bool = True  # the exchange may be at an address that is not public
 
@@ -147,7 +150,12 @@ async def run(
             await _wait_for_service(follower.start, stats, options.tuning.max_attempts)
             if options.tuning.max_attempts and (unrecordable := directory.unrecordable(names)):
                 raise UnrecordableSymbols(unrecordable)
-            pairs = directory.shard(feed, options.shard).pairs
+            changes = SymbolChanges(
+                feed, options.shard, directory, stats,
+                FeedFile(options.feed_file) if options.feed_file else None,
+                *([SpreadFile(options.shards).counts] if options.shards else []),
+            )  # fmt: skip
+            pairs = changes.first
             await resumer.resume(pairs)
             pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
@@ -165,14 +173,7 @@ async def run(
                 snapshots.restart,
                 Sources(snapshots.newest, directory, limits=limits),
             )
-
-            async def set_symbols(pairs: Sequence[Pair], added: Sequence[Pair]) -> None:
-                if added:
-                    await resumer.resume(added)
-                session.set_symbols(pairs)
-
-            file = FeedFile(options.feed_file) if options.feed_file else None
-            changes = SymbolChanges(feed, options.shard, directory, stats, set_symbols, file)
+            joining = Joining(session, pipeline, stats, resumer.resume)
             log.info("started", symbols=len(pairs), endpoints=list(endpoints))
             await _run_until(
                 stop,
@@ -182,7 +183,7 @@ async def run(
                 publisher.run(),
                 _monitor_loop(stats, publisher),
                 follower.run(),
-                changes.run(),
+                changes.run(joining.set_symbols),
                 clock.follow(exchange_clock(feed.spec.exchange), rest, partial(_on_clock_offset, stats, publisher)),
                 *([egress.follow(options.egress, limits)] if options.egress else []),
             )
@@ -226,8 +227,11 @@ class _Resumer:
     stats: Stats
     max_attempts: int
 
-    async def resume(self, pairs: Sequence[Pair]) -> None:
-        """Read the resume state of some pairs, and continue from it. Raises `ServiceUnreachable`."""
+    async def resume(self, pairs: Sequence[Pair], waiting: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        """Read the resume state of some pairs, and continue from it. Raises `ServiceUnreachable`.
+
+        `waiting` are the ids of records that were received and wait, by symbol.
+        """
         read = partial(
             resume.read,
             self.platform.kafka,
@@ -240,7 +244,7 @@ class _Resumer:
             protocol=self.protocol,
         )
         state = await _wait_for_service(partial(asyncio.to_thread, read), self.stats, self.max_attempts)
-        resume.apply(state, pairs, self.tracker, self.ledger, self.policy, self.rules, utc_micros())
+        resume.apply(state, pairs, self.tracker, self.ledger, self.policy, self.rules, utc_micros(), waiting)
         self.stats.resume = resume.summary(state)
 
 

@@ -105,6 +105,7 @@ class Pipeline:
         self._record_after_gap: Record | None = None
         self._listings = tracker.listings
         self._suspended: dict[str, list[_Suspended]] = {}  # suspended records by symbol
+        self._held: dict[str, list[_Suspended]] = {}  # records of symbols that are being taken up
         self._lock = asyncio.Lock()
         self._unknown_kinds: set[str] = set()  # logged once each
 
@@ -116,6 +117,29 @@ class Pipeline:
     def set_pairs(self, pairs: Iterable[Pair]) -> None:
         """Replace the wanted symbols. Records of a symbol that is no longer wanted may still be on their way."""
         self._pairs |= {pair.symbol: pair for pair in pairs}
+
+    def hold(self, symbols: Iterable[str]) -> None:
+        """Let the records of some symbols wait until `release` or `drop_held`."""
+        self._held |= {symbol: [] for symbol in symbols}
+
+    def held_ids(self, symbols: Iterable[str]) -> dict[str, list[str]]:
+        """Return the ids of the records that wait, in order of arrival."""
+        return {
+            symbol: [item.record.record_id for item, *_ in self._held[symbol] if isinstance(item, SequencedRecord)]
+            for symbol in symbols
+        }
+
+    def release(self, symbols: Iterable[str]) -> None:
+        """Process the records that wait, before the frames that do: they came earlier. Await `settle` afterwards."""
+        rest = deque(entry for symbol in symbols for entry in self._held.pop(symbol))
+        self._backlog.appendleft(partial(self._observe_again, rest))
+        if self._barrier is None:
+            self._process_backlog()
+
+    def drop_held(self, symbols: Iterable[str]) -> None:
+        """Forget the records that wait. The next process resumes before them."""
+        for symbol in symbols:
+            self._held.pop(symbol, None)
 
     @property
     def needs_settle(self) -> bool:
@@ -216,6 +240,9 @@ class Pipeline:
     def _on_record(self, item: SequencedRecord, frame: bytes) -> None:
         record = item.record
         symbol = record.symbol
+        if self._held and symbol in self._held:
+            self._held[symbol].append((item, frame, 0))
+            return
         finding = self._tracker.observe(self._pairs[symbol], item)
         if (finding is not None or self._suspended) and self._hold(finding, item, frame):
             return
@@ -332,6 +359,8 @@ class Pipeline:
                     log.info("unknown message", kind=kind, frame=frame[:200].decode(errors="replace"))
 
     def _observe_head(self, symbol: str, newest_id: int, received: int) -> None:
+        if symbol in self._held:  # the next one shows as much
+            return
         match self._tracker.observe_head(symbol, newest_id, received):
             case GapDetected(gap):
                 self._barrier = self._ledger.open(gap)
@@ -343,6 +372,9 @@ class Pipeline:
         """Count the id of an invalid item as received."""
         pair = self._pairs.get(item.symbol)
         if pair is None or item.last_id == NO_ID:
+            return
+        if item.symbol in self._held:
+            self._held[item.symbol].append((item, frame, received))
             return
         match self._tracker.skip(pair, item.last_id, received):
             case GapDetected(gap):

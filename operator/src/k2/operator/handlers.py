@@ -61,6 +61,7 @@ _CHILDREN: Final = (
 _FEED_LABEL: Final = {FEED: kopf.PRESENT}
 _UNHEALTHY_AFTER: Final = 3 * RESYNC
 _RETRY: Final = 10.0  # seconds until the next round after one in which the API server failed requests
+_RESHARDING_POLL: Final = 5.0  # seconds; what a pod has taken up causes no event
 _DELETION_POLL: Final = 5.0  # seconds; a topic in another namespace causes no event
 
 
@@ -270,7 +271,8 @@ async def _run_round(state: State, body: dict[str, Any], feed_objects: FeedObjec
         metrics.RECONCILE_ERRORS.labels(feed=name).inc()
         return min(RESYNC, _RETRY)
     log.debug("reconciled", feed=name)
-    return RESYNC
+    is_resharding = (body["metadata"]["namespace"], name) in state.reconciler.resharding
+    return min(RESYNC, _RESHARDING_POLL) if is_resharding else RESYNC
 
 
 def _feed_of(body: kopf.Body) -> FeedKey:

@@ -21,7 +21,7 @@ from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rebuild, Rejection, Shard
-from k2.operator.planning import conflicts, egress
+from k2.operator.planning import conflicts, egress, resharding
 from k2.operator.planning import rebuild as rebuilds
 from k2.operator.planning.conflicts import Claim
 from k2.operator.planning.inputs import references, with_inputs
@@ -30,6 +30,7 @@ from k2.operator.planning.watchdog import Recreation, Watchdog
 from k2.operator.settings import Settings
 from k2.operator.status_writer import StatusWriter
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.sharding import Counts
 
 log = logs.get("reconciler")
 
@@ -75,6 +76,8 @@ class Reconciler:
         self._statuses = StatusWriter(cluster, self.cache)
         self.finalizer = Finalizer(cluster, settings, self._statuses, self.cache)
         self.blocked: set[FeedKey] = set()  # feeds that conflict with an older feed
+        self.resharding: set[FeedKey] = set()  # feeds whose number of shards is changing
+        self._processes: dict[FeedKey, int] = {}  # ingest processes of each feed's round
         self._shares: dict[FeedKey, tuple[str, str, int]] = {}  # exchange, egress group, processes of each feed's round
 
     async def reconcile(self, body: K8sObject, feed_objects: FeedObjects) -> bool:
@@ -90,8 +93,9 @@ class Reconciler:
             return True
         observation = await self._observe(feed, feed_objects)
         rebuild = self._rebuild(feed, body, observation)
-        desired = await self._desired(feed, body, observation, rebuild)
         observed = self._observed(feed, observation)
+        counts = self._counts(feed, observation, observed)
+        desired = await self._desired(feed, body, observation, rebuild, counts)
         planned = plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
         applied = await self._apply(body, planned)
         report = self._report(feed, body, observation, rebuild, planned, applied, now)
@@ -107,6 +111,8 @@ class Reconciler:
     def forget(self, key: FeedKey) -> set[FeedKey]:
         """Forget a feed that is gone: another one of its name has no past. Return who shared its address."""
         self._watchdog.forget(key)
+        self.resharding.discard(key)
+        self._processes.pop(key, None)
         exchange, group, _ = self._shares.pop(key, ("", "", 0))
         return {other for other, share in self._shares.items() if share[:2] == (exchange, group)}
 
@@ -143,17 +149,29 @@ class Reconciler:
         applications = {one.name: one for one in self._applications(feed, observation.objects)}
         return rebuilds.rebuild(feed, body, observation.objects, applications)
 
+    def _counts(self, feed: ExchangeFeed, observation: Observation, observed: Observed) -> Counts:
+        """Return by which numbers of shards the symbols are to be spread, and remember whether that is changing."""
+        key, live = (feed.metadata.namespace, feed.name), resharding.live_counts(feed, observation.objects)
+        counts = resharding.next_counts(feed, live, feed.shard_count, observation.objects, observed)
+        self._processes[key] = feed.ingest_processes(counts)
+        if len(counts) > 1:
+            self.resharding.add(key)
+        else:
+            self.resharding.discard(key)
+        return counts
+
     async def _desired(
-        self, feed: ExchangeFeed, body: K8sObject, observation: Observation, rebuild: Rebuild
+        self, feed: ExchangeFeed, body: K8sObject, observation: Observation, rebuild: Rebuild, counts: Counts
     ) -> list[Manifest]:
         """Build the feed's manifests, with its owner and with digests of what its pods read at their start."""
         restart = body["metadata"].get("annotations", {}).get(RESTART_NONCE, "")
         claims, groups = self.cache.claims(observation.objects.feeds), self._settings.egress_groups
-        processes, group = egress.processes(feed, claims, groups), egress.group(feed, groups)
+        group = egress.group(feed, groups)
+        processes = egress.processes(feed, claims, groups, self._processes)
         namespace, live = feed.metadata.namespace, observation.objects
         self._shares[namespace, feed.name] = (feed.spec.exchange, group, processes)
         running = {"rebuilding": rebuild.due, "rebuilds": rebuild.job}
-        manifests = children(feed, self._settings, restart=restart, processes=processes, **running)
+        manifests = children(feed, self._settings, restart=restart, processes=processes, counts=counts, **running)
         used = [references(manifest, feed, self._settings) for manifest in manifests]
         digests = await self._inputs.read(namespace, frozenset().union(*used))
         return [

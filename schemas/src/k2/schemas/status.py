@@ -6,6 +6,7 @@ the document of an older version. JSON keys are the camelCase of the field names
 
 import msgspec
 
+from k2.schemas.sharding import Counts
 from k2.schemas.states import CircuitState
 
 
@@ -72,6 +73,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     symbols: dict[str, SymbolStatus] = {}
     states: dict[str, int] = {}  # wanted symbols by state
     instruments: InstrumentsStatus = InstrumentsStatus()
+    shards: Counts = ()  # the numbers of shards of which it carries its symbols; empty: as its feed says
 
 
 class AuditResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

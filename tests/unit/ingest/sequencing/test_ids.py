@@ -173,6 +173,18 @@ def test_a_gap_from_id_0_on_is_filled_by_each_of_its_ids(pair, observed):
     assert tracker.observe(pair, observed(4, time=5)) == GapFilled((gap,))
 
 
+def test_a_symbol_that_another_process_carried_meanwhile_goes_on_after_what_is_stored(pair, observed):
+    tracker = SequenceTracker()
+    tracker.observe(pair, observed(1, time=1))
+    gap = tracker.observe(pair, observed(5, time=2)).gap
+    tracker.resume(pair, Position("9", 3))
+    assert tracker.observe(pair, observed(8, time=3)) == Duplicate()
+    assert tracker.observe(pair, observed(10, time=4)) is None
+    assert tracker.missing(gap) == ((2, 4),)
+    tracker.resume(pair, Position("7", 3))  # what this process sent is not stored yet
+    assert tracker.observe(pair, observed(11, time=5)) is None
+
+
 def test_a_first_trade_has_id_0(pair, observed):
     tracker = SequenceTracker()
     assert tracker.observe(pair, observed(0)) is None

@@ -53,6 +53,16 @@ def test_the_time_between_two_processes_is_a_window(pair, observed):
     assert tracker.observe(pair, observed(3, trade_id="c")) is None
 
 
+def test_nothing_is_missing_where_the_newest_stored_trade_waits(pair, observed):
+    tracker = ReconnectWindowTracker()
+    tracker.resume(pair, Position("b", 7), ["a", "b", "c"])
+    assert [tracker.observe(pair, observed(number, trade_id=name)) for number, name in enumerate("abcd", 1)] == [
+        Duplicate(), Duplicate(), None, None
+    ]  # fmt: skip
+    tracker.resume(pair, Position("x", 7), ["y"])
+    assert isinstance(tracker.observe(pair, observed(9, trade_id="y")), GapDetected)
+
+
 def test_a_trade_from_the_history_counts_once(pair, observed):
     tracker = ReconnectWindowTracker()
     tracker.observe(pair, observed(1, trade_id="a"))

@@ -93,8 +93,8 @@ def test_a_feed_that_selects_its_symbols_is_the_only_one_of_its_exchange(feed):
 
 def test_every_shard_of_a_feed_that_selects_its_symbols_runs(feed):
     selects = selecting(feed, "a", ingest={"shards": 3, "redundancy": 2})
-    assert selects.shards == (0, 1, 2)
-    assert selects.ingest_processes == 6
+    assert selects.shards() == (0, 1, 2)
+    assert selects.ingest_processes() == 6
     assert selects.names == selects.shard(0) == ()
     named = [SymbolName(f"A{number}USDT", f"A{number}USDT") for number in range(30)]
     shards = [selects.shard(index, named) for index in range(3)]

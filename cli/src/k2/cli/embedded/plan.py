@@ -47,7 +47,7 @@ class Shard:
 def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
     """Yield every connection of the feeds; a shard without symbols has none."""
     for feed in active(feeds):
-        for index in feed.shards:
+        for index in feed.shards():
             yield from (Shard(feed, index, replica) for replica in range(feed.spec.ingest.redundancy))
 
 
@@ -103,7 +103,7 @@ def environment(platform: Platform) -> dict[str, str]:
 def egress_processes(feed: ExchangeFeed, feeds: Sequence[ExchangeFeed], options: Options) -> int:
     """Return how many processes reach the exchange of a feed; a simulated exchange has one feed."""
     sharing = [feed] if options.simulate else [each for each in feeds if each.spec.exchange == feed.spec.exchange]
-    return max(1, sum(each.ingest_processes for each in sharing))
+    return max(1, sum(each.ingest_processes() for each in sharing))
 
 
 def ingest_command(shard: Shard, file: Path, egress: Path, port: int, options: Options) -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair, SymbolName
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.instrument import Instrument, InstrumentList, InstrumentStatus, InstrumentVersion
+from k2.schemas.sharding import Counts
 
 _FIRST_LISTINGS: Final[Mapping[str, int]] = MappingProxyType({})
 NOT_LISTED: Final = "not listed: the exchange's instrument list does not have it"
@@ -117,11 +118,14 @@ class Directory:
             pairs[raw_symbol] = instrument.pair if instrument else Pair(raw_symbol, name.symbol, "", "")
         return list(pairs.values())
 
-    def shard(self, feed: ExchangeFeed, index: int) -> "ShardSymbols":
-        """Return the symbols of a shard now: those that the feed names, or those that its selector matches."""
+    def shard(self, feed: ExchangeFeed, index: int, counts: Counts = ()) -> "ShardSymbols":
+        """Return the symbols of a shard now: those that the feed names, or those that its selector matches.
+
+        `counts` are the numbers of shards by which they are spread now; none: the feed's own.
+        """
         selector = feed.spec.symbol_selector
         if selector is None:
-            pairs = self.pairs(feed.shard(index))
+            pairs = self.pairs(feed.shard(index, counts=counts))
             return ShardSymbols(pairs, tuple(pair.raw_symbol for pair in pairs if self._is_halted(pair.raw_symbol)))
         quotes = {self._spec.asset(quote) for quote in selector.quotes}
         excluded = {self._spec.canonical(raw_symbol) for raw_symbol in selector.exclude}
@@ -133,7 +137,7 @@ class Directory:
             and each.raw_symbol not in excluded | self._rejected.keys()
         ]
         selected, left_out = matching[: selector.max_symbols], matching[selector.max_symbols :]
-        pairs = self.pairs(feed.shard(index, selected))
+        pairs = self.pairs(feed.shard(index, selected, counts))
         return ShardSymbols(pairs, (), len(matching), tuple(name.raw_symbol for name in left_out))
 
     def _is_halted(self, raw_symbol: str) -> bool:

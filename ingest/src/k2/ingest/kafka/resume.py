@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import partial
 from itertools import accumulate
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import uuid4
 
@@ -145,24 +146,36 @@ def read(
 
 
 def apply(
-    state: ResumeState, pairs: Sequence[Pair], tracker: Tracker, ledger: GapLedger, policy: Policy, rules: str, now: int
+    state: ResumeState,
+    pairs: Sequence[Pair],
+    tracker: Tracker,
+    ledger: GapLedger,
+    policy: Policy,
+    rules: str,
+    now: int,
+    waiting: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Continue from a resume state. `now` is in UTC microseconds.
+    """Continue from a resume state. `now` is in UTC microseconds, `waiting` the ids of received records by symbol.
 
     A gap that was given up is opened again if it was judged by other rules than `rules`, or because of a setting that
     allows it now.
     """
     by_symbol = {pair.symbol: pair for pair in pairs}
     for symbol, position in state.positions.items():
-        tracker.resume(by_symbol[symbol], replace(position, timestamp=min(position.timestamp, now)))
+        earlier = replace(position, timestamp=min(position.timestamp, now))
+        tracker.resume(by_symbol[symbol], earlier, waiting.get(symbol, ()))
     again = [event for event in state.given_up if event.reason in _SETTINGS or event.rules != rules]
     for event in [*state.gaps, *again]:
         gap = gap_from_event(event, by_symbol[event.symbol])
+        if ledger.has(gap):
+            continue  # this process carried the symbol before
         if event.state is GapState.OPEN or policy.exclusion(gap, now) is None:
             tracker.reopen(gap)
             ledger.reopen(gap, event)
     for event in state.never_issued:
         gap = gap_from_event(event, by_symbol[event.symbol])
+        if ledger.has(gap):
+            continue
         tracker.keep_revocable(gap, event.missing or ((gap.first_id, gap.last_id),))
         ledger.recall(gap, event)
     log.info("resumed", symbols=len(state.positions), open_gaps=len(state.gaps), note=summary(state))

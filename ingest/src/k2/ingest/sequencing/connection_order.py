@@ -21,7 +21,7 @@ class ConnectionOrderTracker(WithoutConsecutiveIds):
 
     listings: Mapping[str, int] = MappingProxyType({})  # there are no ids that could restart
 
-    def resume(self, pair: Pair, position: Position) -> None:
+    def resume(self, pair: Pair, position: Position, waiting: Sequence[str] = ()) -> None:
         """Do nothing: a connection starts with a snapshot."""
 
     def on_disconnect(self, symbols: Iterable[str]) -> None:

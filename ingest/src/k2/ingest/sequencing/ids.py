@@ -91,11 +91,18 @@ class SequenceTracker:
         """The number of each symbol's current listing, of those symbols whose first it is not. Always the same map."""
         return self._listings
 
-    def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last record that an earlier process delivered."""
+    def resume(self, pair: Pair, position: Position, waiting: Sequence[str] = ()) -> None:
+        """Continue after the newest record that any process delivered, or after a newer one that this one did."""
         if not position.record_id.isdigit():
             return  # of a protocol without ids
-        self._add(_Symbol(pair, int(position.record_id), position.timestamp, listing=position.listing))
+        resumed = _Symbol(pair, int(position.record_id), position.timestamp, listing=position.listing)
+        if (state := self._symbols.get(pair.symbol)) is not None:
+            if (state.listing, state.last_id) >= (resumed.listing, resumed.last_id):
+                return
+            resumed.gaps, resumed.recent, resumed.aggregates = state.gaps, state.recent, state.aggregates
+            if resumed.listing > state.listing:
+                resumed.recent = {}
+        self._add(resumed)
         if position.listing > 1:
             self._listings[pair.symbol] = position.listing
 

@@ -52,6 +52,10 @@ class GapLedger:
         self._revocable: dict[Gap, GapEvent] = {}  # gaps whose ids were never issued, unless they come after all
         self.repairs: asyncio.Queue[Gap] = asyncio.Queue()
 
+    def has(self, gap: Gap) -> bool:
+        """Return whether this process has a gap: open, or closed in a way that can be revoked."""
+        return gap in self._events or gap in self._revocable
+
     def open(self, gap: Gap) -> Awaitable[None]:
         """Publish a new gap. The result completes when Kafka acknowledges its event."""
         event = open_event(self._feed, self._channel, self._exchange, gap, self._now(), self._protocol)

@@ -58,9 +58,14 @@ class ReconnectWindowTracker(WithoutConsecutiveIds):
         self._symbols: dict[str, _Symbol] = {}
         self._open: dict[Gap, _Window] = {}
 
-    def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last record that an earlier process delivered: the time since then is a window."""
-        state = _Symbol(position, position.timestamp, disconnected=True, recent={position.record_id: None})
+    def resume(self, pair: Pair, position: Position, waiting: Sequence[str] = ()) -> None:
+        """Continue after the newest record that any process delivered: the time since then is a window.
+
+        Unless it is one of those that wait: then nothing is missing between them.
+        """
+        disconnected = position.record_id not in waiting
+        delivered = waiting[: waiting.index(position.record_id) + 1] if not disconnected else (position.record_id,)
+        state = _Symbol(position, position.timestamp, disconnected=disconnected, recent=dict.fromkeys(delivered))
         state.arrived.append(position)
         self._symbols[pair.symbol] = state
 

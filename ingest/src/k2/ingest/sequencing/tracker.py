@@ -113,8 +113,11 @@ class Tracker(Protocol):
         """The number of each symbol's current listing, of those symbols whose first it is not. Always the same map."""
         ...
 
-    def resume(self, pair: Pair, position: Position) -> None:
-        """Continue after the last record that an earlier process delivered."""
+    def resume(self, pair: Pair, position: Position, waiting: Sequence[str] = ()) -> None:
+        """Continue after the newest record that any process delivered, or after a newer one that this one did.
+
+        `waiting` are the ids of records that this process received and did not observe yet, in order.
+        """
 
     def on_disconnect(self, symbols: Iterable[str]) -> None:
         """Record that the subscriptions of some symbols ended, or their connection."""

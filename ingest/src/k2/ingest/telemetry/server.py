@@ -56,6 +56,7 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         symbols={symbol: _symbol(stats, channel, symbol) for symbol in {**stats.symbol_states, **stats.newest}},
         states={state.value: count for state, count in stats.symbols_by_state.items()},
         instruments=_instruments(stats),
+        shards=stats.spread,
     )
 
 

@@ -89,6 +89,7 @@ class Stats:
     matching: int | None = None  # instruments that the feed's selector matches; None without one
     left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     rate: float = 0.0  # records per second, smoothed
+    spread: tuple[int, ...] = ()  # the numbers of shards of which the process carries its symbols
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))
     delivery: Histogram = field(default_factory=lambda: Histogram(DELIVERY_BOUNDS))

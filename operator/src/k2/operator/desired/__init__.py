@@ -13,6 +13,7 @@ from k2.operator.desired.spark import spark_applications
 from k2.operator.desired.topics import kafka_topics
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.sharding import Counts
 
 __all__ = ["children", "obsolete", "with_owner"]
 
@@ -23,23 +24,25 @@ def children(
     *,
     restart: str = "",
     processes: int = 1,
+    counts: Counts = (),
     rebuilding: bool = False,
     rebuilds: bool = False,
 ) -> tuple[Manifest, ...]:
     """Build all objects of a feed, in the order in which they are applied: dependencies first.
 
     `restart` is the feed's restart-nonce annotation: another value restarts the layers. `processes` is the number of
-    ingest processes that share the feed's address, its own included. `rebuilding`: Silver and Gold are to be built
-    again, so they do not run; `rebuilds`: by a Job that may begin, or that has ended and is kept for its log.
+    ingest processes that share the feed's address, its own included. `counts` are the numbers of shards by which its
+    symbols are spread now; none: as the feed says. `rebuilding`: Silver and Gold are to be built again, so they do not
+    run; `rebuilds`: by a Job that may begin, or that has ended and is kept for its log.
     """
     return (
         *kafka_topics(feed, settings),
-        config_map(feed, processes),
+        config_map(feed, processes, counts),
         service(feed),
         *monitors(feed, settings),
         *network_policies(feed, settings),
         pod_disruption_budget(feed),
-        *ingest_deployments(feed, settings),
+        *ingest_deployments(feed, settings, counts),
         *spark_applications(feed, settings, restart, stopped=rebuilt_parts(feed) if rebuilding else ()),
         *((rebuild_job(feed, settings),) if rebuilds else ()),
     )

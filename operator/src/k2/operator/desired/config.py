@@ -6,8 +6,9 @@ import yaml
 
 from k2.operator.desired.hashing import digest
 from k2.operator.desired.naming import COMBINED, LAYERS, Manifest, config_name, metadata
-from k2.schemas import egress
+from k2.schemas import egress, sharding
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.sharding import Counts
 
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # every round dumps; libyaml is ten times as fast
 
@@ -22,10 +23,10 @@ _NOT_FOR_PODS: Final[dict[str, Any]] = {
 }
 
 
-def config_map(feed: ExchangeFeed, processes: int) -> Manifest:
-    """Build the ConfigMap with the feed's file, and the number of ingest processes that share its address.
+def config_map(feed: ExchangeFeed, processes: int, counts: Counts = ()) -> Manifest:
+    """Build the ConfigMap: the feed's file, how many ingest processes share its address, and how many shards there are.
 
-    Ingest pods follow the mounted file of that number: when it changes, none of them restarts.
+    Ingest pods follow the mounted files: when one changes, none of them restarts.
     """
     return {
         "apiVersion": "v1",
@@ -34,6 +35,7 @@ def config_map(feed: ExchangeFeed, processes: int) -> Manifest:
         "data": {
             "feed.yaml": yaml.dump(_document(feed), Dumper=_DUMPER, sort_keys=True, width=120),
             egress.FILE: egress.encode(processes),
+            sharding.FILE: sharding.encode(counts or (feed.shard_count,)),
         },
     }
 

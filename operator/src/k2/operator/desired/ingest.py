@@ -21,6 +21,7 @@ from k2.operator.desired.naming import (
 from k2.operator.desired.pods import (
     EGRESS_FILE,
     FEED_FILE,
+    SHARDS_FILE,
     container_security,
     empty_dir,
     env_value,
@@ -33,16 +34,19 @@ from k2.operator.desired.pods import (
 )
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed, Resources
+from k2.schemas.sharding import Counts
 
 _GRACE: Final = 20  # seconds to flush; at most half of it again to commit what was received
 _TERMINATION: Final = 45  # more than both
 
 
-def ingest_deployments(feed: ExchangeFeed, settings: Settings) -> tuple[Manifest, ...]:
-    """Build the Deployments of a feed; a shard without symbols has none."""
+def ingest_deployments(feed: ExchangeFeed, settings: Settings, counts: Counts = ()) -> tuple[Manifest, ...]:
+    """Build the Deployments of a feed; a shard without symbols has none. `counts` are as of `children`."""
     spec = feed.spec.ingest
     return tuple(
-        ingest_deployment(feed, settings, shard, replica) for shard in feed.shards for replica in range(spec.redundancy)
+        ingest_deployment(feed, settings, shard, replica)
+        for shard in feed.shards(counts)
+        for replica in range(spec.redundancy)
     )
 
 
@@ -99,6 +103,7 @@ def _container(
     feed: ExchangeFeed, settings: Settings, shard: int, replica: int, kafka: list[Manifest], mounts: list[Manifest]
 ) -> Manifest:
     arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica), "--egress", EGRESS_FILE]
+    arguments += ["--shards", SHARDS_FILE]
     if not settings.allow_private_endpoints:
         arguments.append("--public-addresses-only")
     return {

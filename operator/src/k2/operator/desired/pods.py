@@ -7,7 +7,7 @@ from typing import Any, Final
 from k2.common.kafka_connection import SecurityProtocol
 from k2.operator.desired.naming import Manifest
 from k2.operator.settings import Settings
-from k2.schemas import egress
+from k2.schemas import egress, sharding
 from k2.schemas.feed.model import ExchangeFeed
 
 FEED_FOLDER: Final = "/etc/k2"
@@ -15,6 +15,7 @@ FEED_FILE: Final = f"{FEED_FOLDER}/feed.yaml"
 CA_FOLDER: Final = "/etc/k2-ca"
 CA_FILE: Final = f"{CA_FOLDER}/ca.crt"
 EGRESS_FILE: Final = f"{FEED_FOLDER}/{egress.FILE}"
+SHARDS_FILE: Final = f"{FEED_FOLDER}/{sharding.FILE}"
 KAFKA_FOLDER: Final = "/etc/k2-kafka"  # has a folder for each Secret, so that a message about a file names the Secret
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH
+from k2.schemas.sharding import Counts
 from k2.schemas.states import CircuitState, SymbolState
 from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
 
@@ -91,6 +92,7 @@ class Shard:
     clock_ahead: float = 0.0  # seconds that the node's clock is ahead of the exchange's, if that is more than a second
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
     pod: str = ""  # the pod that reports it
+    counts: Counts = ()  # the numbers of shards of which it carries its symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ def shard(raw: K8sObject, pod: str = "") -> Shard:
         clock_ahead=(status.clock_offset_seconds or 0.0) if status.clock_wrong else 0.0,
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
         pod=pod,
+        counts=status.shards,
     )
 
 

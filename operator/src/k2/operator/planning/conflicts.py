@@ -30,7 +30,7 @@ class Claim:
         symbols = frozenset(name.symbol for name in feed.names)
         topics = frozenset(feed.topic(channel) for channel in feed.channels)
         return cls(
-            feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols, feed.ingest_processes
+            feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols, feed.ingest_processes()
         )
 
     @property

@@ -14,7 +14,7 @@ from k2.operator.observed.objects import K8sObject, Observed
 from k2.schemas.states import SymbolState
 
 _DEPLOYMENT: Final = "Deployment"
-_PENDING: Final = frozenset({SymbolState.PENDING, SymbolState.SENT, SymbolState.UNANSWERED})  # not subscribed yet
+PENDING: Final = frozenset({SymbolState.PENDING, SymbolState.SENT, SymbolState.UNANSWERED})  # not subscribed yet
 
 
 def predecessors(
@@ -49,4 +49,4 @@ def _receives(manifest: Manifest, objects: FeedObjects, observed: Observed) -> b
     if not deployment.current or deployment.ready < deployment.desired:
         return False
     reports = [shard for shard in observed.shards if shard.pod.startswith(f"{name}-")]
-    return any(shard.connected and not _PENDING & set(dict(shard.states)) for shard in reports)
+    return any(shard.connected and not PENDING & set(dict(shard.states)) for shard in reports)

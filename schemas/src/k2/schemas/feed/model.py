@@ -3,7 +3,6 @@
 The same model validates files and generates the CRD. Every problem names its path, the value and what is allowed.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec, SymbolName, UnknownPair
+from k2.schemas.sharding import MAX_SHARDS, Counts, is_carried, shard_of
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
@@ -142,7 +142,7 @@ class Backfill(_Part):
 class Ingest(_Part):
     """Connections to the exchange."""
 
-    shards: Integer = Field(1, ge=1, le=64, description="Symbols are spread over this many connections.")
+    shards: Integer = Field(1, ge=1, le=MAX_SHARDS, description="Symbols are spread over this many connections.")
     redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
     endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
     rest_endpoint: HttpUrl = Field("", description="REST base URL for gap repair; empty: the exchange's own.")
@@ -330,30 +330,30 @@ class ExchangeFeed(BaseModel):
         return self.spec.kafka.partitions or self.exchange_spec.partitions
 
     @property
-    def shards(self) -> tuple[int, ...]:
-        """The shards that run: those that have symbols, or may have some when the exchange's list changes."""
-        selects = self.spec.symbol_selector is not None
-        return tuple(index for index in range(self.spec.ingest.shards) if selects or self.shard(index))
+    def shard_count(self) -> int:
+        """The number of shards that the feed asks for."""
+        return self.spec.ingest.shards
 
-    def shard(self, index: int, selected: Iterable[SymbolName] = ()) -> tuple[SymbolName, ...]:
-        """Return the symbols of shard `index`; `selected` are those that the feed's selector gives now.
+    def shards(self, counts: Counts = ()) -> tuple[int, ...]:
+        """Return the shards that run: those that have symbols, or may have some when the exchange's list changes.
 
-        Rendezvous hashing moves few symbols when the shard count changes.
+        `counts` are the numbers of shards by which symbols are spread now; none: the feed's own.
         """
-        return tuple(name for name in (*self.names, *selected) if self._shard_of(name.raw_symbol) == index)
+        counts = counts or (self.shard_count,)
+        if self.spec.symbol_selector is not None:
+            return tuple(range(max(counts)))
+        return tuple(sorted({shard_of(name.raw_symbol, count) for name in self.names for count in counts}))
 
-    @property
-    def ingest_processes(self) -> int:
-        """The number of ingest processes: one for each replica of a shard that has symbols, none while suspended."""
+    def shard(self, index: int, selected: Iterable[SymbolName] = (), counts: Counts = ()) -> tuple[SymbolName, ...]:
+        """Return the symbols of shard `index`; `selected` are those that the feed's selector gives now."""
+        counts = counts or (self.shard_count,)
+        return tuple(name for name in (*self.names, *selected) if is_carried(name.raw_symbol, index, counts))
+
+    def ingest_processes(self, counts: Counts = ()) -> int:
+        """Return the number of ingest processes: one for each replica of a shard that runs, none while suspended."""
         if self.spec.suspend:
             return 0
-        return self.spec.ingest.redundancy * len(self.shards)
-
-    def _shard_of(self, raw_symbol: str) -> int:
-        return max(
-            range(self.spec.ingest.shards),
-            key=lambda shard: hashlib.sha256(f"{shard}/{raw_symbol}".encode()).digest(),
-        )
+        return self.spec.ingest.redundancy * len(self.shards(counts))
 
 
 def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
