@@ -8,16 +8,19 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from fastavro import parse_schema
 
 from k2.schemas import tables
 from k2.schemas.codecs import avro
+from k2.schemas.records import quote
+from k2.schemas.records.quote import Quote
 from k2.schemas.records.trade import Trade
 from k2.schemas.tables import Column, Table
-from k2.schemas.validation import TRADE_RULES, Rule
+from k2.schemas.validation import QUOTE_RULES, TRADE_RULES, Rule
 
 
 class Record(Protocol):
@@ -168,6 +171,22 @@ TRADES: Final = Channel(
     id_column="trade_id",
     price_column="price",
     derived=(tables.BARS_TABLE,),
+)
+
+QUOTES: Final = Channel(
+    name="quotes",
+    record=Quote,
+    schema=avro.text(quote.AVRO),
+    encoder=partial(avro.RecordEncoder, schema=avro.load(quote.AVRO), fields=attrgetter("fields")),
+    columns=tables.QUOTE_FIELDS,
+    gold=tables.GOLD_QUOTES_TABLE,
+    identity=("connection", "ordinal"),
+    sequencing=Sequencing.CONNECTION,
+    rules=QUOTE_RULES,
+    text_columns=frozenset({"symbol", "exchange", "connection", "verdict"}),
+    time_columns=("timestamp", "ingestion_timestamp"),
+    distinct_columns=tables.QUOTE_DISTINCT_COLUMNS,
+    verdict_column="verdict",
 )
 
 CHANNELS: Final = (TRADES,)

@@ -105,3 +105,21 @@ TRADE_RULES: Final = (
     Rule(ErrorCategory.NON_POSITIVE_QUANTITY, lambda trade: trade["quantity"] <= 0, "quantity is {quantity}"),
     *time_rules("timestamp"),
 )
+
+# A side without orders is null, and breaks no rule.
+QUOTE_RULES: Final = (
+    MISSING_FIELD,
+    UNKNOWN_EXCHANGE,
+    Rule(ErrorCategory.SYMBOL_MISMATCH, lambda quote: quote.key != quote["symbol"], "symbol is {symbol}, key is {key}"),
+    Rule(
+        ErrorCategory.NON_POSITIVE_PRICE,
+        lambda quote: (quote["bid_price"] <= 0) | (quote["ask_price"] <= 0),
+        "bid is {bid_price}, ask is {ask_price}",
+    ),
+    Rule(
+        ErrorCategory.NON_POSITIVE_QUANTITY,
+        lambda quote: (quote["bid_quantity"] <= 0) | (quote["ask_quantity"] <= 0),
+        "quantities are {bid_quantity} and {ask_quantity}",
+    ),
+    *time_rules("timestamp"),
+)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from k2.common import logs
 from k2.ingest.backfill.rest import RestClient, RestUnreachable
-from k2.ingest.exchanges.base import Event, MalformedFrame, Newest, RestRefused
+from k2.ingest.exchanges.base import Event, MalformedFrame, Newest, Request, RestRefused
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
 from k2.schemas.exchanges.spec import Pair
 
@@ -36,8 +36,11 @@ class Snapshots:
         """Request each pair's snapshot, one after the other, and process it once the stream has caught up with it."""
         async with asyncio.TaskGroup() as group:
             for pair in link.pairs:
+                request = link.adapter.snapshot_request(pair)
+                if request is None:
+                    continue
                 try:
-                    snapshot = await self._request(pair, link)
+                    snapshot = await self._request(request, pair, link)
                 except RestRefused as error:
                     if error.unknown_symbol:
                         link.disproved(pair.raw_symbol, str(error))
@@ -47,23 +50,24 @@ class Snapshots:
                 else:
                     group.create_task(self._process(*snapshot, link))
 
-    async def newest(self, pair: Pair, link: ConnectionHandle) -> tuple[Newest, Sequence[Event], bytes]:
+    async def newest(self, pair: Pair, link: ConnectionHandle) -> tuple[Newest, Sequence[Event], bytes] | None:
         """Return a symbol's newest record over REST, the events of the response and its body.
 
-        Raises `RestRefused`, `RestUnreachable` or `MalformedFrame`.
+        None if the channel has no such request. Raises `RestRefused`, `RestUnreachable` or `MalformedFrame`.
         """
 
         def read(body: bytes) -> tuple[Newest, Sequence[Event], bytes]:
             adapter = link.adapter
             return adapter.parse_newest(body), adapter.parse_snapshot(pair, body, time.time_ns() // 1000), body
 
-        return await self._client.fetch(link.adapter.snapshot_request(pair), read)
+        request = link.adapter.snapshot_request(pair)
+        return None if request is None else await self._client.fetch(request, read)
 
-    async def _request(self, pair: Pair, link: ConnectionHandle) -> tuple[Sequence[Event], bytes]:
+    async def _request(self, request: Request, pair: Pair, link: ConnectionHandle) -> tuple[Sequence[Event], bytes]:
         def read(body: bytes) -> tuple[Sequence[Event], bytes]:
             return link.adapter.parse_snapshot(pair, body, time.time_ns() // 1000), body
 
-        return await self._client.fetch(link.adapter.snapshot_request(pair), read)
+        return await self._client.fetch(request, read)
 
     async def _process(self, events: Sequence[Event], body: bytes, link: ConnectionHandle) -> None:
         await asyncio.sleep(link.adapter.limits.snapshot_delay)

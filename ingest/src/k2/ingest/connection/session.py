@@ -59,8 +59,11 @@ class AllSymbolsRefused(ValueError):
 class NewestSource(Protocol):
     """Asks the exchange's REST API for the newest record of a symbol."""
 
-    def __call__(self, pair: Pair, link: ConnectionHandle) -> Awaitable[tuple[Newest, Sequence[Event], bytes]]:
-        """Return the newest record, the events of the response, and its body. Raises `RestRefused` and others."""
+    def __call__(self, pair: Pair, link: ConnectionHandle) -> Awaitable[tuple[Newest, Sequence[Event], bytes] | None]:
+        """Return the newest record, the events of the response, and its body; None where no request gives it.
+
+        Raises `RestRefused` and others.
+        """
         ...
 
 

@@ -293,8 +293,8 @@ class Adapter(Protocol):
         """Return the events of a text frame; `received` is in UTC microseconds. Raises `MalformedFrame`."""
         ...
 
-    def snapshot_request(self, pair: Pair) -> Request:
-        """Return the request for the state of a pair, sent after each connect."""
+    def snapshot_request(self, pair: Pair) -> Request | None:
+        """Return the request for the state of a pair, sent after each connect; None if there is none to ask for."""
         ...
 
     def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:

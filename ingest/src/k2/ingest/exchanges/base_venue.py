@@ -11,6 +11,7 @@ import msgspec
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Listings
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import SimQuote
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.values import SCALE, fixed_decimal, from_micros
 
@@ -57,7 +58,8 @@ Reply = str | Cut
 class Client:
     """The subscriptions of one connection and the data needed to enforce the exchange's rules."""
 
-    subscribed: set[str] = field(default_factory=set)
+    subscribed: set[str] = field(default_factory=set)  # to trades, by raw symbol
+    quotes: set[str] = field(default_factory=set)  # subscribed to quotes
     protocol: str = ""
     heartbeats: set[str] = field(default_factory=set)
     opened_at: float = 0.0
@@ -120,7 +122,7 @@ class Venue(ABC):
             return Limit.BYTES
         if rules.arguments and len(requested) > rules.arguments:
             return Limit.ARGUMENTS
-        symbols = client.subscribed.union(requested)
+        symbols = [*client.subscribed.union(requested), *client.quotes]
         if requested and rules.symbols and len(symbols) > rules.symbols:
             return Limit.SYMBOLS
         characters = sum(len(self.argument(symbol)) for symbol in symbols)
@@ -149,6 +151,10 @@ class Venue(ABC):
     @abstractmethod
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield the frames of one batch of one pair; `protocol` is the websocket's path, if it is not the first."""
+
+    def quote_frames(self, quote: SimQuote) -> Iterator[str]:
+        """Yield the frames of a change of the best bid or ask; none where the exchange has no such stream."""
+        yield from ()
 
     def heartbeats(self, client: Client, history: History, now: int) -> Sequence[str]:
         """Return the frames that are sent once a second; `now` is UTC microseconds."""
@@ -205,9 +211,9 @@ def json_message(text: str) -> dict[str, Any]:
         return {}
 
 
-def iso(trade: SimTrade) -> str:
-    """Return a trade's time in RFC 3339: 2023-10-06T17:35:55.440295Z."""
-    return from_micros(trade.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def iso(item: SimTrade | SimQuote) -> str:
+    """Return the time of a trade or quote in RFC 3339: 2023-10-06T17:35:55.440295Z."""
+    return from_micros(item.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def number(value: int, places: int = 1) -> str:

@@ -1,10 +1,11 @@
-"""The trade history of the simulated exchange, by symbol. REST serves it, and tests compare with it."""
+"""The trades and order books of the simulated exchange, by symbol. REST serves them, and tests compare with them."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import OrderBooks
 
 RETAINED_TRADES: Final = 2_000_000  # per symbol
 
@@ -15,7 +16,8 @@ class History:
     Ids are those of the newest listing, as on an exchange; all listings have a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "1") -> None:
+        self.books = OrderBooks(seed)
         self._trades: dict[str, list[SimTrade]] = {}
         self._times: dict[str, list[int]] = {}  # of the newest trade so far, since a late one stands where it came
         self._begins: dict[str, int] = {}  # where the newest listing begins in the list

@@ -41,7 +41,7 @@ def build(
         if captures
         else MarketSource(pairs, seed=seed, rate=rate, count=count, wait_for_client=wait_for_client)
     )
-    return Simulator(simulated(pairs), source, [parse(fault) for fault in faults], int(since * 1e6))
+    return Simulator(simulated(pairs), source, [parse(fault) for fault in faults], int(since * 1e6), seed)
 
 
 async def serve(simulator: Simulator, host: str, port: int, exchange: str) -> None:

@@ -33,10 +33,12 @@ _RECENT: Final = 1000
 class Simulator:
     """One simulated exchange. `start` opens the port, `stop` closes it; `history` records every trade."""
 
-    def __init__(self, venue: Venue, source: TradeSource, faults: Sequence[Fault] = (), since: int = 0) -> None:
+    def __init__(
+        self, venue: Venue, source: TradeSource, faults: Sequence[Fault] = (), since: int = 0, seed: str = "1"
+    ) -> None:
         """Prepare the exchange. `since` (UTC microseconds) starts trading in the past; those trades are history."""
         self.venue = venue
-        self.history = History()
+        self.history = History(seed)
         self.port = 0
         self.clock_offset = 0  # of the exchange's clock, in microseconds
         self._source = source
@@ -163,6 +165,8 @@ class Simulator:
         ):
             self._counts["dropped"] += len(trades)
             return
+        if not frames and (quote := self.history.books.follow(trades)):
+            self._send(raw_symbol, list(self.venue.quote_frames(quote)))
         if frames:
             self._broadcast(raw_symbol, dict.fromkeys(self.venue.paths, frames))
             return
@@ -191,6 +195,14 @@ class Simulator:
                 for frame in frames.get(client.protocol, ()):
                     connection.put(frame)
                     self._counts["frames"] += 1
+
+    def _send(self, raw_symbol: str, quote_frames: Sequence[str]) -> None:
+        """Send frames to those who subscribed to the quotes of a symbol."""
+        for connection in self._connections:
+            client = connection.client
+            if raw_symbol in client.quotes and raw_symbol not in client.stuck | client.frozen:
+                for frame in quote_frames:
+                    connection.put(frame)
 
     def _begin_faults(self) -> None:
         for fault in self._faults.start_due(self._elapsed):
@@ -336,7 +348,7 @@ class Simulator:
             return
         client.message_times.append(now)
         replies = self._replies(text, client, now)
-        if client.subscribed:
+        if client.subscribed or client.quotes:
             self._subscribed.set()
         if self._faults.silent(self._elapsed) or ("ping" in text and self._faults.wrong_pong(self._elapsed)):
             return
@@ -357,12 +369,13 @@ class Simulator:
         client.stuck.difference_update(requested)
         return self.venue.handle(text, client, self.history, now)
 
-    async def _emitted(self, _: web.Request) -> web.Response:
-        ids = {
-            raw_symbol: [self.venue.trade_id(trade) for trade in trades]
-            for raw_symbol, trades in self.history.trades.items()
-        }
-        return web.json_response(ids)
+    async def _emitted(self, request: web.Request) -> web.Response:
+        """Return the ids of all trades, or with `channel=quotes` the numbers of all quotes, by raw symbol."""
+        if request.query.get("channel") == "quotes":
+            quotes = self.history.books.quotes
+            return web.json_response({name: [quote.update for quote in items] for name, items in quotes.items()})
+        trades, id_of = self.history.trades, self.venue.trade_id
+        return web.json_response({name: [id_of(trade) for trade in items] for name, items in trades.items()})
 
     async def _stats(self, _: web.Request) -> web.Response:
         emitted = {raw_symbol: len(trades) for raw_symbol, trades in self.history.trades.items()}

@@ -11,13 +11,25 @@ from k2.schemas.tables.audit import (
     GAPS_TABLE,
 )
 from k2.schemas.tables.bronze import bronze
-from k2.schemas.tables.gold import BARS, BARS_TABLE, GOLD, GOLD_TABLE, day_tag, gold, hour_tag, month_tag
+from k2.schemas.tables.gold import (
+    BARS,
+    BARS_TABLE,
+    GOLD,
+    GOLD_QUOTES_TABLE,
+    GOLD_TABLE,
+    QUOTE_DISTINCT_COLUMNS,
+    day_tag,
+    gold,
+    hour_tag,
+    month_tag,
+)
 from k2.schemas.tables.instruments import INSTRUMENTS, INSTRUMENTS_TABLE
 from k2.schemas.tables.silver import DEAD_LETTERS, DEAD_LETTERS_TABLE, silver
 from k2.schemas.tables.spec import (
     CATALOG,
     DISTINCT_COLUMNS,
     NAMESPACE,
+    QUOTE_FIELDS,
     TRADE_COLUMNS,
     TRADE_FIELDS,
     Column,
@@ -41,10 +53,13 @@ __all__ = [
     "GAPS",
     "GAPS_TABLE",
     "GOLD",
+    "GOLD_QUOTES_TABLE",
     "GOLD_TABLE",
     "INSTRUMENTS",
     "INSTRUMENTS_TABLE",
     "NAMESPACE",
+    "QUOTE_DISTINCT_COLUMNS",
+    "QUOTE_FIELDS",
     "TRADE_COLUMNS",
     "TRADE_FIELDS",
     "Column",

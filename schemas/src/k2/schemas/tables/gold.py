@@ -9,6 +9,7 @@ from k2.schemas.tables.spec import (
     DISTINCT_COLUMNS,
     NOTIONAL,
     PRICE,
+    QUOTE_FIELDS,
     TRADE_FIELDS,
     Column,
     Partition,
@@ -56,6 +57,14 @@ GOLD_TABLE: Final = gold(
     "trades", TRADE_FIELDS, ("exchange", "symbol", "timestamp"), (*DISTINCT_COLUMNS, "price"), "message_id"
 )
 GOLD: Final = GOLD_TABLE.name
+
+# Many quotes share a time, so that connection and ordinal order them.
+QUOTE_DISTINCT_COLUMNS: Final = (
+    "timestamp", "ingestion_timestamp", "bid_price", "bid_quantity", "ask_price", "ask_quantity", "sequence", "ordinal"
+)  # fmt: skip
+GOLD_QUOTES_TABLE: Final = gold(
+    "quotes", QUOTE_FIELDS, ("exchange", "symbol", "connection", "ordinal"), QUOTE_DISTINCT_COLUMNS
+)
 
 BARS_TABLE: Final = Table(
     BARS,

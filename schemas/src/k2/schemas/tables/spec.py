@@ -109,6 +109,26 @@ TRADE_FIELDS: Final = (
 )
 TRADE_COLUMNS: Final = tuple(column.name for column in TRADE_FIELDS)
 
+QUOTE_FIELDS: Final = (
+    Column("symbol", "string", "normalised: BTCUSDT"),
+    Column("exchange", "string", "Name of the exchange in capitals"),
+    Column("timestamp", "timestamp", "exchange time of the quote; null where the exchange sends none", nullable=True),
+    Column("ingestion_timestamp", "timestamp", "when the frame left the socket"),
+    Column("bid_price", "bigint", "best bid, in units of 10^price_exponent; null if there is none", nullable=True),
+    Column("bid_quantity", "bigint", "quantity at it, in units of 10^quantity_exponent", nullable=True),
+    Column("ask_price", "bigint", "best ask, in units of 10^price_exponent; null if there is none", nullable=True),
+    Column("ask_quantity", "bigint", "quantity at it, in units of 10^quantity_exponent", nullable=True),
+    Column("price_exponent", "int", "power of ten of the prices: -2 for hundredths"),
+    Column("quantity_exponent", "int", "power of ten of the quantities"),
+    Column("sequence", "bigint", "the exchange's number of the order book's state, if it sends one", nullable=True),
+    Column("connection", "string", "the connection that received it"),
+    Column("ordinal", "bigint", "number of the quote on its connection, from 1"),
+    Column("verdict", "string", "verified, unverifiable or suspect: whether quotes before it may be missing"),
+    Column(
+        "clock_offset_ms", "bigint", "how far K2's clock was ahead of the exchange's, if over a second", nullable=True
+    ),
+)
+
 KAFKA_POSITION: Final = (
     Column("topic", "string", "Kafka topic"),
     Column("partition", "int", "Kafka partition"),

@@ -1,5 +1,6 @@
 """Binance spot."""
 
 from k2.ingest.exchanges.binance.parse import Binance
+from k2.ingest.exchanges.binance.quotes import BinanceQuotes
 
-CHANNELS = {"trades": {"": Binance}}
+CHANNELS = {"trades": {"": Binance}, "quotes": {"": BinanceQuotes}}

@@ -23,6 +23,23 @@ class TradeFrame(msgspec.Struct, gc=False):
     data: TradeItem
 
 
+class BookTicker(msgspec.Struct, gc=False):
+    """The best bid and ask of the websocket. `u` numbers the states of the order book."""
+
+    u: int
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+class QuoteFrame(msgspec.Struct, gc=False):
+    """A websocket frame with a quote; the name of its stream is the only one that says so."""
+
+    data: BookTicker
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -40,5 +57,6 @@ class Aggregate(msgspec.Struct):
 
 
 FRAME = msgspec.json.Decoder(TradeFrame)
+QUOTE_FRAME = msgspec.json.Decoder(QuoteFrame)
 ROW = msgspec.json.Decoder(RestTrade)
 AGGREGATES = msgspec.json.Decoder(list[Aggregate])

@@ -30,6 +30,8 @@ from k2.schemas.values import InexactValue, scaled
 class Binance(BinanceSpec, BinanceControl, BinanceRest):
     """Binance spot trades."""
 
+    stream = "trade"
+
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.set_pairs(pairs)
 
@@ -76,7 +78,6 @@ class Binance(BinanceSpec, BinanceControl, BinanceRest):
         message = json_object(frame)
         data, stream = message.get("data"), message.get("stream")
         event = data if isinstance(data, dict) else message
-        of_trades = isinstance(stream, str) and stream.endswith("@trade")
-        if (kind := event.get("e")) == "trade" or (kind is None and of_trades):
+        if (kind := event.get("e")) == self.stream or (kind is None and self._is_own(stream)):
             return [invalid_item(event, cause, self._pairs_by_name, "s", "t")]
         return self.control(message)

@@ -23,8 +23,10 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 
+_TRADE, _QUOTE = "@trade", "@bookTicker"
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _TRADES = "/api/v3/historicalTrades", "/api/v3/aggTrades", "/api/v3/trades"
 _WEIGHTS = {
@@ -55,7 +57,7 @@ class BinanceVenue(Venue):
     def requested(self, text: str) -> Sequence[str]:
         """Return the symbols of a SUBSCRIBE request."""
         request = json_message(text)
-        return _symbols(request) if request.get("method") == "SUBSCRIBE" else ()
+        return _symbols(request, _TRADE, _QUOTE) if request.get("method") == "SUBSCRIBE" else ()
 
     def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
         """Close with 1008 for too many messages, refuse too many streams, and ignore what is too long."""
@@ -71,9 +73,11 @@ class BinanceVenue(Venue):
         request = json_message(text)
         match request.get("method"):
             case "SUBSCRIBE":
-                client.subscribed.update(_symbols(request))
+                client.subscribed.update(_symbols(request, _TRADE))
+                client.quotes.update(_symbols(request, _QUOTE))
             case "UNSUBSCRIBE":
-                client.subscribed.difference_update(_symbols(request))
+                client.subscribed.difference_update(_symbols(request, _TRADE))
+                client.quotes.difference_update(_symbols(request, _QUOTE))
             case None:
                 return ['{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}']
             case method:
@@ -94,6 +98,15 @@ class BinanceVenue(Venue):
                 f'"t":{trade.id},"p":"{price}","q":"{quantity}","T":{millis},'
                 f'"m":{"false" if trade.buy else "true"},"M":true}}}}'
             )
+
+    def quote_frames(self, quote: SimQuote) -> Iterator[str]:
+        """Yield one frame, without a time, as on the real exchange."""
+        bid, ask = quote.bid or (0, 0), quote.ask or (0, 0)
+        data = {
+            "u": quote.update, "s": quote.pair.raw_symbol, "b": number(bid[0], _PLACES), "B": number(bid[1], _PLACES),
+            "a": number(ask[0], _PLACES), "A": number(ask[1], _PLACES),
+        }  # fmt: skip
+        yield json_text({"stream": f"{quote.pair.raw_symbol.lower()}{_QUOTE}", "data": data})
 
     def weight(self, path: str) -> float:
         """Return the documented weight."""
@@ -153,8 +166,8 @@ class BinanceVenue(Venue):
         return json_reply({**document, "symbols": symbols})
 
 
-def _symbols(request: Mapping[str, Any]) -> list[str]:
-    return [name.partition("@")[0].upper() for name in texts(request.get("params", [])) if name.endswith("@trade")]
+def _symbols(request: Mapping[str, Any], *streams: str) -> list[str]:
+    return [name.partition("@")[0].upper() for name in texts(request.get("params", [])) if name.endswith(streams)]
 
 
 def _names(query: Mapping[str, str]) -> set[str]:

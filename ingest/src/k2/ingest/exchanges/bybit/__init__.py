@@ -1,5 +1,6 @@
 """Bybit spot."""
 
 from k2.ingest.exchanges.bybit.parse import Bybit
+from k2.ingest.exchanges.bybit.quotes import BybitQuotes
 
-CHANNELS = {"trades": {"": Bybit}}
+CHANNELS = {"trades": {"": Bybit}, "quotes": {"": BybitQuotes}}

@@ -1,4 +1,4 @@
-"""Bybit v5 spot: subscription requests, and every message that is no trade.
+"""Bybit v5 spot: subscription requests, and every message that is no record.
 
 One bad topic refuses the whole request, and so does one that is subscribed already; the refusal names the topic.
 """
@@ -23,7 +23,6 @@ from k2.ingest.exchanges.base import (
 )
 from k2.schemas.exchanges.spec import Pair
 
-TOPIC = "publicTrade."
 _STATUS = "system.status"
 _ENDED = frozenset({"completed", "cancelled", "canceled"})
 _BUSY_WORDS = ("too many", "frequen", "rate limit", "try again", "internal", "server error", "timeout", "busy")
@@ -32,24 +31,25 @@ _MICROS = 1000  # of a millisecond
 
 
 class BybitControl:
-    """The requests of Bybit's trade topics and their answers."""
+    """The requests of one kind of Bybit's topics and their answers."""
 
+    topic: str  # before the symbol
     _pairs: Sequence[Pair]
 
     def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return a subscribe request."""
-        return _request("subscribe", pairs, number)
+        return self._request("subscribe", pairs, number)
 
     def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return an unsubscribe request."""
-        return _request("unsubscribe", pairs, number)
+        return self._request("unsubscribe", pairs, number)
 
     def control(self, frame: bytes, cause: str = "") -> Sequence[Event]:
-        """Parse everything but trades: answers, pongs, the system's status, unknown topics."""
+        """Parse everything but records: answers, pongs, the system's status, unknown topics."""
         message = json_object(frame)
         topic = message.get("topic")
         if isinstance(topic, str):
-            if topic.startswith(TOPIC):
+            if topic.startswith(self.topic):
                 raise MalformedFrame(cause)
             return _closing(message) if topic == _STATUS else [Unknown(topic[:40])]
         match message.get("op"):
@@ -73,6 +73,10 @@ class BybitControl:
         text = str(message.get("ret_msg", "refused"))[:200]
         symbols = named(text, [pair.raw_symbol for pair in self._pairs])
         return Refused(text, symbols, request_number(message.get("req_id", "")), _kind(text), whole=True)
+
+    def _request(self, operation: str, pairs: Sequence[Pair], number: int) -> bytes:
+        topics = [self.topic + pair.raw_symbol for pair in pairs]
+        return msgspec.json.encode({"req_id": str(number), "op": operation, "args": topics})
 
 
 def _kind(text: str) -> Refusal:
@@ -98,8 +102,3 @@ def _milliseconds(value: object) -> int:
     """Return a time in milliseconds since 1970; 0 if it is none."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) == 13 else 0
-
-
-def _request(operation: str, pairs: Sequence[Pair], number: int) -> bytes:
-    topics = [TOPIC + pair.raw_symbol for pair in pairs]
-    return msgspec.json.encode({"req_id": str(number), "op": operation, "args": topics})

@@ -38,6 +38,25 @@ class RawFrame(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class Top(msgspec.Struct):
+    """The best bid and ask: at most one level of price and size each. `u` numbers the states of the order book."""
+
+    s: str
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+
+
+class TopFrame(msgspec.Struct):
+    """A websocket frame with a quote. Times in milliseconds; `cts` is the matching engine's."""
+
+    topic: str
+    type: Literal["snapshot"]
+    ts: int
+    data: Top
+    cts: int | None = None
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -65,5 +84,6 @@ class RestResponse(msgspec.Struct):
 FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(TradeItem)
+TOP_FRAME = msgspec.json.Decoder(TopFrame)
 RESPONSE = msgspec.json.Decoder(RestResponse)
 ROW = msgspec.json.Decoder(RestTrade)

@@ -17,10 +17,10 @@ from k2.ingest.exchanges.base import (
     build_trade,
     millis,
 )
-from k2.ingest.exchanges.bybit.control import TOPIC, BybitControl
+from k2.ingest.exchanges.bybit.control import BybitControl
 from k2.ingest.exchanges.bybit.messages import FRAME, ITEM, RAW_FRAME, SIDES, TradeItem
 from k2.ingest.exchanges.bybit.rest import BybitRest, check_trade_id
-from k2.ingest.exchanges.bybit.spec import BybitSpec
+from k2.ingest.exchanges.bybit.spec import TRADES_TOPIC, BybitSpec
 from k2.ingest.exchanges.items import decode_items, numbered
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
@@ -28,6 +28,8 @@ from k2.schemas.records.trade import Source
 
 class Bybit(BybitSpec, BybitControl, BybitRest):
     """Bybit v5 spot trades."""
+
+    topic = TRADES_TOPIC
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.set_pairs(pairs)
@@ -41,7 +43,7 @@ class Bybit(BybitSpec, BybitControl, BybitRest):
         """Return the events of a frame. Raises `MalformedFrame`."""
         try:
             message = FRAME.decode(frame)
-            if not message.topic.startswith(TOPIC):
+            if not message.topic.startswith(self.topic):
                 return self.control(frame)
             return numbered([self._trade(item, received) for item in message.data])
         except (*DECODE_ERRORS, MalformedFrame):
@@ -52,7 +54,7 @@ class Bybit(BybitSpec, BybitControl, BybitRest):
             message = RAW_FRAME.decode(frame)
         except DECODE_ERRORS as error:
             return self.control(frame, str(error))
-        if not message.topic.startswith(TOPIC):
+        if not message.topic.startswith(self.topic):
             return self.control(frame)
         build = partial(self._trade, received=received)
         return decode_items(message.data, ITEM, build, self._by_name, "s")

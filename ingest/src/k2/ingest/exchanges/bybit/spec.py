@@ -3,6 +3,9 @@
 from k2.ingest.exchanges.base import Limits, Notices, RestBudget
 from k2.schemas.exchanges.registry import EXCHANGES
 
+TRADES_TOPIC = "publicTrade."
+QUOTES_TOPIC = "orderbook.1."  # as long as the other, so that one limit of characters holds for both
+
 
 class BybitSpec:
     """The declared data of Bybit v5 spot."""
@@ -20,7 +23,7 @@ class BybitSpec:
         stale_after=30.0,
         symbols_per_message=10,
         characters_per_connection=10_500,
-        argument_characters=len("publicTrade."),
+        argument_characters=len(TRADES_TOPIC),
         connects=250,
         connects_period=300.0,
         ping_text='{"op":"ping"}',

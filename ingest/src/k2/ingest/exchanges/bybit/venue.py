@@ -21,9 +21,10 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 
-_TOPIC = "publicTrade."
+_TOPIC, _QUOTES = "publicTrade.", "orderbook.1."
 _STATUS = "system.status"
 _STATUS_PATH = "/v5/public/misc/status"
 _WORDS = {
@@ -60,7 +61,7 @@ class BybitVenue(Venue):
         """Return the symbols of a subscribe request."""
         request = json_message(text)
         topics = texts(request.get("args", [])) if request.get("op") == "subscribe" else []
-        return [topic.removeprefix(_TOPIC) for topic in topics if topic.startswith(_TOPIC)]
+        return _symbols(topics, _TOPIC) + _symbols(topics, _QUOTES)
 
     def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
         """Refuse the request as a whole."""
@@ -70,7 +71,6 @@ class BybitVenue(Venue):
         """Handle pings and subscriptions; a request succeeds or fails as a whole."""
         request = json_message(text)
         topics = texts(request.get("args", []))
-        symbols = [topic.removeprefix(_TOPIC) for topic in topics]
         match request.get("op"):
             case "ping":
                 return ['{"success":true,"ret_msg":"pong","conn_id":"465772b1","op":"ping"}']
@@ -80,21 +80,24 @@ class BybitVenue(Venue):
             case "subscribe":
                 if words := self._refusal(topics, client):
                     return [_answer(request, words)]
-                client.subscribed.update(symbols)
-                return [_answer(request)]
+                client.subscribed.update(_symbols(topics, _TOPIC))
+                client.quotes.update(_symbols(topics, _QUOTES))
+                tops = [history.books.newest(raw_symbol) for raw_symbol in _symbols(topics, _QUOTES)]
+                return [_answer(request), *(frame for top in tops if top for frame in self.quote_frames(top))]
             case "unsubscribe":
-                client.subscribed.difference_update(symbols)
+                client.subscribed.difference_update(_symbols(topics, _TOPIC))
+                client.quotes.difference_update(_symbols(topics, _QUOTES))
                 return [_answer(request)]
         return [_answer(request, "error:unknown op")]
 
     def _refusal(self, topics: Sequence[str], client: Client) -> str:
         for topic in topics:
-            symbol = topic.removeprefix(_TOPIC)
-            if not topic.startswith(_TOPIC):
+            if not topic.startswith((_TOPIC, _QUOTES)):
                 return f"error:handler not found,topic:{topic}"
+            symbol, is_quotes = topic.rpartition(".")[2], topic.startswith(_QUOTES)
             if not self.listings.listed(symbol):
                 return f"Invalid symbol :[{topic}]"
-            if symbol in client.subscribed:
+            if symbol in (client.quotes if is_quotes else client.subscribed):
                 return f"error:already subscribed,topic:{topic}"
         return ""
 
@@ -124,6 +127,14 @@ class BybitVenue(Venue):
         ]  # fmt: skip
         topic = _TOPIC + last.pair.raw_symbol
         yield json_text({"topic": topic, "type": "snapshot", "ts": last.time // 1000 + 3, "data": rows})
+
+    def quote_frames(self, quote: SimQuote) -> Iterator[str]:
+        """Yield one snapshot of depth 1."""
+        sides = {"b": quote.bid, "a": quote.ask}
+        levels = {name: [[number(side[0]), number(side[1])]] if side else [] for name, side in sides.items()}
+        data = {"s": quote.pair.raw_symbol, **levels, "u": quote.update, "seq": quote.update * 7}
+        millis, topic = quote.time // 1000, _QUOTES + quote.pair.raw_symbol
+        yield json_text({"topic": topic, "ts": millis + 3, "type": "snapshot", "data": data, "cts": millis})
 
     def limited(self, wait: float) -> RestReply:
         """Return 200 with the code in the body."""
@@ -168,6 +179,10 @@ class BybitVenue(Venue):
     def trade_id(self, trade: SimTrade) -> str:
         """Return an id that is unique across symbols and not consecutive."""
         return trade.name or str(_ID_BASE + trade.id * 1000 + self.listings.place(trade.pair.raw_symbol))
+
+
+def _symbols(topics: Sequence[str], prefix: str) -> list[str]:
+    return [topic.removeprefix(prefix) for topic in topics if topic.startswith(prefix)]
 
 
 def _answer(request: Mapping[str, Any], refusal: str = "") -> str:

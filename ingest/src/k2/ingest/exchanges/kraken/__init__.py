@@ -2,5 +2,6 @@
 
 from k2.ingest.exchanges.kraken.parse import Kraken
 from k2.ingest.exchanges.kraken.parse_v1 import KrakenV1
+from k2.ingest.exchanges.kraken.quotes import KrakenQuotes
 
-CHANNELS = {"trades": {"": Kraken, "v1": KrakenV1}}
+CHANNELS = {"trades": {"": Kraken, "v1": KrakenV1}, "quotes": {"": KrakenQuotes}}

@@ -1,10 +1,11 @@
-"""Kraken spot, websocket v2: subscription requests, and every message that is no trade.
+"""Kraken spot, websocket v2: subscription requests, and every message that is no record.
 
 Each symbol of a request is answered alone. A symbol that is subscribed already is refused until it is unsubscribed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,24 +33,26 @@ _BUSY_WORDS = ("exceeded msg rate", "rate limit", "too many", "try again", "inte
 
 
 class KrakenControl:
-    """The requests of Kraken's trade channel and their answers."""
+    """The requests of one of Kraken's channels and their answers."""
 
+    channel: str
+    options: Mapping[str, str | bool] = MappingProxyType({})  # further parameters of a subscription
     _pairs: Sequence[Pair]
     _system = ""  # as the connection's last status said
 
     def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return a subscribe request that asks for a snapshot."""
-        return _request("subscribe", pairs, number, snapshot=True)
+        return self._request("subscribe", pairs, number, snapshot=True, **self.options)
 
     def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return an unsubscribe request."""
-        return _request("unsubscribe", pairs, number)
+        return self._request("unsubscribe", pairs, number, **self.options)
 
     def control(self, frame: bytes, cause: Exception) -> Sequence[Event]:
-        """Parse everything but trades: answers, errors, the system's status, unknown channels."""
+        """Parse everything but records: answers, errors, the system's status, unknown channels."""
         message = json_object(frame)
         kind = message.get("channel", message.get("method"))
-        if kind == "trade":
+        if kind == self.channel:
             raise MalformedFrame(str(cause))
         if kind == "status":
             return self._status(message)
@@ -86,6 +89,11 @@ class KrakenControl:
             return [Closing(f"status: {system[:40]}")]
         return ()
 
+    def _request(self, method: str, pairs: Sequence[Pair], number: int, **options: str | bool) -> bytes:
+        symbols = [pair.raw_symbol for pair in pairs]
+        params = {"channel": self.channel, "symbol": symbols, **options}
+        return msgspec.json.encode({"method": method, "params": params, "req_id": number})
+
 
 def refusal(text: str) -> Refusal:
     """Return what a refusal of Kraken says, in either protocol."""
@@ -106,10 +114,3 @@ def _begins(row: dict[str, Any]) -> int:
     except ValueError:
         return 0
     return to_micros(begins) if begins.tzinfo else 0
-
-
-def _request(method: str, pairs: Sequence[Pair], number: int, **options: bool) -> bytes:
-    symbols = [pair.raw_symbol for pair in pairs]
-    return msgspec.json.encode(
-        {"method": method, "params": {"channel": "trade", "symbol": symbols, **options}, "req_id": number}
-    )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from k2.ingest.exchanges.base import MalformedFrame
 from k2.schemas.records.trade import Side
 
 SIDES = {"buy": Side.BUY, "sell": Side.SELL, "b": Side.BUY, "s": Side.SELL}
@@ -40,6 +41,24 @@ class RawFrame(msgspec.Struct):
     type: object = ""
 
 
+class Ticker(msgspec.Struct):
+    """The best bid and ask of the websocket, among other figures of a market."""
+
+    symbol: str
+    bid: msgspec.Raw
+    bid_qty: msgspec.Raw
+    ask: msgspec.Raw
+    ask_qty: msgspec.Raw
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class TickerFrame(msgspec.Struct):
+    """A websocket frame with tickers that are not decoded yet."""
+
+    channel: Literal["ticker"]
+    data: list[msgspec.Raw]
+
+
 class RestRow(msgspec.Struct, array_like=True):
     """One trade of the REST API: an array, to which Kraken may append columns."""
 
@@ -59,8 +78,24 @@ class RestResponse(msgspec.Struct):
     result: dict[str, msgspec.Raw] = {}
 
 
+_FIRST = frozenset((b"-", *(b"%d" % digit for digit in range(10))))
+
+
+def bare(raw: msgspec.Raw) -> str:
+    """Return a bare JSON number as text. msgspec would accept a string for a Decimal, even "1_0".
+
+    Raises `MalformedFrame` for any other JSON.
+    """
+    text = bytes(raw)
+    if text[:1] not in _FIRST:
+        raise MalformedFrame(f"{text[:60].decode(errors='replace')} is not a number")
+    return text.decode()
+
+
 FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(Fill)
+TICKER_FRAME = msgspec.json.Decoder(TickerFrame)
+TICKER = msgspec.json.Decoder(Ticker)
 RESPONSE = msgspec.json.Decoder(RestResponse)
 ROW = msgspec.json.Decoder(RestRow)

@@ -7,8 +7,6 @@ last 50 trades, which fills short gaps.
 from collections.abc import Sequence
 from functools import partial
 
-import msgspec
-
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
     UNSUBSCRIBED,
@@ -21,22 +19,12 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.exchanges.items import decode_items, numbered
 from k2.ingest.exchanges.kraken.control import KrakenControl
-from k2.ingest.exchanges.kraken.messages import FRAME, ITEM, RAW_FRAME, SIDES, Fill
+from k2.ingest.exchanges.kraken.messages import FRAME, ITEM, RAW_FRAME, SIDES, Fill, bare
 from k2.ingest.exchanges.kraken.rest import KrakenRest
 from k2.ingest.exchanges.kraken.spec import KrakenSpec
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
 from k2.schemas.values import to_micros
-
-_FIRST = frozenset((b"-", *(b"%d" % digit for digit in range(10))))
-
-
-def _bare(raw: msgspec.Raw) -> str:
-    """Return a bare JSON number as text. msgspec would accept a string for a Decimal, even "1_0"."""
-    text = bytes(raw)
-    if text[:1] not in _FIRST:
-        raise MalformedFrame(f"{text[:60].decode(errors='replace')} is not a number")
-    return text.decode()
 
 
 def _source(kind: object) -> Source:
@@ -45,6 +33,8 @@ def _source(kind: object) -> Source:
 
 class Kraken(KrakenSpec, KrakenControl, KrakenRest):
     """Kraken spot trades."""
+
+    channel = "trade"
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.set_pairs(pairs)
@@ -78,6 +68,6 @@ class Kraken(KrakenSpec, KrakenControl, KrakenRest):
         number = trade_number(item.trade_id)
         vendor = (("pair", pair.raw_symbol), ("order_type", item.ord_type), ("source", source.value))
         return build_trade(
-            "KRAKEN", pair, str(number), to_micros(item.timestamp), _bare(item.price), _bare(item.qty),
+            "KRAKEN", pair, str(number), to_micros(item.timestamp), bare(item.price), bare(item.qty),
             SIDES[item.side], received, vendor, ids=(number, number),
         )  # fmt: skip

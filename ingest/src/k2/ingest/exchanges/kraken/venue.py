@@ -25,10 +25,12 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import from_micros
 
+_TRADE, _QUOTE = "trade", "ticker"
 _SNAPSHOT = 50
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _REST_PRICE = 5  # of prices over REST
@@ -99,30 +101,37 @@ class KrakenVenue(Venue):
         if method == "ping":
             return [json_text({"method": "pong", "req_id": number})]
         params = request.get("params", {})
-        if method not in {"subscribe", "unsubscribe"} or params.get("channel") != "trade":
+        channel = params.get("channel")
+        if method not in {"subscribe", "unsubscribe"} or channel not in {_TRADE, _QUOTE}:
             return ['{"error":"Method or channel not supported","method":"subscribe","success":false}']
         replies: list[str] = []
         for raw_symbol in texts(params.get("symbol", [])):
             if method == "unsubscribe":
-                replies.append(_unsubscribe(raw_symbol, number, client))
+                replies.append(_unsubscribe(raw_symbol, channel, number, client))
             else:
-                replies += self._subscribe(raw_symbol, params.get("snapshot") is True, number, client, history)
+                replies += self._subscribe(raw_symbol, params, number, client, history)
         return replies
 
     def _subscribe(
-        self, raw_symbol: str, snapshot: bool, number: object, client: Client, history: History
+        self, raw_symbol: str, params: Mapping[str, Any], number: object, client: Client, history: History
     ) -> list[str]:
+        channel, snapshot = params["channel"], params.get("snapshot") is True
+        subscribed = _subscribed(client, channel)
         listed = self.listings.listed(raw_symbol)
-        if not listed or raw_symbol in client.subscribed:
+        if not listed or raw_symbol in subscribed:
             error = "Already subscribed" if listed else f"Currency pair not supported {raw_symbol}"
             refusal = {"error": error, "method": "subscribe", "success": False, "symbol": raw_symbol, "req_id": number}
             return [json_text(refusal)]
-        client.subscribed.add(raw_symbol)
-        result = {"channel": "trade", "snapshot": snapshot, "symbol": raw_symbol}
+        subscribed.add(raw_symbol)
+        result = {"channel": channel, "snapshot": snapshot, "symbol": raw_symbol}
+        if channel == _QUOTE:
+            result["event_trigger"] = params.get("event_trigger", "trades")
         replies = [json_text({"method": "subscribe", "result": result, "success": True, "req_id": number})]
-        recent = history.newest(raw_symbol, _SNAPSHOT)
+        recent = history.newest(raw_symbol, _SNAPSHOT) if channel == _TRADE else ()
         if snapshot and recent:
             replies.append(_v2_frame(recent, "snapshot"))
+        if snapshot and channel == _QUOTE and (quote := history.books.newest(raw_symbol)):
+            replies.append(_ticker(quote, "snapshot"))
         return replies
 
     def _receive_v1(self, request: dict[str, Any], client: Client, history: History) -> list[str]:
@@ -150,6 +159,10 @@ class KrakenVenue(Venue):
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield one frame per batch."""
         yield _v1_frame(trades) if protocol == "/" else _v2_frame(trades, "update")
+
+    def quote_frames(self, quote: SimQuote) -> Iterator[str]:
+        """Yield one ticker."""
+        yield _ticker(quote, "update")
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """Return one heartbeat."""
@@ -209,10 +222,15 @@ def _status(**notices: Sequence[object]) -> str:
     return json_text({"channel": "status", "type": "update", "data": [{**status, **notices}]})
 
 
-def _unsubscribe(raw_symbol: str, number: object, client: Client) -> str:
-    result = {"channel": "trade", "symbol": raw_symbol}
+def _subscribed(client: Client, channel: str) -> set[str]:
+    return client.quotes if channel == _QUOTE else client.subscribed
+
+
+def _unsubscribe(raw_symbol: str, channel: str, number: object, client: Client) -> str:
+    result = {"channel": channel, "symbol": raw_symbol}
     answer = {"method": "unsubscribe", "result": result, "success": True, "req_id": number}
-    if raw_symbol not in client.subscribed:
+    subscribed = _subscribed(client, channel)
+    if raw_symbol not in subscribed:
         words = "Subscription Not Found"
         answer = {
             "error": words,
@@ -221,7 +239,7 @@ def _unsubscribe(raw_symbol: str, number: object, client: Client) -> str:
             "symbol": raw_symbol,
             "req_id": number,
         }
-    client.subscribed.discard(raw_symbol)
+    subscribed.discard(raw_symbol)
     return json_text(answer)
 
 
@@ -246,6 +264,17 @@ def _v2_frame(trades: Sequence[SimTrade], kind: str) -> str:
         for trade in trades
     )
     return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'
+
+
+def _ticker(quote: SimQuote, kind: str) -> str:
+    """Return the ticker as `event_trigger` bbo gives it."""
+    bid, ask = quote.bid or (0, 0), quote.ask or (0, 0)
+    return (
+        f'{{"channel":"{_QUOTE}","type":"{kind}","data":[{{"symbol":"{quote.pair.raw_symbol}",'
+        f'"bid":{number(bid[0])},"bid_qty":{number(bid[1], _PLACES)},"ask":{number(ask[0])},'
+        f'"ask_qty":{number(ask[1], _PLACES)},"last":{number(ask[0])},"volume":1.0,"vwap":{number(ask[0])},'
+        f'"low":{number(bid[0])},"high":{number(ask[0])},"change":0.0,"change_pct":0.0,"timestamp":"{iso(quote)}"}}]}}'
+    )
 
 
 def _v1_frame(trades: Sequence[SimTrade]) -> str:

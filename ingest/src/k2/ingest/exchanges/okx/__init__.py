@@ -1,5 +1,6 @@
 """OKX spot."""
 
 from k2.ingest.exchanges.okx.parse import Okx
+from k2.ingest.exchanges.okx.quotes import OkxQuotes
 
-CHANNELS = {"trades": {"": Okx}}
+CHANNELS = {"trades": {"": Okx}, "quotes": {"": OkxQuotes}}

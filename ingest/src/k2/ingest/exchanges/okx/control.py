@@ -1,4 +1,4 @@
-"""OKX v5 spot: subscription requests, and every message that is no trade.
+"""OKX v5 spot: subscription requests, and every message that is no record.
 
 Each argument of a request is answered alone. A refusal (60018) names the instrument in its sentence only.
 """
@@ -21,7 +21,6 @@ from k2.ingest.exchanges.base import (
     named,
     request_number,
 )
-from k2.ingest.exchanges.okx.messages import CHANNEL
 from k2.schemas.exchanges.spec import Pair
 
 _UPGRADE = "64008"
@@ -33,20 +32,21 @@ _BUSY_WORDS = ("too frequent", "try again", "system busy", "internal error", "ti
 
 
 class OkxControl:
-    """The requests of OKX's trade channel and their answers."""
+    """The requests of one of OKX's channels and their answers."""
 
+    channel: str
     _pairs: Sequence[Pair]
 
     def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return a subscribe request."""
-        return _request("subscribe", pairs, number)
+        return self._request("subscribe", pairs, number)
 
     def unsubscribe(self, pairs: Sequence[Pair], number: int) -> bytes:
         """Return an unsubscribe request."""
-        return _request("unsubscribe", pairs, number)
+        return self._request("unsubscribe", pairs, number)
 
     def control(self, frame: bytes, cause: Exception) -> Sequence[Event]:
-        """Parse everything but trades: answers, errors, notices, unknown channels."""
+        """Parse everything but records: answers, errors, notices, unknown channels."""
         message = json_object(frame)
         arg = message.get("arg")
         arg = arg if isinstance(arg, dict) else {}
@@ -62,7 +62,7 @@ class OkxControl:
                 return [_notice(message)]
             case str(kind):
                 return [Unknown(kind[:40])]
-        if arg.get("channel") == CHANNEL:
+        if arg.get("channel") == self.channel:
             raise MalformedFrame(str(cause))
         if isinstance(arg.get("channel"), str):
             return [Unknown(arg["channel"][:40])]
@@ -79,14 +79,13 @@ class OkxControl:
         kind = Refusal.CAPACITY if code in _CAPACITY else Refusal.SYMBOL
         return Refused(text, symbols, number, kind, whole=not symbols)
 
+    def _request(self, operation: str, pairs: Sequence[Pair], number: int) -> bytes:
+        arguments = [{"channel": self.channel, "instId": pair.raw_symbol} for pair in pairs]
+        return msgspec.json.encode({"id": str(number), "op": operation, "args": arguments})
+
 
 def _notice(message: dict[str, Any]) -> Event:
     text = f"{message.get('code')}: {message.get('msg')}"[:200]
     if message.get("code") == _UPGRADE or any(word in text.lower() for word in _CLOSING_WORDS):
         return Closing(text)
     return Unknown(f"notice {text}"[:40])
-
-
-def _request(operation: str, pairs: Sequence[Pair], number: int) -> bytes:
-    arguments = [{"channel": CHANNEL, "instId": pair.raw_symbol} for pair in pairs]
-    return msgspec.json.encode({"id": str(number), "op": operation, "args": arguments})

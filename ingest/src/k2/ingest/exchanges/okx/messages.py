@@ -7,6 +7,7 @@ import msgspec
 from k2.schemas.records.trade import Side
 
 CHANNEL: Final = "trades-all"
+QUOTES_CHANNEL: Final = "bbo-tbt"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
@@ -43,6 +44,29 @@ class RawFrame(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class Top(msgspec.Struct):
+    """The best bid and ask: at most one level each, of price, size and two further texts. Time in milliseconds."""
+
+    bids: list[list[str]]
+    asks: list[list[str]]
+    ts: str
+    seqId: int  # noqa: N815
+
+
+class QuotesArgument(msgspec.Struct):
+    """The channel and instrument of a websocket frame with quotes."""
+
+    channel: Literal["bbo-tbt"]
+    instId: str  # noqa: N815
+
+
+class QuoteFrame(msgspec.Struct):
+    """A websocket frame with quotes of one instrument that are not decoded yet."""
+
+    arg: QuotesArgument
+    data: list[msgspec.Raw]
+
+
 class RestResponse(msgspec.Struct):
     """The envelope of a REST response without an error."""
 
@@ -53,5 +77,7 @@ class RestResponse(msgspec.Struct):
 FRAME = msgspec.json.Decoder(TradeFrame)
 RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(TradeItem)
+QUOTE_FRAME = msgspec.json.Decoder(QuoteFrame)
+TOP = msgspec.json.Decoder(Top)
 RESPONSE = msgspec.json.Decoder(RestResponse)
 ROW = msgspec.json.Decoder(TradeItem)

@@ -14,7 +14,7 @@ from k2.ingest.exchanges.base import (
 )
 from k2.ingest.exchanges.items import decode_items, numbered
 from k2.ingest.exchanges.okx.control import OkxControl
-from k2.ingest.exchanges.okx.messages import FRAME, ITEM, RAW_FRAME
+from k2.ingest.exchanges.okx.messages import CHANNEL, FRAME, ITEM, RAW_FRAME
 from k2.ingest.exchanges.okx.rest import OkxRest, build_okx_trade
 from k2.ingest.exchanges.okx.spec import OkxSpec
 from k2.schemas.exchanges.spec import Pair
@@ -23,6 +23,8 @@ from k2.schemas.records.trade import Source
 
 class Okx(OkxSpec, OkxControl, OkxRest):
     """OKX v5 spot trades."""
+
+    channel = CHANNEL
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.set_pairs(pairs)

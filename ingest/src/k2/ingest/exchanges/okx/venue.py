@@ -19,14 +19,16 @@ from k2.ingest.exchanges.base_venue import (
     step,
     texts,
 )
-from k2.ingest.exchanges.okx.messages import CHANNEL
+from k2.ingest.exchanges.okx.messages import CHANNEL, QUOTES_CHANNEL
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _IDLE_LIMIT = 30.0
-_CHANNELS = {"/ws/v5/business": CHANNEL, "/ws/v5/public": "trades"}
+_PUBLIC = "/ws/v5/public"
+_CHANNELS = {"/ws/v5/business": CHANNEL, _PUBLIC: "trades"}
 
 
 class OkxVenue(Venue):
@@ -73,21 +75,26 @@ class OkxVenue(Venue):
         if operation not in {"subscribe", "unsubscribe"}:
             return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
         number = {"id": request["id"]} if "id" in request else {}
-        return [self._answer(operation, argument, number, client) for argument in request.get("args", [])]
+        replies = [self._answer(operation, argument, number, client) for argument in request.get("args", [])]
+        names = [raw_symbol for raw_symbol in self.requested(text) if raw_symbol in client.quotes]
+        tops = [history.books.newest(raw_symbol) for raw_symbol in names]
+        return [*replies, *(frame for top in tops if top for frame in self.quote_frames(top))]
 
     def _answer(self, operation: str, argument: object, number: Mapping[str, Any], client: Client) -> str:
         fields = argument if isinstance(argument, dict) else {}
         raw_symbol, channel = str(fields.get("instId")), fields.get("channel")
-        if not self.listings.listed(raw_symbol) or channel != _CHANNELS[client.protocol]:
+        is_quotes = channel == QUOTES_CHANNEL and client.protocol == _PUBLIC
+        if not self.listings.listed(raw_symbol) or not (is_quotes or channel == _CHANNELS[client.protocol]):
             words = (
                 f"Wrong URL or channel:{channel},instId:{raw_symbol} doesn't exist. "
                 "Please use the correct URL, channel and parameters referring to API document."
             )
             return json_text({"event": "error", "code": "60018", "msg": words, "connId": "a4d3ae55"})
+        subscribed = client.quotes if is_quotes else client.subscribed
         if operation == "subscribe":
-            client.subscribed.add(raw_symbol)
+            subscribed.add(raw_symbol)
         else:
-            client.subscribed.discard(raw_symbol)
+            subscribed.discard(raw_symbol)
         return json_text({**number, "event": operation, "arg": fields, "connId": "a4d3ae55"})
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
@@ -101,6 +108,13 @@ class OkxVenue(Venue):
             row = _row(fills[-1]) | {"sz": number(sum(fill.quantity for fill in fills)), "count": str(len(fills))}
             argument = {"channel": _CHANNELS[protocol], "instId": row["instId"]}
             yield json_text({"arg": argument, "data": [row | {"seqId": fills[-1].id}]})
+
+    def quote_frames(self, quote: SimQuote) -> Iterator[str]:
+        """Yield the best bid and ask; `seqId` rises in steps of any size."""
+        row = {
+            "asks": _level(quote.ask), "bids": _level(quote.bid), "ts": str(quote.time // 1000), "seqId": quote.update,
+        }  # fmt: skip
+        yield json_text({"arg": {"channel": QUOTES_CHANNEL, "instId": quote.pair.raw_symbol}, "data": [row]})
 
     def violation(self, client: Client, now: float) -> str:
         """Report 30 seconds without a message from the client."""
@@ -148,6 +162,10 @@ class OkxVenue(Venue):
             return json_reply({"code": "51000", "msg": "Parameter instType error", "data": []}, 400)
         rows = [_instrument(item) for item in self.listings if item.status is not Status.DELISTED]
         return json_reply({"code": "0", "msg": "", "data": rows})
+
+
+def _level(level: tuple[int, int] | None) -> list[list[str]]:
+    return [[number(level[0]), number(level[1]), "0", "1"]] if level else []
 
 
 def _instrument(item: Instrument) -> dict[str, Any]:
