@@ -67,6 +67,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.settings -}}
+{{- $http := hasPrefix "http" .catalogUri -}}
+{{- $type := .catalogType | default "jdbc" -}}
+{{- if ne $http (eq $type "rest") -}}
+{{- fail (printf "settings.catalogUri is %s, but settings.catalogType is %s: PostgreSQL is jdbc, an http or https URL is rest" .catalogUri $type) -}}
+{{- end -}}
+{{- if and (eq $type "jdbc") (or .catalogTokenKey .catalogOauth2Uri .catalogScope .catalogWarehouse) -}}
+{{- fail "settings.catalogTokenKey, catalogOauth2Uri, catalogScope and catalogWarehouse are for a REST catalog: set settings.catalogType to rest, or remove them" -}}
+{{- end -}}
+{{- if and .catalogTokenKey (not .catalogSecret) -}}
+{{- fail "settings.catalogTokenKey is set: set settings.catalogSecret to the Secret with the token" -}}
+{{- end -}}
+{{- end -}}
 {{- $images := dict "ingestImage" (include "k2-operator.image" (list . "ingest")) -}}
 {{- $images = set $images "jobsImage" (include "k2-operator.image" (list . "jobs")) -}}
 {{- $settings := merge (dict) $images .Values.settings -}}

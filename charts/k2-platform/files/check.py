@@ -35,7 +35,9 @@ def addresses() -> list[tuple[str, str, int]]:
         host, _, port = server.strip().rpartition(":")
         services.append(("kafka", host, int(port)))
     catalog = urlsplit(os.environ["K2_CATALOG_URI"])
-    services.append(("catalog", str(catalog.hostname), catalog.port or 5432))
+    services.append(
+        ("catalog", str(catalog.hostname), catalog.port or {"http": 80, "https": 443}.get(catalog.scheme, 5432))
+    )
     if endpoint := os.environ.get("K2_S3_ENDPOINT"):
         store = urlsplit(endpoint)
         services.append(("s3", str(store.hostname), store.port or {"http": 80}.get(store.scheme, 443)))

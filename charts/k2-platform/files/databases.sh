@@ -26,7 +26,7 @@ SUPERUSER_PASSWORD=$(< /etc/k2/postgres/password) \
 \getenv password SUPERUSER_PASSWORD
 ALTER ROLE postgres PASSWORD :'password';
 SQL
-database iceberg catalog
+if [[ -d /etc/k2/catalog ]]; then database iceberg catalog; fi
 
 # reader DATABASE SECRET OWNERS_SECRET: a user that may read every table of a database, also those that its owner makes later, and write none
 reader() {

@@ -24,12 +24,14 @@ containers:
       - name: work
         mountPath: /opt/spark/work-dir
       {{- include "k2.kafka.mounts" (list $root $user) | nindent 6 }}
+      {{- include "k2.catalog.mounts" (list $root $user) | nindent 6 }}
 volumes:
   - name: tmp
     emptyDir: {}
   - name: work
     emptyDir: {}
   {{- include "k2.kafka.volumes" (list $root $user) | nindent 2 }}
+  {{- include "k2.catalog.volumes" (list $root $user) | nindent 2 }}
 {{- end }}
 
 {{/* Environment variables with the services but Kafka, with the keys of a user of the store: (list $ "jobs"). */}}
@@ -38,11 +40,7 @@ volumes:
 {{- with index . 0 -}}
 - name: K2_REGISTRY_URL
   value: {{ include "k2.registry.url" . | quote }}
-- name: K2_CATALOG_URI
-  value: {{ include "k2.catalog.uri" . | quote }}
-{{- $user := include (ternary "k2.catalog.query.secret" "k2.catalog.secret" (eq $component "query")) . }}
-{{ include "k2.env.secret" (list "K2_CATALOG_USER" $user .Values.catalog.usernameKey) }}
-{{ include "k2.env.secret" (list "K2_CATALOG_PASSWORD" $user .Values.catalog.passwordKey) }}
+{{ include "k2.catalog.env" (list . $component) }}
 - name: K2_WAREHOUSE
   value: {{ include "k2.s3.warehouse" . | quote }}
 - name: K2_CHECKPOINTS

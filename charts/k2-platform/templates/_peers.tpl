@@ -64,8 +64,9 @@ matchExpressions:
 {{- range splitList "," .Values.kafka.bootstrap }}{{ $ports = append $ports (regexFind "[0-9]+$" . | int) }}{{ end -}}
 {{- end -}}
 {{- if not .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.url) | int) }}{{- end -}}
+{{- if not (include "k2.catalog.own" .) -}}{{ $ports = append $ports (include "k2.port" (list (include "k2.catalog.uri" .)) | int) }}{{- end -}}
+{{- with .Values.catalog.oauth2Uri }}{{ $ports = append $ports (include "k2.port" (list .) | int) }}{{ end -}}
 {{- if not .Values.postgres.enabled -}}
-{{- $ports = append $ports (include "k2.port" (list .Values.catalog.uri) | int) -}}
 {{- if .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.databaseUri) | int) }}{{- end -}}
 {{- end -}}
 {{- if eq .Values.store.type "external" -}}

@@ -26,19 +26,6 @@ k2-kafka-kafka-bootstrap.{{ include "k2.kafka.namespace" . }}:{{ include "k2.kaf
 {{- .Values.registry.existingSecret | default "k2-registry" }}
 {{- end }}
 
-{{- define "k2.catalog.uri" -}}
-{{- if .Values.postgres.enabled -}} postgresql://k2-postgres:5432/iceberg {{- else -}} {{ .Values.catalog.uri }} {{- end }}
-{{- end }}
-
-{{- define "k2.catalog.secret" -}}
-{{- .Values.catalog.existingSecret | default "k2-catalog" }}
-{{- end }}
-
-{{/* Secret with the user that the query service reads the catalog as. In a database of others, the catalog's by default. */}}
-{{- define "k2.catalog.query.secret" -}}
-{{- $own := and .Values.postgres.enabled .Values.query.enabled -}}
-{{- .Values.catalog.users.query.existingSecret | default (ternary "k2-catalog-query" (include "k2.catalog.secret" .) $own) }}
-{{- end }}
 
 {{- define "k2.postgres.secret" -}}
 {{- .Values.postgres.existingSecret | default "k2-postgres" }}

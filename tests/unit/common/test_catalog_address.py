@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import make_url
 
-from k2.common import catalog_address
+from k2.common.catalog import address
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec
 from k2.jobs.spark import session
@@ -35,7 +35,7 @@ TLS = "postgresql://db.example:5432/iceberg?sslmode=verify-full&sslrootcert=/etc
     ],
 )
 def test_parameters_are_kept_in_jdbcs_words(uri: str, jdbc: str) -> None:
-    assert catalog_address.jdbc(catalog_address.check(uri)) == jdbc
+    assert address.jdbc(address.check(uri)) == jdbc
 
 
 def test_the_same_parameters_reach_python_and_spark() -> None:

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from k2.common import catalog_address
+from k2.common.catalog import address
+from k2.common.catalog.connection import CatalogConnection, CatalogType
 from k2.common.kafka_connection import KafkaConnection, SecurityProtocol
 from k2.common.registry_connection import RegistryConnection
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
@@ -58,11 +59,19 @@ class Platform(BaseSettings):
     registry_username: str = ""
     registry_password_file: str = Field("", description="file of the user's password")
     registry_token_file: str = Field("", description="file of a bearer token, instead of a user")
-    catalog_uri: Annotated[str, AfterValidator(catalog_address.check)] = Field(
-        "sqlite:///catalog.db", description="the Iceberg catalog: sqlite:///FILE or postgresql://..."
+    catalog_type: CatalogType = Field(CatalogType.JDBC, description="jdbc: a database; rest: a REST catalog")
+    catalog_uri: Annotated[str, AfterValidator(address.check)] = Field(
+        "sqlite:///catalog.db",
+        description="the Iceberg catalog: sqlite:///FILE or postgresql://..., or the URL of a REST catalog",
     )
-    catalog_user: str = ""
-    catalog_password: SecretStr = SecretStr("")
+    catalog_user: str = Field("", description="of the database, or the client's id for OAuth2")
+    catalog_password: SecretStr = Field(SecretStr(""), description="of the database, or the client's secret")
+    catalog_token_file: str = Field("", description="file of a bearer token for a REST catalog, instead of a user")
+    catalog_oauth2_uri: Annotated[str, AfterValidator(_endpoint)] = Field(
+        "", description="where a client gets its token; empty: from the REST catalog itself"
+    )
+    catalog_scope: str = Field("", description="of the token; empty: the clients' default, catalog")
+    catalog_warehouse: str = Field("", description="name of the warehouse in a REST catalog; empty: K2_WAREHOUSE")
     warehouse: Annotated[str, AfterValidator(_tables)] = Field(
         "warehouse", description="file:/DIR or s3://BUCKET/PREFIX"
     )
@@ -89,7 +98,8 @@ class Platform(BaseSettings):
                 for problem in from_pydantic(error)
             ]
             raise InvalidSpec(problems) from None
-        if contradictions := [*platform.kafka.problems(), *platform.registry.problems()]:
+        connections = (platform.kafka, platform.registry, platform.catalog)
+        if contradictions := [problem for each in connections for problem in each.problems()]:
             raise InvalidSpec(contradictions)
         return platform
 
@@ -102,6 +112,21 @@ class Platform(BaseSettings):
             username=self.registry_username,
             password_file=self.registry_password_file,
             token_file=self.registry_token_file,
+        )
+
+    @property
+    def catalog(self) -> CatalogConnection:
+        """How to reach the Iceberg catalog."""
+        return CatalogConnection(
+            self.catalog_type,
+            self.catalog_uri,
+            self.warehouse,
+            warehouse=self.catalog_warehouse,
+            user=self.catalog_user,
+            password=self.catalog_password.get_secret_value(),
+            token_file=self.catalog_token_file,
+            oauth2_uri=self.catalog_oauth2_uri,
+            scope=self.catalog_scope,
         )
 
     @property

@@ -22,7 +22,7 @@ from k2.common.validation_errors import InvalidSpec
 from k2.jobs.commit import retry
 from k2.jobs.spark.jvm import gateway, jars
 from k2.jobs.spark.jvm.java import JavaNotFound, find_java
-from k2.jobs.spark.session import session, settings, uses_s3
+from k2.jobs.spark.session import credentials, session, settings, uses_s3
 from k2.jobs.spark.tables import TableDrifted
 from k2.jobs.telemetry import error_summary
 from k2.schemas.feed.model import ExchangeFeed, conflicts
@@ -122,7 +122,8 @@ def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str
         sets = (jars.SPARK, jars.S3) if uses_s3(platform) else (jars.SPARK,)
         jars.ensure(java, sets=sets)
         options = [f"-Xmx{memory}", "-XX:+UseSerialGC", *java.trust_options]
-        gateway.start(java, spark_conf, options=options, sets=sets)
+        on_command_line = {key: value for key, value in spark_conf.items() if key not in credentials(spark_conf)}
+        gateway.start(java, on_command_line, options=options, sets=sets)
     return session(spark_conf)
 
 

@@ -9,6 +9,7 @@ Checkpoints are removed last, so an interrupted purge can be repeated.
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -35,6 +36,7 @@ from k2.schemas.topics import in_kafka
 
 log = logs.get("purge")
 
+_DROPPED: Final = "dropped.json"  # beside the checkpoints: the folders of tables that are being dropped
 _RECENT: Final = timedelta(days=1)  # other feeds may still write to partitions of the last day, not to older ones
 
 
@@ -68,10 +70,10 @@ class Purge:
         own = [table for channel in self._channels for table in self._exchange_tables(channel)]
         whole = self._exchange and not self._has_other_feeds(own, topics, exchange, symbols)
         feed_rows = exchange if whole else f"{exchange} AND {symbols}"
-        for table in own:
-            if whole:
-                self._drop(table)
-            else:
+        if whole:
+            self._drop(own)
+        else:
+            for table in own:
                 self._delete(table, topics, "bronze_timestamp")
         self._delete(tables.DEAD_LETTERS_TABLE, exchange if whole else topics, "dead_lettered_at")
         for channel in self._channels:
@@ -82,10 +84,14 @@ class Purge:
         self._delete(tables.EVIDENCE_TABLE, exchange if whole else "")  # other feeds' gaps may rest on the same
         self._delete(tables.COMPLETENESS_TABLE, feed_rows)
         self._delete(tables.BATCHES_TABLE, exchange if whole else _in_list("query_id", self._queries()))
-        folder = f"{self._platform.checkpoints.rstrip('/')}/{self._feed.name}"
+        folder = self._checkpoints
         if self._files.remove(folder):
             self._done["checkpoints"] = folder
         return self._done
+
+    @property
+    def _checkpoints(self) -> str:
+        return f"{self._platform.checkpoints.rstrip('/')}/{self._feed.name}"
 
     def _find_topics(self) -> set[str]:
         """Return the names that tables have for the feed's topics: several if one was made again."""
@@ -114,12 +120,24 @@ class Purge:
                 return True
         return False
 
-    def _drop(self, table: Table) -> None:
-        if self._exists(table):
+    def _drop(self, own: Iterable[Table]) -> None:
+        """Drop tables with their files. A REST catalog chooses where these are, and forgets it with the table."""
+        warehouse = self._platform.warehouse.rstrip("/")
+        existing = [table for table in own if self._exists(table)]
+        note = f"{self._checkpoints}/{_DROPPED}"
+        noted = set(json.loads(self._files.read(note))) if self._files.exists(note) else set()
+        places = noted | {str(SnapshotHistory(self._spark, table).java_table().location()) for table in existing}
+        if places != noted:
+            self._files.write(note, json.dumps(sorted(places)))
+        for table in existing:
             # Iceberg's PURGE reads the old metadata files one by one, which takes minutes in a bucket.
             self._spark.sql(f"DROP TABLE {table.identifier}")
             self._done[table.name] = "dropped"
-        self._files.remove(f"{self._platform.warehouse.rstrip('/')}/{NAMESPACE}/{table.name}")
+        for place in sorted(places | {f"{warehouse}/{NAMESPACE}/{table.name}" for table in own}):
+            if is_below(place, warehouse):
+                self._files.remove(place)
+            else:
+                log.warning("files of a dropped table are not in the warehouse and remain", folder=place)
 
     def _delete(self, table: Table, where: str, time: str = "") -> None:
         """Delete rows, the old ones first: only recent partitions can have conflicting commits of other writers."""
@@ -171,6 +189,12 @@ class Purge:
             if self._files.exists(f"{checkpoint.folder}/metadata"):
                 query_ids.append(checkpoint.query_id())
         return query_ids
+
+
+def is_below(place: str, warehouse: str) -> bool:
+    """Whether a folder is in the warehouse, and not the warehouse itself. Both are URLs or paths."""
+    folder, root = (re.sub("^file:/+", "/", text).rstrip("/") for text in (place, warehouse))
+    return folder.startswith(f"{root}/") and ".." not in folder.split("/")
 
 
 def _in_list(column: str, values: Iterable[str]) -> str:

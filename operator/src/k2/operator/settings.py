@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from k2.common import catalog_address
+from k2.common.catalog import address
 from k2.common.kafka_connection import SecurityProtocol
 from k2.common.validation_errors import ABSENT, InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
@@ -105,6 +105,7 @@ Image = Annotated[
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 SecretName = Annotated[str, Field(pattern=_SECRET, max_length=253)]
 Key = Annotated[str, Field(pattern=_KEY, max_length=253)]
+OptionalKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]*$", max_length=253)]
 Username = Annotated[str, Field(pattern=_USERNAME, max_length=253)]
 RolloutState = Annotated[str, AfterValidator(_memory)]
 Cpu = Annotated[str, AfterValidator(_cpu)]
@@ -153,12 +154,25 @@ class Settings(BaseModel):
     registry_url: Annotated[str, _url("http", "https")]
     registry_pod_port: Port = Field(0, description="the container port of the registry; 0: the URL's port")
 
+    catalog_type: Literal["jdbc", "rest"] = Field("jdbc", description="jdbc: PostgreSQL; rest: a REST catalog")
     catalog_uri: Annotated[
-        str, _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg"), AfterValidator(catalog_address.check)
+        str,
+        _url("postgresql", "postgresql+psycopg2", "postgresql+psycopg", "http", "https"),
+        AfterValidator(address.check),
     ]
     catalog_secret: SecretName = ""
     catalog_user_key: Key = "username"
     catalog_password_key: Key = "password"  # noqa: S105 - the name of a key
+    catalog_token_key: OptionalKey = Field(
+        "",
+        description="key of a bearer token in catalogSecret, for a REST catalog; empty: the Secret has the id and the "
+        "secret of an OAuth2 client",
+    )
+    catalog_oauth2_uri: Annotated[str, AfterValidator(_no_credentials)] = Field(
+        "", description="where the OAuth2 client gets its token; empty: from the REST catalog itself"
+    )
+    catalog_scope: str = Field("", description="scope of that token; empty: catalog")
+    catalog_warehouse: str = Field("", description="name of the warehouse in a REST catalog; empty: warehouse")
 
     warehouse: Annotated[str, _url("s3", "file")]
     checkpoints: Annotated[str, _url("s3a", "file")]
@@ -290,8 +304,8 @@ def load(text: str | bytes | None, environment: Mapping[str, str]) -> Settings:
         raise InvalidSettings(_sentences(error.problems)) from None
     except ValidationError as error:
         raise InvalidSettings(_sentences(from_pydantic(error))) from None
-    if missing := [*_missing_secrets(settings)]:
-        raise InvalidSettings(_sentences(missing))
+    if problems := [*_missing_secrets(settings), *_contradictions(settings)]:
+        raise InvalidSettings(_sentences(problems))
     return settings
 
 
@@ -312,6 +326,21 @@ def _missing_secrets(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             to_camel(name), ABSENT, f"required, because the other client has a certificate: that of the {user}"
         )
+
+
+def _contradictions(settings: Settings) -> Iterator[Problem]:
+    """Yield what does not fit the type of the catalog."""
+    is_http = urlsplit(settings.catalog_uri).scheme in {"http", "https"}
+    if is_http != (settings.catalog_type == "rest"):
+        allowed = "postgresql:" if is_http else "http: or https:"
+        allowed = f"must begin with {allowed}, because catalogType is {settings.catalog_type}"
+        yield Problem(to_camel("catalog_uri"), settings.catalog_uri, allowed)
+    for name in ("catalog_token_key", "catalog_oauth2_uri", "catalog_scope", "catalog_warehouse"):
+        value = getattr(settings, name)
+        if value and settings.catalog_type != "rest":
+            yield Problem(to_camel(name), value, "used only with catalogType rest: set that, or remove it")
+    if settings.catalog_token_key and not settings.catalog_secret:
+        yield Problem("catalogSecret", ABSENT, "required with catalogTokenKey: the Secret of the token")
 
 
 def _document(text: str | bytes | None) -> dict[str, Any]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatch, RecordBatchReader
     from pyarrow import Table as ArrowTable
-    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
 
     from k2.common.platform import Platform
@@ -124,7 +124,7 @@ class Engine:
         self._planner.close()
 
     @property
-    def catalog(self) -> SqlCatalog:
+    def catalog(self) -> Catalog:
         """The Iceberg catalog that the engine reads."""
         return self._planner.catalog
 

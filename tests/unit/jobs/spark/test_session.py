@@ -3,7 +3,7 @@
 import pytest
 
 from k2.common.platform import Platform
-from k2.jobs.spark.session import settings
+from k2.jobs.spark.session import credentials, settings
 
 BUCKET = {"warehouse": "s3://k2/warehouse", "checkpoints": "s3a://k2/checkpoints"}
 
@@ -56,3 +56,22 @@ def test_a_bucket_uses_the_default_checkpoint_manager():
 
 def test_products_of_wide_decimals_are_not_rounded():
     assert settings(Platform.read(), master="local[2]")["spark.sql.decimalOperations.allowPrecisionLoss"] == "false"
+
+
+def test_a_rest_catalog_has_no_settings_of_a_database_and_its_secret_is_on_no_command_line():
+    conf = settings(
+        Platform.read(
+            **BUCKET, catalog_type="rest", catalog_uri="https://catalog", catalog_user="k2", catalog_password="word"
+        )
+    )
+    key = "spark.sql.catalog.lake"
+    assert conf[f"{key}.catalog-impl"] == "org.apache.iceberg.rest.RESTCatalog"
+    assert (conf[f"{key}.uri"], conf[f"{key}.warehouse"]) == ("https://catalog", "s3://k2/warehouse")
+    assert conf[f"{key}.io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
+    assert not [name for name in conf if "jdbc" in name]
+    assert credentials(conf) == {name for name, value in conf.items() if "word" in value} == {f"{key}.credential"}
+
+
+def test_the_password_of_a_database_is_on_no_command_line():
+    conf = settings(Platform.read(catalog_uri="postgresql://db/iceberg", catalog_user="k2", catalog_password="word"))
+    assert credentials(conf) == {name for name, value in conf.items() if "word" in value} != set()

@@ -51,6 +51,39 @@ def test_the_driver_gets_all_platform_settings(manifests, monkeypatch):
     assert (platform.warehouse, platform.checkpoints) == ("s3://lake/warehouse", "s3a://lake/checkpoints")
 
 
+REST = {
+    "catalog_type": "rest", "catalog_uri": "https://catalog.example", "catalog_secret": "lake",
+    "catalog_warehouse": "market", "catalog_scope": "all", "catalog_oauth2_uri": "https://login.example/token",
+}  # fmt: skip
+
+
+def test_the_driver_gets_a_rest_catalog_with_the_id_and_secret_of_a_client(manifests, monkeypatch):
+    from k2.common.platform import Platform
+
+    (manifest,) = manifests("SparkApplication", platform=REST, layers={"topology": "Combined"})
+    for entry in manifest["spec"]["driver"]["template"]["spec"]["containers"][0]["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", "from-a-secret"))
+    catalog = Platform.read().catalog
+    assert (catalog.type, catalog.uri, catalog.warehouse) == ("rest", "https://catalog.example", "market")
+    assert (catalog.user, catalog.password) == ("from-a-secret", "from-a-secret")
+    assert (catalog.scope, catalog.oauth2_uri) == ("all", "https://login.example/token")
+
+
+def test_a_token_is_a_file_of_the_driver_and_in_no_variable(manifests):
+    token = {"catalog_type": "rest", "catalog_uri": "https://catalog.example", "catalog_secret": "lake"}
+    platform = token | {"catalog_token_key": "bearer"}
+    (manifest,) = manifests("SparkApplication", platform=platform, layers={"topology": "Combined"})
+    pods = {role: manifest["spec"][role]["template"]["spec"] for role in ("driver", "executor")}
+    (driver,), (executor,) = (pod["containers"] for pod in pods.values())
+    variables = {entry["name"]: entry.get("value") for entry in driver["env"]}
+    assert variables["K2_CATALOG_TOKEN_FILE"] == "/etc/k2-catalog/bearer"
+    assert not {"K2_CATALOG_USER", "K2_CATALOG_PASSWORD"} & variables.keys()
+    (volume,) = [each for each in pods["driver"]["volumes"] if each["name"] == "catalog"]
+    assert volume["secret"]["secretName"] == "lake"
+    assert "/etc/k2-catalog" in {mount["mountPath"] for mount in driver["volumeMounts"]}
+    assert "/etc/k2-catalog" not in {mount["mountPath"] for mount in executor["volumeMounts"]}
+
+
 def test_an_application_is_restarted_without_a_limit(manifests):
     for manifest in manifests("SparkApplication", platform={"restart_interval": 7}):
         assert manifest["spec"]["restartPolicy"] == {

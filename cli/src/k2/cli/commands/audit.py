@@ -70,7 +70,7 @@ def _prepared(data: Path, since: str, flags: Sequence[str]) -> tuple[list[str], 
     except ValueError as error:
         refuse(str(error))
     layout = Layout.at(data)
-    if not layout.catalog.exists():
+    if not layout.has_tables:
         refuse(f"no tables in {layout.root}; start a platform with k2 up, or choose another --data", code=UNREACHABLE)
     try:
         prepared = command(layout, *flags)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from k2.cli.embedded.foreign_tables import ONLY_REST
 from k2.cli.embedded.ports import HOST
 from k2.common import kafka_connection
 from k2.common.platform import Platform
@@ -92,7 +93,7 @@ def environment(platform: Platform) -> dict[str, str]:
             f"kafka_{name}": getattr(platform.kafka, name) for name in kafka_connection.FIELDS
         },  # over those of a cluster
         "registry_url": platform.registry_url,
-        "catalog_uri": platform.catalog_uri,
+        **{f"catalog_{name}": getattr(platform, f"catalog_{name}") for name in ("type", "uri", "user", *ONLY_REST)},
         "warehouse": platform.warehouse,
         "checkpoints": platform.checkpoints,
         "log_format": platform.log_format,

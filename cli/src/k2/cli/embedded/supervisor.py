@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 from aiohttp import web
 
-from k2.cli.embedded import broker, integrity, plan, state
+from k2.cli.embedded import broker, foreign_tables, integrity, plan, state
 from k2.cli.embedded.child import Child
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.plan import API, CONTROLLER, JOBS, KAFKA, REGISTRY, Options
@@ -71,7 +71,9 @@ class Supervisor:
         self.state.simulated_since = self._simulated_since(previous)
         self.state.feeds = [feed.name for feed in self._feeds]
         ports = self.state.ports
-        self._env = plan.environment(self._layout.platform(kafka_port=ports[KAFKA], registry_port=ports[REGISTRY]))
+        platform = self._layout.platform(kafka_port=ports[KAFKA], registry_port=ports[REGISTRY])
+        foreign_tables.write(self._layout.foreign_tables, platform)
+        self._env = plan.environment(platform)
         try:
             await self._start_services()
             await self._start_pipeline()

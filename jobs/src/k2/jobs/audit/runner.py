@@ -224,7 +224,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _audit(arguments: argparse.Namespace, platform: Platform) -> int:
     since = parse_since(arguments.since, datetime.now(UTC)) if arguments.since else None
-    _check_catalog(platform.catalog_uri)
+    _check_catalog(platform)
     # Unlike micro-batches, the scans of an audit can be large.
     conf = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "4"}
     with bootstrap.spark_session(platform, arguments, conf) as spark:
@@ -243,7 +243,8 @@ def _report_failure(arguments: argparse.Namespace, code: int, message: str) -> N
         print(failure_json(code, message))
 
 
-def _check_catalog(uri: str) -> None:
+def _check_catalog(platform: Platform) -> None:
     """Raise `CatalogUnreachable` if an SQLite catalog does not exist: JDBC would create an empty one."""
+    uri = platform.catalog_uri
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
         raise CatalogUnreachable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; set K2_CATALOG_URI")

@@ -6,16 +6,21 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from k2.common import catalog_address
+from k2.common.catalog import address
+from k2.common.catalog.connection import CatalogType
 from k2.common.platform import Platform
 from k2.schemas.tables import CATALOG
 
 _CATALOG_KEY: Final = f"spark.sql.catalog.{CATALOG}"
 _S3A: Final = "spark.hadoop.fs.s3a"
+_CREDENTIALS: Final = ("jdbc.password", "credential", "token")
 
 
 def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]:
-    """Return Spark's configuration for these services. Leave out `master` where a cluster sets it."""
+    """Return Spark's configuration for these services. Leave out `master` where a cluster sets it.
+
+    Raises `OSError` naming the file of the catalog's token.
+    """
     conf = {
         "spark.app.name": "k2",
         "spark.sql.session.timeZone": "UTC",
@@ -55,23 +60,42 @@ def settings(platform: Platform, *, master: str | None = None) -> dict[str, str]
     return conf
 
 
+def credentials(conf: Mapping[str, str]) -> set[str]:
+    """Return the settings that hold a secret, which no command line may show."""
+    return {f"{_CATALOG_KEY}.{name}" for name in _CREDENTIALS} & conf.keys()
+
+
 def _catalog(platform: Platform) -> dict[str, str]:
     conf = {
         _CATALOG_KEY: "org.apache.iceberg.spark.SparkCatalog",
+        # A cached table may lack the newest commit, which the lookup of duplicates must see.
+        f"{_CATALOG_KEY}.cache-enabled": "false",
+        **(_rest(platform) if platform.catalog_type is CatalogType.REST else _jdbc(platform)),
+    }
+    return conf | _s3(platform) if tables_in_s3(platform) else conf
+
+
+def _rest(platform: Platform) -> dict[str, str]:
+    """Return the settings of a REST catalog. Files are read and written with K2's own keys, not with the catalog's."""
+    return {
+        f"{_CATALOG_KEY}.catalog-impl": "org.apache.iceberg.rest.RESTCatalog",
+        f"{_CATALOG_KEY}.rest-metrics-reporting-enabled": "false",
+        **{f"{_CATALOG_KEY}.{name}": value for name, value in platform.catalog.rest_properties().items()},
+    }
+
+
+def _jdbc(platform: Platform) -> dict[str, str]:
+    conf = {
         f"{_CATALOG_KEY}.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
-        f"{_CATALOG_KEY}.uri": catalog_address.jdbc(platform.catalog_uri),
+        f"{_CATALOG_KEY}.uri": address.jdbc(platform.catalog_uri),
         f"{_CATALOG_KEY}.jdbc.schema-version": "V1",
         f"{_CATALOG_KEY}.jdbc.initialize": "true",
         f"{_CATALOG_KEY}.warehouse": platform.warehouse,
-        # A cached table may lack the newest commit, which the lookup of duplicates must see.
-        f"{_CATALOG_KEY}.cache-enabled": "false",
     }
     if platform.catalog_uri.startswith("sqlite:"):
         # Concurrent writers of the SQLite file wait instead of failing.
         conf |= {f"{_CATALOG_KEY}.jdbc.busy_timeout": "30000", f"{_CATALOG_KEY}.jdbc.journal_mode": "WAL"}
-    if tables_in_s3(platform):
-        conf |= _s3(platform)
-    user, password = catalog_address.credentials(platform.catalog_uri)
+    user, password = address.credentials(platform.catalog_uri)
     if platform.catalog_user:
         user, password = platform.catalog_user, platform.catalog_password.get_secret_value()
     if user:

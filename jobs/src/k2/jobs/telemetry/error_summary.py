@@ -16,7 +16,12 @@ _CAUSE: Final = re.compile(
     r"^(?:Caused by: |: )?((?:[a-z][\w$]*\.)*)([A-Z]\w*(?:Exception|Error|Unavailable)): (.*)$", re.MULTILINE
 )
 _SERVICES: Final = (
-    ("the catalog", re.compile(r"org\.postgresql\.|java\.sql\.|iceberg\.jdbc\.|UncheckedSQLException")),
+    (
+        "the catalog",
+        re.compile(
+            r"org\.postgresql\.|java\.sql\.|iceberg\.(?:jdbc|rest)\.|UncheckedSQLException|RESTException|NotAuthorizedException|ServiceFailureException|ServiceUnavailableException"
+        ),
+    ),
     ("the bucket", re.compile(r"software\.amazon\.|\.s3a?\.|S3Exception|AWS\w*Exception")),
     ("Kafka", re.compile(r"org\.apache\.kafka\.|KafkaException")),
     ("the schema registry", re.compile(r"RegistryUnavailable")),

@@ -66,7 +66,7 @@ def _ingest_egress(feed: ExchangeFeed, settings: Settings) -> list[Manifest]:
 
 
 def _jobs_egress(feed: ExchangeFeed, settings: Settings) -> list[Manifest]:
-    services = [settings.catalog_uri]
+    services = [url for url in (settings.catalog_uri, settings.catalog_oauth2_uri) if url]
     uses_s3 = any(place.startswith("s3") for place in (settings.warehouse, settings.checkpoints))
     if uses_s3:
         services.append(settings.s3_endpoint or "https://s3.amazonaws.com")

@@ -46,6 +46,8 @@ from k2.schemas.feed.model import ExchangeFeed
 
 API_VERSION: Final = "sparkoperator.k8s.io/v1beta2"
 
+CATALOG_FOLDER: Final = "/etc/k2-catalog"
+
 _GRACE: Final = 60  # seconds for a driver to finish its batch
 _DRIVER: Final = "spark-kubernetes-driver"
 _EXECUTOR: Final = "spark-kubernetes-executor"
@@ -112,12 +114,13 @@ def _arguments(part: str) -> list[str]:
 def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes, restart: str) -> Manifest:
     feed_file, mount = feed_volume(config_name(feed))
     pod_volumes, mounts = _writable_and_kafka(settings)
+    token, token_mounts = catalog_token(settings)
     container = {
         "name": _DRIVER,
         "env": environment(settings),
         "ports": [{"name": METRICS, "containerPort": JOBS_PORT, "protocol": "TCP"}],
         "securityContext": container_security(settings),
-        "volumeMounts": [mount, *mounts],
+        "volumeMounts": [mount, *mounts, *token_mounts],
     }
     annotations = settings.pod_annotations | {CONFIG_HASH: layer_hash(feed, part)}
     matched = selector(feed, part)
@@ -128,7 +131,7 @@ def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes
         "serviceAccount": settings.spark_service_account,
         "labels": settings.pod_labels | matched,
         "annotations": annotations,
-        "template": _template(feed, settings, container, [feed_file, *pod_volumes], matched),
+        "template": _template(feed, settings, container, [feed_file, *pod_volumes, *token], matched),
     }
 
 
@@ -195,7 +198,7 @@ def _addresses(settings: Settings) -> list[Manifest]:
     return [
         *jobs_client(settings).env,
         env_value("K2_REGISTRY_URL", settings.registry_url),
-        env_value("K2_CATALOG_URI", settings.catalog_uri),
+        *_catalog(settings),
         env_value("K2_WAREHOUSE", settings.warehouse),
         env_value("K2_CHECKPOINTS", settings.checkpoints),
         *_bucket(settings),
@@ -214,8 +217,32 @@ def _bucket(settings: Settings) -> list[Manifest]:
     ]
 
 
+def _catalog(settings: Settings) -> list[Manifest]:
+    uri = env_value("K2_CATALOG_URI", settings.catalog_uri)
+    if settings.catalog_type == "jdbc":
+        return [uri]
+    optional = {
+        "K2_CATALOG_WAREHOUSE": settings.catalog_warehouse,
+        "K2_CATALOG_OAUTH2_URI": settings.catalog_oauth2_uri,
+        "K2_CATALOG_SCOPE": settings.catalog_scope,
+        "K2_CATALOG_TOKEN_FILE": settings.catalog_token_key and f"{CATALOG_FOLDER}/{settings.catalog_token_key}",
+    }
+    given = [env_value(name, value) for name, value in optional.items() if value]
+    return [env_value("K2_CATALOG_TYPE", settings.catalog_type), uri, *given]
+
+
+def catalog_token(settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
+    """Build the volume with the token of a REST catalog and its mount, if there is one."""
+    if not settings.catalog_token_key:
+        return [], []
+    items = [{"key": settings.catalog_token_key, "path": settings.catalog_token_key}]
+    secret = {"secretName": settings.catalog_secret, "defaultMode": 0o440, "items": items}
+    mount = {"name": "catalog", "mountPath": CATALOG_FOLDER, "readOnly": True}
+    return [{"name": "catalog", "secret": secret}], [mount]
+
+
 def _catalog_secrets(settings: Settings) -> list[Manifest]:
-    if not settings.catalog_secret:
+    if not settings.catalog_secret or settings.catalog_token_key:
         return []
     return [
         env_from_secret("K2_CATALOG_USER", settings.catalog_secret, settings.catalog_user_key),

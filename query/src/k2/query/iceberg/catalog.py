@@ -1,17 +1,22 @@
-"""Connect to the Iceberg catalog with PyIceberg. Opening it for reading creates nothing."""
+"""Connect to the Iceberg catalog, a database or a REST server, with PyIceberg. Reading creates nothing."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from k2.common.catalog.connection import CatalogType
 from k2.query.errors import CatalogEmpty, Unavailable
-from k2.schemas.tables import CATALOG
+from k2.schemas.tables import CATALOG, NAMESPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.table import Table
 
     from k2.common.platform import Platform
 
@@ -22,11 +27,52 @@ _S3_TIMEOUTS: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
 _POSTGRES_DRIVER: Final = "postgresql+psycopg2"  # the driver that K2 depends on, whatever SQLAlchemy's default is
 
 
-def connect(platform: Platform, *, create: bool = False) -> SqlCatalog:
+def connect(platform: Platform, *, create: bool = False) -> Catalog:
     """Return the platform's catalog; with `create`, create its database tables if they are missing.
 
-    Raises `Unavailable` if its database does not exist or cannot be reached, `CatalogEmpty` if that has no tables.
+    Raises `Unavailable` if it does not exist or cannot be reached, `CatalogEmpty` if its database has no tables.
     """
+    return _rest(platform) if platform.catalog_type is CatalogType.REST else _sql(platform, create=create)
+
+
+def newest(catalog: Catalog, name: str, cached: Table | None) -> Table:
+    """Return a table's current state: the `cached` one if it still is. Raises `NoSuchTableError`.
+
+    A database is asked only for the location of the newest metadata file. A REST catalog answers with the metadata.
+    """
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    if isinstance(catalog, SqlCatalog):
+        if cached is None or cached.metadata_location != _metadata_location(catalog, name):
+            return catalog.load_table((NAMESPACE, name))
+        return cached
+    table = catalog.load_table((NAMESPACE, name))
+    return cached if cached is not None and cached.metadata_location == table.metadata_location else table
+
+
+@contextmanager
+def catalog_errors(subject: str) -> Iterator[None]:
+    """Raise errors of the catalog or the file system as `Unavailable`."""
+    from pyiceberg.exceptions import RESTError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, SQLAlchemyError, RESTError) as error:
+        raise Unavailable(f"{subject} cannot be read: {_one_line(error)}") from error
+
+
+def _rest(platform: Platform) -> Catalog:
+    from k2.query.iceberg.rest import ReadingCatalog
+
+    with catalog_errors(f"the catalog {platform.catalog_uri}"):
+        properties = platform.catalog.rest_properties() | {"py-io-impl": _FILE_IO} | _s3_properties(platform)
+        catalog = ReadingCatalog(CATALOG, **properties)
+        catalog.namespace_exists(NAMESPACE)
+    return catalog
+
+
+def _sql(platform: Platform, *, create: bool) -> Catalog:
     uri = platform.catalog_uri
     if not create and uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
         raise Unavailable(f"there is no catalog at {uri.removeprefix(_SQLITE)}; start the platform with `k2 up` first")
@@ -51,6 +97,21 @@ def connect(platform: Platform, *, create: bool = False) -> SqlCatalog:
     except (SQLAlchemyError, ImportError) as error:
         raise Unavailable(f"the catalog {_redacted(uri)} cannot be read: {_one_line(error)}") from error
     return catalog
+
+
+def _metadata_location(catalog: SqlCatalog, name: str) -> str | None:
+    """Return the location of a table's metadata file; None if the table does not exist."""
+    from pyiceberg.catalog.sql import IcebergTables
+    from sqlalchemy import select
+    from sqlalchemy.orm import Session
+
+    row = select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == NAMESPACE,
+        IcebergTables.table_name == name,
+    )
+    with Session(catalog.engine) as session:
+        return session.scalar(row)
 
 
 def _s3_properties(platform: Platform) -> dict[str, str]:

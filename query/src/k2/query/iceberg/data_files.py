@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
-from k2.query.iceberg.scan_planner import ScanPlan, catalog_errors
+from k2.query.iceberg.catalog import catalog_errors
 from k2.query.sql.quoting import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
     from pyiceberg.types import IcebergType
+
+    from k2.query.iceberg.scan_planner import ScanPlan
 
 _TYPES: Final = {
     "boolean": "BOOLEAN",

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from k2.common.validation_errors import format_value
-from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
-from k2.query.iceberg.catalog import connect
+from k2.query.errors import BadQuery, CatalogEmpty
+from k2.query.iceberg.catalog import catalog_errors, connect, newest
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.iceberg.tables import load
+from k2.query.iceberg.tables import check_format
 from k2.schemas.channels import CHANNELS
 from k2.schemas.tables import NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
@@ -60,7 +57,7 @@ class ScanPlanner:
     def __init__(self, platform: Platform) -> None:
         from k2.query.iceberg.manifests import ManifestCache
 
-        self.catalog: SqlCatalog = connect(platform)
+        self.catalog: Catalog = connect(platform)
         self._tables: dict[str, Table] = {}
         self._plans: dict[tuple[str, int, str], ScanPlan] = {}
         self._manifests = ManifestCache()
@@ -81,9 +78,10 @@ class ScanPlanner:
         cached = self._tables.get(name)
         try:
             with catalog_errors(name):
-                if cached is None or cached.metadata_location != self._metadata_location(name):
-                    cached = self._tables[name] = load(self.catalog, name)
-                return cached
+                table = newest(self.catalog, name, cached)
+                if table is not cached:
+                    self._tables[name] = check_format(table)
+                return table
         except NoSuchTableError:
             if name in _GOLD_TABLES:
                 raise CatalogEmpty(f"there is no table {name} yet; `k2 up` creates it") from None
@@ -141,20 +139,6 @@ class ScanPlanner:
         """Close the catalog's database connections."""
         self.catalog.close()
 
-    def _metadata_location(self, name: str) -> str | None:
-        """Return the location of a table's metadata file; None if the table does not exist."""
-        from pyiceberg.catalog.sql import IcebergTables
-        from sqlalchemy import select
-        from sqlalchemy.orm import Session
-
-        row = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == self.catalog.name,
-            IcebergTables.table_namespace == NAMESPACE,
-            IcebergTables.table_name == name,
-        )
-        with Session(self.catalog.engine) as session:
-            return session.scalar(row)
-
 
 def _partition_hour(table: Table, file: DataFile) -> int | None:
     """Return the hour since 1970 of a file's partition; None if it is not partitioned by hour."""
@@ -176,14 +160,3 @@ def _time_bounds(table: Table, file: DataFile) -> TimeBounds:
 
 def _schema(table: Table, snapshot: Snapshot) -> Schema:
     return table.schemas()[snapshot.schema_id] if snapshot.schema_id is not None else table.schema()
-
-
-@contextmanager
-def catalog_errors(subject: str) -> Iterator[None]:
-    """Raise errors of the catalog or the file system as `Unavailable`."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (OSError, SQLAlchemyError) as error:
-        raise Unavailable(f"{subject} cannot be read: {' '.join(str(error).split())[:300]}") from error

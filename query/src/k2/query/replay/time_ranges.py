@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.iceberg.scan_planner import catalog_errors
+from k2.query.iceberg.catalog import catalog_errors
 from k2.query.iceberg.tables import load
 from k2.query.times import TimeRange
 from k2.schemas.values import from_micros, to_micros

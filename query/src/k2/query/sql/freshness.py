@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from k2.query.errors import Unavailable
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import ScanPlan, catalog_errors
+from k2.query.iceberg.catalog import catalog_errors
+from k2.query.iceberg.scan_planner import ScanPlan
 from k2.query.iceberg.tables import load
 from k2.query.times import to_utc
 from k2.schemas.records.trade import Source

@@ -26,7 +26,12 @@ def backup(
     from k2.cli.embedded.state import UnreadableState
 
     layout = Layout.at(data)
-    if not layout.catalog.exists():
+    if layout.foreign_tables.exists():
+        refuse(
+            f"the tables of {layout.root} are in a REST catalog and not in the folder: a copy of both would not be of "
+            "one moment; back up the catalog and its bucket with their own means while no platform runs"
+        )
+    if not layout.has_tables:
         refuse(f"no tables in {layout.root}; start a platform with k2 up, or choose another --data", code=UNREACHABLE)
     try:
         manifest = backups.create(layout, target.expanduser().absolute())

@@ -13,7 +13,7 @@ from k2.operator.desired.pods import (
     pod_security,
     volumes,
 )
-from k2.operator.desired.spark import environment, jobs_client
+from k2.operator.desired.spark import catalog_token, environment, jobs_client
 from k2.operator.quantities import mebibytes
 from k2.operator.settings import Settings
 from k2.schemas.feed.model import ExchangeFeed
@@ -37,6 +37,7 @@ def _pod(
     pairs = [empty_dir("tmp", "/tmp"), empty_dir("work", "/opt/spark/work-dir")]  # noqa: S108 - emptyDirs
     memory, kafka = settings.combined_memory, jobs_client(settings)
     more_volumes, more_mounts = volumes(settings)
+    token, token_mounts = catalog_token(settings)
     container = {
         "name": component,
         "image": settings.jobs_image,
@@ -46,7 +47,7 @@ def _pod(
         "env": environment(settings),
         "resources": {"requests": {"cpu": settings.spark_cpu, "memory": memory}, "limits": {"memory": memory}},
         "securityContext": container_security(settings),
-        "volumeMounts": [mount, *(mount for _, mount in pairs), *kafka.mounts, *more_mounts],
+        "volumeMounts": [mount, *(mount for _, mount in pairs), *kafka.mounts, *more_mounts, *token_mounts],
     }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -54,7 +55,7 @@ def _pod(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(settings, settings.spark_user),
-        "volumes": [feed_file, *(volume for volume, _ in pairs), *kafka.volumes, *more_volumes],
+        "volumes": [feed_file, *(volume for volume, _ in pairs), *kafka.volumes, *more_volumes, *token],
         "containers": [container],
         **placement(feed, settings, selector(feed, component)),
     }

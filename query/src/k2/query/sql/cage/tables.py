@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from k2.query.iceberg import data_files
-from k2.query.iceberg.scan_planner import catalog_errors
+from k2.query.iceberg.catalog import catalog_errors
 from k2.query.sql.cage.job import Job, RemoteFiles
 
 if TYPE_CHECKING:

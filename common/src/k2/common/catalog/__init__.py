@@ -1,0 +1,1 @@
+"""The Iceberg catalog: its address, and how clients reach it."""
