@@ -96,7 +96,7 @@ def _type(field: Schema) -> str:
         return f"list of {field['items']['type']}s"
     if "additionalProperties" in field:
         return f"map of {field['additionalProperties']['type']}s"
-    return str(field["type"])
+    return "integer or string" if field.get("x-kubernetes-int-or-string") else str(field["type"])
 
 
 def _default(field: Schema) -> str:

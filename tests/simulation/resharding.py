@@ -5,9 +5,10 @@ The rounds are the operator's functions, the pods are simulated processes, and t
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,19 +17,21 @@ import pytest
 from k2.ingest.network.client import HttpClient
 from k2.ingest.network.proxies import Proxies
 from k2.ingest.simulator.listings import pair_of
+from k2.ingest.telemetry.load import LoadMeter
 from k2.ingest.telemetry.server import shard_status
 from k2.operator.desired import children
 from k2.operator.desired.naming import SHARD
 from k2.operator.observed import objects as parsers
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Observed, Shard
-from k2.operator.planning import resharding
+from k2.operator.planning import autoscale, resharding
 from k2.operator.planning.plan import plan
 from k2.operator.planning.watchdog import Watchdog
 from k2.operator.settings import Settings
 from k2.schemas import sharding
 from k2.schemas.channels import TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.feed.shards import AUTO
 from k2.schemas.sharding import Counts
 from tests.simulation import clock as clocks
 from tests.simulation.clock import EPOCH, Clock, VirtualLoop
@@ -43,6 +46,7 @@ from tests.unit.operator.conftest import SETTINGS
 ROUND = 5.0  # seconds between the operator's rounds
 _WATCHED = frozenset({"ConfigMap", "Deployment"})
 _FILE_DELAY = 30.0  # seconds that the kubelet takes at most to update a file
+_MEASURED = 1.0  # seconds between two measurements of load
 _POD_START = 5.0  # seconds that a pod takes at most to start
 _SETTLED = 15.0  # seconds in which everything is in the log
 
@@ -54,6 +58,7 @@ class Pod:
         self.name, self.shard = f"{name}-6d4cf56db6-x2x9z", shard
         self.counts: Counts = ()
         self.process: Process | None = None  # none before it starts
+        self.meter: LoadMeter | None = None
 
 
 class Cluster:
@@ -64,6 +69,7 @@ class Cluster:
         stop: Callable[[Process], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.feed, self.target, self.changes = feed, 1, 0
+        self.scale: autoscale.Scale | None = None
         self.pods: dict[str, Pod] = {}  # by Deployment
         self._objects: dict[tuple[str, str], dict[str, Any]] = {}
         self._settings = Settings.model_validate(SETTINGS)
@@ -107,7 +113,9 @@ class Cluster:
             }  # fmt: skip
         objects, observed = FeedObjects(tuple(self._objects.values())), Observed(shards=self.reports())
         before = self.counts
-        counts = resharding.next_counts(feed, before, self.target, objects, observed)
+        self.scale = autoscale.decide(feed, self.scale, before, autoscale.loads(feed, before, observed.shards), now)
+        target = self.scale.count if feed.spec.ingest.shards == AUTO else self.target
+        counts = resharding.next_counts(feed, before, target, objects, observed)
         desired = [each for each in children(feed, self._settings, counts=counts) if each["kind"] in _WATCHED]
         planned = plan(feed, desired, objects, {}, observed, self._watchdog, now)
         for manifest in planned.applies:
@@ -138,6 +146,7 @@ class Cluster:
             self._update(pod)
             pod.process = self._make(pod.shard, lambda: pod.counts)
             pod.process.start()
+            pod.meter = LoadMeter(pod.process.stats, _MEASURED, self._loop.time())
 
     def _delete(self, raw: Any) -> None:
         name = raw["metadata"]["name"]
@@ -146,6 +155,14 @@ class Cluster:
             task = self._loop.create_task(self._stop(process))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def measure(self) -> None:
+        """Let the pods measure their load until cancelled."""
+        while True:
+            await asyncio.sleep(_MEASURED)
+            for pod in self.pods.values():
+                if pod.meter is not None:
+                    pod.meter.sample(self._loop.time())
 
     async def end(self) -> None:
         """Stop all pods."""
@@ -156,7 +173,10 @@ class Cluster:
 class Elastic:
     """One history of a feed whose number of shards changes."""
 
-    def __init__(self, seed: int, exchange: str, rate: float, loop: VirtualLoop, patches: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, seed: int, exchange: str, rate: float, ingest: Mapping[str, Any], loop: VirtualLoop,
+        patches: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
         rng, self.loop = Random(seed), loop
         self.clock = Clock(loop)
         self.lines: list[str] = []
@@ -171,7 +191,7 @@ class Elastic:
             loop, Random(rng.random()), exchange, markets, self.clock.true_micros, self.judge, self.trace
         )
         self.judge.exchange, self.judge.log = self.exchange, self.log
-        self.feed = Feed(exchange, symbols, follows_list=True, selects=False)
+        self.feed = Feed(exchange, symbols, follows_list=True, selects=False, ingest=ingest)
         self.judge.wanted = lambda: self.feed.wanted
         records, *others = Process.topics(exchange)
         self.log.create(records, 4)
@@ -209,6 +229,7 @@ class Elastic:
     async def run(self, story: Callable[["Elastic"], Awaitable[None]]) -> None:
         """Let a story happen, and wait until everything is in the log."""
         services = (self.exchange.trade(), self.exchange.beat(), self.cluster.operate(), self._watch())
+        services += (self.cluster.measure(),)
         background = [self.loop.create_task(each) for each in services]
         try:
             await story(self)
@@ -233,13 +254,20 @@ class Elastic:
                 await asyncio.sleep(ROUND)
 
 
-def simulate(seed: int, exchange: str, story: Callable[[Elastic], Awaitable[None]], rate: float = 1.0) -> Elastic:
+def simulate(
+    seed: int,
+    exchange: str,
+    story: Callable[[Elastic], Awaitable[None]],
+    *,
+    rate: float = 1.0,
+    ingest: Mapping[str, Any] = MappingProxyType({}),
+) -> Elastic:
     """Let a history happen under a virtual clock."""
     loop = VirtualLoop(Random(f"order {seed}"))
     with pytest.MonkeyPatch.context() as patches:
         try:
             asyncio.set_event_loop(loop)
-            world = Elastic(seed, exchange, rate, loop, patches)
+            world = Elastic(seed, exchange, rate, ingest, loop, patches)
             loop.run_until_complete(world.run(story))
         finally:
             asyncio.set_event_loop(None)

@@ -1,8 +1,10 @@
 """While the number of shards changes, no trade is lost, none is stored with another content, and no gap opens."""
 
+from datetime import timedelta
+
 import pytest
 
-from k2.operator.planning import resharding
+from k2.operator.planning import autoscale, resharding
 from tests.simulation.resharding import Elastic, simulate
 
 NUMBERED = ("binance", "kraken", "coinbase")
@@ -47,10 +49,42 @@ def test_a_break_before_the_make_opens_gaps(monkeypatch):
     assert world.judge.gaps
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_twenty_changes(seed):
-    world = simulate(seed, NUMBERED[seed], through(1, *[2, 3, 4, 5, 6, 5, 4, 3, 2, 1] * 2))
+@pytest.fixture
+def small(monkeypatch):
+    """Half a core that carries five messages per second, and an operator that waits for less than ten minutes."""
+    for name in ("HIGH", "AIM", "LOW"):
+        monkeypatch.setattr(autoscale, name, getattr(autoscale, name) / 1000)
+    for name, seconds in (("MORE_AFTER", 20), ("FEWER_AFTER", 40), ("COOL_DOWN", 30)):
+        monkeypatch.setattr(autoscale, name, timedelta(seconds=seconds))
+
+
+def following(load, changes, most):
+    """Return a story in which each symbol's trades per second rise to a load and fall again, several times."""
+
+    async def story(world: Elastic) -> None:
+        while world.cluster.changes < changes:
+            for rate, number in ((load, most), (load / 10, 1)):
+                for market in world.exchange.markets.values():
+                    market.rate = rate
+                await world.until(lambda number=number: world.cluster.counts == (number,), 3600.0)
+
+    return story
+
+
+@pytest.mark.usefixtures("small")
+def test_the_number_of_shards_follows_the_load_without_a_gap():
+    world = simulate(1, "binance", following(0.6, 2, 2), rate=0.06, ingest={"shards": "auto", "autoscale": {"max": 2}})
     complete(world)
     assert world.judge.gaps == {}
-    assert world.cluster.changes == 20
+    assert world.cluster.changes == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_load_that_rises_and_falls_changes_the_number_twenty_times(seed):
+    story = following(0.9, 20, 6)
+    world = simulate(seed, NUMBERED[seed], story, rate=0.09, ingest={"shards": "auto", "autoscale": {"max": 6}})
+    complete(world)
+    assert world.judge.gaps == {}
+    assert world.cluster.changes >= 20

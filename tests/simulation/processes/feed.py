@@ -1,6 +1,8 @@
 """The feed of a simulation: what it wants changes while its processes run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from k2.ingest.connection.listing import UNLISTED
 from k2.ingest.instruments.directory import Directory, ShardSymbols
@@ -15,11 +17,20 @@ FEED = "spot"
 class Feed:
     """An ExchangeFeed, by names or by a selector, with or without the exchange's instrument list."""
 
-    def __init__(self, exchange: str, raw_symbols: Sequence[str], *, follows_list: bool, selects: bool) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        raw_symbols: Sequence[str],
+        *,
+        follows_list: bool,
+        selects: bool,
+        ingest: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.exchange, self.follows_list = exchange, follows_list
         self._raw_symbols, self._selects = list(raw_symbols), selects and follows_list
         self.removed: list[str] = []  # raw symbols that are not wanted for now
         self.changes = 0
+        self._ingest = dict(ingest)
         self._apply()
 
     @property
@@ -58,7 +69,7 @@ class Feed:
                 "apiVersion": "k2.marketdata.io/v1alpha1",
                 "kind": "ExchangeFeed",
                 "metadata": {"name": FEED},
-                "spec": {"exchange": self.exchange, **symbols},
+                "spec": {"exchange": self.exchange, "ingest": self._ingest, **symbols},
             }
         )
 

@@ -46,6 +46,7 @@ from k2.ingest.sequencing.ledger import GapLedger, utc_micros
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry import metrics, server
+from k2.ingest.telemetry.load import LoadMeter
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import topics
 from k2.schemas.channels import TRADES, Channel, Sequencing
@@ -63,7 +64,6 @@ FindAdapter = Callable[[str, Channel, Sequence[Pair], str], Adapter]
 _Result = TypeVar("_Result")
 
 _MONITOR_INTERVAL: Final = 1.0
-_SMOOTHING: Final = 0.2
 _PRESSURE_HIGH: Final = 0.9  # fractions of the memory limit; two thresholds avoid flapping
 _PRESSURE_LOW: Final = 0.8
 _SERVICE_RETRY: Final = 2.0
@@ -366,14 +366,12 @@ def check_format(topic: str, schemas: Mapping[int, str]) -> None:
 
 
 async def _monitor_loop(stats: Stats, publisher: Publisher) -> None:
-    """Update the message rate and the memory pressure once a second; under pressure the socket is not read."""
-    process, before, limit = psutil.Process(), sum(stats.received.values()), memory_limit()
+    """Update the load and the memory pressure once a second; under pressure the socket is not read."""
+    process, meter, limit = psutil.Process(), LoadMeter(stats, _MONITOR_INTERVAL, time.monotonic()), memory_limit()
     while True:
         stats.heartbeats["monitor"] = time.monotonic()
         await asyncio.sleep(_MONITOR_INTERVAL)
-        now = sum(stats.received.values())
-        stats.rate += _SMOOTHING * ((now - before) / _MONITOR_INTERVAL - stats.rate)
-        before = now
+        meter.sample(time.monotonic())
         stats.resident_bytes = process.memory_info().rss
         memory_pressure = stats.resident_bytes > limit * (
             _PRESSURE_LOW if publisher.memory_pressure else _PRESSURE_HIGH

@@ -21,8 +21,9 @@ from k2.operator.finalizer import Finalizer
 from k2.operator.observed import objects, status
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Application, K8sObject, Layer, Observed, Rebuild, Rejection, Shard
-from k2.operator.planning import conflicts, egress, resharding
+from k2.operator.planning import autoscale, conflicts, egress, resharding
 from k2.operator.planning import rebuild as rebuilds
+from k2.operator.planning.autoscale import Scale
 from k2.operator.planning.conflicts import Claim
 from k2.operator.planning.inputs import references, with_inputs
 from k2.operator.planning.plan import Plan, plan
@@ -30,6 +31,7 @@ from k2.operator.planning.watchdog import Recreation, Watchdog
 from k2.operator.settings import Settings
 from k2.operator.status_writer import StatusWriter
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.feed.shards import AUTO
 from k2.schemas.sharding import Counts
 
 log = logs.get("reconciler")
@@ -77,6 +79,7 @@ class Reconciler:
         self.finalizer = Finalizer(cluster, settings, self._statuses, self.cache)
         self.blocked: set[FeedKey] = set()  # feeds that conflict with an older feed
         self.resharding: set[FeedKey] = set()  # feeds whose number of shards is changing
+        self._scales: dict[FeedKey, Scale] = {}
         self._processes: dict[FeedKey, int] = {}  # ingest processes of each feed's round
         self._shares: dict[FeedKey, tuple[str, str, int]] = {}  # exchange, egress group, processes of each feed's round
 
@@ -94,12 +97,12 @@ class Reconciler:
         observation = await self._observe(feed, feed_objects)
         rebuild = self._rebuild(feed, body, observation)
         observed = self._observed(feed, observation)
-        counts = self._counts(feed, observation, observed)
+        counts, scale = self._scaled(feed, observation, observed, now)
         desired = await self._desired(feed, body, observation, rebuild, counts)
         planned = plan(feed, desired, observation.objects, observation.topics, observed, self._watchdog, now)
         applied = await self._apply(body, planned)
-        report = self._report(feed, body, observation, rebuild, planned, applied, now)
-        await self._statuses.update_status(body, report)
+        report = self._report(feed, body, observation, rebuild, planned, applied, now, counts, scale)
+        await self._statuses.update_status(body, report, scale.reason)
         return not any(rejection.transient for rejection in (*observation.rejections, *applied.rejections))
 
     def sharing(self, key: FeedKey) -> set[FeedKey]:
@@ -113,6 +116,7 @@ class Reconciler:
         self._watchdog.forget(key)
         self.resharding.discard(key)
         self._processes.pop(key, None)
+        self._scales.pop(key, None)
         exchange, group, _ = self._shares.pop(key, ("", "", 0))
         return {other for other, share in self._shares.items() if share[:2] == (exchange, group)}
 
@@ -149,16 +153,22 @@ class Reconciler:
         applications = {one.name: one for one in self._applications(feed, observation.objects)}
         return rebuilds.rebuild(feed, body, observation.objects, applications)
 
-    def _counts(self, feed: ExchangeFeed, observation: Observation, observed: Observed) -> Counts:
-        """Return by which numbers of shards the symbols are to be spread, and remember whether that is changing."""
+    def _scaled(
+        self, feed: ExchangeFeed, observation: Observation, observed: Observed, now: datetime
+    ) -> tuple[Counts, Scale]:
+        """Return by which numbers of shards the symbols are to be spread, and how many the load needs."""
         key, live = (feed.metadata.namespace, feed.name), resharding.live_counts(feed, observation.objects)
-        counts = resharding.next_counts(feed, live, feed.shard_count, observation.objects, observed)
+        measured = autoscale.loads(feed, live, observed.shards)
+        scale = self._scales[key] = autoscale.decide(feed, self._scales.get(key), live, measured, now)
+        is_applied = feed.spec.ingest.autoscale.mode == "apply" or not live
+        target = scale.count if is_applied or feed.spec.ingest.shards != AUTO else live[0]
+        counts = resharding.next_counts(feed, live, target, observation.objects, observed)
         self._processes[key] = feed.ingest_processes(counts)
         if len(counts) > 1:
             self.resharding.add(key)
         else:
             self.resharding.discard(key)
-        return counts
+        return counts, scale
 
     async def _desired(
         self, feed: ExchangeFeed, body: K8sObject, observation: Observation, rebuild: Rebuild, counts: Counts
@@ -218,6 +228,8 @@ class Reconciler:
         planned: Plan,
         applied: Applied,
         now: datetime,
+        counts: Counts,
+        scale: Scale,
     ) -> dict[str, object]:
         """Build the status after the round. Own writes are reported from their answers, not read again."""
         observed = self._observed(feed, observation.with_written(applied.written))
@@ -227,6 +239,8 @@ class Reconciler:
             rebuild=rebuild,
             stuck=planned.stuck,
             rolled_back=planned.rolled_back,
+            counts=counts,
+            recommended=scale.count if feed.spec.ingest.shards == AUTO else 0,
         )
         return status.status(feed, body, observed, now, managed=bool(self._settings.kafka_cluster))
 

@@ -24,10 +24,10 @@ class StatusWriter:
         self._cache = cache
         self._written_at: dict[str, float] = {}  # by uid
 
-    async def update_status(self, body: K8sObject, new: Mapping[str, Any]) -> None:
+    async def update_status(self, body: K8sObject, new: Mapping[str, Any], scale_reason: str = "") -> None:
         """Write a status that differs from the body's, and its Events.
 
-        Raises `Unavailable` and `RequestRejected`.
+        `scale_reason` is why the number of shards changes, or should. Raises `Unavailable` and `RequestRejected`.
         """
         metadata, old = body["metadata"], body.get("status")
         metrics.set_phase(metadata["namespace"], metadata["name"], body["spec"].get("exchange", ""), new["phase"])
@@ -44,6 +44,7 @@ class StatusWriter:
             self._cache.record(answer)
         previous, current = status.previous_conditions(body), status.previous_conditions({"status": new})
         changes = [*status.rebuild_events(old, new), *status.listing_events(old, new, body["spec"])]
+        changes += status.shard_events(old, new, scale_reason)
         for kind, reason, message in [*status.events(previous, current), *changes]:
             try:
                 await self._cluster.event(body, kind, reason, message)

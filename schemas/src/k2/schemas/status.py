@@ -52,6 +52,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     resume: str = ""  # what the start could not resume from, for people
     uptime_seconds: float = 0.0
     messages_per_second: float = 0.0
+    loop_lag_seconds: float = 0.0  # by which timers of its event loop are late, smoothed
     last_message_time: str | None = None
     reconnects: int = 0
     received: int = 0

@@ -323,3 +323,17 @@ def test_what_a_client_says_of_a_missing_file_names_the_secret(feed, key):
     assert diagnosis.reason == "SecretNotFound"
     secret = "ca" if key == "ca.crt" else "k2-ingest"
     assert f"create the Secret {secret} in the feed's namespace with the key {key}: " in diagnosis.message
+
+
+def test_shards_that_are_being_added_leave_the_others_ready(feed):
+    own = feed(symbols=[f"COIN{number}USDT" for number in range(20)])
+    up = Deployment("binance-shard-0-0", 1, 1, current=True)
+    arriving = Deployment("binance-shard-1-0", 1, 0, current=True)
+    reports = (
+        replace(CONNECTED, pod="binance-shard-0-0-6d4c-x2x9z"),
+        Shard("1-0", False, "no route", pod="binance-shard-1-0-6d4c-x2x9z"),
+    )
+    observed = Observed(deployments=(up, arriving), shards=reports, counts=(1, 2))
+    assert diagnostics.ingest(own, observed).status == "True"
+    assert diagnostics.ingest(own, replace(observed, counts=(2,))).status == "False"
+    assert diagnostics.ingest(own, replace(observed, counts=(2, 1))).status == "False"

@@ -13,6 +13,7 @@ from k2.operator.observed.status import (
     listing_events,
     previous_conditions,
     rebuild_events,
+    shard_events,
     status,
 )
 from tests.unit.operator.conftest import NOW
@@ -191,6 +192,39 @@ def test_listings_that_a_selector_follows_are_one_event(before, now, expected):
     emitted = listing_events({"symbols": before}, {"symbols": now}, spec)
     assert emitted == ([("Normal", "SymbolsChanged", expected)] if expected else [])
     assert listing_events({"symbols": before}, {"symbols": now}, {"symbols": ["A"]}) == []
+
+
+WHY = "the busiest shard has 4000 messages/s"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"shards": 2}, {"shards": 3}, [("ShardsChanged", f"3 shards instead of 2: {WHY}")]),
+        ({"shards": 2}, {"shards": 2, "recommendedShards": 3}, [
+            ("ShardsRecommended", f"3 shards instead of 2: {WHY}")
+        ]),
+        ({"shards": 2, "recommendedShards": 3}, {"shards": 2, "recommendedShards": 3}, []),
+        ({"shards": 2, "recommendedShards": 3}, {"shards": 2, "recommendedShards": 2}, []),
+        ({"shards": 2, "recommendedShards": 3}, {"shards": 3, "recommendedShards": 3}, [
+            ("ShardsChanged", f"3 shards instead of 2: {WHY}")
+        ]),
+        ({}, {"shards": 2}, []),
+        ({"shards": 2}, {}, []),
+    ],
+)  # fmt: skip
+def test_another_number_of_shards_is_one_event(before, now, expected):
+    emitted = shard_events({"ingest": before}, {"ingest": now}, WHY)
+    assert emitted == [("Normal", reason, message) for reason, message in expected]
+    assert shard_events(None, {"ingest": {"shards": 1}}, "") == []
+
+
+def test_the_number_of_shards_is_that_which_carries_everything(feed, body):
+    observed = replace(SEEN, counts=(2, 3), recommended=3)
+    ingest = status(feed(), body(), observed, NOW, managed=True)["ingest"]
+    assert (ingest["shards"], ingest["recommendedShards"]) == (2, 3)
+    ingest = status(feed(), body(), replace(observed, recommended=0), NOW, managed=True)["ingest"]
+    assert "recommendedShards" not in ingest
 
 
 def test_the_symbols_of_a_selector_are_counted_by_what_the_pods_follow(feed, body):

@@ -139,6 +139,13 @@ def test_credentials_in_an_endpoint_are_refused_and_not_repeated(body):
     [
         ({"ingest": {"shards": 0}}, "spec.ingest.shards: 0", "must be greater than or equal to 1"),
         ({"ingest": {"shards": 65}}, "spec.ingest.shards: 65", "must be less than or equal to 64"),
+        ({"ingest": {"shards": "2"}}, 'spec.ingest.shards: "2"', "must be auto or a whole number from 1 to 64"),
+        ({"ingest": {"shards": True}}, "spec.ingest.shards: True", "must be a whole number"),
+        (
+            {"ingest": {"autoscale": {"min": 9}}},
+            "spec.ingest.autoscale: {'min': 9}",
+            "autoscale.min must be at most autoscale.max",
+        ),
         ({"ingest": {"redundancy": 3}}, "spec.ingest.redundancy: 3", "must be less than or equal to 2"),
         ({"kafka": {"partitions": -1}}, "spec.kafka.partitions: -1", "must be greater than or equal to 0"),
         ({"kafka": {"topic": "a b"}}, 'spec.kafka.topic: "a b"', "must match"),
@@ -182,7 +189,6 @@ def test_a_topic_of_ones_own_is_accepted(feed, topic):
 @pytest.mark.parametrize(
     ("path", "spec"),
     [
-        ("spec.ingest.shards", lambda value: {"ingest": {"shards": value}}),
         ("spec.ingest.redundancy", lambda value: {"ingest": {"redundancy": value}}),
         ("spec.kafka.partitions", lambda value: {"kafka": {"partitions": value}}),
         ("spec.layers.bronze.executors", lambda value: {"layers": {"bronze": {"executors": value}}}),

@@ -33,6 +33,7 @@ class IngestCollector(Collector):
         yield self._gauge("k2_ingest_records_in_flight", "records sent to Kafka and not yet acknowledged", s.in_flight)
         yield self._gauge("k2_ingest_gaps_open", "gaps detected, neither repaired nor unrecoverable", s.gaps_open)
         yield self._gauge("k2_ingest_resident_bytes", "resident memory of this process", s.resident_bytes)
+        yield self._gauge("k2_ingest_loop_lag_seconds", "by how much timers of the event loop are late", s.loop_lag)
         if s.clock_offset is not None:
             yield self._gauge(
                 "k2_ingest_clock_offset_seconds",

@@ -30,6 +30,7 @@ def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, sh
         resume=stats.resume,
         uptime_seconds=round(time.monotonic() - stats.started_at, 1),
         messages_per_second=round(stats.rate, 1),
+        loop_lag_seconds=round(stats.loop_lag, 3),
         last_message_time=from_micros(stats.last_received).isoformat() if stats.last_received else None,
         reconnects=stats.reconnects,
         received=sum(stats.received.values()),

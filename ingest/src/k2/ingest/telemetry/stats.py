@@ -89,6 +89,7 @@ class Stats:
     matching: int | None = None  # instruments that the feed's selector matches; None without one
     left_out: tuple[str, ...] = ()  # those of them beyond maxSymbols
     rate: float = 0.0  # records per second, smoothed
+    loop_lag: float = 0.0  # seconds by which timers are late, smoothed
     spread: tuple[int, ...] = ()  # the numbers of shards of which the process carries its symbols
     resident_bytes: int = 0
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS))

@@ -43,7 +43,7 @@ def config_map(feed: ExchangeFeed, processes: int, counts: Counts = ()) -> Manif
 def ingest_hash(feed: ExchangeFeed) -> str:
     """Hash how symbols are ingested and published. Which symbols they are, each pod follows in its file."""
     spec = _document(feed)["spec"]
-    ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "redundancy"}}
+    ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "autoscale", "redundancy"}}
     return digest([feed.name, spec["exchange"], _topics(feed), ingest])
 
 

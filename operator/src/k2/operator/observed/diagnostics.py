@@ -5,12 +5,12 @@ No clock here: the time is an argument.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from k2.operator.desired.jobs.rebuild import rebuilt_parts
-from k2.operator.desired.naming import COMBINED, INGEST, REBUILD
+from k2.operator.desired.naming import COMBINED, INGEST, REBUILD, ingest_name
 from k2.operator.desired.pods import KAFKA_FOLDER
 from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Shard, Topic
 from k2.schemas.feed.model import ExchangeFeed
@@ -117,7 +117,20 @@ def ingest(feed: ExchangeFeed, observed: Observed) -> Diagnosis:
             "SelectorMatchesNothing",
             "0 of the instruments that trade on the exchange match spec.symbolSelector; correct quotes or exclude",
         )
-    return _pods(observed, {INGEST}) or _connections(observed)
+    return _pods(observed, {INGEST}) or _connections(_without_arriving(feed, observed))
+
+
+def _without_arriving(feed: ExchangeFeed, observed: Observed) -> Observed:
+    """Return the observation without shards that are being added: until they are up, the others carry everything."""
+    if len(observed.counts) < 2:
+        return observed
+    shards = feed.shards(observed.counts[:1])
+    names = {ingest_name(feed, shard, replica) for shard in shards for replica in range(feed.spec.ingest.redundancy)}
+    return replace(
+        observed,
+        deployments=tuple(each for each in observed.deployments if each.name in names),
+        shards=tuple(each for each in observed.shards if each.pod.rsplit("-", 2)[0] in names),
+    )
 
 
 def _connections(observed: Observed) -> Diagnosis:

@@ -93,6 +93,7 @@ class Shard:
     waiting: int = 0  # records that Kafka does not accept: those that it rejected, or all while the circuit is open
     pod: str = ""  # the pod that reports it
     counts: Counts = ()  # the numbers of shards of which it carries its symbols
+    loop_lag: float = 0.0  # seconds by which timers of its event loop are late
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ class Observed:
     rejections: tuple[Rejection, ...] = ()
     audit: Audit | None = None
     rebuild: Rebuild = field(default_factory=Rebuild)
+    counts: Counts = ()  # the numbers of shards by which the symbols are spread
+    recommended: int = 0  # the number of shards that the load needs; 0 if the feed says its number
     conflict: str = ""  # why another feed takes precedence over this one
     stuck: frozenset[str] = frozenset()  # applications that were recreated once and are stuck again
     rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was rolled back, and why
@@ -276,6 +279,7 @@ def shard(raw: K8sObject, pod: str = "") -> Shard:
         waiting=status.unaccepted if status.circuit is CircuitState.CLOSED else status.in_flight,
         pod=pod,
         counts=status.shards,
+        loop_lag=status.loop_lag_seconds,
     )
 
 

@@ -43,6 +43,8 @@ def status(
     if feed.spec.symbol_selector is not None:
         head["symbols"] = max((shard.matching or 0) - len(shard.left_out) for shard in observed.shards or (_NO_SHARD,))
     head["rebuild"] = _rebuild(observed.rebuild)
+    ingest |= {"shards": observed.counts[0]} if observed.counts else {}
+    ingest |= {"recommendedShards": observed.recommended} if observed.recommended else {}
     return head | {"ingest": ingest, "channels": channels, "layers": _layers(feed, observed)}
 
 
@@ -167,6 +169,19 @@ def listing_events(old: Mapping[str, Any] | None, new: Mapping[str, Any], spec: 
         return []
     change = f"{now - before} more" if now > before else f"{before - now} fewer"
     return [("Normal", "SymbolsChanged", f"the feed follows {now} symbols, {change} than before")]
+
+
+def shard_events(old: Mapping[str, Any] | None, new: Mapping[str, Any], reason: str) -> list[Event]:
+    """Return the Events for another number of shards, and for one that is recommended and not applied."""
+    before, now = ((status or {}).get("ingest", {}) for status in (old, new))
+    shards, why = now.get("shards"), f": {reason}" if reason else ""
+    events: list[Event] = []
+    if shards and before.get("shards") not in {None, shards}:
+        events.append(("Normal", "ShardsChanged", f"{shards} shards instead of {before['shards']}{why}"))
+    recommended = now.get("recommendedShards", shards)
+    if recommended not in {shards, before.get("recommendedShards")}:
+        events.append(("Normal", "ShardsRecommended", f"{recommended} shards instead of {shards}{why}"))
+    return events
 
 
 def _of_symbols(condition: Condition, previous: Mapping[str, tuple[str, str]]) -> list[Event]:

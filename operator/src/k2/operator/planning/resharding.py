@@ -9,13 +9,14 @@ that the processes follow them, and a restart of the operator loses nothing. Pur
 from collections.abc import Iterable
 from typing import Final
 
-from k2.operator.desired.naming import config_name, ingest_name
+from k2.operator.desired.naming import SHARD, config_name, ingest_name
 from k2.operator.observed import objects as parsers
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Observed, Shard
 from k2.operator.planning.succession import PENDING
 from k2.schemas import sharding
 from k2.schemas.feed.model import ExchangeFeed
+from k2.schemas.feed.shards import AUTO
 from k2.schemas.sharding import Counts
 
 _DEPLOYMENT: Final = "Deployment"
@@ -27,7 +28,9 @@ def live_counts(feed: ExchangeFeed, objects: FeedObjects) -> Counts:
     try:
         return sharding.decode((config or {}).get("data", {})[sharding.FILE])
     except (KeyError, sharding.UnreadableSharding):  # of an earlier version, or a user's edit
-        return ()
+        labels = [raw["metadata"].get("labels", {}) for raw in objects.of_kind(_DEPLOYMENT)]
+        shards = [int(each[SHARD]) for each in labels if SHARD in each]
+        return (max(shards) + 1,) if shards and feed.spec.ingest.shards == AUTO else ()
 
 
 def next_counts(feed: ExchangeFeed, live: Counts, target: int, objects: FeedObjects, observed: Observed) -> Counts:

@@ -41,6 +41,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "FeedSpec.deletionPolicy": {
         "description": "Whether topic, tables and checkpoints are kept when the feed is deleted."
     },
+    "Ingest.autoscale": {"description": "Of shards: auto."},
     "Ingest.endpoints": {"x-kubernetes-list-type": "atomic"},
     "Placement.nodeSelector": {"description": "Labels of the nodes that may run the pods.", "maxProperties": 64},
     "Placement.nodeSelector[]": {"maxLength": 63},
@@ -72,6 +73,7 @@ for _amount, _described in (("cpu", "Cores, such as 500m."), ("memory", "Bytes, 
 
 _CLASSES: Final[dict[str, Any]] = {
     "FeedSpec": crd_rules.symbol_rules,
+    "Autoscale": lambda: [crd_rules.BOUNDS],
     "RetainedLayer": lambda: [crd_rules.retention_rule()],
 }
 _PATTERN_SCHEMAS: Final = {
@@ -191,6 +193,8 @@ class _Builder:
                 result["additionalProperties"] = self._field(f"{path}[]", values)
         if result["type"] == "integer":
             result["format"] = "int32"
+        if path == "Ingest.shards":
+            result = crd_rules.number_or_auto(result)
         if patterned := _PATTERN_SCHEMAS.get(path):
             result |= patterned(result["pattern"])
         if bounds := schema.get("x-k2-duration"):

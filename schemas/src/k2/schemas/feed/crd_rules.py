@@ -10,6 +10,7 @@ from typing import Any, Final
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec
 from k2.schemas.feed.model import SELECTOR_RETAINS, SYMBOLS_OR_SELECTOR, TRIGGERS_IN_RETENTION
+from k2.schemas.feed.shards import AUTO, BOUNDS_IN_ORDER, SHARDS_ALLOWED
 from k2.schemas.topics import RESERVED_PREFIXES
 from k2.schemas.values import seconds
 
@@ -100,6 +101,16 @@ IMMUTABLE_EXCHANGE: Final = rule(
 IMMUTABLE_TOPIC: Final = rule(
     "self == oldSelf", "the topic is immutable; create another ExchangeFeed", reason="FieldValueForbidden"
 )
+
+
+BOUNDS: Final = rule("!has(self.min) || !has(self.max) || self.min <= self.max", f"{BOUNDS_IN_ORDER}; swap them")
+
+
+def number_or_auto(number: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a bounded number, or `auto` in its place."""
+    bounds = {key: value for key, value in number.items() if key not in {"type", "format"}}
+    allowed = rule(f"type(self) == int || self == '{AUTO}'", SHARDS_ALLOWED)
+    return {**bounds, "x-kubernetes-int-or-string": True, "x-kubernetes-validations": [allowed]}
 
 
 def partitions_rule() -> dict[str, str]:

@@ -114,7 +114,12 @@ def status() -> dict[str, Any]:
             },
             message=_text("The same in a sentence.", 32768),
         ),
-        ingest=_object("Connections to the exchange.", **_connections()),
+        ingest=_object(
+            "Connections to the exchange.",
+            **_connections(),
+            shards=_count("Number of shards."),
+            recommendedShards=_count("Of shards: auto, the number that the load needs."),
+        ),
         channels=_object(
             "The connections of each channel, and its symbols by state.",
             **{

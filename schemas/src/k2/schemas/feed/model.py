@@ -18,7 +18,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
@@ -26,7 +25,8 @@ from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec, SymbolName, UnknownPair
-from k2.schemas.sharding import MAX_SHARDS, Counts, is_carried, shard_of
+from k2.schemas.feed.shards import Autoscale, Part, Shards
+from k2.schemas.sharding import Counts, is_carried, shard_of
 from k2.schemas.values import seconds
 
 API_VERSION: Final = "k2.marketdata.io/v1alpha1"
@@ -111,25 +111,21 @@ WebsocketUrl = Annotated[str, _url("ws", "wss")]
 HttpUrl = Annotated[str, _url("http", "https", optional=True)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
-
-
-class ResourceAmounts(_Part):
+class ResourceAmounts(Part):
     """CPU and memory as Kubernetes quantities."""
 
     cpu: Quantity | None = None
     memory: Quantity | None = None
 
 
-class Resources(_Part):
+class Resources(Part):
     """Requests and limits of a pod."""
 
     requests: ResourceAmounts = ResourceAmounts()
     limits: ResourceAmounts = ResourceAmounts()
 
 
-class Backfill(_Part):
+class Backfill(Part):
     """Repair of gaps over REST."""
 
     enabled: Boolean = True
@@ -139,10 +135,13 @@ class Backfill(_Part):
     )
 
 
-class Ingest(_Part):
+class Ingest(Part):
     """Connections to the exchange."""
 
-    shards: Integer = Field(1, ge=1, le=MAX_SHARDS, description="Symbols are spread over this many connections.")
+    shards: Shards = Field(
+        1, description="Symbols are spread over this many connections; auto: as many as the load needs."
+    )
+    autoscale: Autoscale = Autoscale()
     redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
     endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
     rest_endpoint: HttpUrl = Field("", description="REST base URL for gap repair; empty: the exchange's own.")
@@ -150,17 +149,17 @@ class Ingest(_Part):
     resources: Resources = Resources()
 
 
-class Placement(_Part):
+class Placement(Part):
     """Where the feed's pods run, Spark's included. A field that is set replaces the platform's default."""
 
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     tolerations: tuple[dict[str, Any], ...] = ()
-    affinity: dict[str, Any] = {}
+    affinity: dict[str, Any] = {}  # noqa: RUF012
     topology_spread_constraints: tuple[dict[str, Any], ...] = ()
     priority_class_name: str = ""
 
 
-class Kafka(_Part):
+class Kafka(Part):
     """The feed's topic."""
 
     topic: Topic = Field("", description="Empty: market.crypto.trades.<exchange>.")
@@ -168,7 +167,7 @@ class Kafka(_Part):
     retention: Retention = "168h"
 
 
-class Layer(_Part):
+class Layer(Part):
     """One medallion layer of the feed."""
 
     trigger: Trigger
@@ -182,7 +181,7 @@ class RetainedLayer(Layer):
     retention: Retention
 
 
-class Layers(_Part):
+class Layers(Part):
     """Bronze, Silver and Gold of the feed."""
 
     topology: Literal["PerLayer", "Combined"] = "PerLayer"
@@ -218,7 +217,7 @@ class Layers(_Part):
         return self
 
 
-class SymbolSelector(_Part):
+class SymbolSelector(Part):
     """Which of the instruments that the exchange lists to collect; followed as the list changes."""
 
     quotes: tuple[QuoteAsset, ...] = Field(
@@ -232,7 +231,7 @@ class SymbolSelector(_Part):
     )
 
 
-class FeedSpec(_Part):
+class FeedSpec(Part):
     """The desired state of a feed."""
 
     exchange: ExchangeName
@@ -331,8 +330,9 @@ class ExchangeFeed(BaseModel):
 
     @property
     def shard_count(self) -> int:
-        """The number of shards that the feed asks for."""
-        return self.spec.ingest.shards
+        """The number of shards that the feed asks for; of `auto`, with which it begins."""
+        ingest = self.spec.ingest
+        return ingest.shards if isinstance(ingest.shards, int) else ingest.autoscale.min
 
     def shards(self, counts: Counts = ()) -> tuple[int, ...]:
         """Return the shards that run: those that have symbols, or may have some when the exchange's list changes.
