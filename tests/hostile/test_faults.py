@@ -33,6 +33,8 @@ REST = [
     "lag=3s", "empty=3", "omit=3", "disorder=3", "other-symbol=3",
 ]  # fmt: skip
 NOT_TRADING = {"delist", "halt"}
+# Faults that end by themselves after the time that is their argument, or that act until then.
+TIMED = {"shutdown", "maintenance", "cut", "silent", "quiet", "mute"}
 # The exchanges that have such a limit.
 ONLY = {
     "limit=1,arguments": {"bybit"}, "limit=1,symbols": {"binance", "coinbase", "okx"}, "limit=90,bytes": {"okx"},
@@ -88,6 +90,12 @@ def inject(simulator, faults) -> None:
         simulator.inject(parse(fault.replace(SECOND, simulator.venue.default_symbols[1])))
 
 
+def effect(faults) -> float:
+    """The seconds after which every fault has acted, and what it stopped may go on."""
+    times = [parsed.amount for fault in faults if (parsed := parse(fault)).kind in TIMED]
+    return max(times, default=0.0) + 1.0
+
+
 def idle(faults, ingest) -> tuple[str, ...]:
     """The symbols that the faults keep from trading."""
     return (ingest.pairs[1].symbol,) if NOT_TRADING & {fault.partition("=")[0] for fault in faults} else ()
@@ -117,7 +125,7 @@ async def test_a_fault_while_trades_flow(exchange, faults, simulate, shard, even
     await eventually(lambda: flowing(ingest), 20)
     await eventually(lambda: min(ingest.stats.received[pair.symbol] for pair in ingest.pairs) > 20)
     inject(simulator, faults)
-    await asyncio.sleep(5.0)
+    await asyncio.sleep(effect(faults))
     others = idle(faults, ingest)
     before = dict(ingest.stats.received)
     await eventually(

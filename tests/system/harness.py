@@ -30,12 +30,16 @@ def k2(*words: str, timeout: float = 120.0, **options: Any) -> subprocess.Comple
 
 
 def eventually(what: str, check: Callable[[], Any], within: float = 300.0, every: float = 0.25) -> Any:
-    """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes."""
-    deadline = time.monotonic() + within
+    """The first result of `check` that is true; an AssertionError that says `what` was waited for, if none comes.
+
+    Checks are `every` so many seconds apart, later four times as many: what they take of the machine, it lacks.
+    """
+    deadline, pause = time.monotonic() + within, every
     while time.monotonic() < deadline:
         if result := check():
             return result
-        time.sleep(every)
+        time.sleep(pause)
+        pause = min(pause * 1.2, every * 4)
     raise AssertionError(f"{what}: not within {within:.0f} s")
 
 
