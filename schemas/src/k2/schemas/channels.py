@@ -16,11 +16,12 @@ from fastavro import parse_schema
 
 from k2.schemas import tables
 from k2.schemas.codecs import avro
-from k2.schemas.records import quote
+from k2.schemas.records import book, quote
+from k2.schemas.records.book import BookUpdate
 from k2.schemas.records.quote import Quote
 from k2.schemas.records.trade import Trade
 from k2.schemas.tables import Column, Table
-from k2.schemas.validation import QUOTE_RULES, TRADE_RULES, Rule
+from k2.schemas.validation import BOOK_RULES, QUOTE_RULES, TRADE_RULES, Rule
 
 
 class Record(Protocol):
@@ -186,6 +187,22 @@ QUOTES: Final = Channel(
     text_columns=frozenset({"symbol", "exchange", "connection", "verdict"}),
     time_columns=("timestamp", "ingestion_timestamp"),
     distinct_columns=tables.QUOTE_DISTINCT_COLUMNS,
+    verdict_column="verdict",
+)
+
+BOOK: Final = Channel(
+    name="book",
+    record=BookUpdate,
+    schema=avro.text(book.AVRO),
+    encoder=partial(avro.RecordEncoder, schema=avro.load(book.AVRO), fields=attrgetter("fields")),
+    columns=tables.BOOK_FIELDS,
+    gold=tables.GOLD_BOOK_TABLE,
+    identity=("connection", "ordinal"),
+    sequencing=Sequencing.CONNECTION,
+    rules=BOOK_RULES,
+    text_columns=frozenset({"symbol", "exchange", "kind", "connection", "verdict"}),
+    time_columns=("timestamp", "ingestion_timestamp"),
+    distinct_columns=tables.BOOK_DISTINCT_COLUMNS,
     verdict_column="verdict",
 )
 

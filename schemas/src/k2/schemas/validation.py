@@ -106,6 +106,16 @@ TRADE_RULES: Final = (
     *time_rules("timestamp"),
 )
 
+# Levels are judged by the adapter, which keeps the book: no rule looks into lists.
+BOOK_RULES: Final = (
+    MISSING_FIELD,
+    UNKNOWN_EXCHANGE,
+    Rule(
+        ErrorCategory.SYMBOL_MISMATCH, lambda update: update.key != update["symbol"], "symbol is {symbol}, key is {key}"
+    ),
+    *time_rules("timestamp"),
+)
+
 # A side without orders is null, and breaks no rule.
 QUOTE_RULES: Final = (
     MISSING_FIELD,

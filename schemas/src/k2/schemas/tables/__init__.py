@@ -14,7 +14,9 @@ from k2.schemas.tables.bronze import bronze
 from k2.schemas.tables.gold import (
     BARS,
     BARS_TABLE,
+    BOOK_DISTINCT_COLUMNS,
     GOLD,
+    GOLD_BOOK_TABLE,
     GOLD_QUOTES_TABLE,
     GOLD_TABLE,
     QUOTE_DISTINCT_COLUMNS,
@@ -26,6 +28,7 @@ from k2.schemas.tables.gold import (
 from k2.schemas.tables.instruments import INSTRUMENTS, INSTRUMENTS_TABLE
 from k2.schemas.tables.silver import DEAD_LETTERS, DEAD_LETTERS_TABLE, silver
 from k2.schemas.tables.spec import (
+    BOOK_FIELDS,
     CATALOG,
     DISTINCT_COLUMNS,
     NAMESPACE,
@@ -42,6 +45,8 @@ __all__ = [
     "BARS_TABLE",
     "BATCHES",
     "BATCHES_TABLE",
+    "BOOK_DISTINCT_COLUMNS",
+    "BOOK_FIELDS",
     "CATALOG",
     "COMPLETENESS",
     "COMPLETENESS_TABLE",
@@ -53,6 +58,7 @@ __all__ = [
     "GAPS",
     "GAPS_TABLE",
     "GOLD",
+    "GOLD_BOOK_TABLE",
     "GOLD_QUOTES_TABLE",
     "GOLD_TABLE",
     "INSTRUMENTS",

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Final
 
 from k2.schemas.tables.spec import (
+    BOOK_FIELDS,
     DISTINCT_COLUMNS,
     NOTIONAL,
     PRICE,
@@ -64,6 +65,15 @@ QUOTE_DISTINCT_COLUMNS: Final = (
 )  # fmt: skip
 GOLD_QUOTES_TABLE: Final = gold(
     "quotes", QUOTE_FIELDS, ("exchange", "symbol", "connection", "ordinal"), QUOTE_DISTINCT_COLUMNS
+)
+
+BOOK_DISTINCT_COLUMNS: Final = (
+    *("timestamp", "ingestion_timestamp", "first_id", "last_id", "previous_id", "ordinal"),
+    *("bids.list.element.price", "bids.list.element.quantity"),
+    *("asks.list.element.price", "asks.list.element.quantity"),
+)
+GOLD_BOOK_TABLE: Final = gold(
+    "book", BOOK_FIELDS, ("exchange", "symbol", "connection", "ordinal"), BOOK_DISTINCT_COLUMNS
 )
 
 BARS_TABLE: Final = Table(

@@ -129,6 +129,32 @@ QUOTE_FIELDS: Final = (
     ),
 )
 
+_LEVELS: Final = "array<struct<price:bigint,quantity:bigint>>"
+BOOK_FIELDS: Final = (
+    Column("symbol", "string", "normalised: BTCUSDT"),
+    Column("exchange", "string", "Name of the exchange in capitals"),
+    Column("timestamp", "timestamp", "exchange time of the message; null where the exchange sends none", nullable=True),
+    Column("ingestion_timestamp", "timestamp", "when the message left the socket"),
+    Column("kind", "string", "snapshot: the whole book; delta: changed levels"),
+    Column("part", "int", "number of this part of the message, from 1"),
+    Column("parts", "int", "number of its parts; a snapshot counts only when whole"),
+    Column("first_id", "bigint", "the exchange's id of the first change, if it sends one", nullable=True),
+    Column("last_id", "bigint", "the exchange's id of the last change, or of the snapshot's state", nullable=True),
+    Column(
+        "previous_id", "bigint", "the last id that comes before this message, if the exchange says so", nullable=True
+    ),
+    Column("bids", _LEVELS, "changed levels of the bids; quantity 0 deletes"),
+    Column("asks", _LEVELS, "changed levels of the asks; quantity 0 deletes"),
+    Column("price_exponent", "int", "power of ten of the prices: -2 for hundredths"),
+    Column("quantity_exponent", "int", "power of ten of the quantities"),
+    Column("connection", "string", "the connection that received it"),
+    Column("ordinal", "bigint", "number of the record on its connection, from 1"),
+    Column("verdict", "string", "verified, unverifiable or suspect: whether the book is the exchange's after it"),
+    Column(
+        "clock_offset_ms", "bigint", "how far K2's clock was ahead of the exchange's, if over a second", nullable=True
+    ),
+)
+
 KAFKA_POSITION: Final = (
     Column("topic", "string", "Kafka topic"),
     Column("partition", "int", "Kafka partition"),

@@ -1,0 +1,1 @@
+"""Order books: the state that the messages of an exchange give, and the records that are made of them."""
