@@ -54,6 +54,23 @@ def test_a_changed_trigger_restarts_only_its_layer_and_duplicates_nothing(cluste
     assert_gold_complete(cluster, "binance", BINANCE)
 
 
+def test_another_number_of_shards_opens_no_gap(cluster):
+    def gaps() -> int:
+        return int(cluster.sql("SELECT count(*) AS n FROM audit_gaps WHERE exchange = 'BINANCE'")[0]["n"])
+
+    def shards() -> int:
+        return int(cluster.get("feed", "binance")["status"]["ingest"].get("shards", 0))
+
+    assert_gold_complete(cluster, "binance", BINANCE)
+    before = gaps()
+    for number in (2, 1):  # the symbols move to the second process, and back
+        cluster.patch("binance", {"ingest": {"shards": number}})
+        eventually(f"{number} shards", lambda number=number: shards() == number, timeout=300, interval=5)
+        cluster.wait_ready("binance")
+    assert_gold_complete(cluster, "binance", BINANCE)
+    assert gaps() == before
+
+
 def test_a_suspended_feed_runs_no_pod_and_resumes_without_a_gap(cluster):
     cluster.patch("kraken", {"suspend": True})
     eventually("no pod of kraken", lambda: not cluster.pod_uids(f"{_FEED}=kraken"), timeout=180)

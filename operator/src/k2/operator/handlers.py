@@ -20,6 +20,7 @@ from k2.operator.api.cluster import Cluster, Unavailable, connect
 from k2.operator.api.object_codec import pack
 from k2.operator.api.pod_status import PodStatusReader
 from k2.operator.api.write_cache import FeedKey
+from k2.operator.batch import Batch
 from k2.operator.desired.naming import FEED, GROUP, MANAGER
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.reconciler import Reconciler
@@ -62,6 +63,9 @@ _FEED_LABEL: Final = {FEED: kopf.PRESENT}
 _UNHEALTHY_AFTER: Final = 3 * RESYNC
 _RETRY: Final = 10.0  # seconds until the next round after one in which the API server failed requests
 _RESHARDING_POLL: Final = 5.0  # seconds; what a pod has taken up causes no event
+# Seconds until feeds learn how many others share their address. Of many new feeds, each would wake all others.
+_SHARERS_QUIET: Final = 0.5
+_SHARERS_LONGEST: Final = 30.0
 _DELETION_POLL: Final = 5.0  # seconds; a topic in another namespace causes no event
 
 
@@ -72,6 +76,7 @@ class State:
         self.reconciler = reconciler
         self.pod_status = pod_status
         self.wakeups: dict[FeedKey, asyncio.Event] = {}
+        self.sharers = Batch(_SHARERS_QUIET, _SHARERS_LONGEST, self.enqueue)
         self.last_round = time.monotonic()
 
     def enqueue(self, key: FeedKey) -> None:
@@ -176,8 +181,7 @@ def on_feed_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
     changed = state.reconciler.cache.observe(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
         state.enqueue_blocked()
-        for other in state.reconciler.forget((body["metadata"]["namespace"], body["metadata"]["name"])):
-            state.enqueue(other)
+        state.sharers.add(state.reconciler.forget((body["metadata"]["namespace"], body["metadata"]["name"])))
     elif changed:
         state.enqueue((body["metadata"]["namespace"], body["metadata"]["name"]))
 
@@ -192,8 +196,7 @@ async def reconcile(body: kopf.Body, memo: Any, **indices: Any) -> None:
         while True:
             wakeup.clear()
             pause = await _run_round(state, dict(body), state.reconciler.cache.feed_objects(key, indices))
-            for other in state.reconciler.sharing(key):
-                state.enqueue(other)
+            state.sharers.add(state.reconciler.sharing(key))
             try:
                 async with asyncio.timeout(pause):
                     await wakeup.wait()
