@@ -160,7 +160,7 @@ class Reconciler:
         key, live = (feed.metadata.namespace, feed.name), resharding.live_counts(feed, observation.objects)
         measured = autoscale.loads(feed, live, observed.shards)
         scale = self._scales[key] = autoscale.decide(feed, self._scales.get(key), live, measured, now)
-        is_applied = feed.spec.ingest.autoscale.mode == "apply" or not live
+        is_applied = feed.autoscale.mode == "apply" or not live
         target = scale.count if is_applied or feed.spec.ingest.shards != AUTO else live[0]
         counts = resharding.next_counts(feed, live, target, observation.objects, observed)
         self._processes[key] = feed.ingest_processes(counts)

@@ -135,6 +135,17 @@ def test_names_are_those_that_kubectl_is_used_with():
     assert VERSION["subresources"] == {"status": {}}
 
 
+def test_the_api_server_adds_no_field_that_an_earlier_operator_refuses():
+    assert not {"rebuildNonce", "ingest.autoscale"} & set(defaults(SPEC))
+
+
+def defaults(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    for name, inner in schema.get("properties", {}).items():
+        if "default" in inner:
+            yield f"{path}{name}"
+        yield from defaults(inner, f"{path}{name}.")
+
+
 def test_the_schema_is_structural():
     for path, node in nodes(ROOT, ""):
         assert set(node) <= STRUCTURAL, path

@@ -74,7 +74,7 @@ def decide(feed: ExchangeFeed, before: Scale | None, counts: Counts, measured: S
     """
     if feed.spec.ingest.shards != AUTO or not counts:
         return Scale(feed.shard_count)
-    bounds, current = feed.spec.ingest.autoscale, counts[0]
+    bounds, current = feed.autoscale, counts[0]
     allowed = min(max(current, bounds.min), bounds.max)
     if allowed != current:
         return Scale(allowed, f"spec.ingest.autoscale allows {bounds.min} to {bounds.max}", now)

@@ -141,7 +141,7 @@ class Ingest(Part):
     shards: Shards = Field(
         1, description="Symbols are spread over this many connections; auto: as many as the load needs."
     )
-    autoscale: Autoscale = Autoscale()
+    autoscale: Autoscale | None = None  # without a default in the API server: an earlier operator would refuse it
     redundancy: Integer = Field(1, ge=1, le=2, description="2: two independent connections per shard.")
     endpoints: tuple[WebsocketUrl, ...] = Field((), max_length=8, description="Base URLs in failover order.")
     rest_endpoint: HttpUrl = Field("", description="REST base URL for gap repair; empty: the exchange's own.")
@@ -331,8 +331,13 @@ class ExchangeFeed(BaseModel):
     @property
     def shard_count(self) -> int:
         """The number of shards that the feed asks for; of `auto`, with which it begins."""
-        ingest = self.spec.ingest
-        return ingest.shards if isinstance(ingest.shards, int) else ingest.autoscale.min
+        shards = self.spec.ingest.shards
+        return shards if isinstance(shards, int) else self.autoscale.min
+
+    @property
+    def autoscale(self) -> Autoscale:
+        """The bounds and the mode of `shards: auto`."""
+        return self.spec.ingest.autoscale or Autoscale()
 
     def shards(self, counts: Counts = ()) -> tuple[int, ...]:
         """Return the shards that run: those that have symbols, or may have some when the exchange's list changes.
