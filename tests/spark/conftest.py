@@ -17,6 +17,7 @@ from k2.jobs.spark.session import session, settings
 from k2.schemas import topics
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
+from tests import seaweedfs
 from tests.background_server import serve
 from tests.spark.builders import Lake, drop_tables
 
@@ -41,12 +42,14 @@ def services(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> Pla
 @pytest.fixture(scope="session")
 def spark(services: Platform) -> Iterator[SparkSession]:
     java = find_java()
-    jars.ensure(java)
+    # With SeaweedFS, tests of a REST catalog have their tables in its store.
+    sets = (jars.SPARK, jars.S3) if seaweedfs.WEED else (jars.SPARK,)
+    jars.ensure(java, sets=sets)
     # Interpreted: a test's few rows cost less than compiling classes for them. The platform's tests compile.
     interpreted = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     conf = settings(services, master="local[2]") | interpreted
     options = ["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options]
-    gateway.start(java, conf, options=options, log=_log(services))
+    gateway.start(java, conf, options=options, sets=sets, log=_log(services))
     session_ = session(conf)
     yield session_
     session_.stop()

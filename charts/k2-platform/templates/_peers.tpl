@@ -64,10 +64,10 @@ matchExpressions:
 {{- range splitList "," .Values.kafka.bootstrap }}{{ $ports = append $ports (regexFind "[0-9]+$" . | int) }}{{ end -}}
 {{- end -}}
 {{- if not .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.url) | int) }}{{- end -}}
-{{- if not (include "k2.catalog.own" .) -}}{{ $ports = append $ports (include "k2.port" (list (include "k2.catalog.uri" .)) | int) }}{{- end -}}
+{{- if not (or (include "k2.catalog.own" .) (include "k2.catalog.inStore" .)) -}}{{ $ports = append $ports (include "k2.port" (list (include "k2.catalog.uri" .)) | int) }}{{- end -}}
 {{- with .Values.catalog.oauth2Uri }}{{ $ports = append $ports (include "k2.port" (list .) | int) }}{{ end -}}
 {{- if not .Values.postgres.enabled -}}
-{{- if .Values.registry.enabled -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.databaseUri) | int) }}{{- end -}}
+{{- if and .Values.registry.enabled (eq .Values.registry.storage.type "postgresql") -}}{{ $ports = append $ports (include "k2.port" (list .Values.registry.databaseUri) | int) }}{{- end -}}
 {{- end -}}
 {{- if eq .Values.store.type "external" -}}
 {{- $ports = append $ports (include "k2.port" (list (.Values.s3.endpoint | default "https://s3.amazonaws.com")) | int) -}}
