@@ -81,6 +81,10 @@
   value: {{ .type }}
 - name: K2_CATALOG_URI
   value: {{ include "k2.catalog.uri" (index $ 0) | quote }}
+{{- if and (index $ 0).Values.caConfigMap (hasPrefix "https://" .uri) }}
+- name: K2_CATALOG_CA_FILE
+  value: /etc/k2-ca/ca.crt
+{{- end }}
 {{- range $name, $value := dict "WAREHOUSE" .warehouse "OAUTH2_URI" .oauth2Uri "SCOPE" .scope }}
 {{- if $value }}
 - name: K2_CATALOG_{{ $name }}

@@ -47,6 +47,10 @@ volumes:
   value: {{ include "k2.s3.checkpoints" . | quote }}
 - name: K2_S3_ENDPOINT
   value: {{ include "k2.s3.endpoint" . | quote }}
+{{- if and .Values.caConfigMap (not (hasPrefix "http://" (include "k2.s3.endpoint" . | trim))) }}
+- name: K2_S3_CA_FILE
+  value: /etc/k2-ca/ca.crt
+{{- end }}
 - name: K2_S3_REGION
   value: {{ .Values.s3.region | quote }}
 - name: K2_S3_PATH_STYLE

@@ -72,6 +72,7 @@ class Platform(BaseSettings):
     )
     catalog_scope: str = Field("", description="of the token; empty: the clients' default, catalog")
     catalog_warehouse: str = Field("", description="name of the warehouse in a REST catalog; empty: K2_WAREHOUSE")
+    catalog_ca_file: str = Field("", description="certificate authorities of a REST catalog (PEM); empty: the system's")
     warehouse: Annotated[str, AfterValidator(_tables)] = Field(
         "warehouse", description="file:/DIR or s3://BUCKET/PREFIX"
     )
@@ -80,6 +81,7 @@ class Platform(BaseSettings):
     )
     s3_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field("", description="a URL; empty: Amazon's")
     s3_region: str = "us-east-1"
+    s3_ca_file: str = Field("", description="certificate authorities of the store (PEM); empty: the system's")
     s3_path_style: bool = Field(True, description="put the bucket in the URL's path, not in its host name")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -99,7 +101,11 @@ class Platform(BaseSettings):
             ]
             raise InvalidSpec(problems) from None
         connections = (platform.kafka, platform.registry, platform.catalog)
-        if contradictions := [problem for each in connections for problem in each.problems()]:
+        contradictions = [problem for each in connections for problem in each.problems()]
+        if platform.s3_ca_file and urlsplit(platform.s3_endpoint).scheme == "http":
+            allowed = "used only with https://: make K2_S3_ENDPOINT that, or remove it"
+            contradictions.append(Problem("K2_S3_CA_FILE", platform.s3_ca_file, allowed))
+        if contradictions:
             raise InvalidSpec(contradictions)
         return platform
 
@@ -115,6 +121,11 @@ class Platform(BaseSettings):
         )
 
     @property
+    def ca_files(self) -> tuple[str, ...]:
+        """The certificate authorities that a JVM's clients of store and catalog trust, besides the system's."""
+        return tuple(dict.fromkeys(file for file in (self.s3_ca_file, self.catalog_ca_file) if file))
+
+    @property
     def catalog(self) -> CatalogConnection:
         """How to reach the Iceberg catalog."""
         return CatalogConnection(
@@ -127,6 +138,7 @@ class Platform(BaseSettings):
             token_file=self.catalog_token_file,
             oauth2_uri=self.catalog_oauth2_uri,
             scope=self.catalog_scope,
+            ca_file=self.catalog_ca_file,
         )
 
     @property

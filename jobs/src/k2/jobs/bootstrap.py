@@ -7,6 +7,7 @@ is unavailable. An error is one line on stderr, which is also the termination me
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from k2.common.platform import Platform
 from k2.common.schema_registry import RegistryUnavailable
 from k2.common.validation_errors import InvalidSpec
 from k2.jobs.commit import retry
-from k2.jobs.spark.jvm import gateway, jars
+from k2.jobs.spark.jvm import gateway, jars, trust_store
 from k2.jobs.spark.jvm.java import JavaNotFound, find_java
 from k2.jobs.spark.session import credentials, session, settings, uses_s3
 from k2.jobs.spark.tables import TableDrifted
@@ -117,14 +118,25 @@ def connect(platform: Platform, master: str, memory: str, conf: Mapping[str, str
     """
     provided = gateway.is_provided()
     spark_conf = settings(platform, master=None if provided else master) | dict(conf or {})
-    if not provided:
+    trusted = _trust(platform.ca_files) if platform.ca_files else {}
+    if provided:
+        gateway.set_properties(trusted)  # before the JVM's first connection over TLS
+    else:
         java = find_java()
         sets = (jars.SPARK, jars.S3) if uses_s3(platform) else (jars.SPARK,)
         jars.ensure(java, sets=sets)
-        options = [f"-Xmx{memory}", "-XX:+UseSerialGC", *java.trust_options]
+        options = [f"-Xmx{memory}", "-XX:+UseSerialGC", *([] if trusted else java.trust_options)]
+        options += [f"-D{name}={value}" for name, value in trusted.items()]
         on_command_line = {key: value for key, value in spark_conf.items() if key not in credentials(spark_conf)}
         gateway.start(java, on_command_line, options=options, sets=sets)
     return session(spark_conf)
+
+
+def _trust(files: Sequence[str]) -> dict[str, str]:
+    """Write a trust store for the JVM of this process, and return the properties by which it takes that."""
+    target = Path(tempfile.mkdtemp(prefix="k2-trust-")) / "ca.p12"
+    trust_store.write(target, files)
+    return trust_store.properties(target)
 
 
 @contextmanager

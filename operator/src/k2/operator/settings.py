@@ -203,8 +203,8 @@ class Settings(BaseModel):
     )
     ca_config_map: SecretName = Field(
         "",
-        description="ConfigMap with trusted certificate authorities in ca.crt, in the feeds' namespaces; empty: those "
-        "of the image",
+        description="ConfigMap with trusted certificate authorities in ca.crt, in the feeds' namespaces: those of "
+        "exchanges, object store and REST catalog; empty: those of the image",
     )
 
     ingest_service_account: Name = "default"

@@ -84,6 +84,34 @@ def test_a_token_is_a_file_of_the_driver_and_in_no_variable(manifests):
     assert "/etc/k2-catalog" not in {mount["mountPath"] for mount in executor["volumeMounts"]}
 
 
+def test_jvms_trust_the_platforms_authorities_for_a_store_over_tls(manifests, monkeypatch):
+    from k2.common.platform import Platform
+
+    platform = {"ca_config_map": "authorities", "s3_endpoint": "https://store.example"}
+    (manifest,) = manifests("SparkApplication", platform=platform, layers={"topology": "Combined"})
+    spec = manifest["spec"]
+    (driver,) = spec["driver"]["template"]["spec"]["containers"]
+    for entry in driver["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", "x"))
+    assert Platform.read().ca_files == ("/etc/k2-ca/ca.crt",)
+    executor = spec["executor"]["template"]["spec"]
+    (init,), (container,) = executor["initContainers"], executor["containers"]
+    target = init["command"][-1]
+    assert f"-Djavax.net.ssl.trustStore={target} " in spec["sparkConf"]["spark.executor.extraJavaOptions"]
+    assert "trustStore" not in spec["sparkConf"]["spark.driver.extraJavaOptions"]
+    for mounts in (init["volumeMounts"], container["volumeMounts"]):
+        assert {"trust", "ca"} <= {mount["name"] for mount in mounts}
+    assert {"trust", "ca"} <= {volume["name"] for volume in executor["volumes"]}
+
+
+def test_a_store_without_tls_needs_no_trust_store(manifests):
+    platform = {"ca_config_map": "authorities", "s3_endpoint": "http://store"}
+    (manifest,) = manifests("SparkApplication", platform=platform, layers={"topology": "Combined"})
+    assert "initContainers" not in manifest["spec"]["executor"]["template"]["spec"]
+    assert "trustStore" not in str(manifest)
+    assert "CA_FILE" not in str(manifest)
+
+
 def test_an_application_is_restarted_without_a_limit(manifests):
     for manifest in manifests("SparkApplication", platform={"restart_interval": 7}):
         assert manifest["spec"]["restartPolicy"] == {

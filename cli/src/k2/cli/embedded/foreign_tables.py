@@ -9,7 +9,7 @@ from k2.common.catalog.connection import CatalogType
 from k2.common.platform import Platform
 from k2.common.validation_errors import InvalidSpec, Problem
 
-ONLY_REST: Final = ("token_file", "oauth2_uri", "scope", "warehouse")  # settings of a REST catalog only
+ONLY_REST: Final = ("token_file", "oauth2_uri", "scope", "warehouse", "ca_file")  # settings of a REST catalog only
 
 _TYPE: Final = "K2_CATALOG_TYPE"
 

@@ -36,6 +36,7 @@ class CatalogConnection:
     token_file: str = ""
     oauth2_uri: str = ""
     scope: str = ""
+    ca_file: str = ""
 
     def problems(self, prefix: str = "K2_CATALOG_") -> Iterator[Problem]:
         """Yield what contradicts itself; `prefix` is that of the environment variables."""
@@ -44,7 +45,7 @@ class CatalogConnection:
             return
         if urlsplit(self.uri).scheme in {"http", "https"}:
             yield Problem(f"{prefix}URI", self.uri, f"that of a REST catalog: set {prefix}TYPE=rest")
-        for name in ("warehouse", "token_file", "oauth2_uri", "scope"):
+        for name in ("warehouse", "token_file", "oauth2_uri", "scope", "ca_file"):
             if getattr(self, name):
                 allowed = f"not used by a JDBC catalog: set {prefix}TYPE=rest, or remove it"
                 yield Problem(f"{prefix}{name.upper()}", getattr(self, name), allowed)
@@ -66,6 +67,10 @@ class CatalogConnection:
             yield Problem(f"{prefix}{name}", ABSENT, f"required with {prefix}{other}: the client's id and secret")
         if self.token_file and self.user:
             yield Problem(f"{prefix}TOKEN_FILE", self.token_file, f"not used with {prefix}USER: remove one of them")
+        if self.ca_file and url.scheme != "https":
+            yield Problem(
+                f"{prefix}CA_FILE", self.ca_file, f"used only with https://: make {prefix}URI that, or remove it"
+            )
         for name in ("oauth2_uri", "scope"):
             if getattr(self, name) and not self.user:
                 allowed = f"used only with {prefix}USER and {prefix}PASSWORD: set these, or remove it"

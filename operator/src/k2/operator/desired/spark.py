@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from k2.operator.desired import sizes
+from k2.operator.desired import sizes, trust
 from k2.operator.desired.config import layer_hash
 from k2.operator.desired.hashing import digest
 from k2.operator.desired.naming import (
@@ -137,22 +137,26 @@ def _driver(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes
 
 def _executor(feed: ExchangeFeed, settings: Settings, part: str, size: sizes.Sizes) -> Manifest:
     pod_volumes, mounts = _writable_and_kafka(settings)  # Spark's tasks read Kafka with the driver's options
+    init, trust_volumes, trust_mounts = trust.executor(settings)
+    # The Spark operator copies the application's labels to executors too, which are not drivers.
+    component = {COMPONENT: f"{part}-executor"}
     container = {
         "name": _EXECUTOR,
         "env": variables(settings, _s3_secrets(settings)),
         "securityContext": container_security(settings),
-        "volumeMounts": mounts,
+        "volumeMounts": [*mounts, *trust_mounts],
     }
+    template = _template(feed, settings, container, [*pod_volumes, *trust_volumes], selector(feed) | component)
+    if init:
+        template["spec"]["initContainers"] = init
     count = {"instances": size.executors} if size.executors else {}
-    # The Spark operator copies the application's labels to executors too, which are not drivers.
-    component = {COMPONENT: f"{part}-executor"}
     annotations = {"annotations": dict(settings.pod_annotations)} if settings.pod_annotations else {}
     return {
         **size.executor.document(),
         **count,
         "labels": settings.pod_labels | component,
         **annotations,
-        "template": _template(feed, settings, container, pod_volumes, selector(feed) | component),
+        "template": template,
     }
 
 
@@ -191,7 +195,8 @@ def jobs_client(settings: Settings) -> KafkaClient:
 
 def environment(settings: Settings) -> list[Manifest]:
     """Build the environment of processes that read and write tables: service addresses and credentials."""
-    return variables(settings, [*_addresses(settings), *_catalog_secrets(settings), *_s3_secrets(settings)])
+    secrets = [*_catalog_secrets(settings), *_s3_secrets(settings)]
+    return variables(settings, [*_addresses(settings), *trust.environment(settings), *secrets])
 
 
 def _addresses(settings: Settings) -> list[Manifest]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from k2.common.catalog.connection import CatalogType
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from k2.common.platform import Platform
 
 _FILE_IO: Final = "pyiceberg.io.pyarrow.PyArrowFileIO"
+_TRUSTING_FILE_IO: Final = "k2.query.iceberg.file_io.TrustingFileIO"
+_CA_FILE: Final = "k2.s3.ca-file"  # of that class
 _SQLITE: Final = "sqlite:///"
 # Seconds. The AWS client's defaults are 1 and 3, with three attempts; a busy MinIO may take longer.
 _S3_TIMEOUTS: Final = {"s3.connect-timeout": "5", "s3.request-timeout": "20"}
@@ -66,7 +68,10 @@ def _rest(platform: Platform) -> Catalog:
     from k2.query.iceberg.rest import ReadingCatalog
 
     with catalog_errors(f"the catalog {platform.catalog_uri}"):
-        properties = platform.catalog.rest_properties() | {"py-io-impl": _FILE_IO} | _s3_properties(platform)
+        properties: dict[str, Any] = platform.catalog.rest_properties()
+        properties |= {"py-io-impl": _FILE_IO} | _s3_properties(platform)
+        if platform.catalog_ca_file:
+            properties["ssl"] = {"cabundle": platform.catalog_ca_file}
         catalog = ReadingCatalog(CATALOG, **properties)
         catalog.namespace_exists(NAMESPACE)
     return catalog
@@ -123,7 +128,14 @@ def _s3_properties(platform: Platform) -> dict[str, str]:
         "s3.force-virtual-addressing": str(not platform.s3_path_style).lower(),
         **_S3_TIMEOUTS,
     }
+    if platform.s3_ca_file:
+        properties |= {"py-io-impl": _TRUSTING_FILE_IO, _CA_FILE: platform.s3_ca_file}
     return properties | ({"s3.endpoint": platform.s3_endpoint} if platform.s3_endpoint else {})
+
+
+def ca_file(table: Table) -> str:
+    """Return the file of the authorities that a client of the table's files reads; empty without one."""
+    return str(table.io.properties.get(_CA_FILE, ""))
 
 
 def _with_credentials(platform: Platform) -> str:

@@ -52,6 +52,14 @@ def is_provided() -> bool:
     return _PORT in os.environ
 
 
+def set_properties(properties: Mapping[str, str]) -> None:
+    """Set system properties of a JVM that is running already."""
+    if properties:
+        SparkContext._ensure_initialized()  # noqa: SLF001 - the public way creates a context
+        for name, value in properties.items():
+            SparkContext._jvm.java.lang.System.setProperty(name, value)  # type: ignore[union-attr]  # noqa: SLF001
+
+
 def start(
     java: Java,
     conf: Mapping[str, str],

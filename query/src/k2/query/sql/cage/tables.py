@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from k2.query.iceberg import data_files
-from k2.query.iceberg.catalog import catalog_errors
+from k2.query.iceberg.catalog import ca_file, catalog_errors
 from k2.query.sql.cage.job import Job, RemoteFiles
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def job(statement: str, plans: Mapping[str, ScanPlan]) -> Job:
             with catalog_errors(name):
                 rows[name] = plan.scan.to_arrow()
     allowed = [path for paths in relative.values() for path in paths]
-    return Job(statement, root, allowed, list(folders.values()), views, remote, rows)
+    readable = [*folders.values(), *filter(None, {ca_file(plans[name].table) for name in remote})]
+    return Job(statement, root, allowed, readable, views, remote, rows)
 
 
 def network(platform: Platform) -> int | None:
