@@ -23,7 +23,7 @@ from k2.schemas.tables import CATALOG, NAMESPACE
 from tests import seaweedfs
 from tests.spark.builders import HOUR, Lake, Record, consecutive, drop_tables
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.skipif(not seaweedfs.WEED, reason=seaweedfs.MISSING)]
 
 JOBS, READER = ("k2-jobs", "secret-of-jobs"), ("k2-query", "secret-of-query")
 ACTIONS = {
@@ -36,8 +36,6 @@ _OF_SDK = "aws.accessKeyId", "aws.secretAccessKey"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.SeaweedFS]:
-    if not seaweedfs.WEED:
-        pytest.skip(seaweedfs.MISSING)
     folder = tmp_path_factory.mktemp("weed")
     users = {"jobs": (*JOBS, ACTIONS["jobs"]), "query": (*READER, ACTIONS["query"])}
     (folder / "identities.json").write_text(seaweedfs.identities(users))

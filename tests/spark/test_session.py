@@ -1,15 +1,10 @@
 """The session of this process, and how Python reads results from its JVM."""
 
 import socket
-import ssl
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from pyspark.sql import SparkSession
-
-from k2.jobs.spark.jvm import trust_store
-from tests.certificates import Authority
 
 pytestmark = pytest.mark.spark
 
@@ -42,29 +37,3 @@ def test_files_on_a_local_disk_are_written_without_starting_processes(spark: Spa
 def _page_faults_of_children(pid: int) -> int:
     """Return the page faults of a process's ended children, as proc_pid_stat(5) counts them: each child has some."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
-
-
-def test_a_jvm_trusts_the_authorities_of_the_trust_store_and_the_systems(spark: SparkSession, tmp_path: Path):
-    authority = Authority("company")
-    certificate, key = authority.issue("store", tmp_path / "server")
-    trust_store.write(tmp_path / "ca.p12", [str(authority.write_certificate(tmp_path / "ca.crt"))])
-    properties = trust_store.properties(tmp_path / "ca.p12")
-    java = spark._jvm.java
-    for name, value in properties.items():
-        java.lang.System.setProperty(name, value)
-    try:
-        # As the clients do it: the default trust managers read the properties when a context is made.
-        tls = spark._jvm.javax.net.ssl.SSLContext.getInstance("TLS")
-        tls.init(None, None, None)
-        factory = tls.getSocketFactory()
-    finally:
-        for name in properties:
-            java.lang.System.clearProperty(name)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        Thread(target=lambda: context.wrap_socket(server.accept()[0], server_side=True).close(), daemon=True).start()
-        client = factory.createSocket("127.0.0.1", server.getsockname()[1])
-        client.startHandshake()
-        assert "store" in str(client.getSession().getPeerPrincipal())
-        client.close()
