@@ -5,6 +5,7 @@ The rounds are the operator's functions, the pods are simulated processes, and t
 
 import asyncio
 import copy
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from random import Random
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from k2.ingest.network.client import HttpClient
 from k2.ingest.network.proxies import Proxies
@@ -66,7 +68,7 @@ class Cluster:
 
     def __init__(
         self, feed: Feed, loop: VirtualLoop, rng: Random, make: Callable[[int, Callable[[], Counts]], Process],
-        stop: Callable[[Process], Awaitable[None]],
+        stop: Callable[[Process], Awaitable[None]], dropped: Callable[[Process], None],
     ) -> None:  # fmt: skip
         self.feed, self.target, self.changes = feed, 1, 0
         self.scale: autoscale.Scale | None = None
@@ -74,7 +76,7 @@ class Cluster:
         self._objects: dict[tuple[str, str], dict[str, Any]] = {}
         self._settings = Settings.model_validate(SETTINGS)
         self._watchdog = Watchdog(self._settings)
-        self._loop, self._rng, self._make, self._stop = loop, rng, make, stop
+        self._loop, self._rng, self._make, self._stop, self._dropped = loop, rng, make, stop, dropped
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -164,6 +166,15 @@ class Cluster:
                 if pod.meter is not None:
                     pod.meter.sample(self._loop.time())
 
+    async def kill(self, name: str) -> None:
+        """Kill the process of a Deployment's pod, which starts again."""
+        pod = self.pods[name]
+        process, pod.process, pod.meter = pod.process, None, None
+        assert process is not None
+        await process.kill(0)
+        self._dropped(process)
+        self._loop.call_later(self._rng.uniform(1, _POD_START), self._start, name, pod)
+
     async def end(self) -> None:
         """Stop all pods."""
         running = [pod.process for pod in self.pods.values() if pod.process is not None]
@@ -197,7 +208,9 @@ class Elastic:
         self.log.create(records, 4)
         for topic in others:
             self.log.create(topic, 1)
-        self.cluster = Cluster(self.feed, loop, Random(rng.random()), self._process, self._stop)
+        self.cluster = Cluster(
+            self.feed, loop, Random(rng.random()), self._process, self._stop, self.exchange.drop_process
+        )
         self._rng, self._processes = rng, 0
         clocks.install(self.clock, patches)
         self.log.install(patches)
@@ -263,6 +276,7 @@ def simulate(
     ingest: Mapping[str, Any] = MappingProxyType({}),
 ) -> Elastic:
     """Let a history happen under a virtual clock."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     loop = VirtualLoop(Random(f"order {seed}"))
     with pytest.MonkeyPatch.context() as patches:
         try:
@@ -272,4 +286,5 @@ def simulate(
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+            structlog.reset_defaults()
     return world

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from k2.ingest.instruments.joining import Joining
 from k2.operator.planning import autoscale, resharding
 from tests.simulation.resharding import Elastic, simulate
 
@@ -43,9 +44,35 @@ def test_where_trades_have_no_numbers_what_the_history_shows_is_compared():
     assert {event.state.value for event in world.judge.gaps.values()} <= {"repaired"}
 
 
+@pytest.mark.parametrize("exchange", ["binance", "bybit"])
+def test_a_pod_that_dies_while_its_symbols_move_loses_nothing(exchange):
+    async def story(world: Elastic) -> None:
+        await through(1)(world)
+        world.cluster.target = 2
+        await world.until(lambda: len(world.cluster.counts) == 2)
+        await world.cluster.kill("spot-shard-0-0")
+        await world.until(lambda: world.cluster.counts == (2,))
+        await world.until(lambda: not world.judge.retrievable())
+
+    world = simulate(3, exchange, story, rate=3.0)
+    complete(world)
+    assert {event.state.value for event in world.judge.gaps.values()} == {"repaired"}
+
+
 def test_a_break_before_the_make_opens_gaps(monkeypatch):
     monkeypatch.setattr(resharding, "next_counts", lambda *given: (given[2],))
     world = simulate(1, "binance", through(1, 3, 1))
+    assert world.judge.gaps
+
+
+def test_a_position_that_is_read_before_the_subscription_opens_gaps(monkeypatch):
+    async def resume_first(joining, pairs, added):
+        if added:
+            await joining._resume(added, {})
+        joining._session.set_symbols(pairs)
+
+    monkeypatch.setattr(Joining, "set_symbols", resume_first)
+    world = simulate(1, "binance", through(1, 2), rate=10.0)
     assert world.judge.gaps
 
 
