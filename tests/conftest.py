@@ -11,9 +11,10 @@ import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, settings
 
-# C1 only, in every JVM that a test starts: it ends before C2's code is worth what compiling it takes.
-# Alone it gets 48 MB for code, which Spark fills in minutes with five feeds, and then compiles nothing more.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
+from tests.java_options import INTERPRETED
+
+# Interpreted; some tests of the platform compile as users' platforms do.
+os.environ.setdefault("JDK_JAVA_OPTIONS", INTERPRETED)
 
 # With xdist a file runs in one process: long files come first, so that no process is left with one at the end.
 _LONGEST_FIRST = (

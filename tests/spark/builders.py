@@ -17,7 +17,6 @@ from k2.ingest.simulator.listings import pair_of
 from k2.jobs.commit.appender import Appender
 from k2.jobs.commit.checkpoints import path
 from k2.jobs.commit.snapshots import Snapshot, SnapshotHistory
-from k2.jobs.spark import tables as spark_tables
 from k2.jobs.spark.local_frames import local_frame
 from k2.jobs.stream import GAPS, Stream, initial_state, query_folder
 from k2.schemas import tables
@@ -29,6 +28,7 @@ from k2.schemas.records.trade import Side, Trade, message_id
 from k2.schemas.snapshots import EXCHANGE, OFFSETS, ROWS_IN, STARTED
 from k2.schemas.tables import Table
 from k2.schemas.values import decimal, from_micros, to_micros
+from tests.spark import empty_tables
 
 HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)  # every trade's hour unless a test says otherwise
 NATIVE = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD", "bybit": "BTCUSDT", "okx": "BTC-USDT"}
@@ -86,12 +86,12 @@ class Lake:
     epoch: int = 0  # of the next Bronze batch
 
     def feed(self, exchange: str = "binance", name: str = "", **layers: Any) -> ExchangeFeed:
-        """Return a feed of one symbol and create its tables."""
+        """Return a feed of one symbol; its tables are there."""
         body = {
             "apiVersion": "k2.marketdata.io/v1alpha1", "kind": "ExchangeFeed", "metadata": {"name": name or exchange},
             "spec": {"exchange": exchange, "symbols": [NATIVE[exchange]], "layers": layers},
         }  # fmt: skip
-        spark_tables.ensure(self.spark, exchange_tables(exchange))
+        empty_tables.ensure(self.spark, self.platform, exchange_tables(exchange))
         return ExchangeFeed.from_body(body)
 
     def record(self, trade: Trade) -> Record:
@@ -196,7 +196,7 @@ class Lake:
 
 
 def drop_tables(spark: SparkSession) -> None:
-    """Drop all tables of the catalog."""
+    """Drop all tables of the catalog, whatever its type."""
     namespace = f"{tables.CATALOG}.{tables.NAMESPACE}"
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
     for row in spark.sql(f"SHOW TABLES IN {namespace}").collect():

@@ -19,7 +19,8 @@ from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
 from tests import seaweedfs
 from tests.background_server import serve
-from tests.spark.builders import Lake, drop_tables
+from tests.spark import empty_tables
+from tests.spark.builders import Lake
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +46,7 @@ def spark(services: Platform) -> Iterator[SparkSession]:
     # With SeaweedFS, tests of a REST catalog have their tables in its store.
     sets = (jars.SPARK, jars.S3) if seaweedfs.WEED else (jars.SPARK,)
     jars.ensure(java, sets=sets)
-    # Interpreted: a test's few rows cost less than compiling classes for them. The platform's tests compile.
-    interpreted = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-    conf = settings(services, master="local[2]") | interpreted
+    conf = settings(services, master="local[2]")
     options = ["-Xmx1g", "-XX:+UseSerialGC", *java.trust_options]
     gateway.start(java, conf, options=options, sets=sets, log=_log(services))
     session_ = session(conf)
@@ -69,7 +68,7 @@ def schema_id(registry_url: str) -> int:
 @pytest.fixture
 def empty(spark: SparkSession, services: Platform, tmp_path: Path) -> Platform:
     """A platform without tables and with a checkpoint folder of its own."""
-    drop_tables(spark)
+    empty_tables.remove_all(spark, services)
     return services.model_copy(update={"checkpoints": str(tmp_path / "checkpoints")})
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from tests.java_options import INTERPRETED
+
 pytestmark = pytest.mark.spark
 
 
@@ -37,3 +39,9 @@ def test_files_on_a_local_disk_are_written_without_starting_processes(spark: Spa
 def _page_faults_of_children(pid: int) -> int:
     """Return the page faults of a process's ended children, as proc_pid_stat(5) counts them: each child has some."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+
+
+def test_the_options_of_the_tests_reach_spark(spark: SparkSession):
+    named = dict(word[2:].split("=") for word in INTERPRETED.split() if word.startswith("-Dspark."))
+    assert named
+    assert {key: spark.conf.get(key) for key in named} == named

@@ -21,7 +21,8 @@ from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.spark.local_frames import local_frame
 from k2.schemas import tables
 from k2.schemas.channels import TRADES
-from tests.spark.builders import HOUR, Lake, Record, consecutive, drop_tables, trade
+from tests.spark import empty_tables
+from tests.spark.builders import HOUR, Lake, Record, consecutive, trade
 
 pytestmark = pytest.mark.spark
 
@@ -34,7 +35,7 @@ FIRST_HOUR, SECOND_HOUR = "2026-03-02T10:00Z", "2026-03-02T11:00Z"
 @pytest.fixture(scope="module")
 def audited(spark: SparkSession, services: Platform, schema_id: int, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Return a lake of two symbols and hours, of which every hour has a verdict."""
-    drop_tables(spark)
+    empty_tables.remove_all(spark, services)
     checkpoints = str(tmp_path_factory.mktemp("sabotage"))
     lake = Lake(spark, services.model_copy(update={"checkpoints": checkpoints}), schema_id)
     feed = lake.feed()

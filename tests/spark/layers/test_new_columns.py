@@ -48,12 +48,12 @@ def test_an_existing_table_gets_the_properties_that_it_lacks_and_keeps_those_tha
     lake.sql("ALTER TABLE {} SET TBLPROPERTIES ('write.metadata.previous-versions-max' = '7')", silver)
     history = SnapshotHistory(lake.spark, silver)
     assert "write.metadata.compression-codec" not in history.properties()
-    lake.feed()
+    spark_tables.ensure(lake.spark, [silver])
     properties = history.properties()
     assert properties["write.metadata.compression-codec"] == "gzip"
     assert properties["write.metadata.previous-versions-max"] == "7"
     current = history.java_table().operations().current
     location = str(current().metadataFileLocation())
     assert location.endswith(".gz.metadata.json")
-    lake.feed()
+    spark_tables.ensure(lake.spark, [silver])
     assert str(current().metadataFileLocation()) == location  # nothing is written when nothing is lacking
