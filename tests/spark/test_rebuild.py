@@ -20,6 +20,7 @@ from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.states import Cause
 from tests.spark.builders import Lake, Record, numbers, trade
+from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
@@ -38,6 +39,10 @@ def _of_unknown_schema(lake: Lake, number: int) -> Record:
 
 
 def _filled(lake: Lake):
+    return prepared(lake, _fill)
+
+
+def _fill(lake: Lake):
     """Trades 1 to 8, 3 of them twice and 5 a dead letter, beside one of another exchange and one that is no record."""
     feed, other = lake.feed(), lake.feed("kraken")
     lake.arrive(feed, [at(1), at(2), at(3), at(3), at(4), _of_unknown_schema(lake, 5)])

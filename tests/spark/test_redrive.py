@@ -14,6 +14,7 @@ from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro, wire
 from k2.schemas.states import Cause
 from tests.spark.builders import Lake, Record, consecutive, numbers, trade
+from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
@@ -34,6 +35,10 @@ def _of_unknown_schema(lake: Lake, number: int) -> Record:
 
 
 def _filled(lake: Lake):
+    return prepared(lake, _fill)
+
+
+def _fill(lake: Lake):
     """Trades 1 to 9, of which 4, 5 and 9 are dead letters, and one record that no schema can mend."""
     feed = lake.feed()
     lake.arrive(feed, [*map(at, (1, 2, 3)), _of_unknown_schema(lake, 4), _of_unknown_schema(lake, 5), at(6)])

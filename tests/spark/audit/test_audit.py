@@ -20,7 +20,7 @@ from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
-BRONZE, SILVER = TRADES.bronze("binance"), TRADES.silver("binance")
+BRONZE, SILVER, GOLD = TRADES.bronze("binance"), TRADES.silver("binance"), tables.GOLD_TABLE
 LATER = HOUR + timedelta(hours=2)
 WITHIN = HOUR + timedelta(minutes=30)
 
@@ -76,7 +76,7 @@ def test_a_consistent_lake_has_no_findings_and_equals_its_rebuild(lake: Lake):
     row = _hours(lake)["BTCUSDT", 0]
     assert (row["first_id"], row["last_id"], row["state"], row["missing"]) == ("1", "10", "complete", [])
     assert row["by_source"] == {"live": 10}
-    assert row["gold_snapshot_id"] == lake.snapshots(tables.GOLD_TABLE)[0].id
+    assert row["gold_snapshot_id"] == lake.snapshots(GOLD)[0].id
 
 
 def test_rows_that_are_not_due_yet_are_lag(lake: Lake):
@@ -106,32 +106,41 @@ def test_a_silver_batch_between_its_trades_and_its_dead_letters_is_lag(lake: Lak
     assert report.exchanges["BINANCE"]["trades"].lag["silver"] == 2
 
 
+# Corruptions that do not touch each other, so that one audit judges several: each gives its own finding, and no other.
 @pytest.mark.parametrize(
-    ("table", "statement", "check", "text"),
+    "corruptions",
     [
-        (SILVER, "DELETE FROM {} WHERE offset = 3", "silver_missing", "offset 3"),
-        (SILVER, "DELETE FROM {} WHERE offset = 10", "silver_missing", "offset 10"),
-        (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "dead_letters_changed", "offset 11"),
-        (SILVER, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 4", "silver_duplicate", "offset 4"),
-        (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "7 to 8"),
-        (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),
-        (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
-        (BRONZE, "DELETE FROM {} WHERE offset = 11", "bronze_gap", "offset 11"),
-        (tables.GOLD_TABLE, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '5'", "gold_duplicate", "record 5 "),
+        [
+            (SILVER, "DELETE FROM {} WHERE offset = 3", "silver_missing", "offset 3"),
+            (SILVER, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 4", "silver_duplicate", "offset 4"),
+            (tables.DEAD_LETTERS_TABLE, "DELETE FROM {}", "dead_letters_changed", "offset 11"),
+            (BRONZE, "DELETE FROM {} WHERE offset IN (7, 8)", "bronze_gap", "offset 7 to 8"),
+            (GOLD, "INSERT INTO {0} SELECT * FROM {0} WHERE trade_id = '9'", "gold_duplicate", "record 9 "),
+        ],
+        [
+            (SILVER, "DELETE FROM {} WHERE offset = 10", "silver_missing", "offset 10"),
+            (BRONZE, "DELETE FROM {} WHERE offset = 7", "bronze_gap", "offset 7"),
+            (BRONZE, "INSERT INTO {0} SELECT * FROM {0} WHERE offset = 2", "bronze_duplicate", "offset 2"),
+        ],
+        [(BRONZE, "DELETE FROM {} WHERE offset = 11", "bronze_gap", "offset 11")],
     ],
-)  # fmt: skip
-def test_a_corruption_gives_exactly_its_finding(lake: Lake, table, statement: str, check: str, text: str):
+    ids=["of every layer", "beside another", "at the end"],
+)
+def test_a_corruption_gives_exactly_its_finding(lake: Lake, corruptions):
     _filled(lake)
-    lake.sql(statement, table)
+    for table, statement, _, _ in corruptions:
+        lake.sql(statement, table)
     report = _audit(lake)
-    assert _checks(report) == [check]
-    assert text in report.findings[0].text
-    assert f"{check}: " in report.text()
+    assert sorted(_checks(report)) == sorted(check for _, _, check, _ in corruptions)
+    texts = {finding.check: finding.text for finding in report.findings}
+    for _, _, check, text in corruptions:
+        assert text in texts[check]
+        assert f"{check}: " in report.text()
 
 
 def test_a_trade_missing_in_gold_is_found_by_message_id_and_by_trade_id(lake: Lake):
     _filled(lake)
-    lake.sql("DELETE FROM {} WHERE trade_id = '7'", tables.GOLD_TABLE)
+    lake.sql("DELETE FROM {} WHERE trade_id = '7'", GOLD)
     report = _audit(lake)
     assert _checks(report) == ["gold_missing", "missing_ids"]
     assert str(trade(7).message_id) in report.findings[0].text
@@ -142,13 +151,13 @@ def test_a_trade_that_is_only_in_gold_is_an_orphan(lake: Lake):
     lake.sql("INSERT INTO {0} SELECT * REPLACE ('forged' AS message_id) FROM {0} WHERE trade_id = '3'".replace(
         "SELECT * REPLACE ('forged' AS message_id)",
         "SELECT 'forged', " + ", ".join(column.name for column in tables.GOLD_TABLE.columns[1:]),
-    ), tables.GOLD_TABLE)  # fmt: skip
+    ), GOLD)  # fmt: skip
     assert _checks(_audit(lake)) == ["gold_orphan"]
 
 
 def test_a_changed_value_is_found_without_an_earlier_verdict_and_by_a_rebuild(lake: Lake):
     _filled(lake)
-    lake.sql("UPDATE {} SET price = price + 1 WHERE trade_id = '4'", tables.GOLD_TABLE)
+    lake.sql("UPDATE {} SET price = price + 1 WHERE trade_id = '4'", GOLD)
     report = _audit(lake, rebuild=True)
     assert _checks(report) == ["gold_mismatch", "rebuild_gold"]
     assert report.findings[0].text == (
@@ -175,6 +184,14 @@ def test_missing_ids_are_a_finding_of_the_hour_of_the_next_trade(lake: Lake):
     assert [tuple(ids) for ids in incomplete["missing"]] == [("5", "7")]
 
 
+def _fill_with_a_gap(lake: Lake):
+    """Write the first and the fourth trade, and run all layers."""
+    feed = lake.feed()
+    lake.arrive(feed, [trade(1), trade(4)])
+    lake.run(feed, "silver", "gold")
+    return feed
+
+
 @pytest.mark.parametrize(
     ("state", "now", "findings", "in_repair"),
     [
@@ -184,9 +201,7 @@ def test_missing_ids_are_a_finding_of_the_hour_of_the_next_trade(lake: Lake):
     ],
 )
 def test_missing_ids_are_in_repair_only_while_their_hour_and_gap_are_open(lake, state, now, findings, in_repair):
-    feed = lake.feed()
-    lake.arrive(feed, [trade(1), trade(4)])
-    lake.run(feed, "silver", "gold")
+    prepared(lake, _fill_with_a_gap)
     _list_gap(lake, 2, 3, state)
     report = _audit(lake, now=now)
     exchange = report.exchanges["BINANCE"]["trades"]

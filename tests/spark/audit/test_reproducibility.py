@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from k2.cli.main import app
 from k2.jobs.audit import runner
+from k2.jobs.audit.bars import check_bars
 from k2.jobs.audit.rebuild import rows as rebuild
 from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.maintenance.bar_maintenance import BarMaintainer
@@ -96,6 +97,9 @@ def test_bars_of_which_nothing_tells_their_trades_are_a_finding_until_they_are_b
     feed, later = lake.feed(), HOUR + timedelta(hours=4)
 
     def findings() -> list[str]:
+        return [finding.text for finding in check_bars(lake.spark, None)]
+
+    def audited() -> list[str]:
         report = runner.audit(lake.spark, lake.platform, now=later, channels=[TRADES])
         return [finding.text for finding in report.findings]
 
@@ -112,16 +116,16 @@ def test_bars_of_which_nothing_tells_their_trades_are_a_finding_until_they_are_b
     assert findings() == []
     named = lake.snapshots(tables.GOLD_TABLE)[1].id
     SnapshotHistory(lake.spark, tables.GOLD_TABLE).expire([named])
-    (expired,) = findings()
+    (expired,) = audited()
     assert f"no bar can be judged: Gold's snapshot {named}" in expired
     assert BarMaintainer(lake.spark).run()
     assert findings() == []
     lake.sql("UPDATE {} SET close = close + 1", tables.BARS_TABLE)
     expire(tables.BARS_TABLE)
-    (unnamed,) = findings()
+    (unnamed,) = audited()
     assert "no bar can be judged: none of its commits names a snapshot" in unnamed
     assert BarMaintainer(lake.spark).run()
     assert findings() == []
     lake.sql("DELETE FROM {}", tables.BARS_TABLE)
     expire(tables.BARS_TABLE)
-    assert findings() == []  # as if they were never built
+    assert audited() == []  # as if they were never built

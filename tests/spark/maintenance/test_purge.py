@@ -20,6 +20,7 @@ from k2.schemas.channels import TRADES, exchange_tables
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import ExchangeFeed
 from tests.spark.builders import HOUR, Lake, Record, consecutive, numbers, trade
+from tests.spark.saved_lakes import prepared
 
 pytestmark = pytest.mark.spark
 
@@ -40,6 +41,10 @@ def _ether(first: int, last: int):
 
 
 def _filled(lake: Lake) -> tuple[ExchangeFeed, ExchangeFeed]:
+    return prepared(lake, _fill)
+
+
+def _fill(lake: Lake) -> tuple[ExchangeFeed, ExchangeFeed]:
     feed, other = lake.feed(), _other(lake)
     lake.arrive(feed, [*consecutive(1, 5), Record(b"bad")])
     lake.arrive(other, [*_ether(1, 3), Record(b"worse")])
