@@ -88,7 +88,7 @@ def exchange(name: str, *words: str, log: Path) -> Iterator[Exchange]:
 def feed(name: str, symbols: list[str], port: int = 0, **changes: Any) -> dict[str, Any]:
     """An ExchangeFeed that takes its trades from a port of this machine, with short triggers."""
     ingest = {"endpoints": [f"ws://127.0.0.1:{port}"], "restEndpoint": f"http://127.0.0.1:{port}"} if port else {}
-    layers = {layer: {"trigger": "1s"} for layer in ("bronze", "silver", "gold")}
+    layers = {layer: {"trigger": "2s"} for layer in ("bronze", "silver", "gold")}
     spec = {"exchange": name, "symbols": symbols, "ingest": ingest, "kafka": {"partitions": 2}, "layers": layers}
     return {
         "apiVersion": "k2.marketdata.io/v1alpha1",
