@@ -36,6 +36,7 @@ class Api:
     def __init__(self, url: str, certificate: Path) -> None:
         self.url = url
         self.certificate = certificate  # of the server, with its self-signed authority
+        self._trust: ssl.SSLContext | None = None
 
     def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
         """Send a request and return the answer; for an error that is a `Status`."""
@@ -53,8 +54,10 @@ class Api:
             return json.loads(raw) if raw.startswith(b"{") else {"kind": "Status", "message": raw.decode()}
 
     def trust(self) -> ssl.SSLContext:
-        """Return a TLS context that trusts the server."""
-        return ssl.create_default_context(cafile=str(self.certificate))
+        """Return a TLS context that trusts the server, which writes its certificate when it starts."""
+        if self._trust is None:
+            self._trust = ssl.create_default_context(cafile=str(self.certificate))
+        return self._trust
 
     def feed(self, namespace: str, name: str) -> str:
         """Return the path of a feed."""
@@ -134,12 +137,13 @@ def running(log: Path, command: list[str], **options: Any) -> Iterator[subproces
 
 
 def eventually(check: Callable[[], Any], within: float = 60.0) -> Any:
-    """Poll until a check returns a true value, and return that value."""
-    deadline = time.monotonic() + within
+    """Poll, first soon, then four times a second, until a check returns a true value, and return that value."""
+    deadline, pause = time.monotonic() + within, 0.05
     while time.monotonic() < deadline:
         if result := check():
             return result
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.25)
     raise AssertionError(f"not within {within:.0f} s")
 
 
