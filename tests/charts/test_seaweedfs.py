@@ -17,6 +17,7 @@ from k2.query.errors import Unavailable
 from k2.query.iceberg import catalog, tables
 from k2.schemas.tables import GOLD_TABLE, NAMESPACE
 from tests import seaweedfs
+from tests.apiserver.support.servers import eventually
 from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, render, render_error
 
 CHART = "k2-platform"
@@ -147,7 +148,19 @@ def _run(folder: Path, values: Manifest) -> Iterator[Store]:
     if "-s3.port.iceberg=0" in words:
         words.remove("-s3.port.iceberg=0")
     with seaweedfs.running(folder / "data", file, words) as server:
-        yield Store(server)
+        store = Store(server)
+        # Its ports answer about two seconds before its flags have made the buckets.
+        eventually(lambda: not fails(lambda: write(store.client("jobs"), "k2-lake-checkpoints/made")))
+        yield store
+
+
+def fails(call: Callable[[], Any]) -> bool:
+    """Return whether the store refuses a call, for whatever reason."""
+    try:
+        call()
+    except OSError:
+        return True
+    return False
 
 
 @pytest.fixture(scope="module")
