@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from k2.common.catalog.connection import CatalogType
 from k2.common.platform import Platform
 from k2.jobs import initialise
 from k2.jobs.audit import runner
@@ -48,7 +49,7 @@ def rest(server: seaweedfs.SeaweedFS, user: tuple[str, str], services: Platform)
     """Return the settings of a client of the REST catalog."""
     return services.model_copy(
         update={
-            "catalog_type": "rest",
+            "catalog_type": CatalogType.REST,
             "catalog_uri": server.catalog,
             "catalog_user": user[0],
             "catalog_password": Platform(catalog_password=user[1]).catalog_password,
@@ -155,7 +156,7 @@ def test_a_reader_without_the_right_secret_is_refused_with_a_sentence(server: se
     with pytest.raises(Unavailable, match=r"the catalog http://.* cannot be read: .*[Ii]nvalid"):
         Engine(rest(server, (READER[0], "wrong"), services))
     gone = services.model_copy(
-        update={"catalog_type": "rest", "catalog_uri": "http://127.0.0.1:9", "warehouse": "s3://l"}
+        update={"catalog_type": CatalogType.REST, "catalog_uri": "http://127.0.0.1:9", "warehouse": "s3://l"}
     )
     with pytest.raises(Unavailable, match=r"the catalog http://127.0.0.1:9 cannot be read"):
         Engine(gone)
