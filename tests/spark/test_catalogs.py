@@ -1,9 +1,7 @@
 """The same tables in both types of catalogs: created, written by all layers, audited, queried and purged."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,23 +131,6 @@ def _purge(lake: Lake, feed: ExchangeFeed) -> None:
     assert removed[bronze.name] == "dropped"
     assert not lake.spark.catalog.tableExists(bronze.identifier)
     assert not any(file_system.exists(path) for path in paths)
-
-
-def test_an_interrupted_purge_removes_the_files_of_tables_that_are_dropped_already(lake: Lake, tmp_path: Path):
-    """As a REST catalog places them: in a folder that nothing but the dropped table's metadata names."""
-    feed = lake.feed()
-    place = Path(lake.platform.warehouse.removeprefix("file:")) / "elsewhere" / "bronze-1f2e"
-    place.mkdir(parents=True)
-    (place / "rows.parquet").write_bytes(b"rows")
-    note = Path(lake.platform.checkpoints) / feed.name / "dropped.json"
-    note.parent.mkdir(parents=True)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    note.write_text(json.dumps([f"file:{place}", f"file:{outside}"]))
-    Purge(lake.spark, lake.platform, feed, exchange=True).run()
-    assert not place.exists()
-    assert outside.exists()
-    assert not note.exists()
 
 
 def test_a_reader_without_the_right_secret_is_refused_with_a_sentence(server: seaweedfs.SeaweedFS, services: Platform):

@@ -177,3 +177,20 @@ def test_exit_codes_of_the_command(lake: Lake, tmp_path: Path):
     unreachable = _command(file, tmp_path / "no-such-folder")
     assert unreachable.returncode == 3, unreachable.stderr
     assert "the catalog cannot be read" in unreachable.stderr
+
+
+def test_an_interrupted_purge_removes_the_files_of_tables_that_are_dropped_already(lake: Lake, tmp_path: Path):
+    """As a REST catalog places them: in a folder that nothing but the dropped table's metadata names."""
+    feed = lake.feed()
+    place = Path(lake.platform.warehouse.removeprefix("file:")) / "elsewhere" / "bronze-1f2e"
+    place.mkdir(parents=True)
+    (place / "rows.parquet").write_bytes(b"rows")
+    note = Path(lake.platform.checkpoints) / feed.name / "dropped.json"
+    note.parent.mkdir(parents=True)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    note.write_text(json.dumps([f"file:{place}", f"file:{outside}"]))
+    Purge(lake.spark, lake.platform, feed, exchange=True).run()
+    assert not place.exists()
+    assert outside.exists()
+    assert not note.exists()

@@ -10,7 +10,7 @@ Checkpoints are removed last, so an interrupted purge can be repeated.
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final
 from pyspark.sql import SparkSession
 
 from k2.common import logs
+from k2.common.catalog.connection import CatalogType
 from k2.common.platform import Platform
 from k2.jobs import bootstrap
 from k2.jobs.audit.pinned_snapshots import purged_key
@@ -124,20 +125,35 @@ class Purge:
         """Drop tables with their files. A REST catalog chooses where these are, and forgets it with the table."""
         warehouse = self._platform.warehouse.rstrip("/")
         existing = [table for table in own if self._exists(table)]
+        opened = [SnapshotHistory(self._spark, table).java_table() for table in existing]
         note = f"{self._checkpoints}/{_DROPPED}"
         noted = set(json.loads(self._files.read(note))) if self._files.exists(note) else set()
-        places = noted | {str(SnapshotHistory(self._spark, table).java_table().location()) for table in existing}
+        places = noted | {str(table.location()) for table in opened}
         if places != noted:
             self._files.write(note, json.dumps(sorted(places)))
+        remove = self._remover(opened)
         for table in existing:
             # Iceberg's PURGE reads the old metadata files one by one, which takes minutes in a bucket.
             self._spark.sql(f"DROP TABLE {table.identifier}")
             self._done[table.name] = "dropped"
-        for place in sorted(places | {f"{warehouse}/{NAMESPACE}/{table.name}" for table in own}):
+        if self._platform.catalog_type is not CatalogType.REST:
+            places |= {f"{warehouse}/{NAMESPACE}/{table.name}" for table in own}
+        for place in sorted(places):
             if is_below(place, warehouse):
-                self._files.remove(place)
+                remove(place)
             else:
                 log.warning("files of a dropped table are not in the warehouse and remain", folder=place)
+
+    def _remover(self, opened: Sequence[Any]) -> Callable[[str], object]:
+        """Return what removes a table's folder.
+
+        A REST catalog may own the folders of tables, and then answers only the clients that it configures itself.
+        """
+        if self._platform.catalog_type is not CatalogType.REST:
+            return self._files.remove
+        if not opened and self._exists(tables.DEAD_LETTERS_TABLE):  # an earlier purge has dropped the tables
+            opened = [SnapshotHistory(self._spark, tables.DEAD_LETTERS_TABLE).java_table()]
+        return opened[0].io().deletePrefix if opened else self._files.remove
 
     def _delete(self, table: Table, where: str, time: str = "") -> None:
         """Delete rows, the old ones first: only recent partitions can have conflicting commits of other writers."""
