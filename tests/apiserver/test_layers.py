@@ -141,6 +141,7 @@ def test_a_feed_whose_parts_run_is_ready_and_reports_their_figures(
         running_status = status(api, namespace, "spot")
     assert running_status["ingest"] == {
         "connected": 1, "desired": 1, "messagesPerSecond": 12, "reconnects": 1, "openGaps": 0, "repairedGaps": 0,
+        "shards": 1,
     }  # fmt: skip
     assert running_status["layers"]["gold"] == {
         "application": "spot-gold",

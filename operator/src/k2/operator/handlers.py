@@ -175,8 +175,11 @@ kopf.on.event("", "v1", "pods", labels=_FEED_LABEL)(on_child_event)
 
 
 @kopf.on.event(*_FEEDS)
-def on_feed_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
-    """Reconcile a changed feed; when a feed is gone, reconcile those that conflicted with it."""
+async def on_feed_event(event: Any, body: kopf.Body, memo: Any, **_: Any) -> None:
+    """Reconcile a changed feed; when a feed is gone, reconcile those that conflicted with it.
+
+    Asynchronous, because kopf runs other functions in threads, and a batch belongs to the event loop.
+    """
     state: State = memo.state
     changed = state.reconciler.cache.observe(body, deleted=event["type"] == "DELETED")
     if event["type"] == "DELETED":
