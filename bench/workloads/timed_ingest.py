@@ -19,14 +19,14 @@ def main() -> int:
     """Run until SIGTERM, and return the ingest's exit code."""
     times = Path(sys.argv.pop(1))
     acknowledged: list[tuple[int, bytes]] = []
-    original = Publisher._on_trade  # noqa: SLF001
+    original = Publisher._on_report  # noqa: SLF001
 
-    def timed(self: Publisher, arrived: int, error: Any, message: Any) -> None:
-        original(self, arrived, error, message)
+    def timed(self: Publisher, number: int, error: Any, message: Any) -> None:
+        original(self, number, error, message)
         if error is None:
             acknowledged.append((time.time_ns(), message.value()))
 
-    Publisher._on_trade = timed  # type: ignore[method-assign]  # noqa: SLF001
+    Publisher._on_report = timed  # type: ignore[method-assign]  # noqa: SLF001
     code = ingest.main()
     rows = [(record["symbol"], int(record["trade_id"]), at) for at, value in acknowledged
             for record in (avro.decode(wire.split(value)[1]),)]  # fmt: skip
