@@ -19,6 +19,7 @@ from k2.schemas.tables import GOLD_TABLE, NAMESPACE
 from tests import seaweedfs
 from tests.apiserver.support.servers import eventually
 from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, render, render_error
+from tests.charts.store_client import read, refused, write
 
 CHART = "k2-platform"
 SCRIPT = CHARTS / CHART / "files/identities.py"
@@ -166,25 +167,6 @@ def fails(call: Callable[[], Any]) -> bool:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     yield from _run(tmp_path_factory.mktemp("store"), BOTH)
-
-
-def refused(call: Callable[[], Any]) -> bool:
-    """Return whether the store denies a call."""
-    try:
-        call()
-    except OSError as error:
-        return "ACCESS_DENIED" in str(error) or "AccessDenied" in str(error) or "403" in str(error)
-    return False
-
-
-def write(client: S3FileSystem, path: str, data: bytes = b"data") -> None:
-    with client.open_output_stream(path) as stream:
-        stream.write(data)
-
-
-def read(client: S3FileSystem, path: str) -> bytes:
-    with client.open_input_stream(path) as stream:
-        return bytes(stream.read())
 
 
 @pytest.mark.parametrize("user", ["jobs", "audit"])

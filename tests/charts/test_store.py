@@ -5,16 +5,16 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from tests.apiserver.support.servers import free_port, running
 from tests.charts.rendering import CHARTS, Manifest, needs_helm, of_kind, render
+from tests.charts.store_client import read, refused, write
 
 CHART = "k2-platform"
 SCRIPT = CHARTS / CHART / "files/store.sh"
@@ -139,25 +139,6 @@ def _wait(url: str) -> None:
         else:
             return
     raise AssertionError(url)
-
-
-def refused(call: Callable[[], Any]) -> bool:
-    """Return whether the store denies a call."""
-    try:
-        call()
-    except OSError as error:
-        return "ACCESS_DENIED" in str(error) or "AccessDenied" in str(error) or "403" in str(error)
-    return False
-
-
-def write(client: S3FileSystem, path: str, data: bytes = b"data") -> None:
-    with client.open_output_stream(path) as stream:
-        stream.write(data)
-
-
-def read(client: S3FileSystem, path: str) -> bytes:
-    with client.open_input_stream(path) as stream:
-        return bytes(stream.read())
 
 
 @pytest.mark.parametrize("user", ["jobs", "audit"])

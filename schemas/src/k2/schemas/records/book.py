@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from k2.schemas.records.trade import Source
+from k2.schemas.records.connection_record import ConnectionRecord
 from k2.schemas.states import Verdict
 
 AVRO: Final = "book_v1"  # the schema file
@@ -20,7 +20,7 @@ class BookKind(StrEnum):
     DELTA = "delta"  # what changed
 
 
-class BookUpdate(msgspec.Struct, frozen=True, gc=False):
+class BookUpdate(ConnectionRecord, frozen=True, gc=False):
     """One message, or one part of a large snapshot, about the order book of one instrument of one exchange.
 
     Times are UTC microseconds; `exchange_timestamp` is None where the exchange sends none. A price is that of a level
@@ -29,10 +29,6 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     they are its identity.
     """
 
-    symbol: str
-    exchange: str
-    exchange_timestamp: int | None
-    ingestion_timestamp: int
     kind: BookKind
     bids: tuple[Level, ...]
     asks: tuple[Level, ...]
@@ -49,24 +45,9 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     clock_offset_ms: int | None = None
 
     @property
-    def timestamp(self) -> int:
-        """The exchange's time; the time of arrival where the exchange sends none."""
-        return self.ingestion_timestamp if self.exchange_timestamp is None else self.exchange_timestamp
-
-    @property
-    def record_id(self) -> str:
-        """Nothing: the ids of books number changes, not messages."""
-        return ""
-
-    @property
     def fingerprint(self) -> int:
         """A hash of the content."""
         return hash((self.bids, self.asks))
-
-    @property
-    def source(self) -> str:
-        """How the message was received: live, also if a snapshot came over REST. No exchange has a history of books."""
-        return Source.LIVE
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -78,11 +59,3 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
         }
         values["timestamp"] = values.pop("exchange_timestamp")
         return values | sides | {"kind": self.kind.value, "verdict": self.verdict.value}
-
-    def in_listing(self, listing: int) -> "BookUpdate":
-        """Return the message: another listing begins with a snapshot."""
-        return self
-
-    def with_clock_offset(self, millis: int) -> "BookUpdate":
-        """Return the message with a note that the clock of its time of arrival was so far ahead of the exchange's."""
-        return msgspec.structs.replace(self, clock_offset_ms=millis)
