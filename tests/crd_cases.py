@@ -120,6 +120,20 @@ def _selectors() -> list[Case]:
     ]
 
 
+def _channels() -> list[Case]:
+    only = "coinbase offers only trades; remove the others from spec.channels"
+    coinbase = {"exchange": "coinbase", "symbols": ["BTC-USD"]}
+    return [
+        Case("channels", feed(channels=["quotes", "trades"])),
+        Case("channels, quotes alone", feed(channels=["quotes"])),
+        Case("channels that are not offered", feed(**coinbase, channels=["trades", "quotes"]), only),
+        Case("channels, the offered one", feed(**coinbase, channels=["trades"])),
+        Case("channels, none", feed(channels=[]), "should have at least 1 items"),
+        Case("channels twice", feed(channels=["trades", "trades"]), 'Duplicate value: "trades"'),
+        Case("channels of another name", feed(channels=["candles"]), 'Unsupported value: "candles"'),
+    ]
+
+
 def _durations() -> list[Case]:
     """Each kind of duration, within, at and beyond its bounds."""
     places = {
@@ -279,7 +293,12 @@ def _others() -> list[Case]:
     ]
 
 
-CASES = [*_named(), *_symbols(), *_durations(), *_retention(), *_quantities(), *_urls(), *_others()]
+CASES = [*_named(), *_symbols(), *_channels(), *_durations(), *_retention(), *_quantities(), *_urls(), *_others()]
+
+
+def _quotes(**kafka: int) -> dict[str, Any]:
+    return feed(channels=["trades", "quotes"], kafka=kafka)
+
 
 _IMMUTABLE = "exchange is immutable; create another ExchangeFeed"
 _PARTITIONS = "kafka.partitions never falls, because Kafka cannot remove partitions"
@@ -294,5 +313,8 @@ UPDATES = [
     Update("the default of fewer partitions", feed(kafka={"partitions": 50}), feed(), _PARTITIONS),
     Update("more partitions than by default", feed(), feed(kafka={"partitions": 41})),
     Update("the default number of partitions", feed(), feed(kafka={"partitions": 40})),
+    Update("fewer partitions of quotes", _quotes(partitions=30), _quotes(), _PARTITIONS),
+    Update("the default number of partitions of quotes", _quotes(), _quotes(partitions=40)),
+    Update("more channels", feed(), feed(channels=["trades", "quotes"])),
     Update("a worse trigger", feed(), feed(layers={"gold": {"trigger": "1ms"}}), _DURATION),
 ]

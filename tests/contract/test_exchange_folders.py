@@ -1,6 +1,7 @@
 """An exchange is one folder: every folder has the same files, and nothing outside names an exchange."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def test_adapter_and_venue_of_an_exchange_are_found_by_its_name(name: str):
     assert (
         spec.label in next(field for field in avro.load()["fields"] if field["name"] == "exchange")["type"]["symbols"]
     )
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_an_exchange_declares_the_channels_of_its_adapters(name: str):
+    assert set(EXCHANGES[name].channels) == set(import_module(f"k2.ingest.exchanges.{name}").CHANNELS)
 
 
 def test_nothing_outside_its_folder_names_an_exchange():

@@ -163,3 +163,4 @@ def test_topics_have_the_published_numbers_of_partitions():
     assert {name: facts.partitions for name, facts in EXCHANGES.items()} == {
         "binance": 40, "kraken": 20, "coinbase": 20, "bybit": 20, "okx": 20,
     }  # fmt: skip
+    assert {channel.name: channel.partitions for channel in CHANNELS} == {"trades": 0, "quotes": 20, "book": 20}

@@ -16,7 +16,7 @@ from k2.jobs.purge import Purge
 from k2.jobs.spark.session import settings
 from k2.query.engine import Engine
 from k2.query.errors import Unavailable
-from k2.schemas.channels import TRADES, shared_tables
+from k2.schemas.channels import CHANNELS, TRADES, shared_tables
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.tables import CATALOG, NAMESPACE
 from tests import seaweedfs
@@ -93,7 +93,7 @@ def test_trades_pass_all_layers_and_the_audit_and_are_queried_and_purged(clients
     lake, reader = clients
     initialise.initialise(lake.spark)
     rows = lake.spark.sql(f"SHOW TABLES IN {CATALOG}.{NAMESPACE}").collect()
-    assert {row["tableName"] for row in rows} == {table.name for table in shared_tables()}
+    assert {row["tableName"] for row in rows} == {table.name for table in shared_tables(CHANNELS)}
 
     feed = lake.feed()
     lake.arrive(feed, [*consecutive(1, 3), Record(b"bad")])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from k2.schemas.channels import shared_tables
+from k2.schemas.channels import CHANNELS, shared_tables
 
 pytestmark = pytest.mark.spark
 
@@ -29,7 +29,7 @@ def test_the_first_run_creates_the_shared_tables_and_a_second_changes_nothing(tm
     first = _command(tmp_path)
     assert first.returncode == 0, first.stderr
     created = _tables(tmp_path)
-    assert set(created) == {table.name for table in shared_tables()}
+    assert set(created) == {table.name for table in shared_tables(CHANNELS)}
     second = _command(tmp_path)
     assert second.returncode == 0, second.stderr
     assert _tables(tmp_path) == created

@@ -102,6 +102,7 @@ class Channel:
         verdict_column: The column of the adapter's verdict on continuity, a value of `k2.schemas.states.Verdict`.
         price_column: The field of the price that status shows for a symbol, if there is one.
         derived: Tables that are computed from Gold and have the columns `exchange`, `symbol` and `exchange_date`.
+        partitions: The default number of partitions of its topics; 0: each exchange has its own.
 
     """
 
@@ -122,6 +123,7 @@ class Channel:
     verdict_column: str = ""
     price_column: str = ""
     derived: tuple[Table, ...] = ()
+    partitions: int = 20
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
@@ -172,6 +174,7 @@ TRADES: Final = Channel(
     id_column="trade_id",
     price_column="price",
     derived=(tables.BARS_TABLE,),
+    partitions=0,
 )
 
 QUOTES: Final = Channel(
@@ -206,10 +209,11 @@ BOOK: Final = Channel(
     verdict_column="verdict",
 )
 
-CHANNELS: Final = (TRADES,)
+CHANNELS: Final = (TRADES, QUOTES, BOOK)
+DEFAULT_CHANNELS: Final = (TRADES,)  # of a feed that names none
 
 
-def shared_tables(channels: Iterable[Channel] = CHANNELS) -> tuple[Table, ...]:
+def shared_tables(channels: Iterable[Channel] = DEFAULT_CHANNELS) -> tuple[Table, ...]:
     """Return the tables that all exchanges share."""
     of_channels = [table for channel in channels for table in (channel.gold, *channel.derived)]
     return (
@@ -223,7 +227,7 @@ def shared_tables(channels: Iterable[Channel] = CHANNELS) -> tuple[Table, ...]:
     )
 
 
-def exchange_tables(exchange: str, channels: Iterable[Channel] = CHANNELS) -> tuple[Table, ...]:
+def exchange_tables(exchange: str, channels: Iterable[Channel] = DEFAULT_CHANNELS) -> tuple[Table, ...]:
     """Return the tables of one exchange and those that all exchanges share."""
     channels = tuple(channels)
     own = [table for channel in channels for table in (channel.bronze(exchange), channel.silver(exchange))]

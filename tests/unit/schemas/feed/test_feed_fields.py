@@ -258,7 +258,7 @@ def test_a_minimal_feed_has_the_documented_defaults(feed):
         "60s",
     ]
     assert [layer.retention for layer in (spec.layers.bronze, spec.layers.silver)] == ["7d", "30d"]
-    assert (feed().topic(TRADES), feed().partitions) == ("market.crypto.trades.binance", 40)
+    assert (feed().topic(TRADES), feed().partitions(TRADES)) == ("market.crypto.trades.binance", 40)
 
 
 def test_fields_are_read_in_camel_case(feed):
@@ -275,7 +275,7 @@ def test_fields_are_read_in_camel_case(feed):
     assert parsed.spec.ingest.rest_endpoint == "https://api.example"
     assert (parsed.spec.ingest.backfill.max_age, parsed.spec.ingest.backfill.max_ids) == ("2h", 5)
     assert parsed.spec.placement.priority_class_name == "high"
-    assert (parsed.topic(TRADES), parsed.partitions) == ("mine", 3)
+    assert (parsed.topic(TRADES), parsed.partitions(TRADES)) == ("mine", 3)
 
 
 def test_a_layer_given_in_part_keeps_its_other_defaults(feed):

@@ -11,13 +11,14 @@ from k2.schemas.exchanges.spec import ExchangeSpec, SequenceScheme
 EXCHANGES: Final[dict[str, ExchangeSpec]] = {
     spec.name: spec
     for spec in (
-        ExchangeSpec("binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE),
+        ExchangeSpec("binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes")),
         ExchangeSpec(
             "kraken", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE,
             asset_names={"XBT": "BTC", "XDG": "DOGE"}, mixed_case=True,
+            channels=("trades", "quotes"),
         ),
         ExchangeSpec("coinbase", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE),
-        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE),
-        ExchangeSpec("okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE),
+        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE, channels=("trades", "quotes")),
+        ExchangeSpec("okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes")),
     )
 }  # fmt: skip

@@ -54,6 +54,7 @@ class ExchangeSpec:
     sequence: SequenceScheme
     asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
     mixed_case: bool = False  # whether names of assets may have lower-case letters
+    channels: tuple[str, ...] = ("trades",)  # those that its adapters offer
 
     @property
     def label(self) -> str:
@@ -74,6 +75,11 @@ class ExchangeSpec:
         case = "letters" if self.mixed_case else "capital letters"
         between = f", and {self.separator} between the two assets" if self.separator else ""
         return f"{self.name} spells symbols like {self.symbol_example}: {case} and digits{between}"
+
+    @property
+    def offer(self) -> str:
+        """Which channels the exchange offers, for people."""
+        return f"{self.name} offers only {' and '.join(self.channels)}"
 
     @property
     def _categories(self) -> tuple[str, ...]:

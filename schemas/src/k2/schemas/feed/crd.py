@@ -22,7 +22,7 @@ _HEADER: Final = (
 # Additions to the model, by class and field; `[]` is a list's element.
 _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "FeedSpec.exchange": {
-        "description": "The exchange whose trades are collected. Immutable.",
+        "description": "The exchange whose market data is collected. Immutable.",
         "x-kubernetes-validations": [crd_rules.IMMUTABLE_EXCHANGE],
     },
     "FeedSpec.symbols": {
@@ -37,6 +37,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "SymbolSelector.quotes[]": {"minLength": 1, "maxLength": MAX_ASSET},
     "SymbolSelector.exclude": {"x-kubernetes-list-type": "set"},
     "SymbolSelector.exclude[]": {"maxLength": crd_rules.MAX_SYMBOL},
+    "FeedSpec.channels": {"x-kubernetes-list-type": "set"},
     "FeedSpec.suspend": {"description": "Run neither ingest nor layers; keep all data."},
     "FeedSpec.deletionPolicy": {
         "description": "Whether topic, tables and checkpoints are kept when the feed is deleted."
@@ -58,8 +59,10 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     },
     "Placement.priorityClassName": {"description": "The pods' PriorityClass.", "maxLength": 253},
     "Backfill.enabled": {"description": "False: gaps are recorded but not repaired."},
-    "Kafka.topic": {"description": "Empty: market.crypto.trades.<exchange>. Immutable."},
-    "Kafka.retention": {"description": "How long Kafka keeps the trades."},
+    "Kafka.topic": {
+        "description": "Of trades; other channels append their name. Empty: market.crypto.trades.<exchange>. Immutable."
+    },
+    "Kafka.retention": {"description": "How long Kafka keeps the records."},
     "Layers.topology": {"description": "One Spark application for each layer, or one for all three."},
     "Layers.bronze": {"description": "Kafka records, byte for byte."},
     "Layers.silver": {"description": "Typed and validated trades; invalid records become dead letters."},
@@ -72,7 +75,7 @@ for _amount, _described in (("cpu", "Cores, such as 500m."), ("memory", "Bytes, 
     _FIELDS[f"ResourceAmounts.{_amount}"] = {"description": _described}
 
 _CLASSES: Final[dict[str, Any]] = {
-    "FeedSpec": crd_rules.symbol_rules,
+    "FeedSpec": crd_rules.feed_rules,
     "Autoscale": lambda: [crd_rules.BOUNDS],
     "RetainedLayer": lambda: [crd_rules.retention_rule()],
 }

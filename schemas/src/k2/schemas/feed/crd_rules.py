@@ -7,6 +7,7 @@ over all symbols must stay within the server's cost limit: no rule compares ever
 from itertools import permutations
 from typing import Any, Final
 
+from k2.schemas.channels import CHANNELS, TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec
 from k2.schemas.feed.model import SELECTOR_RETAINS, SYMBOLS_OR_SELECTOR, TRIGGERS_IN_RETENTION
@@ -123,12 +124,17 @@ def partitions_rule() -> dict[str, str]:
     for _, number in others:
         default = f"self.exchange in {sorted(names_by_number[number])} ? {number} : {default}"
 
-    def number_of(spec: str) -> str:
+    def number_of(spec: str, default: str) -> str:
         given = f"{spec}.kafka.partitions"
         return f"(has({spec}.kafka) && has({given}) && {given} > 0 ? {given} : ({default}))"
 
+    def never_falls(default: str) -> str:
+        return f"{number_of('self', default)} >= {number_of('oldSelf', default)}"
+
+    (others_default,) = {str(channel.partitions) for channel in CHANNELS if channel.partitions}
+    has_others = f"has(oldSelf.channels) && oldSelf.channels.exists(c, c != '{TRADES.name}')"
     return rule(
-        f"{number_of('self')} >= {number_of('oldSelf')}",
+        f"{never_falls(default)} && (!({has_others}) || {never_falls(others_default)})",
         "kafka.partitions never falls, because Kafka cannot remove partitions; keep the number or raise it",
         fieldPath=".kafka.partitions",
         reason="FieldValueForbidden",
@@ -157,12 +163,13 @@ def retention_rule() -> dict[str, str]:
     )
 
 
-def symbol_rules() -> list[dict[str, str]]:
-    """Return the rules of each exchange's spelling, and of duplicate symbols."""
+def feed_rules() -> list[dict[str, str]]:
+    """Return the rules over several fields: each exchange's spelling and channels, and duplicate symbols."""
     rules = [_symbol_rule(spec, f"^{spec.symbol_pattern}$", spec.spelling) for spec in EXCHANGES.values()]
     rules.append(rule("has(self.symbols) != has(self.symbolSelector)", SYMBOLS_OR_SELECTOR))
     rules.append(rule("!has(self.symbolSelector) || self.deletionPolicy != 'Delete'", SELECTOR_RETAINS))
     rules.append(partitions_rule())
+    rules += [_channel_rule(spec) for spec in EXCHANGES.values() if len(spec.channels) < len(CHANNELS)]
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
@@ -173,6 +180,14 @@ def _symbol_rule(spec: ExchangeSpec, pattern: str, message: str) -> dict[str, st
         f"{message}; correct spec.symbols",
         messageExpression=f"'{message}; correct ' + self.symbols.filter(s, {wrong})[0]",
         fieldPath=".symbols",
+    )
+
+
+def _channel_rule(spec: ExchangeSpec) -> dict[str, str]:
+    return rule(
+        f"self.exchange != '{spec.name}' || !has(self.channels) || self.channels.all(c, c in {list(spec.channels)})",
+        f"{spec.offer}; remove the others from spec.channels",
+        fieldPath=".channels",
     )
 
 

@@ -76,8 +76,8 @@ def _connections() -> dict[str, Any]:
         "desired": _count("Connections that should be up."),
         **_copied(
             ShardStatus,
-            messagesPerSecond="Trades received per second.",
-            lastMessageTime="When the last trade arrived.",
+            messagesPerSecond="Records received per second.",
+            lastMessageTime="When the last record arrived.",
             reconnects="Reconnections to the exchange.",
         ),
         "openGaps": _count("Gaps not yet repaired."),

@@ -22,7 +22,7 @@ from pydantic import (
 from k2.common.validation_errors import InvalidSpec, Problem, from_pydantic
 from k2.common.yaml_loader import load_document
 from k2.schemas import topics
-from k2.schemas.channels import CHANNELS, TRADES, Channel
+from k2.schemas.channels import CHANNELS, DEFAULT_CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec, SymbolName, UnknownPair
 from k2.schemas.feed.shards import Autoscale, Part, Shards
@@ -33,8 +33,10 @@ API_VERSION: Final = "k2.marketdata.io/v1alpha1"
 KIND: Final = "ExchangeFeed"
 if TYPE_CHECKING:
     ExchangeName = str
+    ChannelName = str
 else:  # a type checker cannot read a Literal that is built at run time
     ExchangeName = Literal[tuple(EXCHANGES)]
+    ChannelName = Literal[tuple(channel.name for channel in CHANNELS)]
 MAX_SYMBOLS: Final = 1000
 TRIGGERS_IN_RETENTION: Final = 10  # a layer that is this many batches behind must still find its input
 
@@ -160,10 +162,10 @@ class Placement(Part):
 
 
 class Kafka(Part):
-    """The feed's topic."""
+    """The feed's topics."""
 
     topic: Topic = Field("", description="Empty: market.crypto.trades.<exchange>.")
-    partitions: Integer = Field(0, ge=0, le=1000, description="0: the exchange's default.")
+    partitions: Integer = Field(0, ge=0, le=1000, description="Of each topic; 0: the default.")
     retention: Retention = "168h"
 
 
@@ -237,6 +239,9 @@ class FeedSpec(Part):
     exchange: ExchangeName
     symbols: tuple[str, ...] | None = Field(None, min_length=1, max_length=MAX_SYMBOLS)
     symbol_selector: SymbolSelector | None = None
+    channels: tuple[ChannelName, ...] | None = Field(
+        None, min_length=1, max_length=len(CHANNELS), description="What to record of each symbol. None is trades alone."
+    )
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     rebuild_nonce: Integer | None = Field(
@@ -293,7 +298,7 @@ class ExchangeFeed(BaseModel):
             feed = cls.model_validate(body)
         except ValidationError as error:
             raise InvalidSpec(from_pydantic(error)) from None
-        if problems := list(_symbol_problems(feed)):
+        if problems := [*_symbol_problems(feed), *_channel_problems(feed)]:
             raise InvalidSpec(problems)
         return feed
 
@@ -314,8 +319,10 @@ class ExchangeFeed(BaseModel):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels that the feed records."""
-        return CHANNELS
+        """The channels that the feed records, in the order of all channels."""
+        if (names := self.spec.channels) is None:
+            return DEFAULT_CHANNELS
+        return tuple(channel for channel in CHANNELS if channel.name in names)
 
     def topic(self, channel: Channel) -> str:
         """Return the Kafka topic of the feed's records of a channel. `spec.kafka.topic` is that of the trades."""
@@ -323,10 +330,9 @@ class ExchangeFeed(BaseModel):
             return topics.records(channel.name, self.spec.exchange)
         return own if channel is TRADES else f"{own}.{channel.name}"
 
-    @property
-    def partitions(self) -> int:
-        """The number of partitions of each of the feed's topics."""
-        return self.spec.kafka.partitions or self.exchange_spec.partitions
+    def partitions(self, channel: Channel) -> int:
+        """Return the number of partitions of the feed's topic of a channel."""
+        return self.spec.kafka.partitions or channel.partitions or self.exchange_spec.partitions
 
     @property
     def shard_count(self) -> int:
@@ -355,10 +361,13 @@ class ExchangeFeed(BaseModel):
         return tuple(name for name in (*self.names, *selected) if is_carried(name.raw_symbol, index, counts))
 
     def ingest_processes(self, counts: Counts = ()) -> int:
-        """Return the number of ingest processes: one for each replica of a shard that runs, none while suspended."""
+        """Return the number of ingest processes: one for each channel and replica of a shard that runs.
+
+        There are none while the feed is suspended.
+        """
         if self.spec.suspend:
             return 0
-        return self.spec.ingest.redundancy * len(self.shards(counts))
+        return len(self.channels) * self.spec.ingest.redundancy * len(self.shards(counts))
 
 
 def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
@@ -372,6 +381,16 @@ def _symbol_problems(feed: ExchangeFeed) -> Iterator[Problem]:
             continue
         if (first := first_index.setdefault(symbol, index)) != index:
             yield Problem(path, raw_symbol, f"each symbol may be listed once; spec.symbols[{first}] is the same")
+
+
+def _channel_problems(feed: ExchangeFeed) -> Iterator[Problem]:
+    names = feed.spec.channels or ()
+    for index, name in enumerate(names):
+        path = f"spec.channels[{index}]"
+        if (first := names.index(name)) != index:
+            yield Problem(path, name, f"each channel may be listed once; spec.channels[{first}] is the same")
+        elif name not in feed.exchange_spec.channels:
+            yield Problem(path, name, feed.exchange_spec.offer)
 
 
 def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:

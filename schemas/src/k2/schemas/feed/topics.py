@@ -26,7 +26,7 @@ class TopicSpec:
 
 def record_topic(feed: ExchangeFeed, channel: Channel) -> TopicSpec:
     """Return the topic of the feed's records of a channel."""
-    return _spec(feed.topic(channel), feed.partitions, _milliseconds(feed.spec.kafka.retention), shared=False)
+    return _spec(feed.topic(channel), feed.partitions(channel), _milliseconds(feed.spec.kafka.retention), shared=False)
 
 
 def feed_topics(feed: ExchangeFeed, dead_letter_retention: str = DEAD_LETTER_RETENTION) -> tuple[TopicSpec, ...]:
