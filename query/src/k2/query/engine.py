@@ -168,7 +168,7 @@ class Engine:
         """Return Gold's trades in order of time: the first `limit` from `start` on, or without a start the newest.
 
         `window` stands for a start that long before `end`, or before now. `beyond` returns the trades after a position
-        (without a start, before it): with a snapshot as `as_of`, the next page.
+        (without a start, before it): with a snapshot as `as_of`, or hybrid, the next page.
         """
         if limit is not None and limit < 1:
             raise BadQuery(f"limit {limit} is too small; give 1 or more")

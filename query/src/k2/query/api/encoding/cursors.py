@@ -1,7 +1,7 @@
 """Page cursors: opaque, signed positions after which the next page begins.
 
-A cursor pins the snapshot and the time range of the first page, so that pages never shift while tables grow. It is
-valid for one query only. No clock and no table here.
+A cursor pins the snapshot and the time range of the first page, so that pages never shift while tables grow; that of
+a hybrid query has no snapshot. It is valid for one query only. No clock and no table here.
 """
 
 import base64
@@ -27,7 +27,7 @@ QueryParameters = Mapping[str, str | None]
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """The position after the last row of a page, with the snapshot and time range of the query."""
 
-    snapshot_id: int
+    snapshot_id: int | None  # None: the present, with Kafka's trades
     start: datetime | None
     end: datetime | None
     timestamp: datetime

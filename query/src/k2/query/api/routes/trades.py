@@ -39,7 +39,7 @@ _MAX_WINDOW: Final = 100 * 366 * 24 * _MINUTE
 class PageRange:
     """The snapshot and time range that all pages of one query share."""
 
-    snapshot: int | None
+    snapshot: int | None  # None: there is none yet, or the query is hybrid
     start: datetime | None
     end: datetime | None
 
@@ -61,9 +61,9 @@ class TradesParameters(RangeParameters):
         ),
     ] = None
     cursor: Annotated[str | None, Field(max_length=4096, description="where the page begins, taken from `next`")] = None
-    hybrid: Annotated[
-        bool, Field(description="include trades that are in Kafka but not yet in Gold; one page, not cached")
-    ] = False
+    hybrid: Annotated[bool, Field(description="include trades that are in Kafka but not yet in Gold; not cached")] = (
+        False
+    )
 
     @property
     def identity(self) -> dict[str, str | None]:
@@ -76,6 +76,7 @@ class TradesParameters(RangeParameters):
             "end": self.end,
             "window_minutes": window,
             "as_of": self.as_of,
+            "hybrid": "true" if self.hybrid else None,
         }
 
 
@@ -86,10 +87,9 @@ async def trades(
     """Trades ordered by time, then by trade id.
 
     With `start` or `window_minutes` a page has the first trades of the range, and `next` those after them; otherwise
-    it has the newest, and `next` those before them. `next` is null on the last page. All pages read one snapshot.
+    it has the newest, and `next` those before them. `next` is null on the last page. All pages read one snapshot;
+    those of a hybrid query read the present, each after the last trade of the page before.
     """
-    if query.hybrid:
-        return slot.stream(lambda engine: _hybrid(engine, query, accepted))
     path = request.scope.get("root_path", "") + "/v1/trades"
     pages = _TradePages(query, accepted, request.app.state.secret, path)
     return slot.stream(pages.run)
@@ -103,28 +103,37 @@ class _TradePages:
         self._limit = _page_limit(query.limit, accepted.media_type)
 
     def run(self, engine: "Engine") -> QueryResult:
-        query, accepted = self._query, self._accepted
+        query = self._query
         cursor = cursors.decode(query.cursor, query.identity, self._secret) if query.cursor is not None else None
         start, end = (cursor.start, cursor.end) if cursor else _range(query)
+        arguments: dict[str, Any] = {"symbol": query.symbol, "exchange": query.exchange, "start": start, "end": end}
+        arguments |= {"beyond": cursor.place if cursor else None}
+        if query.hybrid:
+            if query.as_of is not None:
+                raise BadQuery("hybrid reads the present; remove as_of")
+            arguments |= {"hybrid": True}
+            return self._read(engine, arguments, PageRange(None, start, end), {"Cache-Control": NO_STORE})
         snapshot = cursor.snapshot_id if cursor else engine.snapshot_id(query.as_of_value)
         immutable = cursor is not None or (query.immutable and (query.window_minutes is None or query.end is not None))
-        etag = make_etag(accepted, "trades", snapshot, query.identity, start, end, self._limit, query.cursor)
+        etag = make_etag(self._accepted, "trades", snapshot, query.identity, start, end, self._limit, query.cursor)
         headers = cache_headers(etag, immutable=immutable) | {"K2-Snapshot": str(snapshot)}
-        if accepted.matches(etag):
+        if self._accepted.matches(etag):
             return not_modified(headers)
-        arguments: dict[str, Any] = {"symbol": query.symbol, "exchange": query.exchange, "start": start, "end": end}
-        arguments |= {"as_of": snapshot, "beyond": cursor.place if cursor else None}
         try:
-            if self._limit is None or self._limit > MAX_PAGE_ROWS:
-                return accepted.encode(engine.trades_reader(**arguments, limit=self._limit), headers)
-            table = engine.trades(**arguments, limit=self._limit + 1)
+            return self._read(engine, arguments | {"as_of": snapshot}, PageRange(snapshot, start, end), headers)
         except BadQuery as error:
             if cursor is not None and "has nothing as of" in str(error):
                 raise HTTPException(
                     410, "the snapshot of this cursor has expired; start again without the cursor"
                 ) from None
             raise
-        return self._page(table, PageRange(snapshot, start, end), headers)
+
+    def _read(
+        self, engine: "Engine", arguments: dict[str, Any], page_range: PageRange, headers: dict[str, str]
+    ) -> QueryResult:
+        if self._limit is None or self._limit > MAX_PAGE_ROWS:
+            return self._accepted.encode(engine.trades_reader(**arguments, limit=self._limit), headers)
+        return self._page(engine.trades(**arguments, limit=self._limit + 1), page_range, headers)
 
     def _page(self, table: "Table", page_range: PageRange, headers: dict[str, str]) -> QueryResult:
         assert self._limit is not None
@@ -139,7 +148,6 @@ class _TradePages:
 
     def _next(self, table: "Table", page_range: PageRange, *, last: bool) -> str:
         (row,) = table.slice(table.num_rows - 1 if last else 0, 1).to_pylist()
-        assert page_range.snapshot is not None
         place = (row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
         identity = self._query.identity
         cursor = cursors.encode(
@@ -147,23 +155,6 @@ class _TradePages:
         )
         parameters = {name: value for name, value in identity.items() if value is not None}
         return f"{self._path}?{urlencode(parameters | {'limit': self._limit, 'cursor': cursor})}"
-
-
-def _hybrid(engine: "Engine", query: TradesParameters, accepted: AcceptedFormat) -> QueryResult:
-    """Return one page that includes Kafka's trades. It is not reproducible, so it has no cursor and is not cached."""
-    if query.cursor is not None or query.as_of is not None:
-        raise BadQuery("hybrid reads the present; remove as_of and cursor")
-    limit = _page_limit(query.limit, accepted.media_type)
-    start, end = _range(query)
-    arguments: dict[str, Any] = {"symbol": query.symbol, "exchange": query.exchange, "start": start, "end": end}
-    if limit is None or limit > MAX_PAGE_ROWS:
-        return accepted.encode(engine.trades_reader(**arguments, limit=limit, hybrid=True), {"Cache-Control": NO_STORE})
-    table = engine.trades(**arguments, limit=limit + 1, hybrid=True)
-    if table.num_rows > limit and start is not None:
-        raise BadQuery(f"the range has more than {limit} trades, and a hybrid result is one page; shorten the range")
-    table = table.slice(max(0, table.num_rows - limit))
-    envelope = {"next": None, "snapshot_id": None}
-    return accepted.encode(table.to_reader(), {"Cache-Control": NO_STORE}, lambda _: envelope, whole=True)
 
 
 def _range(query: TradesParameters) -> tuple[datetime | None, datetime | None]:
