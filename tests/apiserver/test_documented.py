@@ -125,6 +125,14 @@ def test_topics_are_deleted_after_their_operator_has_gone(
     shell(delete_topics)
 
 
+def test_a_channel_is_added_and_removed(api: Api, namespace: str, shell):
+    create(api, namespace, feed("spot", ["BTCUSDT"]))
+    add, remove = commands("Add and remove channels")
+    for command, channels in ((add, ["trades", "quotes"]), (remove, ["trades"])):
+        shell(command)
+        assert api.request("GET", api.feed(namespace, "spot"))["spec"]["channels"] == channels
+
+
 def test_the_deletion_policy_is_set_before_the_deletion(api: Api, namespace: str, shell):
     create(api, namespace, feed("spot", ["BTCUSDT"]))
     retain, choose, delete = commands("Delete a feed")

@@ -97,9 +97,9 @@ class Cluster:
         data = self.get("secret", name)["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
-    def emitted(self, exchange: str) -> dict[str, set[str]]:
-        """Return all trade ids that a simulated exchange has emitted, by raw symbol."""
-        ids_by_symbol = self.service(f"simulated-{exchange}", "exchange", "_sim/emitted")
+    def emitted(self, exchange: str, channel: str = "trades") -> dict[str, set[str]]:
+        """Return the ids of all trades, or the numbers of all quotes, that an exchange emitted, by raw symbol."""
+        ids_by_symbol = self.service(f"simulated-{exchange}", "exchange", f"_sim/emitted?channel={channel}")
         return {native: set(map(str, ids)) for native, ids in ids_by_symbol.items()}
 
     def inject_fault(self, exchange: str, fault: str) -> None:
@@ -216,7 +216,60 @@ def assert_gold_complete(cluster: Cluster, exchange: str, symbols: dict[str, str
     return sum(len(gold[symbol]) for symbol in symbols.values())
 
 
+def assert_gold_quotes_complete(
+    cluster: Cluster, exchange: str, symbols: dict[str, str], timeout: float = 480.0
+) -> int:
+    """Wait until Gold has all quotes emitted so far since its first one, each once; return their number.
+
+    The exchange must number its quotes, as Binance does, and no connection may have been lost: quotes are not repaired.
+    """
+    emitted = cluster.emitted(exchange, "quotes")
+    statement = (
+        f"SELECT symbol, sequence, connection, ordinal FROM gold_crypto_quotes WHERE exchange = '{exchange.upper()}'"
+    )
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, list[int]] = {}
+
+    def stored(symbol: str) -> set[int]:
+        return {row["sequence"] for row in rows if row["symbol"] == symbol}
+
+    def check() -> bool:
+        try:
+            rows[:] = cluster.sql(statement)
+        except Unavailable:  # the port forward failed on a busy machine: retry
+            return False
+        missing.clear()
+        for raw_symbol, symbol in symbols.items():
+            numbers = stored(symbol)
+            expected = {int(number) for number in emitted[raw_symbol]}
+            missing[raw_symbol] = sorted(n for n in expected - numbers if not numbers or n > min(numbers))
+        return bool(rows) and not any(missing.values())
+
+    try:
+        eventually("Gold has all quotes", check, timeout, interval=5)
+    except AssertionError:
+        misses = {name: (len(numbers), numbers[:5]) for name, numbers in missing.items()}
+        raise AssertionError(f"Gold of {exchange} misses quotes {misses} after {timeout:.0f} s") from None
+    twice = [key for key, times in Counter((row["connection"], row["ordinal"]) for row in rows).items() if times > 1]
+    assert not twice, f"{len(twice)} quotes are stored twice: {twice[:3]}"
+    firsts = {row["connection"] for row in rows} - {row["connection"] for row in rows if row["ordinal"] == 1}
+    assert not firsts, f"the first quotes of connections {sorted(firsts)} are missing"
+    emitted = cluster.emitted(exchange, "quotes")
+    for raw_symbol, symbol in symbols.items():
+        invented = sorted(stored(symbol) - {int(number) for number in emitted[raw_symbol]})
+        assert not invented, f"{symbol} has {len(invented)} quotes that were never emitted: {invented[:3]}"
+    return len(rows)
+
+
 BINANCE = {"BTCUSDT": "BTCUSDT", "ETHUSDT": "ETHUSDT"}
 KRAKEN = {"BTC/USD": "BTCUSD", "ETH/USD": "ETHUSD"}
 
-__all__ = ["BINANCE", "KRAKEN", "Cluster", "StepFailed", "assert_gold_complete", "eventually"]
+__all__ = [
+    "BINANCE",
+    "KRAKEN",
+    "Cluster",
+    "StepFailed",
+    "assert_gold_complete",
+    "assert_gold_quotes_complete",
+    "eventually",
+]

@@ -4,7 +4,7 @@ import pytest
 
 from cluster import platform
 from cluster.providers import provider
-from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, eventually
+from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, assert_gold_quotes_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -51,6 +51,27 @@ def test_a_changed_trigger_restarts_only_its_layer_and_duplicates_nothing(cluste
     assert {uid for name, uid in after.items() if name not in silver} == {
         uid for name, uid in before.items() if name not in silver
     }
+    assert_gold_complete(cluster, "binance", BINANCE)
+
+
+def test_a_channel_that_is_added_loses_nothing_of_its_own_or_of_the_trades(cluster):
+    ingest = f"{_FEED}=binance,app.kubernetes.io/component=ingest"
+    quotes = f"{ingest},k2.marketdata.io/channel=quotes"
+    trades_pods = cluster.pod_uids(ingest)
+    cluster.patch("binance", {"channels": ["trades", "quotes"]})
+    cluster.wait_ready("binance", timeout=480)
+    assert assert_gold_quotes_complete(cluster, "binance", BINANCE) > 100
+    assert cluster.pod_uids(ingest).items() - cluster.pod_uids(quotes).items() == trades_pods.items()
+    assert_gold_complete(cluster, "binance", BINANCE)
+    figures = cluster.get("feed", "binance")["status"]["channels"]
+    assert {name: figures[name]["connected"] for name in figures} == {"trades": 1, "quotes": 1}
+
+    cluster.patch("binance", {"channels": ["trades"]})
+    eventually("no pod of the quotes", lambda: not cluster.pod_uids(quotes), timeout=180)
+    cluster.wait_ready("binance", timeout=480)
+    assert cluster.pod_uids(ingest) == trades_pods
+    assert cluster.sql("SELECT count(*) AS n FROM gold_crypto_quotes WHERE exchange = 'BINANCE'")[0]["n"] > 100
+    assert cluster.get("kafkatopic", "market.crypto.quotes.binance", namespace=platform.KAFKA_NAMESPACE)
     assert_gold_complete(cluster, "binance", BINANCE)
 
 

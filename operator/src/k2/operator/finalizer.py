@@ -13,7 +13,7 @@ from k2.operator.desired import with_owner
 from k2.operator.desired.config import config_map
 from k2.operator.desired.jobs.purge import purge_job
 from k2.operator.desired.naming import FEED, MANAGER
-from k2.operator.desired.topics import kafka_topics
+from k2.operator.desired.topics import kafka_topics, unused_topics
 from k2.operator.observed import status
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import K8sObject
@@ -115,6 +115,8 @@ class Finalizer:
     ) -> tuple[list[K8sObject], str]:
         """Read the KafkaTopics to delete: the feed's own, and with the last feed of an exchange the shared ones.
 
+        A topic of a channel that the feed no longer records is its own too, if it has the feed's label.
+
         Returns:
             The topics, and why they could not be read; empty if they could.
 
@@ -123,9 +125,10 @@ class Finalizer:
             return [], ""
         last = deletion_plan.is_last_of_exchange(body, objects.feeds)
         topics = []
-        for manifest in kafka_topics(feed, self._settings):
+        for manifest in (*kafka_topics(feed, self._settings), *unused_topics(feed, self._settings)):
             metadata = manifest["metadata"]
-            if FEED not in metadata["labels"] and not last:
+            owner = metadata["labels"].get(FEED)
+            if owner is None and not last:
                 continue
             try:
                 live = await self._cluster.get(
@@ -133,7 +136,10 @@ class Finalizer:
                 )
             except (RequestRejected, ServerError) as error:
                 return [], str(error)
-            if live is not None and live["metadata"].get("labels", {}).get(_MANAGED_BY) == MANAGER:
+            if live is None:
+                continue
+            labels = live["metadata"].get("labels", {})
+            if labels.get(_MANAGED_BY) == MANAGER and labels.get(FEED) == owner:
                 topics.append(live)
         return topics, ""
 

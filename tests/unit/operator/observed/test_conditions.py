@@ -4,8 +4,8 @@ import pytest
 
 from k2.operator.desired.naming import application_names
 from k2.operator.observed import conditions
-from k2.operator.observed.conditions import Condition, diagnose, parse, summarize, update
-from k2.operator.observed.diagnostics import ready, unknown, unready
+from k2.operator.observed.conditions import Condition, diagnose, parse, update
+from k2.operator.observed.diagnostics import ready, summarize, unknown, unready
 from k2.operator.observed.objects import Application, Deployment, Layer, Observed, Pod, Rebuild, Rejection, Shard, Topic
 from k2.operator.observed.phase import phase
 from k2.operator.observed.status import events

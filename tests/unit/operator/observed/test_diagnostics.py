@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 
 from k2.common.kafka_connection import KafkaConnection, SecurityProtocol
 from k2.operator.desired.pods import KAFKA_FOLDER
-from k2.operator.observed import diagnostics
+from k2.operator.observed import connections, diagnostics
 from k2.operator.observed.objects import Application, Audit, Deployment, Layer, Observed, Pod, Rejection, Shard, Topic
 from tests.unit.operator.conftest import NOW
 
@@ -148,20 +148,20 @@ def ingest(**changes):
     ],
 )
 def test_an_ingest(feed, observed, status, reason, words):
-    diagnosis = diagnostics.ingest(feed(), observed)
+    diagnosis = connections.diagnose(feed(), observed)
     assert (diagnosis.status, diagnosis.reason) == (status, reason)
     assert words in diagnosis.message
 
 
 def test_a_suspended_ingest_is_suspended_once_no_pod_is_left(feed):
     asleep = feed(suspend=True)
-    assert diagnostics.ingest(asleep, ingest()).reason == "Stopping"
-    assert diagnostics.ingest(asleep, Observed(deployments=(replace(UP, desired=0, ready=0),))).reason == "Suspended"
+    assert connections.diagnose(asleep, ingest()).reason == "Stopping"
+    assert connections.diagnose(asleep, Observed(deployments=(replace(UP, desired=0, ready=0),))).reason == "Suspended"
 
 
 def test_a_thousand_rejected_symbols_make_a_short_message(feed):
     many = tuple((f"S{number}", "x" * 20) for number in range(1000))
-    diagnosis = diagnostics.ingest(feed(), ingest(shards=(replace(CONNECTED, refused=many),)))
+    diagnosis = connections.diagnose(feed(), ingest(shards=(replace(CONNECTED, refused=many),)))
     assert "and 995 more" in diagnosis.message
     assert len(diagnosis.message) < 400
 
@@ -285,14 +285,14 @@ def test_a_suspended_layer_is_suspended_once_its_driver_is_gone(feed, name, reas
 
 def test_a_selector_that_matches_nothing_needs_another_selector(feed):
     observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, connected=False, matching=0),))
-    diagnosis = diagnostics.ingest(feed(), observed)
+    diagnosis = connections.diagnose(feed(), observed)
     assert (diagnosis.status, diagnosis.reason) == ("False", "SelectorMatchesNothing")
     assert diagnosis.message.startswith("0 of the instruments that trade on the exchange match spec.symbolSelector")
 
 
 def test_halted_symbols_are_named_and_keep_the_feed_ready(feed):
     observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, halted=("ETHUSDT",)),))
-    diagnosis = diagnostics.ingest(feed(), observed)
+    diagnosis = connections.diagnose(feed(), observed)
     assert (diagnosis.status, diagnosis.reason) == ("True", "SymbolsHalted")
     assert diagnosis.message.endswith("the exchange has halted 1 symbols, which go on when it does: ETHUSDT")
 
@@ -300,7 +300,7 @@ def test_halted_symbols_are_named_and_keep_the_feed_ready(feed):
 def test_symbols_beyond_the_most_are_named_and_counted(feed):
     left_out = ("SOLUSDT", "XRPUSDT")
     observed = Observed(deployments=(UP,), shards=(replace(CONNECTED, matching=4, left_out=left_out),))
-    diagnosis = diagnostics.ingest(feed(), observed)
+    diagnosis = connections.diagnose(feed(), observed)
     assert (diagnosis.status, diagnosis.reason) == ("True", "SymbolsLeftOut")
     assert diagnosis.message == (
         "1 of 1 connected; 2 symbols beyond spec.symbolSelector.maxSymbols are left out: SOLUSDT; XRPUSDT"
@@ -319,7 +319,7 @@ def test_what_a_client_says_of_a_missing_file_names_the_secret(feed, key):
     with pytest.raises(KafkaException) as failed:
         connection.client()
     message = f"Kafka at kafka:9093: {failed.value.args[0].str()}"
-    diagnosis = diagnostics.ingest(feed(), ingest(shards=(Shard("0-0", False, message),)))
+    diagnosis = connections.diagnose(feed(), ingest(shards=(Shard("0-0", False, message),)))
     assert diagnosis.reason == "SecretNotFound"
     secret = "ca" if key == "ca.crt" else "k2-ingest"
     assert f"create the Secret {secret} in the feed's namespace with the key {key}: " in diagnosis.message
@@ -334,6 +334,6 @@ def test_shards_that_are_being_added_leave_the_others_ready(feed):
         Shard("1-0", False, "no route", pod="binance-shard-1-0-6d4c-x2x9z"),
     )
     observed = Observed(deployments=(up, arriving), shards=reports, counts=(1, 2))
-    assert diagnostics.ingest(own, observed).status == "True"
-    assert diagnostics.ingest(own, replace(observed, counts=(2,))).status == "False"
-    assert diagnostics.ingest(own, replace(observed, counts=(2, 1))).status == "False"
+    assert connections.diagnose(own, observed).status == "True"
+    assert connections.diagnose(own, replace(observed, counts=(2,))).status == "False"
+    assert connections.diagnose(own, replace(observed, counts=(2, 1))).status == "False"

@@ -182,3 +182,13 @@ def test_audit_findings_are_read_from_golds_status():
 def test_a_rejection_keeps_the_request_and_the_servers_message():
     raw = {"kind": "Status", "code": 403, "message": "is forbidden"}
     assert objects.rejection("patch", "services", "a", raw) == Rejection("patch", "services", "a", 403, "is forbidden")
+
+
+def test_the_channel_of_a_deployment_and_of_a_pod_is_in_their_labels():
+    labels = {"k2.marketdata.io/channel": "quotes", "app.kubernetes.io/component": "ingest"}
+    assert objects.deployment({"metadata": META | {"labels": labels}}).channel == "quotes"
+    assert objects.deployment({"metadata": META}).channel == "trades"
+    raw = waiting("ImagePullBackOff")
+    (unhealthy,) = objects.unhealthy_pods([raw | {"metadata": {"name": "p", "labels": labels}}])
+    assert unhealthy.channel == "quotes"
+    assert objects.shard({"shard": "0-0", "connected": True}, "p", "quotes").channel == "quotes"

@@ -66,6 +66,38 @@ def test_the_status_has_the_documented_fields(feed, body):
     }
 
 
+def test_each_channel_has_its_figures_and_the_ingest_their_sum(feed, body):
+    quotes = Shard("0-0", False, rate=9.0, reconnects=2, open_gaps=3, channel="quotes", states=(("flowing", 2),))
+    trades = replace(SEEN.shards[0], states=(("flowing", 1), ("quiet", 1)))
+    deployments = (SEEN.deployments[0], Deployment("q", 1, 0, current=True, channel="quotes"))
+    observed = replace(SEEN, deployments=deployments, shards=(trades, quotes))
+    written = status(feed(channels=["trades", "quotes"]), body(), observed, NOW, managed=True)
+    assert written["channels"] == {
+        "trades": {
+            "connected": 1,
+            "desired": 1,
+            "messagesPerSecond": 400,
+            "lastMessageTime": "2026-01-02T03:04:01+00:00",
+            "reconnects": 1,
+            "openGaps": 1,
+            "repairedGaps": 0,
+            "symbols": {"flowing": 1, "quiet": 1},
+        },
+        "quotes": {
+            "connected": 0,
+            "desired": 1,
+            "messagesPerSecond": 9,
+            "reconnects": 2,
+            "openGaps": 3,
+            "repairedGaps": 0,
+            "symbols": {"flowing": 2},
+        },
+    }
+    figures = written["ingest"]
+    assert (figures["connected"], figures["desired"], figures["messagesPerSecond"]) == (1, 2, 409)
+    assert (figures["reconnects"], figures["openGaps"]) == (3, 4)
+
+
 def test_a_rebuild_is_reported_survives_a_rejected_spec_and_is_an_event_when_it_begins_and_ends(feed, body):
     def reported(*rebuild):
         return status(feed(), body(), replace(SEEN, rebuild=Rebuild(*rebuild)), NOW, managed=True)

@@ -1,5 +1,6 @@
 """How many shards a measured load needs: hysteresis, waiting times, bounds."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -132,3 +133,13 @@ def test_a_load_is_known_when_every_shard_reports_it(auto):
     assert loads(own, (2,), reports[:1]) == ()
     assert loads(own, (2,), [reports[0], Shard("1-0", connected=False, counts=(2,))]) == ()
     assert loads(own, (2,), [reports[0], Shard("1-0", connected=True, counts=(2, 3))]) == ()
+
+
+def test_the_load_of_every_channel_is_needed_and_each_counts(feed):
+    own = feed(symbols=SYMBOLS, channels=["trades", "quotes"], ingest={"shards": "auto"})
+    trades = [Shard(f"{shard}-0", True, rate=100.0, states=(("flowing", 9),), counts=(2,)) for shard in range(2)]
+    quotes = [replace(report, rate=HIGH + 1, channel="quotes") for report in trades]
+    assert loads(own, (2,), [*trades, quotes[0]]) == ()
+    measured = loads(own, (2,), [*trades, *quotes])
+    assert [load.rate for load in measured] == [100.0, 100.0, HIGH + 1, HIGH + 1]
+    assert after(own, MORE_AFTER, (2,), measured).count == 3

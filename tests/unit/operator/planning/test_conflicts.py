@@ -56,6 +56,23 @@ def test_a_symbol_of_an_exchange_belongs_to_one_feed(claim, spec, words):
     assert bool(message) is bool(words)
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "topic"),
+    [
+        ({"kafka": {"topic": "theirs.quotes"}}, {"kafka": {"topic": "theirs"}}, "theirs.quotes"),
+        (
+            {"kafka": {"topic": "theirs.quotes"}},
+            {"kafka": {"topic": "theirs"}, "channels": ["quotes"]},
+            "theirs.quotes",
+        ),
+        ({"channels": ["quotes"]}, {}, "market.crypto."),
+    ],
+)
+def test_the_topics_of_all_channels_belong_to_a_feed_whichever_it_records(claim, own, others, topic):
+    young = claim("young", created="2026-02-01T00:00:00Z", symbols=["SOLUSDT"], **own)
+    assert conflict_message(young, [claim("old", **others)]).startswith(f"topic {topic}")
+
+
 def test_a_name_belongs_to_one_feed_of_the_cluster(claim):
     old = claim("same", namespace="one")
     young = claim("same", created="2026-02-01T00:00:00Z", namespace="two", exchange="kraken", symbols=["BTC/USD"])

@@ -48,3 +48,8 @@ def test_a_suspended_feed_takes_no_share(claim):
     own, asleep = claim("own"), claim("asleep", suspend=True)
     assert egress.processes(own.feed, [own, asleep], {}) == 1
     assert egress.processes(asleep.feed, [own, asleep], {}) == 2
+
+
+def test_each_channel_has_its_own_processes(claim):
+    own = claim("own", channels=["trades", "quotes"], ingest={"redundancy": 2})
+    assert egress.processes(own.feed, [own, claim("other")], {}) == 5

@@ -67,3 +67,15 @@ def test_a_feed_that_is_suspended_does_not_wait(applied):
 
 def test_a_single_replica_waits_for_nothing(applied):
     assert applied(UP, UP, redundancy=1) == [FIRST]
+
+
+def test_channels_do_not_wait_for_each_other(feed, settings):
+    own = feed(channels=["trades", "quotes"])
+    live = [copy.deepcopy(raw) for raw in children(own, settings()) if raw["kind"] == "Deployment"]
+    for raw in live:
+        raw["metadata"] |= {"generation": 1}
+        raw["status"] = UP
+    manifests = children(own, settings(ingest_image="k2/ingest:next"))
+    outcome = plan(own, manifests, FeedObjects(tuple(live)), {}, Observed(), Watchdog(settings()), NOW)
+    names = [raw["metadata"]["name"] for raw in outcome.applies if raw["kind"] == "Deployment"]
+    assert names == [FIRST, "binance-quotes-0-0"]

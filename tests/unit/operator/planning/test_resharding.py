@@ -18,8 +18,8 @@ READY = {"observedGeneration": 1, "readyReplicas": 1}
 def step(feed, settings):
     """Return the next counts of a feed whose pods have taken up both numbers, but for what is changed."""
 
-    def run(live, target, *, changed=None, missing=(), status=READY, suspend=False):
-        own = feed(symbols=SYMBOLS, suspend=suspend)
+    def run(live, target, *, changed=None, missing=(), status=READY, suspend=False, channels=("trades",)):
+        own = feed(symbols=SYMBOLS, suspend=suspend, channels=list(channels))
         deployments = [raw for raw in children(own, settings(), counts=live) if raw["kind"] == "Deployment"]
         objects = [copy.deepcopy(raw) | {"status": status} for raw in deployments]
         for raw in objects:
@@ -65,6 +65,13 @@ def test_until_then_nothing_is_given_up(step, trouble):
     assert step((2, 3), 3, **trouble) == (2, 3)
 
 
+def test_the_number_changes_when_every_channel_has_taken_over(step):
+    both = ("trades", "quotes")
+    assert step((2, 3), 3, channels=both) == (3,)
+    assert step((2, 3), 3, channels=both, missing=["binance-quotes-2-0"]) == (2, 3)
+    assert step((3, 2), 2, channels=both, changed={"binance-quotes-2-0": {"open_gaps": 1}}) == (3, 2)
+
+
 def test_a_pod_that_leaves_closes_its_gaps_first(step):
     leaving = {"binance-shard-2-0": {"open_gaps": 1}}
     assert step((3, 2), 2, changed=leaving) == (3, 2)
@@ -89,6 +96,13 @@ def test_the_numbers_are_in_the_config_map(feed, data, counts):
     config = {"kind": "ConfigMap", "metadata": {"name": "binance-feed"}, "data": data}
     assert live_counts(feed(), FeedObjects((config,))) == counts
     assert live_counts(feed(), FeedObjects()) == ()
+
+
+@pytest.mark.parametrize("channels", [["trades"], ["quotes"], ["trades", "quotes"]])
+def test_without_a_config_map_the_deployments_say_the_number(feed, settings, channels):
+    own = feed(symbols=SYMBOLS, channels=channels, ingest={"shards": "auto", "autoscale": {"min": 3}})
+    live = FeedObjects(tuple(raw for raw in children(own, settings()) if raw["kind"] == "Deployment"))
+    assert live_counts(own, live) == (3,)
 
 
 def test_while_the_number_changes_each_symbol_has_a_pod_of_either(feed, settings):

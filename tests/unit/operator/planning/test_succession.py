@@ -69,6 +69,14 @@ def test_a_suspended_feed_needs_neither(deleted):
     assert deleted(None, (), suspend=True) == [OLD]
 
 
+def test_a_channel_that_is_removed_is_succeeded_by_none(feed, settings):
+    both = [raw for raw in children(feed(channels=["trades", "quotes"]), settings()) if raw["kind"] == "Deployment"]
+    live = FeedObjects(tuple(of(raw["metadata"]["name"], raw) for raw in both))
+    outcome = plan(feed(), children(feed(), settings()), live, {}, Observed(), Watchdog(settings()), NOW)
+    assert [raw["metadata"]["name"] for raw in outcome.deletes] == ["binance-quotes-0-0"]
+    assert not any(raw["kind"] == "Deployment" for raw in outcome.applies)
+
+
 def test_of_a_replica_too_many_there_is_nothing_to_wait_for(deleted, feed, settings):
     (one, other) = (raw for raw in children(feed(ingest={"redundancy": 2}), settings()) if raw["kind"] == "Deployment")
     live = FeedObjects((of(OLD, one), of("binance-ingest-0-1", other)))

@@ -77,9 +77,10 @@ def test_feeds_of_one_exchange_with_their_own_topics_and_symbols_run_side_by_sid
     assert conflicts([feed("a"), feed("b", symbols=["ETHUSDT"], kafka={"topic": "mine"})]) == []
 
 
-def test_a_topic_of_quotes_belongs_to_one_feed(feed):
-    records_both = feed("a", channels=["trades", "quotes"], kafka={"topic": "mine"})
-    (problem,) = conflicts([records_both, feed("b", symbols=["ETHUSDT"], kafka={"topic": "mine.quotes"})])
+@pytest.mark.parametrize("channels", [["trades", "quotes"], ["trades"], None])
+def test_a_topic_of_quotes_belongs_to_one_feed_whether_it_records_it_or_not(feed, channels):
+    owner = feed("a", channels=channels, kafka={"topic": "mine"})
+    (problem,) = conflicts([owner, feed("b", symbols=["ETHUSDT"], kafka={"topic": "mine.quotes"})])
     assert str(problem) == 'b: "mine.quotes" is not allowed: this topic already belongs to feed a'
 
 

@@ -8,7 +8,7 @@ import httpx2
 import msgspec
 
 from k2.common import logs
-from k2.operator.desired.naming import INGEST, METRICS
+from k2.operator.desired.naming import INGEST, METRICS, channel_of
 from k2.operator.observed import objects
 from k2.operator.observed.objects import K8sObject, Layer, Shard
 from k2.schemas.feed.model import ExchangeFeed
@@ -40,12 +40,12 @@ class PodStatusReader:
                 continue
             try:
                 if pod["metadata"].get("labels", {}).get(_COMPONENT) == INGEST:
-                    shards.append(objects.shard(answer, pod["metadata"]["name"]))
+                    shards.append(objects.shard(answer, pod["metadata"]["name"], channel_of(pod)))
                 else:
                     layers |= objects.layers(answer, feed.name)
             except msgspec.ValidationError as error:
                 log.warning("pod status invalid", pod=pod["metadata"]["name"], error=str(error))
-        return tuple(sorted(shards, key=lambda shard: shard.shard)), layers
+        return tuple(sorted(shards, key=lambda shard: (shard.channel, shard.shard))), layers
 
     async def _get(self, url: str) -> Any:
         try:

@@ -7,6 +7,7 @@ import yaml
 from k2.operator.desired.hashing import digest
 from k2.operator.desired.naming import COMBINED, LAYERS, Manifest, config_name, metadata
 from k2.schemas import egress, sharding
+from k2.schemas.channels import Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.sharding import Counts
 
@@ -40,11 +41,12 @@ def config_map(feed: ExchangeFeed, processes: int, counts: Counts = ()) -> Manif
     }
 
 
-def ingest_hash(feed: ExchangeFeed) -> str:
-    """Hash how symbols are ingested and published. Which symbols they are, each pod follows in its file."""
+def ingest_hash(feed: ExchangeFeed, channel: Channel) -> str:
+    """Hash how a channel is ingested and published. Which symbols it has, each pod follows in its file."""
     spec = _document(feed)["spec"]
     ingest = {key: value for key, value in spec["ingest"].items() if key not in {"shards", "autoscale", "redundancy"}}
-    return digest([feed.name, spec["exchange"], _topics(feed), ingest])
+    own = [spec[channel.name]] if channel.name in spec else []  # the field of the channel's name has its settings
+    return digest([feed.name, spec["exchange"], [feed.topic(channel)], ingest, *own])
 
 
 def layer_hash(feed: ExchangeFeed, layer: str) -> str:
@@ -52,11 +54,8 @@ def layer_hash(feed: ExchangeFeed, layer: str) -> str:
     layers = feed.spec.layers
     triggers = {name: getattr(layers, name).trigger for name in LAYERS if layer in {name, COMBINED}}
     retention = () if layer in {"bronze", "silver"} else (layers.bronze.retention, layers.silver.retention)
-    return digest([feed.name, feed.spec.exchange, _topics(feed), triggers, retention])
-
-
-def _topics(feed: ExchangeFeed) -> list[str]:
-    return [feed.topic(channel) for channel in feed.channels]
+    topics = [feed.topic(channel) for channel in feed.channels]
+    return digest([feed.name, feed.spec.exchange, topics, triggers, retention])
 
 
 def _document(feed: ExchangeFeed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Deployments of a feed's ingest: one for each shard and replica, each with one connection to the exchange."""
+"""Deployments of a feed's ingest: one for each channel, shard and replica, each with one connection to the exchange."""
 
 from decimal import Decimal
 from typing import Any, Final
@@ -9,12 +9,11 @@ from k2.operator.desired.naming import (
     CONFIG_HASH,
     INGEST,
     METRICS,
-    REPLICA,
-    SHARD,
     STATUS_PORT,
+    Connection,
     Manifest,
     config_name,
-    ingest_name,
+    connections,
     labels,
     selector,
 )
@@ -33,6 +32,7 @@ from k2.operator.desired.pods import (
     volumes,
 )
 from k2.operator.settings import Settings
+from k2.schemas.channels import TRADES
 from k2.schemas.feed.model import ExchangeFeed, Resources
 from k2.schemas.sharding import Counts
 
@@ -42,48 +42,43 @@ _TERMINATION: Final = 45  # more than both
 
 def ingest_deployments(feed: ExchangeFeed, settings: Settings, counts: Counts = ()) -> tuple[Manifest, ...]:
     """Build the Deployments of a feed; a shard without symbols has none. `counts` are as of `children`."""
-    spec = feed.spec.ingest
-    return tuple(
-        ingest_deployment(feed, settings, shard, replica)
-        for shard in feed.shards(counts)
-        for replica in range(spec.redundancy)
-    )
+    return tuple(ingest_deployment(feed, settings, connection) for connection in connections(feed, counts))
 
 
-def ingest_deployment(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
-    """Build the Deployment of one connection. Recreate: two pods at once would publish every trade twice."""
-    shard_labels = {SHARD: str(shard), REPLICA: str(replica)}
+def ingest_deployment(feed: ExchangeFeed, settings: Settings, connection: Connection) -> Manifest:
+    """Build the Deployment of one connection. Recreate: two pods at once would publish every record twice."""
+    own = connection.labels
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": ingest_name(feed, shard, replica),
+            "name": connection.name(feed),
             "namespace": feed.metadata.namespace,
-            "labels": labels(feed, INGEST) | shard_labels,
+            "labels": labels(feed, INGEST) | own,
         },
         "spec": {
             "replicas": 0 if feed.spec.suspend else 1,
             "revisionHistoryLimit": 2,
             "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": selector(feed, INGEST) | shard_labels},
+            "selector": {"matchLabels": selector(feed, INGEST) | own},
             "template": {
                 "metadata": {
-                    "labels": settings.pod_labels | labels(feed, INGEST) | shard_labels,
-                    "annotations": settings.pod_annotations | {CONFIG_HASH: ingest_hash(feed)},
+                    "labels": settings.pod_labels | labels(feed, INGEST) | own,
+                    "annotations": settings.pod_annotations | {CONFIG_HASH: ingest_hash(feed, connection.channel)},
                 },
-                "spec": _pod(feed, settings, shard, replica),
+                "spec": _pod(feed, settings, connection),
             },
         },
     }
 
 
-def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Manifest:
+def _pod(feed: ExchangeFeed, settings: Settings, connection: Connection) -> Manifest:
     volume, mount = feed_volume(config_name(feed))
     scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108 - an emptyDir
     common_volumes, common_mounts = volumes(settings)
     kafka = kafka_client(settings, settings.kafka_ingest_secret, settings.kafka_ingest_user)
     mounts = [mount, scratch_mount, *common_mounts, *kafka.mounts]
-    matched = _replicas_of(feed, shard)
+    matched = selector(feed, INGEST) | connection.shard_labels
     pod: dict[str, Any] = {
         "serviceAccountName": settings.ingest_service_account,
         "automountServiceAccountToken": False,
@@ -92,7 +87,7 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
         "terminationGracePeriodSeconds": _TERMINATION,
         "topologySpreadConstraints": [_spread(matched)],
         "volumes": [volume, scratch, *common_volumes, *kafka.volumes],
-        "containers": [_container(feed, settings, shard, replica, kafka.env, mounts)],
+        "containers": [_container(feed, settings, connection, kafka.env, mounts)],
     }
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
@@ -100,10 +95,12 @@ def _pod(feed: ExchangeFeed, settings: Settings, shard: int, replica: int) -> Ma
 
 
 def _container(
-    feed: ExchangeFeed, settings: Settings, shard: int, replica: int, kafka: list[Manifest], mounts: list[Manifest]
+    feed: ExchangeFeed, settings: Settings, connection: Connection, kafka: list[Manifest], mounts: list[Manifest]
 ) -> Manifest:
-    arguments = ["--feed", FEED_FILE, "--shard", str(shard), "--replica", str(replica), "--egress", EGRESS_FILE]
-    arguments += ["--shards", SHARDS_FILE]
+    arguments = ["--feed", FEED_FILE, "--shard", str(connection.shard), "--replica", str(connection.replica)]
+    arguments += ["--egress", EGRESS_FILE, "--shards", SHARDS_FILE]
+    if connection.channel is not TRADES:  # the default; arguments that change would restart the trades' pods
+        arguments += ["--channel", connection.channel.name]
     if not settings.allow_private_endpoints:
         arguments.append("--public-addresses-only")
     return {
@@ -157,10 +154,6 @@ def _resources(resources: Resources, settings: Settings) -> Manifest:
 
 def _number(amount: str) -> Decimal:
     return quantities.parse(amount) or Decimal(0)
-
-
-def _replicas_of(feed: ExchangeFeed, shard: int) -> dict[str, str]:
-    return selector(feed, INGEST) | {SHARD: str(shard)}
 
 
 def _spread(matched: dict[str, str]) -> Manifest:

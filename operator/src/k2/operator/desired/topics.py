@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from k2.operator.desired.naming import MANAGER, Manifest, metadata, topic_object_name
 from k2.operator.settings import Settings
+from k2.schemas.channels import CHANNELS
 from k2.schemas.feed import topics
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.feed.topics import TopicSpec
@@ -17,6 +18,14 @@ def kafka_topics(feed: ExchangeFeed, settings: Settings) -> Iterator[Manifest]:
     if settings.kafka_cluster:
         for topic in topics.feed_topics(feed):
             yield _shared(feed, settings, topic) if topic.shared else _own(feed, settings, topic)
+
+
+def unused_topics(feed: ExchangeFeed, settings: Settings) -> Iterator[Manifest]:
+    """Yield the topics of the channels that the feed does not record. They exist if it did before."""
+    if settings.kafka_cluster:
+        for channel in CHANNELS:
+            if channel not in feed.channels:
+                yield _own(feed, settings, topics.record_topic(feed, channel))
 
 
 def with_replicas_of(manifest: Manifest, live: Mapping[str, Any]) -> Manifest:

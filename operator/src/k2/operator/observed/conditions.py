@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from k2.operator.desired.naming import LAYERS, application_names
-from k2.operator.observed import diagnostics
+from k2.operator.observed import connections, diagnostics
 from k2.operator.observed.diagnostics import Diagnosis
 from k2.operator.observed.objects import Observed
 from k2.schemas.feed.model import ExchangeFeed
@@ -72,28 +72,10 @@ def diagnose(feed: ExchangeFeed, observed: Observed, now: datetime, *, managed: 
     applications = application_names(feed)
     parts = {
         TOPIC: diagnostics.topic(feed, observed, now, managed=managed),
-        INGEST: diagnostics.ingest(feed, observed),
+        INGEST: connections.diagnose(feed, observed),
         **{OF_LAYER[layer]: diagnostics.layer(feed, observed, layer, applications[layer], now) for layer in LAYERS},
     }
-    return {READY: summarize(parts), **parts, SYMBOLS_REFUSED: diagnostics.symbols_refused(observed)}
-
-
-def summarize(parts: Mapping[str, Diagnosis]) -> Diagnosis:
-    """Derive `Ready` from the parts.
-
-    Problems that need action come before transient ones. Of several, the first counts: later parts depend on it.
-    """
-    not_ready = [(name, diagnosis) for name, diagnosis in parts.items() if diagnosis.status != "True"]
-    if not not_ready:
-        return diagnostics.ready("all parts are running")
-    need_action = [(name, diagnosis) for name, diagnosis in not_ready if not diagnosis.transient]
-    changing = [(name, diagnosis) for name, diagnosis in not_ready if diagnosis.reason != "Suspended"]
-    name, first = (need_action or changing or not_ready)[0]
-    others = ", ".join(other for other, _ in not_ready if other != name)
-    more = f" (also not ready: {others})" if others else ""
-    is_false = any(diagnosis.status == "False" for _, diagnosis in not_ready)
-    make = diagnostics.unready if is_false else diagnostics.unknown
-    return make(first.reason, f"{name}: {first.message}{more}")
+    return {READY: diagnostics.summarize(parts), **parts, SYMBOLS_REFUSED: connections.symbols_refused(observed)}
 
 
 def rejected_spec(reason: str, message: str, previous: Iterable[Condition]) -> dict[str, Diagnosis]:

@@ -4,15 +4,15 @@ No clock here: the time is an argument.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from k2.operator.desired.jobs.rebuild import rebuilt_parts
-from k2.operator.desired.naming import COMBINED, INGEST, REBUILD, ingest_name
+from k2.operator.desired.naming import COMBINED, REBUILD
 from k2.operator.desired.pods import KAFKA_FOLDER
-from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Shard, Topic
+from k2.operator.observed.objects import Application, Observed, Pod, Rejection, Topic
 from k2.schemas.feed.model import ExchangeFeed
 
 Status = Literal["True", "False", "Unknown"]
@@ -69,14 +69,32 @@ def unknown(reason: str, message: str) -> Diagnosis:
     return Diagnosis("Unknown", reason, message)
 
 
+def summarize(parts: Mapping[str, Diagnosis]) -> Diagnosis:
+    """Derive the diagnosis of a whole from its parts.
+
+    Problems that need action come before transient ones. Of several, the first counts: later parts depend on it.
+    """
+    not_ready = [(name, diagnosis) for name, diagnosis in parts.items() if diagnosis.status != "True"]
+    if not not_ready:
+        return ready("all parts are running")
+    need_action = [(name, diagnosis) for name, diagnosis in not_ready if not diagnosis.transient]
+    changing = [(name, diagnosis) for name, diagnosis in not_ready if diagnosis.reason != "Suspended"]
+    name, first = (need_action or changing or not_ready)[0]
+    others = ", ".join(other for other, _ in not_ready if other != name)
+    more = f" (also not ready: {others})" if others else ""
+    is_false = any(diagnosis.status == "False" for _, diagnosis in not_ready)
+    make = unready if is_false else unknown
+    return make(first.reason, f"{name}: {first.message}{more}")
+
+
 def topic(feed: ExchangeFeed, observed: Observed, now: datetime, *, managed: bool) -> Diagnosis:
     """Diagnose the feed's topics. `managed`: K2 creates it."""
     if observed.conflict:
         return unready("TopicConflict", observed.conflict)
     if not managed:
         return ready("K2 does not manage topics: kafkaCluster is not set", "NotManaged")
-    if rejected := _rejected(observed.rejections, {_TOPICS}):
-        return rejected
+    if refusal := rejected(observed.rejections, {_TOPICS}):
+        return refusal
     names = [feed.topic(channel) for channel in feed.channels]
     if missing := [name for name in names if name not in observed.topics]:
         return unknown("Creating", f"creating KafkaTopic {', '.join(missing)}")
@@ -99,113 +117,7 @@ def _topic(name: str, kafka_topic: Topic, now: datetime) -> Diagnosis:
     )
 
 
-def ingest(feed: ExchangeFeed, observed: Observed) -> Diagnosis:
-    """Diagnose the feed's connections to the exchange."""
-    resources = {rejection.resource for rejection in observed.rejections}
-    resources -= {_SPARK, _TOPICS} | _missing_monitors(observed.rejections)
-    if rejected := _rejected(observed.rejections, resources):
-        return rejected
-    if feed.spec.suspend:
-        return _suspended(sum(deployment.ready for deployment in observed.deployments), "closing connections")
-    if not observed.deployments:
-        return unknown("Creating", "creating Deployments")
-    if failing := next((deployment for deployment in observed.deployments if deployment.trouble), None):
-        reason = "QuotaExceeded" if "exceeded quota" in failing.trouble else "PodsNotRunning"
-        return unready(reason, f"{failing.name}: {failing.trouble}")
-    if any(shard.matching == 0 for shard in observed.shards):
-        return unready(
-            "SelectorMatchesNothing",
-            "0 of the instruments that trade on the exchange match spec.symbolSelector; correct quotes or exclude",
-        )
-    return _pods(observed, {INGEST}) or _connections(_without_arriving(feed, observed))
-
-
-def _without_arriving(feed: ExchangeFeed, observed: Observed) -> Observed:
-    """Return the observation without shards that are being added: until they are up, the others carry everything."""
-    if len(observed.counts) < 2:
-        return observed
-    shards = feed.shards(observed.counts[:1])
-    names = {ingest_name(feed, shard, replica) for shard in shards for replica in range(feed.spec.ingest.redundancy)}
-    return replace(
-        observed,
-        deployments=tuple(each for each in observed.deployments if each.name in names),
-        shards=tuple(each for each in observed.shards if each.pod.rsplit("-", 2)[0] in names),
-    )
-
-
-def _connections(observed: Observed) -> Diagnosis:
-    shards = observed.shards
-    desired = sum(deployment.desired for deployment in observed.deployments)
-    running = sum(deployment.ready for deployment in observed.deployments)
-    connected = sum(shard.connected for shard in shards)
-    if unaccepted := sum(shard.waiting for shard in shards):
-        cause = next((f": {shard.message}" for shard in shards if shard.message and shard.waiting), "")
-        return unready(
-            "KafkaWriteFailed", f"Kafka has not accepted {unaccepted} records; they are buffered and retried{cause}"
-        )
-    cause = next((shard.message for shard in shards if shard.message and not shard.connected), "")
-    if cause:
-        return _kafka_secret(cause) or unready("NotConnected", f"{connected} of {desired} connected; {cause}")
-    if running < desired or not all(deployment.current for deployment in observed.deployments):
-        return unknown("Starting", f"{running} of {desired} pods are ready")
-    if diagnosis := _symbols(observed):
-        return diagnosis
-    if shards and connected < desired:
-        return unready("NotConnected", f"{connected} of {desired} connected")
-    return _all_connected(f"{desired} of {desired} connected{_clocks(observed)}", shards)
-
-
-def _all_connected(connected: str, shards: Sequence[Shard]) -> Diagnosis:
-    if halted := sorted({symbol for shard in shards for symbol in shard.halted}):
-        words = f"the exchange has halted {len(halted)} symbols, which go on when it does"
-        return ready(f"{connected}; {words}: {_shortened(halted)}", "SymbolsHalted")
-    if left_out := next((shard.left_out for shard in shards if shard.left_out), ()):
-        words = f"{len(left_out)} symbols beyond spec.symbolSelector.maxSymbols are left out"
-        return ready(f"{connected}; {words}: {_shortened(list(left_out))}", "SymbolsLeftOut")
-    return ready(connected)
-
-
-def _clocks(observed: Observed) -> str:
-    """Return which nodes' clocks are off, in whole seconds: times of arrival are wrong, but no trade is lost."""
-    off = [
-        f"the clock of shard {shard.shard} differs by {shard.clock_ahead:+.0f} s from the exchange's"
-        for shard in observed.shards
-        if shard.clock_ahead
-    ]
-    return f"; {', '.join(off)}" if off else ""
-
-
-def _symbols(observed: Observed) -> Diagnosis | None:
-    """Diagnose the symbols that do not flow; None if the exchange delivers all that it trades."""
-    symbols = [f"{symbol}: {error}" for shard in observed.shards for symbol, error in shard.refused]
-    if symbols:
-        return unready(
-            "SymbolsRejected",
-            "correct or remove the symbols that the exchange rejects; the other symbols are not affected. "
-            + _shortened(symbols),
-        )
-    if silent := sorted(symbol for shard in observed.shards for symbol in shard.silent):
-        return unready(
-            "SymbolsSilent",
-            "the exchange does not deliver these symbols; they are being subscribed again. " + _shortened(silent),
-        )
-    return None
-
-
-def symbols_refused(observed: Observed) -> Diagnosis:
-    """Diagnose whether the exchange refuses symbols: True, the bad state, names each with the exchange's words.
-
-    Unknown until an ingest pod answers; the symbols of pods that do not answer are not counted.
-    """
-    if not observed.shards:
-        return unknown("NoConnection", "no connection to the exchange is running")
-    symbols = [f"{symbol}: {error}" for shard in observed.shards for symbol, error in shard.refused]
-    if not symbols:
-        return unready("NoneRefused", "the exchange refuses no symbol")
-    return ready(f"{len(symbols)} refused; they are tried again. " + _shortened(symbols), "SymbolsRefused")
-
-
-def _pods(observed: Observed, parts: Iterable[str]) -> Diagnosis | None:
+def unhealthy(observed: Observed, parts: Iterable[str]) -> Diagnosis | None:
     """Diagnose the unhealthy pods of some parts; None if there are none."""
     diagnoses = [_pod(pod) for pod in observed.pods if pod.part in parts]
     return min(diagnoses, key=lambda diagnosis: diagnosis.reason == "PodsNotRunning", default=None)
@@ -224,7 +136,7 @@ def _pod(pod: Pod) -> Diagnosis:
     return unready("PodsNotRunning", f"{pod.name}: {pod.reason}: {pod.message}")
 
 
-def _kafka_secret(message: str) -> Diagnosis | None:
+def kafka_secret(message: str) -> Diagnosis | None:
     """Diagnose that a process waits for a Secret of Kafka's client; None if it says nothing of the kind."""
     if match := _KAFKA_FILE.search(message):
         action = f"create the Secret {match[1]} in the feed's namespace with the key {match[2]}"
@@ -234,14 +146,14 @@ def _kafka_secret(message: str) -> Diagnosis | None:
 
 def layer(feed: ExchangeFeed, observed: Observed, name: str, application_name: str, now: datetime) -> Diagnosis:
     """Diagnose one layer, which the named application runs."""
-    if rejected := _rejected(observed.rejections, {_SPARK}):
-        return rejected
+    if refusal := rejected(observed.rejections, {_SPARK}):
+        return refusal
     application = observed.applications.get(application_name)
     if feed.spec.suspend:
         active = application is not None and application.state in _ACTIVE
-        return _suspended(int(active), f"{application_name} is stopping")
+        return suspended(int(active), f"{application_name} is stopping")
     if observed.rebuild.due and application_name in {f"{feed.name}-{part}" for part in rebuilt_parts(feed)}:
-        return _pods(observed, {REBUILD}) or unknown("Rebuilding", observed.rebuild.message)
+        return unhealthy(observed, {REBUILD}) or unknown("Rebuilding", observed.rebuild.message)
     if application is None:
         return unknown("Creating", f"creating SparkApplication {application_name}")
     return _running_layer(observed, name, application, now)
@@ -250,7 +162,7 @@ def layer(feed: ExchangeFeed, observed: Observed, name: str, application_name: s
 def _running_layer(observed: Observed, name: str, application: Application, now: datetime) -> Diagnosis:
     diagnosis = _application(application, observed, name, now)
     if diagnosis is None or diagnosis.transient:  # a driver that cannot start leaves its application SUBMITTED for ever
-        diagnosis = _pods(observed, _components(application.name, name)) or diagnosis
+        diagnosis = unhealthy(observed, _components(application.name, name)) or diagnosis
     if diagnosis is not None:
         return diagnosis
     if cause := observed.rolled_back.get(application.name):
@@ -308,7 +220,7 @@ def _query(observed: Observed, name: str, application: str) -> Diagnosis:
     query = observed.layers.get(name)
     if query is None:
         return unknown("Starting", f"{application} is running and has not reported the state of {name} yet")
-    if query.state != "RUNNING" and (missing := _kafka_secret(query.message)):
+    if query.state != "RUNNING" and (missing := kafka_secret(query.message)):
         return missing
     if query.state == "FAILED":
         return unready("QueryFailed", f"{name}: {query.message or 'see the log of its driver'}")
@@ -324,13 +236,15 @@ def _query(observed: Observed, name: str, application: str) -> Diagnosis:
     return ready(f"{application} is running")
 
 
-def _suspended(running: int, message: str) -> Diagnosis:
+def suspended(running: int, message: str) -> Diagnosis:
+    """Diagnose a part of a suspended feed. `running`: how much of it is not stopped yet, and why as the message."""
     if running:
         return unknown("Stopping", message)
     return unready("Suspended", "spec.suspend is true; all data is kept")
 
 
-def _rejected(rejections: Iterable[Rejection], resources: Iterable[str]) -> Diagnosis | None:
+def rejected(rejections: Iterable[Rejection], resources: Iterable[str]) -> Diagnosis | None:
+    """Diagnose the rejected requests for some resources; None if there are none."""
     selected = set(resources)
     own = [rejection for rejection in rejections if rejection.resource in selected]
     if not own:
@@ -348,11 +262,18 @@ def _rejected(rejections: Iterable[Rejection], resources: Iterable[str]) -> Diag
     return unready("ApplyFailed", f"{request}: {first.code} {first.message}")
 
 
+def rejected_ingest(rejections: Iterable[Rejection]) -> Diagnosis | None:
+    """Diagnose the rejected requests that are neither of topics nor of applications; None if there are none."""
+    resources = {rejection.resource for rejection in rejections} - {_SPARK, _TOPICS}
+    return rejected(rejections, resources - _missing_monitors(rejections))
+
+
 def _missing_monitors(rejections: Iterable[Rejection]) -> set[str]:
     """Return the monitor resources that the cluster does not have: feeds run without the Prometheus operator."""
     return {rejection.resource for rejection in rejections if rejection.resource in _MONITORS and rejection.code == 404}
 
 
-def _shortened(items: list[str]) -> str:
+def shortened(items: Sequence[str]) -> str:
+    """Join the first items, and say how many more there are."""
     more = len(items) - _MAX_NAMES
     return "; ".join(items[:_MAX_NAMES]) + (f"; and {more} more" if more > 0 else "")

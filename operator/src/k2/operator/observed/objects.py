@@ -1,14 +1,15 @@
 """Observed state of the cluster as frozen values, and their parsers. Raw API objects may lack any field."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
-from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH
+from k2.operator.desired.naming import COMPONENT, INGEST, SPEC_HASH, channel_of
+from k2.schemas.channels import TRADES
 from k2.schemas.sharding import Counts
 from k2.schemas.states import CircuitState, SymbolState
 from k2.schemas.status import JobsStatus, LayerStatus, ShardStatus
@@ -22,13 +23,14 @@ _APPLICATION: Final = "sparkoperator.k8s.io/app-name"
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One shard's Deployment. `trouble` is Kubernetes' message if its pods cannot be created."""
+    """One connection's Deployment. `trouble` is Kubernetes' message if its pods cannot be created."""
 
     name: str
     desired: int
     ready: int
     current: bool  # the controller has observed the newest spec
     trouble: str = ""
+    channel: str = TRADES.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Pod:
     message: str
     restarts: int
     part: str = INGEST  # the component label: ingest, a layer, or layers; executors have the suffix -executor
+    channel: str = TRADES.name  # of an ingest pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Shard:
     pod: str = ""  # the pod that reports it
     counts: Counts = ()  # the numbers of shards of which it carries its symbols
     loop_lag: float = 0.0  # seconds by which timers of its event loop are late
+    channel: str = TRADES.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,15 @@ class Observed:
     stuck: frozenset[str] = frozenset()  # applications that were recreated once and are stuck again
     rolled_back: Mapping[str, str] = field(default_factory=dict)  # applications whose new spec was rolled back, and why
 
+    def of_channel(self, channel: str) -> "Observed":
+        """Return the state with the ingest of one channel only."""
+        return replace(
+            self,
+            deployments=tuple(each for each in self.deployments if each.channel == channel),
+            pods=tuple(each for each in self.pods if each.channel == channel or each.part != INGEST),
+            shards=tuple(each for each in self.shards if each.channel == channel),
+        )
+
 
 def deployment(raw: K8sObject) -> Deployment:
     """Parse a Deployment."""
@@ -174,15 +187,15 @@ def deployment(raw: K8sObject) -> Deployment:
     trouble = next((str(entry.get("message", "")) for entry in failures if entry.get("status") == "True"), "")
     current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     desired = raw.get("spec", {}).get("replicas", 1)
-    return Deployment(metadata["name"], desired, status.get("readyReplicas", 0), current, trouble)
+    return Deployment(metadata["name"], desired, status.get("readyReplicas", 0), current, trouble, channel_of(raw))
 
 
 def unhealthy_pods(raws: Iterable[K8sObject]) -> tuple[Pod, ...]:
     """Return the pods that wait for something or terminate repeatedly."""
-    waiting = ((raw["metadata"], *_waiting(raw)) for raw in raws)
+    waiting = ((raw, *_waiting(raw)) for raw in raws)
     return tuple(
-        Pod(metadata["name"], reason, message, restarts, _part(metadata))
-        for metadata, reason, message, restarts in waiting
+        Pod(raw["metadata"]["name"], reason, message, restarts, _part(raw["metadata"]), channel_of(raw))
+        for raw, reason, message, restarts in waiting
         if reason
     )
 
@@ -256,8 +269,8 @@ def topic(raw: K8sObject) -> Topic:
     )
 
 
-def shard(raw: K8sObject, pod: str = "") -> Shard:
-    """Parse the `/status` of an ingest pod of this name. Raises `msgspec.ValidationError`."""
+def shard(raw: K8sObject, pod: str = "", channel: str = TRADES.name) -> Shard:
+    """Parse the `/status` of an ingest pod of this name and channel. Raises `msgspec.ValidationError`."""
     status = msgspec.convert(raw, ShardStatus)
     return Shard(
         shard=status.shard,
@@ -280,6 +293,7 @@ def shard(raw: K8sObject, pod: str = "") -> Shard:
         pod=pod,
         counts=status.shards,
         loop_lag=status.loop_lag_seconds,
+        channel=channel,
     )
 
 

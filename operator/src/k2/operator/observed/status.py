@@ -38,7 +38,7 @@ def status(
     """
     diagnoses = conditions.diagnose(feed, observed, now, managed=managed)
     ingest = _ingest(observed)
-    channels = {channel.name: {**ingest, "symbols": _symbols(observed)} for channel in feed.channels}
+    channels = {channel.name: _channel(observed.of_channel(channel.name)) for channel in feed.channels}
     head = _head(body, diagnoses, now)
     if feed.spec.symbol_selector is not None:
         head["symbols"] = max((shard.matching or 0) - len(shard.left_out) for shard in observed.shards or (_NO_SHARD,))
@@ -73,7 +73,12 @@ def _head(body: Mapping[str, Any], diagnoses: Mapping[str, Diagnosis], now: date
     }
 
 
+def _channel(observed: Observed) -> dict[str, Any]:
+    return {**_ingest(observed), "symbols": _symbols(observed)}
+
+
 def _ingest(observed: Observed) -> dict[str, Any]:
+    """Return the figures of the connections of all channels that are observed, summed."""
     newest = max((shard.last_message for shard in observed.shards), default="")
     return {
         "connected": sum(shard.connected for shard in observed.shards),

@@ -1,9 +1,9 @@
 """How many shards a feed with `ingest.shards: auto` is to have, by what its pods measure.
 
-More when the busiest shard has had too much for a minute; one fewer when what would be left for each has been little
-for ten minutes. Between the two lies a band in which nothing changes, and after a change nothing changes for a while. A
-load that is not fully known changes nothing. Pure; the state need not outlive the operator, whose restart only begins
-the times again.
+More when the busiest shard of any channel has had too much for a minute; one fewer when what would be left for each
+has been little for ten minutes. All channels have the same number. Between the two lies a band in which nothing
+changes, and after a change nothing changes for a while. A load that is not fully known changes nothing. Pure; the state
+need not outlive the operator, whose restart only begins the times again.
 """
 
 import math
@@ -49,13 +49,15 @@ class Scale:
 
 
 def loads(feed: ExchangeFeed, counts: Counts, reports: Iterable[Shard]) -> tuple[Load, ...]:
-    """Return the load of every shard, of the busier replica; nothing if any of them is not known."""
-    by_shard: dict[int, list[Load]] = {shard: [] for shard in feed.shards(counts)}
+    """Return the load of every shard of every channel, of the busier replica; nothing if any of them is not known."""
+    by_shard: dict[tuple[str, int], list[Load]] = {
+        (channel.name, shard): [] for channel in feed.channels for shard in feed.shards(counts)
+    }
     for report in reports:
-        index = int(report.shard.partition("-")[0])
-        if report.connected and report.counts == counts and index in by_shard:
+        key = (report.channel, int(report.shard.partition("-")[0]))
+        if report.connected and report.counts == counts and key in by_shard:
             symbols = sum(number for _, number in report.states)
-            by_shard[index].append(Load(report.rate, report.loop_lag, symbols))
+            by_shard[key].append(Load(report.rate, report.loop_lag, symbols))
     if not all(by_shard.values()):
         return ()
     return tuple(max(each, key=lambda load: (load.rate, load.lag)) for each in by_shard.values())

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from k2.common.validation_errors import InvalidSpec
 from k2.operator.observed.objects import K8sObject, parse_time
+from k2.schemas.channels import CHANNELS
 from k2.schemas.feed.model import ExchangeFeed
 
 _USER_FIELDS: Final = ("apiVersion", "kind", "metadata", "spec")
@@ -19,7 +20,7 @@ class Claim:
     feed: ExchangeFeed
     uid: str
     since: datetime
-    topics: frozenset[str]
+    topics: frozenset[str]  # of all channels: one that the feed does not record has been, or may be added
     symbols: frozenset[str]
     processes: int  # of its ingest
 
@@ -28,7 +29,7 @@ class Claim:
         """Build the claim of a live object."""
         metadata = body["metadata"]
         symbols = frozenset(name.symbol for name in feed.names)
-        topics = frozenset(feed.topic(channel) for channel in feed.channels)
+        topics = frozenset(feed.topic(channel) for channel in CHANNELS)
         return cls(
             feed, metadata["uid"], parse_time(metadata["creationTimestamp"]), topics, symbols, feed.ingest_processes()
         )
@@ -90,8 +91,9 @@ def conflict_message(own: Claim, others: Iterable[Claim]) -> str:
 
 
 def _describe(own: Claim, owner: Claim) -> str:
-    if topics := own.topics & owner.topics:
-        return f"topic {min(topics)} belongs to {owner.location}; create this feed again with another spec.kafka.topic"
+    names = (own.feed.topic(channel) for channel in CHANNELS)
+    if topic := next((name for name in names if name in owner.topics), ""):
+        return f"topic {topic} belongs to {owner.location}; create this feed again with another spec.kafka.topic"
     if own.feed.name == owner.feed.name:
         return (
             f"the name {own.feed.name} is used by {owner.location}, and checkpoints are stored by name; "

@@ -3,13 +3,14 @@
 While the number changes, the symbols are spread by the number before and by the one after it: their processes run side
 by side, and each symbol has one of either. When those of the new number have taken up all of their symbols, the old
 number goes. What both publish meanwhile is de-duplicated, as of replicas. The numbers are in the feed's ConfigMap, so
-that the processes follow them, and a restart of the operator loses nothing. Pure.
+that the processes follow them, and a restart of the operator loses nothing. All channels of a feed have the same
+number, which changes for all of them at once. Pure.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
-from k2.operator.desired.naming import SHARD, config_name, ingest_name
+from k2.operator.desired.naming import config_name, connections, shard_number
 from k2.operator.observed import objects as parsers
 from k2.operator.observed.feed_objects import FeedObjects
 from k2.operator.observed.objects import Observed, Shard
@@ -28,8 +29,8 @@ def live_counts(feed: ExchangeFeed, objects: FeedObjects) -> Counts:
     try:
         return sharding.decode((config or {}).get("data", {})[sharding.FILE])
     except (KeyError, sharding.UnreadableSharding):  # of an earlier version, or a user's edit
-        labels = [raw["metadata"].get("labels", {}) for raw in objects.of_kind(_DEPLOYMENT)]
-        shards = [int(each[SHARD]) for each in labels if SHARD in each]
+        numbers = [shard_number(raw) for raw in objects.of_kind(_DEPLOYMENT)]
+        shards = [number for number in numbers if number is not None]
         return (max(shards) + 1,) if shards and feed.spec.ingest.shards == AUTO else ()
 
 
@@ -56,11 +57,7 @@ def next_counts(feed: ExchangeFeed, live: Counts, target: int, objects: FeedObje
 
 def _have_taken_over(feed: ExchangeFeed, live: Counts, objects: FeedObjects, observed: Observed) -> bool:
     """Return whether the processes of the new number carry their symbols, and those that leave have no open gaps."""
-    staying = {
-        ingest_name(feed, shard, replica)
-        for shard in feed.shards(live[-1:])
-        for replica in range(feed.spec.ingest.redundancy)
-    }
+    staying = {connection.name(feed) for connection in connections(feed, live[-1:])}
     leaving = [report for report in observed.shards if not any(report.pod.startswith(f"{name}-") for name in staying)]
     if any(report.open_gaps for report in leaving):
         return False  # their repairs would end with them

@@ -407,7 +407,7 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
             problems.append(Problem(feed.name, feed.spec.exchange, words))
             continue
         claims: list[tuple[str, ...]] = [("name", feed.name)]
-        claims += [("topic", feed.topic(channel)) for channel in feed.channels]
+        claims += [("topic", feed.topic(channel)) for channel in CHANNELS]  # also of those that it does not record
         claims += [("symbol", feed.spec.exchange, name.symbol) for name in feed.names]
         for claim in claims:
             if claim in owners:
