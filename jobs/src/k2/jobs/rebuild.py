@@ -347,7 +347,7 @@ def _rebuild(arguments: argparse.Namespace, platform: Platform) -> int:
     with bootstrap.spark_session(platform, arguments, {"spark.sql.adaptive.enabled": "true"}) as spark:
         done: list[Any] = []
         for (exchange, channel), of_exchange in by_origin.items():
-            spark_tables.ensure(spark, exchange_tables(exchange))
+            spark_tables.ensure(spark, exchange_tables(exchange, [channel]))
             if arguments.drop_old:
                 done += drop_tags(spark, [channel.silver(exchange), channel.gold])
                 continue

@@ -234,7 +234,7 @@ def _redrive(arguments: argparse.Namespace, platform: Platform) -> int:
     done: list[Redriven] = []
     with bootstrap.spark_session(platform, arguments) as spark:
         for feed in feeds:
-            spark_tables.ensure(spark, exchange_tables(feed.spec.exchange))
+            spark_tables.ensure(spark, exchange_tables(feed.spec.exchange, feed.channels))
             with only_one(platform, feed):
                 for _, channel in feed_channels([feed], None):
                     schemas = partial(SchemaCache(registry, topics.subject(feed.topic(channel))).schemas)

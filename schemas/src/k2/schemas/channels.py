@@ -98,6 +98,7 @@ class Channel:
         content: The columns that are equal in equal records, beside the time. A record whose identity is known and
             whose content or time differs is a conflict (`k2.schemas.content`). Empty: there are no conflicts.
         distinct_columns: Columns whose values are mostly distinct, so that no dictionary is written for them.
+        silver_sort: The order of Silver's rows within a file; empty for that of Kafka.
         id_column: The column of the exchange's ids, where `sequencing` uses them.
         verdict_column: The column of the adapter's verdict on continuity, a value of `k2.schemas.states.Verdict`.
         price_column: The field of the price that status shows for a symbol, if there is one.
@@ -119,6 +120,7 @@ class Channel:
     time_columns: tuple[str, ...]
     content: tuple[str, ...] = ()
     distinct_columns: tuple[str, ...] = ()
+    silver_sort: tuple[str, ...] = ()
     id_column: str = ""
     verdict_column: str = ""
     price_column: str = ""
@@ -151,7 +153,8 @@ class Channel:
 
     def silver(self, exchange: str) -> Table:
         """Return the table of one exchange's valid records."""
-        return tables.silver(exchange, self.name, self.columns, self.time_columns[-1], self.distinct_columns)
+        time, distinct, sort = self.time_columns[-1], self.distinct_columns, self.silver_sort
+        return tables.silver(exchange, self.name, self.columns, time, distinct, sort)
 
     def __repr__(self) -> str:
         return f"Channel({self.name})"
@@ -190,6 +193,7 @@ QUOTES: Final = Channel(
     text_columns=frozenset({"symbol", "exchange", "connection", "verdict"}),
     time_columns=("timestamp", "ingestion_timestamp"),
     distinct_columns=tables.QUOTE_DISTINCT_COLUMNS,
+    silver_sort=tables.GOLD_QUOTES_TABLE.sort,
     verdict_column="verdict",
 )
 
@@ -206,6 +210,7 @@ BOOK: Final = Channel(
     text_columns=frozenset({"symbol", "exchange", "kind", "connection", "verdict"}),
     time_columns=("timestamp", "ingestion_timestamp"),
     distinct_columns=tables.BOOK_DISTINCT_COLUMNS,
+    silver_sort=tables.GOLD_BOOK_TABLE.sort,
     verdict_column="verdict",
 )
 

@@ -106,6 +106,9 @@ TRADE_RULES: Final = (
     *time_rules("timestamp"),
 )
 
+# Where the exchange sends no time, that of the arrival decides where a record belongs.
+_EITHER_TIME: Final = (*time_rules("timestamp"), *time_rules("ingestion_timestamp"))
+
 # Levels are judged by the adapter, which keeps the book: no rule looks into lists.
 BOOK_RULES: Final = (
     MISSING_FIELD,
@@ -113,7 +116,7 @@ BOOK_RULES: Final = (
     Rule(
         ErrorCategory.SYMBOL_MISMATCH, lambda update: update.key != update["symbol"], "symbol is {symbol}, key is {key}"
     ),
-    *time_rules("timestamp"),
+    *_EITHER_TIME,
 )
 
 # A side without orders is null, and breaks no rule.
@@ -131,5 +134,5 @@ QUOTE_RULES: Final = (
         lambda quote: (quote["bid_quantity"] <= 0) | (quote["ask_quantity"] <= 0),
         "quantities are {bid_quantity} and {ask_quantity}",
     ),
-    *time_rules("timestamp"),
+    *_EITHER_TIME,
 )

@@ -8,10 +8,18 @@ from k2.schemas.tables.spec import KAFKA_POSITION, Column, Partition, Table, wit
 DEAD_LETTERS: Final = "silver_dlq_trades"
 
 
-def silver(exchange: str, channel: str, columns: Iterable[Column], time: str, distinct: Iterable[str]) -> Table:
+def silver(
+    exchange: str,
+    channel: str,
+    columns: Iterable[Column],
+    time: str,
+    distinct: Iterable[str],
+    sort: tuple[str, ...] = (),
+) -> Table:
     """Return the table of one exchange's valid records of a channel, typed and not deduplicated.
 
-    It is partitioned by the day of the column `time`. `distinct` are columns whose values are mostly distinct.
+    It is partitioned by the day of the column `time`. `distinct` are columns whose values are mostly distinct. `sort`
+    orders the rows within a file; without it they are in the order of Kafka.
     """
     return Table(
         f"silver_{exchange}_{channel}",
@@ -23,6 +31,7 @@ def silver(exchange: str, channel: str, columns: Iterable[Column], time: str, di
             Column("validation_timestamp", "timestamp", "when Silver validated it"),
         ),
         (Partition(time, "day"),),
+        sort=sort,
         properties=without_dictionary(*distinct, "offset"),
     )
 
