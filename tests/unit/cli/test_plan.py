@@ -22,6 +22,14 @@ def test_each_shard_and_replica_is_a_part(feed):
     assert plan.parts([one], Options(simulate=True)) == [*SERVICES, "jobs", "simulator-one", *ingests]
 
 
+def test_each_channel_has_processes_of_its_own(feed):
+    both = feed(channels=["quotes", "trades"], ingest={"redundancy": 2})
+    ingests = ["ingest-one-0-0", "ingest-one-0-1", "ingest-one-quotes-0-0", "ingest-one-quotes-0-1"]
+    assert [shard.part for shard in plan.shards([both])] == ingests
+    commands = [plan.ingest_command(shard, Path("f"), Path("e"), 1, Options()) for shard in plan.shards([both])]
+    assert [command[command.index("--channel") + 1] for command in commands] == ["trades"] * 2 + ["quotes"] * 2
+
+
 def test_a_shard_without_symbols_is_no_part(feed):
     shards = list(plan.shards([feed(ingest={"shards": 64})]))
     assert len(shards) == 1
@@ -55,7 +63,8 @@ def test_commands_say_which_feed_shard_and_port(feed):
     shard = next(plan.shards([feed()]))
     ingest = plan.ingest_command(shard, Path("f.yaml"), Path("e.json"), 9101, options)
     assert ingest[1:] == (
-        "-m k2.ingest --feed f.yaml --shard 0 --replica 0 --port 9101 --egress e.json --max-attempts 3".split()
+        "-m k2.ingest --feed f.yaml --channel trades --shard 0 --replica 0 --port 9101 --egress e.json"
+        " --max-attempts 3".split()
     )
     jobs = plan.jobs_command([Path("f.yaml"), Path("g.yaml")], 9102, options)
     assert jobs[1:] == "-m k2.jobs --feed f.yaml --feed g.yaml --port 9102 --memory 2g --restart --audit".split()
@@ -70,9 +79,14 @@ def test_commands_say_which_feed_shard_and_port(feed):
 
 
 def test_feeds_of_one_exchange_share_the_machines_address(feed):
-    feeds = [feed(), feed("two", ingest={"redundancy": 2}), feed("three", exchange="bybit"), feed("four", suspend=True)]
-    assert [plan.egress_processes(each, feeds, Options()) for each in feeds] == [3, 3, 1, 3]
-    assert [plan.egress_processes(each, feeds, Options(simulate=True)) for each in feeds] == [1, 2, 1, 1]
+    feeds = [
+        feed(channels=["trades", "quotes"]),
+        feed("two", ingest={"redundancy": 2}),
+        feed("three", exchange="bybit"),
+        feed("four", suspend=True),
+    ]
+    assert [plan.egress_processes(each, feeds, Options()) for each in feeds] == [4, 4, 1, 4]
+    assert [plan.egress_processes(each, feeds, Options(simulate=True)) for each in feeds] == [2, 2, 1, 1]
 
 
 def test_processes_read_the_same_platform_from_their_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

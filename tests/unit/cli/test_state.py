@@ -1,5 +1,6 @@
 """The state file, and the phase of a feed."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from k2.cli.embedded import state, status
 from k2.cli.embedded.layout import Layout
 from k2.cli.embedded.state import Process, State, UnreadableState
+from k2.cli.terminal import console, status_table
 from k2.schemas.status import LayerStatus, ShardStatus
 
 
@@ -113,6 +115,31 @@ def test_a_stopped_platform_still_has_its_row(tmp_path: Path, file, feed):
     assert (row.name, row.phase, row.symbols, row.desired, row.connected) == ("one", "Stopped", 1, 1, 0)
     assert row.message == "one: nobody listens"
     assert row.freshness is None
+
+
+def test_every_channel_has_its_own_status_and_the_feed_the_sum(feed):
+    both = feed(channels=["trades", "quotes"])
+    trades = ShardStatus(shard="0-0", connected=True, messages_per_second=2.0, delivered=5, states={"flowing": 1})
+    quotes = ShardStatus(shard="0-0", channel="quotes", connected=False, reconnects=3, message="HTTP 503")
+    committed = {"gold": LayerStatus(state="RUNNING", rows=7, freshness_seconds=1.5)}
+    behind = {"quotes/gold": LayerStatus(state="RUNNING", rows=9, freshness_seconds=40.0)}
+    first, second = (
+        status.channel_status(channel, 1, [trades, quotes], committed | behind) for channel in both.channels
+    )
+    assert (first.name, first.connected, first.rate, first.delivered, first.rows) == ("trades", 1, 2.0, 5, 7)
+    assert (first.reconnects, first.freshness, first.states) == (0, 1.5, {"flowing": 1})
+    assert (second.name, second.connected, second.desired, second.rate) == ("quotes", 0, 1, 0.0)
+    assert (second.reconnects, second.rows, second.freshness, second.states) == (3, 9, 40.0, {})
+
+
+def test_only_a_feed_of_several_channels_has_rows_for_them(feed):
+    platform = State(Process.of(os.getpid()), feeds=["one"])
+    printed = {}
+    for channels in (["trades"], ["quotes", "trades"]):
+        text = io.StringIO()
+        console(text).print(status_table(status.collect([feed(channels=channels)], platform)))
+        printed[len(channels)] = [line.split()[0] for line in text.getvalue().splitlines()]
+    assert printed == {1: ["NAME", "one"], 2: ["NAME", "one", "trades", "quotes"]}
 
 
 def test_an_unreachable_process_has_zero_values(feed):

@@ -39,6 +39,8 @@ def refusal(monkeypatch, tmp_path: Path, capsys):
         ("--feed nowhere", "nowhere: No such file or directory\n"),
         ("--feed .", ".: Is a directory\n"),
         ("--feed feed.yaml --shard 3", "--shard 3 has no symbols; spec.ingest.shards is 1\n"),
+        ("--feed feed.yaml --channel quotes", "--channel quotes is not recorded; spec.channels are trades\n"),
+        ("--feed feed.yaml --channel candles", "k2.ingest: argument --channel: "),
         ("--feed feed.yaml --shard -1", "k2.ingest: argument --shard: '-1' is not allowed: must be a number >= 0; "),
         ("--feed feed.yaml --port 65536", "k2.ingest: argument --port: '65536' is not allowed: must be 0 to 65535; "),
         ("--feed feed.yaml --port -1", "k2.ingest: argument --port: '-1' is not allowed: must be 0 to 65535; "),

@@ -8,7 +8,7 @@ from typing import Final, TextIO
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from k2.cli.embedded.status import FeedStatus
+from k2.cli.embedded.status import ChannelStatus, FeedStatus
 
 _UNBOUNDED_WIDTH: Final = 200
 _SVG_WIDTH: Final = 150
@@ -28,17 +28,24 @@ def grid(*titles: str, right: Sequence[str] = ()) -> Table:
 
 
 def status_table(rows: Sequence[FeedStatus], *, wide: bool = False) -> Table:
-    """Return the feeds as a table with the columns of `kubectl get feeds`."""
+    """Return the feeds as a table with the columns of `kubectl get feeds`; of several channels each has a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = ["NAME", "EXCHANGE", "SYMBOLS", "PHASE", "RATE", "FRESHNESS", "GAPS", "AGE"]
     for name in [*names, *(["TOPOLOGY", "DEAD LETTERS", "MESSAGE"] if wide else [])]:
         table.add_column(name, no_wrap=name != "MESSAGE")
     for row in rows:
-        fresh = "" if row.freshness is None else f"{row.freshness:.1f}s"
-        gaps = f"{row.open_gaps} open, {row.repaired_gaps} repaired"
-        cells = [row.name, row.exchange, str(row.symbols), row.phase, f"{row.rate:.1f}/s", fresh, gaps, _age(row.age)]
+        cells = [row.name, row.exchange, str(row.symbols), row.phase, *_flow(row), _age(row.age)]
         table.add_row(*cells, *([row.topology, str(row.dead_letters), row.message] if wide else []))
+        for channel in row.channels if len(row.channels) > 1 else ():
+            connected = f"{channel.connected} of {channel.desired} connected"
+            table.add_row(f"  {channel.name}", "", "", connected, *_flow(channel))
     return table
+
+
+def _flow(row: FeedStatus | ChannelStatus) -> tuple[str, str, str]:
+    """Return the cells of rate, freshness and gaps."""
+    fresh = "" if row.freshness is None else f"{row.freshness:.1f}s"
+    return f"{row.rate:.1f}/s", fresh, f"{row.open_gaps} open, {row.repaired_gaps} repaired"
 
 
 def save_svg(path: Path, content: RenderableType, title: str) -> None:

@@ -19,12 +19,13 @@ from k2.ingest.arguments import number, port
 from k2.ingest.connection.session import AllSymbolsRefused, AttemptsExhausted, Tuning
 from k2.ingest.kafka.publisher import ProducerFatal
 from k2.ingest.network.client import check_environment
+from k2.schemas.channels import CHANNELS, TRADES, Channel
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.formats import OtherFormat
 
 
 def main() -> int:
-    """Run one shard until SIGTERM or SIGINT."""
+    """Run one channel of a shard until SIGTERM or SIGINT."""
     arguments = _arguments()
     try:
         feed = ExchangeFeed.from_yaml(arguments.feed.read_bytes())
@@ -39,7 +40,12 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     shard = f"{arguments.shard}-{arguments.replica}"
-    logs.configure(platform.log_format, platform.log_level, feed=feed.name, shard=shard)
+    logs.configure(platform.log_format, platform.log_level, feed=feed.name, channel=arguments.channel, shard=shard)
+    channel = {channel.name: channel for channel in feed.channels}.get(arguments.channel)
+    if channel is None:
+        recorded = ", ".join(channel.name for channel in feed.channels)
+        print(f"--channel {arguments.channel} is not recorded; spec.channels are {recorded}", file=sys.stderr)
+        return 2
     if arguments.shards is None and arguments.shard not in feed.shards():
         print(
             f"--shard {arguments.shard} has no symbols; spec.ingest.shards is {feed.shard_count}",
@@ -65,12 +71,12 @@ def main() -> int:
         tuning,
         private=not arguments.public_addresses_only,
     )
-    return _run(feed, platform, options)
+    return _run(feed, channel, platform, options)
 
 
-def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
+def _run(feed: ExchangeFeed, channel: Channel, platform: Platform, options: app.Options) -> int:
     try:
-        return 1 if asyncio.run(_until_signalled(feed, platform, options)) else 0
+        return 1 if asyncio.run(_until_signalled(feed, channel, platform, options)) else 0
     except (app.MixedProtocols, AllSymbolsRefused, OtherFormat, ValueError) as error:
         code, message = 2, " ".join(str(error).split())  # one line, also of a registry's answer
     except (app.ServiceUnreachable, AttemptsExhausted) as error:
@@ -83,18 +89,26 @@ def _run(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
     return code
 
 
-async def _until_signalled(feed: ExchangeFeed, platform: Platform, options: app.Options) -> int:
+async def _until_signalled(feed: ExchangeFeed, channel: Channel, platform: Platform, options: app.Options) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    return await app.run(feed, platform, options, stop)
+    return await app.run(feed, platform, options, stop, channel)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = Parser(prog="k2.ingest", description="Ingest one shard of one feed, from the websocket to Kafka.")
+    parser = Parser(
+        prog="k2.ingest", description="Ingest one channel of one shard of a feed, from the websocket to Kafka."
+    )
     count, seconds = number(int, 0), number(float, 0.001)
     parser.add_argument("--feed", type=Path, required=True, help="ExchangeFeed manifest (YAML)")
+    parser.add_argument(
+        "--channel",
+        choices=[channel.name for channel in CHANNELS],
+        default=TRADES.name,
+        help="one of spec.channels; default: %(default)s",
+    )
     parser.add_argument("--shard", type=count, default=0, help="index of this shard, below spec.ingest.shards")
     parser.add_argument("--replica", type=count, default=0, help="index of this replica, below spec.ingest.redundancy")
     parser.add_argument("--host", default="127.0.0.1", help="address of /metrics, /status, /healthz and /readyz")

@@ -1,4 +1,4 @@
-"""The ingest application: one shard of one feed, from websocket over sequencing and gap repair to Kafka."""
+"""The ingest application: one channel of a shard, from websocket over sequencing and gap repair to Kafka."""
 
 import asyncio
 import time

@@ -20,10 +20,10 @@ class GapCounts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One symbol: trades received since the start, the newest price as a decimal, and the state of its subscription."""
+    """One symbol: records received since the start, newest price as a decimal, and the state of its subscription."""
 
-    trades: int
-    price: str  # empty before the first trade
+    received: int = 0
+    price: str = ""  # empty before the first trade, and for channels without one price
     state: str = ""  # a `SymbolState`; empty in the document of an older version
     reason: str = ""  # of that state: the exchange's words for a refusal
 
@@ -41,12 +41,13 @@ class InstrumentsStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`/status` of an ingest process."""
+    """`/status` of an ingest process: one channel of a shard."""
 
     shard: str
     connected: bool
     feed: str = ""
     exchange: str = ""
+    channel: str = "trades"
     endpoint: str = ""
     message: str = ""  # the last error, for people
     resume: str = ""  # what the start could not resume from, for people

@@ -1,6 +1,7 @@
 """The limits in docs/reference/exchanges.md are those of the code."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from k2.ingest.exchanges import adapter, venue
 from k2.ingest.exchanges.base import Adapter, Limits
 from k2.ingest.exchanges.base_venue import Rules
-from k2.schemas.channels import TRADES
+from k2.schemas.channels import CHANNELS, TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import SequenceScheme
 
@@ -114,6 +115,13 @@ DECLARED: dict[str, Callable[[Adapter], str]] = {
         f"`{made.limits.ping_text}` every {seconds(made.limits.ping_interval)}" if made.limits.ping_text else "server's"
     ),
 }
+
+
+def test_the_page_has_the_channels_of_each_protocol():
+    for name, cell in zip(ADAPTERS, cells("Channels"), strict=True):
+        exchange, _, protocol = name.partition("#")
+        channels = import_module(f"k2.ingest.exchanges.{exchange}").CHANNELS
+        assert cell == ", ".join(channel.name for channel in CHANNELS if protocol in channels.get(channel.name, {}))
 
 
 @pytest.mark.parametrize("row", DECLARED)

@@ -116,8 +116,8 @@ def test_the_status_document_has_the_counted_values(stats):
     assert document["gaps"] == {"open": 0, "detected": 7, "repaired": 7, "unrecoverable": 0}
     assert (document["circuit"], document["reconnects"], document["duplicates"]) == ("open", 4, 7)
     assert document["symbols"] == {
-        "BTCUSDT": {"trades": 7, "price": "61837.63", "state": "flowing", "reason": ""},
-        "XYZUSDT": {"trades": 0, "price": "", "state": "refused", "reason": "Invalid symbol."},
+        "BTCUSDT": {"received": 7, "price": "61837.63", "state": "flowing", "reason": ""},
+        "XYZUSDT": {"received": 0, "price": "", "state": "refused", "reason": "Invalid symbol."},
     }
     counts = {"flowing": 1, "refused": 1, "wanted": 1}
     assert document["states"] == {state.value: counts.get(state, 0) for state in SymbolState}

@@ -84,6 +84,13 @@ def test_a_topic_of_quotes_belongs_to_one_feed_whether_it_records_it_or_not(feed
     assert str(problem) == 'b: "mine.quotes" is not allowed: this topic already belongs to feed a'
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_feed_is_not_named_like_the_processes_of_anothers_channel(feed, turned):
+    feeds = [feed("a", channels=["quotes"]), feed("a-quotes", exchange="bybit")]
+    (problem,) = conflicts(feeds[::-1] if turned else feeds)
+    assert '"a-quotes" is not allowed: this name already belongs to feed' in str(problem)
+
+
 def selecting(feed, name: str, **spec):
     return feed(name, symbols=None, symbolSelector={"quotes": ["USDT"]}, **spec)
 

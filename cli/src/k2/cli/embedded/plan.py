@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,7 @@ from k2.cli.embedded.foreign_tables import ONLY_REST
 from k2.cli.embedded.ports import HOST
 from k2.common import kafka_connection
 from k2.common.platform import Platform
+from k2.schemas.channels import TRADES, Channel
 from k2.schemas.feed.model import ExchangeFeed
 
 KAFKA, CONTROLLER, REGISTRY, JOBS, API = "kafka", "controller", "registry", "jobs", "api"
@@ -33,23 +35,25 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One connection of one feed."""
+    """One ingest process: one replica of a shard of a feed, for one channel."""
 
     feed: ExchangeFeed
+    channel: Channel
     index: int
     replica: int
 
     @property
     def part(self) -> str:
-        """`ingest-<feed>-<shard>-<replica>`."""
-        return f"ingest-{self.feed.name}-{self.index}-{self.replica}"
+        """`ingest-<feed>-<shard>-<replica>` for trades, `ingest-<feed>-<channel>-<shard>-<replica>` for the others."""
+        channel = "" if self.channel is TRADES else f"{self.channel.name}-"
+        return f"ingest-{self.feed.name}-{channel}{self.index}-{self.replica}"
 
 
 def shards(feeds: Sequence[ExchangeFeed]) -> Iterator[Shard]:
-    """Yield every connection of the feeds; a shard without symbols has none."""
+    """Yield every ingest process of the feeds; a shard without symbols has none."""
     for feed in active(feeds):
-        for index in feed.shards():
-            yield from (Shard(feed, index, replica) for replica in range(feed.spec.ingest.redundancy))
+        for channel, index in product(feed.channels, feed.shards()):
+            yield from (Shard(feed, channel, index, replica) for replica in range(feed.spec.ingest.redundancy))
 
 
 def active(feeds: Sequence[ExchangeFeed]) -> list[ExchangeFeed]:
@@ -109,8 +113,8 @@ def egress_processes(feed: ExchangeFeed, feeds: Sequence[ExchangeFeed], options:
 
 def ingest_command(shard: Shard, file: Path, egress: Path, port: int, options: Options) -> list[str]:
     """Return the command line of one ingest process."""
-    arguments = ["--feed", str(file), "--shard", str(shard.index), "--replica", str(shard.replica), "--port", str(port)]
-    arguments += ["--egress", str(egress)]
+    arguments = ["--feed", str(file), "--channel", shard.channel.name, "--shard", str(shard.index)]
+    arguments += ["--replica", str(shard.replica), "--port", str(port), "--egress", str(egress)]
     return [sys.executable, "-m", "k2.ingest", *arguments, "--max-attempts", str(options.attempts), *options.ingest]
 
 

@@ -19,10 +19,11 @@ _CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPE
 
 
 def shard_status(stats: Stats, channel: Channel, *, feed: str, exchange: str, shard: str) -> ShardStatus:
-    """Return the `/status` document of one shard."""
+    """Return the `/status` document of one channel of a shard."""
     return ShardStatus(
         feed=feed,
         exchange=exchange,
+        channel=channel.name,
         shard=shard,
         connected=stats.connected,
         endpoint=stats.endpoint,
@@ -79,7 +80,7 @@ def _symbol(stats: Stats, channel: Channel, symbol: str) -> SymbolStatus:
     record = stats.newest.get(symbol)
     state, reason = stats.symbol_states.get(symbol, ("", ""))
     price = _price(channel, record) if record is not None else ""
-    return SymbolStatus(trades=stats.received[symbol], price=price, state=state, reason=reason)
+    return SymbolStatus(received=stats.received[symbol], price=price, state=state, reason=reason)
 
 
 def _price(channel: Channel, record: Record) -> str:

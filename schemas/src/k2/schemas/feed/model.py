@@ -393,6 +393,10 @@ def _channel_problems(feed: ExchangeFeed) -> Iterator[Problem]:
             yield Problem(path, name, feed.exchange_spec.offer)
 
 
+def _names_of_channels(feed: ExchangeFeed) -> Iterator[str]:
+    return (f"{feed.name}-{channel.name}" for channel in feed.channels if channel is not TRADES)
+
+
 def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
     """Return why these feeds cannot run together: a name, a topic or an exchange's symbol belongs to one feed only."""
     problems: list[Problem] = []
@@ -406,7 +410,8 @@ def conflicts(feeds: Iterable[ExchangeFeed]) -> list[Problem]:
             )
             problems.append(Problem(feed.name, feed.spec.exchange, words))
             continue
-        claims: list[tuple[str, ...]] = [("name", feed.name)]
+        # A channel's processes have the names that those of a feed of this name would have.
+        claims: list[tuple[str, ...]] = [("name", name) for name in (feed.name, *_names_of_channels(feed))]
         claims += [("topic", feed.topic(channel)) for channel in CHANNELS]  # also of those that it does not record
         claims += [("symbol", feed.spec.exchange, name.symbol) for name in feed.names]
         for claim in claims:
