@@ -1,8 +1,8 @@
 """Write query results to standard output or a file, batch by batch: a large result is never in memory as a whole.
 
 Decimals are exact in every format, and texts have them without trailing zeros: strings in JSON, plain digits in CSV and
-tables. Times are RFC 3339 in UTC. `json` is JSON lines, one object per row. Binary formats (`parquet`, `arrow`) are
-never written to a terminal.
+tables. Times are RFC 3339: in UTC with a Z, or without a zone where they have none. `json` is JSON lines, one object
+per row. Binary formats (`parquet`, `arrow`) are never written to a terminal.
 """
 
 import csv
@@ -10,15 +10,17 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from k2.query.errors import BadQuery
-from k2.query.execution import parquet
-from k2.query.execution.json_values import representable, to_json_value
+from k2.query.execution import parquet, row_encoding
+from k2.query.execution.json_values import representable
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
@@ -44,12 +46,18 @@ def write(reader: "RecordBatchReader", form: Format, output: Path | None) -> int
 
     A file is written atomically. Raises `BadQuery` if it cannot be written, or for bytes to a terminal.
     """
-    with _sink(form, output) as sink:
-        return _WRITERS[form](reader, sink)
+    with opened(form, output) as sink:
+        return write_rows(reader, form, sink)
+
+
+def write_rows(reader: "RecordBatchReader", form: Format, sink: IO[bytes]) -> int:
+    """Write all rows to an open file, and return their number."""
+    return _WRITERS[form](reader, sink)
 
 
 @contextmanager
-def _sink(form: Format, output: Path | None) -> Iterator[IO[bytes]]:
+def opened(form: Format, output: Path | None) -> Iterator[IO[bytes]]:
+    """Open a file, which appears once it is complete, or standard output. Raises `BadQuery` as `write` does."""
     try:
         if output is None:
             if form in _BINARY and sys.stdout.isatty():
@@ -86,17 +94,8 @@ def _rows(reader: "RecordBatchReader") -> Iterator[list[list[Any]]]:
         columns = []
         for column in batch.columns:
             with representable(column.type):
-                columns.append([to_json_value(value) for value in _values(column)])
+                columns.append(row_encoding.values(column))
         yield [list(row) for row in zip(*columns, strict=True)]
-
-
-def _values(column: Any) -> list[Any]:
-    import pyarrow as pa
-
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_map(column.type):
-        return [dict(value) if value is not None else None for value in values]
-    return values
 
 
 def _json(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
@@ -113,59 +112,67 @@ def _json(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
 def _csv(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
     count = 0
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(reader.schema.names)
+    csv.writer(text, lineterminator="\n").writerow(reader.schema.names)
     sink.write(text.getvalue().encode())
-    for rows in _rows(reader):
-        text.seek(0)
-        text.truncate()
-        writer.writerows([[_cell(value) for value in row] for row in rows])
-        sink.write(text.getvalue().encode())
-        count += len(rows)
+    for batch in reader:
+        sink.write(row_encoding.csv_rows(batch))
+        count += batch.num_rows
     return count
 
 
 def _table(reader: "RecordBatchReader", sink: IO[bytes]) -> int:
-    """Write aligned columns, as wide as the first batch needs."""
+    """Write aligned columns, as wide as the first batch needs. A cell of several lines, as of EXPLAIN, has several."""
     import pyarrow as pa
 
     right = [
         pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_decimal(f.type)
         for f in reader.schema
     ]
-    header, count = [str(name).upper() for name in reader.schema.names], 0
+    header, count = [_printable(str(name).upper()) for name in reader.schema.names], 0
     widths: list[int] = []
-    for rows in _rows(reader):
-        lines = [[_line(_cell(value)) for value in row] for row in rows]
+    for batch in reader:
+        rows = list(zip(*map(_cells, batch.columns), strict=True))
         if not widths:
-            widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+            cells = zip(header, *rows, strict=True)
+            widths = [max(_width(line) for cell in column for line in cell.split("\n")) for column in cells]
             sink.write(_aligned(header, widths, right))
-        sink.write(b"".join(_aligned(line, widths, right) for line in lines))
+        sink.write(b"".join(_aligned(row, widths, right) for row in rows))
         count += len(rows)
     if not widths:
         sink.write(_aligned(header, [len(name) for name in header], right))
     return count
 
 
-def _aligned(cells: list[str], widths: list[int], right: list[bool]) -> bytes:
-    padded = (
-        cell.rjust(width) if to_right else cell.ljust(width)
-        for cell, width, to_right in zip(cells, widths, right, strict=True)
-    )
+def _cells(column: Any) -> list[str]:
+    with representable(column.type):
+        return [_printable(cell) for cell in row_encoding.cells(column)]
+
+
+def _aligned(cells: Sequence[str], widths: list[int], right: list[bool]) -> bytes:
+    lines = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
+    return b"".join(_aligned_line(line, widths, right) for line in lines)
+
+
+def _aligned_line(cells: Sequence[str], widths: list[int], right: list[bool]) -> bytes:
+    padded = []
+    for cell, width, to_right in zip(cells, widths, right, strict=True):
+        space = " " * (width - _width(cell))
+        padded.append(f"{space}{cell}" if to_right else f"{cell}{space}")
     return f"{_COLUMN_SEPARATOR.join(padded).rstrip()}\n".encode()
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum((unicodedata.east_asian_width(char) in "WF") + (not unicodedata.combining(char)) for char in text)
 
 
-def _line(cell: str) -> str:
-    """Replace control characters, which could move the cursor of a terminal."""
-    return cell if cell.isprintable() else "".join(char if char.isprintable() else "?" for char in cell)
+def _printable(cell: str) -> str:
+    """Replace control characters, which could move the cursor of a terminal, but for the ends of lines."""
+    if cell.isprintable():
+        return cell
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in cell)
 
 
 def _parquet(reader: "RecordBatchReader", sink: IO[bytes]) -> int:

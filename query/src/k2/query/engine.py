@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.common.validation_errors import format_value
 from k2.query import times
 from k2.query.errors import BadQuery
 from k2.query.execution import cancellation, chunked_scan, top_n
@@ -26,13 +25,13 @@ from k2.query.execution.hybrid import HybridView
 from k2.query.iceberg import data_files, snapshots
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql import bars, record_sql, symbols, trade_sql
+from k2.query.sql import bars, record_sql, symbol_names, symbols, trade_sql
 from k2.query.sql.cage import statements, tables
 from k2.query.sql.cage.limits import Limits, parse_memory
 from k2.query.sql.cage.pool import Cage
 from k2.query.sql.record_sql import RecordFilter
 from k2.schemas.channels import TRADES
-from k2.schemas.tables import BARS, GOLD
+from k2.schemas.tables import BARS, GOLD, INSTRUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY: Final = "1GB"
 _PREFETCH_THREADS: Final = 8  # queries whose next chunk may be read ahead at the same time
 _TOP_N_LIMIT: Final = 100_000  # rows; a larger limit with a start is streamed in chunks
-_SYMBOLS_SHOWN: Final = 20  # symbols that an error message lists
 
 
 class TradesQuery(TypedDict, total=False):
@@ -260,7 +258,8 @@ class Engine:
             if checked.lists_tables:
                 empty = {name: self._planner.plan_at(self._planner.table(name), None) for name in names}
                 plans = empty | plans
-            reader = process.run(tables.job(checked.text, plans))
+            columns = {name for plan in plans.values() for name in plan.table.schema().column_names}
+            reader = process.run(tables.job(checked.text, plans), checked.position, columns)
             resources.pop_all()  # the reader ends the process now
             return reader
 
@@ -307,6 +306,10 @@ class Engine:
     def names(self) -> tuple[str, ...]:
         """Return the names of the existing tables."""
         return self._planner.names()
+
+    def columns(self, table: str) -> tuple[str, ...]:
+        """Return the names of a table's columns."""
+        return tuple(self._planner.table(table).schema().column_names)
 
     def snapshots(self, table: str = GOLD) -> ArrowTable:
         """Return a table's snapshots, oldest first: the values that `as_of` accepts, and the rows each added."""
@@ -365,11 +368,18 @@ class Engine:
         if trade_filter.symbol is None or plan.snapshot_id is None:
             return
         any_time = replace(trade_filter, exchange=None, start=None, end=None)
-        stored = sorted(set(self.symbols(plan.snapshot_id).column("symbol").to_pylist()))
-        if stored and trade_filter.symbol not in stored and not (hybrid and self._hybrid.has_newer(plan, any_time)):
-            more = ", ..." if len(stored) > _SYMBOLS_SHOWN else ""
-            available = f"{', '.join(stored[:_SYMBOLS_SHOWN])}{more}"
-            raise BadQuery(f"no trade of {format_value(trade_filter.symbol)} is stored; available symbols: {available}")
+        traded = self.symbols(plan.snapshot_id).select(["symbol", "base_asset"]).to_pylist()
+        error = symbol_names.never_traded(trade_filter.symbol, traded, self._listed())
+        if error is not None and not (hybrid and self._hybrid.has_newer(plan, any_time)):
+            raise error
+
+    def _listed(self) -> list[dict[str, str]]:
+        """Return the symbols that exchanges list now, as far as K2 recorded their lists."""
+        if INSTRUMENTS not in self.names():
+            return []
+        statement = f"SELECT exchange, symbol FROM {INSTRUMENTS} WHERE valid_to IS NULL"  # noqa: S608
+        rows: list[dict[str, str]] = self.execute(statement, {INSTRUMENTS: None}).to_pylist()
+        return rows
 
 
 def _reject_as_of(as_of: AsOf | None, *, hybrid: bool) -> None:

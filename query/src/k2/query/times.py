@@ -41,6 +41,9 @@ def parse(text: str) -> datetime:
     """Parse an RFC 3339 time to UTC. Raises `BadQuery` for anything else."""
     wrong = f"{format_value(text)} is not a time; write it in RFC 3339 with an offset, such as 2026-01-31T14:00:00Z"
     if not _RFC3339.fullmatch(text):
+        date, space, offset = text.rpartition(" ")
+        if space and _RFC3339.fullmatch(f"{date}+{offset}"):  # as the query of a URL is decoded
+            raise BadQuery(f"{format_value(text)} has lost its +; in a URL write %2B: {date}%2B{offset}")
         raise BadQuery(wrong)
     try:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)

@@ -40,7 +40,11 @@ def problem(answer: Any, status: int) -> str:
         ("window_minutes=nan", "window_minutes"),
         ("window_minutes=inf", "window_minutes"),
         ("exchange=nasdaq", "is not an exchange"),
-        ("symbl=BTCUSDT", "is not a known parameter"),
+        ("symbl=BTCUSDT", '"symbl" is not a known parameter; did you mean symbol?'),
+        ("window=5", '"window" is not a known parameter; did you mean window_minutes?'),
+        ("zzz=1", '"zzz" is not a known parameter; see /openapi.json'),
+        ("start=2026-01-31T14:00:00+02:00", "has lost its +; in a URL write %2B: 2026-01-31T14:00:00%2B02:00"),
+        ("as_of=2026-01-31T14:00:00+02:00", "has lost its +"),
         ("as_of=tomorrow", "has no tag"),
         ("as_of=2026-01-31", "is not a time"),
         ("as_of=123", "nothing as of"),
@@ -48,6 +52,8 @@ def problem(answer: Any, status: int) -> str:
         ("cursor=AAAA", "the cursor"),
         ("hybrid=perhaps", "hybrid"),
         ("symbol=NOSUCH", "no trade of"),
+        ("symbol=BTCUSTD", 'no trade of "BTCUSTD" is stored; did you mean BTCUSDT?'),
+        ("symbol=BTC", '"BTC" is an asset and not a symbol; choose BTCUSDT'),
     ],
 )
 def test_an_invalid_query_says_what_to_change(api: TestClient, append: Append, query: str, says: str) -> None:

@@ -13,7 +13,10 @@ _MAX_LENGTH: Final = 64
 _SETTLE_TIME: Final = timedelta(minutes=1)  # a commit with an earlier timestamp may still arrive within this time
 _TIME: Final = "RFC 3339 with its offset, such as 2026-01-31T14:00:00Z"
 
-Symbol = Annotated[str, Field(max_length=_MAX_LENGTH, description="such as BTCUSDT")]
+Symbol = Annotated[
+    str,
+    Field(max_length=_MAX_LENGTH, description="such as BTCUSDT, btc-usdt or BTC/USDT, or as the exchange spells it"),
+]
 Exchange = Annotated[str, Field(max_length=_MAX_LENGTH, description="name of the exchange")]
 Time = Annotated[str, Field(max_length=_MAX_LENGTH, description=_TIME, json_schema_extra={"format": "date-time"})]
 AsOfText = Annotated[

@@ -60,7 +60,9 @@ class ReplayRange:
 
     def symbol_names(self) -> frozenset[str]:
         """Return the symbols in the tables' spelling."""
-        return frozenset(symbol for name in self.symbols if (symbol := RecordFilter.of(name, None, None, None).symbol))
+        return frozenset(
+            symbol for name in self.symbols if (symbol := RecordFilter.of(name, self.exchange, None, None).symbol)
+        )
 
 
 def trades(engine: Engine, registry: RegistryConnection, replay_range: ReplayRange) -> Iterator[Trade]:

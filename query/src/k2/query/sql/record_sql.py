@@ -5,13 +5,13 @@ Values are always parameters, never part of the statement's text.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
+from k2.query.sql.symbol_names import normalize
 from k2.query.times import to_rfc3339, to_utc
 from k2.schemas.exchanges.registry import EXCHANGES
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from k2.schemas.channels import Channel
 
 INSTANT: Final = timedelta(microseconds=1)
-_SYMBOL: Final = re.compile(r"[A-Z0-9]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,8 @@ class RecordFilter:
         end = to_utc(end, "end") if end else None
         if start and end and start > end:
             raise BadQuery(f"start {to_rfc3339(start)} is after end {to_rfc3339(end)}; swap them")
-        return cls(_normalize_symbol(symbol), _normalize_exchange(exchange), start, end)
+        label = _normalize_exchange(exchange)
+        return cls(normalize(symbol, label) if symbol is not None else None, label, start, end)
 
     def expression(self, *time_columns: str) -> BooleanExpression:
         """Return the Iceberg predicate for Gold: partitions by day (and hour, within one day), then column bounds."""
@@ -135,18 +135,6 @@ def _first_not_null(compare: Callable[[str], BooleanExpression], column: str, *o
     if not others:
         return compare(column)
     return Or(compare(column), And(IsNull(term=column), _first_not_null(compare, *others)))
-
-
-def _normalize_symbol(symbol: str | None) -> str | None:
-    if symbol is None:
-        return None
-    normal = symbol.upper()
-    if not _SYMBOL.fullmatch(normal):
-        bare = re.sub(r"[^A-Z0-9]", "", normal)
-        raise BadQuery(
-            f"{format_value(symbol)} is not a symbol; write it without a separator, such as {bare or 'BTCUSDT'}"
-        )
-    return normal
 
 
 def _normalize_exchange(exchange: str | None) -> str | None:

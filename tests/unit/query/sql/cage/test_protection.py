@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from k2.query.errors import BadQuery
-from k2.query.sql.cage import confinement, landlock, seccomp
+from k2.query.sql.cage.confinement import confine, landlock, seccomp
 from k2.query.sql.cage.limits import Limits
 from k2.query.sql.cage.tables import network
 from tests.unit.query.sql.cage.conftest import run
@@ -27,8 +27,8 @@ def confined(attempt: Callable[[], object], readable: list[str], port: int | Non
     pid = os.fork()
     if pid == 0:
         try:
-            confinement.start(Limits(memory=10**9), port)
-            confinement.narrow(readable, port)
+            confine.start(Limits(memory=10**9), port)
+            confine.narrow(readable, port)
             attempt()
             os.write(writes, b"ok")
         except BaseException:  # noqa: BLE001 - the parent reports it
@@ -181,7 +181,7 @@ def test_what_holds_is_reported(cages) -> None:
     assert protection.landlock == landlock.version()
     assert protection.calls == seccomp.supported()
     assert "filtered system calls" in str(protection) or not seccomp.supported()
-    nothing = confinement.Protection(0, calls=False, user=False, memory=True, enforced=False)
+    nothing = confine.Protection(0, calls=False, user=False, memory=True, enforced=False)
     assert str(nothing).startswith("none")
 
 

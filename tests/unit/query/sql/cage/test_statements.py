@@ -1,6 +1,7 @@
 """What is refused and what runs, by the engine as a library: the same for `k2 sql` and the API."""
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -55,7 +56,7 @@ FORBIDDEN = {
     "": "0 statements",
     "-- nothing": "0 statements",
     "SELEC 1": "not SQL",
-    "SELECT * FROM gold_trades": "available tables: gold_crypto_trades",
+    "SELECT * FROM gold_trades": "did you mean gold_crypto_trades",
     "SELECT nope FROM gold_crypto_trades": "nope",
     "SELECT $1": "parameters|not SQL|only SELECT",
     "WITH t AS (SELECT * FROM read_parquet('x')) SELECT * FROM t": "read_parquet",
@@ -132,6 +133,17 @@ RUNS = {
     "SELECT vendor_data->>'source' FROM gold_crypto_trades GROUP BY ALL": ["live"],
     "SELECT 'COPY (SELECT 1) TO ''/tmp/k2-copied.csv'''": ["COPY (SELECT 1) TO '/tmp/k2-copied.csv'"],
     "SELECT 1;": [1],
+    "SELECT list_transform([1, 2], x -> x + 1)": [[2, 3]],
+    "SELECT TIMETZ '10:00:00+02'": ["10:00:00+02"],
+    "SELECT [TIMETZ '10:00:00+02']": [["10:00:00+02"]],
+    "SELECT '101'::BIT": ["101"],
+    f"SELECT {'9' * 50}::BIGNUM": ["9" * 50],
+    "SELECT 5::VARIANT": ["5"],
+    f"SELECT {'9' * 38}::HUGEINT": [int("9" * 38)],
+    "SELECT timestamp::TIMESTAMP FROM gold_crypto_trades LIMIT 1": [NOON.replace(tzinfo=None)],
+    "SELECT (timestamp AT TIME ZONE 'America/New_York')::VARCHAR FROM gold_crypto_trades LIMIT 1": [
+        "2026-01-31 07:00:00"
+    ],
 }
 
 
@@ -156,6 +168,23 @@ def test_what_people_type_runs(engine: Engine, append: Append) -> None:
     append([trade(1), trade(2, 1)])
     for statement, expected in RUNS.items():
         assert engine.sql(statement).column(0).to_pylist() == expected, statement
+
+
+def test_an_integer_that_results_cannot_carry_is_named(engine: Engine) -> None:
+    with pytest.raises(BadQuery, match='the column "large" has 39 digits, and results carry 38; cast it to VARCHAR'):
+        engine.sql("SELECT 170141183460469231731687303715884105727::HUGEINT AS large")
+
+
+def test_the_time_zone_of_the_machine_changes_nothing(
+    layout: Layout, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append([trade(1)])
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setattr("k2.query.sql.cage.pool._ENVIRONMENT", ("PATH", "PYTHONPATH", "TZ"))
+    with closing(Engine(layout.platform())) as engine:
+        assert engine.sql(f"SELECT timestamp::TIMESTAMP AS t FROM {GOLD}").to_pylist() == [
+            {"t": NOON.replace(tzinfo=None)}
+        ]
 
 
 def test_no_plan_and_no_error_shows_where_the_lake_is(engine: Engine, append: Append, layout: Layout) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from pydantic_core import PydanticCustomError
 
-from k2.query.api.encoding.row_encoding import csv_rows, json_rows
 from k2.query.api.errors import NOT_ACCEPTABLE
 from k2.query.errors import BadQuery
 from k2.query.execution import parquet
+from k2.query.execution.row_encoding import csv_rows, json_rows
 
 if TYPE_CHECKING:
     from pyarrow import DataType, RecordBatch, RecordBatchReader

@@ -18,6 +18,9 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="one sentence that says what to change")
+    line: int | None = Field(None, description="of an SQL statement, where it is wrong, from 1")
+    column: int | None = Field(None, description="in that line, from 1")
+    excerpt: str | None = Field(None, description="the line, and below it a line with a caret at the column")
 
 
 def _row_model(

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from k2.common import logs
 from k2.query import times
 from k2.query.api.auth import requires
+from k2.query.api.errors import unknown_parameter
 from k2.query.api.keys import Scope
 from k2.query.api.parameters import Exchange, Parameters
 from k2.query.errors import BadQuery, Unavailable
@@ -216,6 +217,8 @@ def _parameters(websocket: WebSocket) -> StreamParameters:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadQuery(unknown_parameter(name, StreamParameters.model_fields)) from error
         raise BadQuery(f"{name}: {first['msg']}; see /openapi.json") from error
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import duckdb
 import pyarrow as pa
 
-from k2.query.sql.cage import confinement, frames
+from k2.query.sql.cage import frames, result_types
+from k2.query.sql.cage.confinement import confine
 from k2.query.sql.cage.frames import Kind
 from k2.query.sql.quoting import quote_identifier, quote_literal
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
     from k2.query.sql.cage.job import Job
     from k2.query.sql.cage.limits import Limits
@@ -35,7 +36,9 @@ _MAX_MESSAGE: Final = 500  # characters of an error
 def template() -> DuckDBPyConnection:
     """Open the database that every process of the fork server begins with. It starts no thread, so it can be forked."""
     connection = duckdb.connect(config={"threads": 1, "async_threads": 0, "temp_directory": ""})
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL errors_as_json = true")  # with positions
+    connection.execute("SET GLOBAL lambda_syntax = 'ENABLE_SINGLE_ARROW'")  # x -> x + 1, beside lambda x: x + 1
     connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()
     rows = connection.sql("SELECT now() AS at").to_arrow_reader(_BATCH_ROWS)
     schema = _with_utc(rows.schema)
@@ -47,7 +50,7 @@ def template() -> DuckDBPyConnection:
 
 def run(channel: socket.socket, database: DuckDBPyConnection, limits: Limits, network: int | None) -> None:
     """Serve one statement and return."""
-    protection = confinement.start(limits, network)
+    protection = confine.start(limits, network)
     connection = database.cursor()  # its random numbers are its own
     _send_json(channel, Kind.PARSED, protection.as_dict())
     try:
@@ -79,19 +82,22 @@ def _parse(connection: DuckDBPyConnection, statement: str) -> dict[str, Any]:
 def _run(channel: socket.socket, connection: DuckDBPyConnection, job: Job, limits: Limits, network: int | None) -> None:
     try:
         _attach(connection, job, limits, network)
-        rows = connection.sql(job.statement)
-        assert rows is not None  # the server lets only statements pass that return rows
+        rows = result_types.carried(_relation(connection, job.statement))
+        wide = result_types.wide_columns(rows)
         reader = rows.to_arrow_reader(_BATCH_ROWS)
         schema = _with_utc(reader.schema)
         sink, most = _Stream(channel, limits.row_bytes), min(_MESSAGE_BYTES, limits.row_bytes // 2)
         with pa.ipc.new_stream(sink, schema) as writer:
             sink.flush()
             for batch in reader:
+                result_types.check_wide(batch, wide)
                 for piece in _split(batch.cast(schema) if batch.schema != schema else batch, most):
                     writer.write_batch(piece)
                     sink.flush()
         sink.flush()
         frames.send(channel, Kind.END)
+    except result_types.Unrepresentable as error:
+        _send_json(channel, Kind.ERROR, {"kind": "statement", "message": str(error)})
     except _RowTooLarge:
         _send_json(channel, Kind.ERROR, {"kind": "row", "message": ""})
     except (duckdb.Error, MemoryError, OSError, pa.ArrowException) as error:
@@ -102,7 +108,7 @@ def _run(channel: socket.socket, connection: DuckDBPyConnection, job: Job, limit
 
 def _attach(connection: DuckDBPyConnection, job: Job, limits: Limits, network: int | None) -> None:
     os.chdir(job.folder)
-    confinement.narrow(job.readable, network)
+    confine.narrow(job.readable, network)
     connection.execute(f"SET memory_limit = '{limits.memory}B'")
     connection.execute(f"SET threads = {os.cpu_count() or 1}")
     connection.execute(f"SET allowed_paths = [{', '.join(map(quote_literal, job.files))}]")
@@ -169,15 +175,32 @@ class _Stream:
         return False
 
 
-def _describe(error: BaseException) -> dict[str, str]:
+def _relation(connection: DuckDBPyConnection, statement: str) -> DuckDBPyRelation:
+    try:
+        rows = connection.sql(statement)
+    except duckdb.Error:
+        connection.execute(statement).close()  # raises the same with its position
+        raise
+    assert rows is not None  # the server lets only statements pass that return rows
+    return rows
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, duckdb.OutOfMemoryException | MemoryError | pa.ArrowMemoryError):
         return {"kind": "memory", "message": ""}
-    text = str(error).partition("\n\nLINE ")[0].partition("Stack Trace:")[0]
+    text, details = str(error), {}
+    with suppress(ValueError):  # not JSON
+        details = json.loads(text[text.index("{") :])
+        text = details["exception_message"]
+    text = text.partition("\n\nLINE ")[0].partition("Stack Trace:")[0]
     if isinstance(error, OSError) and error.filename:  # of Python itself, with an absolute path
         text = error.strerror or ""
     unreadable = isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError)
     kind = "files" if unreadable or _ARROW_READ_ERROR in text else "statement"
-    return {"kind": kind, "message": " ".join(text.split())[:_MAX_MESSAGE]}
+    offset = int(details["position"]) if "position" in details else None
+    message = " ".join(text.split())[:_MAX_MESSAGE]
+    candidates = details.get("candidates", "")[:_MAX_MESSAGE]
+    return {"kind": kind, "message": message, "offset": offset, "candidates": candidates}
 
 
 def _send_json(channel: socket.socket, kind: Kind, value: Any) -> None:

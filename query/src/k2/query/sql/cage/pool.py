@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from k2.query.errors import Unavailable
-from k2.query.sql.cage.confinement import Protection
+from k2.query.sql.cage.confinement.confine import Protection
 from k2.query.sql.cage.control import ENDED, FORK, KILL, REPLY, REQUEST, Settings
 from k2.query.sql.cage.process import StatementProcess
 

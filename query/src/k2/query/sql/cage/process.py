@@ -8,22 +8,28 @@ import weakref
 from concurrent.futures import Future, TimeoutError  # noqa: A004 - its own class before Python 3.11
 from typing import TYPE_CHECKING, Any, Final
 
-from k2.query.errors import BadQuery, TooLarge, Unavailable
+from k2.query.errors import BadStatement, TooLarge, Unavailable
 from k2.query.sql.cage import frames
+from k2.query.sql.cage.diagnosis import sentences
 from k2.query.sql.cage.frames import FrameTooLarge, Kind
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pyarrow import RecordBatch, RecordBatchReader
 
+    from k2.query.sql.cage.diagnosis.positions import Position
     from k2.query.sql.cage.job import Job
     from k2.query.sql.cage.limits import Limits
 
 _MAX_TREE_BYTES: Final = 16_000_000  # of a parsed statement, as JSON
 _MAX_ERROR_BYTES: Final = 100_000
 _ENDS_WITHIN: Final = 10.0  # seconds between the end of the channel and the news of the process's end
+
+
+def _nowhere(_: int | None) -> None:
+    """Return the position of an error where the statement is none of a user's."""
 
 
 class StatementProcess:
@@ -35,6 +41,8 @@ class StatementProcess:
         self.started: Future[int] = Future()  # its pid
         self._finalizer = weakref.finalize(self, _release, channel, kill)
         self._interrupted = False
+        self._position: Callable[[int | None], Position | None] = _nowhere
+        self._columns: Collection[str] = ()
 
     def interrupt(self) -> None:
         """End the process at once, whatever it does."""
@@ -57,10 +65,20 @@ class StatementProcess:
             raise self._error(error)
         return answer
 
-    def run(self, job: Job) -> RecordBatchReader:
-        """Run a statement and return its rows as they come; the process ends after the last."""
+    def run(
+        self, job: Job, position: Callable[[int | None], Position | None] = _nowhere, columns: Collection[str] = ()
+    ) -> RecordBatchReader:
+        """Run a statement and return its rows as they come; the process ends after the last.
+
+        Args:
+            job: What to run.
+            position: Where a byte of the job's statement is in what its user wrote, for errors.
+            columns: Of the tables that the statement reads, for the nearest name of an unknown one.
+
+        """
         import pyarrow as pa
 
+        self._position, self._columns = position, columns
         self._send(Kind.RUN, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
         rows = pa.ipc.open_stream(pa.PythonFile(_Received(self), "r"))
 
@@ -123,7 +141,7 @@ class StatementProcess:
         except TimeoutError:
             return Unavailable("the process of the statement does not answer")
 
-    def _error(self, error: dict[str, str]) -> Exception:
+    def _error(self, error: dict[str, Any]) -> Exception:
         match error["kind"]:
             case "memory":
                 return self._limits.out_of_memory()
@@ -131,7 +149,7 @@ class StatementProcess:
                 return self._limits.row_too_large()
             case "files":
                 return Unavailable(f"the files of the statement cannot be read: {error['message']}")
-        return BadQuery(f"the statement cannot be executed: {error['message']}")
+        return BadStatement(sentences.executing(error, self._columns), self._position(error.get("offset")))
 
 
 class _Received:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from k2.query.errors import BadQuery
+from k2.query.errors import BadQuery, BadStatement
 from k2.query.sql.cage import pivot, tree
+from k2.query.sql.cage.diagnosis import refusals, sentences
+from k2.query.sql.cage.diagnosis.positions import Position
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from k2.query.sql.cage.process import StatementProcess
 
 MAX_LENGTH: Final = 100_000
-_ONLY_SELECT: Final = (
-    "only SELECT is allowed, also as WITH, FROM, VALUES, PIVOT, DESCRIBE, SUMMARIZE, SHOW TABLES or EXPLAIN; "
-    "tables cannot be changed, files cannot be read or written"
-)
 _EXPLAINED: Final = (["EXPLAIN"], ["MULTI"])  # the second for EXPLAIN PIVOT
 _BLANK: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
 _EXPLAIN: Final = re.compile(
@@ -42,20 +40,44 @@ class Checked:
     text: str
     tables: tuple[str, ...]
     lists_tables: bool = False  # SHOW TABLES: it needs the names of all
+    written: str = ""  # as its user wrote it
+    shift: int = 0  # bytes: where the same is written, less where it is in the text
+
+    def position(self, offset: int | None) -> Position | None:
+        """Return where a byte of the text is in what the user wrote."""
+        return Position.of(self.written, offset + self.shift) if offset is not None else None
 
 
 def check(process: StatementProcess, statement: str, tables: Collection[str]) -> Checked:
-    """Return what may run of a text. Raises `BadQuery` for anything but one statement that only reads the tables."""
+    """Return what may run of a text. Raises `BadStatement` for anything but one statement that only reads the tables.
+
+    Raises `BadQuery` for a text that is too long.
+    """
     if len(statement) > MAX_LENGTH:
         raise BadQuery(f"the statement has more than {MAX_LENGTH} characters; shorten it")
-    parsed = process.parse(statement)
-    if parsed["types"] in _EXPLAINED and (explain := _EXPLAIN.match(statement)):
-        inner = check(process, statement[explain.end() :], tables)
-        prefix = " ".join(["EXPLAIN", *((explain["analyze"] or "").split()[:1]), _options(explain["options"])])
-        return Checked(f"{prefix} {inner.text}", inner.tables, inner.lists_tables)
-    if parsed["types"] == ["MULTI"]:
-        return Checked(statement, *_check_pivot(process, statement, parsed["tokens"], tables))
-    return Checked(statement, *_judge(parsed, tables))
+    return _check(process, statement, 0, tables)
+
+
+def _check(process: StatementProcess, written: str, first: int, tables: Collection[str]) -> Checked:
+    """Check what is written from byte `first` on."""
+    statement = written.encode()[first:].decode()
+    try:
+        parsed = process.parse(statement)
+        if parsed["types"] in _EXPLAINED and (explain := _EXPLAIN.match(statement)):
+            begin = len(explain[0].encode())
+            inner = _check(process, written, first + begin, tables)
+            prefix = " ".join(["EXPLAIN", *((explain["analyze"] or "").split()[:1]), _options(explain["options"])])
+            shift = inner.shift - len(prefix) - 1
+            return Checked(f"{prefix} {inner.text}", inner.tables, inner.lists_tables, written, shift)
+        if parsed["types"] == ["MULTI"]:
+            read = _check_pivot(process, statement, parsed["tokens"], tables)
+        else:
+            read = _judge(parsed, statement, tables)
+    except BadStatement as error:
+        if error.position is not None or error.offset is None:
+            raise
+        raise BadStatement(error.sentence, Position.of(written, first + error.offset)) from None
+    return Checked(statement, *read, written, first)
 
 
 def _check_pivot(
@@ -64,27 +86,26 @@ def _check_pivot(
     """Judge a PIVOT that finds its columns itself by the same one with columns given."""
     parsed = process.parse(pivot.with_columns(statement, tokens))
     if parsed["types"]:
-        raise BadQuery(f"{_ONLY_SELECT}; give PIVOT its columns with IN (...)")
-    return _judge(parsed, tables)
+        raise BadStatement(f"{refusals.statement(parsed['types'])}; give PIVOT its columns with IN (...)")
+    try:
+        return _judge(parsed, statement, tables)
+    except BadStatement as error:  # its places are those of the other text
+        raise BadStatement(error.sentence) from None
 
 
-def _judge(parsed: dict[str, Any], tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
+def _judge(parsed: dict[str, Any], statement: str, tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
     try:
         answer = msgspec.json.decode(parsed["tree"])
     except RecursionError:
-        raise BadQuery("the statement is nested too deeply; simplify it") from None
+        raise BadStatement("the statement is nested too deeply; simplify it") from None
     if answer["error"]:
-        raise BadQuery(_rejection(answer))
+        if answer["error_type"] != "parser":
+            raise BadStatement(refusals.statement(parsed["types"]))
+        offset = int(answer["position"]) if "position" in answer else None
+        raise BadStatement(sentences.parsing(str(answer["error_message"]), statement, offset), offset=offset)
     if len(answer["statements"]) != 1:
-        raise BadQuery(f"got {len(answer['statements'])} statements; give one SELECT")
+        raise BadStatement(f"got {len(answer['statements'])} statements; give one SELECT")
     return tree.tables_read(answer["statements"][0], tables)
-
-
-def _rejection(parsed: dict[str, Any]) -> str:
-    message = " ".join(str(parsed["error_message"]).split())
-    if parsed["error_type"] == "parser":
-        return f"the statement is not SQL: {message[:500]}"
-    return _ONLY_SELECT
 
 
 def _options(options: str | None) -> str:

@@ -5,12 +5,15 @@ The tree is the JSON of DuckDB's own parser. A list of what is forbidden would n
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.validation_errors import format_value
-from k2.query.errors import BadQuery
+from k2.query.errors import BadStatement
+from k2.query.sql.cage.diagnosis import refusals
+from k2.query.sql.cage.diagnosis.positions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -38,11 +41,13 @@ _EXPRESSIONS: Final = frozenset(
 _TYPE_DETAILS: Final = "_TYPE_INFO"  # of a constant's type, such as the digits of a decimal
 _CHANGES: Final = {"COPY_QUERY_NODE", "INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE", "MERGE_QUERY_NODE"}
 _SHOWN: Final = frozenset({"SHOW", "DESCRIBE", "SUMMARY", "SHOW_SPECIAL"})
+_FILE: Final = re.compile(r"[/\\*]|\.(?:parquet|csv|json|gz|db|txt|tsv|ndjson)$")
+_NOWHERE: Final = 1 << 63
 _ALL_TABLES: Final = frozenset({"tables", "__show_tables_expanded"})
 
 
 def tables_read(statement: dict[str, Any], tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
-    """Return the tables that a statement reads, and whether it lists all tables. Raises `BadQuery`."""
+    """Return the tables that a statement reads, and whether it lists all tables. Raises `BadStatement`."""
     names: dict[str, None] = {}
     lists_tables = False
     nodes = list(_nodes(statement))
@@ -55,7 +60,7 @@ def tables_read(statement: dict[str, Any], tables: Collection[str]) -> tuple[tup
             if kind == "BASE_TABLE" and (name := _table(node, defined, tables)):
                 names[name] = None
             elif kind == "TABLE_FUNCTION":
-                _check_function(node["function"], TABLE_FUNCTIONS)
+                _check_function(node["function"], TABLE_FUNCTIONS, _offset(node))
             elif kind == "SHOW_REF":
                 lists_tables |= _lists_tables(node)
                 if not lists_tables and node["query"] is None and (name := _table(node, defined, tables)):
@@ -90,25 +95,31 @@ def _check_expression(node: dict[str, Any]) -> None:
     kind = node["class"]
     if kind not in _EXPRESSIONS:
         if kind == "PARAMETER":
-            raise BadQuery("parameters are not allowed; write the value into the statement")
-        raise BadQuery(f"{_words(kind)} is not allowed in a statement")
+            raise BadStatement("parameters are not allowed; write the value into the statement", offset=_offset(node))
+        raise BadStatement(f"{_words(kind)} is not allowed in a statement", offset=_offset(node))
     if kind == "FUNCTION":
-        _check_function(node, functions())
+        _check_function(node, functions(), _offset(node))
     elif kind == "WINDOW":
-        _check_function(node, functions() | _WINDOW_FUNCTIONS)
+        _check_function(node, functions() | _WINDOW_FUNCTIONS, _offset(node))
     elif kind == "TYPE" and (node["schema"] or node["catalog"]):
-        raise BadQuery(f"write the type {format_value(node['type_name'])} without a prefix")
+        raise BadStatement(f"write the type {format_value(node['type_name'])} without a prefix", offset=_offset(node))
 
 
-def _check_function(node: dict[str, Any], allowed: Collection[str]) -> None:
+def _check_function(node: dict[str, Any], allowed: Collection[str], offset: int | None) -> None:
     # What stands before the name may be a value, as in x.upper(); whatever it is, the name decides.
     name = str(node["function_name"]).lower()
     if name in allowed:
         return
+    written = name[:100]
+    if refused := refusals.function(written):
+        raise BadStatement(refused, offset=offset)
     if allowed is TABLE_FUNCTIONS:
-        raise BadQuery(f"{name[:100]}() is not allowed; read from the tables or {', '.join(sorted(TABLE_FUNCTIONS))}")
-    raise BadQuery(
-        f"{name[:100]}() does not exist or is not allowed; functions cannot read files, environment or settings"
+        raise BadStatement(
+            f"{written}() is not allowed; read from the tables or {', '.join(sorted(TABLE_FUNCTIONS))}", offset=offset
+        )
+    meant = did_you_mean(written, allowed)
+    raise BadStatement(
+        f"{written}() does not exist or is not allowed{meant or '; see the functions of DuckDB'}", offset=offset
     )
 
 
@@ -116,8 +127,15 @@ def _check_node(kind: str) -> None:
     if kind in _NODES or kind.endswith(_TYPE_DETAILS):
         return
     if kind in _CHANGES:
-        raise BadQuery("only SELECT is allowed, in every part of the statement; tables and files cannot be changed")
-    raise BadQuery(f"{_words(kind)} is not allowed in a statement")
+        name = kind.removesuffix("_QUERY_NODE")
+        raise BadStatement(f"{refusals.statement([name])}; this holds for every part of the statement")
+    raise BadStatement(f"{_words(kind)} is not allowed in a statement")
+
+
+def _offset(node: dict[str, Any]) -> int | None:
+    """Return where a node begins, in bytes; None if the parser does not say."""
+    location = node.get("query_location")
+    return location if isinstance(location, int) and location < _NOWHERE else None
 
 
 def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -127,26 +145,29 @@ def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _table(node: dict[str, Any], defined: Collection[str], tables: Collection[str]) -> str | None:
     written = str(node["table_name"]).strip('"')
+    offset = _offset(node)
     if node["schema_name"] or node["catalog_name"]:
-        raise BadQuery(f"write {written} without a prefix")
+        raise BadStatement(f"write {written} without a prefix", offset=offset)
     if node.get("at_clause"):
-        raise BadQuery("AT is not allowed; give the time or snapshot as as_of")
+        raise BadStatement("AT is not allowed; give the time or snapshot as as_of", offset=offset)
     name = written.lower()
     if name in tables:
         return name
     if name in defined:
         return None
-    raise BadQuery(f"there is no table {format_value(name)}; available tables: {', '.join(sorted(tables))}")
+    if _FILE.search(name):
+        raise BadStatement(f"there is no table {format_value(name)}, and files cannot be read", offset=offset)
+    by_use = sorted(tables, key=lambda table: (not table.startswith("gold_"), table))
+    meant = did_you_mean(name, [*defined, *by_use]) or f"; available tables: {', '.join(sorted(tables))}"
+    raise BadStatement(f"there is no table {format_value(name)}{meant}", offset=offset)
 
 
 def _lists_tables(node: dict[str, Any]) -> bool:
-    if node["show_type"] not in _SHOWN or node["schema_name"] or node["catalog_name"]:
-        raise BadQuery("this SHOW is not allowed; use SHOW TABLES, SHOW <table>, DESCRIBE or SUMMARIZE")
-    if node["show_type"] != "SHOW_SPECIAL":
-        return False
-    if str(node["table_name"]).strip('"').lower() not in _ALL_TABLES:
-        raise BadQuery("this SHOW is not allowed; use SHOW TABLES, SHOW <table>, DESCRIBE or SUMMARIZE")
-    return True
+    allowed = node["show_type"] in _SHOWN and not node["schema_name"] and not node["catalog_name"]
+    special = str(node["show_type"]) == "SHOW_SPECIAL"
+    if not allowed or (special and str(node["table_name"]).strip('"').lower() not in _ALL_TABLES):
+        raise BadStatement("this SHOW is not allowed; use SHOW TABLES, SHOW <table>, DESCRIBE or SUMMARIZE")
+    return special
 
 
 def _words(kind: str) -> str:

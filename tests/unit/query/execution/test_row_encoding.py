@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from k2.query.api.encoding.row_encoding import csv_rows, json_rows
 from k2.query.execution.json_values import to_json_value
+from k2.query.execution.row_encoding import csv_rows, json_rows
 
 SCHEMA = pa.schema(
     [

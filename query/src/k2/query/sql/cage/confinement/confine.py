@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from k2.query.sql.cage import landlock, seccomp
+from k2.query.sql.cage.confinement import landlock, seccomp
 from k2.query.sql.cage.limits import HEADROOM, Limits
 
 _NOBODY: Final = 65534  # user and group

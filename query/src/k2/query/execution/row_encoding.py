@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from k2.query.execution import value_text
 from k2.query.execution.json_values import representable, to_json_value
 
 if TYPE_CHECKING:
@@ -103,15 +104,26 @@ def _csv_texts(column: "Array") -> "Array":
     elif (exact := exact_text(column)) is not None:
         return pc.fill_null(exact.cast(pa.large_string()), "")
     else:
-        texts = pa.array([_cell(value) for value in values(column)], pa.large_string())
+        texts = pa.array(cells(column), pa.large_string())
     quote, nothing = pa.scalar('"', pa.large_string()), pa.scalar("", pa.large_string())
     quoted = pc.binary_join_element_wise(quote, pc.replace_substring(texts, '"', '""'), quote, nothing)
     return pc.fill_null(pc.if_else(pc.match_substring_regex(texts, _TO_QUOTE), quoted, texts), "")
 
 
-def _cell(value: Any) -> str | None:
+def cells(column: "Array") -> list[str]:
+    """Return a column as texts of CSV and of tables: empty for null; NaN and the infinities as DuckDB writes them."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(column.type):
+        return ["" if value is None else str(value) for value in _shortest(column)]
+    return [_cell(value) for value in values(column)]
+
+
+def _cell(value: Any) -> str:
     match value:
-        case None | str():
+        case None:
+            return ""
+        case str():
             return value
         case bool():
             return "true" if value else "false"
@@ -121,12 +133,16 @@ def _cell(value: Any) -> str | None:
 
 
 def exact_text(column: "Array") -> "Array | None":
-    """Return decimals and times as exact text; None for other types."""
+    """Return decimals, times and intervals as exact text; None for other types."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit == "us":
-        return pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")
+    if pa.types.is_timestamp(column.type):
+        return value_text.timestamps(column)
+    if pa.types.is_date32(column.type):
+        return value_text.dates(column)
+    if pa.types.is_interval(column.type):
+        texts = [value_text.interval(value) if value is not None else None for value in column.to_pylist()]
+        return pa.array(texts, pa.string())
     return _decimal_text(column) if pa.types.is_decimal(column.type) else None
 
 
@@ -151,10 +167,19 @@ def values(column: "Array") -> list[Any]:
 
     kind = column.type
     if pa.types.is_floating(kind):
-        return [to_json_value(value) for value in column.to_pylist()]
+        return [to_json_value(value) for value in _shortest(column)]
     if (texts := exact_text(column)) is not None:
         exact: list[Any] = texts.to_pylist()
         return exact
     if pa.types.is_map(kind):
         return [to_json_value(dict(value)) if value is not None else None for value in column.to_pylist()]
     return [to_json_value(value) for value in column.to_pylist()]
+
+
+def _shortest(column: "Array") -> list[float | None]:
+    """Return floats whose text is the shortest one that stands for them: 0.1 also in single precision."""
+    import pyarrow as pa
+
+    if pa.types.is_float64(column.type):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    return [None if text is None else float(text) for text in column.cast(pa.string()).to_pylist()]
