@@ -31,7 +31,7 @@ WRONG = [
     ("trades --window-minutes x", "k2 trades: invalid value for '--window-minutes': must be a valid number, "),
     ("trades --start", "k2 trades: option '--start' requires an argument; see k2 trades --help"),
     ("ohlcv", "k2 ohlcv: missing option '--symbol'; see k2 ohlcv --help"),
-    ("sql", "k2 sql: missing argument 'statement'; see k2 sql --help"),
+    ("sql --fil x", "k2 sql: no such option: --fil; did you mean --file?; see k2 sql --help"),
     ("snapshots gold", "k2 snapshots: got unexpected extra argument(s) (gold); "),
     (
         "audit --since yesterday",

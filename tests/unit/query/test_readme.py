@@ -22,16 +22,23 @@ NOTIONAL = 'k2 sql "select symbol, sum(price*quantity) from gold_crypto_trades g
 
 def statements() -> Iterator[str]:
     for page in PAGES:
-        yield from re.findall(r"^\$ (k2 sql .*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+        yield from re.findall(r"^\$ ((?:echo .* \| )?k2 sql.*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", list(statements()))
-def test_every_printed_statement_runs(append: Append, layout: Layout, command: str) -> None:
+def test_every_printed_statement_runs(
+    append: Append, layout: Layout, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = catalog.connect(layout.platform())
     tables.ensure(opened, shared_tables())
     opened.close()
     append([trade(1)])
-    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--data", str(layout.root)])
+    monkeypatch.chdir(tmp_path)
+    Path("queries.sql").write_text("SELECT 1 AS one;\nSHOW TABLES;\n", "utf-8")
+    words = shlex.split(command)
+    piped = words[: words.index("|")][1:] if "|" in words else []
+    words = words[words.index("k2") + 1 :]
+    result = CliRunner().invoke(app, [*words, "--data", str(layout.root)], input=" ".join(piped))
     assert (result.exit_code, result.stderr) == (0, ""), result.output
 
 

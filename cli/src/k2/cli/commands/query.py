@@ -1,8 +1,9 @@
-"""`k2 trades`, `k2 ohlcv`, `k2 sql`, `k2 snapshots`: queries of a platform's tables, whether it is running or not.
+"""`k2 trades`, `k2 ohlcv`, `k2 snapshots`: queries of a platform's tables, whether it is running or not.
 
 The engine is imported when a query runs, so that `k2 --help` stays fast.
 """
 
+import sys
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.output import Format
 from k2.common.platform import Platform
 from k2.query import times
-from k2.query.errors import BadQuery, Unavailable, WrongFormat
+from k2.query.errors import BadQuery, BadStatement, Unavailable, WrongFormat
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ End = Annotated[str | None, typer.Option(metavar="TIME", help=f"Exclusive end. {
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (trades, ohlcv, sql, snapshots):
+    for command in (trades, ohlcv, snapshots):
         app.command()(command)
 
 
@@ -80,7 +81,7 @@ def trades(
             end=_time(end),
             window=_minutes(window_minutes),
             limit=TABLE_LIMIT if truncated else limit,
-            as_of=_as_of(as_of),
+            as_of=parse_as_of(as_of),
             hybrid=hybrid,
         )
         if output.write(reader, form, to) == TABLE_LIMIT and truncated:
@@ -109,22 +110,10 @@ def ohlcv(
             exchange=exchange,
             start=_time(start),
             end=_time(end),
-            as_of=_as_of(as_of),
+            as_of=parse_as_of(as_of),
             hybrid=hybrid,
         )
         output.write(reader, form, to)
-
-
-def sql(
-    statement: Annotated[str, typer.Argument(help="One statement, such as 'SELECT count(*) FROM gold_crypto_trades'.")],
-    as_of: AsOf = None,
-    form: Form = Format.TABLE,
-    to: Output = None,
-    data: Data = DEFAULT,
-) -> None:
-    """Run one statement in DuckDB's SQL that only reads the tables, in a process that can do nothing else."""
-    with open_engine(data) as engine:
-        output.write(engine.sql_reader(statement, as_of=_as_of(as_of)), form, to)
 
 
 def snapshots(
@@ -161,6 +150,9 @@ def open_engine(data: Path, *, hybrid: bool = False) -> "Iterator[Engine]":
 
         with closing(Engine(platform)) as engine:
             yield engine
+    except BadStatement as error:  # the line and its caret are for people: others get one line
+        excerpt = error.position.excerpt() if error.position and sys.stderr.isatty() else ()
+        refuse(" ".join(str(error).split()), *excerpt)
     except (BadQuery, WrongFormat) as error:
         refuse(" ".join(str(error).split()))
     except Unavailable as error:
@@ -171,7 +163,8 @@ def _time(text: str | None) -> datetime | None:
     return times.parse(text) if text is not None else None
 
 
-def _as_of(text: str | None) -> "times.AsOf | None":
+def parse_as_of(text: str | None) -> "times.AsOf | None":
+    """Parse what --as-of gives. Raises `BadQuery`."""
     return times.parse_as_of(text) if text is not None else None
 
 

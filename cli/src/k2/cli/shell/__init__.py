@@ -1,0 +1,1 @@
+"""`k2 sql`: statements from a file or a pipe, and the shell."""
