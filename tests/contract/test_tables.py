@@ -3,7 +3,7 @@
 import pytest
 
 from k2.schemas import tables, topics
-from k2.schemas.channels import CHANNELS, TRADES, exchange_tables
+from k2.schemas.channels import BOOK, CHANNELS, TRADES, exchange_tables
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.formats import FORMAT, TABLE_PROPERTY
@@ -164,3 +164,11 @@ def test_topics_have_the_published_numbers_of_partitions():
         "binance": 40, "kraken": 20, "coinbase": 20, "bybit": 20, "okx": 20,
     }  # fmt: skip
     assert {channel.name: channel.partitions for channel in CHANNELS} == {"trades": 0, "quotes": 20, "book": 20}
+
+
+def test_levels_of_books_are_stored_without_dictionary_and_delta_encoding():
+    fields = {f"{side}.element.{name}" for side in ("bids", "asks") for name in ("price", "quantity")}
+    for table in (BOOK.gold, BOOK.silver("binance")):
+        off = {key.partition(".column.")[2] for key, value in table.properties.items() if value == "false"}
+        assert fields <= off
+    assert BOOK.gold.all_properties["write.parquet.page-version"] == "v1"
