@@ -13,6 +13,7 @@ from k2.jobs.maintenance.bar_maintenance import BarMaintainer
 from k2.jobs.maintenance.runner import Maintenance
 from k2.jobs.purge import Purge
 from k2.jobs.spark.local_frames import local_frame
+from k2.query.candles.intervals import MINUTE, Interval
 from k2.query.engine import Engine
 from k2.query.sql import trade_sql
 from k2.query.sql.record_sql import RecordFilter
@@ -25,7 +26,19 @@ from tests.spark.maintenance.test_purge import _ether, _other
 pytestmark = pytest.mark.spark
 
 BARS = tables.BARS_TABLE
-QUERY_COLUMNS = ("exchange", "symbol", "open_time", "open", "high", "low", "close", "volume", "trade_count", "vwap")
+QUERY_COLUMNS = (
+    "exchange",
+    "symbol",
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "trade_count",
+    "vwap",
+    "notional",
+)
 COLUMNS = ", ".join(f"`{column.name}` {column.type}" for column in tables.GOLD_TABLE.columns)
 
 
@@ -47,7 +60,7 @@ def _queried(lake: Lake, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
         return (
             engine._execute(
                 trade_filter,
-                trade_sql.ohlcv(trade_filter, timedelta(minutes=1)),
+                trade_sql.ohlcv(trade_filter, Interval(MINUTE)),
                 trade_filter.parameters,
                 None,
                 hybrid=False,

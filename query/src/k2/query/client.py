@@ -17,7 +17,7 @@ import httpx2 as httpx
 from k2.query import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from pyarrow import RecordBatch, RecordBatchReader, Table
@@ -104,18 +104,40 @@ class Client:
 
     def ohlcv(
         self,
-        symbol: str,
-        interval: str = "1m",
+        symbol: str | Sequence[str],
+        interval: str | None = None,
         *,
+        bars: str | None = None,
+        tz: str | None = None,
         exchange: str | None = None,
         start: Time | None = None,
         end: Time | None = None,
+        limit: int | None = None,
+        fill: str | None = None,
         as_of: AsOf | None = None,
         hybrid: bool = False,
     ) -> Table:
-        """Return the bars of a symbol in order of time."""
-        parameters = {"exchange": exchange, "start": start, "end": end, "as_of": as_of, "hybrid": hybrid or None}
-        return self._table("/v1/ohlcv", symbol=symbol, interval=interval, **parameters)
+        """Return the bars of one symbol or several in order of time: of an interval, by default 1m, or of a rule.
+
+        Args:
+            symbol: A symbol, or several.
+            interval: 1s to 1d, dividing a day evenly, 1w or 1M.
+            bars: Instead of an interval, what ends a bar, such as tick:1000.
+            tz: The IANA time zone at whose midnight bars begin; UTC by default.
+            exchange: Only this exchange.
+            start: The inclusive start.
+            end: The exclusive end.
+            limit: The newest intervals, or the newest bars of a rule.
+            fill: The rows of intervals without trades: none, null or previous.
+            as_of: Read the tables as of this time, snapshot or tag.
+            hybrid: Include trades that are in Kafka but not yet in Gold.
+
+        """
+        symbols = symbol if isinstance(symbol, str) else ",".join(symbol)
+        named = {"interval": interval, "bars": bars, "tz": tz, "limit": limit, "fill": fill, "as_of": as_of}
+        return self._table(
+            "/v1/ohlcv", symbol=symbols, exchange=exchange, start=start, end=end, hybrid=hybrid or None, **named
+        )
 
     def price(self, symbol: str | None = None, *, at: Time | None = None, within_minutes: float | None = None) -> Table:
         """Return the price of one symbol, or of all, at a time or now."""

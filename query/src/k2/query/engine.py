@@ -14,10 +14,14 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
 from k2.query import times
+from k2.query.candles import activity_sql
+from k2.query.candles.intervals import MINUTE
+from k2.query.candles.reader import BarQuery, read_bars
 from k2.query.errors import BadQuery
 from k2.query.execution import cancellation, chunked_scan, top_n
 from k2.query.execution.duckdb_results import duckdb_errors, to_reader, with_utc
@@ -34,22 +38,26 @@ from k2.schemas.channels import TRADES
 from k2.schemas.tables import BARS, GOLD, INSTRUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime, timedelta
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatch, RecordBatchReader
     from pyarrow import Table as ArrowTable
     from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import Table
 
     from k2.common.platform import Platform
+    from k2.query.candles.activity import ActivityBars
+    from k2.query.candles.intervals import Interval
     from k2.query.kafka.raw_frames import RawFrames
     from k2.query.sql.trade_sql import TradePosition
     from k2.query.times import AsOf
 
 DEFAULT_MEMORY: Final = "1GB"
 _PREFETCH_THREADS: Final = 8  # queries whose next chunk may be read ahead at the same time
+_DAY_MICROS: Final = 86_400_000_000
 _TOP_N_LIMIT: Final = 100_000  # rows; a larger limit with a start is streamed in chunks
 
 
@@ -70,11 +78,15 @@ class TradesQuery(TypedDict, total=False):
 class OhlcvQuery(TypedDict, total=False):
     """The arguments of `Engine.ohlcv`."""
 
-    symbol: Required[str]
-    interval: str
+    symbol: Required[str | Sequence[str]]
+    interval: str | None
+    bars: str | None
+    tz: str | None
     exchange: str | None
     start: datetime | None
     end: datetime | None
+    limit: int | None
+    fill: str
     as_of: AsOf | None
     hybrid: bool
 
@@ -212,31 +224,85 @@ class Engine:
             reader = chunked_scan.limit_rows(reader, limit) if limit else reader
         return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
 
-    def ohlcv_reader(
-        self,
-        *,
-        symbol: str,
-        interval: str = "1m",
-        exchange: str | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        as_of: AsOf | None = None,
-        hybrid: bool = False,
+    def ohlcv_reader(self, **query: Unpack[OhlcvQuery]) -> RecordBatchReader:
+        """Return the bars of symbols, a row per exchange, symbol and bar that had trades, with `complete`.
+
+        `interval` is 1s to 1d, 1w or 1M, aligned to midnight of `tz` or UTC; `bars` is a rule instead, such as
+        tick:1000. `limit` returns the newest intervals, or bars of a rule. `fill` gives intervals without trades a row.
+        """
+        return read_bars(self, BarQuery.of(**query))
+
+    def bars_by_time(
+        self, trade_filter: RecordFilter, interval: Interval, *, as_of: AsOf | None, hybrid: bool
     ) -> RecordBatchReader:
-        """Return the bars of a symbol, a row per exchange and interval (1s to 1d, aligned to UTC) that had trades."""
-        bar = times.parse_interval(interval)
-        trade_filter = RecordFilter.of(symbol, exchange, start, end)
+        """Return the bars of intervals that had trades."""
         _reject_as_of(as_of, hybrid=hybrid)
+        calendar = interval.parameters(trade_filter.start, trade_filter.end, datetime.now(UTC))
         bar_plan = None
-        if not bar % bars.MINUTE:
+        if interval.unit == MINUTE:
             bar_plan = bars.plan_bars(self._planner, trade_filter, as_of, self._hybrid.tail_after if hybrid else None)
         if bar_plan is not None:
-            reader = self._read_bar_plan(trade_filter, bar_plan, bars.ohlcv(bar_plan, bar))
+            bar_plan = replace(bar_plan, parameters=bar_plan.parameters | calendar)
+            rows = self._read_bar_plan(trade_filter, bar_plan, bars.ohlcv(bar_plan, interval))
             gold = bar_plan.gold
-            return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, gold, hybrid=hybrid))
+            return _check_if_empty(rows, lambda: self._raise_if_never_traded(trade_filter, gold, hybrid=hybrid))
         return self._execute(
-            trade_filter, trade_sql.ohlcv(trade_filter, bar), trade_filter.parameters, as_of, hybrid=hybrid
+            trade_filter,
+            trade_sql.ohlcv(trade_filter, interval),
+            trade_filter.parameters | calendar,
+            as_of,
+            hybrid=hybrid,
         )
+
+    def bars_by_activity(
+        self, trade_filter: RecordFilter, rule: ActivityBars, *, as_of: AsOf | None, hybrid: bool
+    ) -> ArrowTable:
+        """Return the bars of one UTC day."""
+        _reject_as_of(as_of, hybrid=hybrid)
+        with duckdb_errors(GOLD), self._duckdb.cursor() as cursor:
+            cancellation.register(cursor)
+            cursor.execute("SET TimeZone = 'UTC'")
+            if hybrid:
+                self._hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
+            else:
+                plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
+                data_files.attach(cursor, trade_sql.VIEW, plan)
+            activity_sql.load(cursor, trade_filter.condition("timestamp"), trade_filter.parameters)
+            table = activity_sql.bars(cursor, rule)
+        return table.cast(with_utc(table.schema))
+
+    def trading_days(self, trade_filter: RecordFilter, *, as_of: AsOf | None, hybrid: bool) -> list[int]:
+        """Return the UTC days since 1970 in which there may be trades."""
+        with self._cursor(GOLD) as cursor, cursor:
+            if hybrid:
+                plan, tail = self._hybrid.split(cursor, trade_filter)
+            else:
+                plan, tail = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of), None
+            if plan.hours or not (plan.files or plan.scan):
+                days = {hour // 24 for hour in plan.hours}
+            else:
+                data_files.attach(cursor, trade_sql.VIEW, plan)
+                statement = f"SELECT DISTINCT epoch_us(timestamp) // {_DAY_MICROS} FROM {trade_sql.VIEW}"  # noqa: S608
+                days = {int(day) for (day,) in cursor.execute(statement).fetchall()}
+        if tail is not None:
+            days |= {moment // _DAY_MICROS for moment in tail.column("timestamp").cast("int64").to_pylist()}
+        if not days:
+            self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid)
+        return sorted(days)
+
+    def run_over(self, tables: Mapping[str, ArrowTable], statement: str, parameters: dict[str, Any]) -> ArrowTable:
+        """Run a statement of K2's own over tables in memory. Never pass user SQL."""
+        with duckdb_errors(", ".join(tables)), self._duckdb.cursor() as cursor:
+            cancellation.register(cursor)
+            cursor.execute("SET TimeZone = 'UTC'")
+            for name, table in tables.items():
+                cursor.register(name, table)
+            table = cursor.sql(statement, params=parameters).to_arrow_table()
+        return table.cast(with_utc(table.schema))
+
+    def gold(self) -> Table:
+        """Return Gold's trades as they are now."""
+        return self._planner.table(GOLD)
 
     def sql_reader(self, statement: str, *, as_of: AsOf | None = None) -> RecordBatchReader:
         """Run one statement of a user that reads K2's tables, in a process that can do nothing else.

@@ -18,9 +18,6 @@ AsOf = datetime | int | str  # a time, a snapshot id, or a tag
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 _TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}")
-_INTERVALS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
-_INTERVAL: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
-_ONE_DAY: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,17 +65,6 @@ def to_utc(moment: datetime, name: str) -> datetime:
 def to_rfc3339(moment: datetime) -> str:
     """Format a time as RFC 3339 in UTC, with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def parse_interval(interval: str) -> timedelta:
-    """Parse the length of a bar, 1s to 1d. Raises `BadQuery` unless whole bars fill a UTC day."""
-    match = _INTERVAL.fullmatch(interval)
-    length = timedelta(**{f"{_INTERVALS[match[2]]}s": int(match[1])}) if match else timedelta()
-    if not length or length > _ONE_DAY or _ONE_DAY % length:
-        raise BadQuery(
-            f"{format_value(interval)} is not an interval; use 1s to 1d, dividing a day evenly, such as 1m, 5m or 1h"
-        )
-    return length
 
 
 def window_range(

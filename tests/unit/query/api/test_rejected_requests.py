@@ -87,6 +87,9 @@ def test_an_injection_is_rejected_in_every_parameter(api: TestClient, append: Ap
     [
         "/v1/ohlcv?symbol={}",
         "/v1/ohlcv?symbol=BTCUSDT&interval={}",
+        "/v1/ohlcv?symbol=BTCUSDT&bars={}",
+        "/v1/ohlcv?symbol=BTCUSDT&tz={}",
+        "/v1/ohlcv?symbol=BTCUSDT&fill={}",
         "/v1/price?symbol={}",
         "/v1/price?at={}",
         "/v1/completeness?exchange={}",

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2.cli.embedded.layout import Layout
-from k2.query import arrow_schema, times
+from k2.query import arrow_schema
+from k2.query.candles.intervals import Interval, parse_interval
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
 from k2.query.iceberg import catalog, tables
@@ -29,7 +30,7 @@ from tests.unit.query.conftest import NOON, trade
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 _MINUTES = (
-    f"SELECT exchange, symbol, {trade_sql.bucket(MINUTE, 'timestamp')} AS open_time, {trade_sql.FIRST} AS open, "
+    f"SELECT exchange, symbol, {Interval(MINUTE).bucket('timestamp')} AS open_time, {trade_sql.FIRST} AS open, "
     f"max(price) AS high, min(price) AS low, {trade_sql.LAST} AS close, sum(quantity) AS volume, "
     "count(*) AS trade_count, NULL AS vwap, sum(price * quantity) AS notional, min(timestamp) AS first_trade_time, "
     "'' AS first_id, max(timestamp) AS last_trade_time, '' AS last_id, min(exchange_date) AS exchange_date "
@@ -77,7 +78,7 @@ class Tables:
         return (
             self.engine._execute(
                 trade_filter,
-                trade_sql.ohlcv(trade_filter, times.parse_interval(interval)),
+                trade_sql.ohlcv(trade_filter, parse_interval(interval)),
                 trade_filter.parameters,
                 as_of,
                 hybrid=False,
@@ -102,7 +103,10 @@ class Tables:
 
     def from_engine(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """Return the engine's bars."""
-        return self.engine.ohlcv(symbol="BTCUSDT", interval=interval, **query).to_pylist()
+        trade_filter = RecordFilter.of("BTCUSDT", query.get("exchange"), query.get("start"), query.get("end"))
+        as_of, hybrid = query.get("as_of"), query.get("hybrid", False)
+        rows = self.engine.bars_by_time(trade_filter, parse_interval(interval), as_of=as_of, hybrid=hybrid)
+        return rows.read_all().to_pylist()
 
     @staticmethod
     def _newest(table: Any) -> int:

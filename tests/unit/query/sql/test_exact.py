@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from k2.query import arrow_schema
+from k2.query.candles.intervals import Interval
 from k2.query.sql import bars, exact, trade_sql
 from k2.schemas.channels import TRADES
 from k2.schemas.tables import BARS_TABLE
@@ -112,7 +113,7 @@ _TOGETHER = settings(
 @example([(_LEAST, Decimal(1)), (2 * _LEAST, Decimal(1))])  # 1.5 units: a tie
 def test_bars_of_trades_have_pythons_digits(duck: duckdb.DuckDBPyConnection, amounts: list[Amount]) -> None:
     duck.register(trade_sql.VIEW, _trades(amounts, 1))
-    assert _fetch(duck, trade_sql.finished(trade_sql.computed(_HOUR, "true"))) == _bars(amounts, 1, _HOUR)
+    assert _fetch(duck, trade_sql.finished(trade_sql.computed(Interval(_HOUR), "true"))) == _bars(amounts, 1, _HOUR)
 
 
 @_TOGETHER
@@ -124,13 +125,13 @@ def test_bars_of_minutes_have_the_digits_of_bars_of_trades(
     duck: duckdb.DuckDBPyConnection, amounts: list[Amount]
 ) -> None:
     duck.register(trade_sql.VIEW, _trades(amounts, 20))
-    stored = duck.sql(trade_sql.with_totals(trade_sql.computed(_MINUTE, "true"))).to_arrow_table()
+    stored = duck.sql(trade_sql.with_totals(trade_sql.computed(Interval(_MINUTE), "true"))).to_arrow_table()
     types = {column.name: arrow_schema.arrow_type(column.type) for column in BARS_TABLE.columns}
     for name in ("open", "volume", "notional"):
         assert stored.schema.field(name).type == types[name]
     duck.register(bars.MINUTES, stored)
-    combined = _fetch(duck, bars._rolled_up(bars._stored_bars("true"), _HOUR))
-    assert combined == _fetch(duck, trade_sql.finished(trade_sql.computed(_HOUR, "true")))
+    combined = _fetch(duck, trade_sql.rolled_up(bars._stored_bars("true"), Interval(_HOUR)))
+    assert combined == _fetch(duck, trade_sql.finished(trade_sql.computed(Interval(_HOUR), "true")))
     assert combined == _bars(amounts, 20, _HOUR)
 
 
@@ -145,7 +146,7 @@ def test_a_product_is_exact_or_null(duck: duckdb.DuckDBPyConnection, price: Deci
     assert row == (_totals([(price, quantity)])[1],)
 
 
-@pytest.mark.parametrize("most", [exact.MAX_TRADES, exact.MAX_MINUTES])
+@pytest.mark.parametrize("most", [exact.MAX_TRADES, exact.MAX_PARTS])
 @pytest.mark.parametrize("scale", [12, 24])
 def test_the_largest_values_are_summed_without_an_error(duck: duckdb.DuckDBPyConnection, most: int, scale: int) -> None:
     largest = f"{'9' * (38 - scale)}.{'9' * scale}::DECIMAL(38,{scale})"

@@ -18,6 +18,7 @@ from k2.cli.exits import UNREACHABLE, refuse
 from k2.cli.output import Format
 from k2.common.platform import Platform
 from k2.query import times
+from k2.query.candles.filling import Fill
 from k2.query.errors import BadQuery, BadStatement, Unavailable, WrongFormat
 from k2.schemas.tables import GOLD
 
@@ -91,25 +92,47 @@ def trades(
 
 
 def ohlcv(
-    symbol: Annotated[str, typer.Option(help="The symbol, such as BTCUSDT.")],
-    interval: Annotated[str, typer.Option(help="Length of a bar: 1s to 1d.")] = "1m",
+    symbol: Annotated[str, typer.Option(help="The symbol, such as BTCUSDT, or several, separated by commas.")],
+    interval: Annotated[
+        str | None, typer.Option(help="Length of a bar: 1s to 1d, 1w (from Monday) or 1M. Default: 1m.")
+    ] = None,
+    bars: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Instead of --interval, what ends a bar: tick:1000, volume:10, dollar:1000000, imbalance:50, run:50.",
+        ),
+    ] = None,
+    tz: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="IANA time zone at whose midnight bars begin. Default: UTC.")
+    ] = None,
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the newest intervals, or the newest bars of a rule.", min=1, max=_MAX_LIMIT)
+    ] = None,
+    fill: Annotated[
+        Fill, typer.Option(help="Rows of intervals without trades: none, nulls, or the previous close.")
+    ] = Fill.NONE,
     as_of: AsOf = None,
     hybrid: Hybrid = False,
     form: Form = Format.TABLE,
     to: Output = None,
     data: Data = DEFAULT,
 ) -> None:
-    """Print open, high, low, close and volume per interval and exchange; intervals without trades have no row."""
+    """Print open, high, low, close and volume per bar, exchange and symbol, and whether its trades are complete."""
     with open_engine(data, hybrid=hybrid) as engine:
         reader = engine.ohlcv_reader(
             symbol=symbol,
             interval=interval,
+            bars=bars,
+            tz=tz,
             exchange=exchange,
             start=_time(start),
             end=_time(end),
+            limit=limit,
+            fill=fill,
             as_of=parse_as_of(as_of),
             hybrid=hybrid,
         )

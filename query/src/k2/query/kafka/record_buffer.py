@@ -40,14 +40,14 @@ def table(channel: Channel, rows: Sequence[Row]) -> Table:
 def matcher(channel: Channel, record_filter: RecordFilter) -> Callable[[Row], bool]:
     """Return the function that says whether a row passes the filter."""
     symbol_at, exchange_at = map(channel.column_names.index, ("symbol", "exchange"))
-    symbol, exchange = record_filter.symbol, record_filter.exchange
+    symbols, exchange = frozenset(record_filter.all_symbols), record_filter.exchange
     start = to_micros(record_filter.start) if record_filter.start else None
     end = to_micros(record_filter.end) if record_filter.end else None
     row_time = time_of(channel)
 
     def matches(row: Row) -> bool:
         return (
-            (symbol is None or row[symbol_at] == symbol)
+            (not symbols or row[symbol_at] in symbols)
             and (exchange is None or row[exchange_at] == exchange)
             and (start is None or row_time(row) >= start)
             and (end is None or row_time(row) < end)

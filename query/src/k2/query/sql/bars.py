@@ -13,16 +13,16 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
+from k2.query.candles.intervals import MINUTE, Interval
 from k2.query.execution.hybrid import widen
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql import exact, trade_sql
+from k2.query.sql import trade_sql
 from k2.query.sql.record_sql import RecordFilter
 from k2.query.times import AsOf, TimeRange, to_rfc3339
 from k2.schemas.bars import changed_hours, effective_summary
 from k2.schemas.snapshots import GOLD_SNAPSHOT
 from k2.schemas.tables import BARS, GOLD
-from k2.schemas.values import SCALE
 
 if TYPE_CHECKING:
     from pyarrow import Table as ArrowTable
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 MINUTES: Final = "minutes"
-MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_GOLD_RANGES: Final = 24  # with more, the whole query is answered from Gold
@@ -100,12 +99,12 @@ def plan_bars(
     )
 
 
-def ohlcv(bar_plan: BarPlan, bar: timedelta) -> str:
+def ohlcv(bar_plan: BarPlan, interval: Interval) -> str:
     """Return the SQL of the bars of an interval of whole minutes."""
     parts = [_stored_bars(bar_plan.minutes)]
     if bar_plan.trades:
-        parts.append(trade_sql.with_totals(trade_sql.computed(MINUTE, bar_plan.trades)))
-    return _rolled_up(" UNION ALL ".join(parts), bar)
+        parts.append(trade_sql.with_totals(trade_sql.computed(Interval(MINUTE), bar_plan.trades)))
+    return trade_sql.rolled_up(" UNION ALL ".join(parts), interval)
 
 
 def _touched(trades: ArrowTable | None, unit: timedelta) -> list[TimeRange]:
@@ -233,15 +232,4 @@ def _stored_bars(condition: str) -> str:
     return (
         f"SELECT exchange, symbol, open_time, open, high, low, close, volume, trade_count, notional "  # noqa: S608
         f"FROM {MINUTES} WHERE {condition}"
-    )
-
-
-def _rolled_up(minutes: str, bar: timedelta) -> str:
-    return trade_sql.finished(
-        f"SELECT exchange, symbol, {trade_sql.bucket(bar, 'minute.open_time')} AS open_time, "  # noqa: S608
-        f"arg_min(open, minute.open_time) AS open, max(high) AS high, min(low) AS low, "
-        f"arg_max(close, minute.open_time) AS close, sum(trade_count)::BIGINT AS trade_count, "
-        f"{exact.sums('volume', 'volume', SCALE, exact.MAX_MINUTES)}, "
-        f"{exact.sums('notional', 'notional', 2 * SCALE, exact.MAX_MINUTES)} "
-        f"FROM ({minutes}) AS minute GROUP BY ALL"
     )

@@ -10,7 +10,7 @@ from k2.schemas.values import PRECISION, SCALE
 
 # How many values a `total` may add up: its summands stay so small that no sum of so many exceeds 38 digits.
 MAX_TRADES: Final = 10**9  # of one bar
-MAX_MINUTES: Final = 10**4  # of one bar, which is a day at most
+MAX_PARTS: Final = 10**5  # minutes of one bar, which is a month at most, or seconds of one of a day
 
 _UNIT: Final = 10**SCALE
 

@@ -5,7 +5,7 @@ Values are always parameters, never part of the statement's text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from k2.query.times import to_rfc3339, to_utc
 from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyiceberg.expressions import BooleanExpression
 
@@ -37,6 +37,21 @@ class RecordFilter:
     exchange: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    symbols: tuple[str, ...] = ()  # any of these, if there are several; `symbol` is None then
+
+    @classmethod
+    def of_symbols(
+        cls, symbols: Sequence[str], exchange: str | None, start: datetime | None, end: datetime | None
+    ) -> RecordFilter:
+        """Return the filter of any of the symbols, validated and normalized as `of` does. Raises `BadQuery`."""
+        filters = [cls.of(symbol, exchange, start, end) for symbol in symbols]
+        normalized = tuple(dict.fromkeys(each.symbol for each in filters if each.symbol))
+        return filters[0] if len(normalized) == 1 else replace(filters[0], symbol=None, symbols=normalized)
+
+    @property
+    def all_symbols(self) -> tuple[str, ...]:
+        """The symbols that are selected; none: every one."""
+        return (self.symbol,) if self.symbol else self.symbols
 
     @classmethod
     def of(cls, symbol: str | None, exchange: str | None, start: datetime | None, end: datetime | None) -> RecordFilter:
@@ -50,7 +65,7 @@ class RecordFilter:
 
     def expression(self, *time_columns: str) -> BooleanExpression:
         """Return the Iceberg predicate for Gold: partitions by day (and hour, within one day), then column bounds."""
-        from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, LessThanOrEqual
+        from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, In, LessThanOrEqual
 
         parts: list[BooleanExpression] = []
         last = self.end - INSTANT if self.end else None
@@ -66,6 +81,7 @@ class RecordFilter:
                 LessThanOrEqual(term="exchange_hour", value=last.hour),
             ]
         parts += [EqualTo(term=name, value=value) for name, value in self._equalities().items()]
+        parts += [In(term="symbol", literals=set(self.symbols))] if self.symbols else []
         return And(*parts) if len(parts) > 1 else parts[0] if parts else AlwaysTrue()
 
     def time_expression(self, *time_columns: str) -> BooleanExpression:
@@ -80,6 +96,7 @@ class RecordFilter:
         """Return the exact SQL condition."""
         time = time_columns[0] if len(time_columns) == 1 else f"coalesce({', '.join(time_columns)})"
         parts = ["true", *(f"{name} = ${name}" for name in self._equalities())]
+        parts += ["list_contains($symbols::VARCHAR[], symbol)"] if self.symbols else []
         parts += [f"{time} >= $start::TIMESTAMPTZ"] if self.start else []
         parts += [f"{time} < $end::TIMESTAMPTZ"] if self.end else []
         return " AND ".join(parts)
@@ -88,7 +105,8 @@ class RecordFilter:
     def parameters(self) -> dict[str, Any]:
         """The parameters of `condition`."""
         moments = {"start": self.start, "end": self.end}
-        return self._equalities() | {name: to_rfc3339(moment) for name, moment in moments.items() if moment}
+        several = {"symbols": list(self.symbols)} if self.symbols else {}
+        return self._equalities() | several | {name: to_rfc3339(moment) for name, moment in moments.items() if moment}
 
     def _equalities(self) -> dict[str, str]:
         named = {"symbol": self.symbol, "exchange": self.exchange}

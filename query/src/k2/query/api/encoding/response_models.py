@@ -58,16 +58,25 @@ class TradesPage(BaseModel):
     snapshot_id: str | None = Field(description="snapshot of Gold; pass it as as_of to get the same result again")
 
 
-_BAR_INTERNALS: Final = {"notional", "first_trade_time", "first_id", "last_trade_time", "last_id", "exchange_date"}
+_BAR_INTERNALS: Final = {"first_trade_time", "first_id", "last_trade_time", "last_id", "exchange_date"}
+_BAR_COLUMNS: Final = (
+    *(column for column in BARS_TABLE.columns if column.name not in _BAR_INTERNALS),
+    Column("close_time", "timestamp", ""),
+    Column("complete", "string", ""),
+)
 Bar: Final = _row_model(
     "Bar",
-    "The trades of one interval, aggregated.",
-    (column for column in BARS_TABLE.columns if column.name not in _BAR_INTERNALS),
+    "The trades of one bar, aggregated.",
+    _BAR_COLUMNS,
     {
+        "open_time": "the beginning of the interval; of a bar by activity, the time of its first trade",
+        "close_time": "only of bars by activity: the time of the last trade",
         "volume": "the sum of quantities, exact; null beyond 38 digits",
         "vwap": "rounded half up to 12 places; null if a sum exceeds 38 digits",
+        "notional": "the sum of price times quantity, exact; null beyond 38 digits",
+        "complete": "whether every trade was captured, by the audit: true, false or unverifiable",
     },
-    optional=("volume", "vwap"),
+    optional=("open", "high", "low", "close", "volume", "vwap", "notional", "close_time"),
 )
 
 
