@@ -60,7 +60,7 @@ def _rows(commit: Commit) -> pa.Table:
     bases = [base for base, size in zip(BASES, each, strict=True) for _ in range(size)]
     numbers = [first // 1000 + place for place in range(count)]
     prefixes = {base: message_id_prefix("BINANCE", f"{base}USDT", 1) for base in BASES}
-    ids = [prefixes[base] + message_id_suffix(number) for base, number in zip(bases, numbers, strict=True)]
+    ids = [(prefixes[base] + message_id_suffix(number)).decode() for base, number in zip(bases, numbers, strict=True)]
     timestamp, decimal = pa.timestamp("us", "UTC"), pa.decimal128(PRECISION, SCALE)
     prices = pa.array(
         [place * 7919 % 1_000_000 * (UNIT // 10_000) + 60_000 * UNIT for place in range(count)], pa.int64()

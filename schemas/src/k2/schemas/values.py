@@ -7,6 +7,7 @@ does not fit exactly raises `InexactValue`, and its record is dead-lettered.
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, DecimalException
+from functools import lru_cache
 from typing import Final
 
 PRECISION: Final = 38
@@ -27,6 +28,7 @@ class InexactValue(ValueError):
     """A price or quantity that is not positive or does not fit decimal(38,12) exactly."""
 
 
+@lru_cache(maxsize=1024)  # prices and quantities repeat: of Binance's recorded ones four fifths are among the last
 def scaled(text: str) -> int:
     """Parse a decimal number and return it in units of 10**-12.
 

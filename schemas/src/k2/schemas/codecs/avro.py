@@ -99,7 +99,7 @@ class TradeEncoder:
     def __init__(self, schema_id: int) -> None:
         self._head = wire.header(schema_id) + _UUID_LENGTH
         self._exchanges = {symbol: _long(index) for index, symbol in enumerate(_enum_symbols(load(), "exchange"))}
-        self._instruments: dict[tuple[str, str, int], tuple[str, bytes]] = {}
+        self._instruments: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
         self._vendors: dict[VendorData, bytes] = {}
         self._high_bits: dict[int, bytes] = {}
 
@@ -110,7 +110,7 @@ class TradeEncoder:
             instrument = self._cache_instrument(trade)
         prefix, constant = instrument
         text = trade.trade_id
-        message_id = prefix + message_id_suffix(int(text)) if is_ordered(text) else str(trade.message_id)
+        message_id = prefix + message_id_suffix(int(text)) if is_ordered(text) else str(trade.message_id).encode()
         trade_id = text.encode()
         vendor = self._vendors.get(trade.vendor_data)
         if vendor is None:
@@ -121,7 +121,7 @@ class TradeEncoder:
         return b"".join(
             (
                 self._head,
-                message_id.encode(),
+                message_id,
                 _SMALL[size] if size < 128 else _long(size),
                 trade_id,
                 constant,
@@ -149,7 +149,7 @@ class TradeEncoder:
             tail = self._high_bits[high] = _varint(high)
         return _PAIRS[bits & 0x3FFF] + _PAIRS[bits >> 14 & 0x3FFF] + tail
 
-    def _cache_instrument(self, trade: Trade) -> tuple[str, bytes]:
+    def _cache_instrument(self, trade: Trade) -> tuple[bytes, bytes]:
         prefix = message_id_prefix(trade.exchange, trade.symbol, trade.listing)
         constant = b"".join(
             (

@@ -14,7 +14,9 @@ MESSAGE_NAMESPACE: Final = uuid5(NAMESPACE_DNS, "k2.marketdata.io")
 
 _NUMBERS: Final = 1 << 62  # ids from here on do not fit into a UUIDv8
 _MOST_DIGITS: Final = 19
-_VARIANT: Final = 0b10 << 62
+_VARIANT: Final = 0b10 << 14  # of the first 16 bits behind the hash
+_NODE_BITS: Final = 48  # of a number, behind the last dash
+_NODE: Final = (1 << _NODE_BITS) - 1
 
 VendorData = tuple[tuple[str, str], ...]
 
@@ -106,7 +108,7 @@ def message_id(exchange: str, symbol: str, trade_id: str, listing: int = 1) -> U
     the UUIDv5 over `exchange|symbol|trade_id`. From the second listing on, `|listing` follows the symbol.
     """
     if is_ordered(trade_id):
-        return UUID(message_id_prefix(exchange, symbol, listing) + message_id_suffix(int(trade_id)))
+        return UUID((message_id_prefix(exchange, symbol, listing) + message_id_suffix(int(trade_id))).decode())
     return uuid5(MESSAGE_NAMESPACE, f"{_instrument(exchange, symbol, listing)}|{trade_id}")
 
 
@@ -114,20 +116,21 @@ def is_ordered(trade_id: str) -> bool:
     """Return whether a trade id is a whole number below 2**62, in its only spelling."""
     if not (trade_id.isascii() and trade_id.isdigit() and len(trade_id) <= _MOST_DIGITS):
         return False
-    return int(trade_id) < _NUMBERS and (trade_id[0] != "0" or trade_id == "0")
+    if trade_id[0] == "0":
+        return trade_id == "0"
+    return len(trade_id) < _MOST_DIGITS or int(trade_id) < _NUMBERS
 
 
 @lru_cache(maxsize=16_384)
-def message_id_prefix(exchange: str, symbol: str, listing: int) -> str:
-    """Return the first 19 characters of the UUIDv8 of an instrument's trades: the hash and the version."""
+def message_id_prefix(exchange: str, symbol: str, listing: int) -> bytes:
+    """Return the first 19 characters of the UUIDv8 of an instrument's trades, in ASCII: the hash and the version."""
     digits = hashlib.sha256(_instrument(exchange, symbol, listing).encode()).hexdigest()[:15]
-    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-"
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-".encode()
 
 
-def message_id_suffix(number: int) -> str:
-    """Return the last 17 characters of the UUIDv8 of a trade with this number: the variant and the number."""
-    digits = f"{_VARIANT | number:016x}"
-    return f"{digits[:4]}-{digits[4:]}"
+def message_id_suffix(number: int) -> bytes:
+    """Return the last 17 characters of the UUIDv8 of a trade with this number, in ASCII: the variant and the number."""
+    return b"%04x-%012x" % (_VARIANT | number >> _NODE_BITS, number & _NODE)
 
 
 def _instrument(exchange: str, symbol: str, listing: int) -> str:
