@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import Metric
 
 from k2.ingest.telemetry.metrics import IngestCollector
-from k2.ingest.telemetry.stats import Stats
+from k2.ingest.telemetry.stats import Counts, Stats
 from k2.jobs.telemetry.metrics import JobsCollector, LayerState
 from k2.operator import metrics as operator_metrics
 
@@ -30,8 +30,8 @@ def declared() -> dict[str, frozenset[str]]:
 def _families() -> Iterator[Metric]:
     stats = Stats(started_at=0.0, clock_offset=0.0)
     for field in dataclasses.fields(stats):
-        if isinstance(counts := getattr(stats, field.name), Counter):
-            counts[b"BTCUSDT" if field.name == "delivered" else "one"] += 1  # Kafka's keys are bytes
+        if isinstance(counts := getattr(stats, field.name), Counter | Counts):
+            counts["one"] += 1
     yield from IngestCollector(stats, exchange="binance", feed="btc", channel="trades", shard="0-0").collect()
 
     layers = [LayerState(layer, "trades", "binance", "btc", 1.0, newest=1) for layer in ("bronze", "silver", "gold")]

@@ -135,14 +135,22 @@ class Producer:
         self.dead = False
 
     def produce(
-        self, topic: str, value: bytes, key: str, on_delivery: Any = None, timestamp: int = 0, headers: Any = None
+        self,
+        topic: str,
+        value: bytes,
+        key: str,
+        partition: int = -1,
+        callback: Any = None,
+        on_delivery: Any = None,  # the same by another name
+        timestamp: int = 0,
+        headers: Any = None,
     ) -> None:
         """Take a record. Raises BufferError if too many wait."""
         if self.dead:
             return
         if len(self._queue) + len(self._reports) >= _QUEUE:
             raise BufferError("queue full")
-        self._queue.append((topic, value, key.encode(), timestamp, headers, on_delivery))
+        self._queue.append((topic, value, key.encode(), timestamp, headers, callback or on_delivery))
         if self._timer is None:
             self._timer = self._log.loop.call_later(_LATENCY, self._flush)
 

@@ -52,7 +52,7 @@ async def test_a_trade_is_stored_as_the_contract_says_and_then_counted(broker, n
     assert message.value() == TradeEncoder(7).encode(trade(1))
     assert message.key() == b"BTCUSDT"
     assert message.timestamp()[1] == 1_700_000_000_000
-    assert stats.delivered == {b"BTCUSDT": 1}
+    assert stats.delivered == {"BTCUSDT": 1}
     assert sum(stats.delivery.counts) == 1
 
 
@@ -72,7 +72,7 @@ async def test_an_awaited_trade_is_in_kafka_when_the_wait_ends(broker, names, pu
     await asyncio.wait_for(publisher.send_acked(trade(5, source="backfill")), 10)
     polling.cancel()
     assert [avro.decode(m.value()[5:])["trade_id"] for m in broker.read(names.records)] == ["5"]
-    assert stats.delivered == {b"BTCUSDT": 1}
+    assert stats.delivered == {"BTCUSDT": 1}
 
 
 async def test_a_trade_after_a_pause_is_counted_as_soon_as_kafka_says_so(publisher, monkeypatch):
@@ -159,6 +159,13 @@ async def test_the_socket_stays_stopped_from_four_fifths_down_to_two_fifths_of_t
         publisher.poll()
         blocked.append(publisher.blocked)
     assert blocked == [False, True, True, True, False, False]
+
+
+async def test_every_poll_sorts_the_measured_times_into_their_bounds(publisher, stats, monkeypatch):
+    sorted_values = []
+    monkeypatch.setattr(Stats, "fold", lambda own: sorted_values.append(own))  # noqa: PLW0108 - bound to its object
+    publisher.poll()
+    assert sorted_values == [stats]
 
 
 async def test_the_ledger_writes_each_state_of_a_gap_once(broker, names, publisher, stats):

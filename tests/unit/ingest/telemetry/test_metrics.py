@@ -31,7 +31,7 @@ def stats():
     counted.connections, counted.circuit, counted.in_flight, counted.reconnects, counted.failures = 1, 2, 3, 4, 5
     for counter in (counted.received, counted.gaps_detected, counted.gaps_repaired, counted.duplicates):
         counter["BTCUSDT"] += 7
-    counted.delivered[b"BTCUSDT"] += 6
+    counted.delivered["BTCUSDT"] += 6
     counted.errors["connect"] += 2
     counted.dead_letters["MALFORMED_FRAME"] += 1
     counted.newest["BTCUSDT"] = Trade(

@@ -24,6 +24,7 @@ class Circuit:
     ack_timeout: float
     now: float
     state: State = State.CLOSED
+    closed: bool = field(default=True, init=False)  # whether that is the state; asked for every record
     _last_ack: float = field(init=False)
     _acked: int = 0
 
@@ -43,4 +44,5 @@ class Circuit:
             self.state = State.OPEN
         elif self.state is not State.CLOSED:
             self.state = State.HALF_OPEN if in_flight > self.capacity * 2 // 5 else State.CLOSED
+        self.closed = self.state is State.CLOSED
         return self.state

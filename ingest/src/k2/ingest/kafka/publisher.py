@@ -39,6 +39,8 @@ Report = Callable[[KafkaError | None, Any], None]
 CAPACITY: Final = 100_000  # records in flight
 MAX_FRAME: Final = 1 << 20  # bytes; the largest frame a socket accepts and a dead letter stores whole
 MAX_RECORD: Final = 2 * MAX_FRAME
+_FULL: Final = CAPACITY * 4 // 5  # records in flight above which the socket is not read
+_ANY_PARTITION: Final = -1  # the partitioner chooses
 _ACK_TIMEOUT: Final = 10.0
 _POLL_EVERY: Final = 128  # records between two polls for delivery reports
 _BUSY_POLL: Final = 0.002
@@ -132,7 +134,7 @@ class Publisher:
     @property
     def blocked(self) -> bool:
         """Whether the session must stop reading the socket."""
-        return self.memory_pressure or self._circuit.state is not State.CLOSED or self.in_flight > CAPACITY * 4 // 5
+        return self.memory_pressure or not self._circuit.closed or self.sent - self.acknowledged > _FULL
 
     async def wait_unblocked(self) -> None:
         """Wait until the socket may be read again."""
@@ -142,8 +144,9 @@ class Publisher:
 
     def send(self, record: Record) -> None:
         """Send one record, keyed by its symbol, with its arrival as the Kafka timestamp."""
+        if self.sent == self.acknowledged:
+            self._has_work.set()
         self.sent = number = self.sent + 1
-        self._has_work.set()
         if self.clock_offset:
             record = record.with_clock_offset(self.clock_offset)
         arrived = record.ingestion_timestamp // 1000
@@ -208,6 +211,7 @@ class Publisher:
         state = self._circuit.update(self.in_flight, self.acknowledged, failing, now)
         if failing and state is not State.CLOSED:
             self._resend()
+        self._stats.fold()
         self._stats.circuit, self._stats.in_flight = int(state), self.in_flight
         self._stats.unaccepted = len(self._retried)
         self._stats.heartbeats["publisher"] = now
@@ -320,7 +324,7 @@ class Publisher:
                 return
             del self._awaited[number]
             if topic == self._topics.records:
-                self._stats.delivered[key.encode()] += 1
+                self._stats.delivered[key] += 1
             if not future.done():
                 future.set_result(None)
 
@@ -335,8 +339,8 @@ class Publisher:
         try:
             if headers:
                 self._producer.produce(topic, value, key, on_delivery=report, headers=headers)
-            else:
-                self._producer.produce(topic, value, key, on_delivery=report, timestamp=timestamp)
+            else:  # without keywords, because they take longer than the call itself
+                self._producer.produce(topic, value, key, _ANY_PARTITION, report, None, timestamp)
         except BufferError:
             self._reject(number)  # `poll` sends it again
         except KafkaException as error:
@@ -377,14 +381,14 @@ class Publisher:
     def _report_on(self, number: int) -> Report:
         return self._awaited.get(number) or partial(self._on_report, number)
 
-    def _on_report(self, number: int, error: KafkaError | None, message: Any) -> None:
+    def _on_report(self, number: int, error: KafkaError | None, _: Any) -> None:
         if error is not None or self._retried:
             sent = self._accept(number, error)
         elif (sent := self._unacknowledged.pop(number, None)) is not None:  # as `_accept`, for every record
             self.acknowledged += 1
         if sent is not None:
             stats = self._stats
-            stats.delivered[message.key()] += 1
+            stats.delivered[sent[2]] += 1
             stats.delivery.observe(self._now - sent[3] * 1000)
 
     def _on_error(self, error: KafkaError) -> None:

@@ -41,9 +41,8 @@ class IngestCollector(Collector):
                 s.clock_offset,
             )
         yield self._counter("k2_ingest_messages_received", "records read from the websocket", "symbol", s.received)
-        delivered = {key.decode(): count for key, count in s.delivered.items()}
         yield self._counter(
-            f"k2_ingest_{self._channel}_delivered", f"{self._channel} that Kafka acknowledged", "symbol", delivered
+            f"k2_ingest_{self._channel}_delivered", f"{self._channel} that Kafka acknowledged", "symbol", s.delivered
         )
         yield self._counter("k2_ingest_gaps_detected", "gaps detected in the exchange's ids", "symbol", s.gaps_detected)
         yield self._counter("k2_ingest_gaps_repaired", "gaps repaired", "symbol", s.gaps_repaired)
