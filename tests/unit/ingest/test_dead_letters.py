@@ -96,7 +96,7 @@ async def test_a_readable_id_of_a_bad_item_is_not_missing_and_an_unreadable_one_
     assert not ingest.stats.gaps_detected
     ingest.pipeline.handle(okx_frame(okx_item(13), okx_item(14, tradeId=None), okx_item(15, px="0")), 1, link)
     assert ingest.stats.gaps_detected == {"BTCUSDT": 1}  # 14, before the id of the bad 15
-    assert ingest.pipeline.needs_settle
+    assert ingest.pipeline.barrier is not None
     ingest.pipeline.handle(okx_frame(okx_item(16)), 1, link)
     assert ingest.tracker.missing(ingest.ledger.repairs.get_nowait()) == ((14, 14),)
     await ingest.publisher.close(10)

@@ -100,7 +100,7 @@ class Pipeline:
         self._publisher = publisher
         self._ledger = ledger
         self._stats = stats
-        self._barrier: Awaitable[None] | None = None
+        self.barrier: Awaitable[None] | None = None  # if there is one, await `settle` before the next frame is read
         self._backlog: deque[Callable[[], None]] = deque()
         self._record_after_gap: Record | None = None
         self._listings = tracker.listings
@@ -133,7 +133,7 @@ class Pipeline:
         """Process the records that wait, before the frames that do: they came earlier. Await `settle` afterwards."""
         rest = deque(entry for symbol in symbols for entry in self._held.pop(symbol))
         self._backlog.appendleft(partial(self._observe_again, rest))
-        if self._barrier is None:
+        if self.barrier is None:
             self._process_backlog()
 
     def drop_held(self, symbols: Iterable[str]) -> None:
@@ -141,14 +141,10 @@ class Pipeline:
         for symbol in symbols:
             self._held.pop(symbol, None)
 
-    @property
-    def needs_settle(self) -> bool:
-        """Whether `settle` must be awaited before the next frame is read."""
-        return self._barrier is not None
-
     def handle(self, frame: bytes, received: int, link: ConnectionHandle) -> None:
         """Process one text frame; `received` is when it was read from the socket, in UTC microseconds."""
-        if self._barrier is not None:
+        waits = self.barrier is not None
+        if waits:
             self._backlog.append(partial(self.handle, frame, received, link))
             return
         try:
@@ -158,27 +154,28 @@ class Pipeline:
             return
         if unseen := link.unseen:
             unseen.difference_update([event.record.symbol for event in events if type(event) is SequencedRecord])
-        for index, event in enumerate(events):
+        rest = iter(events)
+        for event in rest:
             if type(event) is not SequencedRecord:
-                self._process(frame, received, link, events[index:])
+                self._process(frame, received, link, [event, *rest])
                 return
             self._on_record(event, frame)
-            if self.needs_settle:
-                self._backlog.append(partial(self._process, frame, received, link, events[index + 1 :]))
+            if self.barrier is not None:
+                self._backlog.append(partial(self._process, frame, received, link, list(rest)))
                 return
 
     def handle_snapshot(self, events: Sequence[Event], body: bytes, received: int, link: ConnectionHandle) -> None:
         """Process the events of a REST response, behind the frames that wait. Await `settle` afterwards."""
         self._backlog.append(partial(self._process, body, received, link, events))
-        if self._barrier is None:
+        if self.barrier is None:
             self._process_backlog()
 
     async def settle(self) -> None:
         """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
         async with self._lock:
-            while (barrier := self._barrier) is not None:
+            while (barrier := self.barrier) is not None:
                 await asyncio.shield(barrier)  # a waiter that is cancelled must not end the wait of others
-                self._barrier = None
+                self.barrier = None
                 if (record := self._record_after_gap) is not None:
                     self._record_after_gap = None
                     self._publisher.send(record)
@@ -217,7 +214,7 @@ class Pipeline:
 
     def _process_backlog(self) -> None:
         backlog, self._backlog = self._backlog, deque()
-        while backlog and self._barrier is None:
+        while backlog and self.barrier is None:
             backlog.popleft()()
         self._backlog.extend(backlog)
 
@@ -228,7 +225,7 @@ class Pipeline:
         self._resume(frame, received, link, deque(events))
 
     def _resume(self, frame: bytes, received: int, link: ConnectionHandle, rest: deque[Event]) -> None:
-        while rest and self._barrier is None:
+        while rest and self.barrier is None:
             event = rest.popleft()
             if type(event) is SequencedRecord:
                 self._on_record(event, frame)
@@ -300,7 +297,7 @@ class Pipeline:
 
     def _observe_again(self, rest: deque[_Suspended]) -> None:
         """Process the records that proved a new sequence."""
-        while rest and self._barrier is None:
+        while rest and self.barrier is None:
             item, frame, received = rest.popleft()
             if isinstance(item, InvalidItem):
                 self._skip(item, frame, received)
@@ -313,7 +310,7 @@ class Pipeline:
         match finding:
             case GapDetected(gap):
                 self._record_after_gap = record
-                self._barrier = self._ledger.open(gap)
+                self.barrier = self._ledger.open(gap)
                 return
             case Conflict():
                 reason = f"id {record.record_id} was received before with other content"
@@ -363,7 +360,7 @@ class Pipeline:
             return
         match self._tracker.observe_head(symbol, newest_id, received):
             case GapDetected(gap):
-                self._barrier = self._ledger.open(gap)
+                self.barrier = self._ledger.open(gap)
             case Misnumbered():
                 self._stats.errors[IMPLAUSIBLE_ID.lower()] += 1
                 log.warning("newest id too far ahead", symbol=symbol, newest_id=newest_id)
@@ -378,6 +375,6 @@ class Pipeline:
             return
         match self._tracker.skip(pair, item.last_id, received):
             case GapDetected(gap):
-                self._barrier = self._ledger.open(gap)
+                self.barrier = self._ledger.open(gap)
             case Suspended():
                 self._suspended[item.symbol].append((item, frame, received))

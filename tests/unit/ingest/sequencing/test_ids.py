@@ -143,14 +143,14 @@ def test_times_are_compared_in_milliseconds(pair, observed, first, second, findi
     assert tracker.observe(pair, observed(1, time=second)) == finding
 
 
-def test_the_content_of_the_newest_256_ids_is_compared(pair, observed):
+def test_the_content_of_the_newest_256_ids_is_compared_and_of_at_most_twice_as_many(pair, observed):
     tracker = SequenceTracker()
-    for number in range(1, 257):
+    for number in range(1, 513):
         tracker.observe(pair, observed(number))
     assert tracker.observe(pair, observed(1, price=101)) == Conflict()
-    tracker.observe(pair, observed(257))
-    assert tracker.observe(pair, observed(1, price=101)) == Duplicate()
-    assert tracker.observe(pair, observed(2, price=101)) == Conflict()
+    tracker.observe(pair, observed(513))
+    assert tracker.observe(pair, observed(256, price=101)) == Duplicate()
+    assert tracker.observe(pair, observed(257, price=101)) == Conflict()
 
 
 def test_a_late_trade_that_completes_a_gap_closes_it(pair, observed):

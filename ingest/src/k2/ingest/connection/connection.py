@@ -300,7 +300,7 @@ class Connection:
             self.frames += 1
             if message.type is text:
                 handle(message.data, time_ns() // 1000, self)
-                if pipeline.needs_settle:
+                if pipeline.barrier is not None:
                     await pipeline.settle()
                 if self.frames % _FRAMES_BEFORE_YIELD == 0:
                     await asyncio.sleep(0)  # receive() does not yield while frames are buffered

@@ -11,6 +11,7 @@ sequence goes on there. A single one proves nothing and moves nothing.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from k2.ingest.exchanges.base import NO_ID, Gap, SequencedRecord
@@ -34,7 +35,7 @@ from k2.ingest.sequencing.tracker import (
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
 
-_RECENT_IDS: Final = 256  # fingerprints per symbol; exchanges repeat at most 50 records
+_RECENT_IDS: Final = 256  # fingerprints per symbol, at least; exchanges repeat at most 50 records
 _RESET_RUN: Final = 3  # this many consecutive ids far from the last one, with later times, are a new sequence
 _MOST_SUSPENDED: Final = 32  # records per symbol
 _TIME_PRECISION: Final = 1_000  # microseconds; an exchange's sources may differ below it, and Silver compares the rest
@@ -372,7 +373,8 @@ def _content(record: Record) -> Fingerprint:
 def _remember(state: _Symbol, number: int, record: Record) -> None:
     recent = state.recent
     recent[number] = record.fingerprint ^ record.timestamp // _TIME_PRECISION
-    if len(recent) > _RECENT_IDS:
-        del recent[next(iter(recent))]
+    if len(recent) > 2 * _RECENT_IDS:  # many at once: the first entry of a dictionary is behind all deleted ones
+        for oldest in list(islice(recent, _RECENT_IDS)):
+            del recent[oldest]
     if state.gaps.entries:
         state.gaps.note_neighbour(state.listing, number, recent[number])

@@ -39,12 +39,12 @@ class Binance(BinanceSpec, BinanceControl, BinanceRest):
         """Replace the symbols whose frames are parsed."""
         self._pairs = pairs
         self._pairs_by_name = {pair.raw_symbol: pair for pair in pairs}
-        # (sold, bought) vendor data per symbol, made once: the flag says whether the buyer was the maker.
+        # (sold, bought) side and vendor data per symbol, made once: the flag says whether the buyer was the maker.
         self._by_name = {
             pair.raw_symbol: (
                 pair,
-                vendor_data(pair, sold=True, source=Source.LIVE),
-                vendor_data(pair, sold=False, source=Source.LIVE),
+                (Side.SELL, vendor_data(pair, sold=True, source=Source.LIVE)),
+                (Side.BUY, vendor_data(pair, sold=False, source=Source.LIVE)),
             )
             for pair in pairs
         }
@@ -63,10 +63,11 @@ class Binance(BinanceSpec, BinanceControl, BinanceRest):
         if not 0 <= number < 2**63:
             reason = f"trade id {str(number)[:40]} is not a whole number from 0 to 2**63 - 1"
             return [InvalidItem(MALFORMED_ITEM, reason, pair.symbol)]
+        side, vendor = sold if data.m else bought
         try:
             trade = Trade(
                 str(number), pair.symbol, "BINANCE", pair.base, pair.quote, millis(data.T), scaled(data.p),
-                scaled(data.q), Side.SELL if data.m else Side.BUY, received, sold if data.m else bought,
+                scaled(data.q), side, received, vendor,
             )  # fmt: skip
         except InexactValue as error:
             return [InvalidItem(INEXACT, str(error), pair.symbol, number)]
