@@ -1,5 +1,7 @@
 """`python -m k2.ingest` refuses in one line what it cannot run with."""
 
+import gc
+import runpy
 import socket
 import sys
 from pathlib import Path
@@ -68,3 +70,15 @@ def test_a_wrong_variable_of_the_environment_is_named(refusal, monkeypatch):
     assert refusal("--feed feed.yaml") == (
         'K2_REGISTRY_URL: "registry:8081" is not allowed: must be a URL that begins with http:// or https://\n'
     )
+
+
+def test_a_full_collection_does_not_look_through_what_was_imported(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["k2.ingest"])
+    monkeypatch.delitem(sys.modules, "k2.ingest.__main__", raising=False)
+    gc.unfreeze()
+    try:
+        with pytest.raises(SystemExit):
+            runpy.run_module("k2.ingest", run_name="__main__")
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()

@@ -6,6 +6,7 @@ unreachable.
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -138,4 +139,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays: no full collection, during which nothing is read, looks through it again
     sys.exit(main())
