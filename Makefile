@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 E2E_PYTEST := $(BIN)/python -m pytest -p no:randomly
 # Deletion comes last.
-E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security kafka_users monitoring dashboards kills faults changes deletion))
+E2E := $(addprefix tests/e2e/test_,$(addsuffix .py,running query security kafka_users monitoring dashboards kills promises faults changes deletion))
 DOCKER ?= docker
 K2_IMAGE_PREFIX ?= ghcr.io/k2-market-data
 IMAGES := operator ingest jobs query

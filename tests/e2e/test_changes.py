@@ -3,12 +3,15 @@
 import pytest
 
 from cluster import platform
+from cluster.platform import NAMESPACE
 from cluster.providers import provider
+from cluster.shell import ROOT, run
 from tests.e2e.harness import BINANCE, KRAKEN, assert_gold_complete, assert_gold_quotes_complete, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 _FEED = "k2.marketdata.io/feed"
+_USER = 1000730000  # in no image's /etc/passwd
 
 
 def drivers(cluster, feed: str) -> dict[str, str]:
@@ -99,6 +102,37 @@ def test_a_suspended_feed_runs_no_pod_and_resumes_without_a_gap(cluster):
     cluster.patch("kraken", {"suspend": False})
     cluster.wait_ready("kraken")
     assert_gold_complete(cluster, "kraken", KRAKEN)
+
+
+def test_feeds_run_as_a_user_without_an_account(cluster):
+    """As OpenShift assigns one. Of the ingest, drivers and executors none may need an entry in /etc/passwd."""
+    feeds = {"binance": BINANCE, "kraken": KRAKEN}
+    ids = ",".join(f"podSecurityContext.{name}" for name in (f"runAsUser={_USER}", "runAsGroup=0", f"fsGroup={_USER}"))
+    chart = str(ROOT / "charts" / "k2-operator")
+    values = ["--reuse-values", "--values", f"{chart}/values-openshift.yaml", "--set", ids]
+
+    def users() -> dict[str, int | None]:
+        pods = cluster.objects("pods", _FEED)
+        return {pod["metadata"]["name"]: pod["spec"]["securityContext"].get("runAsUser") for pod in pods}
+
+    def all_changed() -> bool:
+        return len(users()) >= len(before) and set(users().values()) == {_USER}
+
+    before = cluster.pod_uids(_FEED)
+    try:
+        run("helm", "upgrade", "k2-operator", chart, "--namespace", NAMESPACE, *values, "--wait", env=cluster.env)
+        eventually(f"every pod of the feeds runs as {_USER}", all_changed, timeout=300, interval=3)
+        for feed, symbols in feeds.items():
+            cluster.wait_ready(feed, timeout=420)
+            assert_gold_complete(cluster, feed, symbols)
+        for pod in cluster.pod_uids(_FEED):
+            assert cluster.kubectl("exec", pod, "--", "id", "-u").strip() == str(_USER)
+    finally:
+        run("helm", "rollback", "k2-operator", "--namespace", NAMESPACE, "--wait", env=cluster.env)
+    eventually("every pod of the feeds has its own user again", lambda: _USER not in users().values(), timeout=300)
+    for feed, symbols in feeds.items():
+        cluster.wait_ready(feed, timeout=420)
+        assert_gold_complete(cluster, feed, symbols)
 
 
 def test_a_helm_upgrade_restarts_nothing(cluster, monkeypatch):
