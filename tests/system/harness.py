@@ -69,6 +69,10 @@ class Exchange:
         """Every trade id that was ever traded, by the exchange's symbol."""
         return {native: set(map(str, ids)) for native, ids in self.ask("emitted").items()}
 
+    def quotes(self) -> dict[str, list[int]]:
+        """The sequence of every quote that there ever was, by the exchange's symbol."""
+        return dict(self.ask("emitted?channel=quotes"))
+
 
 @contextmanager
 def exchange(name: str, *words: str, log: Path) -> Iterator[Exchange]:

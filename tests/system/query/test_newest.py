@@ -1,4 +1,4 @@
-"""The newest trades of a running platform that commits: hybrid queries, and `k2 watch` on a terminal."""
+"""A running platform that commits: hybrid queries, quotes beside the trades, and `k2 watch` on a terminal."""
 
 import json
 import os
@@ -27,7 +27,8 @@ QUERY_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     words = ("--simulate", "--rate", "60", "--memory", "700m")
-    with platform(tmp_path_factory.mktemp("newest"), feed("binance", SYMBOLS), words=words) as running_platform:
+    records_both = feed("binance", SYMBOLS, channels=["trades", "quotes"])
+    with platform(tmp_path_factory.mktemp("newest"), records_both, words=words) as running_platform:
         eventually("trades are in Gold", lambda: running_platform.status().get("rows", {}).get("gold"), within=300)
         yield running_platform
 
@@ -61,6 +62,43 @@ def test_every_query_during_commits_has_each_trade_once(running: Running):
             queries += 1
     assert queries >= 4
     assert ahead_of_gold, "no query returned more than Gold holds"
+
+
+def test_quotes_are_in_gold_once_and_their_processes_end_does_not_touch_the_trades(running: Running):
+    def connections() -> set[str]:
+        return {row["connection"] for row in running.sql("SELECT DISTINCT connection FROM gold_crypto_quotes")}
+
+    def connected() -> bool:
+        return [channel["connected"] for channel in running.status()["channels"]] == [1, 1]
+
+    eventually("quotes are in Gold", lambda: running.status()["rows"].get("quotes/gold"))
+    trades_process, before = running.state.children["ingest-binance-0-0"], connections()
+    running.kill("ingest-binance-quotes-0-0")
+    eventually("quotes are received again", lambda: connections() - before)
+    eventually("both channels are connected", connected)
+    assert running.state.children["ingest-binance-0-0"] == trades_process
+    trades, _ = running.status()["channels"]
+    assert (trades["name"], trades["reconnects"], trades["open_gaps"]) == ("trades", 0, 0)
+    for symbol, emitted in exchange(running).quotes().items():
+        by_connection = quotes_until(running, symbol, max(emitted))
+        assert len(by_connection) >= 2
+        for sequences in by_connection.values():
+            assert sequences == [one for one in emitted if sequences[0] <= one <= sequences[-1]]
+
+
+def quotes_until(running: Running, symbol: str, newest: int) -> dict[str, list[int]]:
+    """Each connection's sequences in Gold up to `newest`, in order, once that is there."""
+    query = f"SELECT connection, sequence FROM gold_crypto_quotes WHERE symbol = '{symbol}' ORDER BY ordinal"
+
+    def rows() -> list[dict]:
+        return running.sql(query)
+
+    eventually("the newest quote is in Gold", lambda: max(row["sequence"] for row in rows()) >= newest)
+    by_connection: dict[str, list[int]] = {}
+    for row in rows():
+        if row["sequence"] <= newest:
+            by_connection.setdefault(row["connection"], []).append(row["sequence"])
+    return by_connection
 
 
 def test_the_command_line_reads_trades_that_gold_does_not_hold_yet(running: Running):
