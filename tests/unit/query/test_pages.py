@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from k2.query.engine import Engine
-from k2.query.sql.trade_sql import TradePosition
+from k2.query.sql.trade_sql import TRADE_LIST
 from tests.unit.query.conftest import NOON, Append, trade
 
 ROWS = [
@@ -26,7 +26,7 @@ def pages(engine: Engine, size: int, **query: Any) -> list[list[dict[str, Any]]]
     while page := engine.trades(limit=size, beyond=beyond, **query).to_pylist():
         result.append(page)
         last = page[-1] if "start" in query else page[0]
-        beyond = TradePosition(last["timestamp"], last["trade_id"], last["exchange"], last["symbol"])
+        beyond = TRADE_LIST.position_of(last)
     return result
 
 

@@ -15,7 +15,6 @@ from k2.cli.commands import (
     crd,
     doctor,
     down,
-    instruments,
     keys,
     logs,
     query,
@@ -26,6 +25,7 @@ from k2.cli.commands import (
     up,
     watch,
 )
+from k2.cli.commands.markets import book, instruments
 from k2.cli.commands.recovery import backup, dead_letters, rebuild, recover
 from k2.cli.exits import BAD_INPUT, ignore_sigpipe, say
 from k2.cli.feed_files import read_feed
@@ -71,6 +71,7 @@ for module in (
     down,
     logs,
     query,
+    book,
     sql,
     instruments,
     watch,

@@ -97,6 +97,53 @@ class Client:
             hybrid=hybrid or None,
         )
 
+    def quotes(
+        self,
+        *,
+        symbol: str | None = None,
+        exchange: str | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        window_minutes: float | None = None,
+        limit: int | None = None,
+        as_of: AsOf | None = None,
+        hybrid: bool = False,
+    ) -> Table:
+        """Return best bids and asks in order of time: all, or at most `limit`."""
+        return self._table(
+            "/v1/quotes",
+            symbol=symbol,
+            exchange=exchange,
+            start=start,
+            end=end,
+            window_minutes=window_minutes,
+            limit=limit,
+            as_of=as_of,
+            hybrid=hybrid or None,
+        )
+
+    def quotes_batches(self, **query: Any) -> Iterator[RecordBatch]:
+        """Yield the rows of `quotes` batch by batch, for results too large for memory."""
+        with self._reader("GET", "/v1/quotes", params=_parameters(query)) as reader:
+            yield from reader
+
+    def book(
+        self,
+        symbol: str,
+        *,
+        exchange: str | None = None,
+        at: Time | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        interval: str | None = None,
+        depth: int | None = None,
+        as_of: AsOf | None = None,
+        hybrid: bool = False,
+    ) -> Table:
+        """Return order books, a row each: at an instant or now, or at an interval from `start` to before `end`."""
+        parameters = {"at": at, "start": start, "end": end, "interval": interval, "depth": depth, "as_of": as_of}
+        return self._table("/v1/book", symbol=symbol, exchange=exchange, hybrid=hybrid or None, **parameters)
+
     def trades_batches(self, **query: Any) -> Iterator[RecordBatch]:
         """Yield the rows of `trades` batch by batch, for results too large for memory."""
         with self._reader("GET", "/v1/trades", params=_parameters(query)) as reader:

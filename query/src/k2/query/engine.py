@@ -12,67 +12,55 @@ from __future__ import annotations
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Required, TypedDict, Unpack
 
-from k2.query import times
+from k2.common.validation_errors import format_value
+from k2.query.book.reader import BookReader
 from k2.query.candles import activity_sql
 from k2.query.candles.intervals import MINUTE
 from k2.query.candles.reader import BarQuery, read_bars
 from k2.query.errors import BadQuery
-from k2.query.execution import cancellation, chunked_scan, top_n
+from k2.query.execution import cancellation
 from k2.query.execution.duckdb_results import duckdb_errors, to_reader, with_utc
-from k2.query.execution.hybrid import HybridView
+from k2.query.execution.record_scan import RecordScan, RecordsQuery, checked_if_empty, open_cursor, reject_as_of
+from k2.query.execution.top_n import newest_hour
 from k2.query.iceberg import data_files, snapshots
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql import bars, record_sql, symbol_names, symbols, trade_sql
+from k2.query.sql import bars, symbol_names, symbols, trade_sql
 from k2.query.sql.cage import statements, tables
 from k2.query.sql.cage.limits import Limits, parse_memory
 from k2.query.sql.cage.pool import Cage
+from k2.query.sql.quote_sql import QUOTE_LIST
 from k2.query.sql.record_sql import RecordFilter
-from k2.schemas.channels import TRADES
+from k2.schemas.channels import QUOTES, TRADES
 from k2.schemas.tables import BARS, GOLD, INSTRUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
-    from pyarrow import RecordBatch, RecordBatchReader
+    from pyarrow import RecordBatchReader
     from pyarrow import Table as ArrowTable
     from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.table import Table
 
     from k2.common.platform import Platform
+    from k2.query.book.reader import BookQuery
     from k2.query.candles.activity import ActivityBars
     from k2.query.candles.intervals import Interval
     from k2.query.kafka.raw_frames import RawFrames
-    from k2.query.sql.trade_sql import TradePosition
     from k2.query.times import AsOf
+    from k2.schemas.channels import Channel
 
 DEFAULT_MEMORY: Final = "1GB"
 _PREFETCH_THREADS: Final = 8  # queries whose next chunk may be read ahead at the same time
 _DAY_MICROS: Final = 86_400_000_000
-_TOP_N_LIMIT: Final = 100_000  # rows; a larger limit with a start is streamed in chunks
-
-
-class TradesQuery(TypedDict, total=False):
-    """The arguments of `Engine.trades`."""
-
-    symbol: str | None
-    exchange: str | None
-    start: datetime | None
-    end: datetime | None
-    window: timedelta | None
-    limit: int | None
-    beyond: TradePosition | None
-    as_of: AsOf | None
-    hybrid: bool
 
 
 class OhlcvQuery(TypedDict, total=False):
@@ -96,7 +84,7 @@ class Engine:
 
     Every method raises `BadQuery` for a query that the caller must change, and `Unavailable` where the catalog or the
     files cannot be reached. `as_of` is a time, a snapshot id or a tag; without it the newest snapshot is read. A
-    `hybrid` query adds the trades that Kafka holds and Gold does not yet.
+    `hybrid` query adds the records that Kafka holds and Gold does not yet.
 
     Args:
         platform: Where catalog, warehouse, Kafka and schema registry are.
@@ -118,17 +106,24 @@ class Engine:
     ) -> None:
         import duckdb
 
-        self._planner = ScanPlanner(platform)
-        self._hybrid = HybridView(self._planner, platform, TRADES, live=live)
+        self._planner = planner = ScanPlanner(platform)
         self._platform = platform
         self._cage = Cage(limits or Limits(parse_memory(memory)), warm=warm, network=tables.network(platform))
         self._prefetch = ThreadPoolExecutor(_PREFETCH_THREADS, "k2-prefetch")
         self._duckdb = duckdb.connect(config={"memory_limit": memory, "temp_directory": _spill_directory()})
+        self._scans = {
+            records.channel: RecordScan(records, planner, platform, self._duckdb, self._prefetch, live=live)
+            for records in (trade_sql.TRADE_LIST, QUOTE_LIST)
+        }
+        self._trades = self._scans[TRADES]
+        self._books = BookReader(planner, platform, self._duckdb, self._never_stored)
 
     def close(self) -> None:
         """Close the catalog, DuckDB and Kafka, and end the statements of users."""
         self._cage.close()
-        self._hybrid.close()
+        for scan in self._scans.values():
+            scan.close()
+        self._books.close()
         self._prefetch.shutdown(cancel_futures=True)  # first: DuckDB cannot be closed while a statement runs
         self._duckdb.close()
         self._planner.close()
@@ -150,9 +145,13 @@ class Engine:
 
         return RawFrames(self._platform)
 
-    def trades(self, **query: Unpack[TradesQuery]) -> ArrowTable:
+    def trades(self, **query: Unpack[RecordsQuery]) -> ArrowTable:
         """Return the rows of `trades_reader` as a table."""
         return self.trades_reader(**query).read_all()
+
+    def quotes(self, **query: Unpack[RecordsQuery]) -> ArrowTable:
+        """Return the rows of `quotes_reader` as a table."""
+        return self.quotes_reader(**query).read_all()
 
     def ohlcv(self, **query: Unpack[OhlcvQuery]) -> ArrowTable:
         """Return the rows of `ohlcv_reader` as a table."""
@@ -162,67 +161,33 @@ class Engine:
         """Return the rows of `sql_reader` as a table."""
         return self.sql_reader(statement, as_of=as_of).read_all()
 
-    def trades_reader(
-        self,
-        *,
-        symbol: str | None = None,
-        exchange: str | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        window: timedelta | None = None,
-        limit: int | None = None,
-        beyond: TradePosition | None = None,
-        as_of: AsOf | None = None,
-        hybrid: bool = False,
-    ) -> RecordBatchReader:
-        """Return Gold's trades in order of time: the first `limit` from `start` on, or without a start the newest.
+    def records_reader(self, channel: Channel, **query: Unpack[RecordsQuery]) -> RecordBatchReader:
+        """Return a channel's records in Gold in order of time: the first `limit` from `start` on, or the newest.
 
-        `window` stands for a start that long before `end`, or before now. `beyond` returns the trades after a position
-        (without a start, before it): with a snapshot as `as_of`, or hybrid, the next page.
+        Without a start the newest are returned. `window` stands for a start that long before `end`, or before now.
+        `beyond` returns the records after a position (without a start, before it): with a snapshot as `as_of`, or
+        hybrid, the next page. Prices and quantities are decimals. A record without exchange time has that of arrival.
         """
-        if limit is not None and limit < 1:
-            raise BadQuery(f"limit {limit} is too small; give 1 or more")
-        if window is not None:
-            start, end = times.window_range(window, start, end, as_of)
-        trade_filter = trade_sql.narrow(RecordFilter.of(symbol, exchange, start, end), beyond)
-        parameters = trade_filter.parameters | (beyond.parameters if beyond else {})
-        _reject_as_of(as_of, hybrid=hybrid)
-        use_top_n = limit is not None and (limit <= _TOP_N_LIMIT or not trade_filter.start)
-        if hybrid and not use_top_n:
-            return self._execute(
-                trade_filter, trade_sql.trades(trade_filter, limit, beyond), parameters, as_of, hybrid=True
-            )
-        tail = None
-        if hybrid:
-            with self._cursor(GOLD) as cursor, cursor:
-                plan, tail = self._hybrid.split(cursor, trade_filter)
-        else:
-            plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
+        scan, hybrid = self._scans[channel], query.get("hybrid", False)
+        if channel is TRADES:
+            return scan.reader(query, partial(self._raise_if_never_traded, hybrid=hybrid))
+        return scan.reader(query, partial(self._raise_if_not_stored, scan, hybrid=hybrid))
 
-        def scan(chunk: ScanPlan, row_limit: int | None) -> RecordBatchReader:
-            return self._read(chunk, trade_sql.trades(trade_filter, row_limit, beyond), parameters)
+    def trades_reader(self, **query: Unpack[RecordsQuery]) -> RecordBatchReader:
+        """Return trades: `records_reader` of their channel."""
+        return self.records_reader(TRADES, **query)
 
-        def merge(former: ArrowTable, latter: ArrowTable) -> ArrowTable:
-            with self._cursor(GOLD) as cursor:
-                cursor.register("former", former).register("latter", latter)
-                union = record_sql.union(TRADES, "former", "latter")
-                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {trade_sql.VIEW} AS {union}")
-                statement = trade_sql.trades(trade_filter, limit, beyond)
-                return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD).read_all()
+    def quotes_reader(self, **query: Unpack[RecordsQuery]) -> RecordBatchReader:
+        """Return quotes: `records_reader` of their channel."""
+        return self.records_reader(QUOTES, **query)
 
-        if use_top_n and limit is not None:
-            rows = top_n.top_rows(plan, scan, merge, limit, newest=not trade_filter.start)
-            reader = (merge(rows, tail) if tail is not None and tail.num_rows else rows).to_reader()
-        else:
-            chunks = chunked_scan.split(
-                plan,
-                chunked_scan.SINGLE_SYMBOL_CHUNK_ROWS
-                if trade_filter.symbol and limit is None
-                else chunked_scan.CHUNK_ROWS,
-            )
-            reader = chunked_scan.read_chunks(chunks, scan, self._prefetch)
-            reader = chunked_scan.limit_rows(reader, limit) if limit else reader
-        return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
+    def books_reader(self, query: BookQuery) -> RecordBatchReader:
+        """Return order books at the instants of a query: a row for each exchange and instant.
+
+        The columns are exchange, symbol, at, time (of the last message), age_ms, snapshot_time, verdict, last_id,
+        connections, bids and asks: lists of price and quantity as decimals, best first.
+        """
+        return self._books.reader(query)
 
     def ohlcv_reader(self, **query: Unpack[OhlcvQuery]) -> RecordBatchReader:
         """Return the bars of symbols, a row per exchange, symbol and bar that had trades, with `complete`.
@@ -236,16 +201,18 @@ class Engine:
         self, trade_filter: RecordFilter, interval: Interval, *, as_of: AsOf | None, hybrid: bool
     ) -> RecordBatchReader:
         """Return the bars of intervals that had trades."""
-        _reject_as_of(as_of, hybrid=hybrid)
+        reject_as_of(as_of, hybrid=hybrid)
         calendar = interval.parameters(trade_filter.start, trade_filter.end, datetime.now(UTC))
         bar_plan = None
         if interval.unit == MINUTE:
-            bar_plan = bars.plan_bars(self._planner, trade_filter, as_of, self._hybrid.tail_after if hybrid else None)
+            bar_plan = bars.plan_bars(
+                self._planner, trade_filter, as_of, self._trades.hybrid.tail_after if hybrid else None
+            )
         if bar_plan is not None:
             bar_plan = replace(bar_plan, parameters=bar_plan.parameters | calendar)
             rows = self._read_bar_plan(trade_filter, bar_plan, bars.ohlcv(bar_plan, interval))
             gold = bar_plan.gold
-            return _check_if_empty(rows, lambda: self._raise_if_never_traded(trade_filter, gold, hybrid=hybrid))
+            return checked_if_empty(rows, lambda: self._raise_if_never_traded(trade_filter, gold, hybrid=hybrid))
         return self._execute(
             trade_filter,
             trade_sql.ohlcv(trade_filter, interval),
@@ -258,12 +225,12 @@ class Engine:
         self, trade_filter: RecordFilter, rule: ActivityBars, *, as_of: AsOf | None, hybrid: bool
     ) -> ArrowTable:
         """Return the bars of one UTC day."""
-        _reject_as_of(as_of, hybrid=hybrid)
+        reject_as_of(as_of, hybrid=hybrid)
         with duckdb_errors(GOLD), self._duckdb.cursor() as cursor:
             cancellation.register(cursor)
             cursor.execute("SET TimeZone = 'UTC'")
             if hybrid:
-                self._hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
+                self._trades.hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
             else:
                 plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
                 data_files.attach(cursor, trade_sql.VIEW, plan)
@@ -275,7 +242,7 @@ class Engine:
         """Return the UTC days since 1970 in which there may be trades."""
         with self._cursor(GOLD) as cursor, cursor:
             if hybrid:
-                plan, tail = self._hybrid.split(cursor, trade_filter)
+                plan, tail = self._trades.hybrid.split(cursor, trade_filter)
             else:
                 plan, tail = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of), None
             if plan.hours or not (plan.files or plan.scan):
@@ -363,11 +330,11 @@ class Engine:
     @property
     def tail_conflicts(self) -> int:
         """How many records the last hybrid query left out because another one with their identity came first."""
-        return self._hybrid.conflicts
+        return self._trades.hybrid.conflicts
 
     def topics(self) -> Mapping[str, str]:
         """Return the Kafka topics that Gold has consumed, with the exchange label of each."""
-        return self._hybrid.topics()
+        return self._trades.hybrid.topics()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the existing tables."""
@@ -397,28 +364,15 @@ class Engine:
     ) -> RecordBatchReader:
         if not hybrid:
             plan = self._planner.plan(GOLD, trade_filter.expression("timestamp"), as_of)
-            reader = self._read(plan, statement, parameters)
+            reader = self._trades.read(plan, statement, parameters)
         else:
             with self._cursor(GOLD) as cursor:
-                plan = self._hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
+                plan = self._trades.hybrid.attach(cursor, trade_sql.VIEW, trade_filter)
                 reader = to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
-        return _check_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
+        return checked_if_empty(reader, lambda: self._raise_if_never_traded(trade_filter, plan, hybrid=hybrid))
 
-    def _read(self, plan: ScanPlan, statement: str, parameters: dict[str, Any]) -> RecordBatchReader:
-        with self._cursor(GOLD) as cursor:
-            statement = data_files.inline_view(cursor, trade_sql.VIEW, plan, statement)
-            return to_reader(cursor, cursor.sql(statement, params=parameters), GOLD)
-
-    @contextmanager
-    def _cursor(self, subject: str) -> Iterator[DuckDBPyConnection]:
-        """Open a cursor. The reader that is created with it closes it; on an error it is closed here."""
-        with ExitStack() as resources, duckdb_errors(subject):
-            cursor = self._duckdb.cursor()
-            resources.enter_context(cursor)
-            cancellation.register(cursor)
-            cursor.execute("SET TimeZone = 'UTC'")
-            yield cursor
-            resources.pop_all()
+    def _cursor(self, subject: str) -> AbstractContextManager[DuckDBPyConnection]:
+        return open_cursor(self._duckdb, subject)
 
     def _read_bar_plan(self, trade_filter: RecordFilter, bar_plan: bars.BarPlan, statement: str) -> RecordBatchReader:
         with self._cursor(f"{GOLD} and {BARS}") as cursor:
@@ -426,7 +380,7 @@ class Engine:
             if bar_plan.tail is None:
                 data_files.attach(cursor, trade_sql.VIEW, bar_plan.gold)
             else:
-                self._hybrid.attach_union(cursor, trade_sql.VIEW, bar_plan.gold, bar_plan.tail, trade_filter)
+                self._trades.hybrid.attach_union(cursor, trade_sql.VIEW, bar_plan.gold, bar_plan.tail, trade_filter)
             return to_reader(cursor, cursor.sql(statement, params=bar_plan.parameters), GOLD)
 
     def _raise_if_never_traded(self, trade_filter: RecordFilter, plan: ScanPlan, *, hybrid: bool) -> None:
@@ -435,41 +389,42 @@ class Engine:
             return
         any_time = replace(trade_filter, exchange=None, start=None, end=None)
         traded = self.symbols(plan.snapshot_id).select(["symbol", "base_asset"]).to_pylist()
-        error = symbol_names.never_traded(trade_filter.symbol, traded, self._listed())
-        if error is not None and not (hybrid and self._hybrid.has_newer(plan, any_time)):
+        error = symbol_names.never_stored(trade_filter.symbol, traded, self._listed(), TRADES, self._trades.noun)
+        if error is not None and not (hybrid and self._trades.hybrid.has_newer(plan, any_time)):
             raise error
 
     def _listed(self) -> list[dict[str, str]]:
         """Return the symbols that exchanges list now, as far as K2 recorded their lists."""
         if INSTRUMENTS not in self.names():
             return []
-        statement = f"SELECT exchange, symbol FROM {INSTRUMENTS} WHERE valid_to IS NULL"  # noqa: S608
+        statement = f"SELECT exchange, symbol, base_asset FROM {INSTRUMENTS} WHERE valid_to IS NULL"  # noqa: S608
         rows: list[dict[str, str]] = self.execute(statement, {INSTRUMENTS: None}).to_pylist()
         return rows
 
+    def _raise_if_not_stored(
+        self, scan: RecordScan, record_filter: RecordFilter, plan: ScanPlan, *, hybrid: bool
+    ) -> None:
+        """Raise `BadQuery` if an empty result is due to a symbol of which there is no record at all."""
+        symbol = record_filter.symbol
+        if symbol is None or plan.snapshot_id is None or scan.is_stored(symbol, plan):
+            return
+        if not (hybrid and scan.hybrid.has_newer(plan, RecordFilter(symbol))):
+            error = self._never_stored(scan.channel, scan.noun, symbol, plan.snapshot_id)
+            raise error or BadQuery(f"no {scan.noun} of {format_value(symbol)} is stored; use another symbol")
 
-def _reject_as_of(as_of: AsOf | None, *, hybrid: bool) -> None:
-    if hybrid and as_of is not None:
-        raise BadQuery("a hybrid query is always as of now; leave out as-of or hybrid")
+    def _never_stored(self, channel: Channel, noun: str, symbol: str, as_of: AsOf | None) -> BadQuery | None:
+        """Return the error for a symbol without any record of a channel; None if nothing better is to be advised."""
+        plan = newest_hour(self._planner.plan(channel.gold.name, as_of=as_of))
+        with self._cursor(channel.gold.name) as cursor, cursor:
+            data_files.attach(cursor, channel.name, plan)
+            names = cursor.execute(f"SELECT DISTINCT symbol FROM {channel.name}").fetchall()  # noqa: S608
+        listed = self._listed()
+        traded = self.symbols().to_pylist() if GOLD in self.names() else []
+        assets = {row["symbol"]: row["base_asset"] for row in (*listed, *traded)}
+        stored = [{"symbol": name, "base_asset": assets.get(name, "")} for (name,) in names]
+        return symbol_names.never_stored(symbol, stored, listed, channel, noun)
 
 
 def _spill_directory() -> str:
     """Return where DuckDB may spill to disk. It creates the directory when needed, and removes it."""
     return f"{tempfile.gettempdir()}/k2-query-{os.getpid()}"
-
-
-def _check_if_empty(reader: RecordBatchReader, check: Any) -> RecordBatchReader:
-    """Return the same rows; call `check` first if there are none."""
-    import pyarrow as pa
-
-    batches = (batch for batch in reader if batch.num_rows)
-    first = next(batches, None)
-    if first is None:
-        check()
-        return pa.RecordBatchReader.from_batches(reader.schema, iter(()))
-
-    def rows() -> Iterator[RecordBatch]:
-        yield first
-        yield from batches
-
-    return pa.RecordBatchReader.from_batches(reader.schema, rows())

@@ -8,10 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from k2.cli.embedded.layout import Layout
 from k2.query.api import keys
 from k2.query.api.keys import Scope
 from k2.query.client import ApiError, Client, Unreachable
 from tests.unit.query.conftest import NOON, Append, trade
+from tests.unit.query.quotes import quote, store
 
 Running = Callable[..., str]
 ROWS = [trade(number, number / 10, price=Decimal(number + 1) / 8) for number in range(12_500)]
@@ -41,6 +43,12 @@ def test_tables_become_frames(k2: Client) -> None:
     assert k2.price(at=NOON + timedelta(seconds=10)).column("trade_id").to_pylist() == ["99"]
     assert k2.snapshots().num_rows == 1
     assert (k2.gaps().num_rows, k2.completeness().num_rows) == (0, 0)
+
+
+def test_quotes_come_whole_and_batch_by_batch(k2: Client, layout: Layout) -> None:
+    store(layout, [quote(number, number) for number in range(3)])
+    assert k2.quotes(symbol="BTCUSDT", start=NOON).column("bid_price").to_pylist()[1] == Decimal("100.01")
+    assert sum(batch.num_rows for batch in k2.quotes_batches(start=NOON)) == 3
 
 
 def test_an_error_of_the_api_is_an_exception(k2: Client) -> None:

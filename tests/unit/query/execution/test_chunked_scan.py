@@ -18,7 +18,7 @@ from k2.query.execution import cancellation, chunked_scan, top_n
 from k2.query.execution.cancellation import Interrupt
 from k2.query.iceberg import data_files
 from k2.query.iceberg.scan_planner import ScanPlan
-from k2.query.sql.trade_sql import TradePosition
+from k2.query.sql.trade_sql import TRADE_LIST
 from k2.schemas.tables import GOLD
 from tests.unit.query.conftest import NOON, Append, trade
 
@@ -57,10 +57,7 @@ def test_a_chunked_result_equals_that_of_one_chunk(
 ) -> None:
     fill(append)
     monkeypatch.setattr("k2.query.engine._TOP_N_LIMIT", top_n_limit)
-    positions = [None] + [
-        TradePosition(row["timestamp"], row["trade_id"], row["exchange"], row["symbol"])
-        for row in engine.trades().to_pylist()[::5]
-    ]
+    positions = [None] + [TRADE_LIST.position_of(row) for row in engine.trades().to_pylist()[::5]]
     starts, ends = (None, NOON + timedelta(minutes=20), NOON + 3 * HOUR), (None, NOON + 4 * HOUR)
     for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), positions):
         query = {"symbol": "BTCUSDT", "start": start, "end": end, "limit": limit, "beyond": beyond}

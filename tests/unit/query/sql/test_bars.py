@@ -99,7 +99,7 @@ class Tables:
                 [row for row in rows if _is_of(row, trade_filter)], schema=arrow_schema.records(TRADES)
             )
 
-        self.engine._hybrid._tail_rows = tail
+        self.engine._trades.hybrid._tail_rows = tail
 
     def from_engine(self, interval: str, **query: Any) -> list[dict[str, Any]]:
         """Return the engine's bars."""

@@ -4,7 +4,8 @@ import pytest
 
 from k2.query.engine import Engine
 from k2.query.errors import BadQuery
-from k2.query.sql.symbol_names import never_traded, normalize
+from k2.query.sql.symbol_names import never_stored, normalize
+from k2.schemas.channels import QUOTES, TRADES
 from tests.unit.query.conftest import Append, trade
 
 WRITTEN = [
@@ -54,11 +55,12 @@ def test_what_is_no_symbol_is_refused(text: str) -> None:
     ],
 )
 def test_a_symbol_without_trades_is_explained(symbol: str, sentence: str) -> None:
-    assert str(never_traded(symbol, TRADED, LISTED)) == sentence
+    assert str(never_stored(symbol, TRADED, LISTED, TRADES, "trade")) == sentence
 
 
 def test_a_traded_symbol_and_an_empty_table_are_no_error() -> None:
-    assert (never_traded("BTCUSDT", TRADED, []), never_traded("BTCUSDT", [], LISTED)) == (None, None)
+    assert never_stored("BTCUSDT", TRADED, [], TRADES, "trade") is None
+    assert never_stored("BTCUSDT", [], LISTED, TRADES, "trade") is None
 
 
 def test_every_spelling_finds_the_same_trades(engine: Engine, append: Append) -> None:
@@ -68,3 +70,15 @@ def test_every_spelling_finds_the_same_trades(engine: Engine, append: Append) ->
     assert engine.trades(symbol="XBT/USD", exchange="kraken").column("trade_id").to_pylist() == ["2"]
     with pytest.raises(BadQuery, match="choose BTCUSD, BTCUSDT"):
         engine.trades(symbol="BTC")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "sentence"),
+    [
+        ("BTC", '"BTC" is an asset and not a symbol; choose BTCUSD, BTCUSDT'),
+        ("SOLUSDT", 'no quote of "SOLUSDT" is stored, though OKX lists it; add it to a feed with the channel quotes'),
+        ("ETHUSTD", 'no quote of "ETHUSTD" is stored; did you mean ETHUSDT?'),
+    ],
+)
+def test_a_symbol_without_quotes_is_explained(symbol: str, sentence: str) -> None:
+    assert str(never_stored(symbol, TRADED, LISTED, QUOTES, "quote")) == sentence

@@ -1,4 +1,6 @@
-"""`k2 trades`, `k2 ohlcv`, `k2 snapshots`: queries of a platform's tables, whether it is running or not.
+"""`k2 trades`, `k2 quotes`, `k2 ohlcv`, `k2 snapshots`: queries of a platform's tables.
+
+The platform need not run, but for hybrid queries.
 
 The engine is imported when a query runs, so that `k2 --help` stays fast.
 """
@@ -20,12 +22,14 @@ from k2.common.platform import Platform
 from k2.query import times
 from k2.query.candles.filling import Fill
 from k2.query.errors import BadQuery, BadStatement, Unavailable, WrongFormat
+from k2.schemas.channels import QUOTES, TRADES, Channel
 from k2.schemas.tables import GOLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from k2.query.engine import Engine
+    from k2.query.execution.record_scan import RecordsQuery
 
 TABLE_LIMIT: Final = 100  # default of tables, which people read; other formats have all rows
 _MAX_LIMIT: Final = 10**18
@@ -40,32 +44,34 @@ AsOf = Annotated[
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 Hybrid = Annotated[
     bool,
-    typer.Option("--hybrid", help="Include trades that are in Kafka but not yet in Gold; needs a running platform."),
+    typer.Option("--hybrid", help="Include records that are in Kafka but not yet in Gold; needs a running platform."),
 ]
 Start = Annotated[str | None, typer.Option(metavar="TIME", help=f"Inclusive start. {_TIME}")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help=f"Exclusive end. {_TIME}")]
 
+Symbol = Annotated[str | None, typer.Option(help="Only this symbol, such as BTCUSDT.")]
+WindowMinutes = Annotated[
+    float | None, typer.Option(help="Instead of --start: this many minutes before --end, or before now.")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help=f"Maximum number of rows. Default: {TABLE_LIMIT} for a table, else all.", min=1, max=_MAX_LIMIT),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (trades, ohlcv, snapshots):
+    for command in (trades, quotes, ohlcv, snapshots):
         app.command()(command)
 
 
 def trades(
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol, such as BTCUSDT.")] = None,
+    symbol: Symbol = None,
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
-    window_minutes: Annotated[
-        float | None, typer.Option(help="Instead of --start: this many minutes before --end, or before now.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Maximum number of trades. Default: {TABLE_LIMIT} for a table, else all.", min=1, max=_MAX_LIMIT
-        ),
-    ] = None,
+    window_minutes: WindowMinutes = None,
+    limit: Limit = None,
     as_of: AsOf = None,
     hybrid: Hybrid = False,
     form: Form = Format.TABLE,
@@ -74,21 +80,29 @@ def trades(
 ) -> None:
     """Print trades in time order. A limit selects the first ones from --start; without --start, the newest."""
     with open_engine(data, hybrid=hybrid) as engine:
-        truncated = limit is None and form is Format.TABLE
-        reader = engine.trades_reader(
-            symbol=symbol,
-            exchange=exchange,
-            start=_time(start),
-            end=_time(end),
-            window=_minutes(window_minutes),
-            limit=TABLE_LIMIT if truncated else limit,
-            as_of=parse_as_of(as_of),
-            hybrid=hybrid,
-        )
-        if output.write(reader, form, to) == TABLE_LIMIT and truncated:
-            typer.echo(
-                f"showing {TABLE_LIMIT} trades, there may be more; use --limit, or --format csv for all", err=True
-            )
+        query: RecordsQuery = {"symbol": symbol, "exchange": exchange, "start": _time(start), "end": _time(end)}
+        query |= {"window": _minutes(window_minutes), "limit": limit, "as_of": parse_as_of(as_of), "hybrid": hybrid}
+        _print_records(engine, TRADES, query, form, to)
+
+
+def quotes(
+    symbol: Symbol = None,
+    exchange: Exchange = None,
+    start: Start = None,
+    end: End = None,
+    window_minutes: WindowMinutes = None,
+    limit: Limit = None,
+    as_of: AsOf = None,
+    hybrid: Hybrid = False,
+    form: Form = Format.TABLE,
+    to: Output = None,
+    data: Data = DEFAULT,
+) -> None:
+    """Print best bids and asks in time order. A limit selects as that of k2 trades does."""
+    with open_engine(data, hybrid=hybrid) as engine:
+        query: RecordsQuery = {"symbol": symbol, "exchange": exchange, "start": _time(start), "end": _time(end)}
+        query |= {"window": _minutes(window_minutes), "limit": limit, "as_of": parse_as_of(as_of), "hybrid": hybrid}
+        _print_records(engine, QUOTES, query, form, to)
 
 
 def ohlcv(
@@ -150,6 +164,16 @@ def snapshots(
         output.write(engine.snapshots(table).to_reader(), form, to)
 
 
+def _print_records(engine: "Engine", channel: Channel, query: "RecordsQuery", form: Format, to: Path | None) -> None:
+    truncated = query["limit"] is None and form is Format.TABLE
+    if truncated:
+        query["limit"] = TABLE_LIMIT
+    if output.write(engine.records_reader(channel, **query), form, to) == TABLE_LIMIT and truncated:
+        typer.echo(
+            f"showing {TABLE_LIMIT} {channel.name}, there may be more; use --limit, or --format csv for all", err=True
+        )
+
+
 def running(layout: Layout) -> Platform:
     """Return the services of a folder's running platform, with their ports. Raises `Unavailable` if none runs."""
     try:
@@ -158,7 +182,8 @@ def running(layout: Layout) -> Platform:
         raise BadQuery(str(error)) from error
     if not platform.running or plan.KAFKA not in platform.ports:
         raise Unavailable(
-            f"the platform in {layout.root} is not running, and the newest trades are in its Kafka; start it with k2 up"
+            f"the platform in {layout.root} is not running, and the newest records are in its Kafka; "
+            "start it with k2 up"
         )
     return layout.platform(kafka_port=platform.ports[plan.KAFKA], registry_port=platform.ports[plan.REGISTRY])
 

@@ -19,7 +19,20 @@ from k2.query.api.encoding import response_models
 from k2.query.api.engine_provider import EngineProvider
 from k2.query.api.limits import RequestLimitMiddleware
 from k2.query.api.metrics import Metrics, MetricsMiddleware
-from k2.query.api.routes import dead_letters, feeds, health, instruments, ohlcv, prices, snapshots, sql, stream, trades
+from k2.query.api.routes import (
+    book,
+    dead_letters,
+    feeds,
+    health,
+    instruments,
+    ohlcv,
+    prices,
+    quotes,
+    snapshots,
+    sql,
+    stream,
+    trades,
+)
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
 from k2.query.live.broadcaster import Broadcaster
@@ -27,7 +40,7 @@ from k2.schemas.channels import TRADES
 
 DISTRIBUTION: Final = "k2-market-data"
 VERSION: Final = "K2_VERSION"  # set in the image, which has no distribution metadata
-_ROUTES: Final = (trades, ohlcv, prices, instruments, snapshots, feeds, dead_letters, sql, health)
+_ROUTES: Final = (trades, quotes, book, ohlcv, prices, instruments, snapshots, feeds, dead_letters, sql, health)
 _EXPOSED: Final = ["ETag", "K2-Snapshot", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 

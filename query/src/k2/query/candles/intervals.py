@@ -133,14 +133,23 @@ def parse_interval(text: str, zone: str | None = None) -> Interval:
     in_zone = parse_zone(zone)
     if text == _MONTH:
         return Interval(None, in_zone)
-    match = _INTERVAL.fullmatch(text)
-    length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    length = _length(text)
     if not length or (length != WEEK and (length > DAY or DAY % length)):
         raise BadQuery(
             f"{format_value(text)} is not an interval; use 1s to 1d, dividing a day evenly, such as 1m, 5m or 1h, or "
             "1w or 1M"
         )
     return Interval(length, in_zone)
+
+
+def parse_length(text: str) -> timedelta:
+    """Parse an interval of at most a day. Raises `BadQuery` unless whole ones fill a day."""
+    length = _length(text)
+    if not length or length > DAY or DAY % length:
+        raise BadQuery(
+            f"{format_value(text)} is not an interval; use 1s to 1d, dividing a day evenly, such as 1m, 5m or 1h"
+        )
+    return length
 
 
 def parse_zone(name: str | None) -> tzinfo:
@@ -151,6 +160,12 @@ def parse_zone(name: str | None) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise BadQuery(f"{format_value(name)} is not a time zone; give its IANA name, such as Europe/Berlin") from None
+
+
+def _length(text: str) -> timedelta:
+    """Return the length that a text stands for; zero if for none."""
+    match = _INTERVAL.fullmatch(text)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
 
 
 def _next_month(day: date) -> date:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MAX_PLANS: Final = 256
 _TIME_COLUMN: Final = "timestamp"
 _GOLD_TABLES: Final = frozenset(channel.gold.name for channel in CHANNELS)
+_HOUR: Final = 3_600_000_000  # microseconds
 _HOUR_PARTITIONING: Final = ["exchange_date", "exchange_hour"]  # of the Gold tables of all channels
 
 TimeBounds = tuple[float, float]  # of a file's rows, in microseconds since 1970; infinite where unknown
@@ -130,7 +131,8 @@ class ScanPlanner:
         by_hour = tuple(hour for hour in hours if hour is not None)
         if len(by_hour) < len(hours):
             by_hour = ()
-        rows, times = tuple(file.record_count for file in files), tuple(_time_bounds(table, file) for file in files)
+        rows = tuple(file.record_count for file in files)
+        times = tuple(_time_bounds(table, file, hour) for file, hour in zip(files, hours, strict=True))
         return ScanPlan(
             table, schema, snapshot.snapshot_id, tuple(file.file_path for file in files), by_hour, rows, times
         )
@@ -149,12 +151,12 @@ def _partition_hour(table: Table, file: DataFile) -> int | None:
     return None if day is None or hour is None else int(day) * 24 + int(hour)
 
 
-def _time_bounds(table: Table, file: DataFile) -> TimeBounds:
-    """Return the bounds of a file's timestamps, as its writer recorded them; infinite ones if a timestamp is null."""
+def _time_bounds(table: Table, file: DataFile, hour: int | None) -> TimeBounds:
+    """Return the bounds of a file's timestamps, as its writer recorded them; of its hour, if a timestamp is null."""
     ids = [field.field_id for field in table.schema().fields if field.name == _TIME_COLUMN]
     first, last = ((bounds or {}).get(ids[0]) if ids else None for bounds in (file.lower_bounds, file.upper_bounds))
     if first is None or last is None or (file.null_value_counts or {}).get(ids[0]):
-        return -inf, inf
+        return (-inf, inf) if hour is None else (hour * _HOUR, (hour + 1) * _HOUR - 1)
     return int.from_bytes(first, "little", signed=True), int.from_bytes(last, "little", signed=True)
 
 

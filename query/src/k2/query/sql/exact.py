@@ -4,6 +4,7 @@ DuckDB multiplies two decimal(38,12) as decimal(38,24), exactly, and raises an e
 its 38 digits. Here both are null instead. Values must not be negative.
 """
 
+from decimal import Decimal
 from typing import Final
 
 from k2.schemas.values import PRECISION, SCALE
@@ -13,6 +14,23 @@ MAX_TRADES: Final = 10**9  # of one bar
 MAX_PARTS: Final = 10**5  # minutes of one bar, which is a month at most, or seconds of one of a day
 
 _UNIT: Final = 10**SCALE
+_POWERS: Final = range(-SCALE, 19 - SCALE)  # what a decimal(19,12) holds
+
+
+def scaled(number: str, exponent: str) -> str:
+    """Return the SQL of a BIGINT times a power of ten as decimal(38,12); null if it does not fit."""
+    # A product of two decimals of 19 digits fits 38, so DuckDB checks nothing. Larger powers are rare.
+    powers = " ".join(f"WHEN {power} THEN {_power_of_ten(power)}::DECIMAL(19,{SCALE})" for power in _POWERS)
+    large = f"try_cast(concat({number}, repeat('0', {exponent})) AS DECIMAL({PRECISION},{SCALE}))"
+    return (
+        f"CASE WHEN {exponent} BETWEEN {_POWERS[0]} AND {_POWERS[-1]} "
+        f"THEN {number}::DECIMAL(19,0) * (CASE {exponent} {powers} END) WHEN {exponent} > {_POWERS[-1]} "
+        f"AND {number} IS NOT NULL THEN {large} END"
+    )
+
+
+def _power_of_ten(exponent: int) -> str:
+    return f"{Decimal(10) ** exponent:f}"
 
 
 def product(price: str, quantity: str) -> str:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 from k2.common.validation_errors import format_value
 from k2.query.errors import BadQuery
 from k2.query.sql.cage.diagnosis.positions import nearest
+from k2.schemas.channels import DEFAULT_CHANNELS
 from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from k2.schemas.channels import Channel
     from k2.schemas.exchanges.spec import ExchangeSpec
 
 _SEPARATORS: Final = re.compile(r"[/\-_:.\s]+")
@@ -54,25 +56,28 @@ def _with_common_names(symbol: str, spec: ExchangeSpec) -> str:
     return symbol
 
 
-def never_traded(
-    symbol: str, traded: Sequence[Mapping[str, str]], listed: Iterable[Mapping[str, str]]
+def never_stored(
+    symbol: str, stored: Sequence[Mapping[str, str]], listed: Iterable[Mapping[str, str]], channel: Channel, noun: str
 ) -> BadQuery | None:
-    """Return the error for a symbol without any trade; None if it was traded.
+    """Return the error for a symbol without any record of a channel; None if it has some.
 
     Args:
         symbol: In K2's spelling.
-        traded: What is stored: `symbol` and `base_asset` of each.
+        stored: What is stored: `symbol` and `base_asset` of each.
         listed: What exchanges list: `exchange` and `symbol` of each.
+        channel: The channel.
+        noun: One record of it.
 
     """
-    names = sorted({row["symbol"] for row in traded})
+    names = sorted({row["symbol"] for row in stored})
     if not names or symbol in names:
         return None
-    nothing = f"no trade of {format_value(symbol)} is stored"
-    if choices := sorted({row["symbol"] for row in traded if row["base_asset"] == symbol}):
+    nothing = f"no {noun} of {format_value(symbol)} is stored"
+    feed = "" if channel in DEFAULT_CHANNELS else f" with the channel {channel.name}"
+    if choices := sorted({row["symbol"] for row in stored if row["base_asset"] == symbol}):
         return BadQuery(f"{format_value(symbol)} is an asset and not a symbol; choose {_enumerate(choices)}")
     if exchanges := sorted({row["exchange"] for row in listed if row["symbol"] == symbol}):
-        return BadQuery(f"{nothing}, though {' and '.join(exchanges)} lists it; add it to a feed")
+        return BadQuery(f"{nothing}, though {' and '.join(exchanges)} lists it; add it to a feed{feed}")
     aliases = {normalize(symbol, name) for name in EXCHANGES} - {symbol}
     meant = next((name for name in sorted(aliases) if name in names), None) or nearest(symbol, names)
     return BadQuery(f"{nothing}; {f'did you mean {meant}?' if meant else f'available symbols: {_enumerate(names)}'}")

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from k2.query.errors import BadQuery
-from k2.query.sql.trade_sql import TradePosition
+from k2.query.sql.record_list import Position
 
 _SIGNATURE_BYTES: Final = 16
 _MAX_LENGTH: Final = 2000
@@ -27,18 +27,16 @@ QueryParameters = Mapping[str, str | None]
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """The position after the last row of a page, with the snapshot and time range of the query."""
 
-    snapshot_id: int | None  # None: the present, with Kafka's trades
+    snapshot_id: int | None  # None: the present, with Kafka's records
     start: datetime | None
     end: datetime | None
-    timestamp: datetime
-    trade_id: str
-    exchange: str
-    symbol: str
+    time: datetime
+    values: tuple[str | int, ...]
 
     @property
-    def place(self) -> TradePosition:
-        """The last trade of the previous page."""
-        return TradePosition(self.timestamp, self.trade_id, self.exchange, self.symbol)
+    def place(self) -> Position:
+        """The last record of the previous page."""
+        return Position(self.time, self.values)
 
 
 def encode(cursor: Cursor, query: QueryParameters, secret: bytes) -> str:

@@ -1,14 +1,17 @@
 """Response models of the OpenAPI document. They validate nothing: rows are sent as the engine returns them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
 
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.errors import PROBLEM_JSON
-from k2.schemas.channels import TRADES
+from k2.query.sql.quote_sql import QUOTE_LIST
+from k2.schemas.channels import QUOTES, TRADES
 from k2.schemas.tables import BARS_TABLE, INSTRUMENTS_TABLE, Column
+from k2.schemas.tables.spec import PRICE
 
 
 class Problem(BaseModel):
@@ -56,6 +59,61 @@ class TradesPage(BaseModel):
     data: list[Trade]  # type: ignore[valid-type]
     next: str | None = Field(description="URL of the next page")
     snapshot_id: str | None = Field(description="snapshot of Gold; pass it as as_of to get the same result again")
+
+
+Quote: Final = _row_model(
+    "Quote",
+    "The best bid and ask at one time.",
+    (
+        # Integers in the table, decimals here.
+        replace(column, type=PRICE) if column.name.endswith(("_price", "_quantity")) else column
+        for column in QUOTES.columns
+        if column.name in QUOTE_LIST.columns
+    ),
+    {
+        "timestamp": "exchange time, RFC 3339 in UTC; null where the exchange sends none",
+        **dict.fromkeys(("bid_price", "ask_price"), "an exact decimal; null if the side is empty"),
+        **dict.fromkeys(("bid_quantity", "ask_quantity"), "an exact decimal, in the base asset"),
+        "verdict": "verified, unverifiable or suspect: whether quotes before it may be missing",
+    },
+)
+
+
+class QuotesPage(BaseModel):
+    """A page of quotes."""
+
+    data: list[Quote]  # type: ignore[valid-type]
+    next: str | None = Field(description="URL of the next page")
+    snapshot_id: str | None = Field(description="snapshot of Gold; pass it as as_of to get the same result again")
+
+
+class Level(BaseModel):
+    """A price of a book, and the quantity of all orders at it."""
+
+    price: str = Field(description="an exact decimal")
+    quantity: str = Field(description="an exact decimal, in the base asset")
+
+
+class Book(BaseModel):
+    """An order book at an instant."""
+
+    exchange: str
+    symbol: str
+    at: str = Field(description="the instant")
+    time: str = Field(description="time of the last message that the book includes")
+    age_ms: int = Field(description="milliseconds from `time` to `at`")
+    snapshot_time: str = Field(description="time of the snapshot that it stands on")
+    verdict: str = Field(description="verified, unverifiable or suspect: the worst of the messages that it stands on")
+    last_id: int | None = Field(description="the exchange's id of its state, where there are ids")
+    connections: list[str] = Field(description="the connections whose messages it stands on")
+    bids: list[Level] = Field(description="best first")
+    asks: list[Level] = Field(description="best first")
+
+
+class Books(BaseModel):
+    """Order books, by exchange and instant."""
+
+    data: list[Book]
 
 
 _BAR_INTERNALS: Final = {"first_trade_time", "first_id", "last_trade_time", "last_id", "exchange_date"}
@@ -168,5 +226,6 @@ def row_responses(model: type[BaseModel], *more: int) -> dict[int | str, dict[st
 
 
 MODELS: Final[tuple[type[BaseModel], ...]] = (
-    Problem, Trade, TradesPage, Bar, Bars, Instrument, Instruments, Rows, SqlRows, DeadLetter,
+    Problem, Trade, TradesPage, Quote, QuotesPage, Level, Book, Books, Bar, Bars, Instrument,
+    Instruments, Rows, SqlRows, DeadLetter,
 )  # fmt: skip

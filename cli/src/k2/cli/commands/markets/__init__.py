@@ -1,0 +1,1 @@
+"""Commands that show a market: what exchanges list, and order books."""

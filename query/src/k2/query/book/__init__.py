@@ -1,0 +1,1 @@
+"""Order books at an instant, rebuilt from the stored snapshots and deltas."""

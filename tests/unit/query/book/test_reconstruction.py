@@ -1,0 +1,129 @@
+"""Books at an instant equal the exchange's own, or are suspect."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from k2.query.book.reconstruction import Book, BookMessage, InexactLevel, books_at
+from k2.schemas.records.book import BookKind
+from k2.schemas.states import Verdict
+from tests.unit.query.book.exchange import STEP, Exchange
+from tests.unit.query.conftest import NOON
+
+_COUNT = 60
+seeded = settings(max_examples=100, derandomize=True, deadline=None, database=None)
+seeds = st.integers(0, 2**32)
+
+
+def instants(rng: Random) -> list[datetime]:
+    return sorted(NOON + timedelta(seconds=rng.uniform(0, _COUNT / 10 + 1)) for _ in range(20))
+
+
+def levels(book: Book | None) -> object:
+    return book and (book.bids, book.asks)
+
+
+def picked(rng: Random, count: int) -> set[int]:
+    return set(rng.sample(range(1, _COUNT + 1), count))
+
+
+@seeded
+@given(seeds, st.booleans(), st.booleans())
+def test_a_connection_without_a_loss_gives_the_exchange_s_book(seed: int, linked: bool, ids: bool) -> None:
+    rng = Random(seed)
+    exchange = Exchange(rng, _COUNT, linked)
+    rows = list(exchange.rows("a", {0} | picked(rng, 3), (), parts=rng.randint(1, 3), ids=ids))
+    rng.shuffle(rows)
+    times = instants(rng)
+    for instant, book in zip(times, books_at(rows, times), strict=True):
+        assert levels(book) == exchange.truth(instant)
+        assert book is not None
+        assert book.verdict is (Verdict.SUSPECT if _crossed(book) else Verdict.VERIFIED)
+
+
+@seeded
+@given(seeds, st.booleans())
+def test_two_connections_whose_losses_do_not_overlap_give_the_undamaged_book(seed: int, linked: bool) -> None:
+    rng = Random(seed)
+    exchange = Exchange(rng, _COUNT, linked)
+    lost = picked(rng, 30)
+    of_first = set(rng.sample(sorted(lost), 15))
+    rows = [
+        *exchange.rows("a", {0} | picked(rng, 2), of_first),
+        *exchange.rows("b", {0} | picked(rng, 2), lost - of_first, parts=1),
+    ]
+    times = instants(rng)
+    undamaged = books_at(exchange.rows("c", {0}, ()), times)
+    for book, whole in zip(books_at(rows, times), undamaged, strict=True):
+        assert levels(book) == levels(whole)
+        assert (book and book.verdict) == (whole and whole.verdict)
+
+
+@seeded
+@given(seeds, st.booleans(), st.integers(1, 3))
+def test_whatever_is_lost_no_wrong_book_is_verified(seed: int, linked: bool, connections: int) -> None:
+    rng = Random(seed)
+    exchange = Exchange(rng, _COUNT, linked)
+    rows: list[BookMessage] = []
+    for name in "abc"[:connections]:
+        own = list(exchange.rows(name, picked(rng, 4), picked(rng, rng.randint(0, 25)), parts=rng.randint(1, 2)))
+        rows += [row for row in own if rng.random() < 0.97]  # also losses that no verdict speaks of
+    times = instants(rng)
+    for instant, book in zip(times, books_at(rows, times), strict=True):
+        if book is not None and book.verdict is Verdict.VERIFIED:
+            number = exchange.ids.index(book.last_id or 0)  # nothing says that more was sent
+            assert NOON + number * STEP <= instant
+            assert levels(book) == exchange.truth(NOON + number * STEP)
+
+
+def test_a_snapshot_counts_only_when_whole(rows: list[BookMessage]) -> None:
+    whole, first_part = rows[:2], rows[0]
+    assert list(books_at([first_part], [NOON])) == [None]
+    assert next(books_at(whole, [NOON - STEP, NOON])) is None
+    later = [replace(row, time=NOON + 5 * STEP, ordinal=row.ordinal + 100) for row in whole]
+    (book,) = books_at([*rows, later[0], replace(rows[-1], ordinal=200, time=NOON + 6 * STEP)], [NOON + 9 * STEP])
+    assert book is not None
+    assert book.snapshot_time == NOON
+    assert book.verdict is Verdict.SUSPECT
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNVERIFIABLE, Verdict.SUSPECT])
+def test_the_verdict_is_the_worst_of_what_the_book_stands_on(rows: list[BookMessage], verdict: Verdict) -> None:
+    rows[3] = replace(rows[3], verdict=verdict)
+    before, after = books_at(rows, [rows[2].time, rows[-1].time])
+    assert before is not None
+    assert after is not None
+    assert (before.verdict, after.verdict) == (Verdict.VERIFIED, verdict)
+
+
+def test_ids_that_begin_again_are_no_loss_where_messages_name_their_predecessor() -> None:
+    exchange = Exchange(Random(1), 5, linked=True)
+    exchange.ids[3:] = [7, 9, 12]
+    rows = [*exchange.rows("a", {0}, {4}), *exchange.rows("b", {0}, {2})]
+    (book,) = books_at(rows, [NOON + 5 * STEP])
+    assert levels(book) == exchange.truth(NOON + 5 * STEP)
+
+
+def test_the_depth_is_cut_at_the_output_and_finer_levels_than_the_scale_are_refused(rows: list[BookMessage]) -> None:
+    (book,) = books_at(rows, [NOON])
+    assert book is not None
+    assert book.top(2).bids == book.bids[:2]
+    assert book.top(None) is book
+    with pytest.raises(InexactLevel):
+        list(books_at([replace(row, price_exponent=-14) for row in rows], [NOON]))
+
+
+@pytest.fixture
+def rows() -> list[BookMessage]:
+    """A snapshot of two parts, and three deltas."""
+    result = list(Exchange(Random(3), 3).rows("a", {0}, ()))
+    assert [row.kind for row in result] == [BookKind.SNAPSHOT] * 2 + [BookKind.DELTA] * 3
+    return result
+
+
+def _crossed(book: Book) -> bool:
+    return bool(book.bids and book.asks and book.bids[0][0] >= book.asks[0][0])
