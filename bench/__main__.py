@@ -1,8 +1,8 @@
 """`python -m bench [BENCHMARK ...] [--rounds N] [--quick] [--output FILE]`: run benchmarks and print the results.
 
 Without names it runs ingest, layers, freshness, queries and footprint, and writes docs/benchmarks.md and the README.
-`operator`, which needs an API server, `http_api` and `lake-age` take longer: each writes its section only when it runs
-alone.
+`operator`, which needs an API server, `http_api` and `lake-age` take longer, and `books` needs recorded frames: each
+writes its section only when it runs alone.
 
 Exit 0 if every benchmark ran, whether or not its goals were reached; 1 if one failed.
 """
@@ -32,6 +32,7 @@ SEPARATE: Final = {
     "operator": "Many feeds on one operator",
     "http_api": "Queries over HTTP",
     "lake-age": "The lake as it ages",
+    "books": "Quotes and order books",
 }
 
 

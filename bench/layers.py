@@ -15,13 +15,13 @@ from urllib.request import urlopen
 from confluent_kafka import Producer
 
 from bench.baselines import baseline
+from bench.harness import sizes
 from bench.harness.figures import K2, Figure, Goal, Section, number, order
 from bench.harness.processes import (
     BenchFailed,
     alive,
     cpu_seconds,
     last_line,
-    output,
     pss,
     python,
     started,
@@ -84,39 +84,8 @@ def run(folder: Path, *, quick: bool, rounds: int) -> Section:
                     flush=True,
                 )
     section = _section(results, count, distinct)
-    _add_sizes(section, _sizes(folder / "size"))
+    sizes.add(section, "trade", sizes.measure(folder / "size", TRADES.name), before=_BYTES_BEFORE, after=_BYTES_AFTER)
     return section
-
-
-def _sizes(folder: Path) -> dict[str, Any]:
-    """Return the bytes of the columns of recorded trades in Gold, before and after compaction."""
-    layout = Layout.at(folder)
-    layout.root.mkdir(parents=True, exist_ok=True)
-    platform = layout.platform(kafka_port=free(), registry_port=free())
-    printed = output("sizes", "-m", "bench.workloads.gold_size", str(layout.root), env=plan.environment(platform))
-    sizes: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return sizes
-
-
-def _add_sizes(section: Section, sizes: dict[str, Any]) -> None:
-    """Print the bytes a trade by column, and add totals and goals to the section."""
-    count, before, after = sizes["trades"], sizes["before"], sizes["after"]
-    print(f"  bytes a trade in Gold, before and after compaction ({count:,} recorded trades)", flush=True)
-    for name in sorted(after, key=lambda name: -after[name]):
-        print(f"  {name:26}{before[name] / count:8.3f}{after[name] / count:8.3f}", flush=True)
-    for sizes_of, limit, when in ((before, _BYTES_BEFORE, "before"), (after, _BYTES_AFTER, "after")):
-        total = sum(sizes_of.values()) / count
-        largest = sorted(sizes_of, key=lambda name: -sizes_of[name])[:5]
-        parts = ", ".join(f"{name} {sizes_of[name] / count:.2f}" for name in largest)
-        section.figures.append(Figure(K2, f"bytes a trade in Gold, {when} compaction", "bytes", [total]))
-        section.goals.append(
-            Goal(
-                f"at most {limit:g} bytes a trade in Gold {when} compaction, all columns and footers counted",
-                f"{total:.2f} bytes",
-                total <= limit,
-                f"the largest columns are {parts}",
-            )
-        )
 
 
 def _preload(kafka: Services, topic: str, count: int) -> int:

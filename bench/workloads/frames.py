@@ -16,7 +16,7 @@ from k2.ingest.simulator.market import Market
 from k2.schemas.exchanges.registry import EXCHANGES
 
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT")
-_FILES: Final = ("binance_spot_btcusdt.gz", "binance_spot_ethusdt.gz")
+FILES: Final = ("binance_spot_btcusdt.gz", "binance_spot_ethusdt.gz")
 _TRADE: Final = re.compile(
     rb'\{"stream":"\w+@trade","data":(\{"e":"trade","E":\d+,"s":"(\w+)","t":)(\d+)(,"p":"[\d.]+","q":"[\d.]+",.*\})\}'
 )
@@ -62,7 +62,7 @@ class Recording:
 def load() -> Recording:
     """Load the recording from the folder K2_CAPTURES; without it, simulate a market of the same size."""
     folder = Path(os.environ.get("K2_CAPTURES", "/nonexistent"))
-    files = [folder / name for name in _FILES]
+    files = [folder / name for name in FILES]
     if all(file.exists() for file in files):
         trades = [trade for file in files for trade in _trades(frames(file))]
         origin = "trades of Binance spot recorded in 2024 (BTCUSDT and ETHUSDT)"

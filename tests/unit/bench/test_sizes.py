@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from bench.harness.figures import Section
-from bench.layers import _add_sizes
+from bench.harness.sizes import add
 from bench.workloads.gold_size import FOOTER, column_bytes
 
 
@@ -23,16 +23,17 @@ def test_the_columns_and_the_rest_are_all_bytes_of_the_files(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("before", "after", "reached"), [(12, 7.5, [True, True]), (12.1, 7.6, [False, False])])
-def test_the_goals_are_twelve_bytes_before_and_seven_and_a_half_after_compaction(
+def test_goals_are_judged_by_the_bytes_of_a_unit(
     before: float, after: float, reached: list[bool], capsys: pytest.CaptureFixture[str]
 ):
     section = Section("layers", "Kafka to Gold")
     sizes = {
-        "trades": 10,
+        "records": 1,
+        "units": 10,
         "before": {"price": before * 6, FOOTER: before * 4},
         "after": {"price": after * 10, FOOTER: 0},
     }
-    _add_sizes(section, sizes)
+    add(section, "trade", sizes, before=12, after=7.5)
     assert [goal.reached for goal in section.goals] == reached
     assert [figure.median for figure in section.figures] == pytest.approx([before, after])
     assert "price" in capsys.readouterr().out

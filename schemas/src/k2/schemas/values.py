@@ -28,7 +28,7 @@ class InexactValue(ValueError):
     """A price or quantity that is not positive or does not fit decimal(38,12) exactly."""
 
 
-@lru_cache(maxsize=1024)  # prices and quantities repeat: of Binance's recorded ones four fifths are among the last
+@lru_cache(maxsize=1024)  # prices and quantities repeat: of recorded ones four fifths are among the last
 def scaled(text: str) -> int:
     """Parse a decimal number and return it in units of 10**-12.
 

@@ -1,4 +1,4 @@
-"""Symbols as people write them: BTCUSDT, btc-usdt, BTC/USDT, and Kraken's XBT/USD for BTC/USD.
+"""Symbols as people write them: BTCUSDT, btc-usdt, BTC/USDT, and XBT/USD where an exchange writes so for BTC/USD.
 
 A name is read without the catalog: separators and case do not matter, and an exchange's own names of assets stand for
 the common ones. Only where nothing is stored under it, what is stored and listed decides what the error names.
