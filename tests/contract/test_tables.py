@@ -63,6 +63,7 @@ EXPECTED = {
             "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "actual", "missing",
             "never_issued", "by_source", "state", "gold_snapshot_id", "checked_at", "revision", "cause", "offsets",
             "digest_bronze", "digest_silver", "digest_gold", "digest_leaves", "previous_digest",
+            "seconds",
         ],
         [("hour", "month")],
     ),

@@ -154,29 +154,6 @@ def test_gold_has_each_identity_once_in_the_hour_of_its_first_time_that_is_not_n
     assert sorted(map(tuple, rows)) == [("c1", 1, 10), ("c1", 2, 9), ("c1", 3, 10), ("c2", 1, 10)]
 
 
-def test_hours_are_complete_by_the_verdicts_of_their_records(filled: DepthLake):
-    hours = [HOUR + timedelta(hours=number) for number in range(5)]
-    filled.arrive(
-        depth(1, hours[0]),
-        depth(2, hours[1], verdict="unverifiable"),
-        depth(3, hours[1]),
-        depth(4, hours[2], verdict="suspect"),
-        depth(5, hours[2]),
-        depth(6, hours[4], verdict="suspect"),
-    )
-    report = filled.audit(rebuild=True)
-    numbers = report.exchanges["BINANCE"]["ladder"]
-    assert [hour["state"] for hour in numbers.completeness["symbols"]] == [
-        "complete", "unverifiable", "incomplete", "open",
-    ]  # fmt: skip
-    assert [(finding.channel, finding.check) for finding in report.findings] == [("ladder", "suspect_records")]
-    assert "T12:00Z: 1 of 2 records are suspect" in report.findings[0].text
-    assert numbers.rebuilt == {"silver": 6, "dead_letters": 0, "gold": 6}
-    stored = filled.lake.table(tables.COMPLETENESS_TABLE).select("channel", "state", "by_source").collect()
-    assert {row["channel"] for row in stored} == {"ladder"}
-    assert stored[0]["by_source"].keys() == {"unknown"}
-
-
 def test_a_corruption_is_a_finding_of_the_channel_that_names_the_record(filled: DepthLake):
     filled.arrive(*(depth(number, HOUR) for number in (1, 2, 3)))
     filled.lake.arrive(filled.feed, consecutive(1, 3))

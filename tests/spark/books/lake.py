@@ -39,7 +39,7 @@ def delta(ordinal: int, at: datetime | None = None, **changes: Any) -> BookUpdat
     """Return an order book message, which arrived at a time: by default `HOUR` plus a minute each."""
     arrived = to_micros(at or HOUR + timedelta(minutes=ordinal))
     fields = {
-        "symbol": "BTCUSDT", "exchange": "BINANCE", "exchange_timestamp": arrived - 4_000,
+        "symbol": "BTCUSDT", "exchange": "BINANCE", "exchange_timestamp": arrived,
         "ingestion_timestamp": arrived, "kind": BookKind.DELTA, "bids": ((6_183_700 + ordinal, 15),),
         "asks": ((6_183_800 + ordinal, 0),), "price_exponent": -2, "quantity_exponent": -5, "connection": FIRST,
         "ordinal": ordinal, "verdict": Verdict.VERIFIED, "first_id": 100 + ordinal, "last_id": 100 + ordinal,

@@ -26,7 +26,31 @@ def row(verified: int, suspect: int, rows: int = 10, **sources: int) -> dict:
 def test_an_hour_of_a_channel_with_verdicts_has_the_worst_of_its_records(verified, suspect, state):
     hour = completeness.evaluate(row(verified, suspect), BOOK, "binance", LATER)
     assert (hour.channel, hour.state, hour.actual, hour.expected) == ("book", state, 10, None)
-    assert hour.suspect == suspect
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "problems"),
+    [
+        ({"verified": 3600}, "complete", None),
+        ({"verified": 3599, "unverifiable": 0}, "unverifiable", None),
+        ({"verified": 3599, "suspect": 1}, "incomplete", (1, 0)),
+        ({"missing": 1, "unverifiable": 9}, "incomplete", (0, 1)),
+        ({"missing": 1, "suspect": 9}, "incomplete", (1, 1)),
+    ],
+)
+def test_the_time_of_an_hour_decides_before_its_records_do(seconds, state, problems):
+    hour = completeness.evaluate(row(9, 1), BOOK, "binance", LATER, seconds=seconds)
+    assert (hour.state, hour.seconds) == (state, seconds)
+    if problems:
+        findings, listed = completeness.describe_lost_time(hour)
+        assert (len(findings), len(listed)) == problems
+
+
+def test_an_hour_without_records_has_the_state_of_its_time():
+    hour = completeness.without_rows("BTCUSDT", HOUR, BOOK, "binance", LATER, {"missing": 3600})
+    assert (hour.state, hour.actual, hour.by_source) == ("incomplete", 0, {})
+    listed = ["BINANCE BTCUSDT 2026-03-02T10:00Z: no connection recorded it for 3600 s"]
+    assert completeness.describe_lost_time(hour) == ([], listed)
 
 
 def test_an_hour_with_verdicts_is_open_until_five_minutes_after_its_end():

@@ -27,6 +27,12 @@ def test_unread_offsets_are_listed_and_a_broker_that_is_down_is_named():
     assert "Kafka does not answer: what Bronze has not read of it is not counted" in unknown
 
 
+def test_missing_time_is_listed_and_is_no_finding():
+    report = Report({"OKX": {"book": ChannelReport(missing_time=["OKX BTCUSDT: 60 s"]), "quotes": ChannelReport()}})
+    assert "listed as missing time:\n  OKX BTCUSDT: 60 s" in report.text()
+    assert report.verdict == "balanced"
+
+
 def test_every_channel_of_an_exchange_has_its_line_and_its_part_of_the_document():
     report = Report({"OKX": {"trades": ChannelReport(rows={"gold": 3}), "book": ChannelReport(rows={"gold": 7})}})
     lines = [line.split()[:6] for line in report.text().splitlines()[1:3]]

@@ -41,12 +41,14 @@ class ChannelReport:
     gaps: dict[str, int] = field(default_factory=dict)  # audit_gaps by state
     completeness: dict[str, Any] = field(default_factory=dict)
     in_repair: list[str] = field(default_factory=list)
+    missing_time: list[str] = field(default_factory=list)  # by hour: time that audit_completeness lists as missing
     revoked: list[str] = field(default_factory=list)  # verdicts on ids that came after all
     snapshots: dict[str, int | None] = field(default_factory=dict)
     rebuilt: dict[str, int] = field(
         default_factory=dict
     )  # by layer: rows that were rebuilt from Bronze with equal hashes
     rebuilds: dict[str, str] = field(default_factory=dict)  # by layer: the newest rebuild, and what it left as it was
+    agreement: dict[str, int] = field(default_factory=dict)  # of quotes with the book: compared, disagreeing
     judged_since: str = ""  # earlier rows were judged by audits before; empty if all were judged now
     unfinished: str = ""  # why not every check was made; empty if all were
 
@@ -91,7 +93,6 @@ class Report:
         """Return the report as text for a terminal."""
         head = ("EXCHANGE", "CHANNEL", "BRONZE", "SILVER", "DEAD", "GOLD", "DUPLICATES", "LAG", "GAPS", "HOURS", "IDS")
         lines = table([head, *(_line(*row) for row in self.rows())])
-        repairs = [text for _, _, report in self.rows() for text in report.in_repair]
         unread = [
             f"  {partition}: {count} offsets"
             for *_, report in self.rows()
@@ -104,11 +105,7 @@ class Report:
         since = [f"  {exchange} {name}: {one.judged_since}" for exchange, name, one in self.rows() if one.judged_since]
         if since:
             lines += ["", "judged since then, and before by earlier audits:", *since]
-        if repairs:
-            lines += ["", "in repair:", *(f"  {text}" for text in repairs)]
-        revoked = [text for _, _, report in self.rows() for text in report.revoked]
-        if revoked:
-            lines += ["", "never issued, and came after all:", *(f"  {text}" for text in revoked)]
+        lines += [*self._notes(), *self._agreements()]
         rebuilt = [
             f"  {exchange} {channel}: {_counted_rows(report.rebuilt)}"
             for exchange, channel, report in self.rows()
@@ -130,6 +127,25 @@ class Report:
             return "\n".join([*lines, "", "balanced: every row and every id is accounted for"])
         findings = [f"  {finding.check}: {finding.text}" for finding in self.findings]
         return "\n".join([*lines, "", f"{len(findings)} finding{'s' * (len(findings) > 1)}:", *findings])
+
+    def _notes(self) -> list[str]:
+        """Return lines about ids and time that are no findings; none if there are none."""
+        reports = [report for *_, report in self.rows()]
+        notes = (
+            ("in repair:", [text for one in reports for text in one.in_repair]),
+            ("listed as missing time:", [text for one in reports for text in one.missing_time]),
+            ("never issued, and came after all:", [text for one in reports for text in one.revoked]),
+        )
+        return [line for title, texts in notes if texts for line in ("", title, *(f"  {text}" for text in texts))]
+
+    def _agreements(self) -> list[str]:
+        """Return lines about the quotes that were compared with books; none if none were."""
+        lines = [
+            f"  {exchange}: {one.agreement['compared'] - one.agreement['disagreeing']} of {one.agreement['compared']}"
+            for exchange, _, one in self.rows()
+            if one.agreement
+        ]
+        return ["", "quotes that equal the best prices of the book in their state:", *lines] if lines else []
 
 
 def failure_json(code: int, message: str) -> str:

@@ -17,6 +17,7 @@ from k2.common.schema_registry import Registry, RegistryUnavailable, SchemaCache
 from k2.jobs import bootstrap
 from k2.jobs.audit import bars, compaction
 from k2.jobs.audit.altered import Altered
+from k2.jobs.audit.books import check as books
 from k2.jobs.audit.channel_audit import ChannelAudits, ChannelResult, failure
 from k2.jobs.audit.incremental.judged import SETTLED, Judged, origin
 from k2.jobs.audit.pinned_snapshots import PinnedSnapshots
@@ -29,7 +30,7 @@ from k2.jobs.bootstrap import CatalogUnreachable
 from k2.jobs.commit import retry
 from k2.jobs.spark import tables
 from k2.schemas import topics
-from k2.schemas.channels import CHANNELS, TRADES, Channel
+from k2.schemas.channels import BOOK, CHANNELS, QUOTES, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.tables import (
     BARS_TABLE,
@@ -108,12 +109,29 @@ def audit(
         if any(channel is TRADES for _, channel in recorded) and BARS_TABLE.name not in broken:
             floor = judged.floor_of([TRADES.gold.name, BARS_TABLE.name])
             report.findings += _bars(spark, from_micros(floor) if floor else since, report)
+        for exchange in sorted({exchange for exchange, _ in recorded}):
+            both = [(exchange, channel) for channel in (QUOTES, BOOK)]
+            if EXCHANGES[exchange].quotes_number_books and set(both) <= set(recorded):
+                floor = judged.floor_of([channel.gold.name for _, channel in both])
+                report.findings += _agreement(pinned, exchange, from_micros(floor) if floor else since, report, broken)
         if COMPLETENESS_TABLE.name not in broken:
             report.findings += _append(spark, verdicts, rebuilds, now)
         if since is None and {finding.check for finding in report.findings} <= SETTLED:
             compacted = compaction.compact(spark, storage.live, pinned.snapshot_ids(), now)
             store.keep(spark, judged.anchor(pinned.sequences(), now, pending, compacted))
         return report
+
+
+def _agreement(
+    pinned: PinnedSnapshots, exchange: str, since: datetime | None, report: Report, broken: Container[str]
+) -> list[Finding]:
+    """Return the quotes that differ from the book, where both could be read."""
+    reports = report.exchanges[EXCHANGES[exchange].label]
+    both = reports[QUOTES.name], reports[BOOK.name]
+    if any(channel.gold.name in broken for channel in (QUOTES, BOOK)) or any(one.unfinished for one in both):
+        return []
+    both[0].agreement, findings = books.check(pinned, exchange, since)
+    return findings
 
 
 def _present(spark: SparkSession) -> set[str]:

@@ -11,7 +11,10 @@ from k2.schemas.exchanges.spec import ExchangeSpec, SequenceScheme
 EXCHANGES: Final[dict[str, ExchangeSpec]] = {
     spec.name: spec
     for spec in (
-        ExchangeSpec("binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes")),
+        ExchangeSpec(
+            "binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes"),
+            quotes_number_books=True,
+        ),
         ExchangeSpec(
             "kraken", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE,
             asset_names={"XBT": "BTC", "XDG": "DOGE"}, mixed_case=True,

@@ -55,6 +55,7 @@ class ExchangeSpec:
     asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
     mixed_case: bool = False  # whether names of assets may have lower-case letters
     channels: tuple[str, ...] = ("trades",)  # those that its adapters offer
+    quotes_number_books: bool = False  # whether the sequence of a quote is the id of the book's state that it is of
 
     @property
     def label(self) -> str:

@@ -75,6 +75,12 @@ COMPLETENESS_TABLE: Final = Table(
         Column("digest_gold", "string", "rows:sum of the hour's rows in Gold", nullable=True),
         Column("digest_leaves", "string", "rows:sum of the canonical leaves of Gold's rows", nullable=True),
         Column("previous_digest", "string", "hash of the symbol's verdict before; null in its first", nullable=True),
+        Column(
+            "seconds",
+            "map<string,bigint>",
+            "of quotes and books: seconds that are verified, unverifiable, suspect, missing; silence: the longest one",
+            nullable=True,
+        ),
     ),
     (Partition("hour", "month"),),
 )

@@ -42,7 +42,7 @@ def test_a_verdict_has_every_column_of_the_table_and_its_hash_covers_all_of_them
     changed = {
         "hour": 1, "expected": 4, "actual": 4, "gold_snapshot_id": 6, "checked_at": 1, "revision": 2,
         "missing": [{"first_id": "1", "last_id": "2"}], "never_issued": [{"first_id": "1", "last_id": "2"}],
-        "by_source": {"live": 2}, "offsets": [],
+        "by_source": {"live": 2}, "offsets": [], "seconds": {"verified": 3600},
     }  # fmt: skip
     hashes |= {verdict.verdict_hash(row | {name: changed.get(name, "other")}) for name in verdict.HASHED}
     assert len(hashes) == len(verdict.HASHED) + 1

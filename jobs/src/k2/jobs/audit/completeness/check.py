@@ -12,10 +12,12 @@ from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 from k2.common.ranges import Range
 from k2.jobs.audit.completeness import hours as completeness
 from k2.jobs.audit.completeness import never_issued
+from k2.jobs.audit.completeness import seconds as durations
 from k2.jobs.audit.completeness.earlier import Earlier
 from k2.jobs.audit.completeness.hours import Gap, HourCompleteness
 from k2.jobs.audit.scope import GAPS, Scope
 from k2.jobs.audit.verdicts.verdict import GOLD
+from k2.schemas.channels import Sequencing
 from k2.schemas.states import GapState
 from k2.schemas.tables import GAPS_TABLE
 from k2.schemas.values import from_micros, to_micros
@@ -39,8 +41,17 @@ def check(
     rows = aggregated.withColumn("hour", F.expr("unix_micros(hour)")).collect()
     fields = ({**row.asDict(), "hour": from_micros(row["hour"])} for row in rows)
     skipped = _never_issued(scope, gaps, evidence, nearby)
+    spent = durations.by_hour(nearby, channel) if channel.sequencing is Sequencing.CONNECTION else {}
     hours = [
-        completeness.evaluate(row, channel, scope.exchange, scope.now, skipped.get(row["symbol"], ())) for row in fields
+        completeness.evaluate(
+            row, channel, scope.exchange, scope.now, skipped.get(row["symbol"], ()),
+            spent.pop((row["symbol"], to_micros(row["hour"])), None),
+        )
+        for row in fields
+    ]  # fmt: skip
+    hours += [
+        completeness.without_rows(symbol, from_micros(hour), channel, scope.exchange, scope.now, seconds)
+        for (symbol, hour), seconds in spent.items()
     ]
     hours = sorted((hour for hour in hours if start is None or hour.hour >= start), key=lambda h: (h.symbol, h.hour))
     settled = earlier.incomplete(start) if scope.incremental and start is not None else []
@@ -49,9 +60,11 @@ def check(
         for text in findings:
             scope.add("missing_ids", text, GOLD, hour.symbol, to_micros(hour.hour))
         scope.report.in_repair += in_repair
-        if hour.suspect and hour.state == completeness.INCOMPLETE:
-            text = completeness.describe_suspect(hour)
-            scope.add("suspect_records", text, GOLD, hour.symbol, to_micros(hour.hour))
+        if channel.verdict_column and hour.state == completeness.INCOMPLETE:
+            suspect, listed = completeness.describe_lost_time(hour)
+            for text in suspect:
+                scope.add("suspect_records", text, GOLD, hour.symbol, to_micros(hour.hour))
+            scope.report.missing_time += listed
     _report_contradicted(scope, hours, gaps)
     scope.report.rows["gold"] = sum(sum(hour.by_source.values()) for hour in hours)
     scope.report.gaps = dict(states)
@@ -107,6 +120,7 @@ def _summary(hours: list[HourCompleteness]) -> dict[str, Any]:
                 "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
                 "missing": [list(ids) for ids in hour.missing],
                 "never_issued": [list(ids) for ids in hour.never_issued], "state": hour.state,
+                **({"seconds": dict(hour.seconds)} if hour.seconds else {}),
             }
             for hour in hours
         ],

@@ -26,9 +26,9 @@ class Earlier:
         return numbered.where("number IS NOT NULL").groupBy("symbol").agg(F.max("number").alias("number"))
 
     def incomplete(self, start: datetime) -> list[HourCompleteness]:
-        """Return the hours before a time whose verdict in force lists missing ids."""
+        """Return the hours before a time whose verdict in force says that ids or records are missing."""
         before = self.verdicts.where(F.col("hour") < F.lit(start))
-        lacks = (F.col("state") == INCOMPLETE) & (F.size("missing") > 0)
+        lacks = F.col("state") == INCOMPLETE
         # Few hours ever lacked ids: only their verdicts are compared with each other.
         some = before.where(lacks).select("symbol", "hour").distinct()
         columns = [name for name in before.columns if name not in {"symbol", "hour"}]
@@ -40,7 +40,7 @@ class Earlier:
                 row["exchange"], row["channel"], row["symbol"], from_micros(row["hour"]), row["first_id"],
                 row["last_id"], row["expected"], row["actual"],
                 tuple((int(ids["first_id"]), int(ids["last_id"])) for ids in row["missing"]),
-                row["by_source"], row["state"],
+                row["by_source"], row["state"], (row["seconds"] if "seconds" in columns else None) or {},
             )
             for row in listed.orderBy("symbol", "hour").collect()
         ]  # fmt: skip

@@ -5,7 +5,7 @@ are evaluated here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own idiom
 
 from k2.common.ranges import Range, count, within, without
+from k2.jobs.audit.completeness import seconds as durations
 from k2.jobs.layers.gold import record_time
 from k2.schemas.channels import Channel, Sequencing
 from k2.schemas.exchanges.registry import EXCHANGES
@@ -56,7 +57,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class HourCompleteness:
-    """The completeness of one hour of a symbol. `hour` is its start, timezone-aware."""
+    """The completeness of one hour of a symbol. `hour` is its start, timezone-aware.
+
+    `seconds` are those of the hour by verdict (`k2.jobs.audit.completeness.seconds`), where an adapter judges.
+    """
 
     exchange: str
     channel: str
@@ -69,7 +73,7 @@ class HourCompleteness:
     missing: tuple[Range, ...]
     by_source: Mapping[str, int]
     state: str
-    suspect: int = 0  # records that an adapter found to contradict continuity
+    seconds: Mapping[str, int] = field(default_factory=dict)
     never_issued: tuple[Range, ...] = ()  # ids that are not expected
 
 
@@ -154,22 +158,27 @@ def _source(channel: Channel) -> Column:
 
 
 def evaluate(
-    row: Mapping[str, Any], channel: Channel, exchange: str, now: datetime, never_issued: Sequence[Range] = ()
+    row: Mapping[str, Any],
+    channel: Channel,
+    exchange: str,
+    now: datetime,
+    never_issued: Sequence[Range] = (),
+    seconds: Mapping[str, int] | None = None,
 ) -> HourCompleteness:
     """Return the completeness for a collected row of `hours`, whose `hour` is timezone-aware.
 
-    `never_issued` are the symbol's ids that the exchange is proved to have skipped.
+    `never_issued` are the symbol's ids that the exchange is proved to have skipped; `seconds` those of the hour.
     """
     counts = {name: row[f"source_{name}"] for name in _SOURCES}
     counts[_UNKNOWN] = row["rows"] - sum(counts.values())
     sources = {name: count for name, count in counts.items() if count}
     label, is_open = EXCHANGES[exchange].label, now < row["hour"] + _HOUR + MARGIN
     if not has_consecutive_ids(channel, exchange) or row["unnumbered"]:
-        state = _state_by_verdict(row, is_open=is_open) if channel.verdict_column else UNVERIFIABLE
+        spent = dict(seconds or {})
+        state = _state_by_verdict(row, spent, is_open=is_open) if channel.verdict_column else UNVERIFIABLE
         return HourCompleteness(
-            label, channel.name, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, state,
-            row["suspect"] if channel.verdict_column else 0,
-        )  # fmt: skip
+            label, channel.name, row["symbol"], row["hour"], None, None, None, row["rows"], (), sources, state, spent
+        )
     absent = [(entry["first"], entry["last"]) for entry in row["missing"]]
     skipped, missing = tuple(sorted(within(absent, never_issued))), tuple(without(absent, never_issued))
     state = INCOMPLETE if missing else COMPLETE
@@ -180,18 +189,34 @@ def evaluate(
     )  # fmt: skip
 
 
-def _state_by_verdict(row: Mapping[str, Any], *, is_open: bool) -> str:
+def without_rows(
+    symbol: str, hour: datetime, channel: Channel, exchange: str, now: datetime, seconds: Mapping[str, int]
+) -> HourCompleteness:
+    """Return the completeness of an hour between others in which no record of a symbol came."""
+    none = dict.fromkeys((*(f"source_{name}" for name in _SOURCES), "rows", "verified", "suspect"), 0)
+    return evaluate({**none, "symbol": symbol, "hour": hour}, channel, exchange, now, seconds=seconds)
+
+
+def _state_by_verdict(row: Mapping[str, Any], seconds: Mapping[str, int], *, is_open: bool) -> str:
     if is_open:
         return OPEN
-    if row["suspect"]:
+    if seconds:
+        if durations.is_lossy(seconds):
+            return INCOMPLETE
+        return COMPLETE if durations.is_verified(seconds) else UNVERIFIABLE
+    if row["suspect"]:  # the only record of its connection
         return INCOMPLETE
     return COMPLETE if row["verified"] == row["rows"] else UNVERIFIABLE
 
 
-def describe_suspect(hour: HourCompleteness) -> str:
-    """Return the text about an hour in which an adapter's verdict contradicts continuity."""
+def describe_lost_time(hour: HourCompleteness) -> tuple[list[str], list[str]]:
+    """Return texts about an incomplete hour's time, where an adapter judges: the findings, and what is only listed."""
     where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
-    return f"{where}: {hour.suspect} of {hour.actual} records are suspect, so records before them are missing"
+    missing, suspect = hour.seconds.get(durations.MISSING, 0), hour.seconds.get(Verdict.SUSPECT.value, 0)
+    listed = [f"{where}: no connection recorded it for {missing} s"] if missing else []
+    if missing and not suspect:
+        return [], listed
+    return [f"{where}: records are suspect for {suspect} s, so that records before them are missing"], listed
 
 
 def contradicted(hour: HourCompleteness, gaps: Iterable[Gap]) -> list[Gap]:

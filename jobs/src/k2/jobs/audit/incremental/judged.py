@@ -15,7 +15,7 @@ from k2.schemas.tables import COMPLETENESS_TABLE, DEAD_LETTERS_TABLE, EVIDENCE_T
 from k2.schemas.values import to_micros
 
 # Findings that verdicts tell again, without the rows.
-SETTLED: Final = frozenset({"missing_ids"})
+SETTLED: Final = frozenset({"missing_ids", "suspect_records"})
 _OPEN: Final = timedelta(hours=1, minutes=5)  # of an hour that began longer ago, a verdict is final
 
 

@@ -51,7 +51,7 @@ class Verdicts:
         if "revision" not in self.rows.columns:
             return Chain()
         rows = self.own if since is None else self.own.where(F.col("checked_at") >= F.lit(since))
-        ordered = rows.select(*_columns()).orderBy("symbol", "checked_at", "hour", "revision")
+        ordered = rows.select(*_columns(rows)).orderBy("symbol", "checked_at", "hour", "revision")
         read = (row.asDict(recursive=True) for row in ordered.toLocalIterator())
         return Chain(read, self._among(altered), self._among(forged), partial=since is not None)
 
@@ -63,13 +63,18 @@ class Verdicts:
         if not symbols or "revision" not in self.rows.columns:
             return []
         at = F.struct("checked_at", "hour", "revision")
-        rows = self.own.where(F.col("symbol").isin(*symbols)).select(*_columns())
+        rows = self.own.where(F.col("symbol").isin(*symbols)).select(*_columns(self.rows))
         last = rows.groupBy("symbol").agg(F.max_by(F.struct(*HASHED), at).alias("last")).select("last.*")
         return [row.asDict(recursive=True) for row in last.collect()]
 
 
-def _columns() -> list[Column]:
-    return [F.unix_micros(name).alias(name) if name in _TIMES else F.col(name) for name in HASHED]
+def _columns(rows: DataFrame) -> list[Column]:
+    """Return the columns that a verdict's hash covers; null where the table did not have them then."""
+    present = [name if name in rows.columns else None for name in HASHED]
+    return [
+        (F.lit(None) if column is None else F.unix_micros(column) if column in _TIMES else F.col(column)).alias(name)
+        for name, column in zip(HASHED, present, strict=True)
+    ]
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -23,7 +23,17 @@ GOLD: Final = "gold"
 LEAVES: Final = "leaves"
 DIGESTS: Final = (BRONZE, SILVER, GOLD, LEAVES)
 
-_JUDGED: Final = ("first_id", "last_id", "expected", "actual", "missing", "never_issued", "by_source", "state")
+_JUDGED: Final = (
+    "first_id",
+    "last_id",
+    "expected",
+    "actual",
+    "missing",
+    "never_issued",
+    "by_source",
+    "state",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ def new_row(hour: HourCompleteness, layers: LayerDigests, gold_snapshot: int | N
         "first_id": hour.first_id, "last_id": hour.last_id, "expected": hour.expected, "actual": hour.actual,
         "missing": _id_ranges(hour.missing), "never_issued": _id_ranges(hour.never_issued),
         "by_source": dict(hour.by_source), "state": hour.state, "gold_snapshot_id": gold_snapshot,
-        "checked_at": checked_at, "offsets": [_offsets(one) for one in layers.offsets],
+        "seconds": dict(hour.seconds) or None, "checked_at": checked_at,
+        "offsets": [_offsets(one) for one in layers.offsets],
         **{f"digest_{layer}": str(layers.of(layer)) for layer in DIGESTS},
     }  # fmt: skip
 
@@ -71,6 +82,7 @@ def verdict_hash(row: Mapping[str, Any]) -> str:
         "never_issued": _text(row["never_issued"]),
         "offsets": _text(row["offsets"]),
         "by_source": {source: str(count) for source, count in row["by_source"].items()},
+        "seconds": row["seconds"] and {verdict: str(count) for verdict, count in row["seconds"].items()},
     }
     return row_hash(VERDICT, {name: texts.get(name, row[name]) for name in HASHED}).hex()
 
@@ -78,7 +90,7 @@ def verdict_hash(row: Mapping[str, Any]) -> str:
 HASHED: Final = (
     "exchange", "symbol", "channel", "hour", "first_id", "last_id", "expected", "actual", "missing", "never_issued",
     "by_source", "state", "gold_snapshot_id", "checked_at", "revision", "cause", "offsets", "digest_bronze",
-    "digest_silver", "digest_gold", "digest_leaves", "previous_digest",
+    "digest_silver", "digest_gold", "digest_leaves", "previous_digest", "seconds",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Quotes compared with the order books that the messages in Gold give."""
