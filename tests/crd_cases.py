@@ -121,13 +121,10 @@ def _selectors() -> list[Case]:
 
 
 def _channels() -> list[Case]:
-    only = "coinbase offers only trades; remove the others from spec.channels"
-    coinbase = {"exchange": "coinbase", "symbols": ["BTC-USD"]}
     return [
         Case("channels", feed(channels=["quotes", "trades"])),
         Case("channels, quotes alone", feed(channels=["quotes"])),
-        Case("channels that are not offered", feed(**coinbase, channels=["trades", "quotes"]), only),
-        Case("channels, the offered one", feed(**coinbase, channels=["trades"])),
+        Case("channels, order books", feed(channels=["trades", "quotes", "book"])),
         Case("channels, none", feed(channels=[]), "should have at least 1 items"),
         Case("channels twice", feed(channels=["trades", "trades"]), 'Duplicate value: "trades"'),
         Case("channels of another name", feed(channels=["candles"]), 'Unsupported value: "candles"'),

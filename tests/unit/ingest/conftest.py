@@ -12,10 +12,13 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from k2.common.kafka_connection import KafkaConnection
+from k2.ingest.app import tracker_of
 from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
+from k2.ingest.backfill.states import States
+from k2.ingest.connection.connection import Connection
 from k2.ingest.connection.listing import UNLISTED, Listing
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
@@ -23,15 +26,13 @@ from k2.ingest.exchanges.base import NO_ID, Adapter, RestBudget, SequencedRecord
 from k2.ingest.kafka.publisher import Publisher, Topics
 from k2.ingest.network.client import HttpClient, open_client
 from k2.ingest.network.limits import AddressLimits
-from k2.ingest.pipeline import ConnectionHandle, Pipeline
+from k2.ingest.pipeline import Pipeline
 from k2.ingest.sequencing.gaps import GapEvent, decode
-from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger
-from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
 from k2.ingest.simulator.capture import frames
 from k2.ingest.simulator.listings import pair_of
 from k2.ingest.telemetry.stats import Stats
-from k2.schemas.channels import TRADES
+from k2.schemas.channels import TRADES, Channel, Sequencing
 from k2.schemas.codecs import avro
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
@@ -158,14 +159,19 @@ class Shard:
         exchange: str,
         raw_symbols: Sequence[str],
         rest: str,
+        channel: Channel = TRADES,
     ) -> None:
+        self.channel = channel
         self.pairs = [pair_of(EXCHANGES[exchange], raw_symbol) for raw_symbol in raw_symbols]
         self.exchange, self.broker, self.names, self.http = exchange, broker, names, http
         self.stats = Stats(started_at=time.monotonic())
-        self.publisher = Publisher(KafkaConnection(broker.bootstrap), TRADES, self.names, "spot", 1, self.stats)
-        self.adapter = adapter(exchange, TRADES, self.pairs)
-        self.tracker = SequenceTracker() if self.adapter.has_sequence else ReconnectWindowTracker()
-        self.ledger = GapLedger("spot", "trades", exchange.upper(), self.publisher, self.stats)
+        self.publisher = Publisher(KafkaConnection(broker.bootstrap), channel, self.names, "spot", 1, self.stats)
+        self.adapter = adapter(exchange, channel, self.pairs)
+        self.tracker = tracker_of(channel, self.adapter)
+        repairable = channel.sequencing is Sequencing.EXCHANGE_IDS
+        self.ledger = GapLedger(
+            "spot", channel.name, exchange.upper(), self.publisher, self.stats, repairable=repairable
+        )  # fmt: skip
         self.pipeline = Pipeline(self.pairs, self.tracker, self.publisher, self.ledger, self.stats)
         answers = rest_answers(exchange)
         self.address = AddressLimits(RestBudget(1000, 1000), self.adapter.limits, answers)
@@ -175,6 +181,7 @@ class Shard:
             self.publisher, self.stats,
         )  # fmt: skip
         self.snapshots = Snapshots(client, self.pipeline)
+        self.states = States(client, self.pipeline)
         self.connects = 0
         self.listing: Listing = UNLISTED
         self.limits = self.adapter.limits
@@ -183,11 +190,12 @@ class Shard:
     def start(self, *endpoints: str, tuning: Tuning, repair: bool = True) -> asyncio.Task[None]:
         """Runs; returns the session's task."""
 
-        def connected(_: ConnectionHandle) -> None:
+        def connected(connection: Connection) -> None:
             self.connects += 1
+            self.states.begin(connection)
 
         def made(endpoint: str) -> Adapter:
-            exchange = adapter(self.exchange, TRADES, self.pairs, endpoint)
+            exchange = adapter(self.exchange, self.channel, self.pairs, endpoint)
             exchange.limits = self.limits
             return exchange
 
@@ -201,14 +209,16 @@ class Shard:
 
     async def stop(self) -> int:
         """Ends everything; returns how many records were not delivered."""
+        self.states.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return await self.publisher.close(5)
 
     def stored(self) -> list[dict[str, Any]]:
-        """The trades that the broker holds."""
-        return [avro.decode(message.value()[5:]) for message in self.broker.read(self.names.records)]
+        """The records that the broker holds."""
+        schema = self.channel.reader_schema
+        return [avro.decode(message.value()[5:], schema, schema) for message in self.broker.read(self.names.records)]
 
     def gap_events(self) -> list[GapEvent]:
         """The gap events that the broker holds."""
@@ -229,8 +239,10 @@ async def shard(broker: Broker, names: Topics, monkeypatch: pytest.MonkeyPatch) 
     made: list[Shard] = []
     async with open_client() as http:
 
-        def build(exchange: str, raw_symbols: Sequence[str], rest: str = "http://127.0.0.1:1") -> Shard:
-            made.append(Shard(broker, names, http, exchange, raw_symbols, rest))
+        def build(
+            exchange: str, raw_symbols: Sequence[str], rest: str = "http://127.0.0.1:1", channel: Channel = TRADES
+        ) -> Shard:
+            made.append(Shard(broker, names, http, exchange, raw_symbols, rest, channel))
             return made[-1]
 
         yield build

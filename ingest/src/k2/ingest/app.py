@@ -21,6 +21,8 @@ from k2.ingest.backfill.policy import Policy
 from k2.ingest.backfill.repairer import Repairer, rules_version
 from k2.ingest.backfill.rest import RestClient
 from k2.ingest.backfill.snapshots import Snapshots
+from k2.ingest.backfill.states import States
+from k2.ingest.connection.connection import Connection
 from k2.ingest.connection.session import Session, Sources, Tuning
 from k2.ingest.exchanges import adapter, rest_answers
 from k2.ingest.exchanges import clock as exchange_clock
@@ -44,6 +46,7 @@ from k2.ingest.sequencing.connection_order import ConnectionOrderTracker
 from k2.ingest.sequencing.ids import SequenceTracker
 from k2.ingest.sequencing.ledger import GapLedger, utc_micros
 from k2.ingest.sequencing.reconnect_windows import ReconnectWindowTracker
+from k2.ingest.sequencing.states import StateTracker
 from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.load import LoadMeter
@@ -125,7 +128,7 @@ async def run(
     runner = await server.serve(stats, channel, registry, host=options.host, port=options.port, **labels)
     try:
         publisher, schemas = await _publisher(feed, channel, platform, stats, options.tuning.max_attempts)
-        tracker = _tracker(channel, protocol)
+        tracker = tracker_of(channel, protocol)
         answers = rest_answers(feed.spec.exchange)
         backfill = feed.spec.ingest.backfill
         policy = Policy(backfill.enabled, seconds(backfill.max_age), backfill.max_ids)
@@ -133,7 +136,7 @@ async def run(
         name = urldefrag(endpoints[0]).fragment
         ledger = GapLedger(
             feed.name, channel.name, feed.exchange_spec.label, publisher, stats,
-            protocol=name, rules=rules,
+            protocol=name, rules=rules, repairable=channel.sequencing is Sequencing.EXCHANGE_IDS,
         )  # fmt: skip
         resumer = _Resumer(
             feed, channel, platform, schemas, resume.protocol_of(protocol, name, channel), tracker, ledger, policy,
@@ -159,7 +162,12 @@ async def run(
             await resumer.resume(pairs)
             pipeline = Pipeline(pairs, tracker, publisher, ledger, stats)
             repairer = Repairer(protocol, rest, policy, tracker, ledger, pipeline, publisher, stats)
-            snapshots = Snapshots(rest, pipeline)
+            snapshots, states = Snapshots(rest, pipeline), States(rest, pipeline)
+
+            def on_connected(connection: Connection) -> None:
+                snapshots.restart(connection)
+                states.begin(connection)
+
             session = Session(
                 make_adapter,
                 endpoints,
@@ -170,7 +178,7 @@ async def run(
                 publisher,
                 stats,
                 options.tuning,
-                snapshots.restart,
+                on_connected,
                 Sources(snapshots.newest, directory, limits=limits),
             )
             joining = Joining(session, pipeline, stats, resumer.resume)
@@ -188,6 +196,7 @@ async def run(
                 *([egress.follow(options.egress, limits)] if options.egress else []),
             )
             snapshots.cancel()
+            states.cancel()
             stats.heartbeats.clear()
             await _drain(pipeline, publisher, options.grace / 2)
         undelivered = await publisher.close(options.grace)
@@ -293,9 +302,12 @@ def _one_protocol(endpoints: Sequence[str], make_adapter: Callable[[str], Adapte
     return make_adapter(endpoints[0])
 
 
-def _tracker(channel: Channel, protocol: Adapter) -> Tracker:
+def tracker_of(channel: Channel, protocol: Adapter) -> Tracker:
+    """Return what finds the missing records of a channel."""
     if channel.sequencing is Sequencing.CONNECTION:
         return ConnectionOrderTracker()
+    if channel.sequencing is Sequencing.STATE:
+        return StateTracker()
     return SequenceTracker() if protocol.has_sequence else ReconnectWindowTracker()
 
 

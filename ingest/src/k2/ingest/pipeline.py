@@ -26,8 +26,11 @@ from k2.ingest.exchanges.base import (
     InvalidItem,
     MalformedFrame,
     Refused,
+    Resubscribe,
     SequencedRecord,
+    StateSource,
     Subscribed,
+    Unfit,
     Unknown,
     Unsubscribed,
 )
@@ -43,6 +46,7 @@ from k2.ingest.sequencing.tracker import (
     Misnumbered,
     SequenceJump,
     SequenceReset,
+    StateRestored,
     Superseded,
     Suspended,
     Tracker,
@@ -50,7 +54,7 @@ from k2.ingest.sequencing.tracker import (
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.channels import Record
 from k2.schemas.exchanges.spec import Pair
-from k2.schemas.states import GapState
+from k2.schemas.states import GapReason, GapState
 
 log = logs.get("pipeline")
 
@@ -84,6 +88,12 @@ class ConnectionHandle(Protocol):
 
     def disproved(self, raw_symbol: str, reason: str) -> None:
         """Take a REST answer that the exchange has no such symbol."""
+
+    def renew(self, raw_symbol: str) -> None:
+        """Unsubscribe a symbol and subscribe it again."""
+
+    def unfit(self, raw_symbol: str, reason: str) -> None:
+        """Take the adapter's finding that a symbol cannot be recorded."""
 
     def closing(self, event: Closing) -> None:
         """Take an announcement that the exchange will close the connection."""
@@ -170,6 +180,12 @@ class Pipeline:
         if self.barrier is None:
             self._process_backlog()
 
+    def handle_state(self, pair: Pair, body: bytes, received: int, link: ConnectionHandle) -> None:
+        """Process the state of a pair over REST, behind the frames that wait. Await `settle` afterwards."""
+        self._backlog.append(partial(self._on_state, pair, body, received, link))
+        if self.barrier is None:
+            self._process_backlog()
+
     async def settle(self) -> None:
         """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
         async with self._lock:
@@ -217,6 +233,15 @@ class Pipeline:
         while backlog and self.barrier is None:
             backlog.popleft()()
         self._backlog.extend(backlog)
+
+    def _on_state(self, pair: Pair, body: bytes, received: int, link: ConnectionHandle) -> None:
+        assert isinstance(link.adapter, StateSource)
+        try:
+            events = link.adapter.parse_state(pair, body, received)
+        except MalformedFrame as error:
+            self.dead_letter(body, MALFORMED, str(error), pair.symbol)
+        else:
+            self._process(body, received, link, events)
 
     def _process(self, frame: bytes, received: int, link: ConnectionHandle, events: Sequence[Event]) -> None:
         """Process the events of a frame, none of which was invalid so far."""
@@ -308,10 +333,14 @@ class Pipeline:
 
     def _on_finding(self, finding: Finding, record: Record, frame: bytes) -> None:
         match finding:
-            case GapDetected(gap):
+            case GapDetected(gap, over):
                 self._record_after_gap = record
                 self.barrier = self._ledger.open(gap)
+                if over:
+                    self._end_loss(gap)
                 return
+            case StateRestored(gap):
+                self._end_loss(gap)
             case Conflict():
                 reason = f"id {record.record_id} was received before with other content"
                 self.dead_letter(frame, ID_CONFLICT, reason, record.symbol)
@@ -329,6 +358,10 @@ class Pipeline:
                     self._ledger.revoke(gap, self._tracker.unissued(gap))
         # Duplicates are sent too: Bronze stores every arrival, Gold stores each record once.
         self._publisher.send(record)
+
+    def _end_loss(self, gap: Gap) -> None:
+        resolution = "snapshot: the state is whole again, its changes in between are lost"
+        self._ledger.close(gap, GapState.UNRECOVERABLE, resolution, GapReason.NO_HISTORY)
 
     def _close_filled(self, gap: Gap, source: str) -> None:
         self._tracker.close(gap)
@@ -349,11 +382,21 @@ class Pipeline:
                 link.refused(event)
             case Closing():
                 link.closing(event)
+            case Resubscribe() | Unfit():
+                self._on_stateless(event, link)
             case Unknown(kind):
                 self._stats.errors["unknown_message"] += 1
                 if kind not in self._unknown_kinds and len(self._unknown_kinds) < _MOST_KINDS:
                     self._unknown_kinds.add(kind)
                     log.info("unknown message", kind=kind, frame=frame[:200].decode(errors="replace"))
+
+    def _on_stateless(self, event: Resubscribe | Unfit, link: ConnectionHandle) -> None:
+        if isinstance(event, Unfit):
+            self._stats.errors["unfit"] += 1
+            link.unfit(event.raw_symbol, event.reason)
+        else:
+            self._stats.errors["state_lost"] += 1
+            link.renew(event.raw_symbol)
 
     def _observe_head(self, symbol: str, newest_id: int, received: int) -> None:
         if symbol in self._held:  # the next one shows as much

@@ -75,6 +75,7 @@ class Sequencing(StrEnum):
 
     EXCHANGE_IDS = "exchange_ids"  # by the exchange's ids, or where it gives none by windows around reconnects
     CONNECTION = "connection"  # by the adapter within each connection; it gives its verdict in the records
+    STATE = "state"  # likewise; what it loses is lost until it has the whole state again
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,7 @@ BOOK: Final = Channel(
     columns=tables.BOOK_FIELDS,
     gold=tables.GOLD_BOOK_TABLE,
     identity=("connection", "ordinal"),
-    sequencing=Sequencing.CONNECTION,
+    sequencing=Sequencing.STATE,
     rules=BOOK_RULES,
     text_columns=frozenset({"symbol", "exchange", "kind", "connection", "verdict"}),
     time_columns=("timestamp", "ingestion_timestamp"),

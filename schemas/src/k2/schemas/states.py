@@ -19,7 +19,7 @@ class GapState(StrEnum):
 
 
 class GapReason(StrEnum):
-    """Why a gap was given up, in gap events. All but the last three follow from an answer of the exchange."""
+    """Why a gap was given up, in gap events. All but the last four follow from an answer of the exchange."""
 
     UNKNOWN_SYMBOL = "unknown_symbol"  # the exchange does not know the symbol
     BAD_REQUEST = "bad_request"  # the exchange rejects the request itself
@@ -27,6 +27,7 @@ class GapReason(StrEnum):
     MAX_AGE = "max_age"  # spec.ingest.backfill.maxAge
     MAX_IDS = "max_ids"  # spec.ingest.backfill.maxIds
     DISABLED = "disabled"  # spec.ingest.backfill.enabled
+    NO_HISTORY = "no_history"  # the exchange has no history of the channel
 
 
 class HourState(StrEnum):

@@ -263,7 +263,7 @@ def test_the_simulated_exchange_sends_the_quotes_of_its_book(exchange: str):
     assert client.quotes == {pair.raw_symbol}
     assert client.subscribed == set()
     for batch in batches[1:]:
-        if (sim_quote := history.books.follow(batch)) is not None:
+        if (sim_quote := history.books.follow(batch).quote) is not None:
             events += [event for frame in side.quote_frames(sim_quote) for event in quotes.parse(frame.encode(), 0)]
     received = [event.record for event in events if isinstance(event, SequencedRecord)]
     sent = history.books.quotes[pair.raw_symbol]

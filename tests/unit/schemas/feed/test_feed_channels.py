@@ -1,9 +1,12 @@
 """The channels of a feed: which it may record, and the topics and processes that follow from them."""
 
+from dataclasses import replace
+
 import pytest
 
 from k2.common.validation_errors import InvalidSpec
 from k2.schemas.channels import QUOTES, TRADES
+from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.feed.topics import feed_topics
 
@@ -28,7 +31,8 @@ def test_a_feed_may_record_quotes_alone(feed):
     assert feed(channels=["quotes"]).channels == (QUOTES,)
 
 
-def test_a_channel_that_the_exchange_does_not_offer_is_refused_with_those_that_it_offers(body):
+def test_a_channel_that_the_exchange_does_not_offer_is_refused_with_those_that_it_offers(body, monkeypatch):
+    monkeypatch.setitem(EXCHANGES, "coinbase", replace(EXCHANGES["coinbase"], channels=("trades",)))
     text = refusal(body(exchange="coinbase", symbols=["BTC-USD"], channels=["trades", "quotes"]))
     assert text == 'spec.channels[1]: "quotes" is not allowed: coinbase offers only trades'
 

@@ -1,10 +1,11 @@
 """Records of order books: the messages of one connection, numbered, with exact integers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
+from k2.ingest.books.state import OrderBook
 from k2.ingest.exchanges.integers import Places
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.book import BookKind, BookUpdate, Level
@@ -34,6 +35,17 @@ class Message:
     def scaled_asks(self) -> list[Level]:
         """The asks in units of 10**-12."""
         return self._scaled(self.asks)
+
+    def with_deletions(self, bids: Sequence[int], asks: Sequence[int]) -> "Message":
+        """Return the message with deletions of levels at its end, by their prices in units of 10**-12.
+
+        Raises `InexactValue` if one is no multiple of the record's unit.
+        """
+        unit = 10 ** (SCALE + self.price_exponent)
+        if any(price % unit for price in (*bids, *asks)):
+            raise InexactValue("the prices of a message and of the levels that it displaces share no power of ten")
+        own_bids, own_asks = (tuple((price // unit, 0) for price in prices) for prices in (bids, asks))
+        return replace(self, bids=self.bids + own_bids, asks=self.asks + own_asks)
 
     def _scaled(self, levels: Sequence[Level]) -> list[Level]:
         prices, quantities = 10 ** (SCALE + self.price_exponent), 10 ** (SCALE + self.quantity_exponent)
@@ -74,6 +86,16 @@ class BookRecords:
             raise InexactValue(f"numbers with more than {SCALE} decimals")
         if 0 in price_values:
             raise InexactValue("a level with price 0")
+        made = tuple(zip(price_values, quantity_values, strict=True))
+        return Message(made[: len(bids)], made[len(bids) :], price_exponent, quantity_exponent)
+
+    def state(self, symbol: str, book: OrderBook) -> Message:
+        """Return all levels of a book, the best first. Raises `InexactValue` if they share no power of ten."""
+        prices, quantities = self._places.setdefault(symbol, (Places(), Places()))
+        bids, asks = book.top(len(book))
+        levels = [*bids, *asks]
+        price_values, price_exponent = prices.scaled_integers([price for price, _ in levels], SCALE)
+        quantity_values, quantity_exponent = quantities.scaled_integers([quantity for _, quantity in levels], SCALE)
         made = tuple(zip(price_values, quantity_values, strict=True))
         return Message(made[: len(bids)], made[len(bids) :], price_exponent, quantity_exponent)
 

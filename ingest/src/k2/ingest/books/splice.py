@@ -23,6 +23,7 @@ class Change:
     last_id: int
     bids: Sequence[Level]
     asks: Sequence[Level]
+    time: int | None = None  # the exchange's, in UTC microseconds
 
 
 class Outcome(Enum):
@@ -40,6 +41,7 @@ class SplicedBook:
     def __init__(self) -> None:
         self.book = OrderBook()
         self.last_id: int | None = None  # of the state; None while there is none
+        self.time: int | None = None  # of the last change that the state has; None for a snapshot's own
         self._waiting: deque[Change] = deque(maxlen=MOST_WAITING)
 
     @property
@@ -50,6 +52,8 @@ class SplicedBook:
     def change(self, change: Change) -> Outcome:
         """Take a change."""
         if self.last_id is None:
+            if self._waiting and change.first_id != self._waiting[-1].last_id + 1:
+                self._waiting.clear()  # no snapshot joins what is before a gap to what is after it
             self._waiting.append(change)
             return Outcome.WAITING
         if change.last_id <= self.last_id:
@@ -67,6 +71,7 @@ class SplicedBook:
         later = [change for change in self._waiting if change.last_id > last_id]
         self._waiting.clear()
         self.book.replace(bids, asks)
+        self.time = None
         self.last_id = None if self.book.crossed else last_id
         for change in later:  # after a gap, they wait for the next snapshot
             self.change(change)
@@ -79,5 +84,5 @@ class SplicedBook:
 
     def _applied(self, change: Change) -> bool:
         self.book.apply(change.bids, change.asks)
-        self.last_id = change.last_id
+        self.last_id, self.time = change.last_id, change.time
         return not self.book.crossed

@@ -75,12 +75,20 @@ class OrderBook:
         elif price == self._best_ask:
             self._best_ask = min(self.asks, default=None)
 
-    def truncate(self, depth: int) -> None:
-        """Drop the levels beyond the best `depth` of each side, where the exchange does not delete them itself."""
+    def truncate(self, depth: int) -> tuple[list[int], list[int]]:
+        """Drop the levels beyond the best `depth` of each side, where the exchange does not delete them itself.
+
+        Return their prices: bids, asks.
+        """
+        bids: list[int] = []
+        asks: list[int] = []
         while len(self.bids) > depth:
-            del self.bids[min(self.bids)]
+            bids.append(min(self.bids))
+            del self.bids[bids[-1]]
         while len(self.asks) > depth:
-            del self.asks[max(self.asks)]
+            asks.append(max(self.asks))
+            del self.asks[asks[-1]]
+        return bids, asks
 
     def top(self, depth: int) -> tuple[list[Level], list[Level]]:
         """Return the best `depth` bids and asks, the best first."""

@@ -22,6 +22,7 @@ class StreamedBook:
     def __init__(self, depth: int = 0) -> None:
         self.book = OrderBook()
         self.last_id: int | None = None  # of the state; None while there is none
+        self.dropped: tuple[list[int], list[int]] = ([], [])  # prices of bids and asks, by the last message
         self._depth = depth
 
     @property
@@ -54,7 +55,7 @@ class StreamedBook:
 
     def _judged(self) -> Outcome:
         if self._depth:
-            self.book.truncate(self._depth)
+            self.dropped = self.book.truncate(self._depth)
         if self.book.crossed:
             self.lose()
             return Outcome.LOST

@@ -15,7 +15,7 @@ from k2.ingest.connection.liveness import BACKOFF_FIRST, BACKOFF_LIMIT, Liveness
 from k2.ingest.connection.silence import SHORTEST
 from k2.ingest.connection.subscriptions import ANSWER_WITHIN, Operation, Subscriptions
 from k2.ingest.exchanges.base import MALFORMED, Adapter, Closing, Refused, Subscribed, Unsubscribed
-from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
+from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.network.client import FAILURES, HttpClient, MessageType, WebSocket
 from k2.ingest.pipeline import Pipeline
 from k2.schemas.exchanges.spec import Pair
@@ -154,6 +154,12 @@ class Connection:
         refused = self.subscriptions.refuse([raw_symbol], reason)
         self.refused_symbols += [(name, reason) for name in refused]
 
+    def unfit(self, raw_symbol: str, reason: str) -> None:
+        """Take the adapter's finding that a symbol cannot be recorded: it counts as refused."""
+        log.error("symbol cannot be recorded", connection=self.id, symbol=raw_symbol, reason=reason)
+        self.refused_symbols.append((raw_symbol, reason))
+        self.drop([raw_symbol])
+
     def closing(self, event: Closing) -> None:
         """Take an announcement that the exchange will close the connection."""
         now = event.sent or self._time_ns() // 1000  # this machine's clock may be wrong
@@ -186,7 +192,7 @@ class Connection:
         self._changed.set()
 
     def renew(self, raw_symbol: str) -> None:
-        """Subscribe a symbol again, because it is silent."""
+        """Subscribe a symbol again, because it is silent or its state is lost."""
         self.unseen.add(self._pairs[raw_symbol].symbol)
         self._unproved.add(raw_symbol)
         self._overlaps.discard(raw_symbol)
@@ -229,7 +235,7 @@ class Connection:
     async def open(self, http: HttpClient) -> None:
         """Open the websocket. The connection's clock starts when it is open."""
         async with asyncio.timeout(_OPEN_TIMEOUT):
-            self._socket = await http.ws_connect(self.url, max_size=MAX_FRAME)
+            self._socket = await http.ws_connect(self.url, max_size=self.adapter.limits.frame_bytes)
         limits, tuning = self.adapter.limits, self._tuning
         self._liveness = Liveness(
             tuning.stale_after or limits.stale_after, tuning.max_age or limits.max_age, self._time()

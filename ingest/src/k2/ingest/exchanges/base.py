@@ -103,13 +103,37 @@ class Closing(msgspec.Struct, frozen=True):
     sent: int = 0
 
 
+class Resubscribe(msgspec.Struct, frozen=True):
+    """The state of a symbol is lost, and the exchange sends it only at the beginning of a subscription."""
+
+    raw_symbol: str
+
+
+class Unfit(msgspec.Struct, frozen=True):
+    """A symbol that cannot be recorded for now, and why: it is unsubscribed and counts as refused."""
+
+    raw_symbol: str
+    reason: str
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """A message of an unknown type; counted and ignored, because exchanges add types at any time."""
 
     kind: str
 
 
-Event = SequencedRecord | InvalidItem | Subscribed | Unsubscribed | Refused | Heartbeat | Closing | Unknown
+Event = (
+    SequencedRecord
+    | InvalidItem
+    | Subscribed
+    | Unsubscribed
+    | Refused
+    | Heartbeat
+    | Closing
+    | Resubscribe
+    | Unfit
+    | Unknown
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +143,7 @@ class Limits:
     stale_after: float = 30.0  # without any frame, pings and heartbeats included
     max_age: float = 23.5 * 3600  # below the exchange's limit, so that K2 chooses the moment
     subscribe_interval: float = 0.25  # between two subscribe messages
+    frame_bytes: int = 1 << 20  # of one frame that is accepted
     symbols_per_message: int = 100
     message_bytes: int = 0  # of one request
     unanswered_requests: int = 8  # sent before the first of them is answered; 1 where answers carry no number
@@ -312,6 +337,22 @@ class Adapter(Protocol):
     def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
         """Parse a page of a gap. Raises `RestRefused`, or `MalformedFrame` for an invalid body."""
         ...
+
+
+class StateSource(ABC):
+    """For adapters that need an answer of the REST API for the state of a symbol."""
+
+    @abstractmethod
+    def lacking(self, now: int) -> Sequence[Pair]:
+        """Return the pairs whose state is to be requested, the most urgent first; `now` is in UTC microseconds."""
+
+    @abstractmethod
+    def state_request(self, pair: Pair, now: int) -> Request:
+        """Return the request for the state of a pair, which is sent `now`, in UTC microseconds."""
+
+    @abstractmethod
+    def parse_state(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
+        """Return the events of the response to `state_request`. Raises `MalformedFrame` for an invalid body."""
 
 
 class NewestTradeSnapshot(ABC):

@@ -11,7 +11,7 @@ import msgspec
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Listings
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimQuote
+from k2.ingest.simulator.order_book import SimChange, SimQuote
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.values import SCALE, fixed_decimal, from_micros
 
@@ -60,6 +60,7 @@ class Client:
 
     subscribed: set[str] = field(default_factory=set)  # to trades, by raw symbol
     quotes: set[str] = field(default_factory=set)  # subscribed to quotes
+    books: set[str] = field(default_factory=set)  # subscribed to order books
     protocol: str = ""
     heartbeats: set[str] = field(default_factory=set)
     opened_at: float = 0.0
@@ -122,7 +123,7 @@ class Venue(ABC):
             return Limit.BYTES
         if rules.arguments and len(requested) > rules.arguments:
             return Limit.ARGUMENTS
-        symbols = [*client.subscribed.union(requested), *client.quotes]
+        symbols = [*client.subscribed.union(requested), *client.quotes, *client.books]
         if requested and rules.symbols and len(symbols) > rules.symbols:
             return Limit.SYMBOLS
         characters = sum(len(self.argument(symbol)) for symbol in symbols)
@@ -154,6 +155,10 @@ class Venue(ABC):
 
     def quote_frames(self, quote: SimQuote) -> Iterator[str]:
         """Yield the frames of a change of the best bid or ask; none where the exchange has no such stream."""
+        yield from ()
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield the frames of a change of a book; none where the exchange has no such stream."""
         yield from ()
 
     def heartbeats(self, client: Client, history: History, now: int) -> Sequence[str]:

@@ -5,6 +5,7 @@ stored integers of a symbol differ as little as its prices do.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from k2.schemas.values import InexactValue
@@ -69,3 +70,16 @@ class Places:
         if max(values) > _LIMIT:
             raise InexactValue(f"{', '.join(text[:60] for text in texts)} do not fit 64-bit integers")
         return values, -needed
+
+    def scaled_integers(self, values: Sequence[int], scale: int) -> tuple[list[int], int]:
+        """Return numbers that are integers in units of 10**-`scale` in those of a common power, and its exponent.
+
+        Raises `InexactValue` if one does not fit 64 bits.
+        """
+        places = min(self._usual, scale)
+        while places < scale and any(value % 10 ** (scale - places) for value in values):
+            places += 1
+        unit = 10 ** (scale - places)
+        if max(values, default=0) // unit > _LIMIT:
+            raise InexactValue(f"{len(values)} numbers do not fit 64-bit integers of one power of ten")
+        return [value // unit for value in values], -places

@@ -8,17 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
-from k2.ingest.exchanges.base import (
-    INEXACT,
-    NO_ID,
-    Event,
-    Gap,
-    InvalidItem,
-    Newest,
-    Page,
-    Request,
-    SequencedRecord,
-)
+from k2.ingest.exchanges.base import INEXACT, NO_ID, InvalidItem, SequencedRecord
+from k2.ingest.exchanges.connection_adapter import ConnectionAdapter
 from k2.ingest.exchanges.integers import Places
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.records.quote import Quote
@@ -30,12 +21,10 @@ Level = tuple[str, str]
 NO_ORDERS: Final[Level] = ("", "")
 
 
-class QuoteAdapter:
-    """The common part of the adapters of quotes. Each connection has an adapter of its own."""
+class QuoteAdapter(ConnectionAdapter):
+    """The common part of the adapters of quotes."""
 
     spec: ExchangeSpec
-    has_sequence = False
-    record_ids = ""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._connection = uuid4().hex[:16]
@@ -43,31 +32,6 @@ class QuoteAdapter:
         self._places: dict[str, tuple[Places, Places]] = {}
         self._newest: dict[str, int] = {}  # the last sequence by symbol
         self.set_pairs(pairs)
-
-    def set_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Replace the symbols whose frames are parsed."""
-        self._pairs = pairs
-        self._by_name = {pair.raw_symbol: pair for pair in pairs}
-
-    def snapshot_request(self, pair: Pair) -> Request | None:
-        """Return None: the stream itself begins with the best bid and ask, or sends them with their next change."""
-        return None
-
-    def parse_snapshot(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
-        """Fail: no snapshot is requested."""
-        raise AssertionError(pair)
-
-    def parse_newest(self, body: bytes) -> Newest:
-        """Fail: no snapshot is requested."""
-        raise AssertionError(body)
-
-    def history_request(self, gap: Gap) -> Request:
-        """Fail: a channel without ids opens no gaps."""
-        raise AssertionError(gap)
-
-    def parse_page(self, request: Request, body: bytes, gap: Gap, received: int) -> Page:
-        """Fail: a channel without ids opens no gaps."""
-        raise AssertionError(gap)
 
     def _quote(
         self, pair: Pair, bid: Level, ask: Level, received: int, *, time: int | None = None, sequence: int | None = None

@@ -164,7 +164,8 @@ def apply(
     for symbol, position in state.positions.items():
         earlier = replace(position, timestamp=min(position.timestamp, now))
         tracker.resume(by_symbol[symbol], earlier, waiting.get(symbol, ()))
-    again = [event for event in state.given_up if event.reason in _SETTINGS or event.rules != rules]
+    judged = [event for event in state.given_up if event.reason != GapReason.NO_HISTORY]
+    again = [event for event in judged if event.reason in _SETTINGS or event.rules != rules]
     for event in [*state.gaps, *again]:
         gap = gap_from_event(event, by_symbol[event.symbol])
         if ledger.has(gap):

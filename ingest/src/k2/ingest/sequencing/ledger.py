@@ -25,7 +25,8 @@ def utc_micros() -> int:
 class GapLedger:
     """Keep the open gaps, and those whose verdict can be revoked, and publish their state changes.
 
-    `protocol` is that of the feed's endpoints, `rules` the version of the rules by which gaps are given up.
+    `protocol` is that of the feed's endpoints, `rules` the version of the rules by which gaps are given up. Gaps that
+    are not `repairable` are not queued.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class GapLedger:
         *,
         protocol: str = "",
         rules: str = "",
+        repairable: bool = True,
         now: Callable[[], int] = utc_micros,
     ) -> None:
         self._feed = feed
@@ -47,6 +49,7 @@ class GapLedger:
         self._stats = stats
         self._protocol = protocol
         self._rules = rules
+        self._repairable = repairable
         self._now = now
         self._events: dict[Gap, GapEvent] = {}
         self._revocable: dict[Gap, GapEvent] = {}  # gaps whose ids were never issued, unless they come after all
@@ -121,4 +124,5 @@ class GapLedger:
     def _add(self, gap: Gap, event: GapEvent) -> None:
         self._events[gap] = event
         self._stats.gaps_open = len(self._events)
-        self.repairs.put_nowait(gap)
+        if self._repairable:
+            self.repairs.put_nowait(gap)

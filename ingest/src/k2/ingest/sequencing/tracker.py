@@ -22,7 +22,15 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class GapDetected:
-    """A gap before the observed record."""
+    """A gap before the observed record; `over`: nothing more is expected of it, the record begins a new state."""
+
+    gap: Gap
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateRestored:
+    """The observed record begins a new state, which ends a gap whose changes never come."""
 
     gap: Gap
 
@@ -84,7 +92,16 @@ class Misnumbered:
 
 
 Finding = (
-    Duplicate | Conflict | GapDetected | GapFilled | Suspended | SequenceReset | SequenceJump | Superseded | Misnumbered
+    Duplicate
+    | Conflict
+    | GapDetected
+    | StateRestored
+    | GapFilled
+    | Suspended
+    | SequenceReset
+    | SequenceJump
+    | Superseded
+    | Misnumbered
 )
 
 

@@ -30,6 +30,9 @@ class SimLevel:
     quantity: int
 
 
+Levels = tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]]  # price and quantity: bids, asks
+
+
 @dataclass(frozen=True, slots=True)
 class SimQuote:
     """Best bid and ask as (price, quantity) in units of 10**-12, None for an empty side; time in UTC microseconds.
@@ -44,6 +47,29 @@ class SimQuote:
     ask: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class SimChange:
+    """Changed levels of a book: the numbers of the first and last, and the quote if best bid or ask changed.
+
+    `time` is in UTC microseconds; `opened` says that the book began with them.
+    """
+
+    book: "OrderBook"
+    first: int
+    last: int
+    time: int
+    levels: tuple[SimLevel, ...]
+    quote: SimQuote | None
+    opened: bool
+
+
+def sides(levels: Sequence[SimLevel]) -> Levels:
+    """Return the last quantity of each changed level: bids, asks."""
+    last = {(level.is_bid, level.price): level.quantity for level in levels}
+    bids = [(price, quantity) for (is_bid, price), quantity in last.items() if is_bid]
+    return bids, [(price, quantity) for (is_bid, price), quantity in last.items() if not is_bid]
+
+
 @dataclass(slots=True)
 class OrderBook:
     """The order book of one symbol."""
@@ -51,6 +77,8 @@ class OrderBook:
     pair: Pair
     seed: str
     update: int = FIRST_UPDATE
+    moment: int = 1  # how often it changed
+    time: int = 0  # of the last change, in UTC microseconds
     bids: dict[int, int] = field(default_factory=dict)  # quantity by price
     asks: dict[int, int] = field(default_factory=dict)
     _rng: random.Random = field(init=False)
@@ -69,6 +97,11 @@ class OrderBook:
     def best_ask(self) -> tuple[int, int] | None:
         """Price and quantity of the best ask."""
         return (price := min(self.asks), self.asks[price]) if self.asks else None
+
+    def levels(self, depth: int = 0) -> Levels:
+        """Return the best `depth` bids and asks, the best first; 0: all."""
+        bids, asks = sorted(self.bids.items(), reverse=True), sorted(self.asks.items())
+        return bids[: depth or None], asks[: depth or None]
 
     def quote(self, time: int) -> SimQuote:
         """Return best bid and ask at a time, in UTC microseconds."""
@@ -144,22 +177,26 @@ class OrderBook:
 class OrderBooks:
     """The order books of all symbols, and every quote that followed from them, by raw symbol."""
 
+    books: dict[str, OrderBook]
+
     def __init__(self, seed: str) -> None:
         self.quotes: dict[str, list[SimQuote]] = {}
         self._seed = seed
-        self._books: dict[str, OrderBook] = {}
+        self.books = {}
 
-    def follow(self, trades: Sequence[SimTrade]) -> SimQuote | None:
-        """Take the trades of one moment and symbol. Return the quote if best bid or ask changed."""
-        pair = trades[0].pair
-        book = self._books.setdefault(pair.raw_symbol, OrderBook(pair, self._seed))
-        before = book.best_bid, book.best_ask
-        book.follow(trades)
-        if before == (book.best_bid, book.best_ask):
-            return None
-        quote = book.quote(trades[-1].time)
-        self.quotes.setdefault(pair.raw_symbol, []).append(quote)
-        return quote
+    def follow(self, trades: Sequence[SimTrade]) -> SimChange:
+        """Take the trades of one moment and symbol. Return what changed."""
+        pair, time = trades[0].pair, trades[-1].time
+        book = self.books.setdefault(pair.raw_symbol, OrderBook(pair, self._seed))
+        before, opened = (book.best_bid, book.best_ask), not book.bids and not book.asks
+        first = book.update + 1
+        levels = book.follow(trades)
+        book.time, book.moment = time, book.moment + 1
+        quote = None
+        if before != (book.best_bid, book.best_ask):
+            quote = book.quote(time)
+            self.quotes.setdefault(pair.raw_symbol, []).append(quote)
+        return SimChange(book, first, book.update, time, tuple(levels), quote, opened)
 
     def newest(self, raw_symbol: str) -> SimQuote | None:
         """Return the newest quote of a symbol."""

@@ -146,6 +146,7 @@ class _View(History):
     ) -> None:
         super().__init__()
         self._history, self._limit, self._distort = history, until, distort
+        self.books = history.books
 
     def newest(self, raw_symbol: str, count: int) -> Sequence[SimTrade]:
         """Return the newest trades, oldest first."""

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 
 from k2.common import logs
 from k2.ingest.exchanges.base_venue import PROTOCOL_ERROR, Client, Cut, Limit, Reply, Venue
+from k2.ingest.simulator.books.feed import BookFeed, truth
 from k2.ingest.simulator.connections import QUEUE, Connection, Gate
 from k2.ingest.simulator.distortion import place_of_spoiled, spoiled, with_extra_fields
 from k2.ingest.simulator.fault_injector import FaultInjector
@@ -50,6 +51,7 @@ class Simulator:
             self._check(fault)
         self._faults = FaultInjector(faults, venue.listings.chosen)
         self._rest = RestFront(venue, self.history, self._faults, time.monotonic())
+        self._books = BookFeed(venue)
         self._gate = Gate()
         self._answer_delay = 0.0
         self._subscribed = asyncio.Event()
@@ -86,6 +88,7 @@ class Simulator:
             [
                 web.get("/_sim/emitted", self._emitted),
                 web.get("/_sim/stats", self._stats),
+                web.get("/_sim/book", self._book),
                 web.post("/_sim/faults", self._fault),
                 web.get("/{path:.*}", self._get),
             ]
@@ -165,9 +168,9 @@ class Simulator:
         ):
             self._counts["dropped"] += len(trades)
             return
-        if not frames and (quote := self.history.books.follow(trades)):
-            self._send(raw_symbol, list(self.venue.quote_frames(quote)))
-        if frames:
+        if not frames:
+            self._books.send(self.history.books.follow(trades), self._connections)
+        else:
             self._broadcast(raw_symbol, dict.fromkeys(self.venue.paths, frames))
             return
         paths = self.venue.paths
@@ -195,14 +198,6 @@ class Simulator:
                 for frame in frames.get(client.protocol, ()):
                     connection.put(frame)
                     self._counts["frames"] += 1
-
-    def _send(self, raw_symbol: str, quote_frames: Sequence[str]) -> None:
-        """Send frames to those who subscribed to the quotes of a symbol."""
-        for connection in self._connections:
-            client = connection.client
-            if raw_symbol in client.quotes and raw_symbol not in client.stuck | client.frozen:
-                for frame in quote_frames:
-                    connection.put(frame)
 
     def _begin_faults(self) -> None:
         for fault in self._faults.start_due(self._elapsed):
@@ -348,7 +343,7 @@ class Simulator:
             return
         client.message_times.append(now)
         replies = self._replies(text, client, now)
-        if client.subscribed or client.quotes:
+        if client.subscribed or client.quotes or client.books:
             self._subscribed.set()
         if self._faults.silent(self._elapsed) or ("ping" in text and self._faults.wrong_pong(self._elapsed)):
             return
@@ -376,6 +371,11 @@ class Simulator:
             return web.json_response({name: [quote.update for quote in items] for name, items in quotes.items()})
         trades, id_of = self.history.trades, self.venue.trade_id
         return web.json_response({name: [id_of(trade) for trade in items] for name, items in trades.items()})
+
+    async def _book(self, request: web.Request) -> web.Response:
+        """Return the order book of a symbol."""
+        book = self.history.books.books.get(request.query.get("symbol", ""))
+        return web.Response(status=404) if book is None else web.json_response(truth(book))
 
     async def _stats(self, _: web.Request) -> web.Response:
         emitted = {raw_symbol: len(trades) for raw_symbol, trades in self.history.trades.items()}

@@ -8,20 +8,22 @@ from typing import Final
 
 from k2.schemas.exchanges.spec import ExchangeSpec, SequenceScheme
 
+_ALL: Final = ("trades", "quotes", "book")
+
 EXCHANGES: Final[dict[str, ExchangeSpec]] = {
     spec.name: spec
     for spec in (
         ExchangeSpec(
-            "binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes"),
+            "binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=_ALL,
             quotes_number_books=True,
         ),
         ExchangeSpec(
             "kraken", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE,
             asset_names={"XBT": "BTC", "XDG": "DOGE"}, mixed_case=True,
-            channels=("trades", "quotes"),
+            channels=_ALL,
         ),
-        ExchangeSpec("coinbase", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE),
-        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE, channels=("trades", "quotes")),
-        ExchangeSpec("okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, channels=("trades", "quotes")),
+        ExchangeSpec("coinbase", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE, channels=_ALL),
+        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE, channels=_ALL),
+        ExchangeSpec("okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, channels=_ALL),
     )
 }  # fmt: skip

@@ -40,6 +40,32 @@ class QuoteFrame(msgspec.Struct, gc=False):
     data: BookTicker
 
 
+class DepthUpdate(msgspec.Struct, gc=False):
+    """The levels that changed in the order book: `U` and `u` are the ids of the first and last change."""
+
+    e: Literal["depthUpdate"]
+    E: int
+    s: str
+    U: int
+    u: int
+    b: list[list[str]]
+    a: list[list[str]]
+
+
+class DepthFrame(msgspec.Struct, gc=False):
+    """A websocket frame with changes of an order book."""
+
+    data: DepthUpdate
+
+
+class Depth(msgspec.Struct):
+    """The order book of the REST API."""
+
+    lastUpdateId: int  # noqa: N815 - the exchange's spelling
+    bids: list[list[str]]
+    asks: list[list[str]]
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -58,5 +84,7 @@ class Aggregate(msgspec.Struct):
 
 FRAME = msgspec.json.Decoder(TradeFrame)
 QUOTE_FRAME = msgspec.json.Decoder(QuoteFrame)
+DEPTH_FRAME = msgspec.json.Decoder(DepthFrame)
+DEPTH = msgspec.json.Decoder(Depth)
 ROW = msgspec.json.Decoder(RestTrade)
 AGGREGATES = msgspec.json.Decoder(list[Aggregate])

@@ -1,6 +1,6 @@
 """Simulated Binance spot: combined streams with SUBSCRIBE, trades over REST, exchangeInfo and time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -23,10 +23,11 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimQuote
+from k2.ingest.simulator.order_book import SimChange, SimQuote, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 
-_TRADE, _QUOTE = "@trade", "@bookTicker"
+_TRADE, _QUOTE, _BOOK = "@trade", "@bookTicker", "@depth@100ms"
+_DEPTH = "/api/v3/depth"
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _TRADES = "/api/v3/historicalTrades", "/api/v3/aggTrades", "/api/v3/trades"
 _WEIGHTS = {
@@ -34,6 +35,7 @@ _WEIGHTS = {
     "/api/v3/aggTrades": 4.0,
     "/api/v3/trades": 25.0,
     "/api/v3/exchangeInfo": 20.0,
+    _DEPTH: 250.0,  # of 5,000 levels
 }
 _STATUSES = {Status.TRADING: "TRADING", Status.HALTED: "HALT", Status.DELISTED: "BREAK"}  # delisted ones stay listed
 
@@ -57,7 +59,7 @@ class BinanceVenue(Venue):
     def requested(self, text: str) -> Sequence[str]:
         """Return the symbols of a SUBSCRIBE request."""
         request = json_message(text)
-        return _symbols(request, _TRADE, _QUOTE) if request.get("method") == "SUBSCRIBE" else ()
+        return _symbols(request, _TRADE, _QUOTE, _BOOK) if request.get("method") == "SUBSCRIBE" else ()
 
     def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
         """Close with 1008 for too many messages, refuse too many streams, and ignore what is too long."""
@@ -75,9 +77,11 @@ class BinanceVenue(Venue):
             case "SUBSCRIBE":
                 client.subscribed.update(_symbols(request, _TRADE))
                 client.quotes.update(_symbols(request, _QUOTE))
+                client.books.update(_symbols(request, _BOOK))
             case "UNSUBSCRIBE":
                 client.subscribed.difference_update(_symbols(request, _TRADE))
                 client.quotes.difference_update(_symbols(request, _QUOTE))
+                client.books.difference_update(_symbols(request, _BOOK))
             case None:
                 return ['{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}']
             case method:
@@ -107,6 +111,18 @@ class BinanceVenue(Venue):
             "a": number(ask[0], _PLACES), "A": number(ask[1], _PLACES),
         }  # fmt: skip
         yield json_text({"stream": f"{quote.pair.raw_symbol.lower()}{_QUOTE}", "data": data})
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield one frame with the changed levels."""
+        if not change.levels:
+            return
+        raw_symbol = change.book.pair.raw_symbol
+        bids, asks = sides(change.levels)
+        data = {
+            "e": "depthUpdate", "E": change.time // 1000, "s": raw_symbol, "U": change.first, "u": change.last,
+            "b": _levels(bids), "a": _levels(asks),
+        }  # fmt: skip
+        yield json_text({"stream": f"{raw_symbol.lower()}{_BOOK}", "data": data})
 
     def weight(self, path: str) -> float:
         """Return the documented weight."""
@@ -139,22 +155,30 @@ class BinanceVenue(Venue):
         return {"X-MBX-USED-WEIGHT": str(used), "X-MBX-USED-WEIGHT-1M": str(used)}
 
     def rest(self, path: str, query: Mapping[str, str], history: History, now: int) -> RestReply:
-        """Serve the three trade endpoints, exchangeInfo and time."""
+        """Serve the three trade endpoints, the order book, exchangeInfo and time."""
         if path == "/api/v3/time":
             return json_reply({"serverTime": now // 1000})
         if path == "/api/v3/exchangeInfo":
             return self._exchange_info(query, now)
         raw_symbol = query.get("symbol", "")
-        if path not in _TRADES:
+        if path not in {*_TRADES, _DEPTH}:
             return json_reply({"code": -1000, "msg": "Not found"}, 404)
         if self.listings.get(raw_symbol) is None:
             return json_reply({"code": -1121, "msg": "Invalid symbol."}, 400)
+        if path == _DEPTH:
+            return self._depth(raw_symbol, count(query, "limit", 5000), history)
         limit, first = count(query, "limit", 1000), query.get("fromId", "")
         trades = (
             history.from_id(raw_symbol, int(first), limit) if first.isdigit() else history.newest(raw_symbol, limit)
         )
         row = _aggregate if path.endswith("aggTrades") else _row
         return json_reply([row(trade) for trade in trades])
+
+    def _depth(self, raw_symbol: str, limit: int, history: History) -> RestReply:
+        book = history.books.books.get(raw_symbol)
+        bids, asks = book.levels(limit) if book else ((), ())
+        update = book.update if book else 0
+        return json_reply({"lastUpdateId": update, "bids": _levels(bids), "asks": _levels(asks)})
 
     def _exchange_info(self, query: Mapping[str, str], now: int) -> RestReply:
         names = _names(query)
@@ -168,6 +192,10 @@ class BinanceVenue(Venue):
 
 def _symbols(request: Mapping[str, Any], *streams: str) -> list[str]:
     return [name.partition("@")[0].upper() for name in texts(request.get("params", [])) if name.endswith(streams)]
+
+
+def _levels(levels: Iterable[tuple[int, int]]) -> list[list[str]]:
+    return [[number(price, _PLACES), number(quantity, _PLACES)] for price, quantity in levels]
 
 
 def _names(query: Mapping[str, str]) -> set[str]:

@@ -57,6 +57,25 @@ class TopFrame(msgspec.Struct):
     cts: int | None = None
 
 
+class BookData(msgspec.Struct):
+    """Levels of an order book, price and size each. `u` numbers its states, by 1 each; 1 after a restart."""
+
+    s: str
+    b: list[list[str]]
+    a: list[list[str]]
+    u: int
+
+
+class BookFrame(msgspec.Struct):
+    """A websocket frame with an order book or changes of one. Times in milliseconds; `cts` is the matching engine's."""
+
+    topic: str
+    type: Literal["snapshot", "delta"]
+    ts: int
+    data: BookData
+    cts: int | None = None
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -86,4 +105,5 @@ RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(TradeItem)
 TOP_FRAME = msgspec.json.Decoder(TopFrame)
 RESPONSE = msgspec.json.Decoder(RestResponse)
+BOOK_FRAME = msgspec.json.Decoder(BookFrame)
 ROW = msgspec.json.Decoder(RestTrade)

@@ -21,10 +21,10 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimQuote
+from k2.ingest.simulator.order_book import Levels, OrderBook, SimChange, SimQuote, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 
-_TOPIC, _QUOTES = "publicTrade.", "orderbook.1."
+_TOPIC, _QUOTES, _BOOKS = "publicTrade.", "orderbook.1.", "orderbook.1000."
 _STATUS = "system.status"
 _STATUS_PATH = "/v5/public/misc/status"
 _WORDS = {
@@ -61,7 +61,7 @@ class BybitVenue(Venue):
         """Return the symbols of a subscribe request."""
         request = json_message(text)
         topics = texts(request.get("args", [])) if request.get("op") == "subscribe" else []
-        return _symbols(topics, _TOPIC) + _symbols(topics, _QUOTES)
+        return _symbols(topics, _TOPIC) + _symbols(topics, _QUOTES) + _symbols(topics, _BOOKS)
 
     def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
         """Refuse the request as a whole."""
@@ -82,22 +82,30 @@ class BybitVenue(Venue):
                     return [_answer(request, words)]
                 client.subscribed.update(_symbols(topics, _TOPIC))
                 client.quotes.update(_symbols(topics, _QUOTES))
+                client.books.update(_symbols(topics, _BOOKS))
                 tops = [history.books.newest(raw_symbol) for raw_symbol in _symbols(topics, _QUOTES)]
-                return [_answer(request), *(frame for top in tops if top for frame in self.quote_frames(top))]
+                books = [history.books.books.get(raw_symbol) for raw_symbol in _symbols(topics, _BOOKS)]
+                snapshots = [_book_frame(book, "snapshot", book.levels()) for book in books if book]
+                return [
+                    _answer(request),
+                    *snapshots,
+                    *(frame for top in tops if top for frame in self.quote_frames(top)),
+                ]
             case "unsubscribe":
                 client.subscribed.difference_update(_symbols(topics, _TOPIC))
                 client.quotes.difference_update(_symbols(topics, _QUOTES))
+                client.books.difference_update(_symbols(topics, _BOOKS))
                 return [_answer(request)]
         return [_answer(request, "error:unknown op")]
 
     def _refusal(self, topics: Sequence[str], client: Client) -> str:
         for topic in topics:
-            if not topic.startswith((_TOPIC, _QUOTES)):
+            if not topic.startswith((_TOPIC, _QUOTES, _BOOKS)):
                 return f"error:handler not found,topic:{topic}"
-            symbol, is_quotes = topic.rpartition(".")[2], topic.startswith(_QUOTES)
+            symbol = topic.rpartition(".")[2]
             if not self.listings.listed(symbol):
                 return f"Invalid symbol :[{topic}]"
-            if symbol in (client.quotes if is_quotes else client.subscribed):
+            if symbol in _subscribed(topic, client):
                 return f"error:already subscribed,topic:{topic}"
         return ""
 
@@ -135,6 +143,10 @@ class BybitVenue(Venue):
         data = {"s": quote.pair.raw_symbol, **levels, "u": quote.update, "seq": quote.update * 7}
         millis, topic = quote.time // 1000, _QUOTES + quote.pair.raw_symbol
         yield json_text({"topic": topic, "ts": millis + 3, "type": "snapshot", "data": data, "cts": millis})
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield the changed levels; the exchange deletes those that fall out of the depth itself."""
+        yield _book_frame(change.book, "delta", sides(change.levels))
 
     def limited(self, wait: float) -> RestReply:
         """Return 200 with the code in the body."""
@@ -205,6 +217,19 @@ def _instrument(item: Instrument) -> dict[str, Any]:
         },
         "priceFilter": {"tickSize": step(item.tick)},
     }  # fmt: skip
+
+
+def _subscribed(topic: str, client: Client) -> set[str]:
+    if topic.startswith(_BOOKS):
+        return client.books
+    return client.quotes if topic.startswith(_QUOTES) else client.subscribed
+
+
+def _book_frame(book: OrderBook, kind: str, levels: Levels) -> str:
+    bids, asks = ([[number(price), number(size, 0)] for price, size in side] for side in levels)
+    data = {"s": book.pair.raw_symbol, "b": bids, "a": asks, "u": book.moment, "seq": book.update}
+    millis, topic = book.time // 1000, _BOOKS + book.pair.raw_symbol
+    return json_text({"topic": topic, "ts": millis + 3, "type": kind, "data": data, "cts": millis})
 
 
 VENUE = BybitVenue

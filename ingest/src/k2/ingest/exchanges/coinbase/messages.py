@@ -26,6 +26,23 @@ class Match(msgspec.Struct):
     taker_order_id: str = ""
 
 
+class Snapshot(msgspec.Struct, tag_field="type", tag="snapshot"):
+    """An order book: levels of price and size."""
+
+    product_id: str
+    bids: list[list[str]]
+    asks: list[list[str]]
+    time: Time | None = None
+
+
+class Level2Update(msgspec.Struct, tag_field="type", tag="l2update"):
+    """Changes of an order book: side, price and size each. A size of 0 deletes the level."""
+
+    product_id: str
+    changes: list[tuple[Literal["buy", "sell"], str, str]]
+    time: Time | None = None
+
+
 class RestTrade(msgspec.Struct):
     """One trade of the REST API."""
 
@@ -37,4 +54,5 @@ class RestTrade(msgspec.Struct):
 
 
 MATCH = msgspec.json.Decoder(Match)
+LEVEL2 = msgspec.json.Decoder(Snapshot | Level2Update)
 ROW = msgspec.json.Decoder(RestTrade)

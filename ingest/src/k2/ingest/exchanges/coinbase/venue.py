@@ -24,10 +24,12 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
+from k2.ingest.simulator.order_book import OrderBook, SimChange, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.values import from_micros
 
 _SUBSCRIBE_WITHIN = 5.0
+_LEVEL2 = "level2_batch"
 _PLACES = 8  # of prices and quantities over REST, with trailing zeros
 
 
@@ -63,7 +65,7 @@ class CoinbaseVenue(Venue):
         return [_error("Failed to subscribe", "maximum number of subscriptions exceeded")]
 
     def receive(self, text: str, client: Client, history: History) -> Sequence[Reply]:
-        """Handle a subscribe message: reply with the subscriptions, then the last match of each product.
+        """Handle a subscribe message: reply with the subscriptions, then the last match or the book of each product.
 
         One invalid product, and the whole call is ignored.
         """
@@ -71,27 +73,50 @@ class CoinbaseVenue(Venue):
         products, channels = texts(request.get("product_ids", [])), texts(request.get("channels", []))
         match request.get("type"):
             case "subscribe":
-                for product in products:
-                    if not self.listings.listed(product):
-                        return [_error("Failed to subscribe", f"{product} is not a valid product")]
-                if "matches" in channels:
-                    client.subscribed.update(products)
-                if "heartbeat" in channels:
-                    client.heartbeats.update(products)
-                newest = [trade for product in products for trade in history.newest(product, 1)]
-                return [_subscriptions(client), *(_match(trade, "last_match") for trade in newest)]
+                return self._subscribe(products, channels, client, history)
             case "unsubscribe":
                 if "matches" in channels:
                     client.subscribed.difference_update(products)
                 if "heartbeat" in channels:
                     client.heartbeats.difference_update(products)
+                if _LEVEL2 in channels:
+                    client.books.difference_update(products)
                 return [_subscriptions(client)]
         return [_error("Malformed JSON", "expected a subscribe message")]
+
+    def _subscribe(
+        self, products: Sequence[str], channels: Sequence[str], client: Client, history: History
+    ) -> Sequence[Reply]:
+        for product in products:
+            if not self.listings.listed(product):
+                return [_error("Failed to subscribe", f"{product} is not a valid product")]
+        frames: list[str] = []
+        if "matches" in channels:
+            client.subscribed.update(products)
+            newest = [trade for product in products for trade in history.newest(product, 1)]
+            frames += [_match(trade, "last_match") for trade in newest]
+        if "heartbeat" in channels:
+            client.heartbeats.update(products)
+        if _LEVEL2 in channels:
+            client.books.update(products)
+            frames += [_snapshot(history.books.books[name]) for name in products if name in history.books.books]
+        return [_subscriptions(client), *frames]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:
         """Yield one frame per trade."""
         for trade in trades:
             yield _match(trade, "match")
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield the changed levels."""
+        bids, asks = sides(change.levels)
+        changes = [
+            [side, number(price), number(size, _PLACES)]
+            for side, levels in (("buy", bids), ("sell", asks))
+            for price, size in levels
+        ]
+        product, time = change.book.pair.raw_symbol, _time(change.book)
+        yield json_text({"type": "l2update", "product_id": product, "time": time, "changes": changes})
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """Return one heartbeat per product, with its last trade id."""
@@ -104,7 +129,7 @@ class CoinbaseVenue(Venue):
 
     def violation(self, client: Client, now: float) -> str:
         """Report a client that did not subscribe within five seconds."""
-        late = not client.subscribed and now - client.opened_at > _SUBSCRIBE_WITHIN
+        late = not (client.subscribed or client.books) and now - client.opened_at > _SUBSCRIBE_WITHIN
         return "no subscription within 5 seconds" if late else ""
 
     def limited(self, wait: float) -> RestReply:
@@ -153,7 +178,7 @@ def _error(message: str, reason: str) -> str:
 
 
 def _subscriptions(client: Client) -> str:
-    by_channel = {"matches": client.subscribed, "heartbeat": client.heartbeats}
+    by_channel = {"matches": client.subscribed, "heartbeat": client.heartbeats, "level2_50": client.books}
     channels = [{"name": name, "product_ids": sorted(products)} for name, products in by_channel.items() if products]
     return json_text({"type": "subscriptions", "channels": channels})
 
@@ -176,6 +201,16 @@ def _row(trade: SimTrade) -> dict[str, Any]:
         "time": iso(trade), "trade_id": trade.id, "price": number(trade.price, _PLACES),
         "size": number(trade.quantity, _PLACES), "side": _maker(trade),
     }  # fmt: skip
+
+
+def _snapshot(book: OrderBook) -> str:
+    bids, asks = ([[number(price), number(size, _PLACES)] for price, size in side] for side in book.levels())
+    product = book.pair.raw_symbol
+    return json_text({"type": "snapshot", "product_id": product, "bids": bids, "asks": asks, "time": _time(book)})
+
+
+def _time(book: OrderBook) -> str:
+    return from_micros(book.time).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 VENUE = CoinbaseVenue

@@ -23,3 +23,28 @@ def _texts(levels: Iterable[Level], prices: int, quantities: int) -> Iterable[st
     for price, quantity in levels:
         yield str(price // prices)
         yield str(quantity // quantities)
+
+
+def places_of(book: OrderBook, expected: int) -> tuple[int, int] | None:
+    """Return the decimals of prices and quantities with which a book has a checksum; None if there are none.
+
+    They are the instrument's, which the exchange may change at any time, but not within a subscription.
+    """
+    bids, asks = book.top(_DEPTH)
+    levels = [*bids, *asks]
+    fewest = [_decimals([level[side] for level in levels]) for side in (0, 1)]
+    return next(
+        (
+            (prices, quantities)
+            for prices in range(fewest[0], SCALE + 1)
+            for quantities in range(fewest[1], SCALE + 1)
+            if checksum(book, prices, quantities) == expected
+        ),
+        None,
+    )
+
+
+def _decimals(values: Iterable[int]) -> int:
+    """Return how many decimals some numbers in units of 10**-12 have at most."""
+    numbers = list(values)
+    return next(places for places in range(SCALE + 1) if not any(number % 10 ** (SCALE - places) for number in numbers))

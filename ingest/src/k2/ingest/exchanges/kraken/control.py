@@ -36,7 +36,7 @@ class KrakenControl:
     """The requests of one of Kraken's channels and their answers."""
 
     channel: str
-    options: Mapping[str, str | bool] = MappingProxyType({})  # further parameters of a subscription
+    options: Mapping[str, str | bool | int] = MappingProxyType({})  # further parameters of a subscription
     _pairs: Sequence[Pair]
     _system = ""  # as the connection's last status said
 
@@ -89,7 +89,7 @@ class KrakenControl:
             return [Closing(f"status: {system[:40]}")]
         return ()
 
-    def _request(self, method: str, pairs: Sequence[Pair], number: int, **options: str | bool) -> bytes:
+    def _request(self, method: str, pairs: Sequence[Pair], number: int, **options: str | bool | int) -> bytes:
         symbols = [pair.raw_symbol for pair in pairs]
         params = {"channel": self.channel, "symbol": symbols, **options}
         return msgspec.json.encode({"method": method, "params": params, "req_id": number})

@@ -59,6 +59,31 @@ class TickerFrame(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class Level(msgspec.Struct):
+    """A level of an order book; JSON numbers, which are kept as they are written."""
+
+    price: msgspec.Raw
+    qty: msgspec.Raw
+
+
+class BookItem(msgspec.Struct):
+    """An order book, or changes of one, and the checksum of its best levels."""
+
+    symbol: str
+    bids: list[Level]
+    asks: list[Level]
+    checksum: int
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class BookFrame(msgspec.Struct):
+    """A websocket frame with order books that are not decoded yet."""
+
+    channel: Literal["book"]
+    type: Literal["snapshot", "update"]
+    data: list[msgspec.Raw]
+
+
 class RestRow(msgspec.Struct, array_like=True):
     """One trade of the REST API: an array, to which Kraken may append columns."""
 
@@ -97,5 +122,7 @@ RAW_FRAME = msgspec.json.Decoder(RawFrame)
 ITEM = msgspec.json.Decoder(Fill)
 TICKER_FRAME = msgspec.json.Decoder(TickerFrame)
 TICKER = msgspec.json.Decoder(Ticker)
+BOOK_FRAME = msgspec.json.Decoder(BookFrame)
+BOOK = msgspec.json.Decoder(BookItem)
 RESPONSE = msgspec.json.Decoder(RestResponse)
 ROW = msgspec.json.Decoder(RestRow)

@@ -22,15 +22,16 @@ from k2.ingest.exchanges.base_venue import (
     step,
     texts,
 )
+from k2.ingest.exchanges.kraken.venue_books import KrakenBooks
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimQuote
+from k2.ingest.simulator.order_book import SimChange, SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import from_micros
 
-_TRADE, _QUOTE = "trade", "ticker"
+_TRADE, _QUOTE, _BOOK = "trade", "ticker", "book"
 _SNAPSHOT = 50
 _PLACES = 8  # of prices and quantities, with trailing zeros
 _REST_PRICE = 5  # of prices over REST
@@ -49,6 +50,10 @@ class KrakenVenue(Venue):
     paths = ("/v2", "/")
     rest_rate, rest_burst = 1.0, 15.0
     end = Cut(1001, "CloudFlare WebSocket proxy restarting")
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        super().__init__(pairs)
+        self._books = KrakenBooks()
 
     def on_connect(self, client: Client) -> list[str]:
         """Return the system status."""
@@ -102,7 +107,7 @@ class KrakenVenue(Venue):
             return [json_text({"method": "pong", "req_id": number})]
         params = request.get("params", {})
         channel = params.get("channel")
-        if method not in {"subscribe", "unsubscribe"} or channel not in {_TRADE, _QUOTE}:
+        if method not in {"subscribe", "unsubscribe"} or channel not in {_TRADE, _QUOTE, _BOOK}:
             return ['{"error":"Method or channel not supported","method":"subscribe","success":false}']
         replies: list[str] = []
         for raw_symbol in texts(params.get("symbol", [])):
@@ -126,12 +131,16 @@ class KrakenVenue(Venue):
         result = {"channel": channel, "snapshot": snapshot, "symbol": raw_symbol}
         if channel == _QUOTE:
             result["event_trigger"] = params.get("event_trigger", "trades")
+        if channel == _BOOK:
+            result["depth"] = self._books.depth = int(params.get("depth", 10))
         replies = [json_text({"method": "subscribe", "result": result, "success": True, "req_id": number})]
         recent = history.newest(raw_symbol, _SNAPSHOT) if channel == _TRADE else ()
         if snapshot and recent:
             replies.append(_v2_frame(recent, "snapshot"))
         if snapshot and channel == _QUOTE and (quote := history.books.newest(raw_symbol)):
             replies.append(_ticker(quote, "snapshot"))
+        if snapshot and channel == _BOOK and (book := history.books.books.get(raw_symbol)):
+            replies.append(self._books.snapshot(book, self._steps(raw_symbol)))
         return replies
 
     def _receive_v1(self, request: dict[str, Any], client: Client, history: History) -> list[str]:
@@ -163,6 +172,15 @@ class KrakenVenue(Venue):
     def quote_frames(self, quote: SimQuote) -> Iterator[str]:
         """Yield one ticker."""
         yield _ticker(quote, "update")
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield what changed within the depth; levels that fall out of it are not deleted."""
+        yield self._books.update(change.book, self._steps(change.book.pair.raw_symbol))
+
+    def _steps(self, raw_symbol: str) -> tuple[int, int]:
+        """Return the decimals of prices and quantities."""
+        item = self.listings.get(raw_symbol)
+        return (decimals(item.tick), decimals(item.lot)) if item else (1, _PLACES)
 
     def heartbeats(self, client: Client, history: History, now: int) -> list[str]:
         """Return one heartbeat."""
@@ -223,6 +241,8 @@ def _status(**notices: Sequence[object]) -> str:
 
 
 def _subscribed(client: Client, channel: str) -> set[str]:
+    if channel == _BOOK:
+        return client.books
     return client.quotes if channel == _QUOTE else client.subscribed
 
 

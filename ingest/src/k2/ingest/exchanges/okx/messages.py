@@ -8,6 +8,7 @@ from k2.schemas.records.trade import Side
 
 CHANNEL: Final = "trades-all"
 QUOTES_CHANNEL: Final = "bbo-tbt"
+BOOK_CHANNEL: Final = "books"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
@@ -67,6 +68,31 @@ class QuoteFrame(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class BookItem(msgspec.Struct):
+    """Levels of an order book: price, size and two further texts. Time in milliseconds."""
+
+    bids: list[list[str]]
+    asks: list[list[str]]
+    ts: str
+    seqId: int  # noqa: N815
+    prevSeqId: int  # noqa: N815
+
+
+class BookArgument(msgspec.Struct):
+    """The channel and instrument of a websocket frame with an order book."""
+
+    channel: Literal["books"]
+    instId: str  # noqa: N815
+
+
+class BookFrame(msgspec.Struct):
+    """A websocket frame with an order book, or changes of one, that are not decoded yet."""
+
+    arg: BookArgument
+    action: Literal["snapshot", "update"]
+    data: list[msgspec.Raw]
+
+
 class RestResponse(msgspec.Struct):
     """The envelope of a REST response without an error."""
 
@@ -80,4 +106,6 @@ ITEM = msgspec.json.Decoder(TradeItem)
 QUOTE_FRAME = msgspec.json.Decoder(QuoteFrame)
 TOP = msgspec.json.Decoder(Top)
 RESPONSE = msgspec.json.Decoder(RestResponse)
+BOOK_FRAME = msgspec.json.Decoder(BookFrame)
+BOOK = msgspec.json.Decoder(BookItem)
 ROW = msgspec.json.Decoder(TradeItem)

@@ -19,11 +19,11 @@ from k2.ingest.exchanges.base_venue import (
     step,
     texts,
 )
-from k2.ingest.exchanges.okx.messages import CHANNEL, QUOTES_CHANNEL
+from k2.ingest.exchanges.okx.messages import BOOK_CHANNEL, CHANNEL, QUOTES_CHANNEL
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimQuote
+from k2.ingest.simulator.order_book import Levels, OrderBook, SimChange, SimQuote, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _IDLE_LIMIT = 30.0
@@ -76,6 +76,7 @@ class OkxVenue(Venue):
             return ['{"event":"error","code":"60012","msg":"Invalid request: expected op","connId":"a4d3ae55"}']
         number = {"id": request["id"]} if "id" in request else {}
         replies = [self._answer(operation, argument, number, client) for argument in request.get("args", [])]
+        replies += self._books(request, client, history)
         names = [raw_symbol for raw_symbol in self.requested(text) if raw_symbol in client.quotes]
         tops = [history.books.newest(raw_symbol) for raw_symbol in names]
         return [*replies, *(frame for top in tops if top for frame in self.quote_frames(top))]
@@ -84,13 +85,14 @@ class OkxVenue(Venue):
         fields = argument if isinstance(argument, dict) else {}
         raw_symbol, channel = str(fields.get("instId")), fields.get("channel")
         is_quotes = channel == QUOTES_CHANNEL and client.protocol == _PUBLIC
-        if not self.listings.listed(raw_symbol) or not (is_quotes or channel == _CHANNELS[client.protocol]):
+        is_book = channel == BOOK_CHANNEL and client.protocol == _PUBLIC
+        if not self.listings.listed(raw_symbol) or not (is_quotes or is_book or channel == _CHANNELS[client.protocol]):
             words = (
                 f"Wrong URL or channel:{channel},instId:{raw_symbol} doesn't exist. "
                 "Please use the correct URL, channel and parameters referring to API document."
             )
             return json_text({"event": "error", "code": "60018", "msg": words, "connId": "a4d3ae55"})
-        subscribed = client.quotes if is_quotes else client.subscribed
+        subscribed = client.quotes if is_quotes else client.books if is_book else client.subscribed
         if operation == "subscribe":
             subscribed.add(raw_symbol)
         else:
@@ -115,6 +117,17 @@ class OkxVenue(Venue):
             "asks": _level(quote.ask), "bids": _level(quote.bid), "ts": str(quote.time // 1000), "seqId": quote.update,
         }  # fmt: skip
         yield json_text({"arg": {"channel": QUOTES_CHANNEL, "instId": quote.pair.raw_symbol}, "data": [row]})
+
+    def book_frames(self, change: SimChange) -> Iterator[str]:
+        """Yield the changed levels; the exchange deletes those that fall out of 400 a side itself."""
+        yield _book_frame(change.book, "update", change.first - 1, sides(change.levels))
+
+    def _books(self, request: Mapping[str, Any], client: Client, history: History) -> list[str]:
+        """Return the snapshots that subscriptions begin with."""
+        arguments = request.get("args", []) if request.get("op") == "subscribe" else []
+        names = [each.get("instId") for each in arguments if each.get("channel") == BOOK_CHANNEL]
+        books = [history.books.books[name] for name in names if name in client.books and name in history.books.books]
+        return [_book_frame(book, "snapshot", -1, book.levels()) for book in books]
 
     def violation(self, client: Client, now: float) -> str:
         """Report 30 seconds without a message from the client."""
@@ -189,6 +202,19 @@ def _row(trade: SimTrade) -> dict[str, Any]:
         "sz": number(trade.quantity), "side": "buy" if trade.buy else "sell", "ts": str(trade.time // 1000),
         "source": "0",
     }  # fmt: skip
+
+
+def _book_frame(book: OrderBook, action: str, previous: int, levels: Levels) -> str:
+    """Return a frame of a book; `prevSeqId` of a snapshot is -1."""
+    bids, asks = (
+        [[number(price), number(size, 0), "0", "1" if size else "0"] for price, size in side] for side in levels
+    )
+    row = {
+        "asks": asks, "bids": bids, "ts": str(book.time // 1000), "checksum": 0, "prevSeqId": previous,
+        "seqId": book.update,
+    }  # fmt: skip
+    argument = {"channel": BOOK_CHANNEL, "instId": book.pair.raw_symbol}
+    return json_text({"arg": argument, "action": action, "data": [row]})
 
 
 VENUE = OkxVenue

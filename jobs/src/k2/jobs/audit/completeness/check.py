@@ -41,7 +41,7 @@ def check(
     rows = aggregated.withColumn("hour", F.expr("unix_micros(hour)")).collect()
     fields = ({**row.asDict(), "hour": from_micros(row["hour"])} for row in rows)
     skipped = _never_issued(scope, gaps, evidence, nearby)
-    spent = durations.by_hour(nearby, channel) if channel.sequencing is Sequencing.CONNECTION else {}
+    spent = durations.by_hour(nearby, channel) if channel.sequencing is not Sequencing.EXCHANGE_IDS else {}
     hours = [
         completeness.evaluate(
             row, channel, scope.exchange, scope.now, skipped.get(row["symbol"], ()),

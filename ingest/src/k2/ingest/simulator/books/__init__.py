@@ -1,0 +1,1 @@
+"""What a simulated exchange sends of its order books."""
