@@ -168,7 +168,7 @@ class Process:
             snapshots.newest, directory, rng=Random(self._rng.random()), time_ns=self._clock.time_ns, limits=limits
         )
         session = Session(
-            make_adapter, (self._endpoint,), pairs, self._http, pipeline, tracker, self.publisher, self.stats,
+            make_adapter, (self._endpoint,), pairs, self._http, pipeline, self.publisher, self.stats,
             Tuning(), snapshots.restart, sources,
         )  # fmt: skip
 

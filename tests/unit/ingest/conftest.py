@@ -200,7 +200,7 @@ class Shard:
             return exchange
 
         self.session = Session(
-            made, endpoints, self.pairs, self.http, self.pipeline, self.tracker, self.publisher, self.stats, tuning,
+            made, endpoints, self.pairs, self.http, self.pipeline, self.publisher, self.stats, tuning,
             connected, Sources(self.snapshots.newest, self.listing, limits=self.address),
         )  # fmt: skip
         parts = [self.session.run(), self.publisher.run(), *([self.repairer.run()] if repair else [])]

@@ -1,8 +1,9 @@
 """The wait for a gap event's acknowledgement, which several tasks share."""
 
 import asyncio
+from types import SimpleNamespace
 
-from tests.unit.ingest.test_dead_letters import Link, okx_frame, okx_item
+from tests.unit.ingest.test_dead_letters import Link, bybit_frame, bybit_item, okx_frame, okx_item
 
 
 async def test_a_waiter_that_is_cancelled_does_not_end_the_wait_of_others(shard):
@@ -21,3 +22,26 @@ async def test_a_waiter_that_is_cancelled_does_not_end_the_wait_of_others(shard)
     await second
     assert await ingest.stop() == 0
     assert [record["trade_id"] for record in ingest.stored()] == ["10", "15"]
+
+
+async def test_a_frame_that_waits_does_not_hide_that_its_connection_was_lost_after_it(shard):
+    ingest = shard("bybit", ["BTCUSDT", "ETHUSDT"])
+    link = SimpleNamespace(adapter=ingest.adapter, unseen=set())
+    delivery = asyncio.create_task(ingest.publisher.run())
+
+    def receive(number: int, symbol: str) -> None:
+        ingest.pipeline.handle(bybit_frame(bybit_item(number, s=symbol)), 1, link)
+
+    receive(0, "BTCUSDT")
+    receive(1, "ETHUSDT")
+    ingest.pipeline.interrupt(["BTCUSDT"])
+    receive(2, "BTCUSDT")  # ends a window: what follows waits for its gap event
+    receive(3, "ETHUSDT")
+    ingest.pipeline.interrupt(["ETHUSDT"])
+    await ingest.pipeline.settle()
+    receive(4, "ETHUSDT")
+    await ingest.pipeline.settle()
+    delivery.cancel()
+    assert await ingest.stop() == 0
+    windows = sorted((event.symbol, event.last_id) for event in ingest.gap_events())  # with the record before each
+    assert windows == [("BTCUSDT", "id0"), ("ETHUSDT", "id3")]

@@ -174,7 +174,6 @@ async def run(
                 pairs,
                 http,
                 pipeline,
-                tracker,
                 publisher,
                 stats,
                 options.tuning,

@@ -186,6 +186,13 @@ class Pipeline:
         if self.barrier is None:
             self._process_backlog()
 
+    def interrupt(self, symbols: Iterable[str]) -> None:
+        """Take note, behind the frames that wait, that these subscriptions ended: they came before it."""
+        if self.barrier is None:
+            self._tracker.on_disconnect(symbols)
+        else:
+            self._backlog.append(partial(self._tracker.on_disconnect, tuple(symbols)))
+
     async def settle(self) -> None:
         """Wait until Kafka acknowledges the gap event, then process the backlog behind it."""
         async with self._lock:

@@ -21,7 +21,6 @@ from k2.ingest.kafka.publisher import Publisher
 from k2.ingest.network.client import FAILURES, HandshakeRefused, HttpClient
 from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import Pipeline
-from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.states import SymbolState
@@ -49,7 +48,6 @@ class Shard:
     endpoints: Sequence[str]
     http: HttpClient
     pipeline: Pipeline
-    tracker: Tracker
     publisher: Publisher
     stats: Stats
     tuning: Tuning
@@ -152,7 +150,7 @@ class Lane:
         shard = self._shard
         shard.stats.reconnects += 1
         shard.stats.errors[f"connection_{reason.partition(':')[0].replace(' ', '_')}"] += 1
-        shard.tracker.on_disconnect([pair.symbol for pair in connection.pairs])
+        shard.pipeline.interrupt([pair.symbol for pair in connection.pairs])
         for pair in connection.pairs:
             shard.silences[pair.raw_symbol].lost()
         log.warning("connection lost", connection=connection.id, endpoint=connection.endpoint, reason=reason)
@@ -210,7 +208,7 @@ class Lane:
             wait = shard.limits.connects_banned(self._time())
         connection = Connection(
             adapter, endpoint, pairs, shard.tuning, lane=self.number, rng=shard.rng, time_ns=shard.time_ns,
-            on_subscribe=shard.tracker.on_disconnect, overlaps=overlaps,
+            on_subscribe=shard.pipeline.interrupt, overlaps=overlaps,
         )  # fmt: skip
         await connection.open(shard.http)
         subscribable = self._subscribable()  # symbols may have been added or removed since it began to connect

@@ -36,7 +36,6 @@ from k2.ingest.kafka.publisher import MAX_FRAME, Publisher
 from k2.ingest.network.client import FAILURES, HttpClient, MessageType, WebSocket
 from k2.ingest.network.limits import AddressLimits
 from k2.ingest.pipeline import ConnectionHandle, Pipeline
-from k2.ingest.sequencing.tracker import Tracker
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.records.trade import Source
@@ -88,7 +87,6 @@ class Session:
         pairs: Sequence[Pair],
         http: HttpClient,
         pipeline: Pipeline,
-        tracker: Tracker,
         publisher: Publisher,
         stats: Stats,
         tuning: Tuning,
@@ -102,7 +100,6 @@ class Session:
             endpoints,
             http,
             pipeline,
-            tracker,
             publisher,
             stats,
             tuning,
@@ -316,7 +313,7 @@ class Session:
         remedy = silence.is_silent(now)
         shard.stats.silences[pair.symbol] += 1
         log.warning("symbol is silent", symbol=raw_symbol, connection=connection.id, seconds=round(silence.length(now)))
-        shard.tracker.on_disconnect([pair.symbol])
+        shard.pipeline.interrupt([pair.symbol])
         if lane.connection is connection:
             if remedy is Remedy.REPLACE or none_flows:
                 connection.replace("silent")
