@@ -17,16 +17,22 @@ class BookFeed:
     def send(self, change: SimChange, connections: Iterable[Connection]) -> None:
         """Send the frames of a change."""
         raw_symbol = change.book.pair.raw_symbol
-        quotes = list(self._venue.quote_frames(change.quote)) if change.quote else []
-        books = list(self._venue.book_frames(change))
+        clients = [
+            connection
+            for connection in connections
+            if raw_symbol not in connection.client.stuck | connection.client.frozen
+        ]
+        # Frames are built only where someone wants them: a replay as fast as can be has many changes a millisecond.
+        if change.quote and (subscribed := [each for each in clients if raw_symbol in each.client.quotes]):
+            _put(subscribed, self._venue.quote_frames(change.quote))
+        if subscribed := [each for each in clients if raw_symbol in each.client.books]:
+            _put(subscribed, self._venue.book_frames(change))
+
+
+def _put(connections: Iterable[Connection], frames: Iterable[str]) -> None:
+    for frame in frames:
         for connection in connections:
-            client = connection.client
-            if raw_symbol in client.stuck | client.frozen:
-                continue
-            for frame in quotes if raw_symbol in client.quotes else ():
-                connection.put(frame)
-            for frame in books if raw_symbol in client.books else ():
-                connection.put(frame)
+            connection.put(frame)
 
 
 def truth(book: OrderBook) -> dict[str, Any]:
