@@ -19,6 +19,7 @@ from k2.ingest.network.client import open_client
 from k2.ingest.simulator.faults import parse
 from k2.ingest.telemetry.stats import Stats
 from k2.schemas import egress
+from k2.schemas.channels import TRADES
 from k2.schemas.codecs import avro
 from k2.schemas.feed.model import API_VERSION, ExchangeFeed
 from k2.schemas.formats import OtherFormat
@@ -153,7 +154,7 @@ async def test_a_topic_of_another_format_is_refused_before_anything_is_registere
 def test_the_process_ends_with_2_and_one_line(schema, words, names, registry_url, capsys):
     Registry(RegistryConnection(registry_url)).register(f"{names.records}-value", schema)
     platform = Platform(kafka_bootstrap="127.0.0.1:1", registry_url=registry_url)
-    assert _run(feed(names, ["ws://127.0.0.1:1"]), platform, app.Options(tuning=TUNING)) == 2
+    assert _run(feed(names, ["ws://127.0.0.1:1"]), TRADES, platform, app.Options(tuning=TUNING)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("spot: ")
     assert words in line

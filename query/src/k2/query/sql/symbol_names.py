@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from k2.schemas.exchanges.spec import ExchangeSpec
 
 _SEPARATORS: Final = re.compile(r"[/\-_:.\s]+")
+_WRITTEN: Final = re.compile(r"[^\W_]+(\s*[/\-_:.\s]\s*[^\W_]+){0,2}")  # not a path: separators stand between names
 _LONGEST: Final = 40
 _SHOWN: Final = 20  # symbols that a message lists
 
@@ -36,7 +37,7 @@ def normalize(text: str, exchange: str | None) -> str:
     """
     assets = [part for part in _SEPARATORS.split(text.strip().upper()) if part]
     symbol = "".join(assets)
-    if not symbol.isalnum() or len(symbol) > _LONGEST:
+    if not _WRITTEN.fullmatch(text.strip()) or not symbol.isalnum() or len(symbol) > _LONGEST:
         raise BadQuery(f"{format_value(text)} is not a symbol; write its two assets, such as BTCUSDT or BTC/USDT")
     spec = EXCHANGES[exchange.lower()] if exchange else None
     if spec is None or not spec.asset_names:
