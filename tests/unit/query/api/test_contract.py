@@ -10,9 +10,12 @@ from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
+from k2.cli.embedded.layout import Layout
 from k2.query.api.openapi import document
+from k2.schemas.tables import GOLD_BOOK_TABLE
 from tests.unit.query.api.conftest import Serve
 from tests.unit.query.conftest import Append, trade
+from tests.unit.query.quotes import quote, store
 
 CHECKED_IN = Path(__file__).parents[4] / "docs" / "reference" / "openapi.json"
 
@@ -26,8 +29,12 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_every_response_conforms_to_the_document(serve: Serve, append: Append, path: str, method: str) -> None:
+def test_every_response_conforms_to_the_document(
+    serve: Serve, append: Append, layout: Layout, path: str, method: str
+) -> None:
     append([trade(1), trade(2, 1)])
+    store(layout, [quote(1)])
+    store(layout, [], GOLD_BOOK_TABLE)
     app = serve(rate_anonymous="1000000/minute").app
     described = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
 

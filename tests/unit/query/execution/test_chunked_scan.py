@@ -56,7 +56,7 @@ def test_a_chunked_result_equals_that_of_one_chunk(
     engine: Engine, append: Append, monkeypatch: pytest.MonkeyPatch, max_rows: int, top_n_limit: int
 ) -> None:
     fill(append)
-    monkeypatch.setattr("k2.query.engine._TOP_N_LIMIT", top_n_limit)
+    monkeypatch.setattr("k2.query.execution.record_scan._TOP_N_LIMIT", top_n_limit)
     positions = [None] + [TRADE_LIST.position_of(row) for row in engine.trades().to_pylist()[::5]]
     starts, ends = (None, NOON + timedelta(minutes=20), NOON + 3 * HOUR), (None, NOON + 4 * HOUR)
     for start, end, limit, beyond in product(starts, ends, (None, 1, 4, 9, 100), positions):
@@ -120,13 +120,13 @@ def test_only_the_next_chunk_is_prefetched_while_one_is_read(
 ) -> None:
     fill(append)
     calls: list[tuple[str, Interrupt | None]] = []
-    read = engine._read
+    read = engine._trades.read
 
     def recorded(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
         calls.append((threading.current_thread().name, cancellation._active.get()))
         return read(chunk, statement, parameters)
 
-    monkeypatch.setattr(engine, "_read", recorded)
+    monkeypatch.setattr(engine._trades, "read", recorded)
     set_chunk_rows(monkeypatch, 1)
     stop = Interrupt()
     with stop.scope():
@@ -147,7 +147,7 @@ def test_a_result_that_is_abandoned_keeps_the_callers_error(
     fill(append)
     set_chunk_rows(monkeypatch, 1)
     engine = Engine(layout.platform())
-    read = engine._read
+    read = engine._trades.read
 
     def slow(chunk: ScanPlan, statement: str, parameters: dict[str, Any]) -> pa.RecordBatchReader:
         if threading.current_thread().name.startswith("k2-prefetch"):
@@ -158,7 +158,7 @@ def test_a_result_that_is_abandoned_keeps_the_callers_error(
             )
         return read(chunk, statement, parameters)
 
-    monkeypatch.setattr(engine, "_read", slow)
+    monkeypatch.setattr(engine._trades, "read", slow)
     reader = engine.trades_reader()
     with pytest.raises(BrokenPipeError), closing(engine):
         raise BrokenPipeError(reader.read_next_batch().num_rows)
