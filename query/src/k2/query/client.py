@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import httpx2 as httpx
 
@@ -28,6 +28,19 @@ _CHUNK_BYTES: Final = 1 << 20
 
 Time = datetime | str
 AsOf = datetime | str | int
+
+
+class RecordsParameters(TypedDict, total=False):
+    """What selects records: None is no condition."""
+
+    symbol: str | None
+    exchange: str | None
+    start: Time | None
+    end: Time | None
+    window_minutes: float | None
+    limit: int | None
+    as_of: AsOf | None
+    hybrid: bool  # with those that are in Kafka but not yet in Gold
 
 
 class ApiError(Exception):
@@ -72,57 +85,15 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def trades(
-        self,
-        *,
-        symbol: str | None = None,
-        exchange: str | None = None,
-        start: Time | None = None,
-        end: Time | None = None,
-        window_minutes: float | None = None,
-        limit: int | None = None,
-        as_of: AsOf | None = None,
-        hybrid: bool = False,
-    ) -> Table:
+    def trades(self, **query: Unpack[RecordsParameters]) -> Table:
         """Return trades in order of time: all, or at most `limit`."""
-        return self._table(
-            "/v1/trades",
-            symbol=symbol,
-            exchange=exchange,
-            start=start,
-            end=end,
-            window_minutes=window_minutes,
-            limit=limit,
-            as_of=as_of,
-            hybrid=hybrid or None,
-        )
+        return self._table("/v1/trades", **query)
 
-    def quotes(
-        self,
-        *,
-        symbol: str | None = None,
-        exchange: str | None = None,
-        start: Time | None = None,
-        end: Time | None = None,
-        window_minutes: float | None = None,
-        limit: int | None = None,
-        as_of: AsOf | None = None,
-        hybrid: bool = False,
-    ) -> Table:
+    def quotes(self, **query: Unpack[RecordsParameters]) -> Table:
         """Return best bids and asks in order of time: all, or at most `limit`."""
-        return self._table(
-            "/v1/quotes",
-            symbol=symbol,
-            exchange=exchange,
-            start=start,
-            end=end,
-            window_minutes=window_minutes,
-            limit=limit,
-            as_of=as_of,
-            hybrid=hybrid or None,
-        )
+        return self._table("/v1/quotes", **query)
 
-    def quotes_batches(self, **query: Any) -> Iterator[RecordBatch]:
+    def quotes_batches(self, **query: Unpack[RecordsParameters]) -> Iterator[RecordBatch]:
         """Yield the rows of `quotes` batch by batch, for results too large for memory."""
         with self._reader("GET", "/v1/quotes", params=_parameters(query)) as reader:
             yield from reader
@@ -144,7 +115,7 @@ class Client:
         parameters = {"at": at, "start": start, "end": end, "interval": interval, "depth": depth, "as_of": as_of}
         return self._table("/v1/book", symbol=symbol, exchange=exchange, hybrid=hybrid or None, **parameters)
 
-    def trades_batches(self, **query: Any) -> Iterator[RecordBatch]:
+    def trades_batches(self, **query: Unpack[RecordsParameters]) -> Iterator[RecordBatch]:
         """Yield the rows of `trades` batch by batch, for results too large for memory."""
         with self._reader("GET", "/v1/trades", params=_parameters(query)) as reader:
             yield from reader

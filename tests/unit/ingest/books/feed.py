@@ -1,6 +1,7 @@
 """A simulated exchange that sends its book, and the adapter of one connection to it, with nothing between."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count, groupby
 from typing import Any
 
 from k2.ingest.exchanges import adapter, venue
@@ -20,15 +21,12 @@ ALL = ("binance", "kraken", "coinbase", "bybit", "okx")
 IN_BAND = ALL[1:]
 
 
-def batches(seed: str, pair: Any, seconds: int = 20) -> Iterator[list[SimTrade]]:
-    """The trades of a market, by moment."""
-    made: list[SimTrade] = []
-    for trade in Market(pair, seed, 50.0, RECEIVED).until(RECEIVED + seconds * 1_000_000):
-        if made and made[-1].time != trade.time:
-            yield made
-            made = []
-        made.append(trade)
-    yield made
+def batches(seed: str, pair: Any) -> Iterator[list[SimTrade]]:
+    """The trades of a market, by moment, without end."""
+    market = Market(pair, seed, 50.0, RECEIVED)
+    trades = (trade for second in count(1) for trade in market.until(RECEIVED + second * 1_000_000))
+    for _, moment in groupby(trades, key=lambda trade: trade.time):
+        yield list(moment)
 
 
 class Feed:

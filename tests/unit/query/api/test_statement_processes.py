@@ -105,7 +105,7 @@ def test_a_server_under_attack_answers_others_logs_little_and_ends_on_sigterm(
             f"SELECT {'x' * 90_000}()",
             f"SELECT * FROM {'x' * 90_000}",
             "SELECT length(repeat('x', 2000000000))",
-            "SELECT DATE '0044-03-15 (BC)' AS v",
+            "SELECT 170141183460469231731687303715884105727::HUGEINT AS v",
         ):
             status, answer = ask(url, statement)
             assert status in {400, 413}, answer

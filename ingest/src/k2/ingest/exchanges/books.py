@@ -5,6 +5,7 @@ exchange sends nothing that could prove it. Between a loss and the next state, a
 Snapshots are records of the state, so that a reader needs the last one and what follows it on its connection.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -41,7 +42,7 @@ class Tracked(Generic[Book]):
     unfit: bool = False  # nothing is recorded until it is subscribed again
 
 
-class BookAdapter(ConnectionAdapter, Generic[Book]):
+class BookAdapter(ConnectionAdapter, ABC, Generic[Book]):
     """The common part of the adapters of order books."""
 
     spec: ExchangeSpec
@@ -62,13 +63,13 @@ class BookAdapter(ConnectionAdapter, Generic[Book]):
         symbols = {pair.symbol for pair in pairs}
         self._tracked = {symbol: tracked for symbol, tracked in self._tracked.items() if symbol in symbols}
 
+    @abstractmethod
     def _new_book(self) -> Book:
         """Return the book of a symbol without a state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _levels(self, book: Book) -> OrderBook:
         """Return the levels of a book."""
-        raise NotImplementedError
 
     def _of(self, pair: Pair) -> Tracked[Book]:
         tracked = self._tracked.get(pair.symbol)

@@ -11,6 +11,7 @@ import msgspec
 
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
+    INEXACT,
     MALFORMED_ITEM,
     NO_ID,
     InvalidItem,
@@ -19,6 +20,7 @@ from k2.ingest.exchanges.base import (
     trade_number,
 )
 from k2.schemas.exchanges.spec import Pair
+from k2.schemas.values import InexactValue
 
 Item = TypeVar("Item")
 Built = SequencedRecord | InvalidItem
@@ -28,6 +30,12 @@ Place = str | int | None
 
 _MAX_REASON: Final = 200  # characters
 _UNREADABLE: Final = (*DECODE_ERRORS, ValueError)  # msgspec raises ValueError for integers of thousands of digits
+
+
+def rejected(error: Exception, pair: Pair, index: int = 0) -> InvalidItem:
+    """Return the item of a pair whose numbers do not fit exactly, or that is invalid otherwise."""
+    kind = INEXACT if isinstance(error, InexactValue) else MALFORMED_ITEM
+    return InvalidItem(kind, str(error)[:_MAX_REASON], pair.symbol, index=index)
 
 
 def numbered(built: list[Built]) -> list[Built]:

@@ -13,7 +13,6 @@ from k2.ingest.books.splice import Change, Outcome, SplicedBook
 from k2.ingest.books.state import OrderBook
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
-    INEXACT,
     MALFORMED_ITEM,
     UNSUBSCRIBED,
     Event,
@@ -28,7 +27,7 @@ from k2.ingest.exchanges.binance.control import BinanceControl
 from k2.ingest.exchanges.binance.messages import DEPTH, DEPTH_FRAME, DepthUpdate
 from k2.ingest.exchanges.binance.spec import BinanceSpec
 from k2.ingest.exchanges.books import BookAdapter, Tracked
-from k2.ingest.exchanges.items import invalid_item
+from k2.ingest.exchanges.items import invalid_item, rejected
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import InexactValue
 
@@ -67,10 +66,8 @@ class BinanceBook(BinanceSpec, BinanceControl, BookAdapter[SplicedBook], StateSo
         try:
             time = millis(data.E)
             message = self._records.message(pair.symbol, data.b, data.a)
-        except MalformedFrame as error:
-            return [InvalidItem(MALFORMED_ITEM, str(error), pair.symbol)]
-        except InexactValue as error:
-            return [InvalidItem(INEXACT, str(error), pair.symbol)]
+        except (InexactValue, MalformedFrame) as error:
+            return [rejected(error, pair)]
         tracked = self._of(pair)
         if tracked.unfit:
             return ()

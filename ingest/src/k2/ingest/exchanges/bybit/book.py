@@ -12,8 +12,6 @@ from typing import Final
 from k2.ingest.books.records import Ids
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
-    INEXACT,
-    MALFORMED_ITEM,
     UNSUBSCRIBED,
     Event,
     InvalidItem,
@@ -24,7 +22,7 @@ from k2.ingest.exchanges.base import (
 from k2.ingest.exchanges.bybit.control import BybitControl
 from k2.ingest.exchanges.bybit.messages import BOOK_FRAME, BookFrame
 from k2.ingest.exchanges.bybit.spec import BybitSpec
-from k2.ingest.exchanges.items import invalid_item
+from k2.ingest.exchanges.items import invalid_item, rejected
 from k2.ingest.exchanges.streamed_books import StreamedBookAdapter
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import InexactValue
@@ -62,10 +60,8 @@ class BybitBook(BybitSpec, BybitControl, StreamedBookAdapter):
             return [InvalidItem(UNSUBSCRIBED, f"{message.data.s[:40]!r} was not subscribed")]
         try:
             return self._message(pair, message, received)
-        except InexactValue as error:
-            return self._invalid(pair, InvalidItem(INEXACT, str(error), pair.symbol), received)
-        except MalformedFrame as error:
-            return self._invalid(pair, InvalidItem(MALFORMED_ITEM, str(error), pair.symbol), received)
+        except (InexactValue, MalformedFrame) as error:
+            return self._invalid(pair, rejected(error, pair), received)
 
     def _message(self, pair: Pair, message: BookFrame, received: int) -> list[Event]:
         data = message.data

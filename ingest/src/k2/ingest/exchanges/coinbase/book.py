@@ -12,7 +12,6 @@ from typing import Final
 from k2.ingest.books.records import Ids
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
-    INEXACT,
     UNSUBSCRIBED,
     Event,
     InvalidItem,
@@ -22,7 +21,7 @@ from k2.ingest.exchanges.base import (
 from k2.ingest.exchanges.coinbase.control import CoinbaseControl
 from k2.ingest.exchanges.coinbase.messages import LEVEL2, Level2Update, Snapshot
 from k2.ingest.exchanges.coinbase.spec import CoinbaseSpec
-from k2.ingest.exchanges.items import invalid_item
+from k2.ingest.exchanges.items import invalid_item, rejected
 from k2.ingest.exchanges.streamed_books import StreamedBookAdapter
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.states import Verdict
@@ -63,7 +62,7 @@ class CoinbaseBook(CoinbaseSpec, CoinbaseControl, StreamedBookAdapter):
         try:
             return self._message(pair, message, received)
         except InexactValue as error:
-            return self._invalid(pair, InvalidItem(INEXACT, str(error), pair.symbol), received)
+            return self._invalid(pair, rejected(error, pair), received)
 
     def _message(self, pair: Pair, message: Snapshot | Level2Update, received: int) -> list[Event]:
         time, tracked = self._time(pair, message), self._of(pair)

@@ -12,15 +12,13 @@ from k2.ingest.books.records import Ids
 from k2.ingest.books.stream import StreamedBook
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
-    INEXACT,
-    MALFORMED_ITEM,
     UNSUBSCRIBED,
     Event,
     InvalidItem,
     MalformedFrame,
 )
 from k2.ingest.exchanges.books import Tracked
-from k2.ingest.exchanges.items import decoded, invalid_item
+from k2.ingest.exchanges.items import decoded, invalid_item, rejected
 from k2.ingest.exchanges.kraken.checksum import checksum, places_of
 from k2.ingest.exchanges.kraken.control import KrakenControl
 from k2.ingest.exchanges.kraken.messages import BOOK, BOOK_FRAME, BookItem, Level, bare
@@ -80,10 +78,8 @@ class KrakenBook(KrakenSpec, KrakenControl, StreamedBookAdapter):
                 self._places.pop(pair.symbol, None)
                 return self._state(tracked, message, Ids(), received, time, item.checksum)
             return self._change(tracked, message, Ids(), received, time, item.checksum)
-        except InexactValue as error:
-            return self._invalid(pair, InvalidItem(INEXACT, str(error), pair.symbol, index=index), received)
-        except MalformedFrame as error:
-            return self._invalid(pair, InvalidItem(MALFORMED_ITEM, str(error), pair.symbol, index=index), received)
+        except (InexactValue, MalformedFrame) as error:
+            return self._invalid(pair, rejected(error, pair, index), received)
 
     def _checked(self, tracked: Tracked[StreamedBook], expected: int | None) -> bool:
         book, symbol = tracked.book.book, tracked.pair.symbol

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from k2.ingest.books.records import Ids
 from k2.ingest.exchanges.base import (
     DECODE_ERRORS,
-    INEXACT,
-    MALFORMED_ITEM,
     UNSUBSCRIBED,
     Event,
     InvalidItem,
     MalformedFrame,
     millis_text,
 )
+from k2.ingest.exchanges.items import rejected
 from k2.ingest.exchanges.okx.control import OkxControl
 from k2.ingest.exchanges.okx.messages import BOOK, BOOK_CHANNEL, BOOK_FRAME, BookItem
 from k2.ingest.exchanges.okx.spec import OkxSpec
@@ -53,11 +52,8 @@ class OkxBook(OkxSpec, OkxControl, StreamedBookAdapter):
         for index, raw in enumerate(message.data):
             try:
                 events += self._item(pair, BOOK.decode(raw), received, is_snapshot=message.action == "snapshot")
-            except InexactValue as error:
-                events += self._invalid(pair, InvalidItem(INEXACT, str(error), pair.symbol, index=index), received)
-            except (*DECODE_ERRORS, MalformedFrame) as error:
-                item = InvalidItem(MALFORMED_ITEM, str(error)[:200], pair.symbol, index=index)
-                events += self._invalid(pair, item, received)
+            except (*DECODE_ERRORS, InexactValue, MalformedFrame) as error:
+                events += self._invalid(pair, rejected(error, pair, index), received)
         return events
 
     def _item(self, pair: Pair, item: BookItem, received: int, *, is_snapshot: bool) -> list[Event]:
