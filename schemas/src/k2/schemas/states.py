@@ -64,7 +64,7 @@ class RebuildState(StrEnum):
 
 
 class Verdict(StrEnum):
-    """An adapter's verdict on the continuity of a record within its connection."""
+    """An adapter's verdict on the continuity of a record within its connection; the best first."""
 
     VERIFIED = "verified"  # the exchange's ids or checksums prove it
     UNVERIFIABLE = "unverifiable"  # the exchange sends nothing that could prove it

@@ -109,7 +109,7 @@ def test_range_symbols_exchange_and_snapshot_select_trades(engine: Engine, appen
         ({"start": NOON, "end": NOON}, "there is nothing to replay"),
         ({"symbols": ("DOGE",)}, "is stored; available symbols: BTCUSDT"),
         ({"symbols": ("BTCUSDT", "DOGE")}, "is stored; available symbols: BTCUSDT"),
-        ({"symbols": ("BTC/USD",)}, "without a separator"),
+        ({"symbols": ("BTC/USD",)}, "did you mean BTCUSDT"),
         ({"exchange": "ftx"}, "is not an exchange"),
         ({"as_of": 1}, "has nothing as of the snapshot 1"),
         ({"layer": Layer.BRONZE}, "say which exchange"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Levels = tuple[tuple[int, int], ...]  # price and quantity, in units of 10**-12, best first
 
-_SEVERITY: Final = {Verdict.VERIFIED: 0, Verdict.UNVERIFIABLE: 1, Verdict.SUSPECT: 2}
+_SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 class InexactLevel(ValueError):

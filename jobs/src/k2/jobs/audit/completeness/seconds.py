@@ -19,7 +19,7 @@ from k2.schemas.states import Verdict
 
 MISSING: Final = "missing"
 SILENCE: Final = "silence"  # the longest time between two records of a symbol
-_BEST_FIRST: Final = (Verdict.VERIFIED.value, Verdict.UNVERIFIABLE.value, Verdict.SUSPECT.value, MISSING)
+_BEST_FIRST: Final = (*(verdict.value for verdict in Verdict), MISSING)
 _LOSSES: Final = frozenset({Verdict.SUSPECT.value, MISSING})
 _SECOND: Final = 1_000_000
 _HOUR: Final = 3600 * _SECOND
