@@ -142,6 +142,11 @@ class Running:
         """Return everything that `k2 up` has printed."""
         return self.root.with_suffix(".log").read_text()
 
+    def print_logs(self, size: int = 4_000) -> None:
+        """Print the last characters of each log: the report of a failure holds them."""
+        for log in [self.root.with_suffix(".log"), *sorted(self.layout.logs.glob("*.log"))]:
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-size:]}")
+
     def _status(self) -> dict[str, Any]:
         # In this process: a new one for each poll takes more of the machine than the platform does.
         done = CliRunner().invoke(app, ["status", "--json", "--data", str(self.root)])
@@ -193,6 +198,9 @@ def started(running: Running) -> Iterator[Running]:
     try:
         running.up()
         yield running
+    except BaseException:
+        running.print_logs()
+        raise
     finally:
         _end(running)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, Final
 
 from k2.common.schema_registry import Registry
@@ -65,6 +66,11 @@ class Books:
             for entry in records
         ]
         self.lake.arrive(self.feed, values, partition, channel)
+
+    def altered(self, message: Message, **fields: Any) -> Record:
+        """Return the record of a message in which these fields hold what no message can: empty names, for example."""
+        encoder = self.encoders[(BOOK if isinstance(message, BookUpdate) else QUOTES).name]
+        return Record(encoder.encode(SimpleNamespace(fields=message.fields | fields)), message.symbol)
 
     def run(self, *layers: str, channels: Iterable[Channel] = CHANNELS) -> None:
         """Run layers of channels; without names, Silver and Gold."""

@@ -78,10 +78,10 @@ def test_each_rule_that_a_record_breaks_is_named(filled: Books):
     early, late = datetime(2009, 1, 2, tzinfo=UTC), to_micros(HOUR + timedelta(minutes=2))
     value = filled.encoders["book"].encode(delta(1))
     bad_updates: list[tuple[Message | Record, str, str]] = [
-        (Record(value[1:]), "MALFORMED_HEADER", "the value does not begin with 0x00 and a schema id"),
+        (Record(b"\x01" + value[1:]), "MALFORMED_HEADER", "the value does not begin with 0x00 and a schema id"),
         (Record(wire.header(4711) + value[5:]), "UNKNOWN_SCHEMA", "the registry has no schema 4711 for this topic"),
         (Record(value[:20]), "UNDECODABLE", "the bytes after the header are not a record of their schema"),
-        (delta(1, connection="", kind=""), "MISSING_FIELD", "empty: kind connection"),
+        (filled.altered(delta(1), connection="", kind=""), "MISSING_FIELD", "empty: kind connection"),
         (delta(1, exchange="OKX"), "UNKNOWN_EXCHANGE", "exchange is OKX, not BINANCE"),
         (Record(value, "ETHUSDT"), "SYMBOL_MISMATCH", "symbol is BTCUSDT, key is ETHUSDT"),
         (delta(1, HOUR, exchange_timestamp=late), "FUTURE_TIMESTAMP",
@@ -91,7 +91,7 @@ def test_each_rule_that_a_record_breaks_is_named(filled: Books):
     ]  # fmt: skip
     no_time = filled.encoders["quotes"].encode(quote(1, early))
     bad_quotes: list[tuple[Message | Record, str, str]] = [
-        (quote(1, verdict=""), "MISSING_FIELD", "empty: verdict"),
+        (filled.altered(quote(1), verdict=""), "MISSING_FIELD", "empty: verdict"),
         (quote(1, exchange="OKX"), "UNKNOWN_EXCHANGE", "exchange is OKX, not BINANCE"),
         (quote(1, ask_price=-1, bid_price=None), "NON_POSITIVE_PRICE", "bid is null, ask is -1"),
         (quote(1, bid_quantity=0), "NON_POSITIVE_QUANTITY", "quantities are 0 and 7"),

@@ -17,9 +17,10 @@ from k2.cli.embedded.layout import Layout
 from tests.unit.query.conftest import Append, trade
 
 _SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r")
+# A login gives a program a terminal of its own and ctrl-c's signal; a background job, as a test run may be, ignores it.
 _OWN_TERMINAL = (
-    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 _DEADLINE = 90.0  # of one answer, on a busy machine
 

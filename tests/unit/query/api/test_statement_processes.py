@@ -151,7 +151,9 @@ def test_ctrl_c_ends_a_statement_at_once(layout: Layout, append: Append) -> None
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_a_signal_ends_leaves_no_process(layout: Layout, append: Append, number: signal.Signals) -> None:
     append([trade(1)])
-    with subprocess.Popen([*K2, "sql", BOMB, "--data", str(layout.root)]) as running:
+    command = [*K2, "sql", BOMB, "--data", str(layout.root)]
+    # env gives the signal its usual effect: a background job, as a test run may be, ignores SIGHUP.
+    with subprocess.Popen(["env", "--default-signal=HUP", *command]) as running:
         processes = _statement_processes(running.pid)
         running.send_signal(number)
         assert running.wait(HANG) != 0
