@@ -6,7 +6,6 @@ import re
 import select
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,12 @@ import pytest
 
 from k2.cli.embedded.layout import Layout
 from tests.unit.query.conftest import Append, trade
+from tests.unit.query.sql.cage.running import K2, statement_processes
 
 _SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r")
-# A login gives a program a terminal of its own and ctrl-c's signal; a background job, as a test run may be, ignores it.
 _OWN_TERMINAL = (
-    "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 _DEADLINE = 90.0  # of one answer, on a busy machine
 
@@ -57,11 +56,8 @@ class Terminal:
         return before
 
     def interrupt(self) -> None:
-        """Press ctrl-c once a statement runs: while a prompt reads, it is a key like any other."""
-        until = time.monotonic() + _DEADLINE
-        while not termios.tcgetattr(self._screen)[3] & termios.ISIG:
-            assert time.monotonic() < until
-            select.select([self._screen], [], [], 0.01)
+        """Press ctrl-c once a statement runs: the prompt that gave it may not have left the terminal before."""
+        statement_processes(self.process.pid)
         self.type("\x03")
 
     def close(self) -> None:
@@ -73,7 +69,7 @@ class Terminal:
 @pytest.fixture
 def shell(layout: Layout, append: Append, tmp_path: Path) -> Iterator[Terminal]:
     append([trade(number) for number in range(3)])
-    words = [sys.executable, "-m", "k2.cli.main", "sql", "--data", str(layout.root)]
+    words = [*K2, "sql", "--data", str(layout.root)]
     environment = os.environ | {"TERM": "xterm", "XDG_STATE_HOME": str(tmp_path), "PAGER": "cat"}
     terminal = Terminal(words, environment)
     yield terminal

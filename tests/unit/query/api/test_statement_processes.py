@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,12 +18,11 @@ import pytest
 
 from k2.cli.embedded.layout import Layout
 from tests.unit.query.conftest import Append, trade
+from tests.unit.query.sql.cage.running import HANG, K2, statement_processes
 from tests.unit.query.sql.cage.test_statements import digests
 
-K2 = [sys.executable, "-m", "k2.cli.main"]
 BOMB = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
 ENDS_WITHIN = 5.0  # seconds on an idle machine, of which a server waits 2 for responses in progress
-HANG = 60.0  # seconds after which a process that should end is said to hang; the machine may be slow
 
 
 @contextmanager
@@ -77,7 +75,7 @@ def test_a_server_with_unread_answers_and_running_statements_ends_on_sigterm(
         assert ask(url, "SELECT 1 AS one") == (200, '{"data":[{"one":1}],"truncated":false}')
         bomb = threading.Thread(target=lambda: _ignore(url, BOMB))
         bomb.start()
-        _statement_processes(server.pid)
+        statement_processes(server.pid)
         server.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert server.wait(HANG) == 0
@@ -138,7 +136,7 @@ def test_ctrl_c_ends_a_statement_at_once(layout: Layout, append: Append) -> None
     append([trade(1)])
     command = [*K2, "sql", BOMB, "--data", str(layout.root)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as running:
-        processes = _statement_processes(running.pid)
+        processes = statement_processes(running.pid)
         running.send_signal(signal.SIGINT)
         began = time.monotonic()
         assert running.wait(HANG) == 130
@@ -151,24 +149,11 @@ def test_ctrl_c_ends_a_statement_at_once(layout: Layout, append: Append) -> None
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_a_signal_ends_leaves_no_process(layout: Layout, append: Append, number: signal.Signals) -> None:
     append([trade(1)])
-    command = [*K2, "sql", BOMB, "--data", str(layout.root)]
-    # env gives the signal its usual effect: a background job, as a test run may be, ignores SIGHUP.
-    with subprocess.Popen(["env", "--default-signal=HUP", *command]) as running:
-        processes = _statement_processes(running.pid)
+    with subprocess.Popen([*K2, "sql", BOMB, "--data", str(layout.root)]) as running:
+        processes = statement_processes(running.pid)
         running.send_signal(number)
         assert running.wait(HANG) != 0
         assert psutil.wait_procs(processes, HANG)[1] == []
-
-
-def _statement_processes(command: int) -> list[psutil.Process]:
-    """Wait until the statement runs; return the fork server and its processes."""
-    until = time.monotonic() + HANG
-    while time.monotonic() < until:
-        processes = psutil.Process(command).children(recursive=True)
-        if any(process.cpu_times().user > 0.3 for process in processes[1:]):
-            return processes
-        time.sleep(0.05)
-    raise AssertionError("no statement runs")
 
 
 def _ignore(url: str, statement: str) -> None:
