@@ -136,7 +136,7 @@ def running(log: Path, command: list[str], **options: Any) -> Iterator[subproces
                 process.kill()
 
 
-def eventually(check: Callable[[], Any], within: float = 60.0) -> Any:
+def eventually(check: Callable[[], Any], within: float = 120.0) -> Any:
     """Poll, first soon, then four times a second, until a check returns a true value, and return that value."""
     deadline, pause = time.monotonic() + within, 0.05
     while time.monotonic() < deadline:
