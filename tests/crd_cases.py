@@ -127,6 +127,19 @@ def _channels() -> list[Case]:
         Case("channels, order books", feed(channels=["trades", "quotes", "book"])),
         Case("channels, none", feed(channels=[]), "should have at least 1 items"),
         Case("channels twice", feed(channels=["trades", "trades"]), 'Duplicate value: "trades"'),
+        Case("depth of books", feed(channels=["book"], book={"depth": 500, "snapshotInterval": "1m"})),
+        Case("books as they come", feed(book={"depth": 0, "snapshotInterval": "auto"})),
+        Case("depth not offered", feed(book={"depth": 200}), "binance offers books of 100, 500, 1000 or 5000 levels"),
+        Case(
+            "depth of whole books",
+            feed(exchange="coinbase", symbols=["BTC-USD"], book={"depth": 50}),
+            "coinbase offers whole books only",
+        ),
+        Case("depth of the only kind", feed(exchange="okx", symbols=["BTC-USDT"], book={"depth": 400})),
+        Case("depth below 0", feed(book={"depth": -1}), "greater than or equal to 0"),
+        Case("snapshots too often", feed(book={"snapshotInterval": "999ms"}), "must be auto, or between 1s and 1h"),
+        Case("snapshots too seldom", feed(book={"snapshotInterval": "61m"}), "must be auto, or between 1s and 1h"),
+        Case("snapshots never", feed(book={"snapshotInterval": "never"}), "must be auto, or between 1s and 1h"),
         Case("channels of another name", feed(channels=["candles"]), 'Unsupported value: "candles"'),
     ]
 

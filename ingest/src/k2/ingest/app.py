@@ -63,7 +63,7 @@ from k2.schemas.values import seconds
 log = logs.get("ingest")
 
 # Finds the adapter of an exchange's channel for some pairs and an endpoint.
-FindAdapter = Callable[[str, Channel, Sequence[Pair], str], Adapter]
+FindAdapter = Callable[..., Adapter]
 _Result = TypeVar("_Result")
 
 _MONITOR_INTERVAL: Final = 1.0
@@ -120,7 +120,7 @@ async def run(
     """
     names = feed.shard(options.shard)
     stats = Stats(started_at=time.monotonic(), symbols=tuple(name.symbol for name in names))
-    make_adapter = partial(find_adapter, feed.spec.exchange, channel, ())
+    make_adapter = adapter_factory(feed, channel, find_adapter)
     endpoints = feed.spec.ingest.endpoints or (make_adapter("").url,)
     protocol = _one_protocol(endpoints, make_adapter)
     labels = {"exchange": feed.spec.exchange, "feed": feed.name, "shard": f"{options.shard}-{options.replica}"}
@@ -299,6 +299,13 @@ def _one_protocol(endpoints: Sequence[str], make_adapter: Callable[[str], Adapte
             f"spec.ingest.endpoints mix protocols ({', '.join(sorted(fragments))}), whose ids differ; use one"
         )
     return make_adapter(endpoints[0])
+
+
+def adapter_factory(
+    feed: ExchangeFeed, channel: Channel, find_adapter: FindAdapter = adapter
+) -> Callable[[str], Adapter]:
+    """Return what makes a feed's adapter of a channel for an endpoint, without pairs."""
+    return partial(find_adapter, feed.spec.exchange, channel, (), **feed.options(channel))
 
 
 def tracker_of(channel: Channel, protocol: Adapter) -> Tracker:

@@ -49,10 +49,7 @@ class Feed:
 
     def connect(self) -> None:
         """Opens a connection, and subscribes."""
-        self.adapter = adapter(self.exchange, BOOK, [self.pair])
-        if self.depth is not None:
-            self.adapter.depth = self.depth
-            self.adapter.options = {"depth": self.depth}
+        self.adapter = adapter(self.exchange, BOOK, [self.pair], depth=self.depth or 0)
         self.client = Client(protocol=self.adapter.path or "/")
         self.read = ReadBook()
         self.request(self.adapter.subscribe([self.pair], 1))

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from k2.ingest.app import adapter_factory
 from k2.ingest.exchanges import adapter
 from k2.ingest.exchanges.base import (
     INEXACT,
@@ -17,10 +18,12 @@ from k2.ingest.exchanges.base import (
     Unfit,
 )
 from k2.ingest.exchanges.base_venue import Client
+from k2.ingest.exchanges.books import BookAdapter
 from k2.ingest.simulator.listings import pair_of
 from k2.ingest.simulator.order_book import SimChange
-from k2.schemas.channels import BOOK
+from k2.schemas.channels import BOOK, TRADES
 from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.feed.model import API_VERSION, KIND, ExchangeFeed
 from k2.schemas.records.book import BookKind
 from k2.schemas.states import Verdict
 from tests.unit.ingest.books.feed import ALL, IN_BAND, RECEIVED, Feed, records
@@ -198,6 +201,51 @@ def test_another_subscription_is_requested_ever_more_seldom(exchange: str):
     pauses = [later - earlier for earlier, later in pairwise(seconds)]
     assert pauses[:5] == [5, 10, 20, 40, 60]
     assert set(pauses[5:]) == {60}
+
+
+@pytest.mark.parametrize(("exchange", "depth"), [(name, depth) for name in ALL for depth in EXCHANGES[name].depths])
+def test_every_depth_that_is_offered_is_requested_and_kept(exchange: str, depth: int):
+    feed = Feed(exchange, depth=depth)
+    expected = depth or max(EXCHANGES[exchange].depths)
+    asked = [feed.adapter.subscribe([feed.pair], 4).decode()]
+    if isinstance(feed.adapter, StateSource):
+        asked.append(str(feed.adapter.state_request(feed.pair, feed.now)))
+    assert any(str(expected) in text for text in asked) or exchange in {"coinbase", "okx"}  # one channel, one depth
+    feed = Feed(exchange, depth=depth)
+    for _ in range(40):
+        feed.step()
+    sides = feed.read.bids, feed.read.asks
+    assert all(len(side) <= expected for side in sides) or exchange in {"binance", "coinbase"}  # all that changes
+    assert feed.last.verdict is (Verdict.UNVERIFIABLE if exchange == "coinbase" else Verdict.VERIFIED)
+    if exchange != "binance":
+        bids, asks = feed.book.levels(expected)
+        assert (sorted(feed.read.bids.items(), reverse=True), sorted(feed.read.asks.items())) == (bids, asks)
+
+
+def test_the_ingest_sets_the_adapter_as_the_feed_says():
+    spec = {"exchange": "kraken", "symbols": ["BTC/USD"], "book": {"depth": 25, "snapshotInterval": "5s"}}
+    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "kraken"}}
+    feed = ExchangeFeed.from_body({**head, "spec": spec})
+    made = adapter_factory(feed, BOOK)("")
+    assert isinstance(made, BookAdapter)
+    assert (made.depth, made.snapshot_interval) == (25, 5_000_000)
+    adapter_factory(feed, TRADES)("")  # which takes no options
+
+
+@pytest.mark.parametrize("exchange", ALL)
+def test_snapshots_are_as_far_apart_as_the_feed_says(exchange: str):
+    feed = Feed(exchange)
+    made = adapter(exchange, BOOK, [feed.pair], snapshot_interval=1_000_000)
+    assert isinstance(made, BookAdapter)
+    feed.adapter, feed.events = made, []
+    feed.client.books.clear()
+    feed.request(made.subscribe([feed.pair], 1))
+    feed.step(300)
+    at = [record.ingestion_timestamp for record in records(feed.events) if record.kind is BookKind.SNAPSHOT]
+    pauses = [later - earlier for earlier, later in pairwise(at)]
+    assert len(pauses) >= 2
+    assert min(pauses) >= 1_000_000
+    assert max(pauses) < 2_000_000
 
 
 def spoil_any(feed: Feed) -> str:

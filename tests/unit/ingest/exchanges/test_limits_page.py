@@ -124,6 +124,11 @@ def test_the_page_has_the_channels_of_each_protocol():
         assert cell == ", ".join(channel.name for channel in CHANNELS if protocol in channels.get(channel.name, {}))
 
 
+def test_the_page_has_the_depths_of_books_that_each_exchange_offers():
+    offered = [", ".join(map(str, spec.book_depths)) or "whole books only" for spec in EXCHANGES.values()]
+    assert cells("Depths of `spec.book.depth`") == offered
+
+
 @pytest.mark.parametrize("row", DECLARED)
 def test_the_page_has_what_each_adapter_declares(row):
     for name, cell in zip(ADAPTERS, cells(row), strict=True):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from k2.operator.desired.config import ingest_hash
+from k2.operator.desired.config import ingest_hash, layer_hash
 from k2.operator.desired.naming import CHANNEL, channel_of, shard_number
-from k2.schemas.channels import QUOTES, TRADES
+from k2.schemas.channels import BOOK, CHANNELS, QUOTES, TRADES
+from k2.schemas.feed.model import ExchangeFeed
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(20)]
 BOTH = ["trades", "quotes"]
@@ -103,3 +104,13 @@ def test_what_all_channels_share_rolls_all_of_them(feed, change, kinds):
     rolled = {each.name for each in (TRADES, QUOTES) if ingest_hash(before, each) != ingest_hash(after, each)}
     assert rolled == kinds
     assert ingest_hash(before, TRADES) != ingest_hash(before, QUOTES)
+
+
+def test_how_books_are_recorded_rolls_the_pods_of_books_alone_which_read_it(feed, manifests):
+    spec = {"channels": ["trades", "quotes", "book"]}
+    before, after = feed(**spec), feed(**spec, book={"depth": 100})
+    assert [each.name for each in CHANNELS if ingest_hash(before, each) != ingest_hash(after, each)] == ["book"]
+    assert all(layer_hash(before, layer) == layer_hash(after, layer) for layer in ("bronze", "silver", "gold"))
+    (config,) = manifests("ConfigMap", **spec, book={"depth": 100})
+    mounted = ExchangeFeed.from_yaml(config["data"]["feed.yaml"])
+    assert mounted.options(BOOK) == {"depth": 100, "snapshot_interval": 0}

@@ -136,7 +136,7 @@ def test_names_are_those_that_kubectl_is_used_with():
 
 
 def test_the_api_server_adds_no_field_that_an_earlier_operator_refuses():
-    assert not {"rebuildNonce", "ingest.autoscale", "channels"} & set(defaults(SPEC))
+    assert not {"rebuildNonce", "ingest.autoscale", "channels", "book"} & set(defaults(SPEC))
 
 
 def defaults(schema: dict[str, Any], path: str = "") -> Iterator[str]:

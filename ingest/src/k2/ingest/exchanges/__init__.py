@@ -8,7 +8,7 @@ by channel and protocol name, its `venue.VENUE` is the simulated side. Venues ar
 does not load the simulator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
     from k2.ingest.exchanges.base_venue import Venue
 
 
-def adapter(exchange: str, channel: Channel, pairs: Sequence[Pair], endpoint: str = "") -> Adapter:
-    """Return an exchange's adapter of a channel.
+def adapter(
+    exchange: str, channel: Channel, pairs: Sequence[Pair], endpoint: str = "", **options: int
+) -> Adapter:  # fmt: skip
+    """Return an exchange's adapter of a channel, set as the feed says of it (`ExchangeFeed.options`).
 
     The fragment of `endpoint` selects a protocol: `wss://ws.kraken.com#v1`. Raises ValueError if the exchange has no
     such protocol.
     """
-    protocols: Mapping[str, type[Adapter]] = import_module(f"{__name__}.{exchange}").CHANNELS[channel.name]
+    protocols: Mapping[str, Callable[..., Adapter]] = import_module(f"{__name__}.{exchange}").CHANNELS[channel.name]
     fragment = urldefrag(endpoint).fragment
     if fragment not in protocols:
         allowed = ", ".join(sorted(f"{exchange}#{name}" for name in protocols if name)) or "none"
         raise ValueError(f"{exchange} has no protocol {fragment!r}; endpoints may end in: {allowed}")
-    return protocols[fragment](pairs)
+    return protocols[fragment](pairs, **options)
 
 
 def rest_answers(exchange: str) -> RestAnswers:

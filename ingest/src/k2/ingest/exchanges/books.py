@@ -48,11 +48,13 @@ class BookAdapter(ConnectionAdapter, ABC, Generic[Book]):
     spec: ExchangeSpec
     certain = Verdict.VERIFIED  # of a message that joins the state
     most_levels = MOST_LEVELS
-    depth = 0  # levels of a side; 0: all that the exchange gives
+    depth = 0  # levels of a side; 0: the deepest that the exchange offers
     first_pause = 1_000_000  # microseconds between two attempts to get a state, doubled each time
     snapshot_interval = 0  # microseconds between snapshot records; 0: when the changes are as large as one
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[Pair], *, depth: int = 0, snapshot_interval: int = 0) -> None:
+        self.depth = depth or max(self.spec.depths)
+        self.snapshot_interval = snapshot_interval
         self._records = BookRecords(self.spec.label)
         self._tracked: dict[str, Tracked[Book]] = {}
         self.set_pairs(pairs)

@@ -15,15 +15,18 @@ EXCHANGES: Final[dict[str, ExchangeSpec]] = {
     for spec in (
         ExchangeSpec(
             "binance", "BTCUSDT", "", 40, SequenceScheme.CONSECUTIVE, channels=_ALL,
-            quotes_number_books=True,
+            book_depths=(100, 500, 1_000, 5_000), books_share_ids=True, quotes_number_books=True,
         ),
         ExchangeSpec(
             "kraken", "BTC/USD", "/", 20, SequenceScheme.CONSECUTIVE,
             asset_names={"XBT": "BTC", "XDG": "DOGE"}, mixed_case=True,
-            channels=_ALL,
+            channels=_ALL, book_depths=(10, 25, 100, 500, 1_000),
         ),
         ExchangeSpec("coinbase", "BTC-USD", "-", 20, SequenceScheme.CONSECUTIVE, channels=_ALL),
-        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE, channels=_ALL),
-        ExchangeSpec("okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, channels=_ALL),
+        ExchangeSpec("bybit", "BTCUSDT", "", 20, SequenceScheme.NONE, channels=_ALL, book_depths=(50, 200, 1_000)),
+        ExchangeSpec(
+            "okx", "BTC-USDT", "-", 20, SequenceScheme.CONSECUTIVE, channels=_ALL,
+            book_depths=(400,), books_share_ids=True,
+        ),
     )
 }  # fmt: skip

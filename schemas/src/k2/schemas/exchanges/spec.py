@@ -55,6 +55,8 @@ class ExchangeSpec:
     asset_names: Mapping[str, str] = field(default_factory=dict)  # the exchange's own names of assets: the common ones
     mixed_case: bool = False  # whether names of assets may have lower-case letters
     channels: tuple[str, ...] = ("trades",)  # those that its adapters offer
+    book_depths: tuple[int, ...] = ()  # levels of a side that can be subscribed, ascending; none: only the whole book
+    books_share_ids: bool = False  # whether the ids of a book are the same on every connection
     quotes_number_books: bool = False  # whether the sequence of a quote is the id of the book's state that it is of
 
     @property
@@ -81,6 +83,20 @@ class ExchangeSpec:
     def offer(self) -> str:
         """Which channels the exchange offers, for people."""
         return f"{self.name} offers only {' and '.join(self.channels)}"
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The depths of books that a feed may ask for; 0 is the deepest."""
+        return 0, *self.book_depths
+
+    @property
+    def depth_offer(self) -> str:
+        """Which depths of books the exchange offers, for people."""
+        if not self.book_depths:
+            return f"{self.name} offers whole books only; write 0, or leave depth out"
+        *others, last = (str(depth) for depth in self.book_depths)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        return f"{self.name} offers books of {listed} levels a side; write one of these, or 0 for the deepest"
 
     @property
     def _categories(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "SymbolSelector.exclude": {"x-kubernetes-list-type": "set"},
     "SymbolSelector.exclude[]": {"maxLength": crd_rules.MAX_SYMBOL},
     "FeedSpec.channels": {"x-kubernetes-list-type": "set"},
+    "FeedSpec.book": {"description": "How order books are recorded."},
     "FeedSpec.suspend": {"description": "Run neither ingest nor layers; keep all data."},
     "FeedSpec.deletionPolicy": {
         "description": "Whether topic, tables and checkpoints are kept when the feed is deleted."

@@ -43,16 +43,20 @@ def millis(value: str) -> str:
     return f"int({value}.find('^[0-9]+')) * ({value}.endsWith('ms') ? 1 : {value}.endsWith('s') ? 1000 : {units})"
 
 
-def duration(low: str, high: str) -> dict[str, Any]:
-    """Return the schema of a duration between `low` and `high`."""
+def duration(low: str, high: str, word: str = "") -> dict[str, Any]:
+    """Return the schema of a duration between `low` and `high`, or of a word in its place."""
     least, most = (round(seconds(bound) * 1000) for bound in (low, high))
+    pattern = f"{DURATION}|^{word}$" if word else DURATION
+    within = f"[{millis('self')}].all(ms, ms >= {least} && ms <= {most})"
+    within = f"(self == '{word}' || {within})" if word else within
+    allowed = f"must be {f'{word}, or ' if word else ''}between {low} and {high}"
     return {
-        "pattern": DURATION,
+        "pattern": pattern,
         "maxLength": _MAX_DURATION,
         "x-kubernetes-validations": [
             rule(
-                f"{matches('self', DURATION)} && [{millis('self')}].all(ms, ms >= {least} && ms <= {most})",
-                f"must be between {low} and {high}; write a whole number and ms, s, m, h or d, such as 10s",
+                f"{matches('self', pattern)} && {within}",
+                f"{allowed}; write a whole number and ms, s, m, h or d, such as 10s",
             )
         ],
     }
@@ -170,6 +174,7 @@ def feed_rules() -> list[dict[str, str]]:
     rules.append(rule("!has(self.symbolSelector) || self.deletionPolicy != 'Delete'", SELECTOR_RETAINS))
     rules.append(partitions_rule())
     rules += [_channel_rule(spec) for spec in EXCHANGES.values() if len(spec.channels) < len(CHANNELS)]
+    rules += [_depth_rule(spec) for spec in EXCHANGES.values()]
     return [*rules, *(_unique_symbols_rule(spec) for spec in EXCHANGES.values() if spec.asset_names)]
 
 
@@ -188,6 +193,15 @@ def _channel_rule(spec: ExchangeSpec) -> dict[str, str]:
         f"self.exchange != '{spec.name}' || !has(self.channels) || self.channels.all(c, c in {list(spec.channels)})",
         f"{spec.offer}; remove the others from spec.channels",
         fieldPath=".channels",
+    )
+
+
+def _depth_rule(spec: ExchangeSpec) -> dict[str, str]:
+    given = "has(self.book) && has(self.book.depth)"
+    return rule(
+        f"self.exchange != '{spec.name}' || !({given}) || self.book.depth in {list(spec.depths)}",
+        f"{spec.depth_offer.partition('; ')[0]}; correct spec.book.depth, or write 0",
+        fieldPath=".book.depth",
     )
 
 

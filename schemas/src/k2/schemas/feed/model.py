@@ -25,6 +25,7 @@ from k2.schemas import topics
 from k2.schemas.channels import CHANNELS, DEFAULT_CHANNELS, TRADES, Channel
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import MAX_ASSET, ExchangeSpec, SymbolName, UnknownPair
+from k2.schemas.feed.book import Book
 from k2.schemas.feed.shards import Autoscale, Part, Shards
 from k2.schemas.sharding import Counts, is_carried, shard_of
 from k2.schemas.values import seconds
@@ -242,6 +243,7 @@ class FeedSpec(Part):
     channels: tuple[ChannelName, ...] | None = Field(
         None, min_length=1, max_length=len(CHANNELS), description="What to record of each symbol. None is trades alone."
     )
+    book: Book | None = None  # without a default in the API server: an earlier operator would refuse it
     suspend: Boolean = False
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     rebuild_nonce: Integer | None = Field(
@@ -324,6 +326,11 @@ class ExchangeFeed(BaseModel):
             return DEFAULT_CHANNELS
         return tuple(channel for channel in CHANNELS if channel.name in names)
 
+    def options(self, channel: Channel) -> dict[str, int]:
+        """Return how the adapter of a channel is set: by the field of the channel's name, if it has one."""
+        settings: Book | None = getattr(self.spec, channel.name, None)
+        return settings.options if settings is not None else {}
+
     def topic(self, channel: Channel) -> str:
         """Return the Kafka topic of the feed's records of a channel. `spec.kafka.topic` is that of the trades."""
         if not (own := self.spec.kafka.topic):
@@ -391,6 +398,9 @@ def _channel_problems(feed: ExchangeFeed) -> Iterator[Problem]:
             yield Problem(path, name, f"each channel may be listed once; spec.channels[{first}] is the same")
         elif name not in feed.exchange_spec.channels:
             yield Problem(path, name, feed.exchange_spec.offer)
+    depth = feed.spec.book.depth if feed.spec.book else 0
+    if depth not in feed.exchange_spec.depths:
+        yield Problem("spec.book.depth", depth, feed.exchange_spec.depth_offer)
 
 
 def _names_of_channels(feed: ExchangeFeed) -> Iterator[str]:

@@ -32,8 +32,7 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import InexactValue
 
 _EVENT: Final = "depthUpdate"
-_DEEPEST: Final = 5_000
-_WEIGHTS: Final = ((100, 5.0), (500, 25.0), (1_000, 50.0), (_DEEPEST, 250.0))  # of a request, by its limit
+_WEIGHTS: Final = {100: 5.0, 500: 25.0, 1_000: 50.0, 5_000: 250.0}  # of a request, by its limit
 _STALE_FOR: Final = 10_000_000  # microseconds; a snapshot is ahead of the stream by seconds at most
 
 
@@ -89,9 +88,8 @@ class BinanceBook(BinanceSpec, BinanceControl, BookAdapter[SplicedBook], StateSo
     def state_request(self, pair: Pair, now: int) -> Request:
         """Return the request for a pair's order book. The next attempt is due later."""
         self._attempt(self._of(pair), now)
-        limit = min(self.depth or _DEEPEST, _DEEPEST)
-        weight = next(weight for most, weight in _WEIGHTS if limit <= most)
-        return Request("/api/v3/depth", {"symbol": pair.raw_symbol, "limit": str(limit)}, weight)
+        parameters = {"symbol": pair.raw_symbol, "limit": str(self.depth)}
+        return Request("/api/v3/depth", parameters, _WEIGHTS[self.depth])
 
     def parse_state(self, pair: Pair, body: bytes, received: int) -> Sequence[Event]:
         """Splice an order book into the changes, and return its records if it joins them. Raises `MalformedFrame`."""

@@ -7,7 +7,6 @@ service. The exchange deletes the levels that fall out.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final
 
 from k2.ingest.books.records import Ids
 from k2.ingest.exchanges.base import (
@@ -27,8 +26,6 @@ from k2.ingest.exchanges.streamed_books import StreamedBookAdapter
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import InexactValue
 
-DEPTHS: Final = (50, 200, 1_000)
-
 
 class BybitBook(BybitSpec, BybitControl, StreamedBookAdapter):
     """Order books of Bybit v5 spot."""
@@ -36,10 +33,9 @@ class BybitBook(BybitSpec, BybitControl, StreamedBookAdapter):
     has_sequence = False
     record_ids = ""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        super().__init__(pairs)
-        depth = next((depth for depth in DEPTHS if 0 < self.depth <= depth), DEPTHS[-1])
-        self.topic = f"orderbook.{depth}."
+    def __init__(self, pairs: Sequence[Pair], **options: int) -> None:
+        super().__init__(pairs, **options)
+        self.topic = f"orderbook.{self.depth}."
         self.limits = dataclasses.replace(self.limits, argument_characters=len(self.topic))
 
     def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:

@@ -18,13 +18,16 @@ from k2.ingest.exchanges.base_venue import (
     step,
     texts,
 )
+from k2.ingest.exchanges.bybit import venue_books
+from k2.ingest.exchanges.bybit.venue_books import BybitBooks
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import Levels, OrderBook, SimChange, SimQuote, sides
+from k2.ingest.simulator.order_book import SimChange, SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
+from k2.schemas.exchanges.spec import Pair
 
-_TOPIC, _QUOTES, _BOOKS = "publicTrade.", "orderbook.1.", "orderbook.1000."
+_TOPIC, _QUOTES = "publicTrade.", "orderbook.1."
 _STATUS = "system.status"
 _STATUS_PATH = "/v5/public/misc/status"
 _WORDS = {
@@ -48,6 +51,10 @@ class BybitVenue(Venue):
     connects_status = 403
     ban_after, ban_seconds = 1, 600.0
 
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        super().__init__(pairs)
+        self._books = BybitBooks()
+
     @staticmethod
     def limits() -> Rules:
         """Return Bybit's limits for spot."""
@@ -61,7 +68,7 @@ class BybitVenue(Venue):
         """Return the symbols of a subscribe request."""
         request = json_message(text)
         topics = texts(request.get("args", [])) if request.get("op") == "subscribe" else []
-        return _symbols(topics, _TOPIC) + _symbols(topics, _QUOTES) + _symbols(topics, _BOOKS)
+        return _symbols(topics, _TOPIC) + _symbols(topics, _QUOTES) + venue_books.symbols(topics)
 
     def refuse(self, limit: Limit, text: str) -> Sequence[Reply]:
         """Refuse the request as a whole."""
@@ -82,10 +89,9 @@ class BybitVenue(Venue):
                     return [_answer(request, words)]
                 client.subscribed.update(_symbols(topics, _TOPIC))
                 client.quotes.update(_symbols(topics, _QUOTES))
-                client.books.update(_symbols(topics, _BOOKS))
+                client.books.update(venue_books.symbols(topics))
                 tops = [history.books.newest(raw_symbol) for raw_symbol in _symbols(topics, _QUOTES)]
-                books = [history.books.books.get(raw_symbol) for raw_symbol in _symbols(topics, _BOOKS)]
-                snapshots = [_book_frame(book, "snapshot", book.levels()) for book in books if book]
+                snapshots = self._books.subscribe(topics, history.books.books)
                 return [
                     _answer(request),
                     *snapshots,
@@ -94,13 +100,13 @@ class BybitVenue(Venue):
             case "unsubscribe":
                 client.subscribed.difference_update(_symbols(topics, _TOPIC))
                 client.quotes.difference_update(_symbols(topics, _QUOTES))
-                client.books.difference_update(_symbols(topics, _BOOKS))
+                client.books.difference_update(venue_books.symbols(topics))
                 return [_answer(request)]
         return [_answer(request, "error:unknown op")]
 
     def _refusal(self, topics: Sequence[str], client: Client) -> str:
         for topic in topics:
-            if not topic.startswith((_TOPIC, _QUOTES, _BOOKS)):
+            if not topic.startswith((_TOPIC, _QUOTES, *venue_books.TOPICS)):
                 return f"error:handler not found,topic:{topic}"
             symbol = topic.rpartition(".")[2]
             if not self.listings.listed(symbol):
@@ -146,7 +152,7 @@ class BybitVenue(Venue):
 
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield the changed levels; the exchange deletes those that fall out of the depth itself."""
-        yield _book_frame(change.book, "delta", sides(change.levels))
+        yield self._books.update(change)
 
     def limited(self, wait: float) -> RestReply:
         """Return 200 with the code in the body."""
@@ -220,16 +226,9 @@ def _instrument(item: Instrument) -> dict[str, Any]:
 
 
 def _subscribed(topic: str, client: Client) -> set[str]:
-    if topic.startswith(_BOOKS):
+    if topic.startswith(tuple(venue_books.TOPICS)):
         return client.books
     return client.quotes if topic.startswith(_QUOTES) else client.subscribed
-
-
-def _book_frame(book: OrderBook, kind: str, levels: Levels) -> str:
-    bids, asks = ([[number(price), number(size, 0)] for price, size in side] for side in levels)
-    data = {"s": book.pair.raw_symbol, "b": bids, "a": asks, "u": book.moment, "seq": book.update}
-    millis, topic = book.time // 1000, _BOOKS + book.pair.raw_symbol
-    return json_text({"topic": topic, "ts": millis + 3, "type": kind, "data": data, "cts": millis})
 
 
 VENUE = BybitVenue

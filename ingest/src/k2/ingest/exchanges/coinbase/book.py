@@ -41,8 +41,8 @@ class CoinbaseBook(CoinbaseSpec, CoinbaseControl, StreamedBookAdapter):
     certain = Verdict.UNVERIFIABLE
     limits = dataclasses.replace(CoinbaseSpec.limits, frame_bytes=16 << 20)
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        super().__init__(pairs)
+    def __init__(self, pairs: Sequence[Pair], **options: int) -> None:
+        super().__init__(pairs, **options)
         self._times: dict[str, int] = {}  # the last one by symbol
 
     def subscribe(self, pairs: Sequence[Pair], number: int) -> bytes:

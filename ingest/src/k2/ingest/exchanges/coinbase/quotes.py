@@ -28,8 +28,7 @@ class CoinbaseQuotes(CoinbaseSpec, CoinbaseControl, QuoteAdapter):
     limits = CoinbaseBook.limits
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._book = CoinbaseBook(pairs)
-        self._book.snapshot_interval = _NEVER
+        self._book = CoinbaseBook(pairs, snapshot_interval=_NEVER)
         self._tops: dict[str, tuple[BookLevel | None, BookLevel | None]] = {}  # by symbol
         super().__init__(pairs)
 

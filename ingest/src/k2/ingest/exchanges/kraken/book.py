@@ -6,7 +6,6 @@ their deletions are added to the record. `verified` means the best ten levels of
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from k2.ingest.books.records import Ids
 from k2.ingest.books.stream import StreamedBook
@@ -27,19 +26,16 @@ from k2.ingest.exchanges.streamed_books import StreamedBookAdapter
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import InexactValue, to_micros
 
-DEPTHS: Final = (10, 25, 100, 500, 1_000)
-
 
 class KrakenBook(KrakenSpec, KrakenControl, StreamedBookAdapter):
     """Order books of Kraken spot."""
 
     has_sequence = False
     channel = "book"
-    depth = DEPTHS[-1]
     truncates = True
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        super().__init__(pairs)
+    def __init__(self, pairs: Sequence[Pair], **options: int) -> None:
+        super().__init__(pairs, **options)
         self._places: dict[str, tuple[int, int]] = {}  # decimals of prices and quantities, by symbol
         self.options = {"depth": self.depth}
 
