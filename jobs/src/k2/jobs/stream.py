@@ -2,6 +2,7 @@
 
 import fcntl
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,10 @@ class NotDrained(RuntimeError):
 
 class CheckpointInUse(RuntimeError):
     """Another process runs the query of this checkpoint."""
+
+
+class BatchFailed(RuntimeError):
+    """A micro-batch failed with an error of Java; the text is `error_summary.searchable`."""
 
 
 class Stream:
@@ -171,6 +176,7 @@ class Stream:
         if begun:
             layer.begin(self.checkpoint.query_id())
 
+        @_searchable_errors()
         def run(frame: DataFrame, epoch: int) -> None:
             nonlocal begun
             if not begun:
@@ -346,6 +352,18 @@ def initial_state(feed: ExchangeFeed, channel: Channel | None, layer: str) -> La
 def _trigger(feed: ExchangeFeed, layer: str) -> str:
     layers = feed.spec.layers
     return {BRONZE: layers.bronze, SILVER: layers.silver}.get(layer, layers.gold).trigger
+
+
+@contextmanager
+def _searchable_errors() -> Iterator[None]:
+    """Raise `BatchFailed` for an error of Java, as which Spark can search it, and any other error as it is."""
+    try:
+        yield
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        if (searchable := error_summary.searchable(text)) == text:
+            raise
+        raise BatchFailed(searchable) from None  # py4j passes on the texts of all errors in the chain
 
 
 def failure_reason(query: StreamingQuery) -> str:

@@ -70,3 +70,25 @@ def test_termination_message_is_written_only_if_the_file_exists(tmp_path):
     (tmp_path / "log").touch()
     error_summary.write_termination_message("the reason", tmp_path / "log")
     assert (tmp_path / "log").read_text() == "the reason"
+
+
+_BEGINNING = """Traceback (most recent call last):
+  File "stream.py", line 1, in run
+py4j.protocol.Py4JJavaError: An error occurred while calling o1.append.
+"""
+_FRAMES = "\tat org.apache.iceberg.spark.Commit.run(Commit.java:1)\n" * 500
+
+
+def test_what_spark_searches_for_interruptions_is_short_after_the_words_for_a_java_error_or_lacks_them():
+    failed = f"{_BEGINNING}: java.lang.IllegalStateException: first\n{_FRAMES}Caused by: x.y.LastError: full\n{_FRAMES}"
+    searchable = error_summary.searchable(failed)
+    assert "Py4JJavaError: An error occurred while calling" not in searchable
+    assert (searchable.count("\tat "), error_summary.summarize(searchable)) == (1_000, "LastError: full")
+
+    interrupted = failed.replace("x.y.LastError: full", "java.lang.InterruptedException: sleep")
+    searchable = error_summary.searchable(interrupted)
+    assert searchable.startswith("py4j.protocol.Py4JJavaError: An error occurred while calling")
+    assert "java.lang.InterruptedException" in searchable
+    assert len(searchable) < 1_000
+    assert error_summary.summarize(f"k2.BatchFailed: {searchable}\n") == "InterruptedException: sleep"
+    assert error_summary.searchable("ValueError: no Java in here") == "ValueError: no Java in here"

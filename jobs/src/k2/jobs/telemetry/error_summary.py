@@ -15,6 +15,13 @@ _QUERY: Final = "=== Streaming Query ==="  # the query's plan follows
 _CAUSE: Final = re.compile(
     r"^(?:Caused by: |: )?((?:[a-z][\w$]*\.)*)([A-Z]\w*(?:Exception|Error|Unavailable)): (.*)$", re.MULTILINE
 )
+# With these words py4j begins a Java error in a Python traceback, and Spark looks for interruptions after them.
+_JAVA_ERROR: Final = "py4j.protocol.Py4JJavaError: An error occurred while calling"
+_INTERRUPTIONS: Final = (
+    "java.lang.InterruptedException",
+    "java.io.InterruptedIOException",
+    "java.nio.channels.ClosedByInterruptException",
+)
 _SERVICES: Final = (
     (
         "the catalog",
@@ -44,6 +51,21 @@ def summarize(text: str) -> str:
     names = [name for name, _ in reversed(causes)]
     service = next((f"{label}: " for name in names for label, pattern in _SERVICES if pattern.search(name)), "")
     return f"{service}{causes[-1][1]}"[:_MAX_LENGTH]
+
+
+def searchable(traceback: str) -> str:
+    """Return the text of a failed batch such that Spark can search it for an interruption of the query.
+
+    Behind py4j's words for a Java error Spark's pattern has a repeated alternative, which recurses for each character.
+    Some 2,000 of them, which a Java stack trace has, overflow the stack, and the query fails with nothing but that.
+    """
+    if _JAVA_ERROR not in traceback:
+        return traceback
+    interruption = next((name for name in _INTERRUPTIONS if name in traceback.partition(_JAVA_ERROR)[2]), "")
+    if not interruption:
+        return traceback.replace(_JAVA_ERROR, "An error occurred in Java while calling")
+    causes = ["", *(match.group() for match in _CAUSE.finditer(traceback))]
+    return f"{_JAVA_ERROR} what {interruption} ended\n{causes[-1][:_MAX_LENGTH]}"
 
 
 def first_line(error: BaseException) -> str:
