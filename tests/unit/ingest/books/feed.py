@@ -32,7 +32,7 @@ def batches(seed: str, pair: Any) -> Iterator[list[SimTrade]]:
 class Feed:
     """A simulated exchange and the adapter of one connection to it, without anything between."""
 
-    def __init__(self, exchange: str, seed: str = "7", depth: int | None = None) -> None:
+    def __init__(self, exchange: str, seed: str = "7", depth: int | None = None, traded: bool = True) -> None:
         simulated = venue(exchange)
         self.exchange = exchange
         self.pair = pair_of(EXCHANGES[exchange], simulated.default_symbols[0])
@@ -44,7 +44,8 @@ class Feed:
         self.now = RECEIVED
         self.adapter: Any = None
         self.depth = depth
-        self.move()
+        if traded:
+            self.move()
         self.connect()
 
     def connect(self) -> None:

@@ -47,6 +47,14 @@ def test_the_book_of_the_records_is_the_exchanges_after_every_message(exchange: 
 
 
 @pytest.mark.parametrize("exchange", ALL)
+def test_who_subscribes_before_the_first_trade_has_the_book_from_it_on(exchange: str):
+    feed = Feed(exchange, traded=False)
+    feed.step(3)
+    assert feed.read.whole
+    assert feed.equals()
+
+
+@pytest.mark.parametrize("exchange", ALL)
 def test_a_lost_message_makes_records_suspect_until_the_state_is_whole_again(exchange: str):
     feed = Feed(exchange, depth=10 if exchange == "kraken" else None)
     feed.step(5)

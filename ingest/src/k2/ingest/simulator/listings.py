@@ -50,6 +50,10 @@ class Listings:
         """Return an instrument, whatever its state; None if the exchange never had it."""
         return self._instruments.get(raw_symbol) if isinstance(raw_symbol, str) else None
 
+    def pairs(self, raw_symbols: Iterable[object]) -> list[Pair]:
+        """Return the pairs of those symbols that are known."""
+        return [item.pair for raw_symbol in raw_symbols if (item := self.get(raw_symbol))]
+
     def listed(self, raw_symbol: object) -> bool:
         """Return whether the exchange has this symbol now."""
         instrument = self.get(raw_symbol)

@@ -184,10 +184,14 @@ class OrderBooks:
         self._seed = seed
         self.books = {}
 
+    def of(self, pair: Pair) -> OrderBook:
+        """Return the book of a symbol. It is empty before the first trade: its subscribers get a snapshot then too."""
+        return self.books.setdefault(pair.raw_symbol, OrderBook(pair, self._seed))
+
     def follow(self, trades: Sequence[SimTrade]) -> SimChange:
         """Take the trades of one moment and symbol. Return what changed."""
         pair, time = trades[0].pair, trades[-1].time
-        book = self.books.setdefault(pair.raw_symbol, OrderBook(pair, self._seed))
+        book = self.of(pair)
         before, opened = (book.best_bid, book.best_ask), not book.bids and not book.asks
         first = book.update + 1
         levels = book.follow(trades)

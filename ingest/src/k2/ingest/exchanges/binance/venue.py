@@ -175,10 +175,9 @@ class BinanceVenue(Venue):
         return json_reply([row(trade) for trade in trades])
 
     def _depth(self, raw_symbol: str, limit: int, history: History) -> RestReply:
-        book = history.books.books.get(raw_symbol)
-        bids, asks = book.levels(limit) if book else ((), ())
-        update = book.update if book else 0
-        return json_reply({"lastUpdateId": update, "bids": _levels(bids), "asks": _levels(asks)})
+        (book,) = map(history.books.of, self.listings.pairs([raw_symbol]))
+        bids, asks = book.levels(limit)
+        return json_reply({"lastUpdateId": book.update, "bids": _levels(bids), "asks": _levels(asks)})
 
     def _exchange_info(self, query: Mapping[str, str], now: int) -> RestReply:
         names = _names(query)

@@ -91,7 +91,8 @@ class BybitVenue(Venue):
                 client.quotes.update(_symbols(topics, _QUOTES))
                 client.books.update(venue_books.symbols(topics))
                 tops = [history.books.newest(raw_symbol) for raw_symbol in _symbols(topics, _QUOTES)]
-                snapshots = self._books.subscribe(topics, history.books.books)
+                books = map(history.books.of, self.listings.pairs(venue_books.symbols(topics)))
+                snapshots = self._books.subscribe(topics, {book.pair.raw_symbol: book for book in books})
                 return [
                     _answer(request),
                     *snapshots,

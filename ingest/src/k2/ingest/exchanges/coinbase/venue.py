@@ -99,7 +99,7 @@ class CoinbaseVenue(Venue):
             client.heartbeats.update(products)
         if _LEVEL2 in channels:
             client.books.update(products)
-            frames += [_snapshot(history.books.books[name]) for name in products if name in history.books.books]
+            frames += [_snapshot(book) for book in map(history.books.of, self.listings.pairs(products))]
         return [_subscriptions(client), *frames]
 
     def frames(self, trades: Sequence[SimTrade], protocol: str = "") -> Iterator[str]:

@@ -139,8 +139,9 @@ class KrakenVenue(Venue):
             replies.append(_v2_frame(recent, "snapshot"))
         if snapshot and channel == _QUOTE and (quote := history.books.newest(raw_symbol)):
             replies.append(_ticker(quote, "snapshot"))
-        if snapshot and channel == _BOOK and (book := history.books.books.get(raw_symbol)):
-            replies.append(self._books.snapshot(book, self._steps(raw_symbol)))
+        if snapshot and channel == _BOOK:
+            books = map(history.books.of, self.listings.pairs([raw_symbol]))
+            replies += [self._books.snapshot(book, self._steps(raw_symbol)) for book in books]
         return replies
 
     def _receive_v1(self, request: dict[str, Any], client: Client, history: History) -> list[str]:

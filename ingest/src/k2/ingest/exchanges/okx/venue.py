@@ -126,7 +126,7 @@ class OkxVenue(Venue):
         """Return the snapshots that subscriptions begin with."""
         arguments = request.get("args", []) if request.get("op") == "subscribe" else []
         names = [each.get("instId") for each in arguments if each.get("channel") == BOOK_CHANNEL]
-        books = [history.books.books[name] for name in names if name in client.books and name in history.books.books]
+        books = map(history.books.of, self.listings.pairs(name for name in names if name in client.books))
         return [_book_frame(book, "snapshot", -1, book.levels()) for book in books]
 
     def violation(self, client: Client, now: float) -> str:
