@@ -46,7 +46,8 @@ class Server:
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-            self.hub = app.state.broadcaster = Broadcaster(lab.platform, TRADES, **options)
+            self.hub = Broadcaster(lab.platform, TRADES, **options)
+            app.state.broadcasters = {TRADES: self.hub}
             yield
             await self.hub.close()
 

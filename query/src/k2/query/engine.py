@@ -37,7 +37,7 @@ from k2.query.sql.cage.limits import Limits, parse_memory
 from k2.query.sql.cage.pool import Cage
 from k2.query.sql.quote_sql import QUOTE_LIST
 from k2.query.sql.record_sql import RecordFilter
-from k2.schemas.channels import QUOTES, TRADES
+from k2.schemas.channels import BOOK, QUOTES, TRADES
 from k2.schemas.tables import BARS, GOLD, INSTRUMENTS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from k2.common.platform import Platform
-    from k2.query.book.reader import BookQuery
+    from k2.query.book.reader import BookQuery, BookState
     from k2.query.candles.activity import ActivityBars
     from k2.query.candles.intervals import Interval
     from k2.query.kafka.raw_frames import RawFrames
@@ -188,6 +188,10 @@ class Engine:
         connections, bids and asks: lists of price and quantity as decimals, best first.
         """
         return self._books.reader(query)
+
+    def book_states(self, symbol: str, exchange: str | None) -> list[BookState]:
+        """Return the newest book of each connection, with what Kafka holds and Gold does not yet."""
+        return self._books.states(symbol, exchange)
 
     def ohlcv_reader(self, **query: Unpack[OhlcvQuery]) -> RecordBatchReader:
         """Return the bars of symbols, a row per exchange, symbol and bar that had trades, with `complete`.
@@ -332,9 +336,9 @@ class Engine:
         """How many records the last hybrid query left out because another one with their identity came first."""
         return self._trades.hybrid.conflicts
 
-    def topics(self) -> Mapping[str, str]:
-        """Return the Kafka topics that Gold has consumed, with the exchange label of each."""
-        return self._trades.hybrid.topics()
+    def topics(self, channel: Channel = TRADES) -> Mapping[str, str]:
+        """Return a channel's Kafka topics that Gold has consumed, with the exchange label of each."""
+        return self._books.topics() if channel is BOOK else self._scans[channel].hybrid.topics()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the existing tables."""

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -35,8 +36,9 @@ from k2.query.api.routes import (
 )
 from k2.query.api.settings import ApiSettings
 from k2.query.console import serving
+from k2.query.live import record_json
 from k2.query.live.broadcaster import Broadcaster
-from k2.schemas.channels import TRADES
+from k2.schemas.channels import Channel
 
 DISTRIBUTION: Final = "k2-market-data"
 VERSION: Final = "K2_VERSION"  # set in the image, which has no distribution metadata
@@ -67,7 +69,10 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     state.metrics.observe_conflicts(state.engine_provider.tail_conflicts)
     for module in _ROUTES:
         app.include_router(module.router)
-    state.broadcaster = Broadcaster(platform, TRADES, topics=lambda: state.engine_provider.engine().topics())
+    state.broadcasters = {
+        channel: Broadcaster(platform, channel, topics=partial(_topics, state.engine_provider, channel))
+        for channel in record_json.EVENTS
+    }
     app.include_router(stream.router())
     app.include_router(serving.router())
     app.add_middleware(RequestLimitMiddleware, settings=settings)
@@ -86,11 +91,16 @@ def create(settings: ApiSettings, platform: Platform) -> FastAPI:
     return app
 
 
+def _topics(provider: EngineProvider, channel: Channel) -> Mapping[str, str]:
+    return provider.engine().topics(channel)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.callback(app.state.engine_provider.close)
-        stack.push_async_callback(app.state.broadcaster.close)
+        for broadcaster in app.state.broadcasters.values():
+            stack.push_async_callback(broadcaster.close)
         yield
 
 

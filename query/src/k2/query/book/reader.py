@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from k2.common.validation_errors import format_value
 from k2.query.book import rows as book_rows
-from k2.query.book.reconstruction import Book, InexactLevel, books_at
+from k2.query.book.reconstruction import Book, InexactLevel, books_at, newest_states
 from k2.query.errors import BadQuery
 from k2.query.execution.duckdb_results import with_utc
 from k2.query.execution.hybrid import HybridView
@@ -21,7 +22,7 @@ from k2.schemas.channels import BOOK
 from k2.schemas.exchanges.registry import EXCHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatch, RecordBatchReader, Table
@@ -86,6 +87,17 @@ class BookQuery:
         return query
 
 
+@dataclass(frozen=True, slots=True)
+class BookState:
+    """The newest book of one connection, after the message with this ordinal."""
+
+    exchange: str
+    symbol: str
+    connection: str
+    ordinal: int
+    book: Book
+
+
 class BookReader:
     """The books of one platform. Thread-safe. Close it after use."""
 
@@ -115,6 +127,27 @@ class BookReader:
             self._raise_without_books(query)
         return pa.RecordBatchReader.from_batches(book_rows.schema(), chain([first] if first else [], batches))
 
+    def states(self, symbol: str, exchange: str | None) -> list[BookState]:
+        """Return the newest book of each connection, with what Kafka holds: where a live stream begins.
+
+        Raises `BadQuery` for an invalid symbol or exchange, or levels that do not fit.
+        """
+        query = BookQuery.at(symbol, exchange, None, hybrid=True)
+        (now,) = query.instants
+        states = []
+        for each in self._exchanges(query):
+            with _shown(query.symbol, each):
+                newest = newest_states(book_rows.messages(self._rows(query, each, now, now)))
+            states += [
+                BookState(each, query.symbol, connection, ordinal, book)
+                for connection, (ordinal, book) in newest.items()
+            ]
+        return states
+
+    def topics(self) -> Mapping[str, str]:
+        """Return the Kafka topics that Gold has consumed, with the exchange label of each."""
+        return self._hybrid.topics()
+
     def _exchanges(self, query: BookQuery) -> Sequence[str]:
         return [query.exchange] if query.exchange else [spec.label for spec in EXCHANGES.values()]
 
@@ -123,12 +156,10 @@ class BookReader:
             instants = list(group)
             messages = book_rows.messages(self._rows(query, exchange, instants[0], instants[-1]))
             books: list[tuple[datetime, Book]] = []
-            try:
+            with _shown(query.symbol, exchange):
                 for instant, book in zip(instants, books_at(messages, instants), strict=True):
                     if book is not None:
                         books.append((instant, book.top(query.depth)))
-            except InexactLevel as error:
-                raise BadQuery(f"the book of {query.symbol} on {exchange} cannot be shown: {error}") from error
             if books:
                 yield book_rows.batch(exchange, query.symbol, books)
 
@@ -178,3 +209,11 @@ class BookReader:
                 statement = data_files.inline_view(cursor, _VIEW, plan, statement)
             table = cursor.sql(statement, params=record_filter.parameters).to_arrow_table()
             return table.cast(with_utc(table.schema))
+
+
+@contextmanager
+def _shown(symbol: str, exchange: str) -> Iterator[None]:
+    try:
+        yield
+    except InexactLevel as error:
+        raise BadQuery(f"the book of {symbol} on {exchange} cannot be shown: {error}") from error

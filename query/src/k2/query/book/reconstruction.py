@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from fractions import Fraction
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Final
@@ -17,11 +18,12 @@ from k2.schemas.states import Verdict
 from k2.schemas.values import SCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
 Levels = tuple[tuple[int, int], ...]  # price and quantity, in units of 10**-12, best first
 
+_ENDED: Final = timedelta(seconds=30)
 _SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
@@ -93,7 +95,7 @@ def books_at(rows: Iterable[BookMessage], instants: Iterable[datetime]) -> Itera
         by_connection[row.connection].append(row)
     streams = [sorted(stream, key=lambda row: row.ordinal) for stream in by_connection.values()]
     merged = len(streams) > 1 and all(row.last_id is not None for stream in streams for row in stream)
-    singles = [_Single() for _ in streams]
+    singles = [ConnectionBook() for _ in streams]
     together = _Merged() if merged else None
     read = [0] * len(streams)
     for instant in instants:
@@ -103,9 +105,37 @@ def books_at(rows: Iterable[BookMessage], instants: Iterable[datetime]) -> Itera
                 if group and together is not None:
                     together.add(group)
                 read[place] += 1
-        states: list[_Single | _Merged] = [*singles, *([together] if together is not None else [])]
+        states: list[ConnectionBook | _Merged] = [*singles, *([together] if together is not None else [])]
         books = [book for state in states if (book := state.book()) is not None]
-        yield min(books, key=_preference, default=None)
+        yield preferred(books)
+
+
+def newest_states(rows: Iterable[BookMessage]) -> dict[str, tuple[int, Book]]:
+    """Return the book after each connection's last row, with the row's ordinal, by connection.
+
+    A connection without a whole snapshot, or that has ended (`without_ended`), has none. Raises `InexactLevel`.
+    """
+    books: dict[str, ConnectionBook] = defaultdict(ConnectionBook)
+    for row in sorted(rows, key=lambda row: row.ordinal):
+        books[row.connection].add(row)
+    states = {name: (each.ordinal, book) for name, each in books.items() if (book := each.book()) is not None}
+    current = without_ended({name: book for name, (_, book) in states.items()})
+    return {name: states[name] for name in current}
+
+
+def without_ended(books: Mapping[str, Book]) -> dict[str, Book]:
+    """Return the books of connections that heard something in the last 30 seconds in which one of them did.
+
+    The names of connections do not say which of them still exist. A book that was verified when its connection ended
+    must not be preferred to one that is not, but goes on.
+    """
+    newest = max((book.time for book in books.values()), default=None)
+    return {name: book for name, book in books.items() if newest is None or book.time >= newest - _ENDED}
+
+
+def preferred(books: Iterable[Book]) -> Book | None:
+    """Return the book with the best verdict, of these the newest; None of none."""
+    return min(books, key=_preference, default=None)
 
 
 def _preference(book: Book) -> tuple[int, float]:
@@ -146,16 +176,18 @@ class _Levels:
         return Book(self.time, self.snapshot_time, tuple(bids), tuple(asks), verdict, connections, self.last_id)
 
 
-class _Single:
-    """The book of one connection."""
+class ConnectionBook:
+    """The book of one connection, message by message in the order of their ordinals."""
 
     def __init__(self) -> None:
+        self.ordinal = 0  # of the last message
         self._parts: list[BookMessage] = []
         self._levels: _Levels | None = None
         self._verdict = Verdict.VERIFIED
 
     def add(self, message: BookMessage) -> _Group | None:
         """Add the next message; return it, or the snapshot that it completes, or None."""
+        self.ordinal = message.ordinal
         if message.kind is BookKind.SNAPSHOT:
             return self._add_part(message)
         if self._parts:

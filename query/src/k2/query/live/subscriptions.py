@@ -17,6 +17,7 @@ from k2.schemas.channels import Channel
 
 _MAX_SENT: Final = 20_000  # identities
 _CATCH_UP_RECORDS: Final = 1_000  # records left to read when new ones start to wait in the queue
+_USUAL_ITEMS: Final = 100  # in the lists of a record
 _REPLAYED_RECORDS: Final = 500  # records of each partition before a cursor that are read only for their identities,
 _REPLAYED_MS: Final = 10_000  # and all records of that many milliseconds before it
 
@@ -94,6 +95,8 @@ class Subscription:
         self._positions = dict(starts if starts is not None else stream.positions)
         self._sent: OrderedDict[Any, None] = OrderedDict()
         self._queue: deque[ValidatedRecord] = deque()
+        self._queued = 0  # the records in the queue, a large one counted as several
+        self._lists = [place for place, each in enumerate(channel.columns) if each.type.startswith("array<")]
         self._listening = starts is None
         self._reason = ""
         self._wake_up = asyncio.Event()
@@ -103,12 +106,19 @@ class Subscription:
         """The id to resume from."""
         return Cursor(self._channel, self._positions).encode()
 
+    @property
+    def open(self) -> bool:
+        """Whether nothing has ended it."""
+        return not self._reason
+
     def offer(self, records: list[ValidatedRecord]) -> None:
         """Queue the matching records. A full queue ends the subscription."""
         if not self._listening or self._reason:
             return
-        self._queue += [record for record in records if self._matches(record)]
-        if len(self._queue) > self._max_queued:
+        matching = [record for record in records if self._matches(record)]
+        self._queue += matching
+        self._queued += sum(map(self._size, matching))
+        if self._queued > self._max_queued:
             self.drop(
                 f"{self._max_queued} {self._channel.name} were queued and were not read; "
                 "read faster or subscribe to fewer symbols"
@@ -120,6 +130,7 @@ class Subscription:
         """End the subscription with a reason; queued records are discarded."""
         self._reason = self._reason or reason
         self._queue.clear()
+        self._queued = 0
         self._wake_up.set()
 
     def close(self) -> None:
@@ -138,6 +149,7 @@ class Subscription:
         while True:
             while self._queue:
                 record = self._queue.popleft()
+                self._queued -= self._size(record)
                 if not self._queue:  # everything else that was read does not match
                     self._positions = dict(self._stream.positions)
                 if (next_event := self._to_event(record)) is not None:
@@ -206,6 +218,10 @@ class Subscription:
         if not isinstance(row, tuple):
             return False
         return (not self._symbols or row[self._symbol_at] in self._symbols) and self._passes(row)
+
+    def _size(self, record: ValidatedRecord) -> int:
+        """Return how many records of usual size a record counts for in the queue: a snapshot of a book for many."""
+        return 1 + sum(len(record.value[place] or ()) for place in self._lists) // _USUAL_ITEMS
 
     def _to_event(self, record: ValidatedRecord) -> Event | None:
         """Convert a valid record to its event; None for a duplicate."""
