@@ -68,7 +68,7 @@ def test_commands_exit_with_2_and_one_sentence(append: Append, layout: Layout, w
 
 
 def test_watch_exits_with_2_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any) -> None:
+    def refused(*_: Any, **__: Any) -> None:
         raise WrongFormat(f"the topic {TOPIC} has format 1")
 
     monkeypatch.setattr(watch, "show", refused)

@@ -1,8 +1,10 @@
 """A stream of books begins with each connection's state: applied in order, its events give the exchange's book."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 from k2.query.book.reader import BookState
 from k2.query.book.reconstruction import BookMessage, newest_states
 from k2.query.kafka.row_types import row_type
-from k2.query.live import opening
+from k2.query.live import opening, record_json
 from k2.query.live.subscriptions import Dropped, Event, Heartbeat
 from k2.schemas.channels import BOOK
-from k2.schemas.values import to_micros
+from k2.schemas.values import scaled, to_micros
 from tests.unit.query.book.exchange import STEP, Exchange
 from tests.unit.query.conftest import NOON
 
+PAGE = (Path(__file__).parents[4] / "docs" / "how-to" / "stream.md").read_text("utf-8")
 Sent = list[Event | Heartbeat | Dropped]
 
 
@@ -108,3 +111,23 @@ def test_a_connection_that_has_ended_has_no_state():
         "a",
         "b",
     }
+
+
+def test_the_code_of_the_page_keeps_the_exchange_s_book():
+    (code,) = [
+        block for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) if "apply" in block
+    ]
+    page: dict[str, Any] = {}
+    exec(compile(code, "stream.md", "exec"), page)
+    exchange = Exchange(Random(9), 20)
+    messages = list(exchange.rows("a", {0, 11}, ()))
+    sent = [event.row for event in opened(states_of(messages[:9]), messages[4:]) if isinstance(event, Event)]
+    for rows, changes in ((sent[:1], 7), (map(row, messages[4:8]), 7), (sent[1:], 20)):  # resumed after the snapshot
+        for each in rows:
+            page["apply"](record_json.fields(BOOK, each))
+        book = page["books"]["BINANCE", "BTCUSDT", "a"]
+        bids, asks = (
+            tuple(sorted((scaled(price), scaled(quantity)) for price, quantity in book[side].items()))
+            for side in ("bids", "asks")
+        )
+        assert (bids[::-1], asks) == exchange.truth(NOON + changes * STEP)
