@@ -3,20 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, Final
 
 from k2.common.schema_registry import Registry
 from k2.jobs.audit import runner
 from k2.schemas import topics
 from k2.schemas.channels import BOOK, QUOTES, Channel, exchange_tables
+from k2.schemas.codecs import wire
 from k2.schemas.feed.model import ExchangeFeed
 from k2.schemas.records.book import BookKind, BookUpdate
 from k2.schemas.records.quote import Quote
 from k2.schemas.states import Verdict
 from k2.schemas.values import from_micros, to_micros
 from tests.spark import empty_tables
-from tests.spark.builders import HOUR, Lake, Record
+from tests.spark.builders import HOUR, Lake, Record, written
 
 CHANNELS: Final = (QUOTES, BOOK)
 LATER: Final = HOUR + timedelta(hours=4)
@@ -69,8 +69,9 @@ class Books:
 
     def altered(self, message: Message, **fields: Any) -> Record:
         """Return the record of a message in which these fields hold what no message can: empty names, for example."""
-        encoder = self.encoders[(BOOK if isinstance(message, BookUpdate) else QUOTES).name]
-        return Record(encoder.encode(SimpleNamespace(fields=message.fields | fields)), message.symbol)
+        channel = BOOK if isinstance(message, BookUpdate) else QUOTES
+        schema_id, _ = wire.split(self.encoders[channel.name].encode(message))
+        return Record(written(message.fields | fields, schema_id, channel.reader_schema), message.symbol)
 
     def run(self, *layers: str, channels: Iterable[Channel] = CHANNELS) -> None:
         """Run layers of channels; without names, Silver and Gold."""

@@ -202,7 +202,7 @@ BOOK: Final = Channel(
     name="book",
     record=BookUpdate,
     schema=avro.text(book.AVRO),
-    encoder=partial(avro.RecordEncoder, schema=avro.load(book.AVRO), fields=attrgetter("fields")),
+    encoder=avro.BookEncoder,
     columns=tables.BOOK_FIELDS,
     gold=tables.GOLD_BOOK_TABLE,
     identity=("connection", "ordinal"),

@@ -7,9 +7,12 @@ from fastavro import schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.schemas.channels import BOOK
 from k2.schemas.codecs import avro, wire
-from k2.schemas.codecs.avro import TradeEncoder
+from k2.schemas.codecs.avro import BookEncoder, TradeEncoder
+from k2.schemas.records.book import BookKind, BookUpdate
 from k2.schemas.records.trade import Side, Trade
+from k2.schemas.states import Verdict
 from k2.schemas.values import decimal, from_micros
 
 
@@ -104,3 +107,30 @@ def test_an_exchange_that_the_schema_does_not_name_is_not_written_as_another():
 
 def test_the_encoder_follows_the_order_of_the_schema_file():
     assert [field["name"] for field in avro.load()["fields"]] == avro.FIELDS
+
+
+LONGS = st.integers(-(2**63), 2**63 - 1)
+LEVELS = st.lists(st.tuples(LONGS, LONGS), max_size=70).map(tuple)
+UPDATES = st.builds(
+    BookUpdate, st.text(max_size=9), st.sampled_from(["BINANCE", "OKX"]), st.none() | LONGS, LONGS,
+    st.sampled_from(BookKind), LEVELS, LEVELS, st.integers(-12, 0), st.integers(-12, 0), st.text(max_size=70), LONGS,
+    st.sampled_from(Verdict), st.none() | LONGS, st.none() | LONGS, st.none() | LONGS, st.integers(1, 400),
+    st.integers(1, 400), st.none() | LONGS,
+)  # fmt: skip
+
+
+def test_every_order_book_message_is_encoded_byte_for_byte_as_fastavro_does():
+    encoder, general = BookEncoder(7), avro.RecordEncoder(7, BOOK.reader_schema, lambda update: update.fields)
+
+    @given(st.lists(UPDATES, max_size=4))
+    def check(updates: list[BookUpdate]) -> None:
+        for update in updates:
+            assert encoder.encode(update) == general.encode(update)
+
+    check()
+
+
+def test_an_order_book_of_an_exchange_that_the_schema_lacks_is_not_encoded():
+    update = BookUpdate("S", "FTX", 1, 1, BookKind.DELTA, (), (), 0, 0, "c", 1, Verdict.VERIFIED)
+    with pytest.raises(KeyError):
+        BookEncoder(1).encode(update)

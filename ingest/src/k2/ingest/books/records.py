@@ -78,10 +78,12 @@ class BookRecords:
         """
         prices, quantities = self._places.setdefault(symbol, (Places(), Places()))
         levels = [*bids, *asks]
-        if any(len(level) < 2 for level in levels):
-            raise InexactValue("a level without price or quantity")
-        price_values, price_exponent = prices.integers(*(level[0] for level in levels))
-        quantity_values, quantity_exponent = quantities.integers(*(level[1] for level in levels))
+        try:
+            price_texts, quantity_texts = [level[0] for level in levels], [level[1] for level in levels]
+        except IndexError as error:
+            raise InexactValue("a level without price or quantity") from error
+        price_values, price_exponent = prices.integers(*price_texts)
+        quantity_values, quantity_exponent = quantities.integers(*quantity_texts)
         if min(price_exponent, quantity_exponent) < -SCALE:
             raise InexactValue(f"numbers with more than {SCALE} decimals")
         if 0 in price_values:

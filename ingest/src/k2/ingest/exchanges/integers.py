@@ -6,15 +6,19 @@ stored integers of a symbol differ as little as its prices do.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from k2.schemas.values import InexactValue
 
 _LIMIT: Final = 2**63 - 1
 _MOST_PLACES: Final = 40
+_POWERS: Final = [10**power for power in range(_MOST_PLACES + 1)]
+_CACHED: Final = 32_768  # numbers, some 5 MB for all symbols of a process: levels come again and again
 _NUMBER: Final = re.compile(r"([0-9]{1,40})(?:\.([0-9]{1,40}))?(?:[eE]([+-]?[0-9]{1,3}))?")
 
 
+@lru_cache(_CACHED)
 def split(text: str) -> tuple[int, int]:
     """Parse a decimal number that is not negative. Return its digits and how many of them are decimals.
 
@@ -59,14 +63,14 @@ class Places:
 
         Raises `InexactValue` if one is not a plain decimal number, is negative, or does not fit 64 bits.
         """
-        numbers = [split(text) for text in texts]
-        needed = max((places for _, places in numbers), default=0)
+        numbers = list(map(split, texts))
+        needed = max([places for _, places in numbers], default=0)
         usual = max(needed, self._usual)
-        values = [number * 10 ** (usual - places) for number, places in numbers]
+        values = [number * _POWERS[usual - places] for number, places in numbers]
         if max(values, default=0) <= _LIMIT:
             self._usual = usual
             return values, -usual
-        values = [number * 10 ** (needed - places) for number, places in numbers]
+        values = [number * _POWERS[needed - places] for number, places in numbers]
         if max(values) > _LIMIT:
             raise InexactValue(f"{', '.join(text[:60] for text in texts)} do not fit 64-bit integers")
         return values, -needed
@@ -77,9 +81,10 @@ class Places:
         Raises `InexactValue` if one does not fit 64 bits.
         """
         places = min(self._usual, scale)
-        while places < scale and any(value % 10 ** (scale - places) for value in values):
+        unit = _POWERS[scale - places]
+        while places < scale and any(value % unit for value in values):
             places += 1
-        unit = 10 ** (scale - places)
+            unit = _POWERS[scale - places]
         if max(values, default=0) // unit > _LIMIT:
             raise InexactValue(f"{len(values)} numbers do not fit 64-bit integers of one power of ten")
         return [value // unit for value in values], -places
