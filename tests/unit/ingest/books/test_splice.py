@@ -41,6 +41,20 @@ def test_a_change_that_the_snapshot_contains_in_part_joins_it():
     assert book.last_id == 12
 
 
+def test_a_snapshot_has_the_time_of_the_change_that_it_was_taken_after_and_of_those_that_follow():
+    book = SplicedBook()
+    for number in (9, 10, 11):
+        book.change(Change(number, number, [], [], time=number * 100))
+    assert book.snapshot(11, [], [])
+    assert book.time == 1_100
+    for last_id, time in ((7, 1_100), (10, 1_100), (12, None)):
+        book.lose()
+        book.change(Change(8, 9, [], [], time=900))
+        book.change(Change(10, 11, [], [], time=1_100))
+        assert book.snapshot(last_id, [], [])
+        assert book.time == time
+
+
 def test_a_snapshot_older_than_the_first_change_does_not_join():
     book = SplicedBook()
     book.change(change(12, 12))

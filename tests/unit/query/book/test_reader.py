@@ -89,6 +89,20 @@ def test_an_old_snapshot_is_looked_for_as_far_back_as_it_is(engine: Engine, exch
     assert book["snapshot_time"] == NOON + _HOUR
 
 
+@pytest.mark.parametrize(("name", "merged"), [("BINANCE", True), ("OKX", True), ("BYBIT", False), ("KRAKEN", False)])
+def test_connections_close_each_other_s_losses_only_where_the_exchange_s_ids_are_everyone_s(
+    layout: Layout, append: Append, engine: Engine, name: str, merged: bool
+) -> None:
+    exchange = Exchange(Random(4), _MESSAGES)
+    rows = [*exchange.rows("a", {0}, {5, 9}), *exchange.rows("b", {0}, {7, 12})]
+    store(layout, [row(each, exchange=name) for each in rows], GOLD_BOOK_TABLE)
+    at = NOON + _MESSAGES * STEP
+    book = read(engine, at)
+    assert (book["connections"] == ["a", "b"]) is merged
+    assert (book["verdict"] == "verified") is merged
+    assert not merged or (units(book["bids"]), units(book["asks"])) == exchange.truth(at)
+
+
 def test_only_the_files_of_the_hours_needed_are_read(
     engine: Engine, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ class SplicedBook:
     def __init__(self) -> None:
         self.book = OrderBook()
         self.last_id: int | None = None  # of the state; None while there is none
-        self.time: int | None = None  # of the last change that the state has; None for a snapshot's own
+        self.time: int | None = None  # of the state's last change; None for a snapshot's that did not come as one
         self._waiting: deque[Change] = deque(maxlen=MOST_WAITING)
 
     @property
@@ -69,9 +69,9 @@ class SplicedBook:
         if self.last_id is not None and last_id <= self.last_id:
             return True  # the state is newer, and without a gap
         later = [change for change in self._waiting if change.last_id > last_id]
+        self.time = next((change.time for change in self._waiting if change.last_id == last_id), None)
         self._waiting.clear()
         self.book.replace(bids, asks)
-        self.time = None
         self.last_id = None if self.book.crossed else last_id
         for change in later:  # after a gap, they wait for the next snapshot
             self.change(change)

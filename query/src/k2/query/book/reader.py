@@ -38,6 +38,7 @@ MAX_BOOKS: Final = 100_000  # instants of one query
 _VIEW: Final = BOOK.name
 _GOLD: Final = BOOK.gold.name
 _TIME: Final = f"coalesce({', '.join(BOOK.time_columns)})"
+_SHARED_IDS: Final = frozenset(spec.label for spec in EXCHANGES.values() if spec.books_share_ids)
 _WHOLE: Final = "kind = 'snapshot' AND part = parts"
 # Messages of one connection are in the order of their ordinals; their times may differ from it by less than this,
 # where a snapshot has the time of its arrival and the deltas after it that of the exchange.
@@ -152,12 +153,13 @@ class BookReader:
         return [query.exchange] if query.exchange else [spec.label for spec in EXCHANGES.values()]
 
     def _of_exchange(self, query: BookQuery, exchange: str) -> Iterator[RecordBatch]:
+        shared = exchange in _SHARED_IDS
         for _, group in groupby(query.instants, key=lambda instant: instant.timestamp() // _CHUNK.total_seconds()):
             instants = list(group)
             messages = book_rows.messages(self._rows(query, exchange, instants[0], instants[-1]))
             books: list[tuple[datetime, Book]] = []
             with _shown(query.symbol, exchange):
-                for instant, book in zip(instants, books_at(messages, instants), strict=True):
+                for instant, book in zip(instants, books_at(messages, instants, shared_ids=shared), strict=True):
                     if book is not None:
                         books.append((instant, book.top(query.depth)))
             if books:

@@ -83,18 +83,20 @@ _Group = tuple[BookMessage, ...]  # a delta, or all parts of a snapshot
 _Ids = tuple[int | None, int | None, int | None]  # first, last and previous
 
 
-def books_at(rows: Iterable[BookMessage], instants: Iterable[datetime]) -> Iterator[Book | None]:
+def books_at(
+    rows: Iterable[BookMessage], instants: Iterable[datetime], *, shared_ids: bool = False
+) -> Iterator[Book | None]:
     """Yield the book of one symbol of one exchange at each of some ascending instants; None before the first snapshot.
 
-    Each connection's messages give a book, and where every message has ids, which are then the exchange's own, so do
-    those of all connections together (`_Merged`). The best verdict wins, then the newest message. Raises
-    `InexactLevel`.
+    Each connection's messages give a book. With `shared_ids`, the ids of a state are the same on every connection, and
+    the messages of all connections together give one more (`_Merged`). The best verdict wins, then the newest message.
+    Raises `InexactLevel`.
     """
     by_connection: dict[str, list[BookMessage]] = defaultdict(list)
     for row in rows:
         by_connection[row.connection].append(row)
     streams = [sorted(stream, key=lambda row: row.ordinal) for stream in by_connection.values()]
-    merged = len(streams) > 1 and all(row.last_id is not None for stream in streams for row in stream)
+    merged = shared_ids and len(streams) > 1 and all(row.last_id is not None for stream in streams for row in stream)
     singles = [ConnectionBook() for _ in streams]
     together = _Merged() if merged else None
     read = [0] * len(streams)
