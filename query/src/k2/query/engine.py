@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -31,8 +30,8 @@ from k2.query.execution.top_n import newest_hour
 from k2.query.iceberg import data_files, snapshots
 from k2.query.iceberg.scan_planner import ScanPlan, ScanPlanner
 from k2.query.iceberg.snapshots import resolve_snapshot
-from k2.query.sql import bars, symbol_names, symbols, trade_sql
-from k2.query.sql.cage import statements, tables
+from k2.query.sql import bars, symbol_names, symbols, trade_sql, user_statements
+from k2.query.sql.cage import tables
 from k2.query.sql.cage.limits import Limits, parse_memory
 from k2.query.sql.cage.pool import Cage
 from k2.query.sql.quote_sql import QUOTE_LIST
@@ -42,6 +41,7 @@ from k2.schemas.tables import BARS, GOLD, INSTRUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatchReader
@@ -280,25 +280,7 @@ class Engine:
 
         A time as `as_of` applies to every table; a snapshot id only to a statement over the one table that has it.
         """
-        names = self._planner.names()
-        with ExitStack() as resources:
-            process = self._cage.process()
-            resources.callback(process.close)
-            cancellation.register(process)
-            checked = statements.check(process, statement, names)
-            if isinstance(as_of, int) and len(checked.tables) != 1:
-                raise BadQuery(
-                    f"the snapshot {as_of} belongs to one table and the statement reads {len(checked.tables)}; "
-                    "give a time instead"
-                )
-            plans = {name: self._planner.plan(name, as_of=as_of) for name in checked.tables}
-            if checked.lists_tables:
-                empty = {name: self._planner.plan_at(self._planner.table(name), None) for name in names}
-                plans = empty | plans
-            columns = {name for plan in plans.values() for name in plan.table.schema().column_names}
-            reader = process.run(tables.job(checked.text, plans), checked.position, columns)
-            resources.pop_all()  # the reader ends the process now
-            return reader
+        return user_statements.read(self._cage, self._planner, statement, as_of)
 
     def execute(
         self,
@@ -344,9 +326,9 @@ class Engine:
         """Return the names of the existing tables."""
         return self._planner.names()
 
-    def columns(self, table: str) -> tuple[str, ...]:
-        """Return the names of a table's columns."""
-        return tuple(self._planner.table(table).schema().column_names)
+    def relations(self) -> dict[str, tuple[str, ...]]:
+        """Return the tables and views that `sql` can read, each with the names of its columns."""
+        return user_statements.relations(self._planner)
 
     def snapshots(self, table: str = GOLD) -> ArrowTable:
         """Return a table's snapshots, oldest first: the values that `as_of` accepts, and the rows each added."""

@@ -34,7 +34,7 @@ def test_the_commands_of_the_page_run(stored: Layout, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     commands = [shlex.split(line)[2:] for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for words in commands:
         result = CliRunner().invoke(app, [*words, "--data", str(stored.root)])
         assert result.exit_code == 0, result.stderr

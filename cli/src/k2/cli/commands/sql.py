@@ -102,9 +102,8 @@ def _run_shell(engine: "Engine", as_of: "AsOfValue | None", form: Format, data: 
         raise BadQuery(f"{form} is binary; give a statement and --output FILE")
     session = _session(engine, as_of, form)
     session.counts = True
-    names = engine.names()
-    welcome = f"{len(names)} tables in {data}; \\d lists them, \\? helps, \\q leaves"
-    interactive.run(session, lambda: {name: engine.columns(name) for name in names}, welcome)
+    welcome = f"{len(engine.names())} tables in {data}; \\d lists them, \\? helps, \\q leaves"
+    interactive.run(session, engine.relations, welcome)
 
 
 def _session(engine: "Engine", as_of: "AsOfValue | None", form: Format) -> "Session":

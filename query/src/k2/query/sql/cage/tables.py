@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _HTTP_PORTS = {"http": 80, "https": 443}
 
 
-def job(statement: str, plans: Mapping[str, ScanPlan]) -> Job:
-    """Return what a process needs to run a statement over the planned files, and no more."""
+def job(statement: str, plans: Mapping[str, ScanPlan], derived: Mapping[str, str] | None = None) -> Job:
+    """Return what a process needs to run a statement over the planned files, and no more.
+
+    `derived` are views of these tables, by name: the SELECT.
+    """
     local = {name: plan for name, plan in plans.items() if plan.scan is None and data_files.is_local(plan)}
     files = {name: data_files.paths(plan) for name, plan in local.items() if plan.files}
     folders = {name: os.path.commonpath([os.path.dirname(path) for path in paths]) for name, paths in files.items()}  # noqa: PTH120 - strings, and many
@@ -39,7 +42,7 @@ def job(statement: str, plans: Mapping[str, ScanPlan]) -> Job:
                 rows[name] = plan.scan.to_arrow()
     allowed = [path for paths in relative.values() for path in paths]
     readable = [*folders.values(), *filter(None, {ca_file(plans[name].table) for name in remote})]
-    return Job(statement, root, allowed, readable, views, remote, rows)
+    return Job(statement, root, allowed, readable, views, remote, rows, dict(derived or {}))
 
 
 def network(platform: Platform) -> int | None:
