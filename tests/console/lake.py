@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from k2.cli.embedded.layout import Layout
 from k2.query.iceberg import catalog, tables
-from k2.schemas.channels import TRADES
+from k2.schemas.channels import BOOK, TRADES
 from k2.schemas.records.trade import message_id
 from k2.schemas.tables import (
     BATCHES_TABLE,
     COMPLETENESS_TABLE,
     DEAD_LETTERS_TABLE,
     GAPS_TABLE,
+    GOLD_BOOK_TABLE,
     GOLD_TABLE,
     Table,
 )
@@ -60,6 +61,8 @@ class Lake:
         self.append(GAPS_TABLE, list(gaps(chance, now)))
         self.append(DEAD_LETTERS_TABLE, list(dead_letters(now)))
         self.append(BATCHES_TABLE, list(batches(chance, now)))
+        self.append(GOLD_BOOK_TABLE, list(book_messages(now)))
+        self.append(COMPLETENESS_TABLE, list(judged_seconds(now)))
 
 
 def trade(market: tuple[str, str, str, str, float], number: int, at: datetime, price: float, quantity: float) -> Row:
@@ -104,6 +107,35 @@ def audited_hours(chance: random.Random, now: datetime) -> Iterator[Row]:
                 "by_source": [("live", expected - lost - repaired)] + ([("backfill", repaired)] if repaired else []),
                 "checked_at": now,
             }  # fmt: skip
+
+
+def book_messages(now: datetime) -> Iterator[Row]:
+    """A snapshot of an order book, and a change of it each second, of the last 20 minutes."""
+    exchange, symbol = MARKETS[0][:2]
+    for number in range(1_200):
+        at = now - timedelta(seconds=1_200 - number)
+        kind, moved = ("delta", number % 7) if number else ("snapshot", 0)
+        yield {
+            "exchange": exchange, "symbol": symbol, "timestamp": at, "ingestion_timestamp": at,
+            "kind": kind, "part": 1, "parts": 1, "first_id": number, "last_id": number, "previous_id": None,
+            "bids": [{"price": 6_400_000 - level, "quantity": 100 + 10 * level + moved} for level in range(15)],
+            "asks": [{"price": 6_400_010 + level, "quantity": 90 + 20 * level} for level in range(15)],
+            "price_exponent": -2, "quantity_exponent": -3, "connection": "a", "ordinal": number + 1,
+            "verdict": "verified", "clock_offset_ms": None, "gold_ingestion_timestamp": at + _SECOND,
+            "exchange_date": at.date(), "exchange_hour": at.hour,
+        }  # fmt: skip
+
+
+def judged_seconds(now: datetime) -> Iterator[Row]:
+    """Some hours of the book: one that has suspect seconds, the others verified."""
+    newest = now.replace(minute=0, second=0, microsecond=0)
+    for back in range(1, 13):
+        suspect = 25 if back == 4 else 0
+        yield {
+            "exchange": MARKETS[0][0], "symbol": MARKETS[0][1], "hour": newest - back * _HOUR, "channel": BOOK.name,
+            "state": "incomplete" if suspect else "complete", "actual": 36_000, "checked_at": now,
+            "seconds": [("verified", 3600 - suspect), ("suspect", suspect), ("silence", 1)],
+        }  # fmt: skip
 
 
 def gaps(chance: random.Random, now: datetime) -> Iterator[Row]:

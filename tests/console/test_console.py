@@ -1,16 +1,24 @@
 """The web console, driven in Chromium."""
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from k2.query.api.keys import Scope, add
+from k2.query.live import record_json
+from k2.schemas.channels import BOOK
 from k2.schemas.tables import GOLD_TABLE
+from k2.schemas.values import scaled
 from tests.console.browser import Page
 from tests.console.lake import FRAME, HOURS, MARKETS, Lake, trade
 from tests.console.serving import serving
+from tests.unit.query.book.exchange import STEP, Exchange
+from tests.unit.query.conftest import NOON
+from tests.unit.query.live.test_opening import row
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -236,3 +244,42 @@ def test_hours_without_trades_are_blank_and_not_complete(page: Page, console: st
     page.until("document.querySelectorAll('#map [data-state=complete]').length")
     blank = page.run("document.querySelectorAll('#map [role=gridcell]:not([data-state])').length")
     assert blank == len(MARKETS) * (3 * 24 - HOURS)
+
+
+def test_a_book_is_a_ladder_and_its_hours_are_judged_by_seconds(page: Page, console: str):
+    page.open(f"{console}#book/BINANCE/BTCUSDT")
+    page.until("document.querySelectorAll('#ladder tr[data-side]').length === 24")
+    (book,) = page.run(
+        "fetch('../v1/book?symbol=BTCUSDT&exchange=binance&depth=12').then((response) => response.json())"
+    )["data"]
+    rows = page.run(
+        "[...document.querySelectorAll('#ladder tr[data-side]')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent.replaceAll(',', '')))"
+    )
+    levels = [*reversed(book["asks"]), *book["bids"]]
+    assert [[Decimal(text) for text in row[:2]] for row in rows] == [
+        [Decimal(level["price"]), Decimal(level["quantity"])] for level in levels
+    ]
+    assert Decimal(rows[0][2]) == sum(Decimal(level["quantity"]) for level in book["asks"])
+    assert (page.text("#verdict"), page.text("#spread")[:24]) == (book["verdict"], "spread 0.10 · 0.02 bp · ")
+    page.until("Number(document.querySelector('#lines').dataset.points) > 100")
+
+    exchange = Exchange(Random(3), 40)
+    events = [record_json.fields(BOOK, row(each)) for each in exchange.rows("a", {0, 21}, ())]
+    shown = page.run(
+        "import('./books.js').then(({ liveBooks }) => { const books = liveBooks(); "
+        f"for (const event of {json.dumps(events + events[5:9])}) books.add(event); return books.best(20); }})"
+    )
+    sides = [
+        [(scaled(level["price"]), scaled(level["quantity"])) for level in shown[side]] for side in ("bids", "asks")
+    ]
+    assert tuple(map(tuple, sides)) == exchange.truth(NOON + 40 * STEP)
+    assert shown["verdict"] == "verified"
+
+    page.press("2")
+    page.until("document.querySelectorAll('#map [data-state=complete]').length")
+    page.run("document.querySelector('[data-channel=book]').click()")
+    page.until("document.querySelectorAll('#map [data-state=missing]').length === 1")
+    assert page.run("document.querySelectorAll('#map [data-state=complete]').length") == 11
+    page.run("document.querySelector('#map [data-state=missing]').click()")
+    assert "verified 3,575, suspect 25, silence 1" in page.text("#detail")

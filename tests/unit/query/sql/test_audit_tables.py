@@ -49,13 +49,22 @@ def engine(layout: Layout, insert: Insert) -> Iterator[Engine]:
 
 
 def test_hours_gaps_and_batches_are_those_of_the_channel(engine: Engine, insert: Insert) -> None:
-    insert(COMPLETENESS_TABLE, "expected", symbol="BTCUSDT", hour=NOON, state="complete", by_source=[])
+    insert(
+        COMPLETENESS_TABLE,
+        "expected",
+        symbol="BTCUSDT",
+        hour=NOON,
+        state="complete",
+        by_source=[],
+        seconds=[("verified", 9)],
+    )
     insert(GAPS_TABLE, "first_id", gap_id="g", state="open", detected_at=NOON)
     insert(BATCHES_TABLE, "rows_in", layer="gold", committed_at=NOON, rows_out=0, dead_letters=0)
     for channel, value in ((TRADES, 1), (BOOKS, 2)):
         (hour,) = audit_tables.completeness(engine, channel, RecordFilter(start=NOON)).to_pylist()
         (gap,) = audit_tables.gaps(engine, channel, RecordFilter(end=NOON.replace(hour=13)), "open", 9).to_pylist()
         (batch,) = audit_tables.last_batches(engine, channel)
+        assert hour["seconds"] == [("verified", 9)]
         assert (hour["expected"], gap["first_id"], batch["rows_in"]) == (value, str(value), value)
         assert audit_tables.hour_counts(engine, channel) == [{"exchange": "BINANCE", "state": "complete", "hours": 1}]
         assert [row["open"] for row in audit_tables.gap_counts(engine, channel)] == [1]

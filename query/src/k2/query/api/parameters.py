@@ -5,9 +5,11 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from k2.common.validation_errors import format_value
 from k2.query import times
 from k2.query.errors import BadQuery
 from k2.query.times import AsOf
+from k2.schemas.channels import CHANNELS, Channel
 
 _MAX_LENGTH: Final = 64
 _SETTLE_TIME: Final = timedelta(minutes=1)  # a commit with an earlier timestamp may still arrive within this time
@@ -26,6 +28,10 @@ AsOfText = Annotated[
         description=f"read the tables as of a snapshot id, a tag such as day-2026-01-31, or a time: {_TIME}",
     ),
 ]
+
+
+_CHANNELS: Final = {channel.name: channel for channel in CHANNELS}
+ChannelName = Annotated[str, Field(max_length=_MAX_LENGTH, description=", ".join(_CHANNELS))]
 
 
 class Parameters(BaseModel):
@@ -67,6 +73,13 @@ class RangeParameters(AsOfParameters):
     def end_time(self) -> datetime | None:
         """The exclusive end."""
         return parse_time(self.end, "end")
+
+
+def parse_channel(name: str) -> Channel:
+    """Return a channel by its name. Raises `BadQuery`."""
+    if name not in _CHANNELS:
+        raise BadQuery(f"channel: {format_value(name)} is no channel; use one of {', '.join(_CHANNELS)}")
+    return _CHANNELS[name]
 
 
 def parse_time(text: str | None, name: str) -> datetime | None:

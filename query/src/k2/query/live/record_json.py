@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # One record of each channel: the name of its event.
 EVENTS: Final = {TRADES: "trade", QUOTES: "quote", BOOK: "book"}
-CHANNELS: Final = {channel.name: channel for channel in EVENTS}
 
 _UNITS: Final = {"price": "price_exponent", "quantity": "quantity_exponent"}
 _EXPONENTS: Final = range(-SCALE, PRECISION - SCALE)  # other powers of ten do not fit decimal(38,12)

@@ -36,9 +36,10 @@ def completeness(engine: Engine, channel: Channel, record_filter: RecordFilter) 
     """
     start = record_filter.start or (record_filter.end or datetime.now(UTC)) - _DEFAULT_RANGE
     record_filter = replace(record_filter, start=start)
+    seconds = "seconds" if "seconds" in _columns(engine, COMPLETENESS) else "NULL AS seconds"  # older tables have none
     return _execute(
         engine,
-        f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, actual, missing, by_source,
+        f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, actual, missing, by_source, {seconds},
                    gold_snapshot_id::VARCHAR AS gold_snapshot_id, checked_at
             FROM {COMPLETENESS} WHERE {_CHANNEL} AND {record_filter.condition("hour")} {_IN_FORCE}
             ORDER BY exchange, symbol, hour""",  # noqa: S608
@@ -148,6 +149,10 @@ def _execute(
     if missing:
         raise Unavailable(f"there is no table {missing[0]} yet; `k2 up` creates it")
     return engine.execute(statement, tables, as_of=as_of, **(parameters or {}))
+
+
+def _columns(engine: Engine, table: str) -> tuple[str, ...]:
+    return engine.columns(table) if table in engine.names() else ()
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:

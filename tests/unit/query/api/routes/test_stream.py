@@ -112,7 +112,7 @@ def test_a_stream_that_resumes_has_no_state(books: TestClient):
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("channel=depth", 'channel: "depth" is not streamed; use one of trades, quotes, book'),
+        ("channel=depth", 'channel: "depth" is no channel; use one of trades, quotes, book'),
         ("channel=book", "symbols: a stream of books takes 1 to 10 symbols, not 0"),
         (f"channel=book&symbols={'A,' * 11}", "symbols: a stream of books takes 1 to 10 symbols, not 11"),
     ],

@@ -14,7 +14,7 @@ from k2.query.api.encoding import response_models
 from k2.query.api.encoding.formats import MediaType
 from k2.query.api.encoding.results import SHORT_LIVED, AcceptedFormat, QueryResult
 from k2.query.api.keys import Scope
-from k2.query.api.parameters import Exchange, Parameters, Symbol, Time, parse_time
+from k2.query.api.parameters import ChannelName, Exchange, Parameters, Symbol, Time, parse_channel, parse_time
 from k2.query.api.routes.prices import CachedSymbols, SymbolCache
 from k2.query.api.settings import MAX_PAGE_ROWS
 from k2.query.execution.json_values import to_json_value
@@ -53,6 +53,7 @@ class CompletenessParameters(RangeParameters):
     """Query parameters of `/v1/completeness`."""
 
     symbol: Symbol | None = None
+    channel: ChannelName = TRADES.name
 
 
 class GapParameters(CompletenessParameters):
@@ -78,17 +79,20 @@ async def completeness(
 ) -> StreamedResponse:
     """One row per symbol and hour, with the audit's state: complete, repaired, missing, open, or unverifiable.
 
-    Without `start`: the 7 days before `end` or now. `missing` lists the id ranges that Gold lacks.
+    Without `start`: the 7 days before `end` or now. `missing` lists the id ranges that Gold lacks. Quotes and books
+    have no consecutive ids: `seconds` says how many of the hour are verified, unverifiable, suspect and missing.
     """
-    return slot.stream(lambda engine: _rows(audit_tables.completeness(engine, TRADES, query.record_filter), accepted))
+    channel = parse_channel(query.channel)
+    return slot.stream(lambda engine: _rows(audit_tables.completeness(engine, channel, query.record_filter), accepted))
 
 
 @router.get("/v1/gaps", responses=response_models.row_responses(response_models.Rows), name="gaps")
 async def gaps(query: Annotated[GapParameters, Query()], accepted: Accepted, slot: Slot) -> StreamedResponse:
     """Gaps in the exchanges' sequences, newest first, with their state."""
+    channel = parse_channel(query.channel)
 
     def run(engine: "Engine") -> QueryResult:
-        return _rows(audit_tables.gaps(engine, TRADES, query.record_filter, query.state, query.limit), accepted)
+        return _rows(audit_tables.gaps(engine, channel, query.record_filter, query.state, query.limit), accepted)
 
     return slot.stream(run)
 

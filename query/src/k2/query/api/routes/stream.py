@@ -21,11 +21,10 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from k2.common import logs
-from k2.common.validation_errors import format_value
 from k2.query.api.auth import requires
 from k2.query.api.errors import unknown_parameter
 from k2.query.api.keys import Scope
-from k2.query.api.parameters import Exchange, Parameters
+from k2.query.api.parameters import ChannelName, Exchange, Parameters, parse_channel
 from k2.query.book.reader import BookState
 from k2.query.errors import BadQuery, CatalogEmpty, Unavailable
 from k2.query.execution.cancellation import Interrupt
@@ -49,7 +48,6 @@ SEND_TIMEOUT: Final = 30.0  # seconds until a client that reads nothing is disco
 MAX_SYMBOLS: Final = 200
 MAX_BOOKS: Final = 10  # symbols of a stream of books, each of which begins with a whole book in memory
 _RETRY_SOON: Final = {"Retry-After": "5"}
-_CHANNELS: Final = ", ".join(record_json.CHANNELS)
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # close codes of RFC 6455
 
 
@@ -63,7 +61,7 @@ _DESCRIPTION: Final = (
 class StreamParameters(Parameters):
     """Query parameters of `/v1/stream`."""
 
-    channel: Annotated[str, Field(max_length=20, description=_CHANNELS)] = TRADES.name
+    channel: ChannelName = TRADES.name
     symbols: Annotated[str, Field(max_length=10_000, description="comma separated, such as BTCUSDT,ETHUSDT")] = ""
     exchange: Exchange | None = None
     cursor: Annotated[str, Field(max_length=MAX_LENGTH, description="the id to resume from")] = ""
@@ -217,9 +215,7 @@ async def _subscribe(connection: HTTPConnection, query: StreamParameters, cursor
     broadcasters: Mapping[Channel, Broadcaster] | None = getattr(connection.app.state, "broadcasters", None)
     if broadcasters is None:
         raise HTTPException(503, "live streaming is not available; it needs Kafka", _RETRY_SOON)
-    channel = record_json.CHANNELS.get(query.channel)
-    if channel is None:
-        raise BadQuery(f"channel: {format_value(query.channel)} is not streamed; use one of {_CHANNELS}")
+    channel = parse_channel(query.channel)
     symbols, exchange = _selection(query, channel)
     try:
         subscription = await broadcasters[channel].subscribe(symbols, exchange, cursor or None)

@@ -52,10 +52,10 @@ async function request(path, query, headers, signal) {
 }
 
 /**
- * Stream live trades until `signal` aborts. A broken stream is resumed after its last event.
- * `trade` is called with each trade, `state` with "live", or with "waiting" or "off" and a reason.
+ * Stream live records until `signal` aborts. A broken stream is resumed after its last event.
+ * `record` is called with the data of each `event`, `state` with "live", or with "waiting" or "off" and a reason.
  */
-export async function stream(query, { trade, state }, signal) {
+export async function stream(query, { event: wanted, record, state }, signal) {
   let last = "";
   let delay = 1000;
   while (!signal.aborted) {
@@ -67,7 +67,7 @@ export async function stream(query, { trade, state }, signal) {
       delay = 1000;
       for await (const event of events(response.body)) {
         if (event.id) last = event.id;
-        if (event.event === "trade") trade(JSON.parse(event.data));
+        if (event.event === wanted) record(JSON.parse(event.data));
       }
       state("waiting", "the stream ended; resuming");
     } catch (error) {

@@ -1,12 +1,28 @@
 // Chart of bars and volume, drawn by Lightweight Charts.
 import { places } from "./dom.js";
 
-const { createChart, CandlestickSeries, HistogramSeries } = window.LightweightCharts;
+const { createChart, CandlestickSeries, HistogramSeries, LineSeries } = window.LightweightCharts;
+
+// The library's logo needs inline styles, which the CSP forbids; the footer has the attribution.
+const create = (element) => createChart(element, { autoSize: true, layout: { attributionLogo: false } });
+
+/** Apply the page's colours, and return the function that reads one. */
+function applyColours(drawn, element, timeScale) {
+  const style = getComputedStyle(element);
+  const value = (name) => style.getPropertyValue(name).trim();
+  drawn.applyOptions({
+    layout: { background: { color: "transparent" }, textColor: value("--dim"), fontFamily: style.fontFamily, fontSize: 11 },
+    grid: { vertLines: { color: value("--grid") }, horzLines: { color: value("--grid") } },
+    crosshair: { mode: 0 },
+    rightPriceScale: { borderColor: value("--line") },
+    timeScale: { borderColor: value("--line"), timeVisible: true, ...timeScale },
+  });
+  return value;
+}
 
 /** Create a chart in an element. Times are in seconds; a bar replaces an earlier one with the same start. */
 export function chart(element) {
-  // The library's logo needs inline styles, which the CSP forbids; the footer has the attribution.
-  const drawn = createChart(element, { autoSize: true, layout: { attributionLogo: false } });
+  const drawn = create(element);
   const candles = drawn.addSeries(CandlestickSeries);
   const volume = drawn.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
   drawn.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
@@ -37,16 +53,8 @@ export function chart(element) {
   });
 
   function applyTheme() {
-    const style = getComputedStyle(element);
-    const value = (name) => style.getPropertyValue(name).trim();
+    const value = applyColours(drawn, element, { secondsVisible: false, rightOffset: 4 });
     colours = { up: value("--up"), down: value("--down"), upDim: value("--up-dim"), downDim: value("--down-dim") };
-    drawn.applyOptions({
-      layout: { background: { color: "transparent" }, textColor: value("--dim"), fontFamily: style.fontFamily, fontSize: 11 },
-      grid: { vertLines: { color: value("--grid") }, horzLines: { color: value("--grid") } },
-      crosshair: { mode: 0 },
-      rightPriceScale: { borderColor: value("--line") },
-      timeScale: { borderColor: value("--line"), timeVisible: true, secondsVisible: false, rightOffset: 4 },
-    });
     candles.applyOptions({
       upColor: colours.up, downColor: colours.down, borderVisible: false, wickUpColor: colours.up, wickDownColor: colours.down,
     });
@@ -101,6 +109,42 @@ export function chart(element) {
       update(old
         ? { ...old, high: Math.max(old.high, price), low: Math.min(old.low, price), close: price, volume: old.volume + quantity }
         : { time: start, open: price, high: price, low: price, close: price, volume: quantity });
+    },
+    close() { drawn.remove(); },
+  };
+}
+
+/** Draw lines over time, one below the other, in these colours of the page. A point has a time in seconds and a value for each; null is a gap. */
+export function lines(element, colours) {
+  const drawn = create(element);
+  const series = colours.map((_, pane) => drawn.addSeries(LineSeries, { lineWidth: 1, priceLineVisible: false, priceFormat: { type: "price", precision: 3, minMove: 0.001 } }, pane));
+  let newest = 0;
+
+  const value = (point, at) => (point.values[at] === null ? { time: point.time } : { time: point.time, value: point.values[at] });
+
+  function applyTheme() {
+    const read = applyColours(drawn, element, { secondsVisible: true, rightOffset: 2 });
+    series.forEach((each, at) => each.applyOptions({ color: read(colours[at]) }));
+  }
+
+  function set(points) {
+    series.forEach((each, at) => each.setData(points.map((point) => value(point, at))));
+    newest = points.at(-1)?.time ?? 0;
+    element.dataset.points = String(points.length);
+    drawn.timeScale().fitContent();
+  }
+
+  applyTheme();
+  return {
+    applyTheme,
+    set,
+    clear: () => set([]),
+    /** Add a point after the others. */
+    add(point) {
+      if (point.time <= newest) return;
+      newest = point.time;
+      series.forEach((each, at) => each.update(value(point, at)));
+      element.dataset.points = String(Number(element.dataset.points) + 1);
     },
     close() { drawn.remove(); },
   };

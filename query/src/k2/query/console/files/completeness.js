@@ -1,15 +1,16 @@
-// Map of symbols by hours: complete, repaired, missing, open, unverifiable.
+// Map of symbols by hours, for each channel: complete, repaired, missing, open, unverifiable.
 import * as api from "./api.js";
 import { count, el, focus, moment } from "./dom.js";
 
 const HOUR = 3600e3;
 const DAYS = [1, 3, 7];
-const STATES = [
-  ["complete", "every id from the first to the last is in Gold"],
-  ["repaired", "complete, with trades backfilled over REST"],
-  ["missing", "ids are missing in Gold"],
-  ["open", "the hour has not ended, or is not audited yet"],
-  ["unverifiable", "the exchange's ids are not consecutive"],
+const CHANNELS = ["trades", "quotes", "book"];
+const STATES = [ // and what they mean of trades, and of quotes and books, which the ledger judges by seconds
+  ["complete", "every id from the first to the last is in Gold", "every second is verified"],
+  ["repaired", "complete, with trades backfilled over REST", "only trades can be backfilled"],
+  ["missing", "ids are missing in Gold", "seconds are suspect, or without a connection"],
+  ["open", "the hour has not ended, or is not audited yet", "the hour has not ended, or is not audited yet"],
+  ["unverifiable", "the exchange's ids are not consecutive", "the exchange sends nothing that could prove it"],
 ];
 
 export function completeness(view, page) {
@@ -17,10 +18,14 @@ export function completeness(view, page) {
   const choices = el("div", { role: "group", "aria-label": "Days", class: "choices" }, DAYS.map((n) => el("button", {
     type: "button", "data-days": n, onclick: () => choose(n),
   }, n === 1 ? "1 day" : `${n} days`)));
+  let channel = CHANNELS.find((each) => each === localStorage.getItem("k2-channel")) ?? CHANNELS[0];
+  const channels = el("div", { role: "group", "aria-label": "Channel", class: "choices" }, CHANNELS.map((each) => el("button", {
+    type: "button", "data-channel": each, onclick: () => chooseChannel(each),
+  }, each)));
   const grid = el("div", { role: "grid", id: "map", "aria-label": "Completeness of hours" });
   const detail = el("aside", { id: "detail", "aria-live": "polite" });
-  const legend = el("ul", { class: "legend" }, STATES.map(([state, description]) => el("li", { title: description }, el("i", { "data-state": state }), `${state} `, el("b", { "data-count": state }))));
-  view.append(el("div", { class: "line" }, el("h1", {}, "Completeness"), el("span", { class: "grow" }), choices), legend, grid, detail);
+  const legend = el("ul", { class: "legend" }, STATES.map(([state]) => el("li", { "data-legend": state }, el("i", { "data-state": state }), `${state} `, el("b", { "data-count": state }))));
+  view.append(el("div", { class: "line" }, el("h1", {}, "Completeness"), el("span", { class: "grow" }), channels, choices), legend, grid, detail);
   grid.addEventListener("keydown", onKey);
   grid.addEventListener("focusin", (event) => describe(event.target));
   grid.addEventListener("click", (event) => { if (event.target.matches("[role=gridcell]")) select(event.target); });
@@ -35,11 +40,20 @@ export function completeness(view, page) {
     page.run(load);
   }
 
+  function chooseChannel(each) {
+    channel = each;
+    localStorage.setItem("k2-channel", each);
+    detail.replaceChildren();
+    page.run(load);
+  }
+
   async function load() {
+    for (const button of channels.children) button.setAttribute("aria-pressed", String(button.dataset.channel === channel));
+    for (const [state, ...meanings] of STATES) legend.querySelector(`[data-legend=${state}]`).title = meanings[channel === "trades" ? 0 : 1];
     for (const button of choices.children) button.setAttribute("aria-pressed", String(Number(button.dataset.days) === days));
     const end = Math.ceil(Date.now() / HOUR) * HOUR;
     let start = end - days * 24 * HOUR;
-    const audited = await api.rows("v1/completeness", { start: new Date(start).toISOString() }, page.signal);
+    const audited = await api.rows("v1/completeness", { channel, start: new Date(start).toISOString() }, page.signal);
     const hours = Array.from({ length: days * 24 }, (_, at) => start + at * HOUR);
     const symbols = new Map();
     for (const row of audited) {
@@ -73,7 +87,7 @@ export function completeness(view, page) {
     return el("div", { role: "row" }, el("span", { role: "rowheader" }, symbol, " ", el("small", {}, exchange)), hours.map((hour) => {
       const row = rows.get(hour);
       const when = new Date(hour).toISOString();
-      const cell = el("span", { role: "gridcell", tabindex: -1, "data-state": row?.state, "aria-label": `${symbol} ${when.slice(0, 13)}h ${row?.state ?? "no trades"}` });
+      const cell = el("span", { role: "gridcell", tabindex: -1, "data-state": row?.state, "aria-label": `${symbol} ${when.slice(0, 13)}h ${row?.state ?? `no ${channel}`}` });
       hourOf.set(cell, { symbol, exchange, when, row });
       return cell;
     }));
@@ -106,9 +120,9 @@ export function completeness(view, page) {
     const { row } = hour;
     const facts = row ? [
       ["state", row.state], ["expected", count(row.expected)], ["actual", count(row.actual)],
-      ["by source", pairs(row.by_source)], ["missing ids", ranges(row.missing)],
+      ["seconds", pairs(row.seconds)], ["by source", pairs(row.by_source)], ["missing ids", ranges(row.missing)],
       ["audited", moment(row.checked_at)], ["snapshot", row.gold_snapshot_id],
-    ] : [["state", "no trades"]];
+    ] : [["state", `no ${channel}`]];
     detail.replaceChildren(
       el("h2", {}, `${hour.symbol} `, el("small", {}, `${hour.exchange} · ${hour.when.slice(0, 10)} ${hour.when.slice(11, 16)}`)),
       el("dl", {}, facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),

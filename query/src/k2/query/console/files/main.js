@@ -1,6 +1,7 @@
 // The page: routing of views, theme, API key, shortcuts.
 import * as api from "./api.js";
 import { el, focus } from "./dom.js";
+import { ladder } from "./book.js";
 import { completeness } from "./completeness.js";
 import { gaps, layers } from "./feeds.js";
 import { deadLetters } from "./dead_letters.js";
@@ -12,9 +13,11 @@ const VIEWS = [
   ["layers", "Layers", layers],
   ["gaps", "Gaps", gaps],
   ["dead-letters", "Dead letters", deadLetters],
+  ["book", "Book", ladder],
 ];
+const STREAMED = ["market", "book"];
 const SHORTCUTS = [
-  ["1 to 5", "select a view"],
+  ["1 to 6", "select a view"],
   ["/", "find a symbol"],
   ["Arrow keys, Home, End", "move in a list or the map"],
   ["Enter", "open the selected item"],
@@ -89,7 +92,7 @@ function show() {
   view.dataset.view = id;
   const context = page(abort.signal);
   context.live("off");
-  $("live").hidden = id !== "market"; // the other views are not streamed
+  $("live").hidden = !STREAMED.includes(id);
   running = { abort, ...draw(view, context, rest) };
 }
 

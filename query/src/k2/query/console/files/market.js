@@ -170,7 +170,8 @@ export function market(view, page, rest) {
     let live = false;
     poll(about, signal, () => !live);
     api.stream(query, {
-      trade(row) {
+      event: "trade",
+      record(row) {
         if (!waiting.length) requestAnimationFrame(() => { if (!signal.aborted) flush(); });
         waiting.push(row);
       },
