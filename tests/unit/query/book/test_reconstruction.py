@@ -1,13 +1,16 @@
 """Books at an instant equal the exchange's own, or are suspect."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from k2.query.book import rows as book_rows
 from k2.query.book.reconstruction import Book, BookMessage, InexactLevel, books_at
 from k2.schemas.records.book import BookKind
 from k2.schemas.states import Verdict
@@ -78,6 +81,52 @@ def test_whatever_is_lost_no_wrong_book_is_verified(seed: int, linked: bool, con
             number = exchange.ids.index(book.last_id or 0)  # nothing says that more was sent
             assert NOON + number * STEP <= instant
             assert levels(book) == exchange.truth(NOON + number * STEP)
+
+
+@seeded
+@given(seeds, st.integers(1, 2), st.booleans())
+def test_the_rows_that_books_need_give_the_same_books_as_all_rows(seed: int, connections: int, ids: bool) -> None:
+    rng = Random(seed)
+    exchange = Exchange(rng, _COUNT)
+    stored: list[BookMessage] = []
+    for name in "ab"[:connections]:
+        own = exchange.rows(name, picked(rng, 6), picked(rng, rng.randint(0, 9)), parts=rng.randint(1, 3), ids=ids)
+        stored += [row for row in own if rng.random() < 0.95]
+    late = timedelta(seconds=rng.uniform(0, 0.3))  # a snapshot may have a later time than the messages after it
+    stored = [replace(row, time=row.time + late) if row.kind is BookKind.SNAPSHOT else row for row in stored]
+    rng.shuffle(stored)
+    times = sorted(NOON + timedelta(seconds=rng.uniform(0, _COUNT / 10 + 1)) for _ in range(rng.randint(1, 4)))
+    table = pa.Table.from_pylist([_as_row(message) for message in stored], schema=_ROWS)
+    needed = book_rows.needed(table, times[0], times[-1])
+    assert list(books_at(book_rows.messages(needed), times)) == list(books_at(stored, times))
+    assert needed.num_rows <= table.num_rows
+
+
+def test_rows_before_the_last_whole_snapshot_and_after_the_last_instant_are_not_needed() -> None:
+    stored = list(Exchange(Random(1), _COUNT).rows("a", {0, 30, 50}, ()))
+    table = pa.Table.from_pylist([_as_row(message) for message in stored], schema=_ROWS)
+    needed = book_rows.needed(table, NOON + 40 * STEP, NOON + 45 * STEP)
+    assert needed.column("part").to_pylist() == [1, 2] + [1] * 15
+
+
+_LEVEL = pa.list_(pa.struct([("price", pa.int64()), ("quantity", pa.int64())]))
+_ROWS = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("part", "parts", "first_id", "last_id", "previous_id", "ordinal")),
+        *((name, pa.int64()) for name in ("price_exponent", "quantity_exponent")),
+        *((name, pa.string()) for name in ("connection", "kind", "verdict")),
+        ("time", pa.timestamp("us", "UTC")), ("bids", _LEVEL), ("asks", _LEVEL),
+    ]
+)  # fmt: skip
+
+
+def _as_row(message: BookMessage) -> dict[str, Any]:
+    """Return a message as a row of Gold, with its time."""
+    sides = {
+        side: [{"price": price, "quantity": quantity} for price, quantity in getattr(message, side)]
+        for side in ("bids", "asks")
+    }
+    return asdict(message) | sides | {"kind": message.kind.value, "verdict": message.verdict.value}
 
 
 def test_a_snapshot_counts_only_when_whole(rows: list[BookMessage]) -> None:

@@ -156,7 +156,8 @@ class BookReader:
         shared = exchange in _SHARED_IDS
         for _, group in groupby(query.instants, key=lambda instant: instant.timestamp() // _CHUNK.total_seconds()):
             instants = list(group)
-            messages = book_rows.messages(self._rows(query, exchange, instants[0], instants[-1]))
+            rows = self._rows(query, exchange, instants[0], instants[-1])
+            messages = book_rows.messages(book_rows.needed(rows, instants[0], instants[-1]))
             books: list[tuple[datetime, Book]] = []
             with _shown(query.symbol, exchange):
                 for instant, book in zip(instants, books_at(messages, instants, shared_ids=shared), strict=True):

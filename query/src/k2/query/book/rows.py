@@ -54,6 +54,37 @@ def messages(rows: Table) -> Iterator[BookMessage]:
         )
 
 
+def needed(rows: Table, first: datetime, last: datetime) -> Table:
+    """Return the rows that books from `first` to `last` stand on: levels of others need not be read.
+
+    Of one connection these are its last whole snapshot at `first`, and what follows up to the first row that is later
+    than `last`. Rows of several connections are returned as they are, since one may have what another has lost.
+    """
+    import pyarrow.compute as pc
+
+    if len(rows.column("connection").unique()) != 1:
+        return rows
+    order = pc.sort_indices(rows.column("ordinal"))
+    kinds, parts, of_parts, times = (
+        values.take(order).to_pylist()
+        for values in (*(rows.column(name) for name in ("kind", "part", "parts")), rows.column(TIME).cast("int64"))
+    )
+    start, end, run = 0, len(times), 0  # run: parts of a snapshot that came one after the other
+    is_before = True  # the first instant
+    for place, time in enumerate(times):
+        is_before = is_before and time <= to_micros(first)
+        if time > to_micros(last):
+            end = place
+            break
+        if kinds[place] != BookKind.SNAPSHOT:
+            run = 0
+            continue
+        run = run + 1 if parts[place] == run + 1 else int(parts[place] == 1)
+        if run == of_parts[place]:
+            start, run = (place + 1 - run if is_before else start), 0
+    return rows.take(order.slice(start, end - start))
+
+
 def schema() -> Schema:
     """Return the schema of a result of books."""
     import pyarrow as pa
