@@ -39,6 +39,8 @@ from tests.spark.channel.depth import DEPTH, SNAPSHOT, DepthAdapter
 from tests.spark.channel.venue import SYMBOLS, DepthVenue
 from tests.system import lab
 
+pytestmark = pytest.mark.spark
+
 UPDATES, SKIPPED, CUT_AFTER = 40, 30, 20
 LAYERS = ("bronze", "silver", "gold")
 
