@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -16,25 +17,38 @@ from tests.java_options import INTERPRETED
 # Interpreted; some tests of the platform compile as users' platforms do.
 os.environ.setdefault("JDK_JAVA_OPTIONS", INTERPRETED)
 
-# With xdist a file runs in one process: long files come first, so that no process is left with one at the end.
-_LONGEST_FIRST = (
-    "tests/system",
-    "tests/apiserver",
-    "tests/spark/audit/test_audit.py",
-    "tests/spark/maintenance",
-    "tests/spark/audit",
-    "tests/spark",
-)
+# What a file of a folder takes in a process of its own, in seconds, roughly: make test prints the true ones.
+_BUSY = {"tests/system": 60, "tests/spark/audit": 60, "tests/spark/maintenance": 60, "tests/spark": 40}
+_WAITING = {"tests/apiserver": 30, "tests/hostile": 120, "tests/console": 90, "tests/simulation": 10, "tests": 1}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests by the folder or file that they are in; within it the order stays."""
+    """Order tests by file, so that with xdist files that compute and files that wait run side by side to the end.
 
-    def rank(item: pytest.Item) -> int:
+    A file runs in one process. Files with a JVM compute, and four of them at a time take two cores past their
+    time-outs; those of the others that take long wait for servers, clocks and sockets. Of each kind, long files come
+    first, and both are spread over the whole run. Within a file the order stays.
+    """
+    files: dict[str, bool] = {}
+    for item in items:
         path = item.path.as_posix()
-        return next((index for index, place in enumerate(_LONGEST_FIRST) if place in path), len(_LONGEST_FIRST))
+        busy = any(item.get_closest_marker(name) for name in ("spark", "system"))
+        files[path] = files.get(path, False) or busy
+    places = _spread([path for path, busy in files.items() if busy], _BUSY)
+    places |= _spread([path for path, busy in files.items() if not busy], _WAITING)
+    items.sort(key=lambda item: places[item.path.as_posix()])
 
-    items.sort(key=rank)
+
+def _spread(paths: list[str], seconds: dict[str, int]) -> dict[str, float]:
+    """Return the place of each path between 0 and 1: the share of all work that is to be done before it."""
+
+    def weight(path: str) -> int:
+        return next((weight for place, weight in seconds.items() if f"{place}/" in path), 1)
+
+    paths = sorted(paths, key=weight, reverse=True)
+    before = accumulate(map(weight, paths), initial=0)
+    total = sum(map(weight, paths)) or 1
+    return {path: done / total for path, done in zip(paths, before, strict=False)}
 
 
 settings.register_profile(
