@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ def eventually(what: str, check: Callable[[], Any], timeout: float = 240.0, inte
 class Cluster:
     """A cluster with K2."""
 
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
 
     def kubectl(self, *words: str, stdin: str = "", namespace: str = NAMESPACE) -> str:
         """Run kubectl and return its output. Raises `StepFailed`."""

@@ -63,7 +63,7 @@ def test_a_channel_that_is_added_loses_nothing_of_its_own_or_of_the_trades(clust
     trades_pods = cluster.pod_uids(ingest)
     cluster.patch("binance", {"channels": ["trades", "quotes"]})
     cluster.wait_ready("binance", timeout=480)
-    assert assert_gold_quotes_complete(cluster, "binance", BINANCE) > 100
+    eventually("some quotes", lambda: assert_gold_quotes_complete(cluster, "binance", BINANCE) > 100)
     assert cluster.pod_uids(ingest).items() - cluster.pod_uids(quotes).items() == trades_pods.items()
     assert_gold_complete(cluster, "binance", BINANCE)
     figures = cluster.get("feed", "binance")["status"]["channels"]

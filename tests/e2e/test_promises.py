@@ -62,7 +62,10 @@ def test_an_upgrade_of_the_operator_restarts_no_pod_of_any_feed(cluster, tmp_pat
     upgrade = ["helm", "upgrade", "k2-operator", str(chart), "--namespace", NAMESPACE, "--reuse-values", "--wait"]
     try:
         run(*upgrade, "--set", "podAnnotations.upgraded=yes", env=cluster.env)
-        assert not set(cluster.pod_uids("app.kubernetes.io/name=k2-operator").values()) & set(old.values())
+        eventually(
+            "other pods of the operator alone",
+            lambda: not set(cluster.pod_uids("app.kubernetes.io/name=k2-operator").values()) & set(old.values()),
+        )
         for feed in ("binance", "kraken"):
             cluster.wait_ready(feed)
         assert restarts(cluster, _FEED) == before
