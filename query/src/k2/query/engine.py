@@ -326,6 +326,10 @@ class Engine:
         """Return the names of the existing tables."""
         return self._planner.names()
 
+    def columns(self, table: str) -> tuple[str, ...]:
+        """Return the names of an existing table's columns."""
+        return tuple(self._planner.table(table).schema().column_names)
+
     def relations(self) -> dict[str, tuple[str, ...]]:
         """Return the tables and views that `sql` can read, each with the names of its columns."""
         return user_statements.relations(self._planner)

@@ -36,7 +36,9 @@ def completeness(engine: Engine, channel: Channel, record_filter: RecordFilter) 
     """
     start = record_filter.start or (record_filter.end or datetime.now(UTC)) - _DEFAULT_RANGE
     record_filter = replace(record_filter, start=start)
-    seconds = "seconds" if "seconds" in _columns(engine, COMPLETENESS) else "NULL AS seconds"  # older tables have none
+    seconds = (
+        "seconds" if "seconds" in engine.relations().get(COMPLETENESS, ()) else "NULL AS seconds"
+    )  # older tables have none
     return _execute(
         engine,
         f"""SELECT exchange, symbol, hour, {_STATE} AS state, expected, actual, missing, by_source, {seconds},
@@ -151,8 +153,8 @@ def _execute(
     return engine.execute(statement, tables, as_of=as_of, **(parameters or {}))
 
 
-def _columns(engine: Engine, table: str) -> tuple[str, ...]:
-    return engine.columns(table) if table in engine.names() else ()
+def _has_column(engine: Engine, table: str, column: str) -> bool:
+    return table in engine.names() and column in engine.columns(table)
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:
