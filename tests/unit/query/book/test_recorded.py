@@ -20,6 +20,7 @@ from k2.schemas.states import Verdict
 from tests.recorded_books import COUNTS, Recording, recording
 
 _INSTANTS = 500  # of each symbol
+_SCHEMA_ID = 7
 _UNIT = Decimal(10) ** -12
 
 
@@ -28,15 +29,20 @@ def test_books_at_random_instants_are_the_recorded_ones_and_agree_with_the_recor
     captures: Path, symbol: str
 ) -> None:
     recorded = recording(captures, symbol)
-    messages, quotes = _stored(BOOK, recorded), _stored(QUOTES, recorded)
+    messages = _decoded(BOOK, values(BOOK, recorded))
     messages = messages.append_column(rows.TIME, record_buffer.times(BOOK, messages))
+    check(recorded, messages, _decoded(QUOTES, values(QUOTES, recorded)))
+
+
+def check(recorded: Recording, messages: pa.Table, quotes: pa.Table) -> None:
+    """Compare the books and quotes of stored rows with those of the raw frames. Messages have a column `time` too."""
     instants = recorded.instants(_INSTANTS, seed=1)
     for book, (bids, asks) in zip(_books(messages, instants), recorded.books(instants), strict=True):
         assert (_side(book.bids), _side(book.asks)) == (sorted(bids.items(), reverse=True), sorted(asks.items()))
         assert book.verdict is Verdict.VERIFIED
 
     expected = recorded.quotes_of_changes()
-    assert len(expected) == COUNTS[symbol]
+    assert len(expected) == COUNTS[recorded.symbol]
     stored = {quote["sequence"]: quote for quote in quotes.to_pylist()}
     for number, book in zip(expected, _books(messages, [time for time, _ in expected.values()]), strict=True):
         best = *_side(book.bids[:1])[0], *_side(book.asks[:1])[0]
@@ -44,21 +50,27 @@ def test_books_at_random_instants_are_the_recorded_ones_and_agree_with_the_recor
         assert _best(stored[number]) == best
 
 
-def _stored(channel: Channel, recorded: Recording) -> pa.Table:
-    """Return the rows of a recording, parsed and encoded by the ingest and decoded as those of Kafka and Gold are."""
+def values(channel: Channel, recorded: Recording, schema_id: int = _SCHEMA_ID) -> list[tuple[int, bytes]]:
+    """Return what the ingest writes to Kafka of a recording: times of arrival in UTC microseconds, and values."""
     pair = pair_of(EXCHANGES["binance"], recorded.symbol)
     reader: Any = adapter("binance", channel, [pair])
     frames = sorted([*recorded.changes, *recorded.states]) if channel is BOOK else recorded.quotes
-    encoder, validator = channel.encoder(7), Validator(channel, {7: channel.schema}, "BINANCE")
-    values = []
+    encoder, encoded = channel.encoder(schema_id), []
     for arrived, frame in frames:
         is_state = frame.startswith(b'{"lastUpdateId"')
         events: list[Event] = reader.parse_state(pair, frame, arrived) if is_state else reader.parse(frame, arrived)
         for event in events:
             assert isinstance(event, SequencedRecord), event
-            values.append(validator.validate(encoder.encode(event.record), pair.symbol.encode(), arrived))
-    assert all(isinstance(value, tuple) for value in values), "a record is a dead letter"
-    return record_buffer.table(channel, values)
+            encoded.append((arrived, encoder.encode(event.record)))
+    return encoded
+
+
+def _decoded(channel: Channel, encoded: list[tuple[int, bytes]]) -> pa.Table:
+    """Return values of Kafka as the columns of Gold."""
+    validator = Validator(channel, {_SCHEMA_ID: channel.schema}, "BINANCE")
+    decoded = [validator.validate(value, None, arrived) for arrived, value in encoded]
+    assert all(isinstance(row, tuple) for row in decoded), "a record is a dead letter"
+    return record_buffer.table(channel, decoded)
 
 
 def _books(messages: pa.Table, instants: list[Any]) -> list[Book]:

@@ -70,10 +70,10 @@ def needed(rows: Table, first: datetime, last: datetime) -> Table:
         for values in (*(rows.column(name) for name in ("kind", "part", "parts")), rows.column(TIME).cast("int64"))
     )
     start, end, run = 0, len(times), 0  # run: parts of a snapshot that came one after the other
-    is_before = True  # the first instant
+    first_micros, last_micros, is_before = to_micros(first), to_micros(last), True
     for place, time in enumerate(times):
-        is_before = is_before and time <= to_micros(first)
-        if time > to_micros(last):
+        is_before = is_before and time <= first_micros
+        if time > last_micros:
             end = place
             break
         if kinds[place] != BookKind.SNAPSHOT:
