@@ -97,16 +97,17 @@ def test_the_rows_that_books_need_give_the_same_books_as_all_rows(seed: int, con
     rng.shuffle(stored)
     times = sorted(NOON + timedelta(seconds=rng.uniform(0, _COUNT / 10 + 1)) for _ in range(rng.randint(1, 4)))
     table = pa.Table.from_pylist([_as_row(message) for message in stored], schema=_ROWS)
-    needed = book_rows.needed(table, times[0], times[-1])
-    assert list(books_at(book_rows.messages(needed), times)) == list(books_at(stored, times))
-    assert needed.num_rows <= table.num_rows
+    first, last = book_rows.ordinals(table, times[0], times[-1]) or (0, 2**63)
+    needed = [message for message in stored if first <= message.ordinal <= last]
+    assert list(books_at(needed, times)) == list(books_at(stored, times))
 
 
 def test_rows_before_the_last_whole_snapshot_and_after_the_last_instant_are_not_needed() -> None:
     stored = list(Exchange(Random(1), _COUNT).rows("a", {0, 30, 50}, ()))
     table = pa.Table.from_pylist([_as_row(message) for message in stored], schema=_ROWS)
-    needed = book_rows.needed(table, NOON + 40 * STEP, NOON + 45 * STEP)
-    assert needed.column("part").to_pylist() == [1, 2] + [1] * 15
+    snapshot = next(row.ordinal for row in stored if row.time == NOON + 30 * STEP and row.kind is BookKind.SNAPSHOT)
+    assert book_rows.ordinals(table, NOON + 40 * STEP, NOON + 45 * STEP) == (snapshot, snapshot + 16)
+    assert book_rows.ordinals(table, NOON - STEP, NOON - STEP) is None
 
 
 _LEVEL = pa.list_(pa.struct([("price", pa.int64()), ("quantity", pa.int64())]))

@@ -39,6 +39,7 @@ _VIEW: Final = BOOK.name
 _GOLD: Final = BOOK.gold.name
 _TIME: Final = f"coalesce({', '.join(BOOK.time_columns)})"
 _SHARED_IDS: Final = frozenset(spec.label for spec in EXCHANGES.values() if spec.books_share_ids)
+_LIGHT: Final = "connection, ordinal, kind, part, parts"  # all that `book_rows.ordinals` reads, beside the time
 _WHOLE: Final = "kind = 'snapshot' AND part = parts"
 # Messages of one connection are in the order of their ordinals; their times may differ from it by less than this,
 # where a snapshot has the time of its arrival and the deltas after it that of the exchange.
@@ -156,8 +157,7 @@ class BookReader:
         shared = exchange in _SHARED_IDS
         for _, group in groupby(query.instants, key=lambda instant: instant.timestamp() // _CHUNK.total_seconds()):
             instants = list(group)
-            rows = self._rows(query, exchange, instants[0], instants[-1])
-            messages = book_rows.messages(book_rows.needed(rows, instants[0], instants[-1]))
+            messages = book_rows.messages(self._rows(query, exchange, instants[0], instants[-1]))
             books: list[tuple[datetime, Book]] = []
             with _shown(query.symbol, exchange):
                 for instant, book in zip(instants, books_at(messages, instants, shared_ids=shared), strict=True):
@@ -172,6 +172,12 @@ class BookReader:
         start = self._last_snapshot(query, replace(record_filter, end=first + timedelta(microseconds=1)))
         record_filter = replace(record_filter, start=(start or first) - _MARGIN)
         condition = record_filter.condition(*BOOK.time_columns)
+        if not query.hybrid:  # which would read Kafka once more
+            # Levels are nearly all bytes of a file: they are read of the rows that are needed only.
+            light = f"SELECT {_LIGHT}, {_TIME} AS {book_rows.TIME} FROM {_VIEW} WHERE {condition}"  # noqa: S608 - values are parameters
+            needed = book_rows.ordinals(self._select(query, record_filter, light), first, last)
+            if needed is not None:
+                condition += " AND ordinal BETWEEN {} AND {}".format(*needed)
         statement = f"SELECT *, {_TIME} AS {book_rows.TIME} FROM {_VIEW} WHERE {condition}"  # noqa: S608 - values are parameters
         return self._select(query, record_filter, statement)
 

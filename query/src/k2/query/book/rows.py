@@ -54,21 +54,20 @@ def messages(rows: Table) -> Iterator[BookMessage]:
         )
 
 
-def needed(rows: Table, first: datetime, last: datetime) -> Table:
-    """Return the rows that books from `first` to `last` stand on: levels of others need not be read.
+def ordinals(rows: Table, first: datetime, last: datetime) -> tuple[int, int] | None:
+    """Return the lowest and highest ordinal of the rows that books from `first` to `last` stand on.
 
-    Of one connection these are its last whole snapshot at `first`, and what follows up to the first row that is later
-    than `last`. Rows of several connections are returned as they are, since one may have what another has lost.
+    These are the last whole snapshot at `first`, and what follows up to the first row that is later than `last`. None
+    if all rows are needed: without any, and of several connections, since one may have what another has lost. The
+    levels are not looked at.
     """
     import pyarrow.compute as pc
 
     if len(rows.column("connection").unique()) != 1:
-        return rows
+        return None
     order = pc.sort_indices(rows.column("ordinal"))
-    kinds, parts, of_parts, times = (
-        values.take(order).to_pylist()
-        for values in (*(rows.column(name) for name in ("kind", "part", "parts")), rows.column(TIME).cast("int64"))
-    )
+    columns = (*(rows.column(name) for name in ("ordinal", "kind", "part", "parts")), rows.column(TIME).cast("int64"))
+    numbers, kinds, parts, of_parts, times = (values.take(order).to_pylist() for values in columns)
     start, end, run = 0, len(times), 0  # run: parts of a snapshot that came one after the other
     first_micros, last_micros, is_before = to_micros(first), to_micros(last), True
     for place, time in enumerate(times):
@@ -82,7 +81,7 @@ def needed(rows: Table, first: datetime, last: datetime) -> Table:
         run = run + 1 if parts[place] == run + 1 else int(parts[place] == 1)
         if run == of_parts[place]:
             start, run = (place + 1 - run if is_before else start), 0
-    return rows.take(order.slice(start, end - start))
+    return (numbers[start], numbers[end - 1]) if end > start else None
 
 
 def schema() -> Schema:
