@@ -11,6 +11,9 @@ from k2.ingest.telemetry.metrics import IngestCollector
 from k2.ingest.telemetry.stats import Counts, Stats
 from k2.jobs.telemetry.metrics import JobsCollector, LayerState
 from k2.operator import metrics as operator_metrics
+from k2.schemas.channels import CHANNELS, QUOTES
+from k2.schemas.records.quote import Quote
+from k2.schemas.states import Verdict
 
 _SELECTOR = re.compile(r"\b(k2_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
@@ -32,7 +35,11 @@ def _families() -> Iterator[Metric]:
     for field in dataclasses.fields(stats):
         if isinstance(counts := getattr(stats, field.name), Counter | Counts):
             counts["one"] += 1
-    yield from IngestCollector(stats, exchange="binance", feed="btc", channel="trades", shard="0-0").collect()
+    for channel in CHANNELS:
+        if channel is QUOTES:
+            stats.newest["one"] = Quote("one", "BINANCE", 1, 1, 10, 1, 11, 1, 0, 0, None, "a", 1, Verdict.VERIFIED)
+        collector = IngestCollector(stats, exchange="binance", feed="btc", channel=channel.name, shard="0-0")
+        yield from collector.collect()
 
     layers = [LayerState(layer, "trades", "binance", "btc", 1.0, newest=1) for layer in ("bronze", "silver", "gold")]
     layers[1].dead_letters["UNDECODABLE"] = 1

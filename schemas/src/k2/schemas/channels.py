@@ -78,6 +78,18 @@ class Sequencing(StrEnum):
     STATE = "state"  # likewise; what it loses is lost until it has the whole state again
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a symbol's newest record that the ingest exports as a metric `k2_ingest_<name>`.
+
+    `value` gives it for a record, None where the record has none.
+    """
+
+    name: str
+    description: str
+    value: Callable[[Any], float | None]
+
+
 @dataclass(frozen=True, eq=False)
 class Channel:
     """One channel.
@@ -103,6 +115,7 @@ class Channel:
         id_column: The column of the exchange's ids, where `sequencing` uses them.
         verdict_column: The column of the adapter's verdict on continuity, a value of `k2.schemas.states.Verdict`.
         price_column: The field of the price that status shows for a symbol, if there is one.
+        figures: What metrics show of a symbol's newest record.
         derived: Tables that are computed from Gold and have the columns `exchange`, `symbol` and `exchange_date`.
         partitions: The default number of partitions of its topics; 0: each exchange has its own.
 
@@ -125,6 +138,7 @@ class Channel:
     id_column: str = ""
     verdict_column: str = ""
     price_column: str = ""
+    figures: tuple[Figure, ...] = ()
     derived: tuple[Table, ...] = ()
     partitions: int = 20
 
@@ -196,6 +210,9 @@ QUOTES: Final = Channel(
     distinct_columns=tables.QUOTE_DISTINCT_COLUMNS,
     silver_sort=tables.GOLD_QUOTES_TABLE.sort,
     verdict_column="verdict",
+    figures=(
+        Figure("spread_ratio", "spread of the newest quote, as a part of its middle price", attrgetter("spread")),
+    ),
 )
 
 BOOK: Final = Channel(

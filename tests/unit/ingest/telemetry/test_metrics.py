@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from k2.ingest.telemetry import metrics, server
 from k2.ingest.telemetry.stats import Histogram, Stats
 from k2.schemas.channels import TRADES
+from k2.schemas.records.quote import Quote
 from k2.schemas.records.trade import Side, Trade
-from k2.schemas.states import SymbolState
+from k2.schemas.states import SymbolState, Verdict
 
 LABELS = {"exchange": "binance", "feed": "spot", "shard": "0-0"}
 ALL_LABELS = {**LABELS, "channel": "trades"}
@@ -93,6 +94,37 @@ def test_metrics_have_the_counted_values(stats):
     assert value("k2_ingest_duplicates_total", symbol="BTCUSDT") == 7
     assert value("k2_ingest_errors_total", kind="connect") == 2
     assert value("k2_ingest_dead_letters_total", error="MALFORMED_FRAME") == 1
+
+
+def test_quotes_have_a_spread_and_symbols_by_verdict(stats):
+    numbers = {"ingestion_timestamp": 1, "exchange_timestamp": 1, "price_exponent": -2, "quantity_exponent": 0}
+    fields = numbers | {"exchange": "BINANCE", "bid_quantity": 1, "ask_quantity": 1, "sequence": None}
+    for at, (symbol, bid, verdict) in enumerate(
+        [
+            ("BTCUSDT", 9_999, Verdict.VERIFIED),
+            ("ETHUSDT", None, Verdict.SUSPECT),
+            ("XYZUSDT", 10_001, Verdict.VERIFIED),
+        ]
+    ):
+        stats.newest[symbol] = Quote(
+            symbol=symbol, bid_price=bid, ask_price=10_001, connection="a", ordinal=at, verdict=verdict, **fields
+        )
+    labels = ALL_LABELS | {"channel": "quotes"}
+    text = generate_latest(metrics.registry(stats, **labels)).decode()
+    exported = {
+        (sample.name, sample.labels.get("symbol") or sample.labels.get("verdict")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if family.name in {"k2_ingest_spread_ratio", "k2_ingest_verdict_symbols"}
+    }
+    assert exported == {
+        ("k2_ingest_spread_ratio", "BTCUSDT"): pytest.approx(0.0002),
+        ("k2_ingest_spread_ratio", "XYZUSDT"): 0,
+        ("k2_ingest_verdict_symbols", "verified"): 2,
+        ("k2_ingest_verdict_symbols", "unverifiable"): 0,
+        ("k2_ingest_verdict_symbols", "suspect"): 1,
+    }
+    assert not {name for name, *_ in samples(stats)} & {"k2_ingest_spread_ratio", "k2_ingest_verdict_symbols"}
 
 
 def test_lag_may_be_negative(stats):

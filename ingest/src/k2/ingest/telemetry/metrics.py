@@ -1,5 +1,6 @@
 """Prometheus metrics of an ingest process, read from `Stats` at each scrape."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
@@ -7,9 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from k2.ingest.telemetry.stats import Histogram, Stats
-from k2.schemas.states import SymbolState
+from k2.schemas.channels import CHANNELS
+from k2.schemas.states import SymbolState, Verdict
 
 _LABELS = ("exchange", "feed", "channel", "shard")
+_OF_NEWEST = {channel.name: (channel.figures, channel.verdict_column) for channel in CHANNELS}
 
 
 class IngestCollector(Collector):
@@ -18,6 +21,7 @@ class IngestCollector(Collector):
     def __init__(self, stats: Stats, *, exchange: str, feed: str, channel: str, shard: str) -> None:
         self._stats = stats
         self._channel = channel
+        self._figures, self._verdict = _OF_NEWEST.get(channel, ((), ""))
         self._values = (exchange, feed, channel, shard)
 
     def collect(self) -> Iterable[Metric]:
@@ -67,13 +71,31 @@ class IngestCollector(Collector):
         yield self._histogram(
             "k2_ingest_delivery_seconds", "time from the websocket to Kafka's acknowledgement", s.delivery
         )
+        yield from self._of_newest_records()
+
+    def _of_newest_records(self) -> Iterator[Metric]:
+        """Yield what the newest record of each symbol says, where its channel has such figures."""
+        newest = sorted(self._stats.newest.items())
+        if self._verdict:
+            counts = Counter(getattr(record, self._verdict) for _, record in newest)
+            by_verdict = {verdict: counts[verdict] for verdict in Verdict}
+            text = "symbols by the verdict of their newest record"
+            yield self._gauges("k2_ingest_verdict_symbols", text, "verdict", by_verdict)
+        for figure in self._figures:
+            family = GaugeMetricFamily(f"k2_ingest_{figure.name}", figure.description, labels=(*_LABELS, "symbol"))
+            for symbol, record in newest:
+                if (value := figure.value(record)) is not None:
+                    family.add_metric((*self._values, symbol), value)
+            yield family
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(name, text, labels=_LABELS)
         family.add_metric(self._values, value)
         return family
 
-    def _gauges(self, name: str, text: str, label: str, values: Mapping[SymbolState, int]) -> Metric:
+    def _gauges(
+        self, name: str, text: str, label: str, values: Mapping[SymbolState, int] | Mapping[Verdict, int]
+    ) -> Metric:
         family = GaugeMetricFamily(name, text, labels=(*_LABELS, label))
         for key, value in values.items():
             family.add_metric((*self._values, key.value), value)

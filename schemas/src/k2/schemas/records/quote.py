@@ -36,6 +36,13 @@ class Quote(ConnectionRecord, frozen=True, gc=False):
         return hash((self.bid_price, self.bid_quantity, self.ask_price, self.ask_quantity))
 
     @property
+    def spread(self) -> float | None:
+        """The spread as a part of the middle between bid and ask; None if a side has no orders."""
+        if self.bid_price is None or self.ask_price is None:
+            return None
+        return 2 * (self.ask_price - self.bid_price) / (self.ask_price + self.bid_price)
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The fields of the Avro record."""
         values = msgspec.structs.asdict(self)
