@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -51,14 +50,9 @@ class InstrumentTopic:
 
     def _recall(self) -> list[InstrumentVersion]:
         errors = ConnectionErrors()
-        configuration: dict[str, Any] = {
-            "group.id": f"k2-resume-{uuid4()}",
-            "enable.auto.commit": False,
-            "enable.partition.eof": False,
-        }
         parsed = {number: parse_schema(msgspec.json.decode(text)) for number, text in self._schemas().items()}
         versions: list[InstrumentVersion] = []
-        with closing(open_consumer(self._kafka, errors, configuration)) as consumer:
+        with closing(open_consumer(self._kafka, errors)) as consumer:
             try:
                 partitions = consumer.list_topics(self._topic, timeout=READ_TIMEOUT).topics[self._topic].partitions
                 for partition in partitions:

@@ -88,8 +88,17 @@ class ResumeState:
     unknown: frozenset[str] = frozenset()  # symbols that were not found in the time that the search may take
 
 
-def open_consumer(kafka: KafkaConnection, errors: ConnectionErrors, configuration: Mapping[str, Any]) -> Consumer:
-    """Return a consumer, with what the files of its identity hold now. Raises `KafkaUnreadable`."""
+def open_consumer(kafka: KafkaConnection, errors: ConnectionErrors) -> Consumer:
+    """Return a consumer for `read_records`, with what the files of its identity hold now. Raises `KafkaUnreadable`."""
+    configuration = {
+        "group.id": f"k2-resume-{uuid4()}",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": False,
+        # What is read is there already. At a log's end, the broker holds an answer back for so long, and with it the
+        # next partition that is assigned: half a second each, by default, before the first trade after a restart.
+        "fetch.wait.max.ms": 5,
+    }
     try:
         return Consumer({**kafka.client(errors), **configuration})
     except KafkaException as error:
@@ -113,15 +122,9 @@ def read(
     the topic by id. Raises `KafkaUnreadable`.
     """
     errors = ConnectionErrors()
-    configuration: dict[str, Any] = {
-        "group.id": f"k2-resume-{uuid4()}",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "enable.partition.eof": False,
-    }
     parsed = {schema_id: parse_schema(msgspec.json.decode(text)) for schema_id, text in schemas.items()}
     symbols = {pair.symbol for pair in pairs}
-    with closing(open_consumer(kafka, errors, configuration)) as consumer:
+    with closing(open_consumer(kafka, errors)) as consumer:
         try:
             search = _Search(consumer, records, partial(_position, channel, parsed), protocol)
             if channel.sequencing is Sequencing.EXCHANGE_IDS:  # else each connection starts with a snapshot
