@@ -61,7 +61,7 @@ def test_an_upgrade_of_the_operator_restarts_no_pod_of_any_feed(cluster, tmp_pat
     described.write_text(text, "utf-8")
     upgrade = ["helm", "upgrade", "k2-operator", str(chart), "--namespace", NAMESPACE, "--reuse-values", "--wait"]
     try:
-        run(*upgrade, "--set", "podAnnotations.upgraded=yes", env=cluster.env)
+        run(*upgrade, "--set", "resync=59", env=cluster.env)
         eventually(
             "other pods of the operator alone",
             lambda: not set(cluster.pod_uids("app.kubernetes.io/name=k2-operator").values()) & set(old.values()),
