@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from k2.cli.embedded.layout import Layout
 from k2.cli.main import app
 from k2.query.iceberg import catalog, tables
-from k2.schemas.channels import shared_tables
+from k2.schemas.channels import CHANNELS, shared_tables
 from tests.unit.query.conftest import Append, trade
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ def test_every_printed_statement_runs(
     append: Append, layout: Layout, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = catalog.connect(layout.platform())
-    tables.ensure(opened, shared_tables())
+    tables.ensure(opened, shared_tables(CHANNELS))
     opened.close()
     append([trade(1), trade(1, symbol="ETHUSDT")])
     monkeypatch.chdir(tmp_path)

@@ -119,8 +119,8 @@ def _attach(connection: DuckDBPyConnection, job: Job, limits: Limits, network: i
         connection.register(name, files.open())
     for name, table in job.rows.items():
         connection.register(name, table)
-    for name, select in job.derived.items():
-        connection.execute(f"CREATE TEMP VIEW {quote_identifier(name)} AS {select}")
+    for definition in job.derived:
+        connection.execute(definition)
     connection.execute("SET lock_configuration = true")
 
 

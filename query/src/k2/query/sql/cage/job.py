@@ -36,4 +36,4 @@ class Job:
     views: dict[str, str] = field(default_factory=dict)  # of local files, by name: the SELECT
     remote: dict[str, RemoteFiles] = field(default_factory=dict)
     rows: dict[str, Table] = field(default_factory=dict)  # of tables that only PyIceberg can read
-    derived: dict[str, str] = field(default_factory=dict)  # views of all these, by name: the SELECT
+    derived: list[str] = field(default_factory=list)  # statements that create views and macros of all these

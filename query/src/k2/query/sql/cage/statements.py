@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from k2.query.sql.cage.process import StatementProcess
+    from k2.query.sql.cage.tree import Reads
 
 MAX_LENGTH: Final = 100_000
 _EXPLAINED: Final = (["EXPLAIN"], ["MULTI"])  # the second for EXPLAIN PIVOT
@@ -38,8 +39,7 @@ class Checked:
     """A statement that may run."""
 
     text: str
-    tables: tuple[str, ...]
-    lists_tables: bool = False  # SHOW TABLES: it needs the names of all
+    reads: Reads
     written: str = ""  # as its user wrote it
     shift: int = 0  # bytes: where the same is written, less where it is in the text
 
@@ -48,64 +48,71 @@ class Checked:
         return Position.of(self.written, offset + self.shift) if offset is not None else None
 
 
-def check(process: StatementProcess, statement: str, tables: Collection[str]) -> Checked:
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges what the parser made of a text by the tables and functions that there are."""
+
+    tables: Collection[str]
+    own_functions: Collection[str]
+
+    def __call__(self, parsed: dict[str, Any], statement: str) -> Reads:
+        try:
+            answer = msgspec.json.decode(parsed["tree"])
+        except RecursionError:
+            raise BadStatement("the statement is nested too deeply; simplify it") from None
+        if answer["error"]:
+            if answer["error_type"] != "parser":
+                raise BadStatement(refusals.statement(parsed["types"]))
+            offset = int(answer["position"]) if "position" in answer else None
+            raise BadStatement(sentences.parsing(str(answer["error_message"]), statement, offset), offset=offset)
+        if len(answer["statements"]) != 1:
+            raise BadStatement(f"got {len(answer['statements'])} statements; give one SELECT")
+        return tree.judge(answer["statements"][0], self.tables, self.own_functions)
+
+
+def check(
+    process: StatementProcess, statement: str, tables: Collection[str], own_functions: Collection[str] = ()
+) -> Checked:
     """Return what may run of a text. Raises `BadStatement` for anything but one statement that only reads the tables.
 
-    Raises `BadQuery` for a text that is too long.
+    `own_functions` are K2's own that it may read from too. Raises `BadQuery` for a text that is too long.
     """
     if len(statement) > MAX_LENGTH:
         raise BadQuery(f"the statement has more than {MAX_LENGTH} characters; shorten it")
-    return _check(process, statement, 0, tables)
+    return _check(process, statement, 0, _Judge(tables, own_functions))
 
 
-def _check(process: StatementProcess, written: str, first: int, tables: Collection[str]) -> Checked:
+def _check(process: StatementProcess, written: str, first: int, judge: _Judge) -> Checked:
     """Check what is written from byte `first` on."""
     statement = written.encode()[first:].decode()
     try:
         parsed = process.parse(statement)
         if parsed["types"] in _EXPLAINED and (explain := _EXPLAIN.match(statement)):
             begin = len(explain[0].encode())
-            inner = _check(process, written, first + begin, tables)
+            inner = _check(process, written, first + begin, judge)
             prefix = " ".join(["EXPLAIN", *((explain["analyze"] or "").split()[:1]), _options(explain["options"])])
             shift = inner.shift - len(prefix) - 1
-            return Checked(f"{prefix} {inner.text}", inner.tables, inner.lists_tables, written, shift)
+            return Checked(f"{prefix} {inner.text}", inner.reads, written, shift)
         if parsed["types"] == ["MULTI"]:
-            read = _check_pivot(process, statement, parsed["tokens"], tables)
+            reads = _check_pivot(process, statement, parsed["tokens"], judge)
         else:
-            read = _judge(parsed, statement, tables)
+            reads = judge(parsed, statement)
     except BadStatement as error:
         if error.position is not None or error.offset is None:
             raise
         raise BadStatement(error.sentence, Position.of(written, first + error.offset)) from None
-    return Checked(statement, *read, written, first)
+    return Checked(statement, reads, written, first)
 
 
-def _check_pivot(
-    process: StatementProcess, statement: str, tokens: list[list[Any]], tables: Collection[str]
-) -> tuple[tuple[str, ...], bool]:
+def _check_pivot(process: StatementProcess, statement: str, tokens: list[list[Any]], judge: _Judge) -> Reads:
     """Judge a PIVOT that finds its columns itself by the same one with columns given."""
     parsed = process.parse(pivot.with_columns(statement, tokens))
     if parsed["types"]:
         raise BadStatement(f"{refusals.statement(parsed['types'])}; give PIVOT its columns with IN (...)")
     try:
-        return _judge(parsed, statement, tables)
+        return judge(parsed, statement)
     except BadStatement as error:  # its places are those of the other text
         raise BadStatement(error.sentence) from None
-
-
-def _judge(parsed: dict[str, Any], statement: str, tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
-    try:
-        answer = msgspec.json.decode(parsed["tree"])
-    except RecursionError:
-        raise BadStatement("the statement is nested too deeply; simplify it") from None
-    if answer["error"]:
-        if answer["error_type"] != "parser":
-            raise BadStatement(refusals.statement(parsed["types"]))
-        offset = int(answer["position"]) if "position" in answer else None
-        raise BadStatement(sentences.parsing(str(answer["error_message"]), statement, offset), offset=offset)
-    if len(answer["statements"]) != 1:
-        raise BadStatement(f"got {len(answer['statements'])} statements; give one SELECT")
-    return tree.tables_read(answer["statements"][0], tables)
 
 
 def _options(options: str | None) -> str:

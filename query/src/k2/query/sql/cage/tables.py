@@ -11,7 +11,7 @@ from k2.query.iceberg.catalog import ca_file, catalog_errors
 from k2.query.sql.cage.job import Job, RemoteFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from k2.common.platform import Platform
     from k2.query.iceberg.scan_planner import ScanPlan
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _HTTP_PORTS = {"http": 80, "https": 443}
 
 
-def job(statement: str, plans: Mapping[str, ScanPlan], derived: Mapping[str, str] | None = None) -> Job:
+def job(statement: str, plans: Mapping[str, ScanPlan], derived: Sequence[str] = ()) -> Job:
     """Return what a process needs to run a statement over the planned files, and no more.
 
-    `derived` are views of these tables, by name: the SELECT.
+    `derived` are statements that create views and macros of these tables.
     """
     local = {name: plan for name, plan in plans.items() if plan.scan is None and data_files.is_local(plan)}
     files = {name: data_files.paths(plan) for name, plan in local.items() if plan.files}
@@ -42,7 +42,7 @@ def job(statement: str, plans: Mapping[str, ScanPlan], derived: Mapping[str, str
                 rows[name] = plan.scan.to_arrow()
     allowed = [path for paths in relative.values() for path in paths]
     readable = [*folders.values(), *filter(None, {ca_file(plans[name].table) for name in remote})]
-    return Job(statement, root, allowed, readable, views, remote, rows, dict(derived or {}))
+    return Job(statement, root, allowed, readable, views, remote, rows, list(derived))
 
 
 def network(platform: Platform) -> int | None:

@@ -6,6 +6,7 @@ The tree is the JSON of DuckDB's own parser. A list of what is forbidden would n
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ from k2.query.sql.cage.diagnosis import refusals
 from k2.query.sql.cage.diagnosis.positions import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 TABLE_FUNCTIONS: Final = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 _SYNTAX_FUNCTIONS: Final = frozenset({"unnest", "unlist", "grouping", "grouping_id"})  # of the grammar, in no catalog
@@ -46,9 +47,37 @@ _NOWHERE: Final = 1 << 63
 _ALL_TABLES: Final = frozenset({"tables", "__show_tables_expanded"})
 
 
-def tables_read(statement: dict[str, Any], tables: Collection[str]) -> tuple[tuple[str, ...], bool]:
-    """Return the tables that a statement reads, and whether it lists all tables. Raises `BadStatement`."""
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An argument that is a constant: its text, and the type that it is cast to."""
+
+    text: str
+    cast: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a statement reads from a function of K2's own; None: an argument that is no constant, or NULL."""
+
+    name: str
+    positional: tuple[Constant | None, ...]
+    named: Mapping[str, Constant | None]
+    offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a statement reads: tables, functions of K2's own, and the names of all tables."""
+
+    tables: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    lists_tables: bool = False
+
+
+def judge(statement: dict[str, Any], tables: Collection[str], own_functions: Collection[str] = ()) -> Reads:
+    """Return what a statement reads of these tables and functions. Raises `BadStatement` for anything else."""
     names: dict[str, None] = {}
+    calls: list[Call] = []
     lists_tables = False
     nodes = list(_nodes(statement))
     defined = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
@@ -60,12 +89,15 @@ def tables_read(statement: dict[str, Any], tables: Collection[str]) -> tuple[tup
             if kind == "BASE_TABLE" and (name := _table(node, defined, tables)):
                 names[name] = None
             elif kind == "TABLE_FUNCTION":
-                _check_function(node["function"], TABLE_FUNCTIONS, _offset(node))
+                if str(node["function"]["function_name"]).lower() in own_functions:
+                    calls.append(_call(node))
+                else:
+                    _check_function(node["function"], TABLE_FUNCTIONS, _offset(node))
             elif kind == "SHOW_REF":
                 lists_tables |= _lists_tables(node)
                 if not lists_tables and node["query"] is None and (name := _table(node, defined, tables)):
                     names[name] = None
-    return tuple(names), lists_tables
+    return Reads(tuple(names), tuple(calls), lists_tables)
 
 
 @cache
@@ -121,6 +153,22 @@ def _check_function(node: dict[str, Any], allowed: Collection[str], offset: int 
     raise BadStatement(
         f"{written}() does not exist or is not allowed{meant or '; see the functions of DuckDB'}", offset=offset
     )
+
+
+def _call(node: dict[str, Any]) -> Call:
+    function = node["function"]
+    arguments = [(str(each["name"]).lower(), _constant(each["expression"])) for each in function["arguments"]]
+    positional = tuple(value for name, value in arguments if not name)
+    named = {name: value for name, value in arguments if name}
+    return Call(str(function["function_name"]).lower(), positional, named, _offset(node))
+
+
+def _constant(expression: dict[str, Any]) -> Constant | None:
+    if expression["class"] == "CAST" and not expression["try_cast"]:
+        inner = _constant(expression["child"])
+        return inner and replace(inner, cast=str(expression["type_expr"].get("type_name")))
+    literal = expression.get("literal", {}) if expression["class"] == "CONSTANT" else {}
+    return Constant(literal["text"]) if literal.get("kind") == "STRING" else None
 
 
 def _check_node(kind: str) -> None:

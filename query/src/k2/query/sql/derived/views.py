@@ -32,10 +32,10 @@ class View:
     columns: Mapping[str, str]
 
     @property
-    def select(self) -> str:
-        """The statement that computes its rows."""
+    def definition(self) -> str:
+        """The statement that creates it."""
         columns = ", ".join(f"{sql} AS {quote_identifier(name)}" for name, sql in self.columns.items())
-        return f"SELECT {columns} FROM {quote_identifier(self.table)}"  # noqa: S608 - K2's own names
+        return f"CREATE TEMP VIEW {self.name} AS SELECT {columns} FROM {self.table}"  # noqa: S608 - K2's own names
 
 
 def existing(tables: Collection[str]) -> dict[str, View]:
