@@ -11,7 +11,7 @@ import msgspec
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Listings
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimChange, SimQuote
+from k2.ingest.simulator.order_book import OrderBook, SimChange, SimQuote
 from k2.schemas.exchanges.spec import ExchangeSpec, Pair
 from k2.schemas.values import SCALE, fixed_decimal, from_micros
 
@@ -159,6 +159,10 @@ class Venue(ABC):
 
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield the frames of a change of a book; none where the exchange has no such stream."""
+        yield from ()
+
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Let the numbers of a book begin again, and yield what is sent of it; without numbers, its state."""
         yield from ()
 
     def heartbeats(self, client: Client, history: History, now: int) -> Sequence[str]:

@@ -8,11 +8,11 @@ from k2.ingest.simulator.faults import Fault
 
 _COUNTED: Final = frozenset(
     "drop ratelimit unavailable html cut-body passing empty omit disorder other-symbol refuse busy unanswered undone "
-    "bad-item".split()
+    "bad-item book-drop book-repeat book-swap book-cut book-checksum book-cross".split()
 )
 _TIMED: Final = frozenset({"silent", "quiet", "wrong-pong", "mute", "maintenance", "extra"})
 _OF_ONE_SYMBOL: Final = frozenset(
-    {"mute", "stuck", "frozen", "halt", "delist", "phantom"}
+    {"mute", "stuck", "frozen", "halt", "delist", "phantom", "book-reset"}
 )  # the last one, if none is named
 _BROKEN: Final = ("", "not json", "[1,2", '{"a":' * 200, "null", "[[[[[[[[[[", '{"e":"trade"}', "\u0000")
 

@@ -63,6 +63,22 @@ KINDS: Final = {
         "",
         "a symbol is delisted: it stops trading, and subscriptions to it are refused as the exchange does",
     ),
+    "book-drop": ("count", "5", "order books change, but the next messages of it are not sent"),
+    "book-repeat": ("count", "5", "the next messages of order books are sent twice"),
+    "book-swap": ("count", "2", "the next messages of order books are sent after those that follow them"),
+    "book-cut": ("count", "2", "the next messages of order books end in the middle"),
+    "book-checksum": (
+        "count",
+        "1",
+        "the next messages of order books have a wrong checksum, where the exchange sends one",
+    ),
+    "book-jump": ("count", "1000", "the numbers of order books jump by so many, of which no message is sent"),
+    "book-reset": (
+        "symbol",
+        "",
+        "the numbers of an order book begin again as on the exchange; without numbers, its state is sent again",
+    ),
+    "book-cross": ("count", "1", "the next messages of order books have a bid above the asks"),
     "clock": ("offset", "5s", "the exchange's clock is ahead by this; behind, if negative"),
 }
 

@@ -14,6 +14,7 @@ from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import UNIT
 
 FIRST_UPDATE: Final = 50_000_000_001
+FIRST_AFTER_RESET: Final = 1_000
 _LEVELS: Final = 40  # on each side at the beginning, and where changes happen
 _CHANGES: Final = 4  # most changes of orders, beside what trades do, at a moment
 _CANCELLED: Final = 0.3  # chance that a change is a cancellation

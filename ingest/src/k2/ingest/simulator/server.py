@@ -51,13 +51,14 @@ class Simulator:
             self._check(fault)
         self._faults = FaultInjector(faults, venue.listings.chosen)
         self._rest = RestFront(venue, self.history, self._faults, time.monotonic())
-        self._books = BookFeed(venue)
+        self._books = BookFeed(venue, self.history.books, self._faults, self._connections)
         self._gate = Gate()
         self._answer_delay = 0.0
         self._subscribed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._begin: dict[str, Callable[[Fault], None]] = {
+            **self._books.begin,
             "repeat": self._repeat,
             "late": self._late,
             "reset": lambda _: self._source.relist(),
@@ -169,7 +170,7 @@ class Simulator:
             self._counts["dropped"] += len(trades)
             return
         if not frames:
-            self._books.send(self.history.books.follow(trades), self._connections)
+            self._books.send(self.history.books.follow(trades))
         else:
             self._broadcast(raw_symbol, dict.fromkeys(self.venue.paths, frames))
             return

@@ -23,7 +23,7 @@ from k2.ingest.exchanges.base_venue import (
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimChange, SimQuote, sides
+from k2.ingest.simulator.order_book import FIRST_AFTER_RESET, OrderBook, SimChange, SimQuote, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _TRADE, _QUOTE, _BOOK = "@trade", "@bookTicker", "@depth@100ms"
@@ -123,6 +123,11 @@ class BinanceVenue(Venue):
             "b": _levels(bids), "a": _levels(asks),
         }  # fmt: skip
         yield json_text({"stream": f"{raw_symbol.lower()}{_BOOK}", "data": data})
+
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Begin again; nothing says so."""
+        book.update = FIRST_AFTER_RESET
+        yield from ()
 
     def weight(self, path: str) -> float:
         """Return the documented weight."""

@@ -23,7 +23,7 @@ from k2.ingest.exchanges.bybit.venue_books import BybitBooks
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimChange, SimQuote
+from k2.ingest.simulator.order_book import OrderBook, SimChange, SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 
@@ -154,6 +154,11 @@ class BybitVenue(Venue):
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield the changed levels; the exchange deletes those that fall out of the depth itself."""
         yield self._books.update(change)
+
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Yield the snapshot with the number 1 that follows a restart of the service."""
+        book.moment = 1
+        yield self._books.snapshot(book)
 
     def limited(self, wait: float) -> RestReply:
         """Return 200 with the code in the body."""

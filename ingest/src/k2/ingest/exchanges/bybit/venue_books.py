@@ -28,9 +28,13 @@ class BybitBooks:
             if prefix:
                 self._depth = TOPICS[prefix]
             if prefix and symbol in books:
-                self._windows[symbol] = window = self._window(books[symbol])
-                frames.append(self._frame(books[symbol], "snapshot", _levels(window)))
+                frames.append(self.snapshot(books[symbol]))
         return frames
+
+    def snapshot(self, book: OrderBook) -> str:
+        """Return the frame of the state."""
+        self._windows[book.pair.raw_symbol] = window = self._window(book)
+        return self._frame(book, "snapshot", _levels(window))
 
     def update(self, change: SimChange) -> str:
         """Return the frame of a change."""

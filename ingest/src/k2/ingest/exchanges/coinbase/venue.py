@@ -107,6 +107,10 @@ class CoinbaseVenue(Venue):
         for trade in trades:
             yield _match(trade, "match")
 
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Yield another snapshot: there are no numbers."""
+        yield _snapshot(book)
+
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield the changed levels."""
         bids, asks = sides(change.levels)

@@ -26,7 +26,7 @@ from k2.ingest.exchanges.kraken.venue_books import KrakenBooks
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import SimChange, SimQuote
+from k2.ingest.simulator.order_book import OrderBook, SimChange, SimQuote
 from k2.schemas.exchanges.registry import EXCHANGES
 from k2.schemas.exchanges.spec import Pair
 from k2.schemas.values import from_micros
@@ -173,6 +173,10 @@ class KrakenVenue(Venue):
     def quote_frames(self, quote: SimQuote) -> Iterator[str]:
         """Yield one ticker."""
         yield _ticker(quote, "update")
+
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Yield another snapshot: there are no numbers."""
+        yield self._books.snapshot(book, self._steps(book.pair.raw_symbol))
 
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield what changed within the depth; levels that fall out of it are not deleted."""

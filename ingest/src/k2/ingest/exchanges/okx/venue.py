@@ -23,7 +23,7 @@ from k2.ingest.exchanges.okx.messages import BOOK_CHANNEL, CHANNEL, QUOTES_CHANN
 from k2.ingest.simulator.history import History
 from k2.ingest.simulator.listings import Instrument, Status
 from k2.ingest.simulator.market import SimTrade
-from k2.ingest.simulator.order_book import Levels, OrderBook, SimChange, SimQuote, sides
+from k2.ingest.simulator.order_book import FIRST_AFTER_RESET, Levels, OrderBook, SimChange, SimQuote, sides
 from k2.schemas.exchanges.registry import EXCHANGES
 
 _IDLE_LIMIT = 30.0
@@ -121,6 +121,11 @@ class OkxVenue(Venue):
     def book_frames(self, change: SimChange) -> Iterator[str]:
         """Yield the changed levels; the exchange deletes those that fall out of 400 a side itself."""
         yield _book_frame(change.book, "update", change.first - 1, sides(change.levels))
+
+    def reset_book(self, book: OrderBook) -> Iterator[str]:
+        """Yield the message whose number is below that of its predecessor, which it names."""
+        previous, book.update = book.update, FIRST_AFTER_RESET
+        yield _book_frame(book, "update", previous, ([], []))
 
     def _books(self, request: Mapping[str, Any], client: Client, history: History) -> list[str]:
         """Return the snapshots that subscriptions begin with."""
