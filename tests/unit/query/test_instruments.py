@@ -58,7 +58,7 @@ def run(layout: Layout, *words: str) -> tuple[int, list[tuple[str, str]], str]:
 
 
 @pytest.mark.parametrize(
-    ("as_of", "expected"),
+    ("at", "expected"),
     [
         ("2026-01-31T11:59:59.999999Z", []),
         ("2026-01-31T12:00:00Z", [("BTCUSDT", "0.01")]),
@@ -68,22 +68,22 @@ def run(layout: Layout, *words: str) -> tuple[int, list[tuple[str, str]], str]:
     ],
 )
 def test_each_instrument_has_the_version_that_was_valid_then(
-    recorded: Layout, as_of: str, expected: list[tuple[str, str]]
+    recorded: Layout, at: str, expected: list[tuple[str, str]]
 ) -> None:
-    assert run(recorded, "--as-of", as_of) == (0, expected, "")
+    assert run(recorded, "--at", at) == (0, expected, "")
 
 
 def test_match_selects_among_them(recorded: Layout) -> None:
-    assert run(recorded, "--as-of", "2026-01-31T13:00:00Z", "--match", "eth*") == (0, [("ETHUSDT", "0.01")], "")
-    assert run(recorded, "--as-of", "2026-01-31T13:00:00Z", "--match", "nothing") == (0, [], "")
+    assert run(recorded, "--at", "2026-01-31T13:00:00Z", "--match", "eth*") == (0, [("ETHUSDT", "0.01")], "")
+    assert run(recorded, "--at", "2026-01-31T13:00:00Z", "--match", "nothing") == (0, [], "")
 
 
 def test_an_endpoint_or_a_wrong_time_is_bad_input_and_no_table_is_unreachable(recorded: Layout) -> None:
-    code, _, error = run(recorded, "--as-of", "2026-01-31T13:00:00Z", "--endpoint", "http://x")
+    code, _, error = run(recorded, "--at", "2026-01-31T13:00:00Z", "--endpoint", "http://x")
     assert (code, "leave one out" in error) == (2, True)
-    code, _, error = run(recorded, "--as-of", "yesterday")
+    code, _, error = run(recorded, "--at", "yesterday")
     assert (code, "RFC 3339" in error) == (2, True)
     with closing(catalog.connect(recorded.platform())) as opened:
         opened.drop_table(tables.identifier(INSTRUMENTS_TABLE))
-    code, _, error = run(recorded, "--as-of", "2026-01-31T13:00:00Z")
+    code, _, error = run(recorded, "--at", "2026-01-31T13:00:00Z")
     assert (code, "no table gold_instruments yet" in error) == (3, True)

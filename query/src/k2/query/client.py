@@ -165,11 +165,9 @@ class Client:
         """Return every symbol of every exchange."""
         return self._table("/v1/symbols")
 
-    def instruments(
-        self, *, exchange: str | None = None, symbol: str | None = None, as_of: Time | None = None
-    ) -> Table:
+    def instruments(self, *, exchange: str | None = None, symbol: str | None = None, at: Time | None = None) -> Table:
         """Return the instruments of exchanges as they were valid at a time or are now."""
-        return self._table("/v1/instruments", exchange=exchange, symbol=symbol, as_of=as_of)
+        return self._table("/v1/instruments", exchange=exchange, symbol=symbol, at=at)
 
     def snapshots(self, table: str | None = None) -> Table:
         """Return a table's snapshots, oldest first."""

@@ -93,7 +93,7 @@ def test_an_injection_is_rejected_in_every_parameter(api: TestClient, append: Ap
         "/v1/price?symbol={}",
         "/v1/price?at={}",
         "/v1/completeness?exchange={}",
-        "/v1/instruments?as_of={}",
+        "/v1/instruments?at={}",
         "/v1/gaps?state={}",
         "/v1/snapshots?table={}",
         "/v1/dead-letters/x/{}/1",

@@ -35,5 +35,5 @@ def valid_at(engine: Engine, moment: datetime, record_filter: RecordFilter) -> T
                         AND {record_filter.condition("valid_from")}
                     ORDER BY exchange, raw_symbol"""  # noqa: S608 - names of our own
     partition = EqualTo(term="exchange", value=exchange) if exchange else AlwaysTrue()
-    parameters = record_filter.parameters | {"moment": to_rfc3339(to_utc(moment, "as-of"))}
+    parameters = record_filter.parameters | {"moment": to_rfc3339(to_utc(moment, "at"))}
     return engine.execute(statement, {INSTRUMENTS: partition}, **parameters)

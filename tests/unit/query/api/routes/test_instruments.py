@@ -13,8 +13,8 @@ from tests.unit.query.test_instruments import HISTORY, record
     [
         ("", [("BINANCE", "BTCUSDT", "0.1"), ("BINANCE", "ETHUSDT", "0.01"), ("KRAKEN", "BTCUSD", "0.01")]),
         ("exchange=kraken", [("KRAKEN", "BTCUSD", "0.01")]),
-        ("symbol=btcusdt&as_of=2026-01-31T12:00:00Z", [("BINANCE", "BTCUSDT", "0.01")]),
-        ("as_of=2026-01-31T11:00:00Z", []),
+        ("symbol=btcusdt&at=2026-01-31T12:00:00Z", [("BINANCE", "BTCUSDT", "0.01")]),
+        ("at=2026-01-31T11:00:00Z", []),
     ],
 )
 def test_a_version_is_returned_while_it_is_valid(

@@ -37,10 +37,10 @@ def instruments(
     match: Annotated[
         str, typer.Option(help="Only symbols that match, in either spelling; * stands for any characters: *USDT.")
     ] = "*",
-    as_of: Annotated[
+    at: Annotated[
         str | None,
         typer.Option(
-            "--as-of", metavar="TIME", help="Instead, print what K2 recorded as valid at this time; needs --data."
+            "--at", metavar="TIME", help="Instead, print what K2 recorded as valid at this time; needs --data."
         ),
     ] = None,
     endpoint: Annotated[str, typer.Option(help="REST base URL; default: the exchange's own.")] = "",
@@ -55,10 +55,10 @@ def instruments(
         refuse(f"{exchange!r} is no exchange that K2 knows; use one of {', '.join(EXCHANGES)}")
     if endpoint and not endpoint.startswith(_SCHEMES):
         refuse(f"--endpoint {endpoint} is no URL that begins with {' or '.join(_SCHEMES)}")
-    if as_of is not None:
+    if at is not None:
         if endpoint:
-            refuse("--as-of reads what K2 recorded, and --endpoint asks an exchange now; leave one out")
-        _print_valid_at(data, exchange, as_of, match, form, to)
+            refuse("--at reads what K2 recorded, and --endpoint asks an exchange now; leave one out")
+        _print_valid_at(data, exchange, at, match, form, to)
         return
     listed = _fetch(exchange, endpoint.rstrip("/"))
     try:
@@ -67,13 +67,13 @@ def instruments(
         refuse(str(error), code=BAD_INPUT)
 
 
-def _print_valid_at(data: Path, exchange: str, as_of: str, match: str, form: Format, to: Path | None) -> None:
+def _print_valid_at(data: Path, exchange: str, at: str, match: str, form: Format, to: Path | None) -> None:
     with open_engine(data) as engine:
         import pyarrow as pa
 
         from k2.query.sql.instruments import valid_at
 
-        table = valid_at(engine, times.parse(as_of), RecordFilter.of(None, exchange, None, None))
+        table = valid_at(engine, times.parse(at), RecordFilter.of(None, exchange, None, None))
         names = zip(table["raw_symbol"].to_pylist(), table["symbol"].to_pylist(), strict=True)
         selected = pa.array([_matches(match, *each) for each in names], pa.bool_())
         output.write(table.filter(selected).to_reader(), form, to)

@@ -27,14 +27,14 @@ class InstrumentParameters(Parameters):
 
     exchange: Exchange | None = None
     symbol: Symbol | None = None
-    as_of: Annotated[Time | None, Field(description="the time at which the instruments are valid; default: now")] = None
+    at: Annotated[Time | None, Field(description="the time at which the instruments are valid; default: now")] = None
 
 
 @router.get("/v1/instruments", responses=response_models.row_responses(response_models.Instruments), name="instruments")
 async def instruments(
     query: Annotated[InstrumentParameters, Query()], accepted: Accepted, slot: Slot
 ) -> StreamedResponse:
-    """Return the instruments of exchanges as of a time: assets, status, steps, and since when they are so.
+    """Return the instruments of exchanges at a time: assets, status, steps, and since when they are so.
 
     Delisted ones are among them, with their status.
     """
@@ -42,6 +42,6 @@ async def instruments(
 
 
 def _query(engine: "Engine", query: InstrumentParameters, accepted: AcceptedFormat) -> QueryResult:
-    moment = parse_time(query.as_of, "as_of") or datetime.now(UTC)
+    moment = parse_time(query.at, "at") or datetime.now(UTC)
     table = valid_at(engine, moment, RecordFilter.of(query.symbol, query.exchange, None, None))
     return accepted.encode(table.to_reader(), {"Cache-Control": SHORT_LIVED}, whole=True)
