@@ -276,9 +276,9 @@ def test_the_number_of_subscribers_is_limited(lab: Lab):
         assert closed.value.rcvd.code == 1013
 
 
-@pytest.mark.parametrize("query", ["?symbols=BTC-USD", "?exchange=nowhere", "?cursor=x", "?symbol=BTCUSDT"])
+@pytest.mark.parametrize("query", ["?symbols=BTC--USD", "?exchange=nowhere", "?cursor=x", "?symbol=BTCUSDT"])
 def test_an_invalid_query_is_rejected_with_its_reason(lab: Lab, served: Server, query: str):
-    answer = Client(timeout=60).get(f"http://127.0.0.1:{served.port}/v1/stream{query}")
+    answer = Client().get(f"http://127.0.0.1:{served.port}/v1/stream{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     with served.socket(query) as other, pytest.raises(ConnectionClosed) as closed:
         other.recv(10)
