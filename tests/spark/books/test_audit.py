@@ -29,6 +29,9 @@ def _fill(lake: Lake) -> Books:
         delta(13, AFTER - timedelta(seconds=90)),
         delta(1, HOUR + timedelta(seconds=710), connection=SECOND),
         delta(2, HOUR + timedelta(seconds=715), connection=SECOND),
+        # It has its first state after ten seconds, in which another connection is there, too.
+        delta(1, AFTER - timedelta(seconds=100), connection="c3", verdict=SUSPECT),
+        delta(2, AFTER - timedelta(seconds=80), connection="c3", verdict=SUSPECT),
         delta(3, AFTER - timedelta(seconds=30), connection="c3"),
         delta(4, AFTER + timedelta(seconds=10), connection="c3"),
     )
@@ -49,19 +52,19 @@ def test_the_ledger_has_the_seconds_of_each_hour_by_verdict_and_a_later_audit_re
     filled = _filled(lake)
     rows = lake.table(tables.COMPLETENESS_TABLE).orderBy("channel", "hour").collect()
     assert [(row["channel"], row["hour"].hour, row["state"], row["actual"]) for row in rows] == [
-        ("book", 10, "incomplete", 15), ("book", 11, "incomplete", 2), ("book", 12, "complete", 1),
+        ("book", 10, "incomplete", 15), ("book", 11, "incomplete", 4), ("book", 12, "complete", 1),
         ("quotes", 10, "unverifiable", 5),
     ]  # fmt: skip
     # The other connection covers five of the seconds that are suspect on the first.
     assert rows[0]["seconds"] == {"verified": 600 + 5 + 2880, "suspect": 100 + 10 + 5, "silence": 100}
-    assert rows[1]["seconds"] == {"verified": 3510 + 30, "missing": 60, "silence": 6390}
+    assert rows[1]["seconds"] == {"verified": 3510 + 30, "missing": 60, "silence": 6380}
     assert rows[2]["seconds"] == {"verified": 10, "silence": 40}
     assert rows[3]["seconds"] == {"unverifiable": 240, "silence": 60}
     again = filled.audit(now=LATER + timedelta(minutes=1), incremental=True)
     assert checks(again) == [("book", "suspect_records")]
     # Missing time is listed, and is no finding.
     assert again.exchanges["BINANCE"]["book"].missing_time == [
-        "BINANCE BTCUSDT 2026-03-02T11:00Z: no connection recorded it for 60 s"
+        "BINANCE BTCUSDT 2026-03-02T11:00Z: for 60 s no connection recorded it or had its state"
     ]
     assert again.exchanges["BINANCE"]["book"].judged_since
     assert {row["revision"] for row in lake.table(tables.COMPLETENESS_TABLE).collect()} == {1}

@@ -3,14 +3,16 @@
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 from k2.jobs.commit.checkpoints import BrokenCheckpoint
+from k2.jobs.commit.snapshots import SnapshotHistory
 from k2.jobs.spark import tables as spark_tables
-from k2.jobs.stream import CheckpointInUse
+from k2.jobs.stream import CheckpointInUse, failure_reason
 from k2.schemas import tables
 from k2.schemas.channels import TRADES, exchange_tables
 from tests.spark.builders import Lake, Record, consecutive, numbers
@@ -118,3 +120,19 @@ def test_a_manually_altered_table_is_rejected_with_the_difference(lake: Lake):
 def test_processes_started_from_a_driver_do_not_inherit_its_jvm(spark: SparkSession):
     assert spark.version
     assert not [name for name in os.environ if name.startswith("PYSPARK_GATEWAY")]
+
+
+def test_a_batch_that_java_fails_names_its_error_however_long_the_stack_trace_is(lake: Lake):
+    feed = lake.feed()
+    lake.arrive(feed, consecutive(1, 2))
+    place = Path(SnapshotHistory(lake.spark, TRADES.silver("binance")).java_table().location().removeprefix("file:"))
+    shutil.rmtree(place / "data", ignore_errors=True)  # the table is empty
+    (place / "data").write_text("no folder, so that nothing can be written into it")
+    with lake.stream(feed, "silver") as stream:
+        with pytest.raises(StreamingQueryException):
+            stream.drain()
+        assert stream.query is not None
+        reason = failure_reason(stream.query)
+    (place / "data").unlink()
+    assert "StackOverflowError" not in reason
+    assert reason.startswith("ParentNotDirectoryException"), reason

@@ -49,7 +49,7 @@ def test_the_time_of_an_hour_decides_before_its_records_do(seconds, state, probl
 def test_an_hour_without_records_has_the_state_of_its_time():
     hour = completeness.without_rows("BTCUSDT", HOUR, BOOK, "binance", LATER, {"missing": 3600})
     assert (hour.state, hour.actual, hour.by_source) == ("incomplete", 0, {})
-    listed = ["BINANCE BTCUSDT 2026-03-02T10:00Z: no connection recorded it for 3600 s"]
+    listed = ["BINANCE BTCUSDT 2026-03-02T10:00Z: for 3600 s no connection recorded it or had its state"]
     assert completeness.describe_lost_time(hour) == ([], listed)
 
 

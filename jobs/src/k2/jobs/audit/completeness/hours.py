@@ -213,7 +213,7 @@ def describe_lost_time(hour: HourCompleteness) -> tuple[list[str], list[str]]:
     """Return texts about an incomplete hour's time, where an adapter judges: the findings, and what is only listed."""
     where = f"{hour.exchange} {hour.symbol} {hour.hour:%Y-%m-%dT%H:00Z}"
     missing, suspect = hour.seconds.get(durations.MISSING, 0), hour.seconds.get(Verdict.SUSPECT.value, 0)
-    listed = [f"{where}: no connection recorded it for {missing} s"] if missing else []
+    listed = [f"{where}: for {missing} s no connection recorded it or had its state"] if missing else []
     if missing and not suspect:
         return [], listed
     return [f"{where}: records are suspect for {suspect} s, so that records before them are missing"], listed

@@ -1,8 +1,10 @@
 """The seconds of an hour by the verdict on them, where an adapter judges continuity within each connection.
 
 The time between two neighbouring records of a connection has the worse of their verdicts: what came before a suspect
-record is missing. Where connections overlap, the best of them counts. Between the first and the last record of a
-symbol, time without any connection is missing. Spark aggregates Gold to one row for each run of equal verdicts.
+record is missing. A connection's time up to its first state is not suspect but missing: nothing was lost in it, and
+there is no state yet that its changes belong to. Where connections overlap, the best of them counts. Between the first
+and the last record of a symbol, time without any connection is missing. Spark aggregates Gold to one row for each run
+of equal verdicts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,14 +56,21 @@ def runs(rows: DataFrame, channel: Channel) -> Iterator[Run]:
     rank = F.when(verdict == _BEST_FIRST[0], 0).when(verdict == _BEST_FIRST[1], 1).otherwise(2)
     ranked = rows.select("symbol", connection, ordinal, _micros(channel).alias("at"), rank.alias("own"))
     between = ranked.select(
-        "*", F.lag("at").over(order).alias("before"), F.greatest("own", F.lag("own").over(order)).alias("rank")
+        "*",
+        F.lag("at").over(order).alias("before"),
+        F.lag(ordinal).over(order).alias("first"),
+        F.greatest("own", F.lag("own").over(order)).alias("rank"),
     ).where("before IS NOT NULL")
     is_new = F.coalesce(F.col("rank") != F.lag("rank").over(order), F.lit(True)).cast("int")
     numbered = between.withColumn("is_new", is_new).withColumn("run", F.sum("is_new").over(order))
     grouped = numbered.groupBy("symbol", connection, "run").agg(
         F.min(F.least("before", "at")).alias("start"), F.max(F.greatest("before", "at")).alias("end"),
-        F.max("rank").alias("rank"),
+        F.max("rank").alias("rank"), F.min("first").alias("first"),
     )  # fmt: skip
+    # Rows may begin within a connection, whose numbers begin at 1.
+    first = F.min("first").over(Window.partitionBy(connection))
+    is_stateless = (F.col("run") == 1) & (F.col("rank") == _BEST_FIRST.index(Verdict.SUSPECT.value)) & (first == 1)
+    grouped = grouped.withColumn("rank", F.when(is_stateless, _BEST_FIRST.index(MISSING)).otherwise(F.col("rank")))
     for row in grouped.orderBy("symbol", "start").toLocalIterator():
         yield Run(row["symbol"], row["start"], row["end"], _BEST_FIRST[row["rank"]])
 
