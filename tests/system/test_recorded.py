@@ -10,7 +10,7 @@ from tests.java_options import COMPILED
 from tests.system.harness import eventually, exchange, feed, platform
 from tests.system.test_kills import settled
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RECORDED = {"BTCUSDT": 9_757, "ETHUSDT": 6_106}
 

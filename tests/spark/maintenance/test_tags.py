@@ -70,6 +70,7 @@ def _names(row: dict[str, str | None]) -> list[str]:
     return (row["tags"] or "").split()
 
 
+@pytest.mark.slow
 def test_an_old_tag_expires_and_its_snapshot_with_it(lake: Lake):
     feed = lake.feed(bronze={"retention": "3000d"}, silver={"retention": "3000d"})
     _arrive(lake, feed, 1)

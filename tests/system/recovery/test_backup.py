@@ -41,6 +41,7 @@ def restored(tmp_path: Path, simulated: Exchange) -> Running:
     return copy
 
 
+@pytest.mark.slow
 def test_a_restored_platform_goes_on_and_is_balanced(simulated: Exchange, restored: Running):
     with started(restored):
         _refused("rebuild", "silver", at=restored)
