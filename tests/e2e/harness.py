@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -217,15 +218,16 @@ def assert_gold_complete(cluster: Cluster, exchange: str, symbols: dict[str, str
 
 
 def assert_gold_quotes_complete(
-    cluster: Cluster, exchange: str, symbols: dict[str, str], timeout: float = 480.0
+    cluster: Cluster, exchange: str, symbols: dict[str, str], since: datetime, timeout: float = 480.0
 ) -> int:
-    """Wait until Gold has all quotes emitted so far since its first one, each once; return their number.
+    """Wait until Gold has all quotes emitted so far since its first one after `since`, each once; return their number.
 
     The exchange must number its quotes, as Binance does, and no connection may have been lost: quotes are not repaired.
     """
     emitted = cluster.emitted(exchange, "quotes")
     statement = (
         f"SELECT symbol, sequence, connection, ordinal FROM gold_crypto_quotes WHERE exchange = '{exchange.upper()}'"
+        f" AND ingestion_timestamp >= TIMESTAMPTZ '{since.isoformat()}'"
     )
     rows: list[dict[str, Any]] = []
     missing: dict[str, list[int]] = {}

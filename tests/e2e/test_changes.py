@@ -1,5 +1,7 @@
 """Changes of running feeds."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from cluster import platform
@@ -61,9 +63,10 @@ def test_a_channel_that_is_added_loses_nothing_of_its_own_or_of_the_trades(clust
     ingest = f"{_FEED}=binance,app.kubernetes.io/component=ingest"
     quotes = f"{ingest},k2.marketdata.io/channel=quotes"
     trades_pods = cluster.pod_uids(ingest)
+    since = datetime.now(UTC)
     cluster.patch("binance", {"channels": ["trades", "quotes"]})
     cluster.wait_ready("binance", timeout=480)
-    eventually("some quotes", lambda: assert_gold_quotes_complete(cluster, "binance", BINANCE) > 100)
+    eventually("some quotes", lambda: assert_gold_quotes_complete(cluster, "binance", BINANCE, since) > 100)
     assert cluster.pod_uids(ingest).items() - cluster.pod_uids(quotes).items() == trades_pods.items()
     assert_gold_complete(cluster, "binance", BINANCE)
     figures = cluster.get("feed", "binance")["status"]["channels"]
