@@ -23,13 +23,13 @@ async def started(tmp_path: Path):
     children: list[Child] = []
 
     async def start(script: str, name: str = "part", *, waits: bool = True) -> Child:
-        child = Child(
-            name, [sys.executable, "-u", "-c", script], {"GREETING": "yes"}, tmp_path / "logs" / f"{name}.log"
-        )
+        log = tmp_path / "logs" / f"{name}.log"
+        child = Child(name, [sys.executable, "-u", "-c", script], {"GREETING": "yes"}, log)
         children.append(child)
         await child.start()
         if waits:
-            await eventually(lambda: bool(child.last_log_line()))
+            # A line and its end are written one after the other; what comes between them would be of the same line.
+            await eventually(lambda: log.read_text().endswith("\n"))
         return child
 
     yield start
